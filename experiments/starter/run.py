@@ -1,0 +1,92 @@
+"""The starter model, start to finish: train it, train the single-task networks, evaluate both, write the tables.
+
+    MEDUNISEG_SHARED=../shared python experiments/starter/run.py train        # the universal network
+    MEDUNISEG_SHARED=../shared python experiments/starter/run.py baselines    # ten single-task networks, same budget each
+    MEDUNISEG_SHARED=../shared python experiments/starter/run.py evaluate     # every network on imagesTs; writes results/
+    python experiments/starter/run.py table                                   # results/ -> the tables of docs/model_card.md
+
+``--resume`` goes on with interrupted trainings. Both trainings take one core each and may run side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from meduniseg_core.events import Event, Message, Metric
+from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.training import TrainingConfig, train
+from meduniseg_core.training.checkpoint import LAST
+
+HERE = Path(__file__).resolve().parent
+UNIVERSAL = HERE / "universal.toml"
+LOG = logging.getLogger("starter")
+
+
+def universal() -> TrainingConfig:
+    """The committed configuration."""
+    return TrainingConfig.from_toml(UNIVERSAL)
+
+
+def baselines() -> list[TrainingConfig]:
+    """For each task the same backbone without prompts: same data, split, plan, recipe and iterations of its task."""
+    config = universal()
+    singles = []
+    for folder in config.datasets:
+        task = RawDataset.open(folder).task
+        singles.append(
+            config.model_copy(
+                update={
+                    "name": f"single-{task}",
+                    "title": f"Single-task network: {task}",
+                    "description": "Baseline of the starter model's card.",
+                    "datasets": (folder,),
+                    "output": config.output.parent / "singles" / task,
+                    "network": config.network.model_copy(update={"priors": False}),
+                    "plan": {name: plan for name, plan in config.plan.items() if name == task},
+                }
+            )
+        )
+    return singles
+
+
+def log_event(event: Event) -> None:
+    """Metrics and messages to the log; progress is in the runs' log.jsonl."""
+    if isinstance(event, Metric):
+        LOG.info("%s %s = %.4f at iteration %d", event.task or "all", event.name, event.value, event.step)
+    elif isinstance(event, Message):
+        LOG.info("%s: %s", event.level, event.text)
+
+
+def run_training(config: TrainingConfig, resume: bool) -> None:
+    """Train, or go on, or leave a finished run alone."""
+    model = config.output / f"{config.name}.safetensors"
+    if resume and model.is_file():
+        LOG.info("%s is finished", config.name)
+        return
+    result = train(config, resume=resume and (config.output / LAST).is_file(), events=log_event)
+    LOG.info("%s: %s in %.0f s", config.name, result.model.name, result.seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("train", "baselines", "evaluate", "table"))
+    parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    if arguments.step == "train":
+        run_training(universal(), arguments.resume)
+    elif arguments.step == "baselines":
+        for config in baselines():
+            run_training(config, arguments.resume)
+    else:
+        import tables
+
+        tables.evaluate(universal(), baselines()) if arguments.step == "evaluate" else tables.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

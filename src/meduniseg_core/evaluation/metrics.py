@@ -1,0 +1,146 @@
+"""Overlap and surface distance of two label maps, with a stated answer for empty masks (SPEC section 9).
+
+| | both empty | one empty |
+| --- | --- | --- |
+| Dice, surface Dice | 1 | 0 |
+| HD95 | 0 | the image's diagonal |
+
+No case is ever dropped and no NaN arises. (MONAI's aggregation drops NaN, so a missed structure can raise a score.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+EMPTY_MASK_POLICY = (
+    "A class absent from both prediction and reference counts as Dice 1, surface Dice 1 and HD95 0; absent from one of "
+    "them, as Dice 0, surface Dice 0 and HD95 = the diagonal of the image."
+)
+
+Labels = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
+Spacing = Sequence[float]
+
+
+def dice(prediction: Labels, reference: Labels, label: int) -> float:
+    """Dice of the voxels that carry ``label``, 0 to 1; arrays of one shape. Both empty: 1; one empty: 0."""
+    _check(prediction, reference)
+    p, r = prediction == label, reference == label
+    volume = int(np.count_nonzero(p)) + int(np.count_nonzero(r))
+    return 2 * int(np.count_nonzero(p & r)) / volume if volume else 1.0
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances (mm) of every boundary voxel of one mask to the nearest of the other, and the empty-mask policy.
+
+    A boundary voxel belongs to the mask and has a face neighbour that does not; beyond the image lies background,
+    except along axes of size 1 (a 2D image has an outline). ``diagonal`` is the image's, in mm.
+    """
+
+    prediction_to_reference: npt.NDArray[np.float64]
+    reference_to_prediction: npt.NDArray[np.float64]
+    diagonal: float
+
+    @property
+    def hausdorff95(self) -> float:
+        """The larger of the two directed 95th percentiles, in mm."""
+        sides = (self.prediction_to_reference, self.reference_to_prediction)
+        if not all(len(side) for side in sides):
+            return 0.0 if not any(len(side) for side in sides) else self.diagonal
+        if not all(np.isfinite(side).all() for side in sides):
+            return self.diagonal
+        return max(float(np.percentile(side, 95)) for side in sides)
+
+    def surface_dice(self, tolerance: float) -> float:
+        """Share of the boundary voxels of both masks that lie within ``tolerance`` mm of the other boundary."""
+        if tolerance < 0:
+            raise ValueError(f"a tolerance of {tolerance} mm is negative")
+        total = len(self.prediction_to_reference) + len(self.reference_to_prediction)
+        if not total:
+            return 1.0
+        within = np.count_nonzero(self.prediction_to_reference <= tolerance)
+        within += np.count_nonzero(self.reference_to_prediction <= tolerance)
+        return int(within) / total
+
+
+def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing) -> SurfaceDistances:
+    """Boundary distances of two boolean masks of one shape; ``spacing`` in mm, one entry per axis.
+
+    Where one mask is empty the other's distances are infinite. Raises ValueError if shapes or spacing do not fit.
+    """
+    _check(prediction, reference)
+    if len(spacing) != prediction.ndim or min(spacing) <= 0:
+        raise ValueError(f"spacing {tuple(spacing)} does not fit an array of {prediction.ndim} axes")
+    steps = np.asarray(spacing, dtype=np.float64)
+    diagonal = float(np.linalg.norm([n * step for n, step in zip(prediction.shape, steps, strict=True) if n > 1]))
+    # what lies around the masks does not matter: look at their joint bounding box only
+    box = _joint_box(prediction, reference)
+    flat = tuple(axis for axis, size in enumerate(prediction.shape) if size == 1)
+    points = [_boundary(mask[box], flat) * steps for mask in (prediction, reference)]
+    there, back = (_nearest(points[a], points[b]) for a, b in ((0, 1), (1, 0)))
+    return SurfaceDistances(there, back, diagonal)
+
+
+def hausdorff95(prediction: Labels, reference: Labels, label: int, spacing: Spacing) -> float:
+    """95th percentile Hausdorff distance of ``label`` in mm. Both empty: 0; one empty: the image's diagonal."""
+    return surface_distances(prediction == label, reference == label, spacing).hausdorff95
+
+
+def surface_dice(prediction: Labels, reference: Labels, label: int, spacing: Spacing, tolerance: float) -> float:
+    """Surface Dice of ``label`` at a ``tolerance`` in mm, 0 to 1. Both empty: 1; one empty: 0."""
+    return surface_distances(prediction == label, reference == label, spacing).surface_dice(tolerance)
+
+
+def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
+    """SIIM's WDice = w0 * D0 + w1 * D1 over the normal (0) and the lesion images (1), SPEC section 9.
+
+    D0 and D1 are the mean scores of the two groups, the weights inversely proportional to the groups' sizes and
+    normalised to 1. With one group empty it is the other's mean. Raises ValueError for no images or lists of unequal length.
+    """
+    values, lesion = np.asarray(scores, dtype=np.float64), np.asarray(has_lesion, dtype=bool)
+    if values.shape != lesion.shape or not values.size:
+        raise ValueError("WDice needs one score and one flag per image, and at least one image")
+    if lesion.all() or not lesion.any():
+        return float(values.mean())
+    normal_weight = lesion.sum() / lesion.size  # (1/n0) / (1/n0 + 1/n1) = n1 / (n0 + n1)
+    return float(normal_weight * values[~lesion].mean() + (1 - normal_weight) * values[lesion].mean())
+
+
+def _check(prediction: npt.NDArray[np.generic], reference: npt.NDArray[np.generic]) -> None:
+    if prediction.shape != reference.shape:
+        raise ValueError(f"a prediction of shape {prediction.shape} does not fit a reference of {reference.shape}")
+
+
+def _joint_box(first: Mask, second: Mask) -> tuple[slice, ...]:
+    union = first | second
+    box = []
+    for axis in range(union.ndim):
+        filled = np.flatnonzero(union.any(axis=tuple(other for other in range(union.ndim) if other != axis)))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, 0))
+    return tuple(box)
+
+
+def _boundary(mask: Mask, flat: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Indices (N, axes) of the voxels of ``mask`` with a neighbour outside it; ``flat`` axes have no neighbours."""
+    if not mask.any():
+        return np.zeros((0, mask.ndim), dtype=np.int64)
+    neighbours = ndimage.generate_binary_structure(mask.ndim, 1)
+    for axis in flat:
+        neighbours[tuple(slice(None) if other != axis else [0, 2] for other in range(mask.ndim))] = False
+    return np.argwhere(mask & ~ndimage.binary_erosion(mask, neighbours))
+
+
+def _nearest(points: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if not len(points) or not len(others):
+        return np.full(len(points), np.inf)
+    # boundaries are sparse: a tree of their points is exact like a distance transform, and faster (1.0 s against
+    # 6.8 s for two shifted balls of radius 60 voxels)
+    distances: npt.NDArray[np.float64] = KDTree(others).query(points)[0]
+    return distances

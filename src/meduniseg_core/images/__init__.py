@@ -1,0 +1,25 @@
+"""Images: reading and writing of every format, and the geometry that is never lost on the way.
+
+Arrays are ``(C, D, H, W)``; positions are LPS in mm.
+"""
+
+from meduniseg_core.images.cases import find_cases
+from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.orientation import Reorientation, canonical_orientation, reorient_to
+from meduniseg_core.images.reading import read_image, read_labels, stack_channels
+from meduniseg_core.images.writing import write_image, write_labels
+
+__all__ = [
+    "Geometry",
+    "Image",
+    "Reorientation",
+    "canonical_orientation",
+    "find_cases",
+    "read_image",
+    "read_labels",
+    "reorient_to",
+    "stack_channels",
+    "write_image",
+    "write_labels",
+]

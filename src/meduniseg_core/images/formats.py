@@ -1,0 +1,54 @@
+"""Which file format a path means, by its ending alone (endings are compared without regard to case)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from meduniseg_core.errors import BadInputError
+
+Format = Literal["nifti", "nrrd", "metaimage", "dicom", "raster", "jpeg", "tiff", "numpy"]
+
+ENDINGS: dict[str, Format] = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".nrrd": "nrrd",
+    ".nhdr": "nrrd",
+    ".mha": "metaimage",
+    ".mhd": "metaimage",
+    ".dcm": "dicom",
+    ".dicom": "dicom",
+    ".png": "raster",
+    ".bmp": "raster",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".npy": "numpy",
+    ".npz": "numpy",
+}
+"""Every ending that is read; the longest comes first where one ends another."""
+
+PHOTOGRAPH_FORMATS: frozenset[Format] = frozenset({"raster", "jpeg", "tiff"})
+
+
+def ending_of(path: Path) -> str | None:
+    """The known ending of ``path`` in lower case (``.nii.gz`` counts as one), or None."""
+    name = path.name.lower()
+    return next((ending for ending in ENDINGS if name.endswith(ending) and len(name) > len(ending)), None)
+
+
+def format_of(path: Path) -> Format:
+    """The format of ``path``; BadInputError names the endings there are."""
+    ending = ending_of(path)
+    if ending is None:
+        raise BadInputError(
+            f"{path.name} has an ending that is not read here; convert it to one of {' '.join(ENDINGS)}."
+        )
+    return ENDINGS[ending]
+
+
+def stem_of(path: Path) -> str:
+    """The name without its known ending: ``a.b.nii.gz`` -> ``a.b``; a name with no known ending is returned whole."""
+    ending = ending_of(path)
+    return path.name if ending is None else path.name[: -len(ending)]

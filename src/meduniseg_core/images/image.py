@@ -1,0 +1,64 @@
+"""One immutable image: the array and where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.geometry import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image or a label map.
+
+    ``array`` has shape ``(C, D, H, W)`` (a 2D image has D = 1, a label map C = 1) and is read-only, in the dtype of its
+    file. ``physical`` is False for photographs and other images that have no size in mm: their spacing is 1.
+    ``meta`` is what the file says besides (``format``, ``dtype``, header fields needed to write it back).
+    """
+
+    array: np.ndarray
+    geometry: Geometry
+    physical: bool = True
+    source: Path | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4:
+            raise BadInputError(
+                f"An image needs an array of shape (C, D, H, W); this one has shape {self.array.shape}."
+            )
+        if tuple(self.array.shape[1:]) != self.geometry.shape:
+            raise BadInputError(
+                f"The array's grid {tuple(self.array.shape[1:])} is not the geometry's {self.geometry.shape}; "
+                "pass a matching one."
+            )
+        view = self.array.view()
+        view.flags.writeable = False
+        object.__setattr__(self, "array", view)
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+
+    @property
+    def channels(self) -> int:
+        """Number of channels C."""
+        return int(self.array.shape[0])
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the depth is 1."""
+        return self.geometry.shape[0] == 1
+
+    @property
+    def name(self) -> str:
+        """The file's name, or "the image" for one that came from memory."""
+        return self.source.name if self.source is not None else "the image"
+
+    def with_array(self, array: np.ndarray, **meta: Any) -> Image:
+        """Another array ``(C', D, H, W)`` on the same grid; ``meta`` entries are added."""
+        return replace(self, array=array, meta={**self.meta, **meta})

@@ -1,0 +1,32 @@
+"""NRRD and MetaImage out, through SimpleITK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import atomic_path
+from meduniseg_core.images.geometry import Geometry
+
+
+def write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write ``(C, D, H, W)`` as compressed ``.nrrd`` or ``.mha``, atomically, on exactly ``geometry`` (sheared too).
+
+    Several channels become the elements of a vector voxel. Raises BadInputError for a dtype the format lacks.
+    """
+    import SimpleITK as sitk  # noqa: N813 - its usual name; imported late, it is large
+
+    try:
+        if array.shape[0] == 1:
+            image = sitk.GetImageFromArray(array[0])
+        else:
+            image = sitk.GetImageFromArray(np.ascontiguousarray(np.moveaxis(array, 0, -1)), isVector=True)
+    except (TypeError, KeyError) as error:
+        raise BadInputError(f"{path.name} cannot hold values of type {array.dtype}; convert them first.") from error
+    image.SetSpacing([float(value) for value in reversed(geometry.spacing)])
+    image.SetOrigin([float(value) for value in geometry.origin])
+    image.SetDirection([float(value) for row in geometry.direction for value in reversed(row)])
+    with atomic_path(path) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)

@@ -1,0 +1,151 @@
+"""MetaImage (``.mha``, and ``.mhd`` with a data file beside it).
+
+Read here rather than through SimpleITK, for the reasons given in ``nrrd``. A TransformMatrix lists, axis after axis,
+the unit vector (LPS) along which it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.checks import check_spacing
+from meduniseg_core.images.header_text import (
+    assemble,
+    data_file_beside,
+    header_line,
+    numbers,
+    read_voxels,
+    whole_numbers,
+)
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.raw_data import claimed_bytes, open_bytes
+
+_DTYPE = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",  # MetaIO writes 4 bytes for it on every machine
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_ALIASES = {
+    "position": "offset",
+    "origin": "offset",
+    "rotation": "transformmatrix",
+    "orientation": "transformmatrix",
+    "elementbyteordermsb": "binarydatabyteordermsb",
+}
+_FIELD_LIMIT = 10_000
+
+
+def read_metaimage(path: Path) -> Image:
+    """Read ``.mha`` or ``.mhd`` as ``(C, D, H, W)``; several elements a voxel, or a fourth axis, become C (at most 4).
+
+    A file without ElementSpacing is not ``physical``. Raises BadInputError for a data file outside the header's folder,
+    truncated data, sizes the file cannot hold, text voxels and degenerate grids.
+    """
+    name = path.name
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_bytes(path))
+        fields = _parse(stream, name)
+        rank = whole_numbers(fields.get("ndims", ""), name, "NDims")
+        sizes = whole_numbers(fields.get("dimsize", ""), name, "DimSize")
+        if not rank or len(sizes) != rank[0] or len(sizes) not in (2, 3, 4):
+            raise BadInputError(f"{name} has sizes {sizes} that do not fit its NDims; save it as a 2D or 3D image.")
+        dtype = _dtype(fields, name)
+        elements = whole_numbers(fields.get("elementnumberofchannels", "1"), name, "ElementNumberOfChannels")[0]
+        if elements > 1 and len(sizes) == 4:
+            raise BadInputError(f"{name} holds several volumes of several channels; save the wanted one as a 3D file.")
+        if not _yes(fields, "binarydata", default=True):
+            raise BadInputError(f"{name} has its voxels as text; save it with BinaryData = True.")
+        stored = [elements, *sizes] if elements != 1 else sizes
+        encoding = "gzip" if _yes(fields, "compresseddata") else "raw"
+        data_file = fields["elementdatafile"]
+        if data_file.upper() != "LOCAL":
+            if data_file.upper().startswith("LIST") or "%" in data_file:
+                raise BadInputError(f"{name} spreads its voxels over several files; save it as one .mha file.")
+            data_path = data_file_beside(path, data_file)
+            stream = stack.enter_context(open_bytes(data_path))
+            name = data_path.name
+        _skip(stream, fields, claimed_bytes(stored, dtype.itemsize), name)
+        available = os.fstat(stream.fileno()).st_size - stream.tell()
+        voxels = read_voxels(stream, stored, dtype, encoding, name, available)
+    directions, origin = _grid(fields, len(sizes), path.name)
+    channel = 0 if elements != 1 else (3 if len(sizes) == 4 else None)
+    meta: dict[str, Any] = {"format": "metaimage", "orientation_known": "transformmatrix" in fields}
+    return assemble(
+        voxels, channel, directions, origin, path, meta, "elementspacing" in fields or "elementsize" in fields
+    )
+
+
+def _parse(stream: IO[bytes], name: str) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for _ in range(_FIELD_LIMIT):
+        line = header_line(stream, name)
+        if line is None:
+            break
+        key, equals, value = line.partition("=")
+        if not equals:
+            if line.strip():
+                break
+            continue
+        key = key.strip().lower()
+        fields[_ALIASES.get(key, key)] = value.strip()
+        if key == "elementdatafile":  # by definition the last: the voxels follow
+            if fields.get("objecttype", "image").lower() != "image":
+                break
+            return fields
+    raise BadInputError(
+        f"{name} is not a MetaImage file (its header has no ElementDataFile of an image); export it again."
+    )
+
+
+def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
+    stored = fields.get("elementtype", "").upper()
+    code = _DTYPE.get(stored.removesuffix("_ARRAY"))
+    if code is None:
+        raise BadInputError(f"{name} holds voxels of type '{stored}'; save it with integer or float values.")
+    return np.dtype(code).newbyteorder(">" if _yes(fields, "binarydatabyteordermsb") else "<")
+
+
+def _yes(fields: dict[str, str], field: str, default: bool = False) -> bool:
+    value = fields.get(field)
+    return default if value is None else value[:1].lower() in ("t", "y", "1")
+
+
+def _skip(stream: IO[bytes], fields: dict[str, str], size: int, name: str) -> None:
+    count = whole_numbers(fields.get("headersize", "0"), name, "HeaderSize")[0]
+    if count == -1:  # the voxels are the file's last bytes
+        stream.seek(max(os.fstat(stream.fileno()).st_size - size, stream.tell()))
+    elif count > 0:
+        stream.seek(count)
+
+
+def _grid(fields: dict[str, str], rank: int, name: str) -> tuple[list[np.ndarray], np.ndarray]:
+    spacing = numbers(fields.get("elementspacing", fields.get("elementsize", "1 " * rank)), name, "ElementSpacing")
+    matrix = numbers(fields.get("transformmatrix", ""), name, "TransformMatrix") or np.eye(rank).ravel().tolist()
+    offset = numbers(fields.get("offset", "0 " * rank), name, "Offset")
+    if len(spacing) != rank or len(matrix) != rank * rank or len(offset) != rank:
+        raise BadInputError(f"{name} has a grid that does not fit its {rank} axes; export the file again.")
+    check_spacing(tuple(spacing[:3]), name)
+    space = min(rank, 3)
+    directions = []
+    for axis in range(space):
+        vector = np.zeros(3)
+        vector[:space] = matrix[axis * rank : axis * rank + space]
+        directions.append(vector * spacing[axis])
+    origin = np.zeros(3)
+    origin[:space] = offset[:space]
+    return directions, origin

@@ -1,0 +1,215 @@
+"""NRRD (``.nrrd``, and ``.nhdr`` with a data file beside it).
+
+Read here rather than through SimpleITK, which takes any file on the disk for detached voxels, trusts the header's sizes
+and fills what is missing with zeros. Format: https://teem.sourceforge.net/nrrd/format.html
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.header_text import (
+    assemble,
+    data_file_beside,
+    header_line,
+    header_lines,
+    numbers,
+    read_voxels,
+    whole_numbers,
+)
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.raw_data import claimed_bytes, open_bytes
+
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_DTYPE = {alias: code for code, aliases in _TYPES.items() for alias in aliases}
+_ENCODINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
+_LPS_SIGNS = {
+    "left-posterior-superior": (1, 1, 1),
+    "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1),
+    "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1),
+    "las": (1, -1, 1),
+}
+_MM_PER_UNIT = {"mm": 1.0, "m": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "microns": 0.001}
+_SPATIAL_KINDS = {"domain", "space"}
+_ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "centerings": "centers"}
+
+
+def read_nrrd(path: Path) -> Image:
+    """Read ``.nrrd`` or ``.nhdr`` as ``(C, D, H, W)``: the axis without a direction in space becomes C (at most 4).
+
+    RAS, LAS and LPS spaces become LPS; a file without spacing is not ``physical``. Raises BadInputError for a data file
+    outside the header's folder, truncated data, sizes the file cannot hold, unknown encodings and degenerate grids.
+    """
+    name = path.name
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_bytes(path))
+        fields = _parse(stream, name)
+        dtype = _dtype(fields, name)
+        sizes = whole_numbers(_need(fields, "sizes", name), name, "sizes")
+        encoding = fields.get("encoding", "").lower()
+        if encoding not in _ENCODINGS:
+            raise BadInputError(f"{name} has its voxels as '{encoding}'; save it with the encoding raw or gzip.")
+        if len(sizes) != whole_numbers(_need(fields, "dimension", name), name, "dimension")[0]:
+            raise BadInputError(f"{name} has {len(sizes)} sizes and another dimension in its header; export it again.")
+        detached = fields.get("data file")
+        if detached is not None:
+            if detached.upper().startswith("LIST") or "%" in detached:
+                raise BadInputError(f"{name} spreads its voxels over several files; save it as one .nrrd file.")
+            data_path = data_file_beside(path, detached)
+            stream = stack.enter_context(open_bytes(data_path))
+            name = data_path.name
+        _skip(stream, fields, claimed_bytes(sizes, dtype.itemsize), encoding, name)
+        available = os.fstat(stream.fileno()).st_size - stream.tell()
+        voxels = read_voxels(stream, sizes, dtype, _ENCODINGS[encoding], name, available)
+    axes = _axes(fields, sizes, path.name)
+    meta: dict[str, Any] = {"format": "nrrd", "orientation_known": axes.oriented}
+    if axes.colour and sizes[axes.channel or 0] == 3:
+        meta["colour"] = "rgb"
+    return assemble(voxels, axes.channel, axes.directions, axes.origin, path, meta, axes.physical)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    channel: int | None
+    directions: list[np.ndarray]
+    origin: np.ndarray
+    physical: bool
+    oriented: bool
+    colour: bool
+
+
+def _parse(stream: IO[bytes], name: str) -> dict[str, str]:
+    magic = header_line(stream, name) or ""
+    if not re.fullmatch(r"NRRD000\d", magic):
+        raise BadInputError(f"{name} is not an NRRD file (it does not begin with NRRD); export it again.")
+    fields: dict[str, str] = {}
+    for line in header_lines(stream, name):
+        if line.startswith("#") or ":=" in line:
+            continue
+        key, colon, value = line.partition(":")
+        if not colon:
+            raise BadInputError(f"{name} has an unreadable line in its header ({line[:80]}); export it again.")
+        key = key.strip().lower()
+        fields[_ALIASES.get(key, key)] = value.strip()
+    return fields
+
+
+def _need(fields: dict[str, str], field: str, name: str) -> str:
+    if not fields.get(field):
+        raise BadInputError(f"{name} has no '{field}' in its header; export the file again.")
+    return fields[field]
+
+
+def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
+    stored = _need(fields, "type", name).lower()
+    code = _DTYPE.get(stored)
+    if code is None:
+        raise BadInputError(f"{name} holds voxels of type '{stored}'; save it with integer or float values.")
+    dtype = np.dtype(code)
+    if dtype.itemsize == 1:
+        return dtype
+    endian = fields.get("endian", "little").lower()
+    return dtype.newbyteorder(">" if endian == "big" else "<")
+
+
+def _skip(stream: IO[bytes], fields: dict[str, str], size: int, encoding: str, name: str) -> None:
+    lines = whole_numbers(fields.get("line skip", "0"), name, "line skip")[0]
+    count = whole_numbers(fields.get("byte skip", "0"), name, "byte skip")[0]
+    if not 0 <= lines <= 10_000 or count < -1 or (count and encoding != "raw"):
+        raise BadInputError(
+            f"{name} skips bytes in a way that is not read; save it without 'byte skip' and 'line skip'."
+        )
+    for _ in range(lines):
+        header_line(stream, name)
+    if count == -1:  # the voxels are the file's last bytes
+        stream.seek(max(os.fstat(stream.fileno()).st_size - size, stream.tell()))
+    elif count:
+        stream.seek(count, os.SEEK_CUR)
+
+
+def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
+    """Which axis is C, and where the others run in LPS mm, fastest axis first."""
+    rank = len(sizes)
+    kinds = fields.get("kinds", "").lower().split()
+    vectors = _vectors(fields, rank, name)
+    if vectors is None:
+        steps = numbers(fields["spacings"], name, "spacings") if "spacings" in fields else [1.0] * rank
+        if len(steps) != rank:
+            raise BadInputError(f"{name} has {len(steps)} spacings for {rank} axes; export the file again.")
+        spatial = [n for n in range(rank) if len(kinds) != rank or kinds[n] in _SPATIAL_KINDS]
+        if len(kinds) != rank:
+            spatial = spatial[:3]
+        unit = np.eye(3)
+        directions = [unit[position] * steps[n] for position, n in enumerate(spatial[:3])]
+        origin = np.zeros(3)
+        physical, oriented = "spacings" in fields, False
+    else:
+        spatial = [n for n in range(rank) if vectors[n] is not None]
+        found = [vector for vector in vectors if vector is not None]
+        if len(spatial) == 4:  # ITK's 4D image: the fourth axis is not of space
+            spatial, found = spatial[:3], found[:3]
+        signs, oriented = _signs(fields)
+        scale = _scale(fields, name)
+        directions = [_three(vector) * signs * scale for vector in found]
+        origin = _three(_tuple(fields.get("space origin", "(0,0,0)"), name)) * signs * scale
+        physical = True
+    others = [n for n in range(rank) if n not in spatial]
+    if len(spatial) not in (2, 3) or len(others) > 1:
+        raise BadInputError(f"{name} has {rank} axes, {len(spatial)} of them in space; save it as a 2D or 3D image.")
+    channel = others[0] if others else None
+    colour = channel is not None and len(kinds) == rank and kinds[channel] in ("rgb-color", "3-color")
+    return _Axes(channel, directions, origin, physical, oriented, colour)
+
+
+def _vectors(fields: dict[str, str], rank: int, name: str) -> list[np.ndarray | None] | None:
+    text = fields.get("space directions")
+    if text is None:
+        return None
+    items = re.findall(r"none|\([^)]*\)", text, flags=re.IGNORECASE)
+    if len(items) != rank:
+        raise BadInputError(f"{name} has {len(items)} space directions for {rank} axes; export the file again.")
+    return [None if item.lower() == "none" else _tuple(item, name) for item in items]
+
+
+def _tuple(text: str, name: str) -> np.ndarray:
+    return np.array(numbers(text.strip().strip("()").replace(",", " "), name, "space directions"))
+
+
+def _three(vector: np.ndarray) -> np.ndarray:
+    return np.concatenate([vector, np.zeros(3)])[:3]
+
+
+def _signs(fields: dict[str, str]) -> tuple[np.ndarray, bool]:
+    """Factors to LPS; an unnamed space is taken for LPS, as ITK does, and said not to be known."""
+    space = fields.get("space", "").lower().removesuffix("-time")
+    return np.array(_LPS_SIGNS.get(space, (1, 1, 1)), dtype=np.float64), space in _LPS_SIGNS
+
+
+def _scale(fields: dict[str, str], name: str) -> float:
+    units = {unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))} - {""}
+    if not units:
+        return 1.0
+    if len(units) > 1 or not units <= _MM_PER_UNIT.keys():
+        raise BadInputError(f"{name} measures space in {', '.join(sorted(units))}; save it with its units in mm.")
+    return _MM_PER_UNIT[units.pop()]

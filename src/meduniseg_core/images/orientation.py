@@ -1,0 +1,141 @@
+"""One orientation inside, whatever the file's: axes are permuted and flipped, never resampled, and put back exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import permutations
+from types import EllipsisType
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.image import Image
+
+_ROW_OF_AXIS = (2, 1, 0)
+"""Canonically d runs along z (to the head), h along y (to the back), w along x (to the left), all LPS."""
+
+_NEAR = 1e-9
+
+
+@dataclass(frozen=True)
+class Reorientation:
+    """How the spatial axes of an array were reordered: result axis ``n`` is source axis ``axes[n]``, flipped or not."""
+
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing changes."""
+        return self.axes == (0, 1, 2) and not any(self.flips)
+
+    @property
+    def _index(self) -> tuple[EllipsisType | slice, ...]:
+        return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
+
+    def forward(self, array: np.ndarray) -> np.ndarray:
+        """A view of ``array`` (..., D, H, W) in the new orientation; leading axes are left alone."""
+        lead = array.ndim - 3
+        moved = np.transpose(array, (*range(lead), *(lead + axis for axis in self.axes)))
+        return moved[self._index]
+
+    def inverse(self, array: np.ndarray) -> np.ndarray:
+        """A view of ``array`` (..., D, H, W) back in the source's orientation: undoes :meth:`forward` exactly."""
+        lead = array.ndim - 3
+        unflipped = array[self._index]
+        back = np.argsort(self.axes)
+        return np.transpose(unflipped, (*range(lead), *(lead + int(axis) for axis in back)))
+
+    def forward_geometry(self, geometry: Geometry) -> Geometry:
+        """The grid that :meth:`forward` gives an array on ``geometry``."""
+        affine = np.array(geometry.affine)
+        shape = geometry.shape
+        columns = affine[:3, list(self.axes)]
+        origin = affine[:3, 3].copy()
+        for position, (axis, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            if flip:
+                origin += columns[:, position] * (shape[axis] - 1)
+        signs = [-1.0 if flip else 1.0 for flip in self.flips]
+        direction = np.asarray(geometry.direction)[:, list(self.axes)] * signs
+        rows = [(float(row[0]), float(row[1]), float(row[2])) for row in direction + 0.0]  # + 0.0: no -0.0
+        a, b, c = self.axes
+        return Geometry(
+            shape=(shape[a], shape[b], shape[c]),
+            spacing=(geometry.spacing[a], geometry.spacing[b], geometry.spacing[c]),
+            origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+            direction=(rows[0], rows[1], rows[2]),
+        )
+
+
+def canonical_orientation(image: Image) -> tuple[Image, Reorientation]:
+    """Permute and flip so that d runs most nearly to the head (+z), h to the back (+y) and w to the left (+x), in LPS.
+
+    Images without a place in the patient (``physical`` False) are left alone. A single slice (D = 1) keeps its depth
+    axis: an axial one is turned within its plane, a coronal or sagittal one is left as stored. Returns the image (a
+    view) and the :class:`Reorientation` whose ``inverse`` brings arrays ``(C, D, H, W)`` back.
+    """
+    change = _towards_canonical(image)
+    if change.is_identity:
+        return image, change
+    turned = replace(image, array=change.forward(image.array), geometry=change.forward_geometry(image.geometry))
+    return turned, change
+
+
+def reorient_to(image: Image, geometry: Geometry, tolerance: float = 1e-3) -> Image:
+    """``image`` with its axes permuted and flipped onto ``geometry``; BadInputError where that is another grid.
+
+    ``tolerance`` is the largest difference of any corner's position that is taken for equal, in mm.
+    """
+    for axes in permutations((0, 1, 2)):
+        for bits in range(8):
+            change = Reorientation((axes[0], axes[1], axes[2]), (bool(bits & 4), bool(bits & 2), bool(bits & 1)))
+            if _same_grid(change.forward_geometry(image.geometry), geometry, tolerance):
+                return replace(image, array=change.forward(image.array), geometry=geometry)
+    raise BadInputError(
+        f"{image.name} lies on another grid ({_describe(image.geometry)}) than the image it belongs to "
+        f"({_describe(geometry)}); resample it onto that image first."
+    )
+
+
+def same_grid(first: Geometry, second: Geometry, tolerance: float = 1e-3) -> bool:
+    """Whether two grids have the same shape and no voxel lies further apart than ``tolerance`` mm."""
+    return _same_grid(first, second, tolerance)
+
+
+def _same_grid(first: Geometry, second: Geometry, tolerance: float) -> bool:
+    if first.shape != second.shape:
+        return False
+    far = np.array([(d, h, w, 1) for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=np.float64)
+    far[:, :3] *= np.maximum(np.asarray(first.shape) - 1, 0)
+    difference = (first.affine - second.affine) @ far.T
+    return bool(np.abs(difference).max() <= tolerance)
+
+
+def _towards_canonical(image: Image) -> Reorientation:
+    if not image.physical:
+        return Reorientation()
+    cosines = np.asarray(image.geometry.direction)  # [row, axis]
+    along = np.abs(cosines)
+    orders = list(permutations((0, 1, 2)))
+    if image.is_2d:
+        if int(np.argmax(along[:, 0])) != _ROW_OF_AXIS[0]:
+            return Reorientation()
+        orders = [order for order in orders if order[0] == 0]
+    best = orders[0]  # the stored order wins ties
+    for order in orders[1:]:
+        if _fit(along, order) > _fit(along, best) + _NEAR:
+            best = order
+    flips = [bool(cosines[_ROW_OF_AXIS[n], axis] < 0) for n, axis in enumerate(best)]
+    return Reorientation((best[0], best[1], best[2]), (flips[0], flips[1], flips[2]))
+
+
+def _fit(along: np.ndarray, order: tuple[int, ...]) -> float:
+    return float(sum(along[_ROW_OF_AXIS[n], axis] for n, axis in enumerate(order)))
+
+
+def _describe(geometry: Geometry) -> str:
+    size = "x".join(str(value) for value in geometry.shape)
+    spacing = "x".join(f"{value:.4g}" for value in geometry.spacing)
+    origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
+    return f"{size} voxels of {spacing} mm from ({origin})"

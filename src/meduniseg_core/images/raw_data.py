@@ -1,0 +1,142 @@
+"""Voxel bytes out of files written by strangers: nothing is allocated before the file's size vouches for it."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+
+DEFLATE_LIMIT = 1032
+"""Deflate never expands a byte to more than this many (a run of 258 from two bits): more is a lie."""
+
+BZIP2_LIMIT = 48_000
+"""bzip2 packs up to 900 kB of equal bytes into about forty: the same bound for that encoding, with some slack."""
+
+_BLOCK = 1 << 22
+
+
+class ByteStream(Protocol):
+    """What is needed of an open file: ``read``."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def claimed_bytes(shape: Sequence[int], itemsize: int) -> int:
+    """Bytes an array of ``shape`` takes, in Python's integers (a product in int64 may wrap round)."""
+    total = int(itemsize)
+    for size in shape:
+        total *= int(size)
+    return total
+
+
+def check_claim(name: str, claimed: int, available: int, limit: int = 1) -> None:
+    """Refuse a header that claims more than ``available`` bytes times ``limit`` can hold."""
+    if claimed > available * limit:
+        raise BadInputError(
+            f"{name} is truncated or its header is wrong: it claims {claimed:,} bytes of voxels and the file's "
+            f"{available:,} bytes cannot hold them; copy or export the file again."
+        )
+
+
+def open_maybe_gzip(path: Path) -> tuple[IO[bytes], bool]:
+    """Open ``path`` for reading; a gzip file is known by its first two bytes, whatever its name."""
+    stream = open_bytes(path)
+    packed = stream.read(2) == b"\x1f\x8b"
+    stream.seek(0)
+    if not packed:
+        return stream, False
+    return cast(IO[bytes], _OwningGzip(stream)), True
+
+
+class _OwningGzip(gzip.GzipFile):
+    """A GzipFile that closes the stream it was given."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(fileobj=stream, mode="rb")
+        self._owned = stream
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._owned.close()
+
+
+def open_bytes(path: Path) -> io.BufferedReader:
+    """Open ``path`` for reading; BadInputError says why it cannot be."""
+    try:
+        return open(path, "rb")  # noqa: PTH123 - Path.open returns the same, typed less exactly
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
+        raise BadInputError(f"{path} cannot be read ({reason}); check the path and its permissions.") from error
+
+
+def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
+    """``size`` bytes as a uint8 array; BadInputError where the stream ends or breaks before."""
+    buffer = np.empty(size, dtype=np.uint8)
+    done = 0
+    try:
+        while done < size:
+            block = stream.read(min(_BLOCK, size - done))
+            if not block:
+                break
+            buffer[done : done + len(block)] = np.frombuffer(block, dtype=np.uint8)
+            done += len(block)
+    except (EOFError, zlib.error, OSError) as error:
+        raise BadInputError(
+            f"{name} is truncated or damaged: its compressed data breaks off ({error}); copy or export the file again."
+        ) from error
+    if done < size:
+        raise BadInputError(
+            f"{name} is truncated: its header promises {size:,} bytes of voxels and {done:,} are there; "
+            "copy or export the file again."
+        )
+    return buffer
+
+
+def read_to_end(stream: ByteStream, most: int, name: str) -> None:
+    """Read what is left, which makes gzip compare its checksum; more than ``most`` bytes are refused."""
+    left = most
+    try:
+        while block := stream.read(_BLOCK):
+            left -= len(block)
+            if left < 0:
+                raise BadInputError(
+                    f"{name} holds far more data than its header says, so the header is wrong; export the file again."
+                )
+    except (EOFError, zlib.error, OSError) as error:
+        raise BadInputError(f"{name} is truncated or damaged ({error}); copy or export the file again.") from error
+
+
+class ZlibStream:
+    """``read`` of a zlib or gzip stream that begins at the stream's position and has no end mark of its own."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._inflate = zlib.decompressobj(wbits=47)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to ``size`` bytes; empty at the end. zlib.error where the data are damaged."""
+        while not self._inflate.eof:
+            packed = self._inflate.unconsumed_tail or self._stream.read(1 << 16)
+            block = self._inflate.decompress(packed, max(size, 0))
+            if block or not packed:
+                return block
+        return b""
+
+
+def unpacked(stream: IO[bytes], encoding: str) -> tuple[ByteStream, int]:
+    """The stream behind ``encoding`` (``raw``, ``gzip`` or ``bzip2``) and the most one of its bytes can expand to."""
+    if encoding == "gzip":
+        return ZlibStream(stream), DEFLATE_LIMIT
+    if encoding == "bzip2":
+        return bz2.BZ2File(stream), BZIP2_LIMIT
+    return stream, 1

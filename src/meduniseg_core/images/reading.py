@@ -1,0 +1,159 @@
+"""Reading: one function for images and one for label maps, whatever the format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.formats import format_of
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.orientation import same_grid
+
+LABEL_LIMIT = 65535
+"""The largest label id: what 16 bits hold."""
+
+
+def read_image(path: str | Path | Sequence[str | Path], *, series: str | None = None) -> Image:
+    """Read an image as ``(C, D, H, W)`` in its stored dtype, with its place in the patient (LPS, mm).
+
+    ``path`` is a file, a folder with one DICOM series, or one file per channel, in the network's order; those are
+    stacked after checking that they lie on one grid. ``series`` picks one of several DICOM series of a folder (its UID,
+    its number or its description). A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``.
+
+    Raises BadInputError naming the file, the reason and the remedy: unknown format, truncated or damaged data, a header
+    that claims more than the file holds, NaN or infinite voxels, a voxel size of 0, time series, several DICOM series.
+    """
+    if isinstance(path, (str, Path)):
+        return _read_one(Path(path), series)
+    paths = [Path(item) for item in path]
+    if not paths:
+        raise BadInputError("No file was given to read; pass at least one path.")
+    images = [_read_one(item, series) for item in paths]
+    return images[0] if len(images) == 1 else stack_channels(images)
+
+
+def read_labels(path: str | Path) -> Image:
+    """Read a label map as ``(1, D, H, W)`` with an integer dtype; ids are the stored values.
+
+    Palette PNG gives its indices; integer-valued floats become uint8 or uint16. Raises BadInputError for JPEG (lossy:
+    ids would be guessed), alpha, real colour, several channels, fractional or negative values and ids above 65535.
+    """
+    path = Path(path)
+    _check_exists(path)
+    kind = "dicom" if path.is_dir() else format_of(path)
+    if kind == "jpeg":
+        raise BadInputError(
+            f"{path.name} is a JPEG, whose compression changes label ids; save the labels as PNG or NIfTI."
+        )
+    if kind == "raster":
+        from meduniseg_core.images.raster import read_raster_labels
+
+        image = read_raster_labels(path)
+    elif kind == "tiff":
+        from meduniseg_core.images.tiff import read_tiff_labels
+
+        image = read_tiff_labels(path)
+    else:
+        image = _read_one(path, None)
+    return _as_labels(image, path.name)
+
+
+def stack_channels(images: Sequence[Image]) -> Image:
+    """One image of single-channel images on one grid (no voxel further apart than 1e-3 mm), in the given order.
+
+    Different dtypes become their common one (float32 where integers and floats mix).
+    """
+    first = images[0]
+    for image in images:
+        if image.channels != 1:
+            raise BadInputError(
+                f"{image.name} has {image.channels} channels; give one single-channel file per channel."
+            )
+        if image.physical != first.physical or not same_grid(first.geometry, image.geometry):
+            raise BadInputError(
+                f"{image.name} does not lie on the grid of {first.name}; resample the channels of a case onto one grid."
+            )
+    kinds = {image.array.dtype for image in images}
+    dtype = kinds.pop() if len(kinds) == 1 else np.result_type(*(image.array.dtype for image in images))
+    if dtype == np.float64 and not all(image.array.dtype == np.float64 for image in images):
+        dtype = np.dtype(np.float32)
+    array = np.concatenate([image.array.astype(dtype, copy=False) for image in images])
+    sources = tuple(str(image.source) for image in images if image.source is not None)
+    return first.with_array(array, sources=sources, dtype=str(dtype))
+
+
+def _read_one(path: Path, series: str | None) -> Image:
+    _check_exists(path)
+    if path.is_dir():
+        from meduniseg_core.images.dicom import read_dicom_series
+
+        return read_dicom_series(path, series)
+    kind = format_of(path)
+    if kind == "nifti":
+        from meduniseg_core.images.nifti import read_nifti
+
+        return read_nifti(path)
+    if kind in ("raster", "jpeg"):
+        from meduniseg_core.images.raster import read_raster
+
+        return read_raster(path)
+    if kind == "nrrd":
+        from meduniseg_core.images.nrrd import read_nrrd
+
+        return read_nrrd(path)
+    if kind == "metaimage":
+        from meduniseg_core.images.metaimage import read_metaimage
+
+        return read_metaimage(path)
+    if kind == "tiff":
+        from meduniseg_core.images.tiff import read_tiff
+
+        return read_tiff(path)
+    if kind == "numpy":
+        from meduniseg_core.images.numpy_file import read_numpy
+
+        return read_numpy(path)
+    from meduniseg_core.images.dicom import read_dicom_file
+
+    return read_dicom_file(path)
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise BadInputError(f"{path} does not exist; check the path.")
+
+
+def _as_labels(image: Image, name: str) -> Image:
+    array = image.array
+    if array.shape[0] == 3 and image.meta.get("colour") == "rgb":
+        if any(not np.array_equal(array[0], array[channel]) for channel in (1, 2)):
+            raise BadInputError(
+                f"{name} is a colour picture, so its label ids are unknown; save it as grey with ids as values."
+            )
+        array = array[:1]
+    if array.shape[0] != 1:
+        raise BadInputError(
+            f"{name} has {array.shape[0]} channels and a label map has one; join the classes into one map."
+        )
+    low, high = array.min(), array.max()
+    if low < 0 or high > LABEL_LIMIT:
+        raise BadInputError(
+            f"{name} holds values from {low} to {high}; label ids must lie between 0 and {LABEL_LIMIT}."
+        )
+    if array.dtype.kind == "f":
+        if not np.array_equal(array, np.rint(array)):
+            raise BadInputError(
+                f"{name} holds fractional values, so it is no label map; save it with whole numbers as ids."
+            )
+        array = array.astype(smallest_dtype(int(high)))
+    meta = {**image.meta, "colour": "grey"} if "colour" in image.meta else dict(image.meta)
+    return replace(image, array=array, meta=meta)
+
+
+def smallest_dtype(highest: int) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    """uint8 where ids up to ``highest`` fit into it, else uint16."""
+    return np.dtype(np.uint8) if highest <= 255 else np.dtype(np.uint16)

@@ -1,0 +1,226 @@
+"""TIFF: single pictures, multi-page stacks (pages = depth), ImageJ hyperstacks and OME-TIFF, read with tifffile."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import atomic_path
+from meduniseg_core.images.checks import check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.raw_data import check_claim, claimed_bytes
+from meduniseg_core.images.tiff_spacing import stated_spacing
+
+# how far one byte can expand, by TIFF compression number
+_EXPANSION = {1: 1, 5: 1500, 7: 1100, 8: 1032, 32773: 64, 32946: 1032}
+_THROUGH_ITK = {5, 7}  # LZW and JPEG, which tifffile leaves to a package of its own
+_LOSSY = {7}
+_SMALL = 1 << 24
+_PALETTE, _RGB, _MIN_IS_WHITE = 3, 2, 0
+_DAMAGE = (ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError)
+
+
+def read_tiff(path: Path) -> Image:
+    """Read a TIFF as ``(C, D, H, W)``: samples or channels (at most 4) are C, pages or z are D.
+
+    ``physical`` only where OME or ImageJ metadata state a pixel size with a unit (dots per inch are no size). Palette
+    images become RGB, MinIsWhite is inverted, an opaque alpha channel is dropped. Raises BadInputError for truncated
+    files, time series, several series in one file, and compressions other than none, deflate, LZW, PackBits and JPEG.
+    """
+    array, page, spacing = _read(path)
+    colour = "rgb" if int(page.photometric) in (_RGB, _PALETTE, 6) and array.shape[0] in (3, 4) else "grey"
+    meta: dict[str, Any] = {"lossy": int(page.compression) in _LOSSY}
+    if int(page.photometric) == _PALETTE:
+        array, colour = _through_palette(array, page.colormap, path.name), "rgb"
+    elif int(page.photometric) == _MIN_IS_WHITE and array.dtype.kind == "u":
+        top = 2 ** min(int(page.bitspersample), 8 * array.dtype.itemsize) - 1
+        array = (top - array.astype(np.int64)).astype(array.dtype)
+    if _has_alpha(page) and array.shape[0] in (2, 4):
+        if (array[-1] != np.iinfo(array.dtype).max).any():
+            raise BadInputError(
+                f"{path.name} has transparent pixels; flatten it onto a background and save it without alpha."
+            )
+        array = array[:-1]
+    return _image(path, array, spacing, meta, colour)
+
+
+def read_tiff_labels(path: Path) -> Image:
+    """Read a TIFF label map as ``(1, D, H, W)`` (``(3, ...)`` for RGB): ids are the stored numbers or palette indices.
+
+    Raises BadInputError for lossy compression, alpha, and MinIsWhite (where 0 means the largest value).
+    """
+    array, page, spacing = _read(path)
+    if int(page.compression) in _LOSSY:
+        raise BadInputError(
+            f"{path.name} is compressed as JPEG, which changes label ids; save it uncompressed or with deflate."
+        )
+    if _has_alpha(page):
+        raise BadInputError(
+            f"{path.name} has an alpha channel, which a label map cannot have; save it as grey or palette."
+        )
+    if int(page.photometric) == _MIN_IS_WHITE:
+        raise BadInputError(
+            f"{path.name} is stored inverted (MinIsWhite), so its ids are unclear; save it as MinIsBlack."
+        )
+    colour = "rgb" if int(page.photometric) == _RGB and array.shape[0] == 3 else "grey"
+    return _image(path, array, spacing, {}, colour)
+
+
+def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool) -> None:
+    """Write ``(C, D, H, W)`` with deflate, atomically: uint8, uint16 and float32 as ImageJ stack, other types as OME.
+
+    The voxel size is kept (in mm), the place and orientation in the patient are not: TIFF has none.
+    """
+    depth, height, width = geometry.spacing
+    metadata: dict[str, Any]
+    with atomic_path(path) as temporary:
+        if array.shape[:2] == (3, 1) and array.dtype == np.uint8:
+            tifffile.imwrite(temporary, np.moveaxis(array[:, 0], 0, -1), photometric="rgb", compression="zlib")
+        elif array.dtype in (np.uint8, np.uint16, np.float32):
+            metadata = {"axes": "ZCYX"} | ({"spacing": depth, "unit": "mm"} if physical else {})
+            tifffile.imwrite(
+                temporary,
+                np.moveaxis(array, 0, 1),
+                imagej=True,
+                photometric="minisblack",
+                resolution=(1 / width, 1 / height) if physical else None,
+                metadata=metadata,
+                compression="zlib",
+            )
+        else:
+            metadata = {"axes": "CZYX"}
+            if physical:
+                for axis, size in zip("ZYX", geometry.spacing, strict=True):
+                    metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
+            try:
+                tifffile.imwrite(
+                    temporary, array, ome=True, photometric="minisblack", metadata=metadata, compression="zlib"
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise BadInputError(
+                    f"{path.name} cannot hold values of type {array.dtype}; convert them first."
+                ) from error
+
+
+def _read(path: Path) -> tuple[np.ndarray, Any, tuple[float, float, float] | None]:
+    name = path.name
+    try:
+        # _multifile=False: an OME file may name other files anywhere on the disk as its planes
+        with tifffile.TiffFile(path, _multifile=False) as tiff:
+            if len(tiff.series) != 1:
+                raise BadInputError(
+                    f"{name} holds {len(tiff.series)} images of different sizes; save the wanted one alone."
+                )
+            series, page = tiff.series[0], tiff.series[0].keyframe
+            _check_size(series, page, path)
+            through_itk = int(page.compression) in _THROUGH_ITK
+            array = _through_itk(series, page, path) if through_itk else series.asarray()
+            array = _arrange(array, series.axes, name)
+            spacing = stated_spacing(tiff, name)
+    except BadInputError:
+        raise
+    except _DAMAGE as error:
+        raise BadInputError(f"{name} is truncated, damaged or no TIFF ({error}); copy or export it again.") from error
+    return check_numeric(array, name), page, spacing
+
+
+def _check_size(series: Any, page: Any, path: Path) -> None:
+    """Every strip or tile lies within the file, and together they can hold what the header claims."""
+    limit = _EXPANSION.get(int(page.compression))
+    if limit is None:
+        raise BadInputError(
+            f"{path.name} is compressed as {page.compression.name}; save it uncompressed or with deflate."
+        )
+    available = path.stat().st_size
+    held = 0
+    for item in series.pages:
+        if item is None:
+            raise BadInputError(f"{path.name} misses pages that its header names; export it again.")
+        offsets, counts = item.dataoffsets, item.databytecounts
+        # ImageJ stacks over 4 GB, and tifffile's own, list one page and keep the rest behind it
+        if any(offset <= 0 or offset + count > available for offset, count in zip(offsets, counts, strict=True)):
+            raise BadInputError(
+                f"{path.name} is truncated: its pixels should reach beyond its end; copy or export it again."
+            )
+        held += sum(counts)
+    claimed = claimed_bytes(series.shape, series.dtype.itemsize)
+    if int(page.bitspersample) < 8:
+        claimed = claimed * int(page.bitspersample) // 8
+    if len(series.pages) == 1 and series.dataoffset is not None:
+        held = available - int(series.dataoffset)
+    if claimed > _SMALL or limit == 1:
+        check_claim(path.name, claimed, held, limit)
+
+
+def _through_itk(series: Any, page: Any, path: Path) -> np.ndarray:
+    import SimpleITK as sitk  # noqa: N813 - its usual name; imported late, it is large
+
+    if int(page.photometric) == _PALETTE or int(page.planarconfig) != 1:
+        raise BadInputError(
+            f"{path.name} is compressed in a way that is not read; save it uncompressed or with deflate."
+        )
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("TIFFImageIO")
+    reader.SetFileName(str(path))
+    array = sitk.GetArrayFromImage(reader.Execute())
+    if array.size != int(np.prod(series.shape)) or array.dtype != series.dtype:
+        raise BadInputError(
+            f"{path.name} is compressed in a way that is not read; save it uncompressed or with deflate."
+        )
+    return np.asarray(array).reshape(series.shape)
+
+
+def _arrange(array: np.ndarray, axes: str, name: str) -> np.ndarray:
+    """``(C, D, H, W)`` from tifffile's axes (S and C: channels; Z, I, Q: depth)."""
+    kept = [(axis, size) for axis, size in zip(axes, array.shape, strict=True) if size > 1 or axis in "YX"]
+    letters = "".join(axis for axis, _ in kept)
+    if "T" in letters:
+        raise BadInputError(
+            f"{name} is a time series; save the wanted frame (or mark the frames as slices) and pass that."
+        )
+    channel = [axis for axis in letters if axis in "SC"]
+    depth = [axis for axis in letters if axis in "ZIQ"]
+    if len(channel) > 1 or len(depth) > 1 or set(letters) - set("SCZIQYX"):
+        raise BadInputError(f"{name} has the axes {axes}, which are not read; save it as one 2D image or one stack.")
+    squeezed = array.reshape([size for _, size in kept])
+    order = [letters.index(axis) for axis in (*channel, *depth, "Y", "X")]
+    moved = np.transpose(squeezed, order)
+    shape = (1,) * (not channel) + moved.shape[: len(channel)] + (1,) * (not depth) + moved.shape[len(channel) :]
+    return np.ascontiguousarray(moved.reshape(shape))
+
+
+def _has_alpha(page: Any) -> bool:
+    return any(int(kind) in (1, 2) for kind in page.extrasamples)
+
+
+def _through_palette(array: np.ndarray, colormap: np.ndarray | None, name: str) -> np.ndarray:
+    if colormap is None or array.shape[0] != 1:
+        raise BadInputError(f"{name} is a palette image without a palette; export it again.")
+    colours: np.ndarray = (np.asarray(colormap) >> 8).astype(np.uint8)
+    if int(array.max()) >= colours.shape[1]:
+        raise BadInputError(f"{name} uses colours that its palette lacks; export it again.")
+    return np.ascontiguousarray(colours[:, array[0]])
+
+
+def _image(
+    path: Path,
+    array: np.ndarray,
+    spacing: tuple[float, float, float] | None,
+    meta: dict[str, Any],
+    colour: str,
+) -> Image:
+    check_channel_count(array.shape[0], path.name)
+    check_finite(array, path.name)
+    shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
+    geometry = Geometry(shape, spacing or (1.0, 1.0, 1.0))
+    known = {"format": "tiff", "dtype": str(array.dtype), "orientation_known": False, **meta}
+    if shape[0] == 1 or colour == "rgb":
+        known["colour"] = colour
+    return Image(array, geometry, physical=spacing is not None, source=path, meta=known)

@@ -1,0 +1,85 @@
+"""Writing of label maps and images, atomically, on exactly the grid they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.formats import ENDINGS, ending_of
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.orientation import reorient_to, same_grid
+from meduniseg_core.images.reading import LABEL_LIMIT, smallest_dtype
+
+LABEL_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff", ".npy")
+IMAGE_ENDINGS = LABEL_ENDINGS
+
+
+def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) -> None:
+    """Write a label map ``(1, D, H, W)``; the format is the ending's: .nii.gz .nii .nrrd .mha .png .bmp .tif .npy.
+
+    ``like`` is the image the labels belong to: they are turned into its orientation (axes permuted and flipped; another
+    grid is refused) and take over its header's geometry, to the bit for NIfTI to NIfTI. Ids are stored as uint8, or
+    uint16 above 255. Raises BadInputError for several channels, negative, fractional or too large values, and for a
+    format that cannot hold the map (PNG: one slice).
+    """
+    path = Path(path)
+    array = labels.array
+    if labels.channels != 1:
+        raise BadInputError(
+            f"{labels.name} has {labels.channels} channels and a label map has one; join the classes first."
+        )
+    low, high = array.min(), array.max()
+    if not (low >= 0 and high <= LABEL_LIMIT):
+        raise BadInputError(
+            f"The labels for {path.name} run from {low} to {high}; ids must lie between 0 and {LABEL_LIMIT}."
+        )
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        raise BadInputError(f"The labels for {path.name} hold fractional values; pass whole numbers.")
+    whole = labels.with_array(array.astype(smallest_dtype(int(high))))
+    if like is not None:
+        whole = reorient_to(whole, like.geometry)
+    _write(whole, path, LABEL_ENDINGS, like if like is not None else labels)
+
+
+def write_image(image: Image, path: str | Path, *, like: Image | None = None) -> None:
+    """Write an image ``(C, D, H, W)`` in its dtype (float16, which formats lack, as float32); formats as for labels.
+
+    Where ``like`` (or the image itself) was read from NIfTI and lies on the same grid, a NIfTI keeps its header's
+    geometry. Raises BadInputError for a format that cannot hold the image.
+    """
+    path = Path(path)
+    if like is not None:
+        image = reorient_to(image, like.geometry)
+    if image.array.dtype == np.float16 and not path.name.lower().endswith(".npy"):
+        image = image.with_array(image.array.astype(np.float32))
+    _write(image, path, IMAGE_ENDINGS, like if like is not None else image)
+
+
+def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> None:
+    ending = ending_of(path)
+    if ending not in endings:
+        raise BadInputError(f"{path.name} has an ending that is not written here; use one of {' '.join(endings)}.")
+    array = np.ascontiguousarray(image.array)
+    kind = ENDINGS[ending]
+    if kind == "nifti":
+        from meduniseg_core.images.nifti import write_nifti
+
+        write_nifti(path, array, image.geometry, like if same_grid(like.geometry, image.geometry) else None)
+    elif kind in ("nrrd", "metaimage"):
+        from meduniseg_core.images.itk import write_itk
+
+        write_itk(path, array, image.geometry)
+    elif kind == "tiff":
+        from meduniseg_core.images.tiff import write_tiff
+
+        write_tiff(path, array, image.geometry, image.physical)
+    elif kind == "numpy":
+        from meduniseg_core.images.numpy_file import write_numpy
+
+        write_numpy(path, array)
+    else:
+        from meduniseg_core.images.raster import write_raster
+
+        write_raster(path, array)

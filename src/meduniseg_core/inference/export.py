@@ -1,0 +1,231 @@
+"""From blended logits on the network's grid to labels on the image's grid, plane by plane.
+
+Linear resampling of logits, then the strongest class: the same function as `preprocessing.restore_logits`, but fed by
+the sliding window as planes become final. Neither the logits of the whole grid nor those of the whole image
+ever exist; a volume of any length needs a few planes beside its label map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meduniseg_core.images import Image
+from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.inference.windows import Box, box_shape, whole
+from meduniseg_core.preprocessing.resample import axis_matrix
+from meduniseg_core.preprocessing.trace import Trace
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be segmented of an image: ``out`` voxels of the trace's box need the logits of ``region`` of its grid."""
+
+    out: Box
+    region: Box
+
+    @classmethod
+    def of(cls, trace: Trace, box: Box | None = None) -> Target | None:
+        """The target for ``box``, in voxels of the image as it was read (all of it if None); None if nothing is left.
+
+        Nothing is left where the box holds nothing but air that preprocessing cropped away.
+        """
+        size = trace.box_shape
+        wanted = whole(size)
+        if box is not None:
+            turned = turn_box(box, trace)
+            spans = [
+                (max(low, first) - first, min(high, last) - first)
+                for (low, high), (first, last) in zip(turned, trace.box, strict=True)
+            ]
+            if any(low >= high for low, high in spans):
+                return None
+            wanted = spans[0], spans[1], spans[2]
+        matrices = axis_matrices(trace)
+        region = [_columns_of(matrix, span) for matrix, span in zip(matrices, wanted, strict=True)]
+        return cls(out=wanted, region=(region[0], region[1], region[2]))
+
+
+def turn_box(box: Box, trace: Trace) -> Box:
+    """A box of the image's own grid as a box of the canonical grid."""
+    spans: list[Span] = []
+    for axis, flip in zip(trace.reorientation.axes, trace.reorientation.flips, strict=True):
+        low, high = box[axis]
+        length = trace.geometry.shape[axis]
+        spans.append((length - high, length - low) if flip else (low, high))
+    return spans[0], spans[1], spans[2]
+
+
+def axis_matrices(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
+    """Per axis, float32 (voxels of the box, voxels of the network's grid): the way back as matrices."""
+    d, h, w = (
+        axis_matrix(inner, outer, rule)
+        for inner, outer, rule in zip(trace.grid.shape, trace.box_shape, trace.label_rules.rule, strict=True)
+    )
+    return d, h, w
+
+
+def _columns_of(matrix: Tensor, rows: Span) -> Span:
+    """The source voxels that a range of output voxels is made of."""
+    return _extent((matrix[rows[0] : rows[1]] != 0).any(dim=0))
+
+
+def _rows_of(matrix: Tensor, columns: Span) -> Span:
+    """The output voxels that have a share in a range of source voxels."""
+    return _extent((matrix[:, columns[0] : columns[1]] != 0).any(dim=1))
+
+
+def _extent(mask: Tensor) -> Span:
+    """First and one past the last True; (0, 0) if there is none."""
+    places = torch.nonzero(mask).flatten()
+    return (0, 0) if places.numel() == 0 else (int(places[0]), int(places[-1]) + 1)
+
+
+class LabelSink:
+    """Makes the label map (and the probabilities, if wanted) of one task as its logits arrive.
+
+    ``write`` takes planes of ``target.region`` in rising order. A background that beats every class at all neighbours
+    beats it between them, too (interpolation is convex), so only the box around the foreground is resampled.
+    """
+
+    def __init__(self, trace: Trace, classes: int, target: Target | None, probabilities: bool = False) -> None:
+        self._trace = trace
+        self._target = target
+        canonical = trace.canonical.shape
+        dtype = np.uint8 if classes <= 256 else np.uint16
+        self._labels = np.zeros(canonical, dtype=dtype)
+        self._probabilities: np.ndarray | None = None
+        if probabilities:
+            self._probabilities = np.zeros((classes, *canonical), dtype=np.float16)
+            self._probabilities[0] = 1.0
+        if target is None:
+            return
+        self._matrices = [
+            matrix[slice(*out), slice(*region)]
+            for matrix, out, region in zip(axis_matrices(trace), target.out, target.region, strict=True)
+        ]
+        self._resampled = [not _is_identity(matrix) for matrix in self._matrices]
+        self._taps = [_taps(row) for row in self._matrices[0]]
+        self._kept: dict[int, Tensor] = {}
+        self._next = 0
+
+    def write(self, first: int, logits: Tensor) -> None:
+        """Take the planes ``first, ...`` of the region: float32 (classes, planes, h, w)."""
+        last = first + logits.shape[1]
+        while self._next < len(self._taps) and self._taps[self._next][-1][0] < last:
+            self._finish(self._next, self._mix(self._taps[self._next], first, logits))
+            self._next += 1
+        needed = {place for place, _ in self._taps[self._next]} if self._next < len(self._taps) else set()
+        self._kept = {
+            place: self._kept[place] if place < first else logits[:, place - first].clone()
+            for place in needed
+            if place < last
+        }
+
+    def result(self) -> tuple[Image, Image | None]:
+        """Labels (1, D, H, W) and probabilities (classes, D, H, W, float16) on the image's own grid."""
+        back = self._trace.reorientation.inverse
+        labels = self._image(np.ascontiguousarray(back(self._labels[None])))
+        if self._probabilities is None:
+            return labels, None
+        return labels, self._image(np.ascontiguousarray(back(self._probabilities)))
+
+    def _image(self, array: np.ndarray) -> Image:
+        trace = self._trace
+        meta = {**trace.meta, "dtype": str(array.dtype)}
+        meta.pop("colour", None)
+        return Image(array, trace.geometry, trace.physical, trace.source, meta)
+
+    def _mix(self, taps: list[tuple[int, float]], first: int, logits: Tensor) -> Tensor:
+        """The logits (classes, h, w) of one output plane, still on the network's rows and columns."""
+        planes = [(self._kept[p] if p < first else logits[:, p - first], weight) for p, weight in taps]
+        plane, weight = planes[0]
+        if len(planes) == 1 and weight == 1.0:
+            return plane
+        mixed = plane * weight
+        for plane, weight in planes[1:]:
+            mixed.add_(plane, alpha=weight)
+        return mixed
+
+    def _finish(self, place: int, plane: Tensor) -> None:
+        assert self._target is not None
+        out = self._target.out
+        depth = self._trace.box[0][0] + out[0][0] + place
+        rows, columns = self._to_do(plane)
+        if rows[0] == rows[1]:
+            return
+        values = plane
+        if self._resampled[2]:
+            source = _columns_of(self._matrices[2], columns)
+            part = self._matrices[2][slice(*columns), slice(*source)].to(plane.device)
+            values = values[:, :, slice(*source)] @ part.T
+        else:
+            values = values[:, :, slice(*columns)]
+        if self._resampled[1]:
+            source = _columns_of(self._matrices[1], rows)
+            part = self._matrices[1][slice(*rows), slice(*source)].to(plane.device)
+            values = part @ values[:, slice(*source)]
+        else:
+            values = values[:, slice(*rows)]
+        top, left = self._trace.box[1][0] + out[1][0], self._trace.box[2][0] + out[2][0]
+        where = (depth, slice(top + rows[0], top + rows[1]), slice(left + columns[0], left + columns[1]))
+        self._labels[where] = strongest(values).cpu().numpy()
+        if self._probabilities is not None:
+            self._probabilities[(slice(None), *where)] = values.softmax(dim=0).half().cpu().numpy()
+
+    def _to_do(self, plane: Tensor) -> tuple[Span, Span]:
+        """Rows and columns of the output that may be foreground (all of them where probabilities are wanted)."""
+        _, height, width = box_shape(self._target.out) if self._target is not None else (0, 0, 0)
+        if self._probabilities is not None:
+            return (0, height), (0, width)
+        foreground = plane[1:].amax(dim=0) > plane[0]
+        rows, columns = _extent(foreground.any(dim=1)), _extent(foreground.any(dim=0))
+        if rows[0] == rows[1]:
+            return (0, 0), (0, 0)
+        if self._resampled[1]:
+            rows = _rows_of(self._matrices[1], rows)
+        if self._resampled[2]:
+            columns = _rows_of(self._matrices[2], columns)
+        return rows, columns
+
+
+class StackSink:
+    """Labels of slices that were segmented one by one: plane ``n`` of the logits belongs to ``sinks[n]``."""
+
+    def __init__(self, sinks: list[LabelSink]) -> None:
+        self.sinks = sinks
+
+    def write(self, first: int, logits: Tensor) -> None:
+        """Pass every plane to its slice's sink."""
+        for offset in range(logits.shape[1]):
+            self.sinks[first + offset].write(0, logits[:, offset : offset + 1])
+
+
+def strongest(logits: Tensor) -> Tensor:
+    """The position of the largest logit along axis 0, uint8 (uint16 above 256 classes), the first one of equals."""
+    best = logits[0].clone()
+    dtype = torch.uint8 if logits.shape[0] <= 256 else torch.int32
+    labels = torch.zeros(best.shape, dtype=dtype, device=logits.device)
+    for position, values in enumerate(logits[1:], start=1):
+        labels.masked_fill_(values > best, position)
+        torch.maximum(best, values, out=best)
+    return labels
+
+
+def output_bytes(shape: Shape3, classes: int, probabilities: bool) -> int:
+    """Bytes that the results of one task on an image's grid of ``shape`` take."""
+    voxels = shape[0] * shape[1] * shape[2]
+    return voxels * (2 * (1 if classes <= 256 else 2) + (4 * classes if probabilities else 0))
+
+
+def _is_identity(matrix: Tensor) -> bool:
+    return matrix.shape[0] == matrix.shape[1] and bool(torch.equal(matrix, torch.eye(matrix.shape[0])))
+
+
+def _taps(row: Tensor) -> list[tuple[int, float]]:
+    return [(int(place), float(row[place])) for place in torch.nonzero(row).flatten()]

@@ -1,0 +1,178 @@
+"""How much memory a segmentation needs, and what is tried when there is not enough.
+
+The ladder, from what was asked for down to what needs least: smaller batches of windows, the blended logits in main memory
+instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator. Only real
+out-of-memory errors lead down a rung; every other error is a bug and is not hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psutil
+import torch
+
+from meduniseg_core.errors import OutOfMemoryError
+from meduniseg_core.events import EventSink, Message, ignore
+from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.model.config import ModelConfig
+
+Result = TypeVar("Result")
+
+ACTIVATION_FACTOR = 12.0
+"""Peak bytes of one pass over bytes of one full-resolution feature map. Measured on the CPU: 7.4 to 11 (base width 8 to
+32, volumes and images, fp32 and bf16): skips of all stages, the concatenation, a convolution's result and its workspace."""
+
+_HEADROOM = 256 * 2**20
+_ALLOCATOR_TEXTS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "[enforce fail at alloc_cpu.cpp",
+    "MPS backend out of memory",
+    "could not create a memory object",  # oneDNN
+)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to run: ``slabs`` = n divides the windows' depth (2D: their height and width) by n."""
+
+    device: torch.device
+    batch: int
+    accumulate_on: torch.device
+    slabs: int = 1
+
+    @property
+    def name(self) -> str:
+        """For people: what is special about this rung."""
+        where = f"{self.device.type}, {self.batch} window{'s' if self.batch > 1 else ''} at a time"
+        if self.accumulate_on != self.device:
+            where += ", logits in main memory"
+        if self.slabs > 1:
+            where += f", windows in slabs of 1/{self.slabs} the size"
+        return where
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that a rung needs on its accelerator (0 on the CPU) and in main memory."""
+
+    device: int
+    main: int
+
+
+def ladder(device: torch.device, batch: int, most_slabs: int = 4) -> list[Rung]:
+    """The rungs for a run on ``device`` with ``batch`` windows at a time, highest first."""
+    cpu = torch.device("cpu")
+    batches = [batch]
+    while batches[-1] > 1:
+        batches.append(max(1, batches[-1] // 4))
+    slabs = [count for count in (2, 4) if count <= most_slabs]
+    rungs = [Rung(device, size, device) for size in batches]
+    if device.type != "cpu":
+        rungs.append(Rung(device, 1, cpu))
+    rungs += [Rung(device, 1, cpu, count) for count in slabs]
+    if device.type != "cpu":
+        rungs.append(Rung(cpu, 1, cpu))
+        rungs += [Rung(cpu, 1, cpu, count) for count in slabs]
+    return rungs
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out; any other RuntimeError is not one."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATOR_TEXTS)
+
+
+def descend(
+    rungs: Sequence[Rung],
+    attempt: Callable[[Rung], Result],
+    *,
+    need: Callable[[Rung], Need] | None = None,
+    free: Callable[[torch.device], int] | None = None,
+    remedy: str,
+    events: EventSink = ignore,
+) -> tuple[Result, Rung]:
+    """The result of the highest rung that has enough memory, and that rung.
+
+    Rungs whose estimated ``need`` exceeds what is free are not tried: an operating system that overcommits kills the
+    process instead of refusing. Every step down is said in ``events``.
+
+    Raises:
+        OutOfMemoryError: the last rung was not low enough; the message says what was needed and ends with ``remedy``.
+    """
+    free = free_bytes if free is None else free
+    shortage = "memory ran out"
+    tried = 0
+    cause: BaseException | None = None
+    for rung in rungs:
+        if need is not None:
+            reason = _shortage(rung, need(rung), free)
+            if reason is not None:
+                shortage = reason
+                continue
+        if rung is not rungs[0]:
+            events(Message("warning", f"{shortage[0].upper()}{shortage[1:]}; now running with less: {rung.name}."))
+        try:
+            return attempt(rung), rung
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage, cause = f"memory ran out ({rung.name})", error.with_traceback(None)
+            tried += 1
+        # outside the handler: the traceback that held the tensors is gone
+        _release(rung.device)
+    how = "even the smallest way of running failed" if tried else "no way of running fits"
+    raise OutOfMemoryError(f"Not enough memory: {shortage}, {how}; {remedy}.") from cause
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can be taken on ``device`` now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return int(psutil.virtual_memory().available)
+
+
+def activation_bytes(config: ModelConfig, window: Shape3, batch: int, dtype: torch.dtype) -> int:
+    """Peak bytes of one pass of the network over ``batch`` windows, its logits included."""
+    voxels = window[0] * window[1] * window[2] * batch
+    width = torch.empty((), dtype=dtype).element_size()
+    return int(voxels * (ACTIVATION_FACTOR * config.features[0] * width + config.classes * (width + 4)))
+
+
+def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
+    """``window`` with 1/``slabs`` of its depth (an image of depth 1: of its height and width), in whole strides."""
+    axes = (0,) if window[0] > 1 else (1, 2)
+    sizes = [
+        max(stride[axis], size // slabs // stride[axis] * stride[axis]) if axis in axes else size
+        for axis, size in enumerate(window)
+    ]
+    return min(sizes[0], window[0]), min(sizes[1], window[1]), min(sizes[2], window[2])
+
+
+def readable(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def _shortage(rung: Rung, need: Need, free: Callable[[torch.device], int]) -> str | None:
+    cpu = torch.device("cpu")
+    if rung.device.type != "cpu" and need.device > free(rung.device):
+        return f"about {readable(need.device)} are needed and {readable(free(rung.device))} are free on {rung.device}"
+    if need.main > free(cpu):
+        return f"about {readable(need.main)} of main memory are needed and {readable(free(cpu))} are free"
+    return None
+
+
+def _release(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,141 @@
+"""What a segmentation is: labels on the image's own grid, what they mean, and where they come from."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from meduniseg_core.files import write_text
+from meduniseg_core.images import Image, write_image, write_labels
+from meduniseg_core.images.formats import ending_of, stem_of
+
+Colour = tuple[int, int, int]
+
+_COLOURS: tuple[Colour, ...] = (
+    (230, 25, 75), (60, 180, 75), (0, 130, 200), (255, 225, 25), (245, 130, 48), (145, 30, 180), (70, 240, 240),
+    (240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200),
+    (128, 0, 0), (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
+)  # fmt: skip
+_GOLDEN_ANGLE = 0.381966
+
+
+def class_colour(label: int) -> Colour:
+    """RGB 0..255 of label ``label`` >= 1: the same in every run, and distinct from its neighbours."""
+    if label <= len(_COLOURS):
+        return _COLOURS[label - 1]
+    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_ANGLE % 1, 0.55 + 0.15 * (label % 4), 0.95 - 0.2 * (label % 3))
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a result: its size in ``unit`` and its mean intensity per channel (NaN where it has no voxel)."""
+
+    label: int
+    name: str
+    voxels: int
+    size: float
+    unit: Literal["ml", "mm2", "pixels"]
+    mean_intensity: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The result of one task on one image.
+
+    ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and colour
+    ``colours[i]`` (RGB, 0..255). ``probabilities`` (classes with background first, D, H, W), float16, only when asked for.
+    ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took.
+    """
+
+    labels: Image
+    image: Image
+    task: str
+    modality: str
+    class_names: tuple[str, ...]
+    model: str
+    model_sha256: str
+    version: str
+    seconds: float
+    rung: str
+    intended_use: str = ""
+    probabilities: Image | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """One colour per class."""
+        return tuple(class_colour(label) for label in range(1, len(self.class_names) + 1))
+
+    def table(self) -> list[ClassRow]:
+        """One row per class: voxels; ml of a volume, mm2 of a slice with a size, else pixels; mean intensity."""
+        geometry = self.labels.geometry
+        unit: Literal["ml", "mm2", "pixels"] = "pixels"
+        scale = 1.0
+        if self.labels.physical:
+            flat = self.labels.is_2d
+            unit = "mm2" if flat else "ml"
+            scale = geometry.spacing[1] * geometry.spacing[2] if flat else geometry.voxel_volume / 1000
+        count = len(self.class_names) + 1
+        voxels = np.zeros(count, dtype=np.int64)
+        sums = np.zeros((self.image.channels, count))
+        for depth, plane in enumerate(self.labels.array[0]):  # plane by plane: bincount takes 8 bytes a voxel
+            if not plane.any():
+                continue
+            ids = plane.ravel().astype(np.intp)
+            voxels += np.bincount(ids, minlength=count)
+            for channel, total in zip(self.image.array, sums, strict=True):
+                total += np.bincount(ids, weights=channel[depth].ravel().astype(np.float64), minlength=count)
+        return [
+            ClassRow(
+                label=label,
+                name=name,
+                voxels=int(voxels[label]),
+                size=float(voxels[label] * scale),
+                unit=unit,
+                mean_intensity=tuple(float(s[label] / voxels[label]) if voxels[label] else float("nan") for s in sums),
+            )
+            for label, name in enumerate(self.class_names, start=1)
+        ]
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the labels come from, ready for JSON: model, its sha256, task, modality, version, classes, settings."""
+        return {
+            "task": self.task,
+            "modality": self.modality,
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+            "version": self.version,
+            "image": self.image.name,
+            "classes": {str(label): name for label, name in enumerate(self.class_names, start=1)},
+            "colours": {str(label): list(colour) for label, colour in enumerate(self.colours, start=1)},
+            "settings": self.settings,
+            "seconds": round(self.seconds, 3),
+            "ran_on": self.rung,
+            "intended_use": self.intended_use,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write the labels, and beside them their provenance as ``<name>.json``; each file is whole or not there.
+
+        The format is the path's ending (.nii.gz, .nrrd, .mha, .png, .tif, .npy). Probabilities, where there are some,
+        go to ``<name>_probabilities`` in the same format, or .npy beside a picture format. Returns the labels' path.
+
+        Raises:
+            BadInputError: the format cannot hold the labels (a PNG holds one slice), or its ending is unknown.
+        """
+        path = Path(path)
+        write_labels(self.labels, path, like=self.image)
+        stem = stem_of(path)
+        if self.probabilities is not None:
+            ending = ending_of(path)
+            if ending not in (".nii.gz", ".nii", ".nrrd", ".mha"):
+                ending = ".npy"
+            write_image(self.probabilities, path.with_name(f"{stem}_probabilities{ending}"), like=self.image)
+        write_text(path.with_name(f"{stem}.json"), json.dumps(self.provenance(), indent=1, ensure_ascii=False) + "\n")
+        return path

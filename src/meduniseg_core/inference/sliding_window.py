@@ -1,0 +1,241 @@
+"""The sliding window: many overlapping windows of one image, blended to logits, in little memory.
+
+Windows run in the order of their depth. As soon as no later window touches a plane its logits are final and leave for
+a sink, so the accumulator is only as deep as a window (times the classes of the tasks asked for), however long
+the volume. Several tasks share the encoder's pass over each window.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.inference.windows import WindowGrid, box_shape, overlap_of, whole
+
+BACKGROUND_LOGIT = 10.0
+"""Where every window was skipped the background's logit is this and all others are 0."""
+
+_CHUNK_ELEMENTS = 1 << 22  # logits are cast and added in pieces of about this size
+
+
+class Sink(Protocol):
+    """Takes the finished logits of one task."""
+
+    def write(self, first: int, logits: Tensor) -> None:
+        """Planes ``first, first + 1, ...`` of the region: float32 (classes, planes, h, w), valid during the call only.
+
+        Calls come in rising order, without gaps, and cover the region.
+        """
+
+
+class WindowNetwork(Protocol):
+    """The network as the sliding window sees it."""
+
+    def __call__(self, images: Tensor, outputs: Sequence[int]) -> list[Tensor]:
+        """Logits (B, >= classes, D, H, W) of the outputs at these positions, for images (B, C, D, H, W)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One task's logits: how many classes, along which axes its images may be mirrored, and who takes them."""
+
+    classes: int
+    sink: Sink
+    mirror_axes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How windows are run: everything that is not the image or the network.
+
+    ``accumulate_on`` is where the blended logits are; ``is_empty`` decides on a window's content (C, d, h, w) whether
+    it holds no body and is skipped; ``tta`` averages over all mirrorings along each output's ``mirror_axes``.
+    """
+
+    device: torch.device = torch.device("cpu")
+    accumulate_on: torch.device = torch.device("cpu")
+    batch: int = 1
+    tta: bool = False
+    is_empty: Callable[[Tensor], bool] | None = None
+
+    @torch.inference_mode()
+    def run(
+        self,
+        image: Tensor,
+        grid: WindowGrid,
+        network: WindowNetwork,
+        outputs: Sequence[Output],
+        *,
+        events: EventSink = ignore,
+        cancel: CancelToken | None = None,
+    ) -> int:
+        """Segment ``image`` (C, D, H, W), float32 on the CPU; the outputs' sinks receive the region's logits.
+
+        Returns the number of windows that were not skipped.
+
+        Raises:
+            CancelledError: at most one batch of windows after ``cancel`` was set.
+        """
+        starts = [start for start in grid.starts() if not self._skips(image, start, grid.window)]
+        skipped = len(grid) - len(starts)
+        blender = _Blender(grid, [o.classes for o in outputs], _depth(starts, self.batch, grid), self.accumulate_on)
+        if skipped:
+            blender.count_weights()
+        flips = _flips(outputs, grid.window) if self.tta else [((), tuple(range(len(outputs))))]
+        shares = [1 / sum(position in members for _, members in flips) for position in range(len(outputs))]
+        began = time.perf_counter()
+        events(Progress("segment", skipped, len(grid)))
+        for first in range(0, len(starts), self.batch):
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            members = starts[first : first + self.batch]
+            blender.emit(outputs, members[0][0])
+            images = self._load(image, members, grid.window)
+            for axes, wanted in flips:
+                turned = images.flip([axis + 2 for axis in axes]) if axes else images
+                for position, logits in zip(wanted, network(turned, wanted), strict=True):
+                    logits = logits[:, : outputs[position].classes]
+                    blender.add(position, members, logits, axes, shares[position])
+                    del logits
+            done = skipped + first + len(members)
+            events(Progress("segment", done, len(grid), time.perf_counter() - began))
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        blender.emit(outputs, None)
+        return len(starts)
+
+    def _skips(self, image: Tensor, start: Shape3, window: Shape3) -> bool:
+        if self.is_empty is None:
+            return False
+        part = overlap_of(start, window, whole(_grid_of(image)))
+        return part is not None and self.is_empty(image[(slice(None), *part[1])])
+
+    def _load(self, image: Tensor, starts: Sequence[Shape3], window: Shape3) -> Tensor:
+        """The windows as one batch on the device; what lies outside the image is 0, the mean, as in training."""
+        box = whole(_grid_of(image))
+        batch = torch.zeros((len(starts), image.shape[0], *window), dtype=image.dtype)
+        for sample, start in zip(batch, starts, strict=True):
+            part = overlap_of(start, window, box)
+            if part is not None:
+                sample[(slice(None), *part[0])] = image[(slice(None), *part[1])]
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        batch = batch.to(self.device, non_blocking=True)
+        return batch.contiguous(memory_format=torch.channels_last_3d)
+
+
+class _Blender:
+    """The accumulators of all outputs: a band of planes that moves along the depth."""
+
+    def __init__(self, grid: WindowGrid, classes: Sequence[int], depth: int, device: torch.device) -> None:
+        self._grid = grid
+        _, height, width = box_shape(grid.region)
+        self._bands = [torch.zeros((count, depth, height, width), device=device) for count in classes]
+        self._depth = depth
+        self._first = grid.region[0][0]  # the depth of the band's first plane
+        self._weights = grid.weights()
+        self._weights_there = self._weights.to(device)
+        self._sums: Tensor | None = None
+        self._inverse = [axis.to(device) for axis in grid.inverse_weight_sums()]
+
+    def count_weights(self) -> None:
+        """Some windows are skipped: the sum of weights is no product any more and is kept per voxel."""
+        self._sums = torch.zeros_like(self._bands[0][0])
+
+    def add(self, output: int, starts: Sequence[Shape3], logits: Tensor, flipped: Sequence[int], share: float) -> None:
+        """Add the windows' logits (B, K, d, h, w), computed on images flipped along the axes ``flipped``."""
+        if flipped:
+            logits = logits.flip([axis + 2 for axis in flipped])
+        region = self._grid.region
+        band = (self._first, min(self._first + self._depth, region[0][1])), region[1], region[2]
+        for sample, start in zip(logits, starts, strict=True):
+            part = overlap_of(start, self._grid.window, band)
+            if part is None:
+                continue
+            inside, outside = part
+            target = self._bands[output][(slice(None), *outside)]
+            self._add_weighted(target, sample[(slice(None), *inside)], self._weights_there[inside], share)
+            if self._sums is not None and output == 0 and not flipped:
+                self._sums[outside] += self._weights_there[inside]
+
+    @staticmethod
+    def _add_weighted(target: Tensor, logits: Tensor, weights: Tensor, share: float) -> None:
+        """target += share * logits * weights, in pieces, so that casting needs little memory."""
+        plane = max(1, logits.numel() // logits.shape[1])
+        step = max(1, _CHUNK_ELEMENTS // plane) if target.device.type == "cpu" else logits.shape[1]
+        for first in range(0, logits.shape[1], step):
+            piece = slice(first, first + step)
+            values = logits[:, piece].to(target.device, torch.float32)
+            target[:, piece].addcmul_(values, weights[piece], value=share)
+
+    def emit(self, outputs: Sequence[Output], until: int | None) -> None:
+        """Hand all planes before depth ``until`` (all that are left if None) to the sinks and move the band on."""
+        low, high = self._grid.region[0]
+        until = high if until is None else min(max(until, low), high)
+        while self._first < until:
+            count = min(until - self._first, self._depth)
+            for output, band in zip(outputs, self._bands, strict=True):
+                planes = band[:, :count]
+                self._normalise(planes, self._first - low)
+                output.sink.write(self._first - low, planes)
+            for band in self._bands:
+                _move(band, count, axis=1)
+            if self._sums is not None:
+                _move(self._sums, count, axis=0)
+            self._first += count
+
+    def _normalise(self, planes: Tensor, first: int) -> None:
+        count = planes.shape[1]
+        if self._sums is None:
+            depth, height, width = self._inverse
+            factor = (height[:, None] * width)[None] * depth[first : first + count, None, None]
+            planes.mul_(factor)
+            return
+        sums = self._sums[:count]
+        empty = sums == 0
+        planes.div_(sums + empty)
+        planes[0].masked_fill_(empty, BACKGROUND_LOGIT)
+
+
+def _move(band: Tensor, count: int, axis: int) -> None:
+    """Drop the first ``count`` planes: the others move up, zeros follow. In steps, because the parts overlap."""
+    depth = band.shape[axis]
+    for first in range(0, depth - count, count):
+        size = min(count, depth - count - first)
+        band.narrow(axis, first, size).copy_(band.narrow(axis, first + count, size))
+    band.narrow(axis, max(0, depth - count), min(count, depth)).zero_()
+
+
+def _depth(starts: Sequence[Shape3], batch: int, grid: WindowGrid) -> int:
+    """Planes that the accumulator needs: the widest span of depth that one batch of windows touches."""
+    low, high = grid.region[0]
+    spans = [
+        min(starts[min(first + batch, len(starts)) - 1][0] + grid.window[0], high) - max(starts[first][0], low)
+        for first in range(0, len(starts), batch)
+    ]
+    return max([1, *spans]) if spans else min(grid.window[0], high - low)
+
+
+def _flips(outputs: Sequence[Output], window: Shape3) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Every set of axes to flip, with the outputs that allow it. An axis of one voxel has no mirror image."""
+    allowed = [tuple(axis for axis in output.mirror_axes if window[axis] > 1) for output in outputs]
+    axes = sorted({axis for some in allowed for axis in some})
+    flips = []
+    for length in range(len(axes) + 1):
+        for chosen in itertools.combinations(axes, length):
+            members = tuple(position for position, own in enumerate(allowed) if set(chosen) <= set(own))
+            if members:
+                flips.append((chosen, members))
+    return flips
+
+
+def _grid_of(image: Tensor) -> Shape3:
+    return int(image.shape[1]), int(image.shape[2]), int(image.shape[3])

@@ -1,0 +1,136 @@
+"""Where windows lie on a grid, how big they are, and how they are weighted.
+
+Everything is per axis of ``(D, H, W)``: positions form a Cartesian grid and the Gaussian is a product of three 1D
+curves, so that the sum of all weights is a product, too, and needs no map of the volume's size.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.images.geometry import Shape3
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Half-open ranges ``((d0, d1), (h0, h1), (w0, w1))`` in voxels."""
+
+SIGMA = 1 / 8  # of the window's size, as nnU-Net
+
+
+def whole(shape: Shape3) -> Box:
+    """The box that covers a grid."""
+    return (0, shape[0]), (0, shape[1]), (0, shape[2])
+
+
+def box_shape(box: Box) -> Shape3:
+    """Voxels of a box along each axis."""
+    return box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0]
+
+
+def window_shape(shape: Shape3, patch: Shape3, stride: Shape3) -> Shape3:
+    """The window for a grid: the patch, shrunk along axes where the grid is smaller.
+
+    A shrunk axis is the grid's size rounded up to the network's total ``stride``, so that a volume of depth 20 is padded
+    to 32, not to the patch's 64. A patch of depth 1 (2D) stays at depth 1.
+    """
+    sizes = [
+        size if size == 1 else min(size, math.ceil(length / step) * step)
+        for length, size, step in zip(shape, patch, stride, strict=True)
+    ]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def axis_positions(length: int, size: int, overlap: float, low: int = 0, high: int | None = None) -> list[int]:
+    """Start indices of windows of ``size`` that cover ``[low, high)`` of an axis of ``length`` voxels.
+
+    Windows overlap by at least ``overlap`` of their size and are spread evenly. Where the axis is shorter than the window
+    there is one, centred, whose start is negative. Where the range is shorter than the window there is one, centred on
+    the range but inside the axis, so that the network sees what surrounds the range.
+    """
+    high = length if high is None else high
+    if length <= size:
+        return [-((size - length) // 2)]
+    extent = high - low
+    if extent <= size:
+        return [min(max(low - (size - extent) // 2, 0), length - size)]
+    count = math.ceil((extent - size) / (size * (1 - overlap))) + 1
+    pitch = (extent - size) / (count - 1)
+    return sorted({low + round(index * pitch) for index in range(count)})
+
+
+def gaussian(size: int) -> Tensor:
+    """The weights (size,) float32 along one axis: a Gaussian of sigma = size / 8 around the window's centre."""
+    distance = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    return torch.exp(-0.5 * (distance / (size * SIGMA)) ** 2).float()
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """All windows over one region of one grid, in the order of their depth."""
+
+    shape: Shape3
+    window: Shape3
+    region: Box
+    axes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @classmethod
+    def over(cls, shape: Shape3, window: Shape3, overlap: float, region: Box | None = None) -> WindowGrid:
+        """Windows of ``window`` voxels that cover ``region`` (the whole grid if None).
+
+        Raises:
+            UsageError: an overlap outside [0, 1), or a region that is empty or leaves the grid.
+        """
+        if not 0 <= overlap < 1:
+            raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {overlap}.")
+        region = whole(shape) if region is None else region
+        if any(not 0 <= low < high <= length for (low, high), length in zip(region, shape, strict=True)):
+            raise UsageError(f"The box {region} is empty or leaves the grid {shape}; give voxels inside it.")
+        axes = [
+            tuple(axis_positions(length, size, overlap, low, high))
+            for length, size, (low, high) in zip(shape, window, region, strict=True)
+        ]
+        return cls(shape, window, region, (axes[0], axes[1], axes[2]))
+
+    def __len__(self) -> int:
+        return len(self.axes[0]) * len(self.axes[1]) * len(self.axes[2])
+
+    def starts(self) -> list[Shape3]:
+        """Start voxels of all windows, depth first; negative where the grid is smaller than the window."""
+        return list(itertools.product(*self.axes))
+
+    def weights(self) -> Tensor:
+        """The Gaussian of one window, float32 of the window's shape."""
+        d, h, w = (gaussian(size) for size in self.window)
+        return d[:, None, None] * h[None, :, None] * w[None, None, :]
+
+    def inverse_weight_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Per axis of the region: one over the sum of all windows' weights; their product normalises all voxels."""
+        sums = []
+        for starts, size, (low, high) in zip(self.axes, self.window, self.region, strict=True):
+            curve = gaussian(size).double()
+            total = torch.zeros(high - low, dtype=torch.float64)
+            for start in starts:
+                first, last = max(start, low), min(start + size, high)
+                if first < last:
+                    total[first - low : last - low] += curve[first - start : last - start]
+            sums.append(total.reciprocal_().float())
+        return sums[0], sums[1], sums[2]
+
+
+def overlap_of(start: Sequence[int], size: Sequence[int], box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+    """The part of a window that lies in ``box``: its slices in the window and in the box; None if there is none."""
+    inside: list[slice] = []
+    outside: list[slice] = []
+    for first, length, (low, high) in zip(start, size, box, strict=True):
+        begin, end = max(first, low), min(first + length, high)
+        if begin >= end:
+            return None
+        inside.append(slice(begin - first, end - first))
+        outside.append(slice(begin - low, end - low))
+    return tuple(inside), tuple(outside)

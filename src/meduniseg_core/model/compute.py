@@ -1,0 +1,123 @@
+"""Where the network runs and how precisely: device, precision, memory layout.
+
+bf16 is faster only where the CPU has units for it, so ``auto`` decides by a short probe and remembers the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import nn
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.files import write_text
+from meduniseg_core.model.meduniseg import MedUniSeg
+from meduniseg_core.paths import user_folder
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_PROBE_FILE = "probe.json"
+_WORTH_IT = 0.85  # bf16 must take at most this fraction of fp32's time to be chosen
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device to use; UsageError if it is asked for by name and absent."""
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    kind = name.split(":")[0]
+    if kind not in present:
+        raise UsageError(f"Unknown device '{name}'; choose auto, cpu, cuda or mps.")
+    if not present[kind]:
+        raise UsageError(f"This machine has no usable device '{name}'; choose --device auto or cpu.")
+    return torch.device(name)
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype of the convolutions. ``auto``: bf16 or fp16 on CUDA, fp32 on MPS, by a remembered probe on the CPU."""
+    if name != "auto":
+        if name not in _DTYPES:
+            raise UsageError(f"Unknown precision '{name}'; choose auto, fp32, bf16 or fp16.")
+        if name == "fp16" and device.type == "cpu":
+            raise UsageError("fp16 is not supported on the CPU; choose --precision auto, bf16 or fp32.")
+        return _DTYPES[name]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "mps":
+        return torch.float32
+    return torch.bfloat16 if _cpu_prefers_bf16() else torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Mixed precision for ``dtype``; nothing for float32."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def optimised_for(network: MedUniSeg, device: torch.device, dtype: torch.dtype) -> MedUniSeg:
+    """Move ``network`` to ``device`` for inference, in evaluation mode and in the fastest layout there. In place.
+
+    On the CPU in bf16 the convolutions' weights are stored in bf16 (norms and the modal map stay fp32), which saves
+    casting them at every window; elsewhere :func:`autocast` does the casting.
+    """
+    network.to(device).eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if device.type == "cpu" and dtype != torch.float32:
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+                module.to(dtype)
+    return network
+
+
+def inference_autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """What inference with an :func:`optimised_for` network runs under."""
+    return nullcontext() if device.type == "cpu" else autocast(device, dtype)
+
+
+def _cpu_prefers_bf16() -> bool:
+    """Probe once per machine and torch version; the answer is kept in the user's folder."""
+    path = user_folder() / _PROBE_FILE
+    key = f"{platform.node()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
+    try:
+        known = json.loads(path.read_text("utf-8"))
+        answer = known.get(key) if isinstance(known, dict) else None
+    except (OSError, ValueError):
+        known, answer = {}, None
+    if isinstance(answer, bool):
+        return answer
+    answer = probe_cpu()["ratio"] < _WORTH_IT
+    try:
+        write_text(path, json.dumps({**(known if isinstance(known, dict) else {}), key: answer}, indent=1))
+    except OSError:
+        # a read-only home costs a second per start, nothing more
+        return answer
+    return answer
+
+
+def probe_cpu(repeats: int = 3) -> dict[str, float]:
+    """Seconds of one typical 3x3x3 convolution in fp32 and bf16 (best of ``repeats``), and their ratio."""
+    seconds = {}
+    for name in ("fp32", "bf16"):
+        conv = nn.Conv3d(32, 32, 3, padding=1).to(_DTYPES[name], memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        x = torch.zeros(1, 32, 16, 48, 48, dtype=_DTYPES[name]).to(memory_format=torch.channels_last_3d)
+        times = []
+        with torch.inference_mode():
+            conv(x)
+            for _ in range(repeats):
+                start = time.perf_counter()
+                conv(x)
+                times.append(time.perf_counter() - start)
+        seconds[name] = min(times)
+    return {**seconds, "ratio": seconds["bf16"] / seconds["fp32"]}

@@ -1,0 +1,44 @@
+"""FUSE, the task prior (SPEC section 4): which thing to segment."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from meduniseg_core.model.blocks import Conv, ConvBlock
+
+
+class Fuse(nn.Module):
+    """Universal task prompt (K, d, h, w), fused with the bottleneck features into one prior channel per task."""
+
+    def __init__(self, features: int, prompt_channels: int, prompt_size: tuple[int, int, int], tasks: int) -> None:
+        super().__init__()
+        self.prompt = nn.Parameter(torch.randn(1, prompt_channels, *prompt_size))
+        channels = prompt_channels + features
+        middle = max(1, channels // 4)
+        kernel = (3, 3, 3)
+        self.blocks = nn.Sequential(
+            ConvBlock(Conv(channels, middle, kernel), middle),
+            ConvBlock(Conv(middle, middle, kernel), middle),
+            ConvBlock(Conv(middle, tasks, kernel), tasks),
+        )
+
+    def forward(self, bottleneck: Tensor) -> Tensor:
+        """Priors of all tasks, (B, N, D', H', W'), on the grid of ``bottleneck`` (B, C, D', H', W')."""
+        size = tuple(self.prompt.shape[2:])
+        own_size = tuple(bottleneck.shape[2:])
+        features = bottleneck
+        if own_size != size:
+            features = F.interpolate(features, size=size, mode="trilinear", align_corners=False)
+        prompt = self.prompt.to(features.dtype).expand(features.shape[0], *self.prompt.shape[1:])
+        priors: Tensor = self.blocks(torch.cat((prompt, features), dim=1))
+        if own_size != size:
+            priors = F.interpolate(priors, size=own_size, mode="trilinear", align_corners=False)
+        return priors
+
+
+def select(priors: Tensor, task: Tensor) -> Tensor:
+    """One prior (B, 1, ...) per sample: channel ``task[b]`` of sample b, so that one batch may mix tasks."""
+    samples = torch.arange(priors.shape[0], device=priors.device)
+    return priors[samples, task].unsqueeze(1)

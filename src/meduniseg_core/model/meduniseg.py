@@ -1,0 +1,128 @@
+"""The assembled network: modal prior, encoder, task prior, decoder (SPEC sections 2-5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from meduniseg_core.model.blocks import initialise
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.fuse import Fuse, select
+from meduniseg_core.model.mmap import ModalMap
+from meduniseg_core.model.unet import Decoder, Encoder
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder knows of a batch; any number of tasks can be decoded from it.
+
+    ``stages``: the six stages' features, finest first, (B, C, D, H, W), or (B, C, H, W) for images of depth 1.
+    ``priors``: the task priors (B, N, ...) on the bottleneck's grid; None in networks without FUSE.
+    """
+
+    stages: tuple[Tensor, ...]
+    priors: Tensor | None
+
+
+class MedUniSeg(nn.Module):
+    """Prompt-driven universal segmentation network; without ``tasks`` and ``modalities`` the plain backbone."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.modal_map = ModalMap(config.modalities, config.modal_prompt_length) if config.modalities else None
+        self.encoder = Encoder(config)
+        self.fuse = (
+            Fuse(config.features[-1], config.task_prompt_channels, config.task_prompt_size, config.tasks)
+            if config.tasks
+            else None
+        )
+        self.decoder = Decoder(config, config.features[-1] + (1 if config.tasks else 0))
+        self.apply(initialise)
+
+    @property
+    def levels(self) -> int:
+        """Number of decoder levels, each with a head."""
+        return len(self.config.strides)
+
+    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
+        """Everything that does not depend on the task.
+
+        ``images``: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
+        ``modality``: (B,) int64, the positions of the prompts; needed where the network has a modal prior.
+        """
+        flat = _flatten(images)
+        if self.modal_map is not None:
+            if modality is None:
+                raise ValueError("this network has a modal prior: pass the modality of every sample")
+            flat = self._with_modal_map(flat, modality)
+        dtype = self.encoder.stem_dtype()
+        flat = flat.to(dtype) if isinstance(flat, Tensor) else [sample.to(dtype) for sample in flat]
+        stages = self.encoder(flat)
+        return Features(stages=tuple(stages), priors=self._priors(stages[-1]))
+
+    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
+        """Logits (B, classes, D, H, W) of the ``levels`` finest levels, finest first, for ``task`` (B,) int64."""
+        bottleneck = features.stages[-1]
+        if features.priors is not None:
+            if task is None:
+                raise ValueError("this network has a task prior: pass the task of every sample")
+            bottleneck = torch.cat((bottleneck, select(features.priors, task).to(bottleneck.dtype)), dim=1)
+        logits = self.decoder(bottleneck, features.stages[:-1], levels)
+        return [level.unsqueeze(2) if level.dim() == 4 else level for level in logits]
+
+    def forward(
+        self,
+        images: Tensor | Sequence[Tensor],
+        task: Tensor | None = None,
+        modality: Tensor | None = None,
+        levels: int | None = None,
+    ) -> list[Tensor]:
+        """Logits of all decoder levels (or of the ``levels`` finest), finest first. Task and modality per sample."""
+        return self.decode(self.encode(images, modality), task, self.levels if levels is None else levels)
+
+    def _with_modal_map(self, images: Tensor | list[Tensor], modality: Tensor) -> Tensor | list[Tensor]:
+        assert self.modal_map is not None
+        if isinstance(images, Tensor):
+            return images + self.modal_map(modality, tuple(images.shape[2:]))
+        maps = self.modal_map(modality, tuple(images[0].shape[1:]))
+        return [image + modal_map for image, modal_map in zip(images, maps, strict=True)]
+
+    def _priors(self, bottleneck: Tensor) -> Tensor | None:
+        if self.fuse is None:
+            return None
+        if bottleneck.dim() == 4:  # FUSE is three-dimensional always: its prompt has a depth
+            flat: Tensor = self.fuse(bottleneck.unsqueeze(2)).squeeze(2)
+            return flat
+        priors: Tensor = self.fuse(bottleneck)
+        return priors
+
+
+def _flatten(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Drop the depth axis of depth-1 input, which turns on the 2D path of every block."""
+    if isinstance(images, Tensor):
+        if images.dim() != 5:
+            raise ValueError(f"images must be (B, C, D, H, W), not {tuple(images.shape)}")
+        return images.squeeze(2) if images.shape[2] == 1 else images
+    samples = list(images)
+    if len({tuple(sample.shape[1:]) for sample in samples}) != 1:
+        raise ValueError("the samples of one batch must share one grid (D, H, W)")
+    return [sample.squeeze(1) if sample.shape[1] == 1 else sample for sample in samples]
+
+
+def build_model(config: ModelConfig) -> MedUniSeg:
+    """A freshly initialised network of this architecture, on the CPU in float32."""
+    return MedUniSeg(config)
+
+
+def count_parameters(config: ModelConfig) -> dict[str, int]:
+    """Number of parameters by part, and their ``total``, without allocating them."""
+    with torch.device("meta"):
+        model = MedUniSeg(config)
+    parts = {
+        name: sum(parameter.numel() for parameter in child.parameters()) for name, child in model.named_children()
+    }
+    return {**parts, "total": sum(parts.values())}

@@ -1,0 +1,40 @@
+"""Preprocessing: fingerprint -> plan -> orientation, crop, resampling, normalisation, cache; and the exact way back.
+
+The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D, H, W)``.
+"""
+
+from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
+from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, is_colour
+from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
+from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
+from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
+from meduniseg_core.preprocessing.planning import make_plan
+from meduniseg_core.preprocessing.restore import Restored, restore_bytes, restore_labels, restore_logits
+from meduniseg_core.preprocessing.trace import Trace
+
+__all__ = [
+    "CachedCase",
+    "CachedDataset",
+    "Fingerprint",
+    "IntensityFigures",
+    "Normalisation",
+    "Preprocessed",
+    "RawCase",
+    "RawDataset",
+    "Restored",
+    "TaskPlan",
+    "Trace",
+    "case_seed",
+    "fingerprint",
+    "is_colour",
+    "load_plans",
+    "make_plan",
+    "preprocess",
+    "preprocess_dataset",
+    "preprocess_labels",
+    "restore_bytes",
+    "restore_labels",
+    "restore_logits",
+    "save_plans",
+]

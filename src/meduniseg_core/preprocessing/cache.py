@@ -1,0 +1,281 @@
+"""Preprocessed cases on disk, made once: the trainer reads windows of them through memory maps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import cached_property
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
+from meduniseg_core.files import atomic_path, sha256_of, write_text
+from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
+from meduniseg_core.preprocessing.fingerprint import case_seed
+from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
+from meduniseg_core.preprocessing.plan import TaskPlan
+
+CACHE_VERSION = 1
+"""Raised whenever preprocessing changes what it makes of the same input, so that old entries are rebuilt."""
+
+COORDINATES_PER_CLASS = 10_000
+Storage = Literal["float16", "float32"]
+
+
+class CaseRecord(BaseModel):
+    """`<case>.json`, written last: an entry without a record that fits is rebuilt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    case: str
+    patient: str
+    shape: tuple[int, int, int]
+    counts: dict[int, int]
+    foreground: dict[int, list[tuple[int, int, int]]]
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """One preprocessed case; arrays are opened as memory maps on access and not kept."""
+
+    folder: Path
+    record: CaseRecord = field(repr=False)
+
+    @property
+    def case(self) -> str:
+        """The case's name."""
+        return self.record.case
+
+    @property
+    def patient(self) -> str:
+        """Whose image it is (the split never separates a patient's cases)."""
+        return self.record.patient
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size (d, h, w)."""
+        return self.record.shape
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """Label id -> number of its voxels; background included."""
+        return self.record.counts
+
+    @property
+    def data(self) -> np.ndarray:
+        """Normalised intensities (C, d, h, w), float16 or float32, read-only."""
+        return _opened(self.folder / f"{self.case}.npy")
+
+    @property
+    def seg(self) -> np.ndarray:
+        """Label ids (d, h, w), uint8, read-only."""
+        return _opened(self.folder / f"{self.case}_seg.npy")
+
+    @cached_property
+    def foreground(self) -> dict[int, np.ndarray]:
+        """Label id -> int32 (n, 3) voxels (d, h, w) of that class, at most 10,000, drawn with the case's seed."""
+        return {
+            label: np.array(points, dtype=np.int32).reshape(-1, 3) for label, points in self.record.foreground.items()
+        }
+
+
+@dataclass(frozen=True)
+class CachedDataset:
+    """The preprocessed training cases of one task, sorted by name."""
+
+    plan: TaskPlan
+    folder: Path
+    cases: tuple[CachedCase, ...]
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.plan.task
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __iter__(self) -> Iterator[CachedCase]:
+        return iter(self.cases)
+
+
+def preprocess_dataset(
+    dataset: RawDataset,
+    plan: TaskPlan,
+    cache_dir: Path,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+    *,
+    parallel: int = 1,
+    storage: Storage = "float16",
+    seed: int = 0,
+) -> CachedDataset:
+    """Preprocess the labelled training cases of ``dataset`` into ``cache_dir/<task>``; what still fits there is kept.
+
+    An entry is keyed by the contents of its source files, the plan and the storage: a changed file or plan rebuilds it.
+    Every file is written whole or not at all, the record last. ``parallel`` > 1 works in that many processes.
+
+    Raises BadInputError for cases that cannot be used (the file is named) and for a data set without labelled cases.
+    """
+    cases = [case for case in dataset.cases("Tr") if case.label is not None]
+    if not cases:
+        raise BadInputError(
+            f"{dataset.folder} holds no training cases with labels; put images into imagesTr and labels into labelsTr."
+        )
+    folder = Path(cache_dir) / plan.task
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [_Job(case, plan, folder, storage, seed) for case in cases]
+    begin = time.monotonic()
+    results: dict[str, CachedCase] = {}
+
+    def report(job: _Job, outcome: tuple[CachedCase, list[Event]]) -> None:
+        results[job.case.case] = outcome[0]
+        for event in outcome[1]:
+            events(event)
+        events(Progress(f"preprocess {plan.task}", len(results), len(jobs), time.monotonic() - begin, job.case.case))
+
+    if parallel > 1 and len(jobs) > 1:
+        _run_parallel(jobs, parallel, report, cancel)
+    else:
+        for job in jobs:
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            report(job, _run(job))
+    return CachedDataset(plan, folder, tuple(results[job.case.case] for job in jobs))
+
+
+@dataclass(frozen=True)
+class _Job:
+    case: RawCase
+    plan: TaskPlan
+    folder: Path
+    storage: Storage
+    seed: int
+
+
+def _run_parallel(jobs: list[_Job], parallel: int, report: Any, cancel: CancelToken | None) -> None:
+    # spawn: a forked child of a process that has used torch's threads can hang
+    with ProcessPoolExecutor(
+        min(parallel, len(jobs)), mp_context=get_context("spawn"), initializer=_one_thread
+    ) as pool:
+        waiting: dict[Future[tuple[CachedCase, list[Event]]], _Job] = {pool.submit(_run, job): job for job in jobs}
+        try:
+            for future in as_completed(waiting):
+                if cancel is not None:
+                    cancel.raise_if_cancelled()
+                report(waiting[future], future.result())
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
+    key = _key(job)
+    kept = _existing(job, key)
+    if kept is not None:
+        return kept, []
+    heard: list[Event] = []
+    assert job.case.label is not None
+    image = read_image(job.case.images)
+    labels = read_labels(job.case.label)
+    made = preprocess(image, job.plan, keep=labels, events=heard.append)
+    seg = preprocess_labels(labels, made.trace)
+    highest = int(labels.array.max())
+    if highest >= job.plan.class_count:
+        raise BadInputError(
+            f"{labels.name} holds label id {highest} and task {job.plan.task} has ids up to {job.plan.class_count - 1}; "
+            "correct either."
+        )
+    data = made.data
+    if job.storage == "float16":
+        limit = float(np.finfo(np.float16).max)
+        data = np.clip(data, -limit, limit).astype(np.float16)
+    counts = np.bincount(seg.ravel(), minlength=job.plan.class_count)
+    record = CaseRecord(
+        key=key,
+        case=job.case.case,
+        patient=job.case.patient,
+        shape=made.trace.grid.shape,
+        counts={label: int(count) for label, count in enumerate(counts)},
+        foreground=_sampled(seg, job),
+    )
+    _save(job.folder / f"{job.case.case}.npy", data)
+    _save(job.folder / f"{job.case.case}_seg.npy", seg)
+    write_text(job.folder / f"{job.case.case}.json", record.model_dump_json())
+    if not any(record.foreground.values()):
+        heard.append(Message("info", f"{labels.name} holds no foreground on the grid of task {job.plan.task}."))
+    return CachedCase(job.folder, record), heard
+
+
+def _sampled(seg: np.ndarray, job: _Job) -> dict[int, list[tuple[int, int, int]]]:
+    generator = np.random.default_rng(case_seed(job.case.case, job.seed))
+    flat = seg.ravel()
+    points: dict[int, list[tuple[int, int, int]]] = {}
+    for label in range(1, job.plan.class_count):
+        index = np.flatnonzero(flat == label)
+        if index.size > COORDINATES_PER_CLASS:
+            index = np.sort(generator.choice(index, COORDINATES_PER_CLASS, replace=False))
+        points[label] = [(int(d), int(h), int(w)) for d, h, w in zip(*np.unravel_index(index, seg.shape), strict=True)]
+    return points
+
+
+def _key(job: _Job) -> str:
+    assert job.case.label is not None
+    content: dict[str, Any] = {
+        "version": CACHE_VERSION,
+        "plan": _preprocessing_part(job.plan),
+        "storage": job.storage,
+        "seed": job.seed,
+        "patient": job.case.patient,
+        "images": [sha256_of(path) for path in job.case.images],
+        "label": sha256_of(job.case.label),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
+    # what the voxels depend on: a new patch size or title must not cost a rebuild
+    return plan.model_dump(mode="json", exclude={"title", "patch", "batch", "mirror_axes", "modality"})
+
+
+def _existing(job: _Job, key: str) -> CachedCase | None:
+    path = job.folder / f"{job.case.case}.json"
+    try:
+        record = CaseRecord.model_validate_json(path.read_bytes())
+        found = CachedCase(job.folder, record)
+        fits = record.key == key and found.data.shape[1:] == record.shape and found.seg.shape == record.shape
+    except (OSError, ValueError, ValidationError, BadInputError):
+        return None  # absent or damaged: rebuilt
+    return found if fits else None
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+
+
+def _opened(path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            f"The preprocessed {path} cannot be read ({error}); delete it and preprocess again."
+        ) from None
+    return array

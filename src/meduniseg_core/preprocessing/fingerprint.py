@@ -1,0 +1,169 @@
+"""What a data set is like: sizes, spacings, foreground intensities, which classes occur (nnU-Net's fingerprint)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.images import canonical_orientation, read_image, read_labels
+from meduniseg_core.images.geometry import Shape3, Vector3
+from meduniseg_core.preprocessing.body import body_box, box_shape, box_slices, whole_box
+from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
+from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation
+
+SAMPLES_PER_CASE = 10_000
+_HU_AIR = -200.0
+
+
+class Fingerprint(BaseModel):
+    """Figures of a data set's training cases, in canonical orientation; geometry in array order (D, H, W)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    cases: int = Field(ge=1)
+    dimension: Literal[2, 3]
+    physical: bool = Field(description="all images have a size in mm")
+    hounsfield: tuple[bool, ...] = Field(
+        description="per channel: a CT channel that reaches values of air in most cases"
+    )
+    spacings: tuple[Vector3, ...] = Field(description="mm, per case")
+    shapes: tuple[Shape3, ...] = Field(description="voxels of the body box, per case")
+    body_fraction: float = Field(description="median share of the image that the box of the body takes")
+    figures: tuple[IntensityFigures | None, ...] = Field(
+        description="per channel, over the foreground; None where constant"
+    )
+    presence: dict[str, int] = Field(description="class -> number of cases that hold it")
+
+    @property
+    def median_spacing(self) -> Vector3:
+        """Median per axis, mm."""
+        d, h, w = (float(np.median([spacing[a] for spacing in self.spacings])) for a in range(3))
+        return d, h, w
+
+
+@dataclass(frozen=True)
+class _CaseFigures:
+    physical: bool
+    spacing: Vector3
+    shape: Shape3
+    fraction: float
+    minimum: tuple[float, ...]
+    samples: np.ndarray  # (C, n)
+    labels: np.ndarray
+
+
+def case_seed(case: str, seed: int = 0) -> int:
+    """A seed of 63 bits that depends on ``case`` and ``seed`` alone: the same on every machine and in any order."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{case}".encode()).digest()[:8], "big") >> 1
+
+
+def ct_channels(channels: tuple[str, ...], modality: str) -> tuple[bool, ...]:
+    """Which channels are CT: those named so, and in a data set of modality ct those not named otherwise."""
+    others = {"pet", "suv", "mri", "mr", "t1", "t2", "flair", "nonorm", "mask"}
+    return tuple(
+        name.strip().lower() == "ct" or (modality == "ct" and name.strip().lower() not in others) for name in channels
+    )
+
+
+def fingerprint(
+    dataset: RawDataset, *, seed: int = 0, events: EventSink = ignore, cancel: CancelToken | None = None
+) -> Fingerprint:
+    """Look at every training case of ``dataset``; foreground intensities are sampled, seeded per case.
+
+    Raises BadInputError for a data set without training cases and for images that do not fit together.
+    """
+    cases = dataset.cases("Tr")
+    if not cases:
+        raise BadInputError(
+            f"{dataset.folder} holds no training cases; put images into imagesTr and labels into labelsTr."
+        )
+    ct = ct_channels(dataset.channels, dataset.modality)
+    begin = time.monotonic()
+    seen: list[_CaseFigures] = []
+    for done, case in enumerate(cases, start=1):
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        seen.append(_look_at(case, dataset, ct, seed))
+        events(Progress("fingerprint", done, len(cases), time.monotonic() - begin, case.case))
+
+    samples = [np.concatenate([one.samples[c] for one in seen]) for c in range(len(ct))]
+    lowest = np.median([one.minimum for one in seen], axis=0)
+    found = [set(one.labels.tolist()) for one in seen]
+    return Fingerprint(
+        dataset=dataset.name,
+        cases=len(cases),
+        dimension=dataset.dimension,
+        physical=all(one.physical for one in seen),
+        hounsfield=tuple(is_ct and bool(low < _HU_AIR) for is_ct, low in zip(ct, lowest, strict=True)),
+        spacings=tuple(one.spacing for one in seen),
+        shapes=tuple(one.shape for one in seen),
+        body_fraction=float(np.median([one.fraction for one in seen])),
+        figures=tuple(_figures(values) for values in samples),
+        presence={name: sum(label in ids for ids in found) for label, name in enumerate(dataset.classes, start=1)},
+    )
+
+
+def _look_at(case: RawCase, dataset: RawDataset, ct: tuple[bool, ...], seed: int) -> _CaseFigures:
+    stored = read_image(case.images)
+    image, turn = canonical_orientation(stored)
+    if image.channels != len(ct):
+        raise BadInputError(
+            f"{image.name} has {image.channels} channel(s) and dataset.json of {dataset.name} names {len(ct)}; "
+            "make them agree."
+        )
+    if image.is_2d != (dataset.dimension == 2):
+        raise BadInputError(
+            f"{dataset.folder} mixes 2D images and volumes ({image.name}); split it into two data sets."
+        )
+    array = image.array
+    kinds: tuple[Normalisation, ...] = tuple("ct" if is_ct else "zscore" for is_ct in ct)
+    box = body_box(array, kinds) if image.physical and not image.is_2d else whole_box(array.shape[1:])
+    size = box_shape(box)
+    labels = np.zeros(0, dtype=np.int64)
+    inside: np.ndarray | None = None
+    if case.label is not None:
+        read = read_labels(case.label)
+        if read.geometry.shape != stored.geometry.shape:
+            raise BadInputError(
+                f"The labels {read.name} have another grid than {image.name}; draw them on the image's grid."
+            )
+        ids = turn.forward(read.array)[0]
+        labels = np.unique(ids)
+        inside = np.flatnonzero(ids)
+    generator = np.random.default_rng(case_seed(case.case, seed))
+    if inside is not None and inside.size:
+        # with replacement, the same number from each case: none counts for more by being larger (nnU-Net)
+        index = generator.choice(inside, SAMPLES_PER_CASE)
+        samples = np.stack([channel[np.unravel_index(index, channel.shape)] for channel in array])
+    else:
+        samples = np.zeros((len(ct), 0))
+    if inside is None:  # no label file: the body stands in for the foreground
+        part = array[(slice(None), *box_slices(box))]
+        index = generator.integers(0, part[0].size, SAMPLES_PER_CASE)
+        samples = np.stack([channel[np.unravel_index(index, channel.shape)] for channel in part])
+    return _CaseFigures(
+        physical=image.physical,
+        spacing=image.geometry.spacing,
+        shape=size,
+        fraction=float(np.prod(size) / array[0].size),
+        minimum=tuple(float(channel.min()) for channel in array),
+        samples=samples.astype(np.float64),
+        labels=labels,
+    )
+
+
+def _figures(values: np.ndarray) -> IntensityFigures | None:
+    if values.size == 0 or values.std() == 0:
+        return None
+    low, high = np.percentile(values, (0.5, 99.5))
+    return IntensityFigures(
+        mean=float(values.mean()), std=float(values.std()), percentile_00_5=float(low), percentile_99_5=float(high)
+    )

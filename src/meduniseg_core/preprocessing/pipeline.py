@@ -1,0 +1,235 @@
+"""From an image to what the network takes: orientation, crop, resampling, normalisation. And its labels with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.events import EventSink, Message, ignore
+from meduniseg_core.images import Image, Reorientation, canonical_orientation
+from meduniseg_core.images.geometry import Geometry, Shape3
+from meduniseg_core.preprocessing.body import (
+    Box,
+    body_box,
+    box_slices,
+    box_union,
+    constant_background,
+    mask_box,
+    whole_box,
+)
+from meduniseg_core.preprocessing.dataset import is_colour
+from meduniseg_core.preprocessing.normalise import fill_holes, normalise
+from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.preprocessing.resample import (
+    Rules,
+    image_rules,
+    label_rules,
+    photograph_rules,
+    resample,
+    resample_labels,
+)
+from meduniseg_core.preprocessing.trace import Trace, grid_of
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
+_RIGHT_ANGLE = 1e-3
+_SAME_GRID = 1e-2
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """``data`` float32 (C, d, h, w) on ``trace.grid``, normalised; ``trace`` leads back to the image."""
+
+    data: np.ndarray
+    trace: Trace
+
+
+def preprocess(image: Image, plan: TaskPlan, *, keep: Image | None = None, events: EventSink = ignore) -> Preprocessed:
+    """Canonical orientation, crop to the body, resampling to the task's grid, normalisation (nnU-Net's scheme).
+
+    ``image`` (C, D, H, W). With ``plan.spacing`` (mm) the image must have a size in mm; with ``plan.long_side`` its
+    longer side is scaled to that many pixels and nothing is cropped. A depth of 1 stays 1. A grey image for a task of
+    colour images is repeated to three channels, a colour image for a task of one channel becomes luminance; both are
+    said in ``events``. ``keep``: a label map of the image (training) whose foreground the crop must not lose.
+
+    Raises BadInputError for another channel mismatch, a volume for a 2D task, a 2D image for a 3D task, an image
+    without a size in mm where one is needed, values that are not finite, and axes that are not at right angles.
+    """
+    _check_geometry(image, plan)
+    canonical, reorientation = canonical_orientation(image)
+    _check_dimension(canonical, plan)
+    array = _match_channels(canonical, plan, events)
+    if array.dtype.kind == "f" and not _all_finite(array):
+        raise BadInputError(f"{image.name} holds values that are not finite (NaN or infinity); replace them first.")
+
+    box = _box(array, canonical, plan, keep, reorientation, events)
+    cropped = array[(slice(None), *box_slices(box))]
+    shape = target_shape(canonical.geometry, box, plan)
+    if plan.long_side is not None:
+        rules, of_labels = photograph_rules(), Rules(("nearest", "linear", "linear"))
+    else:
+        current, target = canonical.geometry.spacing, _target_spacing(canonical.geometry, plan)
+        rules, of_labels = image_rules(current, target), label_rules(current, target)
+    mask = _foreground_mask(array, cropped, shape, plan)
+    data = resample(cropped, shape, rules)
+    normalise(data, plan, mask)
+
+    trace = Trace(
+        geometry=image.geometry,
+        physical=image.physical,
+        source=image.source,
+        meta=image.meta,
+        reorientation=reorientation,
+        canonical=canonical.geometry,
+        box=box,
+        grid=grid_of(canonical.geometry, box, shape),
+        label_rules=of_labels,
+    )
+    return Preprocessed(data, trace)
+
+
+def preprocess_labels(labels: Image, trace: Trace) -> np.ndarray:
+    """``labels`` (1, D, H, W) of the traced image on the network's grid: uint8 (d, h, w).
+
+    Each class is resampled linearly and the strongest taken; classes too thin for that keep their voxels. Raises
+    BadInputError where the grid is not the image's, or an id is not in 0..255.
+    """
+    check_same_grid(labels, trace.geometry, trace.name)
+    array = labels.array[0]
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 255:
+        raise BadInputError(f"{labels.name} has label ids from {low} to {high}; use ids from 0 to 255.")
+    canonical = trace.reorientation.forward(labels.array)[0]
+    return resample_labels(canonical[box_slices(trace.box)], trace.grid.shape, trace.label_rules)
+
+
+def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
+    """Size (d, h, w) of the network's grid for ``box`` of a canonical grid: at least 1 per axis, a depth of 1 stays."""
+    size = [high - low for low, high in box]
+    if plan.long_side is not None:
+        factor = plan.long_side / max(size[1], size[2])
+        scaled = [size[0], max(1, round(size[1] * factor)), max(1, round(size[2] * factor))]
+    else:
+        target = _target_spacing(canonical, plan)
+        scaled = [max(1, round(size[a] * canonical.spacing[a] / target[a])) for a in range(3)]
+    return scaled[0], scaled[1], scaled[2]
+
+
+def check_same_grid(labels: Image, geometry: Geometry, name: str) -> None:
+    """Raise BadInputError unless ``labels`` is one channel on ``geometry`` (to a hundredth of a voxel)."""
+    if labels.channels != 1:
+        raise BadInputError(f"{labels.name} has {labels.channels} channels; a label map has one.")
+    if labels.geometry.shape != geometry.shape:
+        raise BadInputError(
+            f"The labels {labels.name} have the grid {labels.geometry.shape} and {name} has {geometry.shape}; "
+            "draw them on the same grid."
+        )
+    tolerance = _SAME_GRID * min(geometry.spacing) * max(geometry.shape) ** 0.5
+    corners = np.array([[d, h, w, 1] for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=float)
+    corners[:, :3] *= np.array(geometry.shape) - 1
+    apart = np.abs(corners @ (labels.geometry.affine - geometry.affine).T).max()
+    if labels.physical and apart > tolerance:
+        raise BadInputError(
+            f"The labels {labels.name} lie {apart:.3g} mm away from {name}; "
+            "give both the same spacing, origin and direction."
+        )
+
+
+def _check_geometry(image: Image, plan: TaskPlan) -> None:
+    if plan.spacing is not None and not image.physical:
+        raise BadInputError(
+            f"{image.name} has no voxel size and task {plan.task} needs one in mm; "
+            "give a format that stores it, such as NIfTI."
+        )
+    if image.physical:
+        direction = np.asarray(image.geometry.direction)
+        if np.abs(direction.T @ direction - np.eye(3)).max() > _RIGHT_ANGLE:
+            raise BadInputError(
+                f"The axes of {image.name} are not at right angles (shear or gantry tilt); "
+                "resample it to a rectangular grid first."
+            )
+
+
+def _check_dimension(canonical: Image, plan: TaskPlan) -> None:
+    if plan.dimension == 2 and not canonical.is_2d:
+        raise BadInputError(
+            f"{canonical.name} is a volume of {canonical.geometry.shape[0]} slices and task {plan.task} takes 2D "
+            "images; give its slices one by one."
+        )
+    if plan.dimension == 3 and canonical.is_2d:
+        raise BadInputError(f"{canonical.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
+
+
+def _match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarray:
+    wanted = len(plan.channels)
+    if image.channels == wanted:
+        return image.array
+    if image.channels == 1 and is_colour(plan.channels):
+        events(
+            Message(
+                "info",
+                f"{image.name} is grey and task {plan.task} takes colour images: its channel is used three times.",
+            )
+        )
+        return np.broadcast_to(image.array, (3, *image.array.shape[1:]))
+    if image.channels == 3 and wanted == 1 and (image.meta.get("colour") == "rgb" or not image.physical):
+        events(
+            Message(
+                "info", f"{image.name} is a colour image and task {plan.task} takes one channel: its luminance is used."
+            )
+        )
+        return np.tensordot(_LUMINANCE, image.array.astype(np.float32), axes=1)[None]
+    names = ", ".join(plan.channels)
+    raise BadInputError(
+        f"{image.name} has {image.channels} channel(s) and task {plan.task} takes {wanted} ({names}); give those."
+    )
+
+
+def _box(
+    array: np.ndarray,
+    canonical: Image,
+    plan: TaskPlan,
+    keep: Image | None,
+    reorientation: Reorientation,
+    events: EventSink,
+) -> Box:
+    if not plan.crop_to_body or plan.long_side is not None or canonical.is_2d:
+        return whole_box(array.shape[1:])
+    box = body_box(array, plan.normalisation)
+    if keep is not None:
+        foreground = reorientation.forward(keep.array)[0] > 0
+        if foreground.any():
+            with_labels = box_union(box, mask_box(foreground))
+            if with_labels != box:
+                events(
+                    Message(
+                        "info",
+                        f"Labels of {canonical.name} reach beyond the body that was found: the crop was widened.",
+                    )
+                )
+            box = with_labels
+    return box
+
+
+def _target_spacing(canonical: Geometry, plan: TaskPlan) -> tuple[float, float, float]:
+    assert plan.spacing is not None  # TaskPlan: exactly one of spacing and long_side
+    if canonical.shape[0] == 1:
+        return canonical.spacing[0], plan.spacing[1], plan.spacing[2]
+    return plan.spacing
+
+
+def _foreground_mask(array: np.ndarray, cropped: np.ndarray, shape: Shape3, plan: TaskPlan) -> np.ndarray | None:
+    """Where the cropped image differs from its constant background, holes filled, on the network's grid."""
+    if "zscore_nonzero" not in plan.normalisation:
+        return None
+    mask = np.zeros(cropped.shape[1:], dtype=bool)
+    for whole, part in zip(array, cropped, strict=True):
+        background = constant_background(whole)
+        mask |= part != (0.0 if background is None else background)
+    linear = Rules(("linear", "linear", "linear"))
+    return fill_holes(resample(mask[None], shape, linear)[0] >= 0.5)
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    return all(bool(np.isfinite(slab).all()) for channel in array for slab in channel)

@@ -1,0 +1,75 @@
+"""What is done to an image of one task before the network sees it: a JSON that a person can read and edit.
+
+The plan of every task of a model ends up in the model's file (`weights`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Normalisation = Literal["ct", "zscore", "zscore_nonzero", "none"]
+"""``ct``: clip to the data set's percentiles, standardise with its figures. ``zscore``: mean 0, deviation 1 per image
+and channel. ``zscore_nonzero``: the same over the voxels that are not constant background, which becomes 0
+(skull-stripped MR; nnU-Net's mask for normalisation). ``none``: as stored."""
+
+
+class IntensityFigures(BaseModel):
+    """Figures of the foreground intensities of one channel over a data set (HU for CT)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    std: float = Field(gt=0)
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class TaskPlan(BaseModel):
+    """One task as a model knows it: its classes, its channels and its preprocessing.
+
+    Geometry is given in array order ``(D, H, W)``. Exactly one of ``spacing`` (mm; volumes and physical 2D images) and
+    ``long_side`` (pixels; photographs, whose pixels have no size: the longer side is scaled to it) is set.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    title: str = ""
+    modality: str
+    dimension: Literal[2, 3]
+    channels: tuple[str, ...] = Field(min_length=1, description="names, in the order the network takes them")
+    classes: tuple[str, ...] = Field(min_length=1, description="foreground classes; label id = position + 1")
+    spacing: tuple[float, float, float] | None = None
+    long_side: int | None = Field(default=None, ge=16)
+    patch: tuple[int, int, int]
+    batch: int = Field(default=2, ge=1)
+    normalisation: tuple[Normalisation, ...]
+    figures: tuple[IntensityFigures | None, ...]
+    mirror_axes: tuple[int, ...] = Field(
+        default=(), description="axes of (D, H, W) along which mirroring keeps every class's meaning"
+    )
+    crop_to_body: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.spacing is None) == (self.long_side is None):
+            raise ValueError("give exactly one of spacing and long_side")
+        if self.spacing is not None and min(self.spacing) <= 0:
+            raise ValueError("spacing must be positive")
+        if len(self.normalisation) != len(self.channels) or len(self.figures) != len(self.channels):
+            raise ValueError("normalisation and figures need one entry per channel")
+        for kind, figures in zip(self.normalisation, self.figures, strict=True):
+            if kind == "ct" and figures is None:
+                raise ValueError("normalisation 'ct' needs intensity figures")
+        if self.dimension == 2 and self.patch[0] != 1:
+            raise ValueError("a 2D task has a patch of depth 1")
+        if any(axis not in (0, 1, 2) for axis in self.mirror_axes):
+            raise ValueError("mirror_axes are taken from 0, 1, 2")
+        return self
+
+    @property
+    def class_count(self) -> int:
+        """Output channels that take part, background included (paper: only these enter loss and softmax)."""
+        return len(self.classes) + 1

@@ -1,0 +1,68 @@
+"""Plans of one or several tasks in one JSON that a person can read and edit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import write_text
+from meduniseg_core.preprocessing._validation import first_fault
+from meduniseg_core.preprocessing.plan import TaskPlan
+
+_LIMIT = 64 * 2**20
+_FLAT_LIST = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
+
+
+class _PlanFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["meduniseg-plans"] = "meduniseg-plans"
+    version: Literal[1] = 1
+    plans: tuple[TaskPlan, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> _PlanFile:
+        names = [plan.task for plan in self.plans]
+        if len(set(names)) != len(names):
+            raise ValueError("two plans have the same task name")
+        return self
+
+
+def save_plans(plans: Sequence[TaskPlan], path: Path) -> None:
+    """Write ``plans`` to ``path`` (JSON, atomically); lists of numbers stay on one line so that the file reads well."""
+    document = _PlanFile(plans=tuple(plans)).model_dump(mode="json")
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    text = _FLAT_LIST.sub(lambda match: "[" + re.sub(r"\s*\n\s*", " ", match.group(1)) + "]", text)
+    write_text(path, text + "\n")
+
+
+def load_plans(path: Path) -> tuple[TaskPlan, ...]:
+    """Read what :func:`save_plans` wrote (possibly edited since), or a file with one bare plan.
+
+    Raises BadInputError, which names the file and the entry at fault.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise BadInputError(f"{path} is too large to be a file of plans; give the JSON that 'dataset plan' writes.")
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(
+            f"The plans {path} cannot be read ({error.strerror}); give an existing JSON file."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"The plans {path} are not JSON ({error}); correct that place or plan again.") from None
+    try:
+        if isinstance(document, dict) and "task" in document:
+            return (TaskPlan.model_validate(document),)
+        return _PlanFile.model_validate(document).plans
+    except ValidationError as error:
+        raise BadInputError(
+            f"The plans {path} do not hold: {first_fault(error)}; correct that entry or plan again."
+        ) from None

@@ -1,0 +1,166 @@
+"""From a data set's fingerprint to the plan of its task (nnU-Net's heuristics, on the network of SPEC section 2)."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.images.geometry import Shape3, Vector3
+from meduniseg_core.preprocessing.dataset import RawDataset
+from meduniseg_core.preprocessing.fingerprint import Fingerprint, ct_channels, fingerprint
+from meduniseg_core.preprocessing.plan import Normalisation, TaskPlan
+
+TOTAL_STRIDE: Shape3 = (16, 32, 32)
+"""The paper's network, image to bottleneck (SPEC section 2)."""
+
+VOXELS_3D = 64 * 192 * 192
+VOXELS_2D = 512 * 512
+BATCH_VOXELS = {2: 12 * VOXELS_2D, 3: 2 * VOXELS_3D}
+"""The paper's patch times its batch (SPEC section 6)."""
+
+LONG_SIDE = 512
+_MASKED_BELOW = 0.75  # nnU-Net: normalise within the mask where cropping removes at least a quarter
+
+
+def make_plan(
+    dataset: RawDataset,
+    *,
+    task: str | None = None,
+    modality: str | None = None,
+    spacing: Vector3 | None = None,
+    long_side: int | None = None,
+    patch: Shape3 | None = None,
+    batch: int | None = None,
+    voxels: int | None = None,
+    batch_voxels: int | None = None,
+    total_stride: Shape3 = TOTAL_STRIDE,
+    figures: Fingerprint | None = None,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> TaskPlan:
+    """The plan of ``dataset``'s task; what is given is kept, the rest follows from its fingerprint.
+
+    ``spacing`` (mm, along D, H, W): default the median of the training cases. ``long_side`` (pixels, images without a
+    size in mm): default 512. ``patch`` (D, H, W) is rounded up to multiples of ``total_stride``; by default it follows
+    the median shape within ``voxels``, and ``batch`` fills ``batch_voxels``. ``figures``: a fingerprint already made.
+
+    Raises UsageError for options that contradict the data, BadInputError for a data set that cannot be planned.
+    """
+    marks = figures if figures is not None else fingerprint(dataset, events=events, cancel=cancel)
+    modality = modality if modality is not None else dataset.modality
+    _check_options(marks, spacing, long_side)
+    two = marks.dimension == 2
+    target: Vector3 | None = None
+    if long_side is None and marks.physical:
+        target = spacing if spacing is not None else marks.median_spacing
+    elif long_side is None:
+        long_side = LONG_SIDE
+    median = _median_shape(marks, target, long_side)
+    stride = (1, total_stride[1], total_stride[2]) if two else total_stride
+    budget = voxels if voxels is not None else (VOXELS_2D if two else VOXELS_3D)
+    size = _rounded(patch, stride) if patch is not None else plan_patch(median, stride, budget)
+    if batch is None:
+        room = batch_voxels if batch_voxels is not None else BATCH_VOXELS[marks.dimension]
+        batch = max(2, room // math.prod(size))
+
+    normalisation = _normalisation(dataset, modality, marks)
+    sided = is_sided(dataset)
+    axes = (1, 2) if two else (0, 1, 2)
+    return TaskPlan(
+        task=task if task is not None else dataset.task,
+        modality=modality,
+        dimension=marks.dimension,
+        channels=dataset.channels,
+        classes=dataset.classes,
+        spacing=target,
+        long_side=long_side,
+        patch=size,
+        batch=batch,
+        normalisation=normalisation,
+        figures=marks.figures,
+        # w (axis 2) runs from right to left in canonical orientation, and across the picture in photographs
+        mirror_axes=tuple(axis for axis in axes if not (sided and axis == 2)),
+        crop_to_body=target is not None and not two,
+    )
+
+
+def is_sided(dataset: RawDataset) -> bool:
+    """Whether classes differ by body side: dataset.json's ``sided``, else class names with the word left or right, or a
+    pair such as ``parotid_l`` and ``parotid_r``."""
+    if dataset.description.sided is not None:
+        return dataset.description.sided
+    words = [_words(name) for name in dataset.classes]
+    if any({"left", "right"} & set(parts) for parts in words):
+        return True
+    swapped = {tuple({"l": "r", "r": "l"}.get(part, part) for part in parts) for parts in words}
+    return any(tuple(parts) in swapped for parts in words if {"l", "r"} & set(parts))
+
+
+def plan_patch(median: Shape3, stride: Shape3, budget: int) -> Shape3:
+    """The patch: the median shape rounded up to ``stride``, then its axis that is largest against the median made
+    smaller until it has at most ``budget`` voxels (never below one stride)."""
+    size = list(_rounded(median, stride))
+    while math.prod(size) > budget:
+        axes = [axis for axis in range(3) if size[axis] > stride[axis]]
+        if not axes:
+            break
+        axis = max(axes, key=lambda a: (size[a] / median[a], size[a]))
+        size[axis] -= stride[axis]
+    return size[0], size[1], size[2]
+
+
+def _words(name: str) -> list[str]:
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[a-z]+", apart.lower())
+
+
+def _check_options(marks: Fingerprint, spacing: Vector3 | None, long_side: int | None) -> None:
+    if spacing is not None and long_side is not None:
+        raise UsageError("Give a spacing in mm or a long side in pixels, not both.")
+    if spacing is not None and not marks.physical:
+        raise UsageError(
+            f"The images of {marks.dataset} have no size in mm; give a long side in pixels instead of a spacing."
+        )
+    if long_side is not None and marks.dimension == 3:
+        raise UsageError(f"{marks.dataset} holds volumes; give a spacing in mm instead of a long side.")
+    if marks.dimension == 3 and not marks.physical:
+        raise BadInputError(
+            f"Volumes of {marks.dataset} have no voxel size; store them in a format that has one, such as NIfTI."
+        )
+
+
+def _median_shape(marks: Fingerprint, target: Vector3 | None, long_side: int | None) -> Shape3:
+    sizes = []
+    for shape, spacing in zip(marks.shapes, marks.spacings, strict=True):
+        if target is not None:
+            size = [shape[a] * spacing[a] / target[a] for a in range(3)]
+        else:
+            assert long_side is not None
+            factor = long_side / max(shape[1:])
+            size = [1.0, shape[1] * factor, shape[2] * factor]
+        sizes.append(size)
+    d, h, w = (max(1, round(float(value))) for value in np.median(sizes, axis=0))
+    return (1 if marks.dimension == 2 else d), h, w
+
+
+def _rounded(size: Shape3, stride: Shape3) -> Shape3:
+    d, h, w = (max(1, math.ceil(value / step)) * step for value, step in zip(size, stride, strict=True))
+    return d, h, w
+
+
+def _normalisation(dataset: RawDataset, modality: str, marks: Fingerprint) -> tuple[Normalisation, ...]:
+    kinds: list[Normalisation] = []
+    masked = marks.physical and marks.dimension == 3 and marks.body_fraction < _MASKED_BELOW
+    flags = zip(dataset.channels, ct_channels(dataset.channels, modality), marks.hounsfield, marks.figures, strict=True)
+    for name, is_ct, hounsfield, figures in flags:
+        if name.strip().lower() == "nonorm":  # nnU-Net's name for a channel to be left as it is
+            kinds.append("none")
+        elif is_ct and hounsfield and marks.physical and figures is not None:
+            kinds.append("ct")
+        else:
+            kinds.append("zscore_nonzero" if masked else "zscore")
+    return tuple(kinds)

@@ -1,0 +1,208 @@
+"""Resampling on regular grids, axis by axis, on the half-pixel-centre convention.
+
+Both grids cover the same extent: output voxel ``i`` of ``n_out`` has its centre at source position
+``(i + 0.5) * n_in / n_out - 0.5``. So the way back is the same rule with the sizes exchanged. Every rule (nearest,
+linear, cubic, with and without low-pass) is a small matrix per axis, and a matrix product is what CPUs do fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+
+from meduniseg_core.images.geometry import Shape3, Vector3
+
+Rule = Literal["nearest", "linear", "cubic"]
+
+ANISOTROPY_THRESHOLD = 3.0
+"""nnU-Net's: where the largest spacing is more than 3 times the smallest, through-plane is nearest neighbour."""
+
+_CHUNK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How each axis of (D, H, W) is interpolated; ``low_pass`` widens the kernel by the factor of reduction."""
+
+    rule: tuple[Rule, Rule, Rule]
+    low_pass: tuple[bool, bool, bool] = (False, False, False)
+
+
+def anisotropic_axis(current: Vector3, target: Vector3) -> int | None:
+    """The axis to treat apart (nnU-Net's rule): the one coarse axis of the image, else of the target; or None."""
+    for spacing in (current, target):
+        if max(spacing) / min(spacing) > ANISOTROPY_THRESHOLD:
+            coarse = [axis for axis in range(3) if np.isclose(spacing[axis], max(spacing), rtol=1e-3)]
+            return coarse[0] if len(coarse) == 1 else None
+    return None
+
+
+def image_rules(current: Vector3, target: Vector3) -> Rules:
+    """Rules for the intensities of a physical image: cubic, nearest through-plane where strongly anisotropic.
+
+    An axis reduced by more than 2 is low-passed first: otherwise most of its samples would not be looked at, and the
+    noise of a fine scan would differ from that of the coarse scans a model was trained on.
+    """
+    apart = anisotropic_axis(current, target)
+    rule: list[Rule] = ["nearest" if axis == apart else "cubic" for axis in range(3)]
+    reduced = [target[axis] / current[axis] > 2.0 and axis != apart for axis in range(3)]
+    return Rules((rule[0], rule[1], rule[2]), (reduced[0], reduced[1], reduced[2]))
+
+
+def photograph_rules() -> Rules:
+    """Cubic in plane, always low-passed when reduced (1411 -> 512 would alias vessels otherwise)."""
+    return Rules(("nearest", "cubic", "cubic"), (False, True, True))
+
+
+def label_rules(current: Vector3, target: Vector3) -> Rules:
+    """Linear per class, nearest through-plane where strongly anisotropic (nnU-Net's order 1 and 0)."""
+    apart = anisotropic_axis(current, target)
+    rule: list[Rule] = ["nearest" if axis == apart else "linear" for axis in range(3)]
+    return Rules((rule[0], rule[1], rule[2]))
+
+
+def nearest_indices(n_in: int, n_out: int) -> np.ndarray:
+    """Index of the source voxel that holds each output voxel's centre, int64 ``(n_out,)``."""
+    # in integers, so that the result is exact: floor((2 i + 1) n_in / (2 n_out))
+    return np.asarray((2 * np.arange(n_out, dtype=np.int64) + 1) * n_in // (2 * n_out))
+
+
+@lru_cache(maxsize=256)
+def axis_matrix(n_in: int, n_out: int, rule: Rule, low_pass: bool = False) -> torch.Tensor:
+    """Float32 ``(n_out, n_in)``: each row the weights of one output voxel (they sum to 1; edges are repeated)."""
+    matrix = np.zeros((n_out, n_in))
+    rows = np.arange(n_out)
+    if rule == "nearest":
+        matrix[rows, nearest_indices(n_in, n_out)] = 1.0
+        return torch.from_numpy(matrix.astype(np.float32))
+    scale = n_in / n_out
+    stretch = max(1.0, scale) if low_pass else 1.0
+    reach = (1.0 if rule == "linear" else 2.0) * stretch
+    centre = (rows + 0.5) * scale - 0.5
+    first = np.floor(centre - reach).astype(np.int64) + 1
+    for tap in range(int(np.ceil(2 * reach)) + 1):
+        column = first + tap
+        weight = _kernel((column - centre) / stretch, rule)
+        np.add.at(matrix, (rows, np.clip(column, 0, n_in - 1)), weight)
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    return torch.from_numpy(matrix.astype(np.float32))
+
+
+def _kernel(distance: np.ndarray, rule: Rule) -> np.ndarray:
+    x = np.abs(distance)
+    if rule == "linear":
+        return np.maximum(0.0, 1.0 - x)
+    # Keys' cubic convolution with a = -1/2
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+    return np.where(x <= 1.0, near, np.where(x < 2.0, far, 0.0))
+
+
+def resample(array: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
+    """``array`` (C, D, H, W) of any real dtype on the grid ``shape``: float32 (C, d, h, w).
+
+    Cubic results are held within each channel's own range (no overshoot into values that never occurred). Beside the
+    result, memory is one channel at the in-plane output size and a chunk of slices.
+    """
+    channels = array.shape[0]
+    size = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
+    out = np.empty((channels, *shape), dtype=np.float32)
+    if size == tuple(shape):
+        np.copyto(out, array, casting="unsafe")
+        return out
+    to_d, to_h, to_w = (axis_matrix(size[a], shape[a], rules.rule[a], rules.low_pass[a]) for a in range(3))
+    step = max(1, _CHUNK_BYTES // (4 * size[1] * size[2]))
+    for channel in range(channels):
+        plane = torch.empty((size[0], shape[1], shape[2]), dtype=torch.float32)
+        low, high = np.inf, -np.inf
+        for start in range(0, size[0], step):
+            part = np.array(array[channel, start : start + step], dtype=np.float32, order="C")
+            low, high = min(low, float(part.min())), max(high, float(part.max()))
+            x = torch.from_numpy(part)
+            if size[2] != shape[2]:
+                x = x @ to_w.T
+            if size[1] != shape[1]:
+                x = to_h @ x
+            plane[start : start + step] = x
+        result = torch.from_numpy(out[channel])
+        if size[0] != shape[0]:
+            torch.matmul(to_d, plane.reshape(size[0], -1), out=result.view(shape[0], -1))
+        else:
+            result.copy_(plane)
+        if "cubic" in rules.rule:
+            result.clamp_(low, high)
+    return out
+
+
+def resample_nearest(array: np.ndarray, shape: Shape3) -> np.ndarray:
+    """``array`` (D, H, W) on the grid ``shape`` by nearest neighbour, same dtype."""
+    for axis in range(3):
+        if array.shape[axis] != shape[axis]:
+            array = np.take(array, nearest_indices(array.shape[axis], shape[axis]), axis=axis)
+    return np.ascontiguousarray(array)
+
+
+def resample_labels(labels: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
+    """Label map (D, H, W) with ids 0..255 on the grid ``shape``: uint8 (d, h, w).
+
+    Each class is resampled on its own; a voxel is foreground where the classes together reach one half, and takes the
+    strongest. A class too thin to reach a half anywhere keeps the voxels that hold its own voxels' centres.
+    """
+    if labels.shape == tuple(shape):
+        return np.ascontiguousarray(labels, dtype=np.uint8)
+    result = np.zeros(shape, dtype=np.uint8)
+    best = np.zeros(shape, dtype=np.float32)
+    total = np.zeros(shape, dtype=np.float32)
+    boxes = _class_boxes(labels)
+    matrices = [axis_matrix(labels.shape[a], shape[a], rules.rule[a], rules.low_pass[a]) for a in range(3)]
+    for value, box in boxes.items():
+        rows = [_rows_touching(matrices[a], box[a]) for a in range(3)]
+        if any(r.start == r.stop for r in rows):
+            continue
+        part = torch.from_numpy((labels[box] == value).astype(np.float32))
+        share = separable(part, [matrices[a][rows[a], box[a]] for a in range(3)]).numpy()
+        where = (rows[0], rows[1], rows[2])
+        total[where] += share
+        better = share > best[where]
+        np.copyto(best[where], share, where=better)
+        result[where][better] = value
+    result[total < 0.5 - 1e-5] = 0
+    present = np.bincount(result.ravel(), minlength=256)
+    for value, box in boxes.items():
+        if not present[value]:
+            _stamp(result, labels, value, box)
+    return result
+
+
+def _class_boxes(labels: np.ndarray) -> dict[int, tuple[slice, slice, slice]]:
+    from scipy import ndimage
+
+    boxes = ndimage.find_objects(labels.astype(np.int32))
+    return {value: box for value, box in enumerate(boxes, start=1) if box is not None}
+
+
+def _rows_touching(matrix: torch.Tensor, columns: slice) -> slice:
+    touched = torch.nonzero(matrix[:, columns].sum(dim=1) > 0).flatten()
+    return slice(0, 0) if touched.numel() == 0 else slice(int(touched[0]), int(touched[-1]) + 1)
+
+
+def separable(x: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Float32 ``x`` (..., D, H, W) times one matrix of :func:`axis_matrix` per axis: (..., d, h, w)."""
+    to_d, to_h, to_w = matrices
+    lead, plane = x.shape[:-3], x.shape[-2:]
+    # depth first: on the way back from a coarse grid it then works on the smallest array
+    deep = torch.matmul(to_d, x.reshape(*lead, x.shape[-3], -1)).reshape(*lead, to_d.shape[0], *plane)
+    return torch.matmul(to_h, torch.matmul(deep, to_w.T))
+
+
+def _stamp(result: np.ndarray, labels: np.ndarray, value: int, box: tuple[slice, slice, slice]) -> None:
+    index = np.argwhere(labels[box] == value)
+    for axis in range(3):
+        position = index[:, axis] + box[axis].start
+        index[:, axis] = (2 * position + 1) * result.shape[axis] // (2 * labels.shape[axis])
+    result[index[:, 0], index[:, 1], index[:, 2]] = value

@@ -1,0 +1,64 @@
+"""What was done to one image, in enough detail to undo it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meduniseg_core.images import Reorientation
+from meduniseg_core.images.geometry import Geometry, Shape3
+from meduniseg_core.preprocessing.body import Box, box_shape
+from meduniseg_core.preprocessing.resample import Rules
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The way from an image's grid to the network's and back.
+
+    The image's grid -> (``reorientation``) -> the ``canonical`` grid -> (``box``) -> (resampling to ``grid.shape``) ->
+    the network's ``grid``. ``physical``, ``source`` and ``meta`` are the image's, for the label map that goes back.
+    """
+
+    geometry: Geometry
+    physical: bool
+    source: Path | None
+    meta: Mapping[str, Any]
+    reorientation: Reorientation
+    canonical: Geometry
+    box: Box
+    grid: Geometry
+    label_rules: Rules
+
+    @property
+    def name(self) -> str:
+        """The image's file name, or "the image"."""
+        return self.source.name if self.source is not None else "the image"
+
+    @property
+    def box_shape(self) -> Shape3:
+        """Size of the box on the canonical grid."""
+        return box_shape(self.box)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether nothing was resampled."""
+        return self.box_shape == self.grid.shape
+
+
+def grid_of(canonical: Geometry, box: Box, shape: Shape3) -> Geometry:
+    """The grid of ``shape`` voxels that covers exactly the extent of ``box`` on the ``canonical`` grid."""
+    size = box_shape(box)
+    spacing = [canonical.spacing[a] * size[a] / shape[a] for a in range(3)]
+    # the centre of the first voxel: half a new voxel inside the corner of the box
+    first = [box[a][0] - 0.5 + 0.5 * size[a] / shape[a] for a in range(3)]
+    origin = canonical.affine @ np.array([*first, 1.0])
+    return Geometry(
+        shape=shape,
+        spacing=(spacing[0], spacing[1], spacing[2]),
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+        direction=canonical.direction,
+    )

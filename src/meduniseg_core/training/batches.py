@@ -1,0 +1,124 @@
+"""Which task, which cases and which patches: every batch is a function of the seed and its number.
+
+Nothing is drawn from a running generator, so a resumed run, or one with more worker processes, sees the very same
+batches as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from meduniseg_core.preprocessing import CachedCase, TaskPlan
+from meduniseg_core.training.augmentation import AugmentationConfig, sample_patch
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The training cases of one task."""
+
+    plan: TaskPlan
+    cases: tuple[CachedCase, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One task's batch: images (B, C, D, H, W) float32, labels (B, D, H, W) int64, and where they come from."""
+
+    task: int
+    images: Tensor
+    labels: Tensor
+    cases: tuple[str, ...]
+
+    def pin_memory(self) -> Batch:
+        """For the data loader: copies in page-locked memory."""
+        return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases)
+
+
+class BatchSource(Dataset[Batch]):
+    """``source[i]`` is the batch of iteration ``i``.
+
+    A batch holds one task; within an epoch each task has ``iterations_per_task`` batches in random order (SPEC section
+    6). The last third of a batch is centred on a random voxel of a random foreground class of the case.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskData],
+        iterations_per_task: int,
+        total: int,
+        seed: int,
+        oversampling: float,
+        augmentation: AugmentationConfig,
+    ) -> None:
+        self._tasks = tuple(tasks)
+        self._per_task = iterations_per_task
+        self._total = total
+        self._seed = seed
+        self._oversampling = oversampling
+        self._augmentation = augmentation
+
+    def __len__(self) -> int:
+        return self._total
+
+    def task_of(self, iteration: int) -> int:
+        """Position of the task of this iteration."""
+        per_epoch = self._per_task * len(self._tasks)
+        epoch, position = divmod(iteration, per_epoch)
+        order = np.repeat(np.arange(len(self._tasks)), self._per_task)
+        np.random.default_rng([self._seed, 0, epoch]).shuffle(order)
+        return int(order[position])
+
+    def __getitem__(self, iteration: int) -> Batch:
+        task = self.task_of(iteration)
+        data = self._tasks[task]
+        size = data.plan.batch
+        first_forced = round(size * (1 - self._oversampling))
+        images, labels, names = [], [], []
+        for index in range(size):
+            rng = np.random.default_rng([self._seed, 1, iteration, index])
+            case = data.cases[int(rng.integers(len(data.cases)))]
+            seg = case.seg
+            centre = self._centre(case, seg.shape, data.plan, rng, forced=index >= first_forced)
+            image, label = sample_patch(
+                case.data, seg, centre, data.plan.patch, data.plan.mirror_axes, rng, self._augmentation
+            )
+            images.append(torch.as_tensor(image))
+            labels.append(torch.as_tensor(label).long())
+            names.append(case.case)
+        return Batch(task, torch.stack(images), torch.stack(labels), tuple(names))
+
+    @staticmethod
+    def _centre(
+        case: CachedCase, shape: tuple[int, ...], plan: TaskPlan, rng: np.random.Generator, forced: bool
+    ) -> tuple[int, int, int]:
+        if forced:
+            present = sorted(label for label, voxels in case.foreground.items() if len(voxels))
+            if present:
+                voxels = case.foreground[present[int(rng.integers(len(present)))]]
+                d, h, w = voxels[int(rng.integers(len(voxels)))]
+                return int(d), int(h), int(w)
+        # any centre whose patch stays inside the image; the middle where the image is smaller than the patch
+        low = [min(p // 2, s // 2) for p, s in zip(plan.patch, shape, strict=True)]
+        high = [max(s - (p - p // 2), s // 2) for p, s in zip(plan.patch, shape, strict=True)]
+        d, h, w = (int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True))
+        return d, h, w
+
+
+def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batches of iterations ``start`` onwards, prepared ahead by ``workers`` processes (0: in this one)."""
+    loader: DataLoader[Batch] = DataLoader(
+        source,
+        batch_size=None,
+        sampler=range(start, len(source)),
+        num_workers=workers,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        collate_fn=None,
+    )
+    return iter(loader)

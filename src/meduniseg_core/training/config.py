@@ -1,0 +1,125 @@
+"""A training run as data: one TOML file a person can read, checked before anything starts (SPEC section 6)."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.model.config import Stride
+from meduniseg_core.training.augmentation import AugmentationConfig
+
+
+class NetworkSettings(BaseModel):
+    """The part of the architecture that is chosen; classes, tasks and modalities follow from the data sets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
+    strides: tuple[Stride, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+    task_prompt_channels: int = 100
+    task_prompt_size: tuple[int, int, int] = (4, 6, 6)
+    modal_prompt_length: int = 512
+    priors: bool = Field(default=True, description="False trains the plain backbone (single-task networks)")
+
+
+class PlanSettings(BaseModel):
+    """What may be fixed by hand in a task's plan; what is left out is planned from the data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patch: tuple[int, int, int] | None = None
+    batch: int | None = Field(default=None, ge=1)
+    spacing: tuple[float, float, float] | None = None
+    long_side: int | None = None
+
+    def over(self, base: PlanSettings) -> PlanSettings:
+        """These settings, completed by those of ``base``."""
+        return PlanSettings(**{**base.model_dump(), **self.model_dump(exclude_none=True)})
+
+
+class TrainingConfig(BaseModel):
+    """Everything that decides a universal training. Relative paths are relative to the config file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    title: str = ""
+    description: str = ""
+    licence: str = ""
+    datasets: tuple[Path, ...] = Field(min_length=1, description="folders in nnU-Net raw layout")
+    output: Path = Field(description="folder of the run: checkpoints, log, split, model")
+    cache: Path = Field(description="folder of the preprocessed cases; may be shared by runs")
+
+    network: NetworkSettings = NetworkSettings()
+    plan_2d: PlanSettings = PlanSettings()
+    plan_3d: PlanSettings = PlanSettings()
+    plan: dict[str, PlanSettings] = Field(default_factory=dict, description="by task; over plan_2d and plan_3d")
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+    epochs: int = Field(default=1000, ge=1)
+    iterations_per_dataset: int = Field(default=50, ge=1, description="per epoch")
+    learning_rate: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-5, ge=0)
+    poly_power: float = Field(default=0.9, gt=0)
+    gradient_clip: float = Field(default=12.0, gt=0)
+    foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
+
+    validation_fraction: float = Field(default=0.2, ge=0, lt=1)
+    validation_every: int = Field(default=10, ge=1, description="epochs")
+    validation_cases: int = Field(default=8, ge=1, description="at most, per task")
+    patience: int | None = Field(default=None, ge=1, description="epochs without a better mean Dice; None never stops")
+    select: Literal["best", "last"] = "best"
+
+    checkpoint_every: int = Field(default=1, ge=1, description="epochs")
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=0, ge=0, description="processes that prepare batches; the batches do not depend on it")
+
+    @property
+    def total_iterations(self) -> int:
+        """Iterations of the whole run."""
+        return self.epochs * self.iterations_per_epoch
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Every data set gets its ``iterations_per_dataset`` (paper: 17 x 50 = 850)."""
+        return self.iterations_per_dataset * len(self.datasets)
+
+    @classmethod
+    def from_toml(cls, path: Path) -> TrainingConfig:
+        """Read and check a config file; ``$NAME`` in paths is taken from the environment. BadInputError says what is wrong."""
+        path = Path(path)
+        try:
+            raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
+        root = path.resolve().parent
+        for key in ("output", "cache"):
+            if isinstance(raw.get(key), str):
+                raw[key] = _resolve(raw[key], root, path)
+        if isinstance(raw.get("datasets"), list):
+            raw["datasets"] = [_resolve(str(entry), root, path) for entry in raw["datasets"]]
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise BadInputError(f"{path}: {where}: {first['msg']}; correct the config.") from error
+
+
+def _resolve(text: str, root: Path, config: Path) -> Path:
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise BadInputError(f"{config}: '{text}' names an environment variable that is not set; set it or write a path.")
+    path = Path(expanded).expanduser()
+    return path if path.is_absolute() else root / path

@@ -1,0 +1,46 @@
+"""The run's log: one JSON object per epoch, readable while the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from meduniseg_core.files import write_text
+
+LOG_FILE = "log.jsonl"
+
+
+class RunLog:
+    """Appends lines to ``folder/log.jsonl``, each on the disk before the call returns."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOG_FILE
+
+    def restart(self, epoch: int) -> list[dict[str, Any]]:
+        """Keep the lines of the epochs before ``epoch`` (a killed run may have logged more than it saved); return them."""
+        kept = [line for line in self.read() if line["epoch"] < epoch]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        return kept
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add one epoch."""
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines; a last line that a kill cut short is left out."""
+        if not self._path.is_file():
+            return []
+        lines = []
+        for text in self._path.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and isinstance(line.get("epoch"), int):
+                lines.append(line)
+        return lines

@@ -1,0 +1,223 @@
+"""Universal training: nnU-Net's recipe over many tasks, one task per batch (SPEC section 6)."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from meduniseg_core.errors import NonFiniteLossError
+from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
+from meduniseg_core.model import MedUniSeg, autocast, build_model, resolve_device, resolve_precision
+from meduniseg_core.training.batches import Batch, BatchSource, TaskData, batches_from
+from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, save_checkpoint
+from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.log import RunLog
+from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
+from meduniseg_core.training.prepare import Prepared, prepare
+from meduniseg_core.training.validation import TaskNetwork, validate
+from meduniseg_core.weights import save_model
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished run left: the model file, its epochs, the best mean validation Dice (None without validation)."""
+
+    model: Path
+    epochs: int
+    best_dice: float | None
+    best_epoch: int
+    seconds: float
+    stopped_early: bool
+
+
+def poly_rate(base: float, iteration: int, total: int, power: float) -> float:
+    """Polynomial decay from ``base`` to 0 (paper: power 0.9)."""
+    return float(base * (1 - iteration / total) ** power)
+
+
+def train(
+    config: TrainingConfig, *, resume: bool = False, events: EventSink = ignore, cancel: CancelToken | None = None
+) -> TrainingResult:
+    """Train as ``config`` says and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
+
+    ``resume`` goes on from the last checkpoint; on the CPU the result is bit for bit that of an uninterrupted run.
+
+    Raises:
+        BadInputError: unusable data or config, or nothing to resume from.
+        NonFiniteLossError: the loss became NaN or infinite; names the cases.
+        CancelledError: within one iteration of ``cancel``; the last checkpoint stays.
+    """
+    return Trainer(config, events, cancel).run(resume)
+
+
+class Trainer:
+    """One run. Built by :func:`train`."""
+
+    def __init__(self, config: TrainingConfig, events: EventSink, cancel: CancelToken | None) -> None:
+        self._config, self._events, self._cancel = config, events, cancel
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self._device = resolve_device(config.device)
+        self._dtype = resolve_precision(config.precision, self._device)
+        self._prepared: Prepared = prepare(config, events=events, cancel=cancel)
+        torch.manual_seed(config.seed)
+        self._network: MedUniSeg = build_model(self._prepared.info.config).to(self._device)
+        if self._device.type == "cuda":
+            # on the CPU the training step of plain layouts is the faster one
+            self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._optimizer = torch.optim.SGD(
+            self._network.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            nesterov=config.momentum > 0,
+            weight_decay=config.weight_decay,
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        self._state = RunState(fingerprint=self._prepared.fingerprint)
+        self._log = RunLog(config.output)
+        self._info = self._prepared.info
+
+    def run(self, resume: bool) -> TrainingResult:
+        """Train to the end, to an early stop, or from where a former run was interrupted."""
+        config, state = self._config, self._state
+        if resume:
+            state = self._state = load_checkpoint(
+                config.output / LAST, self._network, self._optimizer, self._prepared.fingerprint
+            )
+            self._events(Message("info", f"Resuming after epoch {state.epoch} of {config.epochs}."))
+        self._log.restart(state.epoch)
+        source = BatchSource(
+            [TaskData(task.plan, task.train) for task in self._prepared.tasks],
+            config.iterations_per_dataset,
+            config.total_iterations,
+            config.seed,
+            config.foreground_oversampling,
+            config.augmentation,
+        )
+        batches = batches_from(source, state.iteration, config.workers, pin=self._device.type == "cuda")
+        before, began, first = state.seconds, time.monotonic(), state.iteration
+        stopped_early = False
+        while state.epoch < config.epochs and not stopped_early:
+            losses: dict[int, list[float]] = defaultdict(list)
+            for _ in range(config.iterations_per_epoch):
+                if self._cancel is not None:
+                    self._cancel.raise_if_cancelled()
+                batch = next(batches)
+                losses[batch.task].append(self._step(batch))
+                state.iteration += 1
+                self._report(first, time.monotonic() - began, losses)
+            state.epoch += 1
+            state.seconds = before + time.monotonic() - began
+            stopped_early = self._finish_epoch(losses)
+        return self._export(stopped_early)
+
+    def _step(self, batch: Batch) -> float:
+        config, plan = self._config, self._info.tasks[batch.task]
+        rate = poly_rate(config.learning_rate, self._state.iteration, config.total_iterations, config.poly_power)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        images = batch.images.to(self._device, non_blocking=True)
+        labels = batch.labels.to(self._device, non_blocking=True)
+        size = len(images)
+        task = torch.full((size,), batch.task, device=self._device)
+        modality = torch.full((size,), self._info.modality_index(plan.modality), device=self._device)
+        # the coarsest level has weight 0: its head is not run
+        levels = max(1, self._network.levels - 1)
+        weights = deep_supervision_weights(self._network.levels)[:levels]
+        self._network.train()
+        with autocast(self._device, self._dtype):
+            outputs = self._network(images, task, modality, levels=levels)
+        loss = deep_supervision_loss(outputs, labels, plan.class_count, weights=weights)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise NonFiniteLossError(
+                f"The loss became {value} in iteration {self._state.iteration} on task {plan.task}, cases "
+                f"{', '.join(batch.cases)}; look at these images, or lower the learning rate, and --resume."
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._network.parameters(), config.gradient_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return value
+
+    def _report(self, first: int, seconds: float, losses: dict[int, list[float]]) -> None:
+        state, config = self._state, self._config
+        recent = float(np.mean([values[-1] for values in losses.values()]))
+        detail = f"epoch {state.epoch + 1}/{config.epochs}, loss {recent:.3f}"
+        self._events(Progress("train", state.iteration - first, config.total_iterations - first, seconds, detail))
+
+    def _finish_epoch(self, losses: dict[int, list[float]]) -> bool:
+        """Validate, log, checkpoint; True stops the run early."""
+        config, state = self._config, self._state
+        names = [plan.task for plan in self._info.tasks]
+        means = {names[task]: float(np.mean(values)) for task, values in sorted(losses.items())}
+        line: dict[str, Any] = {
+            "epoch": state.epoch - 1,
+            "iteration": state.iteration,
+            "loss": float(np.mean(list(means.values()))),
+            "task_loss": means,
+            "seconds": round(state.seconds, 1),
+        }
+        self._events(Metric("loss", line["loss"], state.iteration))
+        better = False
+        if state.epoch % config.validation_every == 0 or state.epoch == config.epochs:
+            scores = self._validate()
+            if scores:
+                line["dice"] = scores
+                line["mean_dice"] = mean = float(np.mean(list(scores.values())))
+                self._events(Metric("dice", mean, state.iteration))
+                better = state.best_dice is None or mean > state.best_dice
+                if better:
+                    state.best_dice, state.best_epoch = mean, state.epoch
+        stop = (
+            config.patience is not None
+            and state.best_dice is not None
+            and state.epoch - state.best_epoch >= config.patience
+        )
+        # the best one first: a kill between the two writes must not leave a state whose best is missing
+        if better:
+            save_checkpoint(config.output / BEST, self._network, self._optimizer, state)
+        if state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs or stop:
+            save_checkpoint(config.output / LAST, self._network, self._optimizer, state)
+        self._log.append(line)
+        return stop
+
+    def _validate(self) -> dict[str, float]:
+        self._network.eval()
+        scores = {}
+        for index, task in enumerate(self._prepared.tasks):
+            cases = task.validation[: self._config.validation_cases]
+            if not cases:
+                continue
+            seen = TaskNetwork(
+                self._network, index, self._info.modality_index(task.plan.modality), self._device, self._dtype
+            )
+            scores[task.plan.task] = float(np.mean(validate(seen, task.plan, cases, self._cancel)))
+            self._events(Metric("dice", scores[task.plan.task], self._state.iteration, task.plan.task))
+        return scores
+
+    def _export(self, stopped_early: bool) -> TrainingResult:
+        config, state = self._config, self._state
+        if config.select == "best" and state.best_dice is not None and state.best_epoch != state.epoch:
+            load_checkpoint(config.output / BEST, self._network, self._optimizer, self._prepared.fingerprint)
+        selected = state.best_epoch if config.select == "best" and state.best_dice is not None else state.epoch
+        provenance = {
+            **self._info.provenance,
+            "selected_epoch": selected,
+            "validation_dice": state.best_dice if selected == state.best_epoch else None,
+            "training_seconds": round(state.seconds, 1),
+            "precision": str(self._dtype).removeprefix("torch."),
+            "device": self._device.type,
+        }
+        path = config.output / f"{config.name}.safetensors"
+        save_model(path, self._info.model_copy(update={"provenance": provenance}), self._network.state_dict())
+        return TrainingResult(path, state.epoch, state.best_dice, state.best_epoch, state.seconds, stopped_early)

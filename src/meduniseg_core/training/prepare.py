@@ -1,0 +1,180 @@
+"""From a config to everything a run needs: plans, preprocessed cases, splits and the model's description."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import meduniseg_core
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.files import sha256_of
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.preprocessing import (
+    CachedCase,
+    CachedDataset,
+    RawDataset,
+    TaskPlan,
+    make_plan,
+    preprocess_dataset,
+    save_plans,
+)
+from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.split import Split, load_or_draw_splits
+from meduniseg_core.weights import ModelInfo
+
+SPLIT_FILE = "split.json"
+PLANS_FILE = "plans.json"
+
+# the prompts' order in every model that is trained here (SPEC section 3)
+MODALITIES = ("ct", "mri", "pet", "dermoscopy", "fundus", "pathology", "ultrasound", "xray", "endoscopy")
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """One task, ready to be trained."""
+
+    plan: TaskPlan
+    train: tuple[CachedCase, ...]
+    validation: tuple[CachedCase, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run, ready to start. ``fingerprint`` is the hash of everything that a resume must find unchanged."""
+
+    info: ModelInfo
+    tasks: tuple[PreparedTask, ...]
+    fingerprint: str
+
+
+def prepare(config: TrainingConfig, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> Prepared:
+    """Plan, preprocess (into the cache, what is there is kept) and split every data set of ``config``.
+
+    BadInputError where a data set cannot be used; UsageError where two data sets hold one task.
+    """
+    total_stride = _model_config(config, classes=2, tasks=1, stems=(1,), modalities=1).total_stride
+    datasets = [RawDataset.open(folder) for folder in config.datasets]
+    names = [dataset.task for dataset in datasets]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"Two data sets hold the task '{name}'; give one of them another \"task\" in dataset.json.")
+    unknown = sorted(set(config.plan) - set(names))
+    if unknown:
+        raise UsageError(f"The config plans the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}.")
+    cached = [_cache(config, dataset, total_stride, events, cancel) for dataset in datasets]
+    config.output.mkdir(parents=True, exist_ok=True)
+    save_plans([entry.plan for entry in cached], config.output / PLANS_FILE)
+    splits = load_or_draw_splits(
+        config.output / SPLIT_FILE,
+        [(entry.task, {case.case: case.patient for case in entry.cases}) for entry in cached],
+        config.validation_fraction,
+        config.seed,
+    )
+    tasks = tuple(_divided(entry, splits[entry.task]) for entry in cached)
+    info = _describe(config, [task.plan for task in tasks], datasets, splits)
+    return Prepared(info=info, tasks=tasks, fingerprint=_fingerprint(config, info, tasks))
+
+
+def _cache(
+    config: TrainingConfig,
+    dataset: RawDataset,
+    total_stride: tuple[int, int, int],
+    events: EventSink,
+    cancel: CancelToken | None,
+) -> CachedDataset:
+    defaults = config.plan_2d if dataset.dimension == 2 else config.plan_3d
+    chosen = config.plan[dataset.task].over(defaults) if dataset.task in config.plan else defaults
+    plan = make_plan(
+        dataset,
+        spacing=chosen.spacing,
+        long_side=chosen.long_side,
+        patch=chosen.patch,
+        batch=chosen.batch,
+        total_stride=total_stride,
+        events=events,
+        cancel=cancel,
+    )
+    return preprocess_dataset(dataset, plan, config.cache, events, cancel)
+
+
+def _divided(entry: CachedDataset, split: Split) -> PreparedTask:
+    by_name = {case.case: case for case in entry.cases}
+    if not split.train:
+        raise BadInputError(f"Task {entry.task} has no training cases left after the split; lower validation_fraction.")
+    return PreparedTask(
+        entry.plan,
+        tuple(by_name[name] for name in split.train),
+        tuple(by_name[name] for name in split.validation),
+    )
+
+
+def _model_config(
+    config: TrainingConfig, classes: int, tasks: int, stems: tuple[int, ...], modalities: int
+) -> ModelConfig:
+    network = config.network
+    return ModelConfig(
+        features=network.features,
+        strides=network.strides,
+        stems=stems,
+        classes=classes,
+        modalities=modalities if network.priors else 0,
+        modal_prompt_length=network.modal_prompt_length,
+        tasks=tasks if network.priors else 0,
+        task_prompt_channels=network.task_prompt_channels,
+        task_prompt_size=network.task_prompt_size,
+    )
+
+
+def _describe(
+    config: TrainingConfig, plans: list[TaskPlan], datasets: list[RawDataset], splits: dict[str, Split]
+) -> ModelInfo:
+    modalities = (*MODALITIES, *sorted({plan.modality for plan in plans} - set(MODALITIES)))
+    provenance: dict[str, Any] = {
+        "kind": "universal training" if config.network.priors else "plain backbone",
+        "version": meduniseg_core.__version__,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "iterations_per_dataset": config.iterations_per_dataset,
+        "datasets": [
+            {
+                "name": dataset.name,
+                "task": dataset.task,
+                "dataset_json_sha256": sha256_of(dataset.folder / "dataset.json"),
+                "train_cases": len(splits[dataset.task].train),
+                "validation_cases": len(splits[dataset.task].validation),
+            }
+            for dataset in datasets
+        ],
+    }
+    stems = (1, 2, 3, 4) if config.network.priors else tuple(sorted({len(plan.channels) for plan in plans}))
+    return ModelInfo(
+        name=config.name,
+        title=config.title,
+        description=config.description,
+        licence=config.licence,
+        config=_model_config(
+            config, max(plan.class_count for plan in plans), len(plans), tuple(stems), len(modalities)
+        ),
+        tasks=tuple(plans),
+        modalities=modalities if config.network.priors else (),
+        provenance=provenance,
+    )
+
+
+def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...]) -> str:
+    # where files lie, and how many processes prepare batches, may change between start and resume
+    settings = config.model_dump(
+        mode="json",
+        exclude={"output", "cache", "datasets", "device", "workers", "threads", "checkpoint_every", "title", "description"},
+    )
+    cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]
+    content = {
+        "settings": settings,
+        "config": info.config.model_dump(mode="json"),
+        "plans": [plan.model_dump(mode="json") for plan in info.tasks],
+        "cases": cases,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

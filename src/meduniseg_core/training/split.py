@@ -1,0 +1,81 @@
+"""Training and validation cases: drawn once, by patient, and kept in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import write_text
+
+
+@dataclass(frozen=True)
+class Split:
+    """Case names of one data set."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def draw_split(patient_of: Mapping[str, str], fraction: float, rng: np.random.Generator) -> Split:
+    """Whole patients go to validation until ``fraction`` of the cases is reached; at least one case stays on each side.
+
+    ``patient_of`` maps case to patient. With fewer than two patients everything is training.
+    """
+    patients = sorted(set(patient_of.values()))
+    if fraction <= 0 or len(patients) < 2:
+        return Split(tuple(sorted(patient_of)), ())
+    wanted = max(1, round(fraction * len(patient_of)))
+    held: set[str] = set()
+    count = 0
+    for patient in rng.permutation(patients)[:-1]:
+        if count >= wanted:
+            break
+        held.add(str(patient))
+        count += sum(owner == patient for owner in patient_of.values())
+    train = tuple(sorted(case for case, owner in patient_of.items() if owner not in held))
+    return Split(train, tuple(sorted(case for case, owner in patient_of.items() if owner in held)))
+
+
+def load_or_draw_splits(
+    path: Path, patients: Sequence[tuple[str, Mapping[str, str]]], fraction: float, seed: int
+) -> dict[str, Split]:
+    """Splits of all tasks: those in the file at ``path``, and newly drawn ones for tasks it does not have.
+
+    Cases that are new to a known task go to training if their patient is there or new, never across. A case of the file
+    that has vanished from the data is an error, because the figures of the run would silently change.
+    """
+    known = _read(path) if path.is_file() else {}
+    splits: dict[str, Split] = {}
+    for task, patient_of in patients:
+        old = known.get(task)
+        if old is None:
+            # seeded by the task's own name, so that adding a data set does not redraw the others
+            rng = np.random.default_rng([seed, *task.encode("utf-8")])
+            splits[task] = draw_split(patient_of, fraction, rng)
+            continue
+        missing = sorted({*old.train, *old.validation} - set(patient_of))
+        if missing:
+            raise BadInputError(
+                f"{path}: case {missing[0]} of task {task} is in the split but no longer in the data; restore it or start a new run."
+            )
+        held = {patient_of[case] for case in old.validation}
+        splits[task] = Split(
+            tuple(sorted(case for case, owner in patient_of.items() if owner not in held)),
+            tuple(sorted(case for case, owner in patient_of.items() if owner in held)),
+        )
+    content = {task: {"train": split.train, "validation": split.validation} for task, split in splits.items()}
+    write_text(path, json.dumps({**{t: vars(s) for t, s in known.items()}, **content}, indent=1))
+    return splits
+
+
+def _read(path: Path) -> dict[str, Split]:
+    try:
+        raw = json.loads(path.read_text("utf-8"))
+        return {task: Split(tuple(entry["train"]), tuple(entry["validation"])) for task, entry in raw.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInputError(f"{path}: is not a split file ({error}); restore it or start a new run.") from error

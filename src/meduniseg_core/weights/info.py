@@ -1,0 +1,74 @@
+"""What a model file says about itself: everything needed to use the weights, and where they come from."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.preprocessing.plan import TaskPlan
+
+FORMAT = "meduniseg-model"
+FORMAT_VERSION = 1
+
+
+class ModelInfo(BaseModel):
+    """The metadata of a model file (JSON in the safetensors header).
+
+    The position of a task in ``tasks`` is its channel in FUSE, the position of a modality in ``modalities`` its prompt.
+    A model carries its own task list: it is not limited to the catalogue's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str = FORMAT
+    format_version: int = FORMAT_VERSION
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    title: str = ""
+    description: str = ""
+    licence: str = ""
+    intended_use: str = "Research and demonstration. Not for clinical use."
+    config: ModelConfig
+    tasks: tuple[TaskPlan, ...] = Field(min_length=1)
+    modalities: tuple[str, ...] = ()
+    provenance: dict[str, Any] = Field(default_factory=dict, description="data sets, budget, seed, code version, date")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [plan.task for plan in self.tasks]
+        if len(set(names)) != len(names):
+            raise ValueError("task names must be distinct")
+        if self.config.tasks and self.config.tasks < len(self.tasks):
+            raise ValueError("more tasks than task channels")
+        if self.config.modalities and self.config.modalities < len(self.modalities):
+            raise ValueError("more modalities than modal prompts")
+        for plan in self.tasks:
+            if plan.class_count > self.config.classes:
+                raise ValueError(f"task {plan.task} has more classes than the network's heads")
+            if len(plan.channels) not in self.config.stems:
+                raise ValueError(f"task {plan.task} has {len(plan.channels)} channels and the network no stem for that")
+            if self.config.modalities and plan.modality not in self.modalities:
+                raise ValueError(f"task {plan.task} is of modality {plan.modality}, which has no prompt")
+        return self
+
+    def task_index(self, task: str) -> int:
+        """Position of ``task``; UsageError names the tasks there are."""
+        for index, plan in enumerate(self.tasks):
+            if plan.task == task:
+                return index
+        known = ", ".join(plan.task for plan in self.tasks)
+        raise UsageError(f"Model {self.name} has no task '{task}'; it has: {known}.")
+
+    def plan_of(self, task: str) -> TaskPlan:
+        """The plan of ``task``."""
+        return self.tasks[self.task_index(task)]
+
+    def modality_index(self, modality: str) -> int:
+        """Position of ``modality`` among the prompts (0 where the network has no modal prior)."""
+        if not self.config.modalities:
+            return 0
+        if modality in self.modalities:
+            return self.modalities.index(modality)
+        raise UsageError(f"Model {self.name} has no modality '{modality}'; it has: {', '.join(self.modalities)}.")

@@ -1,0 +1,72 @@
+"""``meduniseg models``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+SPECIFIED = {
+    "backbone-3d": 31_168_160,
+    "backbone-2d": 10_710_688,
+    "downstream-siim": 31_242_544,
+    "meduniseg": 32_804_563,
+}
+
+
+@pytest.mark.parametrize(("name", "parameters"), SPECIFIED.items())
+def test_architectures_have_the_specified_parameters(meduniseg, name, parameters) -> None:
+    done = meduniseg("models", "info", "--architecture", name, "--json")
+    report = json.loads(done.stdout)
+    assert report["architecture"] == name
+    assert report["parameters"] == parameters == sum(report["by_part"].values())
+
+
+def test_an_unknown_architecture_is_wrong_usage_and_the_known_ones_are_named(meduniseg) -> None:
+    done = meduniseg("models", "info", "--architecture", "resnet")
+    assert done.returncode == 2
+    assert "resnet" in done.stderr and "backbone-3d" in done.stderr
+
+
+def test_a_model_goes_in_and_out_again(meduniseg, tiny_model, tmp_path) -> None:
+    home = {"MEDUNISEG_HOME": str(tmp_path / "home")}
+    sha256 = hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    assert meduniseg("models", "install", tiny_model, "--sha256", sha256, env=home).returncode == 0
+    listed = json.loads(meduniseg("models", "list", "--json", env=home).stdout)["models"]
+    assert "tiny" in [model["name"] for model in listed]
+    verified = json.loads(meduniseg("models", "verify", "tiny", "--json", env=home).stdout)
+    assert verified == {"name": "tiny", "sha256": sha256, "recorded": True}
+    exported = tmp_path / "given_away.safetensors"
+    assert meduniseg("models", "export", "tiny", "-o", exported, env=home).returncode == 0
+    assert exported.read_bytes() == tiny_model.read_bytes()
+    assert meduniseg("models", "remove", "tiny", env=home).returncode == 0
+    assert meduniseg("models", "verify", "tiny", env=home).returncode == 2
+
+
+def test_a_wrong_sha256_installs_nothing(meduniseg, tiny_model, tmp_path) -> None:
+    home = {"MEDUNISEG_HOME": str(tmp_path / "home")}
+    done = meduniseg("models", "install", tiny_model, "--sha256", "0" * 64, env=home)
+    assert done.returncode == 3
+    assert str(tiny_model) in done.stderr
+    assert list((tmp_path / "home").rglob("*.safetensors")) == []
+
+
+def test_a_model_file_is_described(meduniseg, tiny_model) -> None:
+    report = json.loads(meduniseg("models", "info", tiny_model, "--json").stdout)
+    assert [task["task"] for task in report["tasks"]] == ["organ", "vessel", "disc_cup"]
+    printed = meduniseg("models", "info", tiny_model).stdout
+    assert "Not for clinical use" in printed and "artery, vein" in printed
+
+
+def test_tasks_of_a_model_file(meduniseg, tiny_model) -> None:
+    tasks = json.loads(meduniseg("tasks", "--model", tiny_model, "--json").stdout)["tasks"]
+    assert {task["task"]: task["spacing"] for task in tasks}["organ"] == [2.0, 2.0, 2.0]
+
+
+def test_a_file_that_is_no_model_is_bad_input(meduniseg, tmp_path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not a model")
+    done = meduniseg("models", "import", broken)
+    assert done.returncode == 3
+    assert str(broken) in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,168 @@
+"""``meduniseg segment``, from the command line to the files it writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_inputs import write_photograph, write_volume
+
+from meduniseg_core.files import sha256_of
+from meduniseg_core.images import read_image, read_labels
+
+
+@pytest.fixture
+def volume(tmp_path) -> Path:
+    return write_volume(tmp_path / "scan.nii.gz")
+
+
+def files_under(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_volume_becomes_labels_on_its_own_grid_with_their_provenance(meduniseg, tiny_model, volume, tmp_path) -> None:
+    done = meduniseg("segment", volume, "-o", tmp_path / "out", "--task", "organ", "--model", tiny_model)
+    assert done.returncode == 0, done.stderr
+    assert files_under(tmp_path / "out") == ["scan.json", "scan.nii.gz"]
+    assert done.stdout == f"{tmp_path / 'out' / 'scan.nii.gz'}\n"
+    assert "liver" in done.stderr and "Not for clinical use" in done.stderr
+    labels = read_labels(tmp_path / "out" / "scan.nii.gz")
+    assert labels.geometry.is_close(read_image(volume).geometry)
+    assert set(np.unique(labels.array)) <= {0, 1}
+    provenance = json.loads((tmp_path / "out" / "scan.json").read_text())
+    assert (provenance["task"], provenance["modality"]) == ("organ", "mri")
+    assert provenance["model_sha256"] == sha256_of(tiny_model)
+
+
+def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg, tiny_model, volume, tmp_path) -> None:
+    done = meduniseg(
+        "segment", volume, "-o", tmp_path / "out", "-t", "vessel", "-m", tiny_model, "--json", "--progress", "json"
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    (result,) = report["results"]
+    assert result["labels"] == str(tmp_path / "out" / "scan.nii.gz")
+    assert [row["name"] for row in result["classes"]] == ["artery", "vein"]
+    array = read_labels(Path(result["labels"])).array
+    assert [row["voxels"] for row in result["classes"]] == [int((array == label).sum()) for label in (1, 2)]
+    assert result["classes"][0]["size"] == pytest.approx(result["classes"][0]["voxels"] * 8 / 1000)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    progress = [event for event in events if event["event"] == "progress" and event["stage"] == "segment"]
+    assert progress[-1]["done"] == progress[-1]["total"]
+
+
+def test_several_tasks_get_folders_and_a_photograph_gets_png(meduniseg, tiny_model, volume, tmp_path) -> None:
+    photograph = write_photograph(tmp_path / "eye.png")
+    out = tmp_path / "out"
+    done = meduniseg("segment", volume, "-o", out, "-t", "organ,vessel", "-m", tiny_model)
+    assert done.returncode == 0, done.stderr
+    assert files_under(out) == ["organ/scan.json", "organ/scan.nii.gz", "vessel/scan.json", "vessel/scan.nii.gz"]
+    assert (
+        meduniseg("segment", photograph, "-o", tmp_path / "eye_out", "-t", "disc_cup", "-m", tiny_model).returncode == 0
+    )
+    assert files_under(tmp_path / "eye_out") == ["eye.json", "eye.png"]
+    assert read_labels(tmp_path / "eye_out" / "eye.png").array.shape == (1, 1, 48, 64)
+
+
+def test_all_tasks_are_those_that_fit_the_image_s_dimension(meduniseg, tiny_model, volume, tmp_path) -> None:
+    done = meduniseg("segment", volume, "-o", tmp_path / "out", "-t", "all", "-m", tiny_model, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [result["task"] for result in json.loads(done.stdout)["results"]] == ["organ", "vessel"]
+
+
+def test_another_format_and_probabilities(meduniseg, tiny_model, volume, tmp_path) -> None:
+    done = meduniseg(
+        "segment",
+        volume,
+        "-o",
+        tmp_path / "out",
+        "-t",
+        "organ",
+        "-m",
+        tiny_model,
+        "--format",
+        "nrrd",
+        "--probabilities",
+    )
+    assert done.returncode == 0, done.stderr
+    assert files_under(tmp_path / "out") == ["scan.json", "scan.nrrd", "scan_probabilities.nrrd"]
+
+
+def test_a_failing_case_is_named_and_the_others_go_on(meduniseg, tiny_model, volume, tmp_path) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(volume.read_bytes()[:2000])
+    done = meduniseg("segment", broken, volume, "-o", tmp_path / "out", "-t", "organ", "-m", tiny_model, "--json")
+    assert done.returncode == 3
+    assert "broken" in done.stderr and "Traceback" not in done.stderr
+    report = json.loads(done.stdout)
+    assert [failure["case"] for failure in report["failed"]] == ["broken"]
+    assert [result["case"] for result in report["results"]] == ["scan"]
+    assert files_under(tmp_path / "out") == ["scan.json", "scan.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("-t", "spleen"), "organ, vessel, disc_cup"),
+        ((), "--task"),
+        (("-t", "organ", "--modality", "radar"), "radar"),
+        (("-t", "organ", "--format", "jpg"), "jpg"),
+    ],
+)
+def test_what_the_model_cannot_do_is_wrong_usage(meduniseg, tiny_model, volume, tmp_path, options, word) -> None:
+    done = meduniseg("segment", volume, "-o", tmp_path / "out", "-m", tiny_model, *options)
+    assert done.returncode == 2
+    assert word in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_image_s_own_folder_as_output_does_not_overwrite_the_image(meduniseg, tiny_model, volume) -> None:
+    before = volume.read_bytes()
+    done = meduniseg("segment", volume, "-o", volume.parent, "-t", "organ", "-m", tiny_model)
+    assert done.returncode == 2 and str(volume) in done.stderr
+    assert volume.read_bytes() == before
+
+
+def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_path, command_environment) -> None:
+    large = write_volume(tmp_path / "large.nii.gz", (96, 192, 192))
+    command = [
+        "segment",
+        large,
+        "-o",
+        tmp_path / "out",
+        "-t",
+        "organ",
+        "-m",
+        tiny_model,
+        "--progress",
+        "json",
+        "--overlap",
+        "0.9",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training_cli", *map(str, command)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=command_environment,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        event = json.loads(line)
+        if event["event"] == "progress" and event["stage"] == "segment" and 0 < event["done"] < event["total"]:
+            break
+    process.send_signal(signal.SIGINT)
+    begin = time.monotonic()
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert time.monotonic() - begin < 20
+    assert printed == ""
+    assert json.loads(errors.splitlines()[-1])["exit_code"] == 130
+    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []

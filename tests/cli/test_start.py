@@ -1,0 +1,56 @@
+"""Starting: fast, and without anything heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("torch", "numpy", "monai", "nibabel", "SimpleITK", "scipy", "skimage", "pydantic", "safetensors")
+LISTED = ("segment", "tasks", "modalities", "models", "dataset", "train", "evaluate", "napari", "doctor")
+
+
+def test_importing_the_command_imports_nothing_heavy() -> None:
+    program = "import json, sys, training_cli.main; print(json.dumps(sorted(sys.modules)))"
+    loaded = json.loads(
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    )
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_help_imports_nothing_heavy_either() -> None:
+    program = (
+        "import sys; from training_cli.main import main; main(['segment', '--help']); print(*sys.modules, sep='\\n')"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "--overlap" in printed
+    assert [name for name in HEAVY if name in printed.splitlines()] == []
+
+
+def test_help_answers_in_under_half_a_second(meduniseg) -> None:
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        assert meduniseg("--help").returncode == 0
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 0.5
+
+
+def test_help_lists_the_commands_and_only_those(meduniseg) -> None:
+    printed = meduniseg("--help").stdout
+    for name in LISTED:
+        assert f" {name} " in printed
+    for name in ("finetune", "refine"):
+        assert meduniseg(name).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("segment", "-h"), ("models", "--help"), ("dataset", "plan", "--help")]
+)
+def test_asking_for_information_is_no_error(meduniseg, arguments) -> None:
+    done = meduniseg(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout

@@ -1,0 +1,1 @@
+"""The ``meduniseg`` command: thin, parses and shows; the core does the work."""

@@ -1,0 +1,69 @@
+"""``meduniseg tasks`` and ``meduniseg modalities``: what can be asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training_cli.options import Json
+from training_cli.output import print_json, print_table
+
+if TYPE_CHECKING:
+    from meduniseg_core.preprocessing.plan import TaskPlan
+    from meduniseg_core.weights import ModelInfo
+
+TASK_COLUMNS = ("task", "modality", "dim", "classes", "channels", "spacing (D, H, W)")
+
+
+def task_row(plan: TaskPlan) -> tuple[str, ...]:
+    """One task of a model as a row of `TASK_COLUMNS`."""
+    if plan.spacing is not None:
+        size = " x ".join(f"{value:g}" for value in plan.spacing) + " mm"
+    else:
+        size = f"longer side {plan.long_side} px"
+    channels = ", ".join(plan.channels)
+    return plan.task, plan.modality, f"{plan.dimension}D", ", ".join(plan.classes), channels, size
+
+
+def tasks(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME|FILE", help="Only this model's; default: all models here."),
+    ] = None,
+    catalogue: Annotated[
+        bool, typer.Option("--catalogue", help="Instead: the tasks of the paper, for which models can be trained.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the tasks that the models here can segment, with classes, channels and spacing."""
+    if catalogue:
+        _show_catalogue(as_json)
+        return
+    models = _models_by_name(model)
+    if as_json:
+        reports = [
+            {"model": name, **plan.model_dump(mode="json")} for name, info in models.items() for plan in info.tasks
+        ]
+        print_json({"tasks": reports})
+        return
+    rows = [(*task_row(plan), name) for name, info in models.items() for plan in info.tasks]
+    if not rows:
+        print(
+            "No models here yet; 'meduniseg models install FILE' adds one, 'meduniseg tasks --catalogue' lists the paper's."
+        )
+        return
+    print_table((*TASK_COLUMNS, "model"), rows)
+
+
+def _models_by_name(model: str | None) -> dict[str, ModelInfo]:
+    from meduniseg_core.weights import Registry
+    from training_cli.models import resolve
+
+    if model is not None:
+        return {model: resolve(model)[1]}
+    return {entry.name: entry.info for entry in Registry().list() if entry.info is not None}
+
+
+def modalities(as_json: Json = False) -> None:
+    """List the kinds of images that models know."""

@@ -1,0 +1,191 @@
+"""``meduniseg models``: the models of this machine and the architectures the program knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from meduniseg_core.errors import UsageError
+from training_cli.catalog import TASK_COLUMNS, task_row
+from training_cli.options import Json, ProgressOption
+from training_cli.output import print_json, print_table
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.weights import Entry, ModelInfo
+
+app = typer.Typer(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
+Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace another model of the same name.")]
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the models that are part of the program or were installed."""
+    from meduniseg_core.weights import Registry
+
+    entries = Registry().list()
+    if as_json:
+        print_json({"models": [entry_report(entry) for entry in entries]})
+        return
+    if not entries:
+        print("No models here yet; 'meduniseg models install FILE' or 'models import FILE' adds one.")
+        return
+    rows = [
+        (
+            entry.name,
+            ", ".join(plan.task for plan in entry.info.tasks) if entry.info else f"unusable: {entry.problem}",
+            f"{entry.size_bytes / 1e6:.1f} MB",
+            "with the program" if entry.shipped else str(entry.path),
+        )
+        for entry in entries
+    ]
+    print_table(("model", "tasks", "size", "where"), rows)
+
+
+@app.command()
+def info(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="A model, or a model file.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option("--architecture", metavar="A", help="Instead of a model: a known architecture.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a model knows and where it comes from, or how large an architecture is."""
+    if (name is None) == (architecture is None):
+        raise UsageError("Give either a model or --architecture; see 'meduniseg models info --help'.")
+    if architecture is not None:
+        _show_architecture(architecture, as_json)
+        return
+    assert name is not None
+    path, details = resolve(name)
+    if as_json:
+        print_json({"path": path, **details.model_dump(mode="json"), "parameters": _parameters(details)["total"]})
+        return
+    print(f"{details.name}: {details.title}" if details.title else details.name)
+    print(details.description, details.intended_use, sep="\n" if details.description else "")
+    licence = details.licence or "licence not stated"
+    print(f"{_parameters(details)['total']:,} parameters, {licence}, {path}")
+    print_table(TASK_COLUMNS, [task_row(plan) for plan in details.tasks])
+    for key, value in details.provenance.items():
+        print(f"{key}: {value}")
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model file, or UniSeg's published checkpoint.")],
+    sha256: Sha256 = None,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
+    """Take a model file, or a published UniSeg checkpoint, into the models of this machine."""
+    raise AssertionError
+
+
+@app.command()
+def export(
+    name: Name,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="A folder, or a name for the file.")
+    ] = Path(),
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a model to a file that can be given to others."""
+    from meduniseg_core.weights import Registry
+
+    path = Registry().export(name, output, replace=replace)
+    _say(as_json, {"name": name, "path": path}, str(path))
+
+
+@app.command()
+def verify(name: Name, as_json: Json = False) -> None:
+    """Read a whole model file and compare it with the SHA-256 kept when it was installed."""
+    from meduniseg_core.weights import Registry
+
+    found = Registry().verify(name)
+    note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
+    payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
+    _say(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
+
+
+@app.command()
+def install(
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_URL", help="A model file, or its https address.")],
+    sha256: Sha256 = None,
+    replace: Replace = False,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Install a model from a file or, with its SHA-256, from an address."""
+    from meduniseg_core.weights import Registry
+
+    with work(progress, as_json=as_json) as session:
+        entry = Registry().install(source, sha256, replace=replace, events=session.events, cancel=session.cancel)
+        session.result(entry_report(entry), f"Installed {entry.name} ({entry.path}).")
+
+
+@app.command()
+def remove(name: Name, as_json: Json = False) -> None:
+    """Delete an installed model."""
+    from meduniseg_core.weights import Registry
+
+    Registry().remove(name)
+    _say(as_json, {"removed": name}, f"Removed {name}.")
+
+
+def entry_report(entry: Entry) -> dict[str, Any]:
+    """One model of the registry as plain data."""
+    return {
+        "name": entry.name,
+        "path": entry.path,
+        "shipped": entry.shipped,
+        "size_bytes": entry.size_bytes,
+        "problem": entry.problem,
+        "title": entry.info.title if entry.info else None,
+        "tasks": [plan.task for plan in entry.info.tasks] if entry.info else [],
+        "modalities": list(entry.info.modalities) if entry.info else [],
+    }
+
+
+def resolve(name: str) -> tuple[Path, ModelInfo]:
+    """File and description of a model given by name or by file, as `load_model` would find it."""
+    from meduniseg_core.weights import Registry, read_info
+
+    path = Path(name)
+    if path.suffix == ".safetensors" or path.name != name:
+        path = path.expanduser()
+        return path, read_info(path)
+    registry = Registry()
+    return registry.find(name).path, registry.info(name)
+
+
+def _show_architecture(name: str, as_json: bool) -> None:
+    from meduniseg_core.model import ARCHITECTURES, count_parameters
+
+    if name not in ARCHITECTURES:
+        raise UsageError(f"There is no architecture '{name}'; there are: {', '.join(ARCHITECTURES)}.")
+    parts = count_parameters(ARCHITECTURES[name])
+    total = parts.pop("total")
+    if as_json:
+        print_json({"architecture": name, "parameters": total, "by_part": parts})
+        return
+    rows = [*parts.items(), ("total", total)]
+    print_table(("part", "parameters"), [(part, f"{count:,}") for part, count in rows], right=("parameters",))
+
+
+def _parameters(details: ModelInfo) -> dict[str, int]:
+    from meduniseg_core.model import count_parameters
+
+    return count_parameters(details.config)
+
+
+def _say(as_json: bool, payload: dict[str, Any], sentence: str) -> None:
+    if as_json:
+        print_json(payload)
+    else:
+        print(sentence)

@@ -1,0 +1,28 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from training_cli.session import ProgressMode
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+ProgressOption = Annotated[
+    ProgressMode,
+    typer.Option(
+        "--progress",
+        help="How progress is shown on stderr: a bar, plain lines, one JSON object per event, or not at all.",
+    ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where the network runs.")]
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="How precisely; auto measures what is fastest here."),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="An installed model or a model file.")
+]
+OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the results.")]

@@ -1,0 +1,82 @@
+"""How anything is printed: JSON for programs, tables for people, one sentence for an error."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PIPE_WIDTH = 240
+"""Columns of a table on a pipe: wide, so that no cell is cut off or wrapped."""
+
+
+def console(stream: TextIO) -> Console:
+    """A rich console on stdout or stderr, as wide as the terminal."""
+    from rich.console import Console
+
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), title: str = ""
+) -> Table:
+    """A table with these columns, those named in ``right`` aligned to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    built = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    for column in columns:
+        built.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        built.add_row(*(Text(str(cell)) for cell in row))
+    return built
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), title: str = ""
+) -> None:
+    """The table on stdout."""
+    console(sys.stdout).print(table(columns, rows, right=right, title=title))
+
+
+def print_json(payload: Mapping[str, Any], stream: TextIO | None = None) -> None:
+    """One JSON object; numbers that JSON has no word for become null."""
+    print(json.dumps(plain(payload), ensure_ascii=False, indent=2, allow_nan=False), file=stream or sys.stdout)
+
+
+def print_json_line(payload: Mapping[str, Any]) -> None:
+    """One event on stderr, whole and at once, so that a reading program never waits."""
+    print(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False), file=sys.stderr, flush=True)
+
+
+def print_error(sentence: str, code: int, *, as_json: bool = False) -> None:
+    """One sentence on stderr; an event of its own where events are asked for as JSON."""
+    if as_json:
+        print_json_line({"event": "error", "message": sentence, "exit_code": code})
+    else:
+        print(f"meduniseg: {sentence}", file=sys.stderr, flush=True)
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's types."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | int | bool) or value is None:
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Sequence | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # a number or an array of numpy or torch
+        return plain(value.tolist())
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -1,0 +1,126 @@
+"""The core's events made visible: a bar on a terminal, lines in a log, JSON lines for a program. Always on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+
+from meduniseg_core.events import Event, EventSink, Message, Metric, Progress, ignore
+from training_cli.output import console, print_json_line
+from training_cli.session import ProgressMode
+
+LINE_EVERY_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def display(mode: ProgressMode) -> Iterator[EventSink]:
+    """A sink that shows events in the given way until the block ends."""
+    if mode == "bar":
+        with _Bar() as bar:
+            yield bar
+    elif mode == "json":
+        yield as_json_line
+    elif mode == "lines":
+        yield _Lines()
+    else:
+        yield ignore
+
+
+def as_json_line(event: Event) -> None:
+    """The event's fields, and its kind under ``event``."""
+    print_json_line({"event": type(event).__name__.lower(), **dataclasses.asdict(event)})
+
+
+class _Lines:
+    """For logs: notes and validation figures at once, progress now and then and at the end of a stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._shown_at = 0.0
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Message):
+            self._print(_note(event))
+        elif isinstance(event, Metric):
+            if event.task is not None:
+                self._print(_figure(event))
+        else:
+            self._progress(event)
+
+    def _progress(self, event: Progress) -> None:
+        now = time.monotonic()
+        if event.stage != self._stage:
+            self._stage, self._shown_at = event.stage, now
+        if event.done >= event.total or now - self._shown_at >= LINE_EVERY_SECONDS:
+            self._shown_at = now
+            detail = f" {event.detail}" if event.detail else ""
+            self._print(f"{event.stage}{detail}: {event.done} of {event.total}, {event.seconds:.1f} s")
+
+    @staticmethod
+    def _print(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class _Bar:
+    """For people: one bar for the stage that runs, the newest figures beside it, notes above it."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[detail]}"),
+            console=console(sys.stderr),
+            transient=True,
+        )
+        self._stage = ""
+        self._figures: dict[str, str] = {}
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Message):
+            colour = "yellow" if event.level == "warning" else "dim"
+            self._bar.console.print(_note(event), style=colour, markup=False)
+        elif isinstance(event, Metric) and event.task is not None:
+            self._bar.console.print(_figure(event), markup=False)
+        elif isinstance(event, Metric):
+            self._figures[event.name] = f"{event.name} {event.value:.4g}"
+            self._update(detail="  ".join(self._figures.values()))
+        else:
+            self._progress(event)
+
+    def _progress(self, event: Progress) -> None:
+        if event.stage != self._stage or not self._bar.tasks:
+            self._stage = event.stage
+            for task in list(self._bar.task_ids):
+                self._bar.remove_task(task)
+            self._bar.add_task(event.stage, total=event.total, detail="")
+        self._bar.update(self._bar.task_ids[0], total=event.total, completed=event.done)
+        if event.detail:
+            self._update(detail=event.detail)
+
+    def _update(self, detail: str) -> None:
+        for task in self._bar.task_ids:
+            self._bar.update(task, detail=detail)
+
+
+def _note(event: Message) -> str:
+    return f"{'warning' if event.level == 'warning' else 'note'}: {event.text}"
+
+
+def _figure(event: Metric) -> str:
+    return f"step {event.step}: {event.task} {event.name} {event.value:.4f}"

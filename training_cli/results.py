@@ -1,0 +1,55 @@
+"""The results of ``segment`` as data for JSON and as a table for people."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training_cli.output import table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from meduniseg_core.inference import Segmentation
+
+_UNITS = {"ml": "ml", "mm2": "mm²", "pixels": "px"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One written label file: what it shows, and where it is."""
+
+    case: str
+    path: Path
+    report: dict[str, Any]
+
+
+def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
+    """What is kept of a segmentation once it is written: numbers, no voxels."""
+    report = {
+        "case": case,
+        "task": segmentation.task,
+        "modality": segmentation.modality,
+        "labels": path,
+        "seconds": round(segmentation.seconds, 3),
+        "ran_on": segmentation.rung,
+        "classes": [dataclasses.asdict(row) for row in segmentation.table()],
+    }
+    return Result(case, path, report)
+
+
+def results_table(results: Iterable[Result]) -> Table:
+    """Classes, voxels and sizes of every result; case, task and time stand in the first row of each."""
+    rows: list[tuple[str, ...]] = []
+    for result in results:
+        report = result.report
+        lead: tuple[str, ...] = (result.case, report["task"])
+        tail = f"{report['seconds']:.2f} s"
+        for row in report["classes"]:
+            size = f"{row['size']:,.0f}" if row["unit"] == "pixels" else f"{row['size']:,.2f}"
+            rows.append((*lead, row["name"], f"{row['voxels']:,}", size, _UNITS[row["unit"]], tail))
+            lead, tail = ("", ""), ""
+    columns = ("case", "task", "class", "voxels", "size", "unit", "time")
+    return table(columns, rows, right=("voxels", "size", "time"))

@@ -1,0 +1,193 @@
+"""``meduniseg segment``: images in, label files out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, OutOfMemoryError, UsageError
+from training_cli.inputs import Case, collect_cases
+from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
+from training_cli.output import print_error
+from training_cli.results import Result, result_of, results_table
+from training_cli.session import Session, work
+from training_cli.targets import chosen_ending, default_ending, refuse_strangers, target_folder
+
+if TYPE_CHECKING:
+    from meduniseg_core.images import Image
+    from meduniseg_core.inference import Predictor
+    from meduniseg_core.weights import ModelInfo
+
+ALL_TASKS = "all"
+
+
+def segment(
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Image files, folders of DICOM, or folders of cases; CASE_0000.ext, CASE_0001.ext, ... are channels.",
+        ),
+    ],
+    output: OutputFolder,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", "-t", metavar="TASK[,TASK...]|all", help="What to segment; see 'meduniseg tasks'."),
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option("--modality", metavar="M", help="What kind of image, where it is not the task's own.")
+    ] = None,
+    model: ModelName = "starter",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored images: a little better, several times slower.")
+    ] = False,
+    overlap: Annotated[
+        float, typer.Option("--overlap", min=0.0, max=0.9, help="How far windows overlap, as a fraction.")
+    ] = 0.5,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write every class's probability too.")
+    ] = False,
+    ending: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="EXT", help="nii.gz, nii, nrrd, mha, png, tif, npy; default nii.gz, for 2D png."
+        ),
+    ] = None,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> int:
+    """Segment images; the labels lie on each image's own grid, a JSON beside them says where they come from.
+
+    The results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), with several tasks OUT_DIR/TASK/CASE.nii.gz.
+    """
+    with work(progress, as_json=as_json) as session:
+        cases = collect_cases(images)
+        wanted_ending = chosen_ending(ending)
+        info = _model_info(model)
+        tasks = choose_tasks(info, task, modality)
+        refuse_strangers(cases, tasks, output, wanted_ending)
+
+        from meduniseg_core.inference import Predictor
+        from meduniseg_core.weights import load_model
+
+        predictor = Predictor(load_model(model), device=device, precision=precision)
+        settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
+        run = Run(session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit=task == ALL_TASKS)
+        run.all(cases)
+        return run.finish(len(cases))
+
+
+def choose_tasks(info: ModelInfo, text: str | None, modality: str | None) -> list[str]:
+    """The tasks that ``--task`` names, each once; UsageError says what there is."""
+    names = [plan.task for plan in info.tasks]
+    if text is None:
+        if len(names) > 1:
+            raise UsageError(f"Say what to segment with --task; model {info.name} has: {', '.join(names)} (or 'all').")
+        return names
+    if text == ALL_TASKS:
+        fitting = [plan.task for plan in info.tasks if modality is None or plan.modality == modality]
+        if not fitting:
+            info.modality_index(modality or "")
+            raise UsageError(f"Model {info.name} has no task of modality '{modality}'; name the task with --task.")
+        return fitting
+    chosen = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not chosen:
+        raise UsageError(f"--task names no task; model {info.name} has: {', '.join(names)}.")
+    for name in chosen:
+        info.task_index(name)
+    return chosen
+
+
+@dataclass
+class Run:
+    """The cases one after the other: one that fails is named, the others go on."""
+
+    session: Session
+    predictor: Predictor
+    info: ModelInfo
+    tasks: Sequence[str]
+    output: Path
+    ending: str | None
+    settings: dict[str, Any]
+    skip_unfit: bool
+    results: list[Result] = field(default_factory=list)
+    failed: dict[str, MedUniSegError] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+
+    def all(self, cases: Sequence[Case]) -> None:
+        """Segment every case. The error of a single case goes on to the caller as it is."""
+        for done, case in enumerate(cases):
+            try:
+                self.one(case)
+            except CancelledError as error:
+                raise CancelledError(
+                    f"Interrupted after {done} of {len(cases)} cases; their results are whole."
+                ) from error
+            except MedUniSegError as error:
+                if len(cases) == 1:
+                    raise
+                self.failed[case.name] = error
+                print_error(f"{case.name}: {error}", error.exit_code, as_json=self.session.json_events)
+
+    def one(self, case: Case) -> None:
+        """Segment one case; its files are written once all its tasks are done."""
+        from meduniseg_core.images import read_image
+
+        image = read_image(case.source)
+        tasks = self._fitting(image, case)
+        self.session.cancel.raise_if_cancelled()
+        found = self.predictor.segment(
+            image, tasks, **self.settings, events=self.session.events, cancel=self.session.cancel
+        )
+        self.session.cancel.raise_if_cancelled()
+        for task, segmentation in found.items():
+            folder = target_folder(self.output, task, len(self.tasks))
+            path = segmentation.save(folder / f"{case.name}{self.ending or default_ending(image.is_2d)}")
+            self.results.append(result_of(case.name, path, segmentation))
+
+    def finish(self, case_count: int) -> int:
+        """Show what was done and return the exit code."""
+        payload = {
+            "model": self.predictor.model.info.name,
+            "model_sha256": self.predictor.model.sha256,
+            "intended_use": self.info.intended_use,
+            "seconds": round(time.perf_counter() - self.began, 3),
+            "results": [result.report for result in self.results],
+            "failed": [{"case": case, "error": str(error)} for case, error in self.failed.items()],
+        }
+        if self.results:
+            self.session.show(results_table(self.results))
+            self.session.show(f"{self.info.name}: {self.info.intended_use}")
+        self.session.result(payload, *(str(result.path) for result in self.results))
+        if not self.failed:
+            return 0
+        only_memory = all(isinstance(error, OutOfMemoryError) for error in self.failed.values())
+        code = OutOfMemoryError.exit_code if only_memory else BadInputError.exit_code
+        sentence = f"{len(self.failed)} of {case_count} cases failed: {', '.join(self.failed)}."
+        print_error(sentence, code, as_json=self.session.json_events)
+        return code
+
+    def _fitting(self, image: Image, case: Case) -> list[str]:
+        """With ``--task all`` the tasks for images of this dimension, else all that were asked for."""
+        if not self.skip_unfit:
+            return list(self.tasks)
+        dimension = 2 if image.is_2d else 3
+        fitting = [task for task in self.tasks if self.info.plan_of(task).dimension == dimension]
+        if not fitting:
+            raise BadInputError(
+                f"{case.name} is {dimension}D, and no task of model {self.info.name} is; use another model."
+            )
+        return fitting
+
+
+def _model_info(model: str) -> ModelInfo:
+    from training_cli.models import resolve
+
+    return resolve(model)[1]

@@ -1,0 +1,91 @@
+"""What every long command shares: where results and progress go, and how Ctrl-C stops the work.
+
+Results go to stdout; everything else (progress, notes, errors) to stderr. With ``--json`` stdout carries one JSON
+object and nothing else, whatever the libraries below may print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from meduniseg_core.events import CancelToken, EventSink
+from training_cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
+
+
+@dataclass
+class Session:
+    """A running command: send it events, poll its token, hand it the result."""
+
+    events: EventSink
+    cancel: CancelToken
+    as_json: bool
+    quiet: bool
+    json_events: bool
+    _stdout: TextIO
+
+    def result(self, payload: Mapping[str, Any], *lines: str) -> None:
+        """The command's result on stdout: ``payload`` with ``--json``, else ``lines``."""
+        if self.as_json:
+            print_json(payload, self._stdout)
+        else:
+            for line in lines:
+                print(line, file=self._stdout)
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table or text for people, on stderr; nothing where a program is listening."""
+        if not (self.as_json or self.quiet):
+            console(sys.stderr).print(renderable)
+
+
+@contextlib.contextmanager
+def work(progress: ProgressMode = "auto", *, as_json: bool = False) -> Iterator[Session]:
+    """Show progress, cancel on Ctrl-C or SIGTERM, keep stdout clean for ``--json``."""
+    from training_cli.progress import display
+
+    mode = _resolve(progress)
+    token = CancelToken()
+    stdout = sys.stdout
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_cancelling(token))
+        if as_json:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        events = stack.enter_context(display(mode))
+        yield Session(events, token, as_json, mode in ("json", "none"), mode == "json", stdout)
+
+
+def _resolve(progress: ProgressMode) -> ProgressMode:
+    if os.environ.get("RANK", "0") != "0":  # under torchrun only the first process speaks
+        return "none"
+    if progress != "auto":
+        return progress
+    return "bar" if sys.stderr.isatty() else "lines"
+
+
+@contextlib.contextmanager
+def _cancelling(token: CancelToken) -> Iterator[None]:
+    """The first signal asks the work to stop where nothing is half done; the second stops it at once."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if token.cancelled:
+            raise KeyboardInterrupt
+        token.cancel()
+
+    names = (signal.SIGINT, signal.SIGTERM)
+    previous = {name: signal.signal(name, handle) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)

@@ -1,0 +1,42 @@
+"""``meduniseg train``: universal training by a TOML configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meduniseg_core.errors import CancelledError
+from training_cli.options import Json, ProgressOption
+from training_cli.session import work
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what, for how long.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of this run.")] = False,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train one network for all tasks of any number of data sets (also under torchrun)."""
+    with work(progress, as_json=as_json) as session:
+        from meduniseg_core.training import TrainingConfig
+        from meduniseg_core.training import train as run_training
+        from meduniseg_core.training.checkpoint import LAST
+
+        settings = TrainingConfig.from_toml(config)
+        try:
+            result = run_training(settings, resume=resume, events=session.events, cancel=session.cancel)
+        except CancelledError as error:
+            checkpoint = settings.output / LAST
+            rest = f"--resume goes on from {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+            raise CancelledError(f"Interrupted; {rest}.") from error
+        best = (
+            ""
+            if result.best_dice is None
+            else f", best validation Dice {result.best_dice:.3f} in epoch {result.best_epoch}"
+        )
+        early = " (stopped early)" if result.stopped_early else ""
+        line = f"{result.model}: {result.epochs} epochs{early} in {result.seconds / 60:.1f} min{best}"
+        session.result(dataclasses.asdict(result), line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,10 +19,7 @@ TASK_COLUMNS = ("task", "modality", "dim", "classes", "channels", "spacing (D, H
 
 def task_row(plan: TaskPlan) -> tuple[str, ...]:
     """One task of a model as a row of `TASK_COLUMNS`."""
-    if plan.spacing is not None:
-        size = " x ".join(f"{value:g}" for value in plan.spacing) + " mm"
-    else:
-        size = f"longer side {plan.long_side} px"
+    size = _times(plan.spacing, "mm") if plan.spacing is not None else f"longer side {plan.long_side} px"
     channels = ", ".join(plan.channels)
     return plan.task, plan.modality, f"{plan.dimension}D", ", ".join(plan.classes), channels, size
 
@@ -49,9 +47,7 @@ def tasks(
         return
     rows = [(*task_row(plan), name) for name, info in models.items() for plan in info.tasks]
     if not rows:
-        print(
-            "No models here yet; 'meduniseg models install FILE' adds one, 'meduniseg tasks --catalogue' lists the paper's."
-        )
+        print("No models here yet; 'meduniseg models install FILE' adds one, 'tasks --catalogue' lists the paper's.")
         return
     print_table((*TASK_COLUMNS, "model"), rows)
 
@@ -66,4 +62,35 @@ def _models_by_name(model: str | None) -> dict[str, ModelInfo]:
 
 
 def modalities(as_json: Json = False) -> None:
-    """List the kinds of images that models know."""
+    """List the kinds of images, and which models here know them."""
+    from meduniseg_core.catalog import MODALITIES
+
+    models = _models_by_name(None)
+    known_by = {name: [model for model, info in models.items() if name in info.modalities] for name in MODALITIES}
+    if as_json:
+        reports = [{**entry.model_dump(mode="json"), "models": known_by[name]} for name, entry in MODALITIES.items()]
+        print_json({"modalities": reports})
+        return
+    rows = [
+        (name, entry.title, f"{entry.dimension}D", entry.description, ", ".join(known_by[name]))
+        for name, entry in MODALITIES.items()
+    ]
+    print_table(("modality", "title", "usually", "description", "models"), rows)
+
+
+def _show_catalogue(as_json: bool) -> None:
+    from meduniseg_core.catalog import TASKS
+
+    if as_json:
+        print_json({"tasks": [task.model_dump(mode="json") for task in TASKS.values()]})
+        return
+    rows = []
+    for task in TASKS.values():
+        size = _times(task.spacing, "mm") if task.spacing is not None else _times(task.pixels or (), "px")
+        classes, channels = ", ".join(task.classes), ", ".join(task.channels)
+        rows.append((task.name, task.modality, f"{task.dimension}D", classes, channels, size, task.stage))
+    print_table((*TASK_COLUMNS, "stage"), rows)
+
+
+def _times(sizes: Sequence[float], unit: str) -> str:
+    return f"{' x '.join(f'{size:g}' for size in sizes)} {unit}"

@@ -29,8 +29,8 @@ class Case:
 def collect_cases(arguments: Sequence[Path]) -> list[Case]:
     """All cases, folders' first.
 
-    BadInputError for a path that is missing or a folder without images; UsageError where two inputs would write the same
-    result because their cases have the same name.
+    BadInputError for a path that is missing or a folder without images; UsageError where two cases have one name,
+    so that they would write the same result.
     """
     from meduniseg_core.images import find_cases
 
@@ -84,6 +84,6 @@ def _refuse_equal_names(cases: Sequence[Case]) -> None:
         other = seen.setdefault(case.name.casefold(), case)
         if other is not case:
             raise UsageError(
-                f"{other.paths[0]} and {case.paths[0]} are both called '{case.name}', so their results would overwrite each "
-                "other; rename one or segment them into different folders."
+                f"{other.paths[0]} and {case.paths[0]} are both called '{case.name}', so one's result would overwrite "
+                "the other's; rename one or segment them into different folders."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import sys
@@ -32,7 +33,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    built = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
+    built = Table(box=box.SIMPLE_HEAD, show_edge=False, title=title or None, title_justify="left", pad_edge=False)
     for column in columns:
         built.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -63,6 +64,12 @@ def print_error(sentence: str, code: int, *, as_json: bool = False) -> None:
         print_json_line({"event": "error", "message": sentence, "exit_code": code})
     else:
         print(f"meduniseg: {sentence}", file=sys.stderr, flush=True)
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, found without importing it; an empty folder of that name is not one."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def plain(value: Any) -> Any:

@@ -71,6 +71,7 @@ def segment(
         cases = collect_cases(images)
         wanted_ending = chosen_ending(ending)
         info = _model_info(model)
+        modality = known_modality(info, modality)
         tasks = choose_tasks(info, task, modality)
         refuse_strangers(cases, tasks, output, wanted_ending)
 
@@ -94,7 +95,6 @@ def choose_tasks(info: ModelInfo, text: str | None, modality: str | None) -> lis
     if text == ALL_TASKS:
         fitting = [plan.task for plan in info.tasks if modality is None or plan.modality == modality]
         if not fitting:
-            info.modality_index(modality or "")
             raise UsageError(f"Model {info.name} has no task of modality '{modality}'; name the task with --task.")
         return fitting
     chosen = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
@@ -103,6 +103,17 @@ def choose_tasks(info: ModelInfo, text: str | None, modality: str | None) -> lis
     for name in chosen:
         info.task_index(name)
     return chosen
+
+
+def known_modality(info: ModelInfo, text: str | None) -> str | None:
+    """The model's modality that ``--modality`` means: its own name, or another spelling of the catalogue ("MR")."""
+    from meduniseg_core.catalog import find_modality
+
+    if text is None or text in info.modalities:
+        return text
+    name = find_modality(text).name
+    info.modality_index(name)
+    return name
 
 
 @dataclass

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from meduniseg_core.errors import UsageError
+from training_cli.output import is_installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ def napari(
     ] = None,
 ) -> None:
     """Open napari with these images; results of 'meduniseg segment' open as labels."""
-    if util.find_spec("napari") is None:
+    if not is_installed("napari"):
         raise UsageError("napari is not installed here; install it with: pip install 'napari-meduniseg[napari]'.")
     layers = [layer_of(path) for path in images or []]  # a bad file is named before a window opens
     import napari as viewer_library
@@ -30,7 +30,7 @@ def napari(
     viewer = viewer_library.Viewer(title="MedUniSeg")
     for kind, array, options in layers:
         (viewer.add_labels if kind == "labels" else viewer.add_image)(array, **options)
-    if util.find_spec("napari_meduniseg") is None:
+    if not is_installed("napari_meduniseg"):
         typer.echo("The MedUniSeg panel is not part of this installation; napari only shows the images.", err=True)
     viewer_library.run()
 

@@ -33,7 +33,7 @@ def plan(task: str, modality: str, dimension: int, classes: tuple[str, ...]) -> 
 
 
 def save_tiny_model(path: Path, name: str = "tiny") -> Path:
-    """A model file with random weights (always the same ones): 'organ' and 'vessel' of MR volumes, 'disc_cup' of photographs."""
+    """Always the same random weights: 'organ' and 'vessel' of MR volumes, 'disc_cup' of photographs."""
     torch.manual_seed(0)
     config = ModelConfig(
         features=(4, 4, 4),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -165,4 +164,4 @@ def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_
     assert time.monotonic() - begin < 20
     assert printed == ""
     assert json.loads(errors.splitlines()[-1])["exit_code"] == 130
-    assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
+    assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "numpy", "monai", "nibabel", "SimpleITK", "scipy", "skimage", "pydantic", "safetensors")
+HEAVY = ("torch", "numpy", "monai", "nibabel", "SimpleITK", "scipy", "skimage", "safetensors")
 LISTED = ("segment", "tasks", "modalities", "models", "dataset", "train", "evaluate", "napari", "doctor")
 
 

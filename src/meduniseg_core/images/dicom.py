@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
@@ -58,9 +59,17 @@ def _header(path: Path) -> Slice | None:
     if not path.is_file() or path.name.startswith("."):
         return None
     dataset = read_dataset(path, pixels=False)
-    if dataset is None or str(dataset.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY:
+    if dataset is None:
+        if path.stat().st_size == 0:
+            raise BadInputError(f"{path.name} is empty; copy or export it again.")
+        return None
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+    if kind == _DIRECTORY:
         return None
     if "Rows" not in dataset or "Columns" not in dataset:
+        # a cut-off slice must not vanish from its series as if it were a report
+        if kind is None or "Image Storage" in UID(kind).name:
+            raise BadInputError(f"{path.name} is truncated: its header breaks off; copy or export it again.")
         return None
     return slice_of(dataset, path)
 

@@ -48,11 +48,17 @@ def read_pixels(dataset: Dataset, path: Path) -> np.ndarray:
             f"{name} claims {claimed:,} bytes of pixels, which its {held:,} cannot hold; export it again."
         )
     if not grey:
-        return _through_gdcm(path, colour=True)
+        colours = _through_gdcm(path, colour=True)
+        if colours is None:
+            raise BadInputError(f"{name} has colours that cannot be decoded; export it uncompressed.")
+        return colours
     slope, intercept = _rescale(dataset, name)
     low, high = _stored_range(dataset, name)
     if syntax.is_compressed:
-        values = _through_gdcm(path, colour=False)[0].astype(np.float64)  # GDCM has rescaled them
+        decoded = _through_gdcm(path, colour=False)  # rescaled by GDCM
+        if decoded is None:
+            decoded = _stored(dataset, name).astype(np.float64)[None] * slope + intercept
+        values = decoded[0].astype(np.float64)
     else:
         values = _stored(dataset, name).astype(np.float64) * slope + intercept
     ends = sorted((low * slope + intercept, high * slope + intercept))
@@ -88,7 +94,7 @@ def _stored(dataset: Dataset, name: str) -> np.ndarray:
         try:
             return np.asarray(dataset.pixel_array)
         except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
-            raise BadInputError(f"{name} has pixels that cannot be read ({error}); export it again.") from error
+            raise BadInputError(f"{name} has pixels that cannot be decoded ({error}); export it uncompressed.") from error
 
 
 def _dtype(slope: float, intercept: float, ends: list[float]) -> np.dtype[np.generic]:
@@ -99,8 +105,11 @@ def _dtype(slope: float, intercept: float, ends: list[float]) -> np.dtype[np.gen
     return np.dtype(np.float32)
 
 
-def _through_gdcm(path: Path, colour: bool) -> np.ndarray:
-    """Compressed and colour pixels ``(C, H, W)``: GDCM decodes every JPEG family, RLE, palettes and YBR."""
+def _through_gdcm(path: Path, colour: bool) -> np.ndarray | None:
+    """Compressed and colour pixels ``(C, H, W)``, or None where GDCM cannot (some RLE, for which pydicom is asked next).
+
+    GDCM (in SimpleITK) decodes every JPEG family, palettes and YBR; pydicom alone would need further packages.
+    """
     import SimpleITK as sitk  # noqa: N813 - its usual name; imported late, it is large
 
     reader = sitk.ImageFileReader()
@@ -108,7 +117,7 @@ def _through_gdcm(path: Path, colour: bool) -> np.ndarray:
     reader.SetFileName(str(path))
     try:
         array = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise BadInputError(f"{path.name} has pixels that cannot be decoded; export it uncompressed.") from error
+    except RuntimeError:
+        return None
     array = array.reshape(array.shape[-3:] if colour and array.shape[-1] == 3 else (*array.shape[-2:], 1))
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))

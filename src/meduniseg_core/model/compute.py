@@ -73,7 +73,8 @@ def optimised_for(network: MedUniSeg, device: torch.device, dtype: torch.dtype) 
     casting them at every window; elsewhere :func:`autocast` does the casting.
     """
     network.to(device).eval().requires_grad_(False)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    layout = torch.channels_last_3d if network.config.dimension == 3 else torch.channels_last
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     if device.type == "cpu" and dtype != torch.float32:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):

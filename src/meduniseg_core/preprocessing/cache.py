@@ -20,9 +20,10 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
 from meduniseg_core.files import atomic_path, sha256_of, write_text
 from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
-from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
+from meduniseg_core.preprocessing.pipeline import check_same_grid, preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import TaskPlan
 
 CACHE_VERSION = 1
@@ -195,14 +196,19 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
     assert job.case.label is not None
     image = read_image(job.case.images)
     labels = read_labels(job.case.label)
+    highest, most = int(labels.array.max()), job.plan.class_count - 1
+    if highest > most:
+        raise BadInputError(
+            f"{labels.name} holds label id {highest} and task {job.plan.task} has ids up to {most}; correct either."
+        )
+    # at right angles first (a tilted gantry); labels follow, and cases that do not fit are found before that
+    check_same_grid(labels, image.geometry, image.name)
+    image, straightened = resample_to_orthonormal(image) if image.physical else (image, False)
+    if straightened:
+        heard.append(Message("info", f"{image.name} has a sheared grid and was resampled to right angles."))
+        labels = resample_to(labels, image.geometry, labels=True)
     made = preprocess(image, job.plan, keep=labels, events=heard.append)
     seg = preprocess_labels(labels, made.trace)
-    highest = int(labels.array.max())
-    if highest >= job.plan.class_count:
-        raise BadInputError(
-            f"{labels.name} holds label id {highest} and task {job.plan.task} has ids up to {job.plan.class_count - 1}; "
-            "correct either."
-        )
     data = made.data
     if job.storage == "float16":
         limit = float(np.finfo(np.float16).max)

@@ -33,7 +33,6 @@ from meduniseg_core.preprocessing.resample import (
 from meduniseg_core.preprocessing.trace import Trace, grid_of
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
-_RIGHT_ANGLE = 1e-3
 _SAME_GRID = 1e-2
 
 
@@ -142,13 +141,11 @@ def _check_geometry(image: Image, plan: TaskPlan) -> None:
             f"{image.name} has no voxel size and task {plan.task} needs one in mm; "
             "give a format that stores it, such as NIfTI."
         )
-    if image.physical:
-        direction = np.asarray(image.geometry.direction)
-        if np.abs(direction.T @ direction - np.eye(3)).max() > _RIGHT_ANGLE:
-            raise BadInputError(
-                f"The axes of {image.name} are not at right angles (shear or gantry tilt); "
-                "resample it to a rectangular grid first."
-            )
+    if image.physical and not image.geometry.is_orthonormal():
+        raise BadInputError(
+            f"The axes of {image.name} are not at right angles (shear or gantry tilt); "
+            "resample it to a rectangular grid first."
+        )
 
 
 def _check_dimension(canonical: Image, plan: TaskPlan) -> None:

@@ -16,7 +16,8 @@ from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.plan import TaskPlan
 
 _LIMIT = 64 * 2**20
-_FLAT_LIST = re.compile(r"\[\s+([^\[\]{}\"]*?)\s+\]")
+# a list over several lines without texts or lists in it; inside JSON texts line breaks are escaped, so they never match
+_FLAT_LIST = re.compile(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]")
 
 
 class _PlanFile(BaseModel):

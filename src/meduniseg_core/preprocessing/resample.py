@@ -96,7 +96,7 @@ def axis_matrix(n_in: int, n_out: int, rule: Rule, low_pass: bool = False) -> to
 def _kernel(distance: np.ndarray, rule: Rule) -> np.ndarray:
     x = np.abs(distance)
     if rule == "linear":
-        return np.maximum(0.0, 1.0 - x)
+        return np.asarray(np.maximum(0.0, 1.0 - x))
     # Keys' cubic convolution with a = -1/2
     near = (1.5 * x - 2.5) * x * x + 1.0
     far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0

@@ -1,8 +1,9 @@
 """The way back: from the network's grid to the image's own, for labels and for logits.
 
-Logits are resampled linearly (half-pixel centres, the inverse of the forward rule) and the class that wins at each
-voxel is kept. That is done tile by tile, so that no full-resolution array of all classes ever exists, and only where
-it matters: between voxels that all prefer one class, a linear blend prefers it too. Both shortcuts are exact.
+Logits are resampled linearly (half-pixel centres, the inverse of the forward rule; the slices of strongly anisotropic
+data by nearest neighbour, as on the way in) and the class that wins at each voxel is kept. That is done tile by tile,
+so that no full-resolution array of all classes ever exists, and only where it matters: between voxels that all prefer
+one class, a blend of them prefers it too. Both shortcuts are exact.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing.body import box_slices
-from meduniseg_core.preprocessing.resample import axis_matrix, resample_nearest, separable
+from meduniseg_core.preprocessing.resample import Rules, axis_matrix, resample_nearest, separable
 from meduniseg_core.preprocessing.trace import Trace
 
 WORKING_BYTES = 128 * 2**20
@@ -108,7 +109,7 @@ def restore_logits(
         if trace.unchanged and shares is None:
             np.copyto(inside, winners)
         else:
-            _fill(source, winners, inside, shares, max_bytes, events, cancel)
+            _fill(source, winners, inside, shares, trace.label_rules, max_bytes, events, cancel)
     return Restored(
         labels=_image(labels[None], trace),
         probabilities=None if probabilities is None else _image(probabilities, trace),
@@ -120,6 +121,7 @@ def _fill(
     winners: np.ndarray,
     labels: np.ndarray,
     shares: np.ndarray | None,
+    rules: Rules,
     max_bytes: int,
     events: EventSink,
     cancel: CancelToken | None,
@@ -127,7 +129,7 @@ def _fill(
     """Fill ``labels`` (D, H, W), and ``shares`` (K, D, H, W) where given, tile by tile."""
     classes = int(source.shape[0])
     size: Shape3 = (labels.shape[0], labels.shape[1], labels.shape[2])
-    maps = [axis_matrix(int(source.shape[a + 1]), size[a], "linear") for a in range(3)]
+    maps = [axis_matrix(int(source.shape[a + 1]), size[a], rules.rule[a]) for a in range(3)]
     spans = [_Spans(matrix) for matrix in maps]
     tile = _tile_size(classes, size, source, max_bytes)
     begin = time.monotonic()

@@ -54,7 +54,10 @@ def test_the_stored_dtype_and_voxels_are_kept(dtype: str, ending: str, kind: Any
 
 def test_big_endian_files_are_read(tmp_path: Path) -> None:
     data = volume("int16")
-    nib.save(nib.Nifti1Image(data.astype(">i2"), AFFINE, nib.Nifti1Header(endianness=">")), tmp_path / "a.nii")
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype("int16")
+    nib.save(nib.Nifti1Image(data, AFFINE, header), tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes()[:4] == b"\0\0\x01\x5c"
     image = read_image(tmp_path / "a.nii")
     assert image.array.dtype == np.dtype("int16")
     assert np.array_equal(image.array[0], data.T)
@@ -102,7 +105,7 @@ def test_a_header_that_claims_an_absurd_size_is_refused_before_allocation(ending
         packed = tmp_path / "big.nii.gz"
         packed.write_bytes(gzip.compress(path.read_bytes()))
         path = packed
-    with pytest.raises(BadInputError, match=r"big\.nii.* claims 54,000,000,000,000 bytes|claims 54,000,000,000,352 bytes"):
+    with pytest.raises(BadInputError, match=r"big\.nii.* claims 54,000,000,000,352 bytes"):
         read_image(path)
 
 

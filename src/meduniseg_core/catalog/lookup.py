@@ -1,0 +1,71 @@
+"""The catalogue as it is on disk, and finding things in it by name, alias or title."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from meduniseg_core.catalog.entries import Modality, Task
+from meduniseg_core.errors import UsageError
+
+_Entry = TypeVar("_Entry", Modality, Task)
+
+
+def _tables(file: str, key: str) -> list[dict[str, Any]]:
+    text = files("meduniseg_core.catalog").joinpath(file).read_text("utf-8")
+    tables: list[dict[str, Any]] = tomllib.loads(text)[key]
+    return tables
+
+
+def _by_name(entries: Iterable[_Entry]) -> Mapping[str, _Entry]:
+    return MappingProxyType({entry.name: entry for entry in entries})
+
+
+# In the order of the modal prompts.
+MODALITIES: Mapping[str, Modality] = _by_name(
+    Modality.model_validate(t) for t in _tables("modalities.toml", "modality")
+)
+# The 17 upstream tasks in the paper's order, then the 6 downstream ones.
+TASKS: Mapping[str, Task] = _by_name(
+    Task.model_validate(table) for file in ("upstream.toml", "downstream.toml") for table in _tables(file, "task")
+)
+UPSTREAM: tuple[Task, ...] = tuple(task for task in TASKS.values() if task.stage == "upstream")
+DOWNSTREAM: tuple[Task, ...] = tuple(task for task in TASKS.values() if task.stage == "downstream")
+
+
+def find_modality(name: str) -> Modality:
+    """The modality called ``name``, by key, title or alias ("mr", "X-ray"), in any case; UsageError if unknown."""
+    return MODALITIES[_find(name, _spellings(MODALITIES.values()), "modality", list(MODALITIES))]
+
+
+def find_task(name: str) -> Task:
+    """The paper's task called ``name``, by key, title, data set or alias, in any case; UsageError if unknown."""
+    spellings = _spellings(TASKS.values()) | {_plain(task.dataset): task.name for task in TASKS.values()}
+    return TASKS[_find(name, spellings, "task", list(TASKS))]
+
+
+def _spellings(entries: Iterable[Modality] | Iterable[Task]) -> dict[str, str]:
+    """Every accepted spelling, made plain, with the key it stands for; keys win over aliases."""
+    aliases, names = {}, {}
+    for entry in entries:
+        aliases |= {_plain(word): entry.name for word in (entry.title, *entry.aliases)}
+        names[_plain(entry.name)] = entry.name
+    return aliases | names
+
+
+def _find(name: str, spellings: dict[str, str], what: str, known: list[str]) -> str:
+    plain = _plain(name)
+    if plain in spellings:
+        return spellings[plain]
+    close = difflib.get_close_matches(plain, spellings, n=1, cutoff=0.6)
+    hint = f"did you mean '{spellings[close[0]]}'?" if close else f"there are: {', '.join(known)}."
+    raise UsageError(f"There is no {what} '{name}' in the catalogue; {hint}")
+
+
+def _plain(name: str) -> str:
+    """Lower case, and one kind of separator."""
+    return "_".join(name.lower().replace("-", " ").replace("_", " ").split())

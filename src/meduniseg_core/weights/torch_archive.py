@@ -1,0 +1,160 @@
+"""Reading the tensors of somebody else's PyTorch checkpoint: inspected first, then loaded with ``weights_only=True``.
+
+``weights_only`` keeps a checkpoint from running code. The inspection before it closes what that leaves open: storages
+that claim more bytes than their record holds, compressed records that blow up, and an unclear message.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.serialization import safe_globals
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.weights.restricted_pickle import BROKEN_PICKLE, ForbiddenGlobalError, check_memo
+
+MAX_BYTES = 8 << 30
+MAX_PICKLE_BYTES = 64 << 20
+_MAX_RECORDS = 100_000
+_REMEDY = "get the checkpoint from a source you trust"
+_ITEM_BYTES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1}
+_ITEM_BYTES |= {"Byte": 1, "Bool": 1}
+_ADMITTED = {
+    ("collections", "OrderedDict"),
+    ("collections", "defaultdict"),
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("torch", "Size"),
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "scalar"),  # losses in the training curve
+    ("numpy._core.multiarray", "scalar"),
+    *(("torch", f"{kind}Storage") for kind in _ITEM_BYTES),
+}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dict in a PyTorch checkpoint (zip format, PyTorch 1.6 and newer), tensors on the CPU.
+
+    BadInputError, in one sentence, for anything but tensors and plain data; nothing in the file is run.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadInputError(f"{path}: has {size} bytes, more than any checkpoint; check that it is the right file.")
+        with zipfile.ZipFile(path) as archive:
+            _inspect(archive, size)
+        with safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ForbiddenGlobalError as error:
+        raise BadInputError(f"{path}: asks for '{error}', which no checkpoint needs; {_REMEDY}.") from error
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such file; check the path.") from error
+    except zipfile.BadZipFile as error:
+        raise BadInputError(
+            f"{path}: is not a checkpoint in the format of PyTorch 1.6 and newer; "
+            "check the download, or save it again with a newer PyTorch."
+        ) from error
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    except (*BROKEN_PICKLE, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadInputError(f"{path}: is not a sound checkpoint ({reason:.150}); {_REMEDY}.") from error
+    if not isinstance(content, dict):
+        raise BadInputError(
+            f"{path}: holds no dictionary, so it is no nnU-Net checkpoint; check that it is the right file."
+        )
+    return content
+
+
+def state_dict_of(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
+    """The ``state_dict`` of a checkpoint as float32 tensors, without the prefix that data-parallel training adds."""
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or not state:
+        raise BadInputError(
+            f"{path}: holds no 'state_dict', so it is no nnU-Net checkpoint; check that it is the right file."
+        )
+    limit = path.stat().st_size
+    result = {}
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise BadInputError(f"{path}: entry {name!r:.80} of its state_dict is not a float tensor; {_REMEDY}.")
+        if tensor.numel() * tensor.element_size() > limit:  # strides of 0 make any size out of a few bytes
+            raise BadInputError(f"{path}: tensor {name!r:.80} claims to be larger than the file; {_REMEDY}.")
+        result[name.removeprefix("module.")] = tensor.detach().to(torch.float32).contiguous()
+    return result
+
+
+class _Inert:
+    """Stands for every global of the pickle while it is inspected: takes anything, does nothing."""
+
+    def __init__(self, *_: Any) -> None:
+        self.items: list[Any] = []
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, _key: Any, _value: Any) -> None: ...
+
+    def append(self, _: Any) -> None:
+        """A list's."""
+
+    def extend(self, _: Any) -> None:
+        """A list's."""
+
+
+class _Inspector(pickle.Unpickler):
+    """Walks through a checkpoint's pickle without importing anything; checks names and the sizes of storages."""
+
+    def __init__(self, data: bytes, record_bytes: dict[str, int]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._record_bytes = record_bytes
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if (module_name, global_name) not in _ADMITTED:
+            raise ForbiddenGlobalError(f"{module_name}.{global_name}"[:200])
+        return type(global_name, (_Inert,), {})
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, storage, key, _, count = pid
+        name = getattr(storage, "__name__", "").removesuffix("Storage")
+        if kind != "storage" or name not in _ITEM_BYTES or type(count) is not int:
+            raise ValueError("a storage is malformed")
+        if self._record_bytes.get(str(key)) != count * _ITEM_BYTES[name]:
+            raise ValueError("a storage does not have the size it claims")
+        return _Inert()
+
+
+def _inspect(archive: zipfile.ZipFile, size: int) -> None:
+    entries = archive.infolist()
+    if len(entries) > _MAX_RECORDS or sum(entry.file_size for entry in entries) > size:
+        raise ValueError("its records claim more than the file holds")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("its records are compressed, which PyTorch's are not")
+    if len({entry.filename for entry in entries}) != len(entries):
+        raise ValueError("a record occurs twice")
+    pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+    if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
+        raise ValueError("it has no single, sane description of its tensors")
+    root = pickles[0].filename.removesuffix("data.pkl") + "data/"
+    sizes = {e.filename.removeprefix(root): e.file_size for e in entries if e.filename.startswith(root)}
+    data = archive.read(pickles[0])
+    check_memo(data)
+    _Inspector(data, sizes).load()
+
+
+def _numpy_scalars() -> list[Any]:
+    """What nnU-Net's training curve (a list of numpy floats) needs, under the names of numpy 1 and 2."""
+    scalar = np.float64(0).__reduce__()[0]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *(type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "b1")),
+    ]

@@ -1,0 +1,166 @@
+"""A whole run: what it leaves, how it resumes, how it stops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError, UsageError
+from meduniseg_core.events import CancelToken, Event, Metric, Progress
+from meduniseg_core.files import sha256_of
+from meduniseg_core.training import TrainingConfig, loop, train
+from meduniseg_core.training.augmentation import AugmentationConfig
+from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.loop import poly_rate
+from meduniseg_core.weights import load_model
+
+
+class StopAfter(CancelToken):
+    """Cancels at the n-th poll of the training loop."""
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__()
+        self.left = iterations
+
+    def listen(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "train":
+            self.left -= 1
+            if self.left == 0:
+                self.cancel()
+
+
+def other_output(config: TrainingConfig, name: str) -> TrainingConfig:
+    return config.model_copy(update={"output": config.output.parent / name})
+
+
+def test_a_run_leaves_a_usable_model_a_log_and_a_split(config: TrainingConfig) -> None:
+    events: list[Event] = []
+    result = train(config, events=events.append)
+    assert result.epochs == 3
+    model = load_model(result.model)
+    assert [plan.task for plan in model.info.tasks] == ["disc", "ball"]
+    assert model.info.config.classes == 2
+    assert model.info.provenance["iterations_per_dataset"] == 2
+    lines = [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert [set(line["task_loss"]) for line in lines] == [{"disc", "ball"}] * 3
+    assert ["dice" in line for line in lines] == [False, True, True]
+    split = json.loads((config.output / "split.json").read_text())
+    assert set(split) == {"disc", "ball"}
+    last = [event for event in events if isinstance(event, Progress) and event.stage == "train"][-1]
+    assert (last.done, last.total) == (12, 12)
+
+
+@pytest.mark.parametrize("interrupted_after", [5, 9])
+def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(config: TrainingConfig, interrupted_after: int) -> None:
+    whole = train(config)
+    halved = other_output(config, "halved")
+    token = StopAfter(interrupted_after)
+    with pytest.raises(CancelledError):
+        train(halved, events=token.listen, cancel=token)
+    resumed = train(halved, resume=True)
+    first, second = load_model(whole.model).network.state_dict(), load_model(resumed.model).network.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    lines = [json.loads(line)["epoch"] for line in (halved.output / "log.jsonl").read_text().splitlines()]
+    assert lines == [0, 1, 2]
+
+
+def test_batches_prepared_by_worker_processes_train_the_same_model(config: TrainingConfig) -> None:
+    alone = train(config)
+    helped = train(other_output(config, "helped").model_copy(update={"workers": 1}))
+    first, second = load_model(alone.model).network.state_dict(), load_model(helped.model).network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_resume_without_a_checkpoint_is_an_error(config: TrainingConfig) -> None:
+    with pytest.raises(BadInputError, match="no checkpoint to resume from"):
+        train(config, resume=True)
+
+
+def test_resume_with_another_configuration_is_an_error(config: TrainingConfig) -> None:
+    train(config)
+    with pytest.raises(BadInputError, match="another configuration"):
+        train(config.model_copy(update={"learning_rate": 0.02, "epochs": 4}), resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(config: TrainingConfig) -> None:
+    train(config)
+    path = config.output / LAST
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(BadInputError, match=r"checkpoint_last\.safetensors"):
+        train(config, resume=True)
+
+
+def test_a_non_finite_loss_stops_with_the_cases_name(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_kwargs: object) -> torch.Tensor:
+        return torch.tensor(float("nan"), requires_grad=True)
+
+    monkeypatch.setattr(loop, "deep_supervision_loss", broken)
+    with pytest.raises(NonFiniteLossError, match=r"(disc|ball)_\d"):
+        train(config)
+    assert not (config.output / "tiny.safetensors").exists()
+
+
+def test_two_data_sets_of_one_task_are_refused(config: TrainingConfig) -> None:
+    with pytest.raises(UsageError, match="Two data sets hold the task"):
+        train(config.model_copy(update={"datasets": (config.datasets[0], config.datasets[0])}))
+
+
+def test_training_learns_to_find_bright_blobs_in_2d_and_3d(config: TrainingConfig) -> None:
+    metrics: list[Event] = []
+    longer = config.model_copy(
+        update={"epochs": 2, "iterations_per_dataset": 50, "momentum": 0.9, "augmentation": AugmentationConfig.none()}
+    )
+    train(longer, events=metrics.append)
+    dice = {m.task: m.value for m in metrics if isinstance(m, Metric) and m.name == "dice" and m.task}
+    assert dice["disc"] > 0.85
+    assert dice["ball"] > 0.8
+
+
+def test_early_stop_ends_a_run_that_no_longer_improves(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(loop.Trainer, "_validate", lambda _self: {"disc": next(scores)})
+    result = train(config.model_copy(update={"epochs": 5, "validation_every": 1, "patience": 2, "select": "best"}))
+    assert result.stopped_early
+    assert (result.epochs, result.best_epoch, result.best_dice) == (3, 1, 0.5)
+    assert load_model(result.model).info.provenance["selected_epoch"] == 1
+
+
+def test_the_split_is_kept_by_later_runs_in_the_same_folder(config: TrainingConfig) -> None:
+    train(config)
+    before = sha256_of(config.output / "split.json")
+    train(config.model_copy(update={"seed": 99}))
+    assert sha256_of(config.output / "split.json") == before
+
+
+def test_poly_rate_falls_from_the_base_to_zero() -> None:
+    rates = [poly_rate(0.01, step, 100, 0.9) for step in range(101)]
+    assert rates[0] == 0.01
+    assert rates[100] == 0
+    assert np.all(np.diff(rates) < 0)
+
+
+def test_a_config_file_with_a_mistake_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('name = "x"\ndatasets = ["a"]\noutput = "o"\ncache = "c"\nepochs = 0\n')
+    with pytest.raises(BadInputError, match=r"run\.toml: epochs"):
+        TrainingConfig.from_toml(path)
+    path.write_text('name = "x"\ndatasets = ["$NOT_SET_ANYWHERE/a"]\noutput = "o"\ncache = "c"\n')
+    with pytest.raises(BadInputError, match="not set"):
+        TrainingConfig.from_toml(path)
+    path.write_text("name = ")
+    with pytest.raises(BadInputError, match="not valid TOML"):
+        TrainingConfig.from_toml(path)
+
+
+def test_paths_of_a_config_file_are_relative_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text('name = "x"\ndatasets = ["data"]\noutput = "out"\ncache = "../cache"\n')
+    config = TrainingConfig.from_toml(path)
+    assert config.datasets == (tmp_path / "data",)
+    assert config.output == tmp_path / "out"

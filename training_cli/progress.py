@@ -35,7 +35,7 @@ def as_json_line(event: Event) -> None:
 
 
 class _Lines:
-    """For logs: notes and validation figures at once, progress now and then and at the end of a stage."""
+    """For logs: notes and figures at once, progress now and then and at the end of a stage."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -45,8 +45,7 @@ class _Lines:
         if isinstance(event, Message):
             self._print(_note(event))
         elif isinstance(event, Metric):
-            if event.task is not None:
-                self._print(_figure(event))
+            self._print(_figure(event))
         else:
             self._progress(event)
 
@@ -65,7 +64,7 @@ class _Lines:
 
 
 class _Bar:
-    """For people: one bar for the stage that runs, the newest figures beside it, notes above it."""
+    """For people: one bar for the stage that runs; notes and figures above it."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -82,7 +81,6 @@ class _Bar:
             transient=True,
         )
         self._stage = ""
-        self._figures: dict[str, str] = {}
 
     def __enter__(self) -> _Bar:
         self._bar.start()
@@ -95,11 +93,8 @@ class _Bar:
         if isinstance(event, Message):
             colour = "yellow" if event.level == "warning" else "dim"
             self._bar.console.print(_note(event), style=colour, markup=False)
-        elif isinstance(event, Metric) and event.task is not None:
-            self._bar.console.print(_figure(event), markup=False)
         elif isinstance(event, Metric):
-            self._figures[event.name] = f"{event.name} {event.value:.4g}"
-            self._update(detail="  ".join(self._figures.values()))
+            self._bar.console.print(_figure(event), markup=False)
         else:
             self._progress(event)
 
@@ -111,11 +106,7 @@ class _Bar:
             self._bar.add_task(event.stage, total=event.total, detail="")
         self._bar.update(self._bar.task_ids[0], total=event.total, completed=event.done)
         if event.detail:
-            self._update(detail=event.detail)
-
-    def _update(self, detail: str) -> None:
-        for task in self._bar.task_ids:
-            self._bar.update(task, detail=detail)
+            self._bar.update(self._bar.task_ids[0], detail=event.detail)
 
 
 def _note(event: Message) -> str:
@@ -123,4 +114,5 @@ def _note(event: Message) -> str:
 
 
 def _figure(event: Metric) -> str:
-    return f"step {event.step}: {event.task} {event.name} {event.value:.4f}"
+    subject = f"{event.task} " if event.task is not None else ""
+    return f"step {event.step}: {subject}{event.name} {event.value:.4f}"

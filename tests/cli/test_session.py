@@ -62,10 +62,12 @@ def test_a_log_shows_a_stage_when_it_is_done_and_not_every_step(capsys) -> None:
             session.events(Progress("segment", done, 100, done / 10))
         session.events(Message("info", "grey image repeated as red, green and blue"))
         session.events(Metric("dice", 0.5, 7, "spleen"))
+        session.events(Metric("loss", 0.25, 7))
     assert capsys.readouterr().err.splitlines() == [
         "segment: 100 of 100, 10.0 s",
         "note: grey image repeated as red, green and blue",
         "step 7: spleen dice 0.5000",
+        "step 7: loss 0.2500",
     ]
 
 

@@ -50,7 +50,8 @@ def find_task(name: str) -> Task:
 
 def _spellings(entries: Iterable[Modality] | Iterable[Task]) -> dict[str, str]:
     """Every accepted spelling, made plain, with the key it stands for; keys win over aliases."""
-    aliases, names = {}, {}
+    aliases: dict[str, str] = {}
+    names: dict[str, str] = {}
     for entry in entries:
         aliases |= {_plain(word): entry.name for word in (entry.title, *entry.aliases)}
         names[_plain(entry.name)] = entry.name

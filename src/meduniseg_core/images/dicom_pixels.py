@@ -94,7 +94,9 @@ def _stored(dataset: Dataset, name: str) -> np.ndarray:
         try:
             return np.asarray(dataset.pixel_array)
         except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
-            raise BadInputError(f"{name} has pixels that cannot be decoded ({error}); export it uncompressed.") from error
+            raise BadInputError(
+                f"{name} has pixels that cannot be decoded ({error}); export it uncompressed."
+            ) from error
 
 
 def _dtype(slope: float, intercept: float, ends: list[float]) -> np.dtype[np.generic]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from meduniseg_core.images.checks import check_channel_count, check_finite, chec
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import check_claim, claimed_bytes
+from meduniseg_core.images.tiff_pages import check_pages
 from meduniseg_core.images.tiff_spacing import stated_spacing
 
 # how far one byte can expand, by TIFF compression number
@@ -23,7 +25,7 @@ _EXPANSION = {1: 1, 5: 1500, 7: 1100, 8: 1032, 32773: 64, 32946: 1032}
 _THROUGH_ITK = {5, 7}  # LZW and JPEG, which tifffile leaves to a package of its own
 _LOSSY = {7}
 _SMALL = 1 << 24
-_PALETTE, _RGB, _MIN_IS_WHITE = 3, 2, 0
+_MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
 _DAMAGE = (ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError)
 
 
@@ -34,21 +36,21 @@ def read_tiff(path: Path) -> Image:
     images become RGB, MinIsWhite is inverted, an opaque alpha channel is dropped. Raises BadInputError for truncated
     files, time series, several series in one file, and compressions other than none, deflate, LZW, PackBits and JPEG.
     """
-    array, page, spacing = _read(path)
-    colour = "rgb" if int(page.photometric) in (_RGB, _PALETTE, 6) and array.shape[0] in (3, 4) else "grey"
-    meta: dict[str, Any] = {"lossy": int(page.compression) in _LOSSY}
-    if int(page.photometric) == _PALETTE:
-        array, colour = _through_palette(array, page.colormap, path.name), "rgb"
-    elif int(page.photometric) == _MIN_IS_WHITE and array.dtype.kind == "u":
-        top = 2 ** min(int(page.bitspersample), 8 * array.dtype.itemsize) - 1
-        array = (top - array.astype(np.int64)).astype(array.dtype)
-    if _has_alpha(page) and array.shape[0] in (2, 4):
-        if (array[-1] != np.iinfo(array.dtype).max).any():
+    content = _read(path)
+    array, top = content.array, content.array.shape[0]
+    colour = "rgb" if content.photometric in (_RGB, _PALETTE, _YCBCR) and top in (3, 4) else "grey"
+    if content.photometric == _PALETTE:
+        array, colour = _through_palette(array, content.colormap, path.name), "rgb"
+    elif content.photometric == _MIN_IS_WHITE and array.dtype.kind == "u":
+        white = 2 ** min(content.bits, 8 * array.dtype.itemsize) - 1
+        array = (white - array.astype(np.int64)).astype(array.dtype)
+    if content.alpha and top in (2, 4):
+        if array.dtype.kind != "u" or (array[-1] != np.iinfo(array.dtype).max).any():
             raise BadInputError(
                 f"{path.name} has transparent pixels; flatten it onto a background and save it without alpha."
             )
         array = array[:-1]
-    return _image(path, array, spacing, meta, colour)
+    return _image(path, array, content.spacing, colour)
 
 
 def read_tiff_labels(path: Path) -> Image:
@@ -56,21 +58,17 @@ def read_tiff_labels(path: Path) -> Image:
 
     Raises BadInputError for lossy compression, alpha, and MinIsWhite (where 0 means the largest value).
     """
-    array, page, spacing = _read(path)
-    if int(page.compression) in _LOSSY:
-        raise BadInputError(
-            f"{path.name} is compressed as JPEG, which changes label ids; save it uncompressed or with deflate."
-        )
-    if _has_alpha(page):
+    content = _read(path)
+    if content.compression in _LOSSY:
+        raise BadInputError(f"{path.name} is compressed as JPEG, which changes label ids; save it without compression.")
+    if content.alpha:
         raise BadInputError(
             f"{path.name} has an alpha channel, which a label map cannot have; save it as grey or palette."
         )
-    if int(page.photometric) == _MIN_IS_WHITE:
-        raise BadInputError(
-            f"{path.name} is stored inverted (MinIsWhite), so its ids are unclear; save it as MinIsBlack."
-        )
-    colour = "rgb" if int(page.photometric) == _RGB and array.shape[0] == 3 else "grey"
-    return _image(path, array, spacing, {}, colour)
+    if content.photometric == _MIN_IS_WHITE:
+        raise BadInputError(f"{path.name} is stored inverted (MinIsWhite): its ids are unclear; save it as MinIsBlack.")
+    colour = "rgb" if content.photometric == _RGB and content.array.shape[0] == 3 else "grey"
+    return _image(path, content.array, content.spacing, colour)
 
 
 def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool) -> None:
@@ -109,26 +107,49 @@ def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool
                 ) from error
 
 
-def _read(path: Path) -> tuple[np.ndarray, Any, tuple[float, float, float] | None]:
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds: ``array`` (C, D, H, W) as stored, and what its first page says of it."""
+
+    array: np.ndarray
+    photometric: int
+    compression: int
+    bits: int
+    alpha: bool
+    colormap: np.ndarray | None
+    spacing: tuple[float, float, float] | None
+
+
+def _read(path: Path) -> _Content:
     name = path.name
+    check_pages(path)
     try:
         # _multifile=False: an OME file may name other files anywhere on the disk as its planes
         with tifffile.TiffFile(path, _multifile=False) as tiff:
-            if len(tiff.series) != 1:
-                raise BadInputError(
-                    f"{name} holds {len(tiff.series)} images of different sizes; save the wanted one alone."
-                )
+            if len(tiff.series) != 1 or _is_false_pyramid(tiff.series[0]):
+                raise BadInputError(f"{name} holds images of different sizes; save the wanted one alone.")
             series, page = tiff.series[0], tiff.series[0].keyframe
             _check_size(series, page, path)
             through_itk = int(page.compression) in _THROUGH_ITK
             array = _through_itk(series, page, path) if through_itk else series.asarray()
-            array = _arrange(array, series.axes, name)
-            spacing = stated_spacing(tiff, name)
+            return _Content(
+                array=check_numeric(_arrange(array, series.axes, name), name),
+                photometric=int(page.photometric),
+                compression=int(page.compression),
+                bits=int(page.bitspersample),
+                alpha=any(int(kind) in (1, 2) for kind in page.extrasamples),
+                colormap=page.colormap,
+                spacing=stated_spacing(tiff, name),
+            )
     except BadInputError:
         raise
     except _DAMAGE as error:
         raise BadInputError(f"{name} is truncated, damaged or no TIFF ({error}); copy or export it again.") from error
-    return check_numeric(array, name), page, spacing
+
+
+def _is_false_pyramid(series: Any) -> bool:
+    """Whether tifffile took pages of another size, not marked as reduced copies, for levels of a pyramid."""
+    return any(not page.is_reduced for level in series.levels[1:] for page in level.pages if page is not None)
 
 
 def _check_size(series: Any, page: Any, path: Path) -> None:
@@ -196,10 +217,6 @@ def _arrange(array: np.ndarray, axes: str, name: str) -> np.ndarray:
     return np.ascontiguousarray(moved.reshape(shape))
 
 
-def _has_alpha(page: Any) -> bool:
-    return any(int(kind) in (1, 2) for kind in page.extrasamples)
-
-
 def _through_palette(array: np.ndarray, colormap: np.ndarray | None, name: str) -> np.ndarray:
     if colormap is None or array.shape[0] != 1:
         raise BadInputError(f"{name} is a palette image without a palette; export it again.")
@@ -209,18 +226,12 @@ def _through_palette(array: np.ndarray, colormap: np.ndarray | None, name: str) 
     return np.ascontiguousarray(colours[:, array[0]])
 
 
-def _image(
-    path: Path,
-    array: np.ndarray,
-    spacing: tuple[float, float, float] | None,
-    meta: dict[str, Any],
-    colour: str,
-) -> Image:
+def _image(path: Path, array: np.ndarray, spacing: tuple[float, float, float] | None, colour: str) -> Image:
     check_channel_count(array.shape[0], path.name)
     check_finite(array, path.name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
-    geometry = Geometry(shape, spacing or (1.0, 1.0, 1.0))
-    known = {"format": "tiff", "dtype": str(array.dtype), "orientation_known": False, **meta}
+    meta: dict[str, Any] = {"format": "tiff", "dtype": str(array.dtype), "orientation_known": False}
     if shape[0] == 1 or colour == "rgb":
-        known["colour"] = colour
-    return Image(array, geometry, physical=spacing is not None, source=path, meta=known)
+        meta["colour"] = colour
+    geometry = Geometry(shape, spacing or (1.0, 1.0, 1.0))
+    return Image(array, geometry, physical=spacing is not None, source=path, meta=meta)

@@ -68,7 +68,7 @@ def make_plan(
         batch = max(2, room // math.prod(size))
 
     normalisation = _normalisation(dataset, modality, marks)
-    sided = is_sided(dataset)
+    fixed = directed_axes(dataset, marks.dimension)
     axes = (1, 2) if two else (0, 1, 2)
     return TaskPlan(
         task=task if task is not None else dataset.task,
@@ -82,8 +82,7 @@ def make_plan(
         batch=batch,
         normalisation=normalisation,
         figures=marks.figures,
-        # w (axis 2) runs from right to left in canonical orientation, and across the picture in photographs
-        mirror_axes=tuple(axis for axis in axes if not (sided and axis == 2)),
+        mirror_axes=tuple(axis for axis in axes if axis not in fixed),
         crop_to_body=target is not None and not two,
     )
 
@@ -98,6 +97,25 @@ def is_sided(dataset: RawDataset) -> bool:
         return True
     swapped = {tuple({"l": "r", "r": "l"}.get(part, part) for part in parts) for parts in words}
     return any(tuple(parts) in swapped for parts in words if {"l", "r"} & set(parts))
+
+
+_ANTERIOR_POSTERIOR = {"anterior", "posterior", "ventral", "dorsal"}
+_SUPERIOR_INFERIOR = {"superior", "inferior", "upper", "lower", "cranial", "caudal"}
+
+
+def directed_axes(dataset: RawDataset, dimension: int) -> frozenset[int]:
+    """The axes of (D, H, W) along which mirroring would turn one class into another, judged by the classes' names.
+
+    In canonical orientation w (2) runs from right to left, h (1) from front to back, d (0) from feet to head. In a 2D image
+    w runs across the picture and h down it; which of them is front to back is not known, so both are kept then.
+    """
+    words = {word for name in dataset.classes for word in _words(name)}
+    axes = {2} if is_sided(dataset) else set()
+    if words & _ANTERIOR_POSTERIOR:
+        axes |= {1} if dimension == 3 else {1, 2}
+    if words & _SUPERIOR_INFERIOR:
+        axes |= {0} if dimension == 3 else {1}
+    return frozenset(axes)
 
 
 def plan_patch(median: Shape3, stride: Shape3, budget: int) -> Shape3:

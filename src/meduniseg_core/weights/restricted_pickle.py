@@ -100,16 +100,22 @@ class _Array:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Admits the short list. The stand-ins are made anew for every file, so that no file can alter them for the next."""
+    """Admits the short list. The stand-ins are made anew for every file: none can alter them for the next."""
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
 
+        class Dtype(_Dtype):
+            pass
+
+        class Array(_Array):
+            pass
+
         def dtype(code: Any, *_flags: Any) -> _Dtype:
-            return type("Dtype", (_Dtype,), {})(code)
+            return Dtype(code)
 
         def array(*_arguments: Any) -> _Array:
-            return type("Array", (_Array,), {})()
+            return Array()
 
         def scalar(kind: Any, data: Any) -> Any:
             return _from_bytes(data, kind, (1,), "C")[0].item()

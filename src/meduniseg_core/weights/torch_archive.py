@@ -29,6 +29,8 @@ _ITEM_BYTES |= {"Byte": 1, "Bool": 1}
 _ADMITTED = {
     ("collections", "OrderedDict"),
     ("collections", "defaultdict"),
+    ("builtins", "set"),
+    ("__builtin__", "set"),
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
     ("torch", "Size"),

@@ -16,7 +16,9 @@ from meduniseg_core.images import Image, read_image, read_labels, write_image, w
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20.5], [0, 0, 4.0, 7.25], [0, 0, 0, 1]])
 
 
-def saved(path: Path, array: np.ndarray, affine: np.ndarray | None = AFFINE, kind: Any = nib.Nifti1Image, **header: Any) -> Path:
+def saved(
+    path: Path, array: np.ndarray, affine: np.ndarray | None = AFFINE, kind: Any = nib.Nifti1Image, **header: Any
+) -> Path:
     image = kind(array, affine, dtype=array.dtype)
     for field, value in header.items():
         image.header[field] = value
@@ -38,7 +40,9 @@ def volume(dtype: str = "int16", shape: tuple[int, ...] = (6, 5, 4)) -> np.ndarr
     return np.random.default_rng(1).integers(0, 100, shape).astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
+)
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
 def test_the_stored_dtype_and_voxels_are_kept(dtype: str, ending: str, kind: Any, tmp_path: Path) -> None:
@@ -119,7 +123,9 @@ def test_nan_and_infinity_are_counted_and_refused(values: list[float], count: in
 
 @pytest.mark.parametrize("size", [0.0, np.nan, np.inf, -1.0])
 def test_an_impossible_voxel_size_is_refused(size: float, tmp_path: Path) -> None:
-    path = patched(saved(tmp_path / "zero.nii", volume()), pixdim=[1, 1, size, 1, 0, 0, 0, 0], sform_code=0, qform_code=1)
+    path = patched(
+        saved(tmp_path / "zero.nii", volume()), pixdim=[1, 1, size, 1, 0, 0, 0, 0], sform_code=0, qform_code=1
+    )
     with pytest.raises(BadInputError, match=r"zero\.nii gives a voxel size"):
         read_image(path)
 

@@ -41,7 +41,9 @@ def same_as_itk(image: Image, path: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".nrrd", ".nhdr", ".mha", ".mhd"])
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
+)
 def test_files_written_by_itk_are_read_the_same(ending: str, packed: bool, dtype: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.1{ending}"
     sitk.WriteImage(itk_image(volume(dtype)), str(path), packed)
@@ -130,7 +132,9 @@ def meta(path: Path, body: bytes = b"", **fields: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["../secret.raw", "/etc/passwd", "sub/secret.raw", "..\\secret.raw", "C:\\secret.raw", ".."])
+@pytest.mark.parametrize(
+    "name", ["../secret.raw", "/etc/passwd", "sub/secret.raw", "..\\secret.raw", "C:\\secret.raw", ".."]
+)
 def test_a_data_file_outside_the_folder_is_refused(name: str, tmp_path: Path) -> None:
     inner = tmp_path / "inner"
     (inner / "sub").mkdir(parents=True)
@@ -186,7 +190,9 @@ def test_every_encoding_that_is_read_gives_the_same_voxels(tmp_path: Path) -> No
     bodies = {"raw": data, "gzip": gzip.compress(data), "gz": gzip.compress(data), "bzip2": bz2.compress(data)}
     for encoding, body in bodies.items():
         assert np.array_equal(read_image(nrrd(tmp_path / "a.nrrd", body, encoding=encoding)).array, expected)
-    assert np.array_equal(read_image(meta(tmp_path / "a.mha", zlib.compress(data), CompressedData="True")).array, expected)
+    assert np.array_equal(
+        read_image(meta(tmp_path / "a.mha", zlib.compress(data), CompressedData="True")).array, expected
+    )
     with pytest.raises(BadInputError, match="encoding raw or gzip"):
         read_image(nrrd(tmp_path / "a.nrrd", b"0 1 2", encoding="ascii"))
     with pytest.raises(BadInputError, match="text"):

@@ -30,7 +30,9 @@ SPACINGS = [(0.7, 0.7, 5.0), (3.3, 1.1, 0.9), (1.25, 2.5, 0.8)]
 SHAPE = (5, 6, 7)
 
 
-def ras_affine(order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], tilt: float = 0.0) -> np.ndarray:
+def ras_affine(
+    order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], tilt: float = 0.0
+) -> np.ndarray:
     rotation = np.zeros((3, 3))
     for axis, (row, sign) in enumerate(zip(order, signs, strict=True)):
         rotation[row, axis] = sign

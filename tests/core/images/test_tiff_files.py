@@ -99,7 +99,7 @@ def test_a_truncated_file_is_refused(compression: str | None, keep: float, tmp_p
     tifffile.imwrite(tmp_path / "cut.tif", noise((5, 64, 64)), compression=compression, photometric="minisblack")
     raw = (tmp_path / "cut.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(raw[: int(len(raw) * keep)])
-    with pytest.raises(BadInputError, match=r"cut\.tif"):
+    with pytest.raises(BadInputError, match=r"cut\.tif is truncated"):
         read_image(tmp_path / "cut.tif")
 
 
@@ -120,10 +120,10 @@ def test_time_series_several_series_and_other_files_are_refused(tmp_path: Path) 
     with tifffile.TiffWriter(tmp_path / "m.tif") as writer:
         writer.write(noise((16, 17)), metadata=None)
         writer.write(noise((8, 9)), metadata=None)
-    with pytest.raises(BadInputError, match="holds 2 images of different sizes"):
+    with pytest.raises(BadInputError, match="holds images of different sizes"):
         read_image(tmp_path / "m.tif")
     (tmp_path / "x.tif").write_text("hello")
-    with pytest.raises(BadInputError, match=r"x\.tif is truncated, damaged or no TIFF"):
+    with pytest.raises(BadInputError, match=r"x\.tif is no TIFF file"):
         read_image(tmp_path / "x.tif")
     data = noise((2, 16, 17)).astype(np.float32)
     data[0, 0, :3] = np.nan

@@ -1,6 +1,6 @@
 """The demo: real images through the starter model, pictures and figures of what came out.
 
-A fundus photograph that comes with scikit-image is always there; two volumes are added where the development images are.
+A fundus photograph that comes with scikit-image is always there; two volumes join it where the development images are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from meduniseg_core import load_model, read_image
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.evaluation import overlay
+from meduniseg_core.evaluation import overlay, png_bytes
+from meduniseg_core.files import write_bytes
 from meduniseg_core.images import Image, find_cases
 from meduniseg_core.inference import Predictor
 from training_cli.output import console
@@ -61,7 +62,7 @@ def show(example: Example, predictor: Predictor, output: Path, session: Session)
     image: Image = read_image(example.path)
     found = predictor.segment(image, [example.task], events=session.events, cancel=session.cancel)[example.task]
     path = found.save(output / f"{example.name}{'.png' if image.is_2d else '.nii.gz'}")
-    overlay(image, found.labels, output / f"{example.name}_overlay.png")
+    write_bytes(output / f"{example.name}_overlay.png", png_bytes(overlay(image, found.labels, found.colours)))
     return result_of(example.name, path, found)
 
 
@@ -76,7 +77,9 @@ def main() -> int:
             began = time.perf_counter()
             model = load_model("starter")
             predictor = Predictor(model)
-            out.print(f"Model {model.info.name}, loaded in {time.perf_counter() - began:.1f} s. {model.info.intended_use}")
+            out.print(
+                f"Model {model.info.name}, loaded in {time.perf_counter() - began:.1f} s. {model.info.intended_use}"
+            )
             examples = [photograph(output), *volumes(shared)]
             results = [show(example, predictor, output, session) for example in examples]
     except MedUniSegError as error:

@@ -1,7 +1,99 @@
-"""``meduniseg evaluate``: predictions against references."""
+"""``meduniseg evaluate``: predictions against references, as figures and as a report."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def evaluate() -> None:
-    """x"""
+import typer
+
+from training_cli.options import Json, ProgressOption
+from training_cli.output import table
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from meduniseg_core.evaluation import Report
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label files CASE.ext, or one.")],
+    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder of reference label files, or one.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Write report.html, .json and .csv there."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes",
+            metavar="A,B,...",
+            help="Names of labels 1, 2, ...; default: those of the dataset.json beside REFERENCES, else all ids found.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Images to draw the report's pictures on.")
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", min=0.0, help="Of the surface Dice, in mm (pixels where images have no size)."),
+    ] = 2.0,
+    refuse_missing: Annotated[
+        bool, typer.Option("--refuse-missing", help="A missing prediction is an error; else it counts as empty.")
+    ] = False,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare label maps with references: Dice, surface Dice and HD95 per class, and the mean with its interval."""
+    with work(progress, as_json=as_json) as session:
+        from meduniseg_core.evaluation import evaluate_folders, write_report
+
+        names = [name.strip() for name in classes.split(",")] if classes is not None else _dataset_classes(references)
+        report = evaluate_folders(
+            predictions,
+            references,
+            class_names=names,
+            images=images,
+            missing="refuse" if refuse_missing else "empty",
+            tolerance=tolerance,
+            pictures=output is not None,
+            title=f"{predictions} against {references}",
+            events=session.events,
+            cancel=session.cancel,
+        )
+        files = write_report(report, output) if output is not None else {}
+        session.show(_table(report))
+        for note in report.notes:
+            session.show(note)
+        interval = report.interval
+        mean = (
+            f"Mean Dice {report.dice.mean:.4f} ({interval.confidence:.0%} interval {interval.low:.4f} to "
+            f"{interval.high:.4f}, {len(report.cases)} cases)"
+        )
+        session.result(
+            {**json.loads(report.json_text()), "files": files}, mean, *(str(path) for path in files.values())
+        )
+
+
+def _dataset_classes(references: Path) -> tuple[str, ...] | None:
+    """The classes of the data set whose labelsTr or labelsTs ``references`` is, if it is one's."""
+    from meduniseg_core.preprocessing import RawDataset
+
+    if references.name in ("labelsTr", "labelsTs") and (references.parent / "dataset.json").is_file():
+        return RawDataset.open(references.parent).classes
+    return None
+
+
+def _table(report: Report) -> Table:
+    columns = ("class", "Dice", "surface Dice", "HD95")
+    rows = [
+        (entry.name, f"{entry.dice:.4f}", _number(entry.surface_dice, 4), _number(entry.hd95, 2))
+        for entry in report.classes
+    ]
+    return table(columns, rows, right=columns[1:])
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

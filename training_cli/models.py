@@ -68,11 +68,12 @@ def info(
         return
     print(f"{details.name}: {details.title}" if details.title else details.name)
     print(details.description, details.intended_use, sep="\n" if details.description else "")
-    licence = details.licence or "licence not stated"
-    print(f"{_parameters(details)['total']:,} parameters, {licence}, {path}")
+    print(f"file: {path}", f"parameters: {_parameters(details)['total']:,}", sep="\n")
+    print(f"licence: {details.licence or 'not stated'}")
     print_table(TASK_COLUMNS, [task_row(plan) for plan in details.tasks])
     for key, value in details.provenance.items():
-        print(f"{key}: {value}")
+        if value is not None:
+            print(f"{key}: {value}")
 
 
 @app.command("import")
@@ -80,10 +81,30 @@ def import_model(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A model file, or UniSeg's published checkpoint.")],
     sha256: Sha256 = None,
     replace: Replace = False,
+    name: Annotated[
+        str, typer.Option("--name", help="Checkpoints only: what the model is called from now on.")
+    ] = "uniseg",
+    plans: Annotated[
+        Path | None,
+        typer.Option("--plans", metavar="PKL", help="Checkpoints only: its .model.pkl or plans.pkl; default FILE.pkl."),
+    ] = None,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option("--spacing", metavar="D H W", help="Checkpoints only: mm, where the plans do not say; 3 1.5 1.5."),
+    ] = None,
+    progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Take a model file, or a published UniSeg checkpoint, into the models of this machine."""
-    raise AssertionError
+    from meduniseg_core.weights import Registry
+    from training_cli.checkpoints import import_checkpoint
+
+    with work(progress, as_json=as_json) as session:
+        if file.suffix == ".safetensors":
+            entry = Registry().import_file(file, sha256=sha256, replace=replace)
+        else:
+            entry = import_checkpoint(file, name, plans, spacing, sha256, replace=replace, events=session.events)
+        session.result(entry_report(entry), f"Imported {entry.name} ({entry.path}).")
 
 
 @app.command()

@@ -70,3 +70,15 @@ def test_a_file_that_is_no_model_is_bad_input(meduniseg, tmp_path) -> None:
     done = meduniseg("models", "import", broken)
     assert done.returncode == 3
     assert str(broken) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_uniseg_s_checkpoint_is_imported(meduniseg, shared_data, tmp_path) -> None:
+    home = {"MEDUNISEG_HOME": str(tmp_path / "home")}
+    checkpoint = shared_data / "uniseg_reference" / "uniseg_narrow.model"
+    done = meduniseg("models", "import", checkpoint, "--name", "narrow", "--spacing", 4, 2, 2, "--json", env=home)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tasks"][:2] == ["liver", "kidney"]
+    assert "is assumed" in done.stderr
+    tasks = json.loads(meduniseg("models", "info", "narrow", "--json", env=home).stdout)["tasks"]
+    assert {tuple(task["spacing"]) for task in tasks} == {(4.0, 2.0, 2.0)}
+    assert meduniseg("models", "import", checkpoint, "--sha256", "0" * 64, env=home).returncode == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its usual name
 from PIL import Image as PillowImage
 
 from meduniseg_core.images import canonical_orientation, find_cases, read_image, read_labels, write_image, write_labels

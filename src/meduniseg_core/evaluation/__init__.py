@@ -1,5 +1,7 @@
 """How good a segmentation is: metrics with a stated policy for empty masks, and reports."""
 
+from meduniseg_core.evaluation.cases import CaseScores, ClassScores, evaluate_case
+from meduniseg_core.evaluation.folders import evaluate_folders
 from meduniseg_core.evaluation.metrics import (
     EMPTY_MASK_POLICY,
     SurfaceDistances,
@@ -9,13 +11,36 @@ from meduniseg_core.evaluation.metrics import (
     surface_distances,
     weighted_dice,
 )
+from meduniseg_core.evaluation.overlay import COLOURS, colour_of, overlay, png_bytes
+from meduniseg_core.evaluation.report import (
+    Interval,
+    Report,
+    Summary,
+    bootstrap_interval,
+    summarise,
+)
+from meduniseg_core.evaluation.writing import write_report
 
 __all__ = [
+    "COLOURS",
     "EMPTY_MASK_POLICY",
+    "CaseScores",
+    "ClassScores",
+    "Interval",
+    "Report",
+    "Summary",
     "SurfaceDistances",
+    "bootstrap_interval",
+    "colour_of",
     "dice",
+    "evaluate_case",
+    "evaluate_folders",
     "hausdorff95",
+    "overlay",
+    "png_bytes",
+    "summarise",
     "surface_dice",
     "surface_distances",
     "weighted_dice",
+    "write_report",
 ]

@@ -102,7 +102,8 @@ def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
     """SIIM's WDice = w0 * D0 + w1 * D1 over the normal (0) and the lesion images (1), SPEC section 9.
 
     D0 and D1 are the mean scores of the two groups, the weights inversely proportional to the groups' sizes and
-    normalised to 1. With one group empty it is the other's mean. Raises ValueError for no images or lists of unequal length.
+    normalised to 1. With one group empty it is the other's mean. Raises ValueError for no images or lists of unequal
+    length.
     """
     values, lesion = np.asarray(scores, dtype=np.float64), np.asarray(has_lesion, dtype=bool)
     if values.shape != lesion.shape or not values.size:
@@ -140,7 +141,7 @@ def _boundary(mask: Mask, flat: tuple[int, ...]) -> npt.NDArray[np.int64]:
 def _nearest(points: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
-    # boundaries are sparse: a tree of their points is exact like a distance transform, and faster (1.0 s against
-    # 6.8 s for two shifted balls of radius 60 voxels)
+    # boundaries are sparse: a tree of their points is exact like a distance transform, and faster (0.17 s against
+    # 0.38 s for two balls of radius 60 voxels)
     distances: npt.NDArray[np.float64] = KDTree(others).query(points)[0]
     return distances

@@ -10,8 +10,18 @@ CHANNEL_LIMIT = 4
 """More entries than this along a further axis are time points or measurements, not channels (SPEC section 2: stems)."""
 
 
+def brief(error: BaseException) -> str:
+    """The first line and sentence of another library's error, short enough to stand within ours."""
+    lines = str(error).strip().splitlines()
+    return (lines[0].split(". ")[0].rstrip(".")[:160] if lines else "") or type(error).__name__
+
+
 def check_numeric(array: np.ndarray, name: str) -> np.ndarray:
-    """``array`` in native byte order; bool becomes uint8. Complex, text and object arrays are refused."""
+    """``array`` in native byte order; bool becomes uint8. Empty, complex, text and object arrays are refused."""
+    if array.size == 0:
+        raise BadInputError(
+            f"{name} is empty: its size is {'x'.join(map(str, array.shape))}; save an image with voxels."
+        )
     if array.dtype.kind == "b":
         return array.astype(np.uint8)
     if array.dtype.kind not in "uif" or array.dtype.itemsize > 8:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.checks import check_finite, check_spacing
+from meduniseg_core.images.checks import brief, check_finite, check_spacing
 from meduniseg_core.images.dicom_pixels import read_pixels
 from meduniseg_core.images.dicom_slices import Slice, slice_of, stack_geometry
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 
 _DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of a DICOMDIR
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    BytesLengthException,
+)
 
 
 def read_dicom_series(folder: Path, series: str | None = None) -> Image:
@@ -58,7 +74,12 @@ def _header(path: Path) -> Slice | None:
     """What places a file among others, or None where it is no DICOM image (a report, a DICOMDIR, any other file)."""
     if not path.is_file() or path.name.startswith("."):
         return None
-    dataset = read_dataset(path, pixels=False)
+    with _naming(path):
+        return _place(path)
+
+
+def _place(path: Path) -> Slice | None:
+    dataset = _dataset(path, pixels=False)
     if dataset is None:
         if path.stat().st_size == 0:
             raise BadInputError(f"{path.name} is empty; copy or export it again.")
@@ -74,18 +95,26 @@ def _header(path: Path) -> Slice | None:
     return slice_of(dataset, path)
 
 
-def read_dataset(path: Path, pixels: bool) -> Dataset | None:
-    """The file's data set, without its pixels or with them; None where it is not DICOM."""
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in whatever pydicom raises while it is used: it interprets elements only when they are asked for.
+
+    Its remarks on values outside the standard, of which real files are full, are not passed on.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on values outside the standard, of which real files are full
+        warnings.simplefilter("ignore")
         try:
-            return pydicom.dcmread(path, stop_before_pixels=not pixels)
-        except InvalidDicomError:
-            return None
-        except OSError as error:
-            raise BadInputError(f"{path} cannot be read ({error}); copy or export it again.") from error
-        except (EOFError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-            raise BadInputError(f"{path.name} is truncated or damaged DICOM ({error}); export it again.") from error
+            yield
+        except _DAMAGE as error:
+            raise BadInputError(f"{path.name} is truncated or damaged ({brief(error)}); copy it again.") from error
+
+
+def _dataset(path: Path, pixels: bool) -> Dataset | None:
+    """The file's data set, without its pixels or with them; None where it is not DICOM."""
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=not pixels)
+    except InvalidDicomError:
+        return None
 
 
 def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -125,10 +154,11 @@ def _read(slices: list[Slice], geometry: Geometry, source: Path) -> Image:
     first = slices[0]
     planes: list[np.ndarray] = []
     for item in slices:
-        dataset = read_dataset(item.path, pixels=True)
-        if dataset is None:
-            raise BadInputError(f"{item.path.name} changed while it was read; try again.")
-        planes.append(read_pixels(dataset, item.path))
+        with _naming(item.path):
+            dataset = _dataset(item.path, pixels=True)
+            if dataset is None:
+                raise BadInputError(f"{item.path.name} changed while it was read; try again.")
+            planes.append(read_pixels(dataset, item.path))
     channels = {plane.shape[0] for plane in planes}
     if len(channels) > 1:
         raise BadInputError(f"{source} mixes colour and grey slices; put each kind into a folder of its own.")

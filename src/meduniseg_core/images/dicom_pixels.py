@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.checks import brief
 
 _LOSSLESS_DTYPES = tuple(np.dtype(code) for code in ("u1", "i2", "u2", "i4"))
 _SMALL = 1 << 26
@@ -89,14 +89,10 @@ def _stored_range(dataset: Dataset, name: str) -> tuple[int, int]:
 
 
 def _stored(dataset: Dataset, name: str) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return np.asarray(dataset.pixel_array)
-        except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
-            raise BadInputError(
-                f"{name} has pixels that cannot be decoded ({error}); export it uncompressed."
-            ) from error
+    try:
+        return np.asarray(dataset.pixel_array)
+    except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
+        raise BadInputError(f"{name} cannot be decoded ({brief(error)}); export it uncompressed.") from error
 
 
 def _dtype(slope: float, intercept: float, ends: list[float]) -> np.dtype[np.generic]:
@@ -108,7 +104,7 @@ def _dtype(slope: float, intercept: float, ends: list[float]) -> np.dtype[np.gen
 
 
 def _through_gdcm(path: Path, colour: bool) -> np.ndarray | None:
-    """Compressed and colour pixels ``(C, H, W)``, or None where GDCM cannot (some RLE, for which pydicom is asked next).
+    """Compressed and colour pixels ``(C, H, W)``, or None where GDCM cannot (some RLE, which pydicom can).
 
     GDCM (in SimpleITK) decodes every JPEG family, palettes and YBR; pydicom alone would need further packages.
     """

@@ -16,7 +16,14 @@ from nibabel.spatialimages import HeaderDataError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
-from meduniseg_core.images.checks import check_affine, check_channel_count, check_finite, check_numeric, check_spacing
+from meduniseg_core.images.checks import (
+    brief,
+    check_affine,
+    check_channel_count,
+    check_finite,
+    check_numeric,
+    check_spacing,
+)
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import (
@@ -131,9 +138,9 @@ def _layout(header: Any, name: str) -> tuple[tuple[int, int, int], int, np.dtype
         raise BadInputError(f"{name} has an unknown sform or qform code; correct its header and save it again.")
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except (HeaderDataError, KeyError) as error:
         raise BadInputError(
-            f"{name} has an unknown voxel type ({error}); save it with integer or float values."
+            f"{name} has an unknown voxel type ({brief(error)}); save it with integer or float values."
         ) from error
     if dtype.fields is None:
         if dtype.kind not in "uif" or dtype.itemsize not in (1, 2, 4, 8):
@@ -188,7 +195,9 @@ def _affine(header: Any, name: str) -> np.ndarray:
         else:
             ras = np.asarray(header.get_base_affine(), dtype=np.float64)
     except (HeaderDataError, ValueError) as error:
-        raise BadInputError(f"{name} has an invalid qform ({error}); correct its header and save it again.") from error
+        raise BadInputError(
+            f"{name} has an invalid qform ({brief(error)}); correct its header and save it again."
+        ) from error
     if int(header["dim"][0]) == 2 and not np.any(ras[:3, 2]):
         # a 2D file may leave the third axis out: one unit along the normal
         normal = np.cross(ras[:3, 0], ras[:3, 1])

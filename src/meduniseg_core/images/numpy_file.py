@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
-from meduniseg_core.images.checks import check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, open_bytes, read_exactly
@@ -38,8 +41,6 @@ def read_numpy(path: Path) -> Image:
         raise BadInputError(f"{name} has shape {array.shape}; save it as (H, W), (D, H, W) or (C, D, H, W).")
     check_channel_count(array.shape[0], name)
     array = np.ascontiguousarray(array)
-    if array.size == 0:
-        raise BadInputError(f"{name} is empty; save an array with voxels in it.")
     check_finite(array, name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
     meta: dict[str, Any] = {"format": "numpy", "dtype": str(array.dtype)}
@@ -60,13 +61,17 @@ def write_numpy(path: Path, array: np.ndarray) -> None:
 def _read_array(stream: IO[bytes], name: str, available: int) -> np.ndarray:
     """The array of an ``.npy`` stream of ``available`` bytes, header checked first."""
     try:
-        version = np.lib.format.read_magic(stream)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = reader(stream)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's remark on headers written by Python 2
+            version = np.lib.format.read_magic(stream)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = reader(stream)
+    except (ValueError, TypeError, SyntaxError, TokenError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
         raise BadInputError(f"{name} is not a NumPy array file; save it with numpy.save.") from error
     if dtype.hasobject or dtype.kind not in "buif":
         raise BadInputError(f"{name} holds {dtype} values, which are not read; save it with integer or float values.")
+    if any(size < 0 for size in shape):
+        raise BadInputError(f"{name} has an impossible shape {shape}; save it again.")
     size = claimed_bytes(shape, dtype.itemsize)
     check_claim(name, size, available)
     array = read_exactly(stream, size, name).view(dtype)
@@ -85,4 +90,4 @@ def _read_npz(path: Path) -> np.ndarray:
             with archive.open(member) as inner:
                 return _read_array(inner, name, member.file_size)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise BadInputError(f"{name} is damaged or encrypted ({error}); save it again.") from error
+        raise BadInputError(f"{name} is damaged or encrypted ({brief(error)}); save it again.") from error

@@ -17,6 +17,7 @@ from PIL import UnidentifiedImageError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
+from meduniseg_core.images.checks import brief
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, open_bytes
@@ -24,6 +25,7 @@ from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, open_byte
 _PILLOW_NAMES = {"PNG", "BMP", "JPEG", "MPO"}
 _GREY_MODES = {"1", "L", "I;16", "I;16B", "I;16L", "I"}
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, IndexError, EOFError)
+_JPEG_LIMIT = 2048  # a bit for a block of 8x8, at half resolution for two of three channels, is 1024: twice that
 MAX_PIXELS = 500_000_000
 """Larger pictures do not fit into memory several times over; they are refused before they are unpacked."""
 
@@ -122,9 +124,11 @@ class _opened:  # noqa: N801 - used as a function
 
     def _check_claim(self, picture: PillowImage.Image) -> None:
         depth = _png_depth(self._path)
+        pixels, held = picture.width * picture.height, self._path.stat().st_size
         if depth is not None:
-            claimed = picture.width * picture.height * depth // 8
-            check_claim(self._path.name, claimed, self._path.stat().st_size, DEFLATE_LIMIT)
+            check_claim(self._path.name, pixels * depth // 8, held, DEFLATE_LIMIT)
+        elif picture.format in ("JPEG", "MPO"):
+            check_claim(self._path.name, pixels * len(picture.getbands()), held, _JPEG_LIMIT)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._quiet.__exit__(None, None, None)
@@ -137,7 +141,7 @@ class _opened:  # noqa: N801 - used as a function
             ) from error
         if isinstance(error, _DAMAGE):
             raise BadInputError(
-                f"{self._path.name} is truncated or damaged ({error}); copy or export it again."
+                f"{self._path.name} is truncated or damaged ({brief(error)}); copy or export it again."
             ) from error
 
 

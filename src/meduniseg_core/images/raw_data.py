@@ -13,6 +13,7 @@ from typing import IO, Protocol, cast
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.checks import brief
 
 DEFLATE_LIMIT = 1032
 """Deflate never expands a byte to more than this many (a run of 258 from two bits): more is a lie."""
@@ -92,7 +93,7 @@ def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
             done += len(block)
     except (EOFError, zlib.error, OSError) as error:
         raise BadInputError(
-            f"{name} is truncated or damaged: its compressed data breaks off ({error}); copy or export the file again."
+            f"{name} is truncated or damaged: its packed data breaks off ({brief(error)}); copy or export it again."
         ) from error
     if done < size:
         raise BadInputError(
@@ -113,7 +114,7 @@ def read_to_end(stream: ByteStream, most: int, name: str) -> None:
                     f"{name} holds far more data than its header says, so the header is wrong; export the file again."
                 )
     except (EOFError, zlib.error, OSError) as error:
-        raise BadInputError(f"{name} is truncated or damaged ({error}); copy or export the file again.") from error
+        raise BadInputError(f"{name} is truncated or damaged ({brief(error)}); copy or export it again.") from error
 
 
 class ZlibStream:

@@ -13,7 +13,7 @@ import tifffile
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
-from meduniseg_core.images.checks import check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import check_claim, claimed_bytes
@@ -144,7 +144,7 @@ def _read(path: Path) -> _Content:
     except BadInputError:
         raise
     except _DAMAGE as error:
-        raise BadInputError(f"{name} is truncated, damaged or no TIFF ({error}); copy or export it again.") from error
+        raise BadInputError(f"{name} is truncated, damaged or no TIFF ({brief(error)}); export it again.") from error
 
 
 def _is_false_pyramid(series: Any) -> bool:
@@ -156,9 +156,8 @@ def _check_size(series: Any, page: Any, path: Path) -> None:
     """Every strip or tile lies within the file, and together they can hold what the header claims."""
     limit = _EXPANSION.get(int(page.compression))
     if limit is None:
-        raise BadInputError(
-            f"{path.name} is compressed as {page.compression.name}; save it uncompressed or with deflate."
-        )
+        kind = getattr(page.compression, "name", page.compression)
+        raise BadInputError(f"{path.name} is compressed as {kind}; save it uncompressed or with deflate.")
     available = path.stat().st_size
     held = 0
     for item in series.pages:

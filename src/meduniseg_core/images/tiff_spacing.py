@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.checks import check_spacing
+from meduniseg_core.images.checks import brief, check_spacing
 
 _MM_PER_UNIT = {
     "m": 1000.0,
@@ -51,7 +51,7 @@ def _from_ome(tiff: tifffile.TiffFile, name: str) -> tuple[float, float, float] 
                     return None
                 sizes[axis] = float(pixels.attrib[f"PhysicalSize{axis}"]) * scale
     except (ElementTree.ParseError, ValueError) as error:
-        raise BadInputError(f"{name} has unreadable OME metadata ({error}); export it again.") from error
+        raise BadInputError(f"{name} has unreadable OME metadata ({brief(error)}); export it again.") from error
     width = sizes["X"]
     return sizes.get("Z", width), sizes.get("Y", width), width
 

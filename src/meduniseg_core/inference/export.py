@@ -53,19 +53,22 @@ class Target:
 
 def turn_box(box: Box, trace: Trace) -> Box:
     """A box of the image's own grid as a box of the canonical grid."""
-    spans: list[Span] = []
-    for axis, flip in zip(trace.reorientation.axes, trace.reorientation.flips, strict=True):
-        low, high = box[axis]
-        length = trace.geometry.shape[axis]
-        spans.append((length - high, length - low) if flip else (low, high))
-    return spans[0], spans[1], spans[2]
+    d, h, w = (
+        turn_span(box[axis], trace.geometry.shape[axis], flip)
+        for axis, flip in zip(trace.reorientation.axes, trace.reorientation.flips, strict=True)
+    )
+    return d, h, w
+
+
+def turn_span(span: Span, length: int, flip: bool) -> Span:
+    """A range of voxels along an axis of ``length`` voxels, as it reads on the flipped axis."""
+    return (length - span[1], length - span[0]) if flip else span
 
 
 def axis_matrices(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
     """Per axis, float32 (voxels of the box, voxels of the network's grid): the way back as matrices."""
     d, h, w = (
-        axis_matrix(inner, outer, rule)
-        for inner, outer, rule in zip(trace.grid.shape, trace.box_shape, trace.label_rules.rule, strict=True)
+        axis_matrix(inner, outer, "linear") for inner, outer in zip(trace.grid.shape, trace.box_shape, strict=True)
     )
     return d, h, w
 
@@ -137,8 +140,7 @@ class LabelSink:
 
     def _image(self, array: np.ndarray) -> Image:
         trace = self._trace
-        meta = {**trace.meta, "dtype": str(array.dtype)}
-        meta.pop("colour", None)
+        meta = {key: value for key, value in trace.meta.items() if key not in ("colour", "dtype")}
         return Image(array, trace.geometry, trace.physical, trace.source, meta)
 
     def _mix(self, taps: list[tuple[int, float]], first: int, logits: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ out-of-memory errors lead down a rung; every other error is a bug and is not hid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -160,6 +161,17 @@ def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
 def readable(count: int) -> str:
     """Bytes for people."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+@contextmanager
+def out_of_memory_means(remedy: str) -> Iterator[None]:
+    """Turn memory that runs out inside the block into an OutOfMemoryError that ends with ``remedy``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(f"Not enough memory to prepare the image; {remedy}.") from error
 
 
 def _shortage(rung: Rung, need: Need, free: Callable[[torch.device], int]) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,8 +39,11 @@ class Sink(Protocol):
 class WindowNetwork(Protocol):
     """The network as the sliding window sees it."""
 
-    def __call__(self, images: Tensor, outputs: Sequence[int]) -> list[Tensor]:
-        """Logits (B, >= classes, D, H, W) of the outputs at these positions, for images (B, C, D, H, W)."""
+    def __call__(self, images: Tensor, outputs: Sequence[int]) -> Iterable[Tensor]:
+        """Logits (B, >= classes, D, H, W) of the outputs at these positions, for images (B, C, D, H, W).
+
+        An iterator that computes them one by one keeps only one output's logits in memory.
+        """
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,16 @@ class Output:
 class SlidingWindow:
     """How windows are run: everything that is not the image or the network.
 
-    ``accumulate_on`` is where the blended logits are; ``is_empty`` decides on a window's content (C, d, h, w) whether
-    it holds no body and is skipped; ``tta`` averages over all mirrorings along each output's ``mirror_axes``.
+    ``accumulate_on`` is where the blended logits are; ``is_empty`` decides by the image and a window's slices (D, H, W)
+    whether the window holds no body and is skipped; ``tta`` averages over all mirrorings along each output's
+    ``mirror_axes``.
     """
 
     device: torch.device = torch.device("cpu")
     accumulate_on: torch.device = torch.device("cpu")
     batch: int = 1
     tta: bool = False
-    is_empty: Callable[[Tensor], bool] | None = None
+    is_empty: Callable[[Tensor, tuple[slice, ...]], bool] | None = None
 
     @torch.inference_mode()
     def run(
@@ -116,7 +120,7 @@ class SlidingWindow:
         if self.is_empty is None:
             return False
         part = overlap_of(start, window, whole(_grid_of(image)))
-        return part is not None and self.is_empty(image[(slice(None), *part[1])])
+        return part is not None and self.is_empty(image, part[1])
 
     def _load(self, image: Tensor, starts: Sequence[Shape3], window: Shape3) -> Tensor:
         """The windows as one batch on the device; what lies outside the image is 0, the mean, as in training."""

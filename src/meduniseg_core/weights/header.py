@@ -80,7 +80,7 @@ def _tensor_entry(path: Path, name: str, entry: Any) -> tuple[tuple[int, ...], s
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _refuse(path, f"its entry for tensor {name!r:.80} is malformed")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         _refuse(path, f"tensor {name!r:.80} has the type {dtype!r:.20}, and models hold F32, F16 or BF16")
     if not _counts(shape) or not _counts(offsets) or len(offsets) != 2:
         _refuse(path, f"its entry for tensor {name!r:.80} is malformed")

@@ -70,7 +70,8 @@ def save_model(path: Path, info: ModelInfo, state_dict: Mapping[str, Tensor], dt
     text = info.model_dump_json()
     if len(text) > MAX_INFO_CHARACTERS:
         raise BadInputError(f"{path}: the model's metadata take {len(text)} characters; shorten its provenance.")
-    data = safetensors.torch.save(tensors, {"format": "pt", METADATA_KEY: text})
+    # one key only: safetensors writes several in random order, and equal models should be equal files
+    data = safetensors.torch.save(tensors, {METADATA_KEY: text})
     try:
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)

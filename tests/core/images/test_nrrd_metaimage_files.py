@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image, write_image

@@ -32,9 +32,7 @@ def plan_with(**changes: Any) -> TaskPlan:
     return TaskPlan.model_validate({**values, **changes})
 
 
-def volume_with(
-    array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), **geometry: Any
-) -> Image:
+def volume_with(array: np.ndarray, spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), **geometry: Any) -> Image:
     """An image from an array (D, H, W) or (C, D, H, W)."""
     channels = array[None] if array.ndim == 3 else array
     return Image(channels, Geometry(channels.shape[1:], spacing, **geometry))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meduniseg_core.errors import BadInputError, UsageError
@@ -69,6 +69,7 @@ def test_patch_and_batch_stay_within_their_budgets() -> None:
     assert plan.batch >= 4
 
 
+@settings(deadline=None)
 @given(
     median=st.tuples(st.integers(1, 400), st.integers(1, 700), st.integers(1, 700)),
     budget=st.integers(16 * 32 * 32, 3_000_000),

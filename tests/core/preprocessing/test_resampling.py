@@ -25,9 +25,11 @@ from meduniseg_core.preprocessing.resample import (
 CUBIC = Rules(("cubic", "cubic", "cubic"))
 LINEAR = Rules(("linear", "linear", "linear"))
 sizes = st.integers(1, 40)
+unhurried = settings(deadline=None)
 rules = st.sampled_from(["nearest", "linear", "cubic"])
 
 
+@unhurried
 @given(n_in=sizes, n_out=sizes, rule=rules, low_pass=st.booleans())
 def test_rows_sum_to_one_so_that_constants_stay(n_in: int, n_out: int, rule: Rule, low_pass: bool) -> None:
     matrix = axis_matrix(n_in, n_out, rule, low_pass)
@@ -35,6 +37,7 @@ def test_rows_sum_to_one_so_that_constants_stay(n_in: int, n_out: int, rule: Rul
     torch.testing.assert_close(matrix.sum(dim=1), torch.ones(n_out), rtol=0, atol=1e-5)
 
 
+@unhurried
 @given(n_in=sizes, n_out=sizes, rule=rules, low_pass=st.booleans())
 def test_flipping_before_is_flipping_after(n_in: int, n_out: int, rule: Rule, low_pass: bool) -> None:
     # nearest neighbour meets ties, which have a side; the others are symmetric
@@ -43,11 +46,13 @@ def test_flipping_before_is_flipping_after(n_in: int, n_out: int, rule: Rule, lo
         torch.testing.assert_close(matrix, matrix.flip(0, 1), rtol=0, atol=1e-5)
 
 
+@unhurried
 @given(n=sizes, rule=rules)
 def test_the_same_size_is_the_identity(n: int, rule: Rule) -> None:
     assert torch.equal(axis_matrix(n, n, rule), torch.eye(n))
 
 
+@unhurried
 @given(n_in=sizes, n_out=sizes)
 def test_linear_is_torchs_interpolation(n_in: int, n_out: int) -> None:
     values = torch.arange(n_in, dtype=torch.float32) ** 1.5
@@ -55,6 +60,7 @@ def test_linear_is_torchs_interpolation(n_in: int, n_out: int) -> None:
     torch.testing.assert_close(axis_matrix(n_in, n_out, "linear") @ values, theirs[0, 0], rtol=1e-4, atol=1e-4)
 
 
+@unhurried
 @given(n_in=st.integers(8, 60), n_out=st.integers(8, 60))
 def test_cubic_keeps_ramps_away_from_the_border(n_in: int, n_out: int) -> None:
     ramp = (torch.arange(n_in) + 0.5) / n_in
@@ -64,6 +70,7 @@ def test_cubic_keeps_ramps_away_from_the_border(n_in: int, n_out: int) -> None:
     torch.testing.assert_close(got[inner], wanted[inner], rtol=0, atol=1e-5)
 
 
+@unhurried
 @given(n_in=sizes, n_out=sizes)
 def test_nearest_takes_the_voxel_that_holds_the_centre(n_in: int, n_out: int) -> None:
     index = nearest_indices(n_in, n_out)
@@ -128,7 +135,7 @@ def test_through_plane_values_of_anisotropic_data_are_not_mixed() -> None:
 
 
 def test_only_strong_reductions_of_volumes_are_low_passed() -> None:
-    assert image_rules((1.0, 1.0, 1.0), (1.9, 2.5, 0.5)).low_pass == (False, True, False)
+    assert image_rules((1.0, 1.0, 1.0), (1.9, 2.5, 0.9)).low_pass == (False, True, False)
 
 
 @settings(max_examples=40, deadline=None)
@@ -162,16 +169,18 @@ def test_a_line_one_voxel_thin_is_kept(target: tuple[int, int, int]) -> None:
     assert (result == 1).any(axis=0).all()
 
 
-def test_labels_agree_with_argmax_of_one_hot() -> None:
+def test_labels_agree_with_resampled_one_hot_maps() -> None:
     generator = np.random.default_rng(0)
     labels = np.kron(generator.integers(0, 4, (4, 4, 4)), np.ones((5, 5, 5))).astype(np.uint8)
-    one_hot = np.stack([labels == k for k in range(4)]).astype(np.float32)
-    wanted = resample(one_hot, (13, 27, 17), LINEAR).argmax(axis=0)
-    assert (resample_labels(labels, (13, 27, 17), LINEAR) == wanted).mean() > 0.97
+    one_hot = np.stack([labels == k for k in range(1, 4)]).astype(np.float32)
+    shares = resample(one_hot, (13, 27, 17), LINEAR)
+    wanted = np.where(shares.sum(axis=0) >= 0.5, shares.argmax(axis=0) + 1, 0)
+    # the few that differ are ties, which rounding decides
+    assert (resample_labels(labels, (13, 27, 17), LINEAR) == wanted).mean() > 0.995
 
 
-@given(data=st.data())
 @settings(max_examples=30, deadline=None)
+@given(data=st.data())
 def test_nearest_labels_up_and_down_again_are_exact(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 8)] * 3))
     factor = data.draw(st.tuples(*[st.integers(1, 3)] * 3))

@@ -1,0 +1,149 @@
+"""The scores of one case, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.evaluation.metrics import surface_distances
+from meduniseg_core.images import Image
+
+SAME_GRID_TOLERANCE = 0.01
+"""mm by which the grids of a prediction and its reference may differ: headers hold single-precision numbers."""
+
+
+class ClassScores(BaseModel):
+    """One foreground class of one case.
+
+    Lengths are in the case's ``unit``, volumes in ml (in pixels where the unit is px). ``hd95`` and ``surface_dice``
+    are None where surface metrics were not asked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: int
+    name: str
+    dice: float
+    hd95: float | None
+    surface_dice: float | None
+    prediction_volume: float
+    reference_volume: float
+
+
+class CaseScores(BaseModel):
+    """One case: all classes, in order of label id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str
+    dimension: Literal[2, 3]
+    unit: Literal["mm", "px"]
+    missing: bool = False
+    classes: tuple[ClassScores, ...]
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over the classes (SPEC section 9); 1 where there is no class at all."""
+        return float(np.mean([scores.dice for scores in self.classes])) if self.classes else 1.0
+
+    def with_classes(self, names: Mapping[int, str], surface: bool) -> CaseScores:
+        """The case over the classes ``names`` (id -> name); those it has no scores of are absent from both masks."""
+        known = {scores.label: scores for scores in self.classes}
+        classes = tuple(
+            known[label].model_copy(update={"name": name}) if label in known else _absent(label, name, surface)
+            for label, name in sorted(names.items())
+        )
+        return self.model_copy(update={"classes": classes})
+
+
+def _absent(label: int, name: str, surface: bool) -> ClassScores:
+    return ClassScores(
+        label=label,
+        name=name,
+        dice=1.0,
+        hd95=0.0 if surface else None,
+        surface_dice=1.0 if surface else None,
+        prediction_volume=0.0,
+        reference_volume=0.0,
+    )
+
+
+def evaluate_case(
+    prediction: Image | None,
+    reference: Image,
+    names: Mapping[int, str] | None = None,
+    *,
+    case: str = "",
+    tolerance: float = 2.0,
+    surface: bool = True,
+) -> CaseScores:
+    """Compare two label maps (C = 1) on one grid.
+
+    ``names`` are the foreground classes (label id -> name); None takes the ids found in either. ``prediction`` None
+    counts as an empty one. ``tolerance`` of the surface Dice is in mm (pixels where the images have no size). Raises
+    BadInputError if the grids differ.
+    """
+    if prediction is not None:
+        _check_same_grid(prediction, reference, case)
+    truth = reference.array[0]
+    guess = prediction.array[0] if prediction is not None else np.zeros_like(truth)
+    present = {int(label) for array in (truth, guess) for label in np.unique(array)} - {0}
+    if names is None:
+        names = {label: f"label {label}" for label in present}
+    physical = reference.physical
+    spacing = reference.geometry.spacing if physical else (1.0, 1.0, 1.0)
+    scores = CaseScores(
+        case=case or reference.name,
+        dimension=2 if reference.is_2d else 3,
+        unit="mm" if physical else "px",
+        missing=prediction is None,
+        classes=tuple(
+            _class_scores(guess, truth, label, name, spacing, tolerance if surface else None, physical)
+            for label, name in sorted(names.items())
+            if label in present
+        ),
+    )
+    return scores.with_classes(names, surface)
+
+
+def _class_scores(
+    guess: np.ndarray,
+    truth: np.ndarray,
+    label: int,
+    name: str,
+    spacing: tuple[float, float, float],
+    tolerance: float | None,
+    physical: bool,
+) -> ClassScores:
+    g, t = guess == label, truth == label
+    volumes = int(np.count_nonzero(g)), int(np.count_nonzero(t))
+    distances = surface_distances(g, t, spacing) if tolerance is not None else None
+    voxel = float(np.prod(spacing)) / 1000 if physical else 1.0
+    return ClassScores(
+        label=label,
+        name=name,
+        dice=2 * int(np.count_nonzero(g & t)) / sum(volumes),  # the label is present in one of them
+        hd95=distances.hausdorff95 if distances else None,
+        surface_dice=distances.surface_dice(tolerance) if distances and tolerance is not None else None,
+        prediction_volume=volumes[0] * voxel,
+        reference_volume=volumes[1] * voxel,
+    )
+
+
+def _check_same_grid(prediction: Image, reference: Image, case: str) -> None:
+    name = f"case {case}" if case else prediction.name
+    if prediction.geometry.shape != reference.geometry.shape:
+        raise BadInputError(
+            f"The prediction of {name} has the grid {prediction.geometry.shape} and its reference "
+            f"{reference.geometry.shape}; save both on the grid of the image."
+        )
+    both_physical = prediction.physical and reference.physical
+    if both_physical and not prediction.geometry.is_close(reference.geometry, SAME_GRID_TOLERANCE):
+        raise BadInputError(
+            f"The prediction of {name} and its reference lie differently in space (spacing, origin or direction); "
+            "save both on the grid of the image."
+        )

@@ -1,0 +1,157 @@
+"""Evaluate a folder of predictions against a folder of references, case by case."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.evaluation.cases import CaseScores, evaluate_case
+from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
+from meduniseg_core.evaluation.report import Report, ReportPicture
+from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.images import Image, find_cases, read_image, read_labels
+from meduniseg_core.images.formats import ending_of, stem_of
+
+PICTURE_SIDE = 360
+_NAMED = 5
+
+
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    *,
+    class_names: Sequence[str] | Mapping[int, str] | None = None,
+    images: Path | None = None,
+    missing: Literal["empty", "refuse"] = "empty",
+    tolerance: float = 2.0,
+    surface: bool = True,
+    pictures: bool = True,
+    title: str = "Evaluation",
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> Report:
+    """Compare the label maps ``CASE.ext`` of two folders (or two files) by the name of the case.
+
+    ``class_names``: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs. ``images`` is the
+    folder the pictures of the worst, median and best case are drawn from (None: on black). A reference without
+    prediction is named in the report and counts as an empty prediction, or is refused (``missing="refuse"``).
+    ``tolerance`` of the surface Dice is in mm; ``surface=False`` leaves the surface metrics out. Raises BadInputError
+    for folders without label maps or without common cases, and for grids that differ.
+    """
+    pairs, notes = _matched(Path(predictions), Path(references), missing)
+    names = _names(class_names)
+    scores: list[CaseScores] = []
+    began = time.monotonic()
+    for done, (case, prediction, reference) in enumerate(pairs):
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        guess = read_labels(prediction) if prediction is not None else None
+        truth = read_labels(reference)
+        scores.append(evaluate_case(guess, truth, None, case=case, tolerance=tolerance, surface=surface))
+        events(Progress("evaluate", done + 1, len(pairs), time.monotonic() - began, case))
+    found = {label.label for case in scores for label in case.classes}
+    if names is None:
+        names = {label: f"label {label}" for label in sorted(found)}
+    elif found - names.keys():
+        ids = ", ".join(str(label) for label in sorted(found - names.keys()))
+        notes.append(f"Labels without a class name were left out: {ids}.")
+    report = Report(
+        title=title,
+        tolerance=tolerance,
+        notes=tuple(notes),
+        cases=tuple(case.with_classes(names, surface) for case in scores),
+    )
+    if not pictures:
+        return report
+    return report.model_copy(update={"pictures": _pictures(report, pairs, images)})
+
+
+Pair = tuple[str, Path | None, Path]
+
+
+def _matched(predictions: Path, references: Path, missing: str) -> tuple[list[Pair], list[str]]:
+    if predictions.is_file() and references.is_file():
+        return [(stem_of(references), predictions, references)], []
+    ours, theirs = _label_files(predictions), _label_files(references)
+    if not theirs:
+        raise BadInputError(f"{references} holds no label maps; check the folder.")
+    if not ours.keys() & theirs.keys():
+        raise BadInputError(
+            f"No file of {predictions} has the name of a case of {references}; predictions are named CASE.ext."
+        )
+    absent = [case for case in theirs if case not in ours]
+    if absent and missing == "refuse":
+        raise BadInputError(f"{predictions} has no prediction of {_listed(absent)}; segment these cases first.")
+    notes = []
+    if absent:
+        notes.append(f"Predictions are missing and count as empty: {_listed(absent)}.")
+    extra = [case for case in ours if case not in theirs]
+    if extra:
+        notes.append(f"Predictions without a reference were passed over: {_listed(extra)}.")
+    pairs: list[Pair] = []
+    for case, files in theirs.items():
+        reference = _only(case, files, None)
+        pairs.append((case, _only(case, ours[case], ending_of(reference)) if case in ours else None, reference))
+    return pairs, notes
+
+
+def _label_files(folder: Path) -> dict[str, list[Path]]:
+    """Label maps by case. A label map is one file: here ``_0001`` at the end of a name is no channel."""
+    if not folder.is_dir():
+        raise BadInputError(f"{folder} is not a folder; give two folders of label maps, or two files.")
+    cases: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith(".") and ending_of(path) is not None:
+            cases.setdefault(stem_of(path), []).append(path)
+    return cases
+
+
+def _only(case: str, files: list[Path], ending: str | None) -> Path:
+    """The one file of a case; of several, the one in the reference's format."""
+    if len(files) == 1:
+        return files[0]
+    alike = [path for path in files if ending_of(path) == ending]
+    if len(alike) == 1:
+        return alike[0]
+    raise BadInputError(f"Case {case} is there more than once ({_listed(p.name for p in files)}); keep one of them.")
+
+
+def _names(class_names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str] | None:
+    if class_names is None or isinstance(class_names, Mapping):
+        return None if class_names is None else {label: class_names[label] for label in sorted(class_names) if label}
+    return dict(enumerate(class_names, start=1))
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return ", ".join(listed[:_NAMED]) + more
+
+
+def _pictures(report: Report, pairs: Sequence[Pair], images: Path | None) -> tuple[ReportPicture, ...]:
+    by_case = {case: (prediction, reference) for case, prediction, reference in pairs}
+    sources = find_cases(images) if images is not None else {}
+    drawn = []
+    for rank, scores in report.ranked():
+        prediction, reference = by_case[scores.case]
+        truth = read_labels(reference)
+        guess = read_labels(prediction) if prediction is not None else truth.with_array(np.zeros_like(truth.array))
+        image = _background(truth, sources.get(scores.case))
+        # both halves show the slice in which the reference is largest, or the prediction where there is none
+        leading = truth if truth.array.any() else guess
+        shown = [overlay(image, labels, long_side=PICTURE_SIDE, like=leading) for labels in (guess, truth)]
+        drawn.append(ReportPicture(rank=rank, case=scores.case, png=png_bytes(side_by_side(shown))))
+    return tuple(drawn)
+
+
+def _background(truth: Image, files: tuple[Path, ...] | None) -> Image:
+    if files is not None:
+        image = read_image(files)
+        if image.geometry.shape == truth.geometry.shape:
+            return image
+    return truth.with_array(np.zeros_like(truth.array))

@@ -1,0 +1,168 @@
+"""The report of an evaluation: one object, whose means all follow from its cases."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from meduniseg_core.evaluation.cases import CaseScores
+from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+_COLUMNS = (
+    *("case", "dimension", "unit", "missing", "label", "class"),
+    *("dice", "hd95", "surface_dice", "prediction_volume", "reference_volume"),
+)
+
+
+class Summary(BaseModel):
+    """The mean of one figure over cases (or tasks), of all, of the 2D and of the 3D ones; None where there are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float | None
+    mean_2d: float | None
+    mean_3d: float | None
+
+
+class Interval(BaseModel):
+    """Bootstrap interval of a mean at the stated confidence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    low: float
+    high: float
+    confidence: float
+
+
+class ClassSummary(BaseModel):
+    """One class over all cases. ``hd95`` is None if it was not measured or if the cases' units differ."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    label: int
+    name: str
+    dice: float
+    hd95: float | None
+    surface_dice: float | None
+
+
+class ReportPicture(BaseModel):
+    """A picture of one case: prediction left, reference right (PNG)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: Literal["worst", "median", "best"]
+    case: str
+    png: bytes
+
+
+class Report(BaseModel):
+    """What came out: Dice per class -> mean over classes -> mean over cases (SPEC section 9).
+
+    The JSON can be read back (``Report.model_validate_json``); its means are computed anew from the cases.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str = "Evaluation"
+    policy: str = EMPTY_MASK_POLICY
+    tolerance: float = Field(description="of the surface Dice, mm (pixels for images without size)")
+    notes: tuple[str, ...] = ()
+    cases: tuple[CaseScores, ...] = Field(min_length=1)
+    pictures: tuple[ReportPicture, ...] = Field(default=(), exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def dice(self) -> Summary:
+        """Mean Dice over the cases."""
+        return summarise((case.dice, case.dimension) for case in self.cases)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def interval(self) -> Interval:
+        """Bootstrap interval of the mean Dice over cases (seeded: the same report gives the same figures)."""
+        return bootstrap_interval([case.dice for case in self.cases])
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def classes(self) -> tuple[ClassSummary, ...]:
+        """Every class over all cases."""
+        same_unit = len({case.unit for case in self.cases}) == 1
+        return tuple(
+            ClassSummary(
+                label=column[0].label,
+                name=column[0].name,
+                dice=float(np.mean([scores.dice for scores in column])),
+                hd95=_mean([scores.hd95 for scores in column]) if same_unit else None,
+                surface_dice=_mean([scores.surface_dice for scores in column]),
+            )
+            for column in zip(*(case.classes for case in self.cases), strict=True)
+        )
+
+    def ranked(self) -> list[tuple[Literal["worst", "median", "best"], CaseScores]]:
+        """The worst, the median and the best case by Dice, each case once."""
+        order = sorted(self.cases, key=lambda case: (case.dice, case.case))
+        chosen: list[tuple[Literal["worst", "median", "best"], CaseScores]] = [("worst", order[0])]
+        if len(order) > 2:
+            chosen.append(("median", order[len(order) // 2]))
+        if len(order) > 1:
+            chosen.append(("best", order[-1]))
+        return chosen
+
+    def json_text(self) -> str:
+        """All figures as JSON; the pictures are left out."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    def csv_text(self) -> str:
+        """One row per case and class."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for case in self.cases:
+            for scores in case.classes:
+                figures = (scores.dice, scores.hd95, scores.surface_dice)
+                volumes = (scores.prediction_volume, scores.reference_volume)
+                writer.writerow(
+                    [
+                        *(case.case, case.dimension, case.unit, int(case.missing), scores.label, scores.name),
+                        *("" if value is None else f"{value:.6g}" for value in (*figures, *volumes)),
+                    ]
+                )
+        return stream.getvalue()
+
+
+def summarise(values: Iterable[tuple[float, int]]) -> Summary:
+    """Means of ``(value, dimension)`` pairs: of all, of dimension 2 and of dimension 3 (SPEC section 9)."""
+    pairs = list(values)
+    groups = [[value for value, dimension in pairs if dimension in which] for which in ((2, 3), (2,), (3,))]
+    means = [float(np.mean(group)) if group else None for group in groups]
+    return Summary(mean=means[0], mean_2d=means[1], mean_3d=means[2])
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of the mean of ``values``; the same seed gives the same interval.
+
+    Raises ValueError for no values or a confidence outside 0..1.
+    """
+    scores = np.asarray(values, dtype=np.float64)
+    if not scores.size or not 0 < confidence < 1:
+        raise ValueError("a bootstrap interval needs at least one value and a confidence between 0 and 1")
+    rng = np.random.default_rng(seed)
+    means = np.array([scores[rng.integers(scores.size, size=scores.size)].mean() for _ in range(resamples)])
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(low=float(low), high=float(high), confidence=confidence)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None

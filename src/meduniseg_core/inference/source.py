@@ -1,0 +1,179 @@
+"""An image prepared for a pass: one array, or, for a volume given to a 2D task, its slices a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meduniseg_core.events import EventSink, ignore
+from meduniseg_core.images import Image, canonical_orientation
+from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.inference.export import LabelSink, StackSink, Target, turn_span
+from meduniseg_core.inference.sliding_window import Sink
+from meduniseg_core.inference.windows import Box, WindowGrid, whole
+from meduniseg_core.preprocessing import Preprocessed, TaskPlan, preprocess
+
+SLICES_AT_A_TIME = 32
+
+
+class Collector(Protocol):
+    """Takes the logits of one task for one chunk after the other, and makes the result of them."""
+
+    def sink(self, chunk: Chunk) -> Sink:
+        """The sink for the next chunk's logits."""
+
+    def result(self) -> tuple[Image, Image | None]:
+        """Labels and probabilities on the image's own grid."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """``data`` (C, d, h, w), normalised, float32, whose ``region`` is to be segmented; ``first`` is its first slice.
+
+    ``stack``: the planes are slices that know nothing of each other.
+    """
+
+    data: Tensor
+    region: Box
+    first: int = 0
+    stack: bool = False
+    prepared: tuple[Preprocessed, ...] = ()
+
+
+class VolumeSource:
+    """An image that its task takes as it is."""
+
+    def __init__(self, prepared: Preprocessed, box: Box | None) -> None:
+        self._trace = prepared.trace
+        self._target = Target.of(prepared.trace, box)
+        self._data = torch.from_numpy(prepared.data)
+        self.image_shape = prepared.trace.geometry.shape
+
+    def windows(self, grid: WindowGrid) -> int:
+        """Windows of the whole image, given those of a chunk."""
+        return len(grid)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The one chunk."""
+        if self._target is not None:
+            yield Chunk(self._data, self._target.region)
+
+    def collector(self, classes: int, probabilities: bool) -> Collector:
+        """What makes the result of one task."""
+        return _VolumeCollector(LabelSink(self._trace, classes, self._target, probabilities))
+
+
+class _VolumeCollector:
+    def __init__(self, sink: LabelSink) -> None:
+        self._sink = sink
+
+    def sink(self, chunk: Chunk) -> Sink:
+        return self._sink
+
+    def result(self) -> tuple[Image, Image | None]:
+        return self._sink.result()
+
+
+class SliceSource:
+    """A volume for a 2D task: its axial slices (canonical depth), each preprocessed as an image of its own."""
+
+    def __init__(self, image: Image, plan: TaskPlan, box: Box | None, events: EventSink) -> None:
+        self._image = image
+        self._plan = plan
+        self._canonical, self.change = canonical_orientation(image)
+        shape = self._canonical.geometry.shape
+        spans = whole(shape)
+        if box is not None:
+            turned = [
+                turn_span(box[axis], image.geometry.shape[axis], flip)
+                for axis, flip in zip(self.change.axes, self.change.flips, strict=True)
+            ]
+            spans = turned[0], turned[1], turned[2]
+        self._depths = range(*spans[0])
+        self._box: Box = (0, 1), spans[1], spans[2]
+        self._say = events
+        self.image_shape = image.geometry.shape
+
+    def windows(self, grid: WindowGrid) -> int:
+        """Windows of the whole image, given those of a chunk."""
+        return len(grid.axes[1]) * len(grid.axes[2]) * len(self._depths)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The slices, ``SLICES_AT_A_TIME`` at a time."""
+        for first in range(0, len(self._depths), SLICES_AT_A_TIME):
+            depths = self._depths[first : first + SLICES_AT_A_TIME]
+            prepared = []
+            for depth in depths:
+                prepared.append(preprocess(slice_of(self._canonical, depth), self._plan, events=self._say))
+                self._say = ignore  # once for all slices
+            data = torch.from_numpy(np.concatenate([item.data for item in prepared], axis=1))
+            target = Target.of(prepared[0].trace, self._box)
+            assert target is not None  # slices are not cropped
+            region = (0, len(depths)), target.region[1], target.region[2]
+            yield Chunk(data, region, depths[0], stack=True, prepared=tuple(prepared))
+
+    def collector(self, classes: int, probabilities: bool) -> Collector:
+        """What makes the result of one task."""
+        return _SliceCollector(self, self._image, self._box, classes, probabilities)
+
+
+class _SliceCollector:
+    """Label slices, put together to the volume they were cut from."""
+
+    def __init__(self, source: SliceSource, image: Image, box: Box, classes: int, probabilities: bool) -> None:
+        shape = source.change.forward_geometry(image.geometry).shape
+        self._change, self._like, self._box = source.change, image, box
+        self._classes, self._wanted = classes, probabilities
+        self._labels = np.zeros((1, *shape), dtype=np.uint8 if classes <= 256 else np.uint16)
+        self._probabilities = np.zeros((classes, *shape), dtype=np.float16) if probabilities else None
+        if self._probabilities is not None:
+            self._probabilities[0] = 1.0
+        self._pending: tuple[int, StackSink] | None = None
+
+    def sink(self, chunk: Chunk) -> Sink:
+        self._collect()
+        sinks = [
+            LabelSink(item.trace, self._classes, Target.of(item.trace, self._box), self._wanted) for item in chunk.prepared
+        ]
+        stack = StackSink(sinks)
+        self._pending = chunk.first, stack
+        return stack
+
+    def result(self) -> tuple[Image, Image | None]:
+        self._collect()
+        labels = self._image(self._labels)
+        return labels, None if self._probabilities is None else self._image(self._probabilities)
+
+    def _collect(self) -> None:
+        if self._pending is None:
+            return
+        first, stack = self._pending
+        for depth, sink in enumerate(stack.sinks, start=first):
+            labels, probabilities = sink.result()
+            self._labels[:, depth] = labels.array[:, 0]
+            if self._probabilities is not None and probabilities is not None:
+                self._probabilities[:, depth] = probabilities.array[:, 0]
+        self._pending = None
+
+    def _image(self, canonical: np.ndarray) -> Image:
+        array = np.ascontiguousarray(self._change.inverse(canonical))
+        meta = {key: value for key, value in self._like.meta.items() if key not in ("colour", "dtype")}
+        return replace(self._like, array=array, meta=meta)
+
+
+def slice_of(volume: Image, depth: int) -> Image:
+    """Slice ``depth`` of a volume as an image of depth 1, where it lies."""
+    geometry = volume.geometry
+    origin = geometry.affine @ np.array([depth, 0, 0, 1.0])
+    place = Geometry(
+        shape=(1, geometry.shape[1], geometry.shape[2]),
+        spacing=geometry.spacing,
+        origin=(float(origin[0]), float(origin[1]), float(origin[2])),
+        direction=geometry.direction,
+    )
+    return replace(volume, array=volume.array[:, depth : depth + 1], geometry=place)

@@ -1,0 +1,64 @@
+"""``meduniseg evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meduniseg_core.images import Geometry, Image, write_labels
+from training_cli.main import main
+
+SHAPE = (4, 8, 8)
+
+
+def label_map(path: Path, width: int) -> None:
+    """Class 1 in the first ``width`` columns."""
+    array = np.zeros((1, *SHAPE), np.uint8)
+    array[..., :width] = 1
+    write_labels(Image(array, Geometry(SHAPE, (1.0, 1.0, 1.0))), path)
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    predictions, references = tmp_path / "predictions", tmp_path / "Dataset001_Blob" / "labelsTs"
+    for folder, widths in ((predictions, (4, 2)), (references, (4, 4))):
+        folder.mkdir(parents=True)
+        for case, width in zip("ab", widths, strict=True):
+            label_map(folder / f"{case}.nii.gz", width)
+    return predictions, references
+
+
+def test_the_report_as_json(folders, capsys) -> None:
+    assert main(("evaluate", *map(str, folders), "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [case["classes"][0]["dice"] for case in report["cases"]] == pytest.approx([1.0, 2 / 3])
+    assert report["dice"]["mean"] == pytest.approx(5 / 6)
+    assert report["files"] == {}
+
+
+def test_class_names_come_from_the_data_set_beside_the_references(folders, capsys) -> None:
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
+    (folders[1].parent / "dataset.json").write_text(json.dumps(description))
+    assert main(("evaluate", *map(str, folders), "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["classes"][0]["name"] == "blob"
+    assert main(("evaluate", *map(str, folders), "--json", "--classes", "liver")) == 0
+    assert json.loads(capsys.readouterr().out)["classes"][0]["name"] == "liver"
+
+
+def test_the_report_folder(folders, tmp_path, capsys) -> None:
+    assert main(("evaluate", *map(str, folders), "-o", str(tmp_path / "report"))) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("Mean Dice 0.8333")
+    assert {"report.json", "report.csv", "report.html"} <= {Path(line).name for line in printed[1:]}
+    assert all(Path(line).is_file() for line in printed[1:])
+
+
+def test_a_missing_prediction_counts_as_empty_or_is_refused(folders, capsys) -> None:
+    (folders[0] / "b.nii.gz").unlink()
+    assert main(("evaluate", *map(str, folders), "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["dice"]["mean"] == pytest.approx(0.5)
+    assert main(("evaluate", *map(str, folders), "--refuse-missing")) == 3
+    assert "b" in capsys.readouterr().err

@@ -1,0 +1,186 @@
+"""Preprocessed cases on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meduniseg_core.errors import BadInputError, CancelledError
+from meduniseg_core.events import CancelToken, Event, Message, Progress
+from meduniseg_core.images import Geometry, Image, write_image, write_labels
+from meduniseg_core.preprocessing import RawDataset, TaskPlan, case_seed, make_plan, preprocess_dataset
+
+MakeDataset = Callable[..., Path]
+CtCase = Callable[..., tuple[list[Image], Image]]
+
+
+@pytest.fixture
+def dataset(make_dataset: MakeDataset, ct_case: CtCase) -> RawDataset:
+    folder = make_dataset({"b": ct_case(1), "a": ct_case(0)}, patient_of={"a": "P1", "b": "P1"})
+    return RawDataset.open(folder)
+
+
+@pytest.fixture
+def plan(dataset: RawDataset) -> TaskPlan:
+    return make_plan(dataset)
+
+
+def _times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in sorted(folder.iterdir())}
+
+
+def test_cases_are_stored_as_the_network_takes_them(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    cached = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    assert [case.case for case in cached] == ["a", "b"]
+    assert len(cached) == 2
+    assert cached.task == plan.task
+    case = cached.cases[0]
+    assert case.patient == "P1"
+    assert case.shape == (12, 30, 38)
+    assert case.data.shape == (1, 12, 30, 38)
+    assert case.data.dtype == np.float16
+    assert isinstance(case.data, np.memmap)
+    assert case.seg.shape == (12, 30, 38)
+    assert case.seg.dtype == np.uint8
+    assert case.counts == {0: 12 * 30 * 38 - 600, 1: 600 - 24, 2: 24}
+
+
+def test_foreground_coordinates_are_of_their_class(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    for case in preprocess_dataset(dataset, plan, tmp_path / "cache"):
+        for label, points in case.foreground.items():
+            assert points.dtype == np.int32
+            assert len(points) == case.counts[label]
+            assert (np.asarray(case.seg)[tuple(points.T)] == label).all()
+
+
+def test_at_most_ten_thousand_coordinates_are_kept_and_the_same_every_time(
+    tmp_path: Path, make_dataset: MakeDataset, make_volume: Callable[..., Image]
+) -> None:
+    array = np.random.default_rng(0).normal(size=(24, 32, 32)).astype(np.float32)
+    labels = make_volume((array > 0).astype(np.uint8))
+    dataset = RawDataset.open(make_dataset({"a": ([make_volume(array)], labels)}, modality="mri"))
+    plan = make_plan(dataset)
+    first = preprocess_dataset(dataset, plan, tmp_path / "one").cases[0]
+    again = preprocess_dataset(dataset, plan, tmp_path / "two").cases[0]
+    other = preprocess_dataset(dataset, plan, tmp_path / "three", seed=1).cases[0]
+    assert len(first.foreground[1]) == 10_000 < first.counts[1]
+    assert len(np.unique(first.foreground[1], axis=0)) == 10_000
+    assert np.array_equal(first.foreground[1], again.foreground[1])
+    assert not np.array_equal(first.foreground[1], other.foreground[1])
+    assert first.foreground[2].shape == (0, 3)
+
+
+def test_what_still_fits_is_kept(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    cached = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    before = _times(cached.folder)
+    other_patch = plan.model_copy(update={"patch": (32, 64, 64), "batch": 7, "title": "x", "mirror_axes": ()})
+    assert preprocess_dataset(dataset, other_patch, tmp_path / "cache").plan == other_patch
+    assert _times(cached.folder) == before
+
+
+def test_a_changed_plan_rebuilds_everything(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    preprocess_dataset(dataset, plan, tmp_path / "cache")
+    coarser = plan.model_copy(update={"spacing": (6.0, 2.0, 2.0)})
+    shapes = [case.data.shape for case in preprocess_dataset(dataset, coarser, tmp_path / "cache")]
+    assert shapes == [(1, 6, 15, 19)] * 2
+
+
+def test_another_storage_rebuilds(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    preprocess_dataset(dataset, plan, tmp_path / "cache")
+    cached = preprocess_dataset(dataset, plan, tmp_path / "cache", storage="float32")
+    assert cached.cases[0].data.dtype == np.float32
+
+
+def test_a_corrected_label_rebuilds_its_case_only(
+    tmp_path: Path, dataset: RawDataset, plan: TaskPlan, ct_case: CtCase
+) -> None:
+    cached = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    before = _times(cached.folder)
+    labels = ct_case(0)[1]
+    corrected = labels.array.copy()
+    corrected[corrected == 2] = 1
+    write_labels(labels.with_array(corrected), dataset.folder / "labelsTr" / "a.nii.gz")
+    again = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    assert again.cases[0].counts[2] == 0
+    after = _times(again.folder)
+    assert {name for name in after if after[name] != before[name]} == {"a.npy", "a_seg.npy", "a.json"}
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a_seg.npy", "a.json"])
+def test_damaged_entries_are_rebuilt(tmp_path: Path, dataset: RawDataset, plan: TaskPlan, name: str) -> None:
+    cached = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    wanted = np.array(cached.cases[0].data)
+    path = cached.folder / name
+    path.write_bytes(path.read_bytes()[:200])
+    again = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    assert np.array_equal(again.cases[0].data, wanted)
+    assert again.cases[0].seg.shape == wanted.shape[1:]
+
+
+def test_two_processes_make_the_same(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    one = preprocess_dataset(dataset, plan, tmp_path / "one")
+    two = preprocess_dataset(dataset, plan, tmp_path / "two", parallel=2)
+    for here, there in zip(one, two, strict=True):
+        assert here.record == there.record
+        np.testing.assert_allclose(here.data, there.data, atol=2e-3)
+        assert np.array_equal(here.seg, there.seg)
+
+
+def test_progress_and_messages_are_heard(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    heard: list[Event] = []
+    preprocess_dataset(dataset, plan, tmp_path / "cache", heard.append)
+    steps = [(event.done, event.total) for event in heard if isinstance(event, Progress)]
+    assert steps == [(1, 2), (2, 2)]
+
+
+def test_it_stops_on_request_and_leaves_no_half_written_files(
+    tmp_path: Path, dataset: RawDataset, plan: TaskPlan
+) -> None:
+    token = CancelToken()
+    with pytest.raises(CancelledError):
+        preprocess_dataset(dataset, plan, tmp_path / "cache", lambda _: token.cancel(), token)
+    assert sorted(path.name for path in (tmp_path / "cache" / plan.task).iterdir()) == ["a.json", "a.npy", "a_seg.npy"]
+
+
+def test_labels_the_plan_does_not_know_are_named(
+    tmp_path: Path, dataset: RawDataset, plan: TaskPlan, ct_case: CtCase
+) -> None:
+    labels = ct_case(0)[1]
+    write_labels(labels.with_array(labels.array + 2), dataset.folder / "labelsTr" / "a.nii.gz")
+    with pytest.raises(BadInputError, match=r"a\.nii\.gz holds label id 4 and task liver_test"):
+        preprocess_dataset(dataset, plan, tmp_path / "cache")
+
+
+def test_cases_without_labels_are_passed_over(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+    (dataset.folder / "labelsTr" / "a.nii.gz").unlink()
+    assert [case.case for case in preprocess_dataset(dataset, plan, tmp_path / "cache")] == ["b"]
+    (dataset.folder / "labelsTr" / "b.nii.gz").unlink()
+    with pytest.raises(BadInputError, match="no training cases with labels"):
+        preprocess_dataset(dataset, plan, tmp_path / "cache")
+
+
+def test_sheared_cases_are_straightened_with_their_labels(
+    tmp_path: Path, make_dataset: MakeDataset, ct_case: CtCase
+) -> None:
+    images, labels = ct_case()
+    affine = np.array(images[0].geometry.affine)
+    affine[:3, 0] += [0.0, 0.9, 0.0]  # a gantry tilted by 17 degrees
+    tilted = Geometry.from_affine(affine, images[0].geometry.shape)
+    folder = make_dataset({"a": (images, labels)})
+    write_image(Image(images[0].array, tilted), folder / "imagesTr" / "a_0000.nii.gz")
+    write_labels(Image(labels.array, tilted), folder / "labelsTr" / "a.nii.gz")
+    dataset = RawDataset.open(folder)
+    heard: list[Event] = []
+    case = preprocess_dataset(dataset, make_plan(dataset), tmp_path / "cache", heard.append).cases[0]
+    assert any(isinstance(event, Message) and "sheared" in event.text for event in heard)
+    liver = np.asarray(case.data)[0][np.asarray(case.seg) > 0]
+    assert abs(float(np.median(liver))) < 0.5
+    assert case.counts[1] + case.counts[2] == pytest.approx(600, rel=0.15)
+
+
+def test_case_seeds_depend_on_name_and_seed_alone() -> None:
+    assert case_seed("liver_001") == case_seed("liver_001") == 270660095267139809
+    assert len({case_seed(f"case_{i}", seed) for i in range(100) for seed in range(3)}) == 300

@@ -1,4 +1,4 @@
-"""``python -m training_cli``: for ``torchrun -m training_cli train ...``, and where the script is not on the path."""
+"""``python -m training_cli``: the command where its script is not on the path."""
 
 from training_cli.main import run
 

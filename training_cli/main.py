@@ -120,7 +120,8 @@ def _is_torch_out_of_memory(error: BaseException) -> bool:
 
 
 def _usage_sentence(error: typer.TyperException) -> str:
-    text = " ".join(error.format_message().split()).rstrip(".")
+    # "Value error, " is pydantic's, by which typer checks the values
+    text = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "meduniseg"
     return f"{text}; see '{command} --help'."

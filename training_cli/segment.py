@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, OutOfMemoryError, UsageError
+from meduniseg_core.events import Message
 from training_cli.inputs import Case, collect_cases
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
@@ -21,6 +22,7 @@ from training_cli.targets import chosen_ending, default_ending, refuse_strangers
 if TYPE_CHECKING:
     from meduniseg_core.images import Image
     from meduniseg_core.inference import Predictor
+    from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
 
 ALL_TASKS = "all"
@@ -76,8 +78,10 @@ def segment(
         refuse_strangers(cases, tasks, output, wanted_ending)
 
         from meduniseg_core.inference import Predictor
+        from meduniseg_core.inference.grouping import chosen_plans
         from meduniseg_core.weights import load_model
 
+        chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
         predictor = Predictor(load_model(model), device=device, precision=precision)
         settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
         run = Run(session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit=task == ALL_TASKS)
@@ -138,10 +142,11 @@ class Run:
             try:
                 self.one(case)
             except CancelledError as error:
-                raise CancelledError(
-                    f"Interrupted after {done} of {len(cases)} cases; their results are whole."
-                ) from error
-            except MedUniSegError as error:
+                there = (
+                    f"{done} of {len(cases)} cases are done, and their results whole" if done else "nothing was written"
+                )
+                raise CancelledError(f"Interrupted; {there}.") from error
+            except (BadInputError, OutOfMemoryError) as error:
                 if len(cases) == 1:
                     raise
                 self.failed[case.name] = error
@@ -186,16 +191,28 @@ class Run:
         return code
 
     def _fitting(self, image: Image, case: Case) -> list[str]:
-        """With ``--task all`` the tasks for images of this dimension, else all that were asked for."""
+        """With ``--task all`` the tasks that this image can be segmented by, else all that were asked for."""
         if not self.skip_unfit:
             return list(self.tasks)
-        dimension = 2 if image.is_2d else 3
-        fitting = [task for task in self.tasks if self.info.plan_of(task).dimension == dimension]
+        fitting = [task for task in self.tasks if fits(image, self.info.plan_of(task))]
         if not fitting:
             raise BadInputError(
-                f"{case.name} is {dimension}D, and no task of model {self.info.name} is; use another model."
+                f"{case.name} is a {'2D image' if image.is_2d else 'volume'} with {image.channels} channel(s), and "
+                f"model {self.info.name} has no task for such images; use another model."
             )
+        left_out = [task for task in self.tasks if task not in fitting]
+        if left_out:
+            text = f"{case.name}: tasks for other kinds of images are left out ({', '.join(left_out)})."
+            self.session.events(Message("info", text))
         return fitting
+
+
+def fits(image: Image, plan: TaskPlan) -> bool:
+    """Whether a task is meant for such images: 2D or 3D, and the channels (grey and colour are converted)."""
+    if plan.dimension != (2 if image.is_2d else 3):
+        return False
+    wanted = len(plan.channels)
+    return image.channels == wanted or (image.is_2d and {image.channels, wanted} == {1, 3})
 
 
 def _model_info(model: str) -> ModelInfo:

@@ -7,7 +7,6 @@ object and nothing else, whatever the libraries below may print.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -66,8 +65,6 @@ def work(progress: ProgressMode = "auto", *, as_json: bool = False) -> Iterator[
 
 
 def _resolve(progress: ProgressMode) -> ProgressMode:
-    if os.environ.get("RANK", "0") != "0":  # under torchrun only the first process speaks
-        return "none"
     if progress != "auto":
         return progress
     return "bar" if sys.stderr.isatty() else "lines"

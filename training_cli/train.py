@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from meduniseg_core.errors import CancelledError
+from meduniseg_core.errors import CancelledError, UsageError
 from training_cli.options import Json, ProgressOption
 from training_cli.session import work
 
@@ -19,7 +20,9 @@ def train(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train one network for all tasks of any number of data sets (also under torchrun)."""
+    """Train one network for all tasks of any number of data sets."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # every process would write the same run
+        raise UsageError("Training runs in one process so far; start it without torchrun.")
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.training import TrainingConfig
         from meduniseg_core.training import train as run_training

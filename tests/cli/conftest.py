@@ -1,4 +1,4 @@
-"""The command as users meet it: a process of its own, with its own data folder, and a tiny model to run."""
+"""The command as users meet it, with its own data folder, and a tiny model to run."""
 
 from __future__ import annotations
 
@@ -11,30 +11,48 @@ from pathlib import Path
 import pytest
 from small_inputs import save_tiny_model
 
+from training_cli.main import main
+
 Completed = subprocess.CompletedProcess[str]
 RunCommand = Callable[..., Completed]
 
 
 @pytest.fixture(scope="session")
-def command_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An empty data folder (where the CPU's probe is kept between tests), one thread, no colours."""
-    home = tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's data folder of all tests: the CPU's probe is made once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def meduniseg(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path) -> RunCommand:
+    """Run ``meduniseg ARGUMENTS...`` in this process (which has torch loaded already)."""
+    monkeypatch.setenv("MEDUNISEG_HOME", str(home))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: object) -> Completed:
+        words = [str(argument) for argument in arguments]
+        capsys.readouterr()
+        code = main(words)
+        printed = capsys.readouterr()
+        return Completed(words, code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def process_environment(home: Path) -> dict[str, str]:
+    """For commands in processes of their own."""
     return {**os.environ, "MEDUNISEG_HOME": str(home), "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
-@pytest.fixture(scope="session")
-def meduniseg(command_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> RunCommand:
-    """Run ``meduniseg ARGUMENTS...`` and return the completed process."""
-    folder = tmp_path_factory.mktemp("working_folder")
+@pytest.fixture
+def meduniseg_process(process_environment: dict[str, str], tmp_path: Path) -> RunCommand:
+    """Run ``meduniseg ARGUMENTS...`` in a process of its own."""
 
-    def run(*arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Completed:
+    def run(*arguments: object) -> Completed:
+        command = [sys.executable, "-m", "training_cli", *map(str, arguments)]
         return subprocess.run(
-            [sys.executable, "-m", "training_cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            cwd=cwd or folder,
-            env={**command_environment, **(env or {})},
+            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=process_environment, check=False
         )
 
     return run

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from meduniseg_core.images import Geometry, Image, write_image
+from meduniseg_core.images import Geometry, Image, write_image, write_labels
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, save_model
@@ -67,4 +69,22 @@ def write_photograph(path: Path, height: int = 48, width: int = 64, seed: int = 
     array = np.random.default_rng(seed).integers(0, 255, size=(3, 1, height, width), dtype=np.uint8)
     image = Image(array, Geometry((1, height, width), (1.0, 1.0, 1.0)), physical=False, meta={"colour": "rgb"})
     write_image(image, path)
+    return path
+
+
+def write_dataset(folder: Path, cases: Sequence[str], shape: tuple[int, int, int] = (16, 32, 32)) -> Path:
+    """A data set of MR volumes of noise with one block of class "blob" each."""
+    for seed, case in enumerate(cases):
+        write_volume(_parent_made(folder / "imagesTr" / f"{case}_0000.nii.gz"), shape, seed)
+        array = np.zeros((1, *shape), np.uint8)
+        array[0, 4:10, 8:20, 8:20] = 1
+        labels = Image(array, Geometry(shape, (2.0, 2.0, 2.0)))
+        write_labels(labels, _parent_made(folder / "labelsTr" / f"{case}.nii.gz"))
+    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps({**description, "numTraining": len(cases)}))
+    return folder
+
+
+def _parent_made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -5,29 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from small_inputs import write_volume
+from small_inputs import write_dataset
 
-from meduniseg_core.images import Geometry, Image, write_labels
 from training_cli.main import main
-
-SHAPE = (16, 32, 32)
 
 
 @pytest.fixture
 def dataset(tmp_path) -> Path:
-    folder = tmp_path / "Dataset001_Blob"
-    (folder / "labelsTr").mkdir(parents=True)
-    (folder / "imagesTr").mkdir()
-    for seed, case in enumerate(("a", "b")):
-        write_volume(folder / "imagesTr" / f"{case}_0000.nii.gz", SHAPE, seed)
-        array = np.zeros((1, *SHAPE), np.uint8)
-        array[0, 4:10, 8:20, 8:20] = 1
-        write_labels(Image(array, Geometry(SHAPE, (2.0, 2.0, 2.0))), folder / "labelsTr" / f"{case}.nii.gz")
-    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "blob": 1}, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps({**description, "numTraining": 2}))
-    return folder
+    return write_dataset(tmp_path / "Dataset001_Blob", ("a", "b"))
 
 
 def test_a_sound_data_set_is_fit_for_use(dataset, capsys) -> None:

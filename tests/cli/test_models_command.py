@@ -29,24 +29,24 @@ def test_an_unknown_architecture_is_wrong_usage_and_the_known_ones_are_named(med
     assert "resnet" in done.stderr and "backbone-3d" in done.stderr
 
 
-def test_a_model_goes_in_and_out_again(meduniseg, tiny_model, tmp_path) -> None:
-    home = {"MEDUNISEG_HOME": str(tmp_path / "home")}
+def test_a_model_goes_in_and_out_again(meduniseg, tiny_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
     sha256 = hashlib.sha256(tiny_model.read_bytes()).hexdigest()
-    assert meduniseg("models", "install", tiny_model, "--sha256", sha256, env=home).returncode == 0
-    listed = json.loads(meduniseg("models", "list", "--json", env=home).stdout)["models"]
+    assert meduniseg("models", "install", tiny_model, "--sha256", sha256).returncode == 0
+    listed = json.loads(meduniseg("models", "list", "--json").stdout)["models"]
     assert "tiny" in [model["name"] for model in listed]
-    verified = json.loads(meduniseg("models", "verify", "tiny", "--json", env=home).stdout)
+    verified = json.loads(meduniseg("models", "verify", "tiny", "--json").stdout)
     assert verified == {"name": "tiny", "sha256": sha256, "recorded": True}
     exported = tmp_path / "given_away.safetensors"
-    assert meduniseg("models", "export", "tiny", "-o", exported, env=home).returncode == 0
+    assert meduniseg("models", "export", "tiny", "-o", exported).returncode == 0
     assert exported.read_bytes() == tiny_model.read_bytes()
-    assert meduniseg("models", "remove", "tiny", env=home).returncode == 0
-    assert meduniseg("models", "verify", "tiny", env=home).returncode == 2
+    assert meduniseg("models", "remove", "tiny").returncode == 0
+    assert meduniseg("models", "verify", "tiny").returncode == 2
 
 
-def test_a_wrong_sha256_installs_nothing(meduniseg, tiny_model, tmp_path) -> None:
-    home = {"MEDUNISEG_HOME": str(tmp_path / "home")}
-    done = meduniseg("models", "install", tiny_model, "--sha256", "0" * 64, env=home)
+def test_a_wrong_sha256_installs_nothing(meduniseg, tiny_model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
+    done = meduniseg("models", "install", tiny_model, "--sha256", "0" * 64)
     assert done.returncode == 3
     assert str(tiny_model) in done.stderr
     assert list((tmp_path / "home").rglob("*.safetensors")) == []
@@ -72,13 +72,13 @@ def test_a_file_that_is_no_model_is_bad_input(meduniseg, tmp_path) -> None:
     assert str(broken) in done.stderr and "Traceback" not in done.stderr
 
 
-def test_uniseg_s_checkpoint_is_imported(meduniseg, shared_data, tmp_path) -> None:
-    home = {"MEDUNISEG_HOME": str(tmp_path / "home")}
+def test_uniseg_s_checkpoint_is_imported(meduniseg, shared_data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
     checkpoint = shared_data / "uniseg_reference" / "uniseg_narrow.model"
-    done = meduniseg("models", "import", checkpoint, "--name", "narrow", "--spacing", 4, 2, 2, "--json", env=home)
+    done = meduniseg("models", "import", checkpoint, "--name", "narrow", "--spacing", 4, 2, 2, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tasks"][:2] == ["liver", "kidney"]
     assert "is assumed" in done.stderr
-    tasks = json.loads(meduniseg("models", "info", "narrow", "--json", env=home).stdout)["tasks"]
+    tasks = json.loads(meduniseg("models", "info", "narrow", "--json").stdout)["tasks"]
     assert {tuple(task["spacing"]) for task in tasks} == {(4.0, 2.0, 2.0)}
-    assert meduniseg("models", "import", checkpoint, "--sha256", "0" * 64, env=home).returncode == 3
+    assert meduniseg("models", "import", checkpoint, "--sha256", "0" * 64).returncode == 3

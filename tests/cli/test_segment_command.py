@@ -40,8 +40,8 @@ def test_a_volume_becomes_labels_on_its_own_grid_with_their_provenance(meduniseg
     assert provenance["model_sha256"] == sha256_of(tiny_model)
 
 
-def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg, tiny_model, volume, tmp_path) -> None:
-    done = meduniseg(
+def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg_process, tiny_model, volume, tmp_path) -> None:
+    done = meduniseg_process(
         "segment", volume, "-o", tmp_path / "out", "-t", "vessel", "-m", tiny_model, "--json", "--progress", "json"
     )
     assert done.returncode == 0, done.stderr
@@ -74,6 +74,12 @@ def test_all_tasks_are_those_that_fit_the_image_s_dimension(meduniseg, tiny_mode
     done = meduniseg("segment", volume, "-o", tmp_path / "out", "-t", "all", "-m", tiny_model, "--json")
     assert done.returncode == 0, done.stderr
     assert [result["task"] for result in json.loads(done.stdout)["results"]] == ["organ", "vessel"]
+    assert "left out (disc_cup)" in done.stderr
+
+
+def test_the_modality_is_understood_in_its_other_spellings(meduniseg, tiny_model, volume, tmp_path) -> None:
+    done = meduniseg("segment", volume, "-o", tmp_path / "out", "-t", "organ", "-m", tiny_model, "--modality", "MR")
+    assert done.returncode == 0, done.stderr
 
 
 def test_another_format_and_probabilities(meduniseg, tiny_model, volume, tmp_path) -> None:
@@ -112,6 +118,7 @@ def test_a_failing_case_is_named_and_the_others_go_on(meduniseg, tiny_model, vol
         (("-t", "spleen"), "organ, vessel, disc_cup"),
         ((), "--task"),
         (("-t", "organ", "--modality", "radar"), "radar"),
+        (("-t", "organ", "--modality", "fundus"), "fundus"),
         (("-t", "organ", "--format", "jpg"), "jpg"),
     ],
 )
@@ -129,7 +136,7 @@ def test_the_image_s_own_folder_as_output_does_not_overwrite_the_image(meduniseg
     assert volume.read_bytes() == before
 
 
-def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_path, command_environment) -> None:
+def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_path, process_environment) -> None:
     large = write_volume(tmp_path / "large.nii.gz", (96, 192, 192))
     command = [
         "segment",
@@ -150,7 +157,7 @@ def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=command_environment,
+        env=process_environment,
     )
     assert process.stderr is not None
     for line in process.stderr:

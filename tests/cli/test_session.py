@@ -80,13 +80,6 @@ def test_the_bar_survives_every_kind_of_event(capsys) -> None:
     assert "warning: [careful] with brackets" in capsys.readouterr().err
 
 
-def test_only_the_first_process_of_torchrun_speaks(monkeypatch, capsys) -> None:
-    monkeypatch.setenv("RANK", "1")
-    with work("json") as session:
-        session.events(Message("info", "said once is enough"))
-    assert capsys.readouterr().err == ""
-
-
 def test_numbers_of_numpy_become_json_and_infinities_null() -> None:
     import numpy as np
 

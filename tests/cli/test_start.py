@@ -30,27 +30,27 @@ def test_help_imports_nothing_heavy_either() -> None:
     assert [name for name in HEAVY if name in printed.splitlines()] == []
 
 
-def test_help_answers_in_under_half_a_second(meduniseg) -> None:
+def test_help_answers_in_under_half_a_second(meduniseg_process) -> None:
     seconds = []
     for _ in range(3):
         begin = time.perf_counter()
-        assert meduniseg("--help").returncode == 0
+        assert meduniseg_process("--help").returncode == 0
         seconds.append(time.perf_counter() - begin)
     assert min(seconds) < 0.5
 
 
-def test_help_lists_the_commands_and_only_those(meduniseg) -> None:
-    printed = meduniseg("--help").stdout
+def test_help_lists_the_commands_and_only_those(meduniseg_process) -> None:
+    printed = meduniseg_process("--help").stdout
     for name in LISTED:
         assert f" {name} " in printed
     for name in ("finetune", "refine"):
-        assert meduniseg(name).returncode == 2
+        assert meduniseg_process(name).returncode == 2
 
 
 @pytest.mark.parametrize(
     "arguments", [("--version",), ("segment", "-h"), ("models", "--help"), ("dataset", "plan", "--help")]
 )
-def test_asking_for_information_is_no_error(meduniseg, arguments) -> None:
-    done = meduniseg(*arguments)
+def test_asking_for_information_is_no_error(meduniseg_process, arguments) -> None:
+    done = meduniseg_process(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout

@@ -22,7 +22,8 @@ class Engine:
     """A copy of a network, optimised for a device and precision; the original is left as it is.
 
     ``compile``: compile encoder and decoder with frozen weights. The first window of every shape then takes half a
-    minute longer and all others about a sixth less: for many images of one size. UsageError where no C++ compiler is found.
+    minute longer and all others about a sixth less: for many images of one size. UsageError where no C++ compiler is
+    found.
     """
 
     def __init__(self, network: MedUniSeg, device: torch.device, dtype: torch.dtype, compile: bool = False) -> None:

@@ -1,8 +1,8 @@
 """From blended logits on the network's grid to labels on the image's grid, plane by plane.
 
-Linear resampling of logits, then the strongest class: the same function as `preprocessing.restore_logits`, but fed by
-the sliding window as planes become final. Neither the logits of the whole grid nor those of the whole image
-ever exist; a volume of any length needs a few planes beside its label map.
+Logits are resampled (linearly; nearest along a strongly anisotropic axis) and the strongest class is taken: the same
+function as `preprocessing.restore_logits`, but fed by the sliding window as planes become final. Neither the logits of
+the whole grid nor those of the whole image ever exist; a volume of any length needs a few planes beside its label map.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be segmented of an image: ``out`` voxels of the trace's box need the logits of ``region`` of its grid."""
+    """What is to be segmented: the voxels ``out`` of the trace's box need the logits of ``region`` of its grid."""
 
     out: Box
     region: Box
@@ -68,7 +68,8 @@ def turn_span(span: Span, length: int, flip: bool) -> Span:
 def axis_matrices(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
     """Per axis, float32 (voxels of the box, voxels of the network's grid): the way back as matrices."""
     d, h, w = (
-        axis_matrix(inner, outer, "linear") for inner, outer in zip(trace.grid.shape, trace.box_shape, strict=True)
+        axis_matrix(inner, outer, rule)
+        for inner, outer, rule in zip(trace.grid.shape, trace.box_shape, trace.label_rules.rule, strict=True)
     )
     return d, h, w
 

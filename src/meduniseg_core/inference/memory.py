@@ -1,8 +1,8 @@
 """How much memory a segmentation needs, and what is tried when there is not enough.
 
-The ladder, from what was asked for down to what needs least: smaller batches of windows, the blended logits in main memory
-instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator. Only real
-out-of-memory errors lead down a rung; every other error is a bug and is not hidden.
+The ladder, from what was asked for down to what needs least: smaller batches of windows, the blended logits in main
+memory instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator. Only
+real out-of-memory errors lead down a rung; every other error is a bug and is not hidden.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ Result = TypeVar("Result")
 
 ACTIVATION_FACTOR = 12.0
 """Peak bytes of one pass over bytes of one full-resolution feature map. Measured on the CPU: 7.4 to 11 (base width 8 to
-32, volumes and images, fp32 and bf16): skips of all stages, the concatenation, a convolution's result and its workspace."""
+32, volumes and images, fp32 and bf16): skips of all stages, the concatenation, a convolution's result, workspace."""
 
-_HEADROOM = 256 * 2**20
 _ALLOCATOR_TEXTS = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",
@@ -155,6 +154,8 @@ def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
         max(stride[axis], size // slabs // stride[axis] * stride[axis]) if axis in axes else size
         for axis, size in enumerate(window)
     ]
+    if all(size <= step for size, step in zip(sizes, stride, strict=True)):
+        return window  # a bottleneck of one voxel has no variance to be normalised by
     return min(sizes[0], window[0]), min(sizes[1], window[1]), min(sizes[2], window[2])
 
 

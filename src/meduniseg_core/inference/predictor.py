@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from meduniseg_core import __version__
 from meduniseg_core.errors import UsageError
-from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
+from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.inference.content import Air
 from meduniseg_core.inference.engine import Engine
-from meduniseg_core.inference.estimate import Estimate, Workload, workload_of
+from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
-from meduniseg_core.inference.memory import Rung, descend, free_bytes, ladder, out_of_memory_means, slab_window
+from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
+from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.segmentation import Segmentation
-from meduniseg_core.inference.sliding_window import Output, SlidingWindow
-from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
-from meduniseg_core.inference.windows import Box, WindowGrid, window_shape
+from meduniseg_core.inference.source import SliceSource, VolumeSource
+from meduniseg_core.inference.windows import Box
 from meduniseg_core.model.compute import resolve_device, resolve_precision
-from meduniseg_core.preprocessing import Preprocessed, TaskPlan, preprocess
+from meduniseg_core.preprocessing import TaskPlan, preprocess
 from meduniseg_core.weights import Model
 
 _CPU_BATCH_VOXELS = 1 << 18  # windows smaller than this are run together: about one 512 x 512 image
@@ -32,31 +30,11 @@ _CUDA_BATCH_VOXELS = 1 << 23
 _REMEDY = "restrict the segmentation to a box, ask for fewer tasks at a time or close other programs"
 
 
-@dataclass(frozen=True)
-class Request:
-    """How an image is segmented; the arguments of :meth:`Predictor.segment`."""
-
-    tta: bool = False
-    overlap: float = 0.5
-    box: Box | None = None
-    probabilities: bool = False
-
-    def check(self, image: Image) -> None:
-        """Raise UsageError where the request is impossible for ``image``."""
-        if not 0 <= self.overlap < 1:
-            raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {self.overlap}.")
-        if self.box is None:
-            return
-        shape = image.geometry.shape
-        if len(self.box) != 3 or any(not 0 <= low < high <= size for (low, high), size in zip(self.box, shape, strict=True)):
-            raise UsageError(f"The box {self.box} is empty or leaves {image.name}, whose grid (D, H, W) is {shape}.")
-
-
 class Predictor:
     """A model on a device, ready to segment images.
 
-    ``device``: auto, cpu, cuda or mps. ``precision``: auto, fp32, bf16 or fp16. ``batch``: windows at a time (None: by the
-    windows' size). ``compile``: see `Engine`. The model itself is not changed. ``free`` tells the free bytes of a device.
+    ``device``: auto, cpu, cuda or mps. ``precision``: auto, fp32, bf16 or fp16. ``batch``: windows at a time (None: by
+    the windows' size). ``compile``: see `Engine`. ``free`` tells the free bytes of a device. The model is not changed.
 
     Raises:
         UsageError: an unknown or absent device, a precision it cannot run.
@@ -81,13 +59,13 @@ class Predictor:
         self._compile = compile
         self._free = free
         self._engines: dict[torch.device, Engine] = {}
-        self._pace: dict[torch.device, float] = {}  # seconds per voxel of a window
-        self._engine(self.device)
+        self._pace: float | None = None
+        self.engine(self.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the convolutions on the predictor's device."""
-        return self._engine(self.device).dtype
+        return self.engine(self.device).dtype
 
     def segment(
         self,
@@ -118,7 +96,7 @@ class Predictor:
         """
         request = Request(tta, overlap, box, probabilities)
         request.check(image)
-        plans = chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
+        plans = self._plans(tasks, modality)
         results: dict[str, Segmentation] = {}
         prepared: tuple[Any, VolumeSource | SliceSource] | None = None
         for group in shared_passes(plans):
@@ -128,35 +106,45 @@ class Predictor:
             if prepared is None or prepared[0] != key:
                 prepared = None  # the array before is not needed any more
                 prepared = key, self._prepare(image, group[0], request, events)
-            results.update(self._run_group(image, group, prepared[1], request, events, cancel))
+            results.update(self._segment(image, group, prepared[1], request, events, cancel))
         return {plan.task: results[plan.task] for plan in plans}
 
-    def estimate(self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5) -> Estimate:
-        """What :meth:`segment` will need at most, before it starts; seconds only once this session has segmented something.
+    def estimate(
+        self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5
+    ) -> Estimate:
+        """What :meth:`segment` will need at most, before it starts; seconds once this session has segmented something.
 
-        Air that will be cropped or skipped is not looked at, so that memory, windows and time are upper bounds.
+        Air that will be cropped or skipped is not looked at: memory, windows and time are upper bounds.
         """
-        plans = chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, None)
-        config, dtype = self.model.network.config, self.dtype
+        Request(tta, overlap).check(image)
+        config = self.model.network.config
         loads = []
-        for group in shared_passes(plans):
-            load = workload_of(image, group, config, dtype, overlap=overlap, tta=tta)
-            loads.append((load, self._batch_for(load.window)))
-        return Estimate.of(loads, Rung(self.device, 1, self.device), self._pace.get(self.device))
+        for group in shared_passes(self._plans(tasks, None)):
+            load = workload_before(image, group, config, overlap)
+            loads.append((load, group, self._windows_at_a_time(load.grid.window)))
+        return estimate(loads, self.device, self.dtype, tta, self._pace)
 
-    def _prepare(
-        self, image: Image, plan: TaskPlan, request: Request, events: EventSink
-    ) -> VolumeSource | SliceSource:
+    def engine(self, device: torch.device) -> Engine:
+        """The network on ``device``, made on first use."""
+        if device not in self._engines:
+            # what was asked for on the first device need not exist on the one fallen back to
+            precision = self._precision if device == self.device else "auto"
+            dtype = resolve_precision(precision, device)
+            self._engines[device] = Engine(self.model.network, device, dtype, self._compile)
+        return self._engines[device]
+
+    def _plans(self, tasks: str | Sequence[str], modality: str | None) -> list[TaskPlan]:
+        return chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
+
+    def _prepare(self, image: Image, plan: TaskPlan, request: Request, events: EventSink) -> VolumeSource | SliceSource:
         if plan.dimension == 2 and not image.is_2d:
-            events(
-                Message("info", f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice.")
-            )
+            text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
+            events(Message("info", text))
             return SliceSource(image, plan, request.box, events)
         with out_of_memory_means(_REMEDY):
-            prepared: Preprocessed = preprocess(image, plan, events=events)
-        return VolumeSource(prepared, request.box)
+            return VolumeSource(preprocess(image, plan, events=events), request.box)
 
-    def _run_group(
+    def _segment(
         self,
         image: Image,
         plans: list[TaskPlan],
@@ -166,23 +154,29 @@ class Predictor:
         cancel: CancelToken | None,
     ) -> dict[str, Segmentation]:
         began = time.perf_counter()
-        work = _Pass(self, plans, source, request, events, cancel)
-        load = work.load(image)
-        batch = self._batch_for(load.window)
-        rungs = ladder(self.device, batch)
-        collectors, rung = descend(
-            rungs, work.run, need=load.need, free=self._free, remedy=self._remedy(request), events=events
-        )
-        with out_of_memory_means(self._remedy(request)):
-            restored = [collector.result() for collector in collectors]
-        seconds = time.perf_counter() - began
         info = self.model.info
+        work = Pass(info, plans, source, request, self.engine, events, cancel)
+        load = work.load(workload_before(image, plans, info.config, request.overlap))
+        remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
+        collectors, rung = descend(
+            ladder(self.device, self._windows_at_a_time(load.grid.window)),
+            work.run,
+            need=lambda rung: load.need(rung, self.dtype if rung.device == self.device else torch.float32),
+            free=self._free,
+            remedy=remedy,
+            events=events,
+        )
+        with out_of_memory_means(remedy):
+            restored = [collector.result() for collector in collectors]
+        if work.pace is not None:
+            self._pace = work.pace
         settings = {
-            "precision": str(self._engine(rung.device).dtype).removeprefix("torch."),
+            "precision": str(self.engine(rung.device).dtype).removeprefix("torch."),
             "overlap": request.overlap,
             "tta": request.tta,
             "box": request.box,
         }
+        seconds = time.perf_counter() - began
         return {
             plan.task: Segmentation(
                 labels=labels,
@@ -202,40 +196,9 @@ class Predictor:
             for plan, (labels, probabilities) in zip(plans, restored, strict=True)
         }
 
-    def _remedy(self, request: Request) -> str:
-        return f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
-
-    def _batch_for(self, window: Shape3) -> int:
-        # not by the number of tasks: batches of the same windows give bit for bit the same features
+    def _windows_at_a_time(self, window: Shape3) -> int:
+        # not by the number of tasks: the same batches give bit for bit the same features
         if self._batch is not None:
             return self._batch
-        room = _CUDA_BATCH_VOXELS if self.device.type == "cuda" else _CPU_BATCH_VOXELS
-        return max(1, min(16, room // (window[0] * window[1] * window[2])))
-
-    def _engine(self, device: torch.device) -> Engine:
-        if device not in self._engines:
-            # what was asked for on the first device need not exist on the one fallen back to
-            precision = self._precision if device == self.device else "auto"
-            dtype = resolve_precision(precision, device)
-            self._engines[device] = Engine(self.model.network, device, dtype, self._compile)
-        return self._engines[device]
-
-
-class _Pass:
-    """One pass over an image for tasks that share it, run again on a lower rung if memory ends."""
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        plans: list[TaskPlan],
-        source: VolumeSource | SliceSource,
-        request: Request,
-        events: EventSink,
-        cancel: CancelToken | None,
-    ) -> None:
-        self._predictor = predictor
-        self._plans = plans
-        self._source = source
-        self._request = request
-        self._events = events
-        self._cancel = cancel
+        room, most = (_CUDA_BATCH_VOXELS, 16) if self.device.type == "cuda" else (_CPU_BATCH_VOXELS, 4)
+        return max(1, min(most, room // (window[0] * window[1] * window[2])))

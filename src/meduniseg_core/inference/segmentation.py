@@ -28,7 +28,9 @@ def class_colour(label: int) -> Colour:
     """RGB 0..255 of label ``label`` >= 1: the same in every run, and distinct from its neighbours."""
     if label <= len(_COLOURS):
         return _COLOURS[label - 1]
-    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_ANGLE % 1, 0.55 + 0.15 * (label % 4), 0.95 - 0.2 * (label % 3))
+    red, green, blue = colorsys.hsv_to_rgb(
+        label * _GOLDEN_ANGLE % 1, 0.55 + 0.15 * (label % 4), 0.95 - 0.2 * (label % 3)
+    )
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
@@ -48,9 +50,9 @@ class ClassRow:
 class Segmentation:
     """The result of one task on one image.
 
-    ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and colour
-    ``colours[i]`` (RGB, 0..255). ``probabilities`` (classes with background first, D, H, W), float16, only when asked for.
-    ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took.
+    ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
+    colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
+    asked for. ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took.
     """
 
     labels: Image

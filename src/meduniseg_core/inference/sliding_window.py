@@ -23,6 +23,7 @@ from meduniseg_core.inference.windows import WindowGrid, box_shape, overlap_of, 
 BACKGROUND_LOGIT = 10.0
 """Where every window was skipped the background's logit is this and all others are 0."""
 
+_CPU = torch.device("cpu")
 _CHUNK_ELEMENTS = 1 << 22  # logits are cast and added in pieces of about this size
 
 
@@ -64,8 +65,8 @@ class SlidingWindow:
     ``mirror_axes``.
     """
 
-    device: torch.device = torch.device("cpu")
-    accumulate_on: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
+    accumulate_on: torch.device = _CPU
     batch: int = 1
     tta: bool = False
     is_empty: Callable[[Tensor, tuple[slice, ...]], bool] | None = None
@@ -93,7 +94,9 @@ class SlidingWindow:
         blender = _Blender(grid, [o.classes for o in outputs], _depth(starts, self.batch, grid), self.accumulate_on)
         if skipped:
             blender.count_weights()
-        flips = _flips(outputs, grid.window) if self.tta else [((), tuple(range(len(outputs))))]
+        flips = (
+            _flips([o.mirror_axes for o in outputs], grid.window) if self.tta else [((), tuple(range(len(outputs))))]
+        )
         shares = [1 / sum(position in members for _, members in flips) for position in range(len(outputs))]
         began = time.perf_counter()
         events(Progress("segment", skipped, len(grid)))
@@ -228,9 +231,14 @@ def _depth(starts: Sequence[Shape3], batch: int, grid: WindowGrid) -> int:
     return max([1, *spans]) if spans else min(grid.window[0], high - low)
 
 
-def _flips(outputs: Sequence[Output], window: Shape3) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def passes_of(mirror_axes: Sequence[Sequence[int]], window: Shape3) -> int:
+    """Encoder passes per window that test-time mirroring takes for tasks with these mirror axes."""
+    return len(_flips(mirror_axes, window))
+
+
+def _flips(mirror_axes: Sequence[Sequence[int]], window: Shape3) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Every set of axes to flip, with the outputs that allow it. An axis of one voxel has no mirror image."""
-    allowed = [tuple(axis for axis in output.mirror_axes if window[axis] > 1) for output in outputs]
+    allowed = [tuple(axis for axis in own if window[axis] > 1) for own in mirror_axes]
     axes = sorted({axis for some in allowed for axis in some})
     flips = []
     for length in range(len(axes) + 1):

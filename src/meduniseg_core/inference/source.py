@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meduniseg_core.events import EventSink, ignore
 from meduniseg_core.images import Image, canonical_orientation
-from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.geometry import Geometry, Shape3
 from meduniseg_core.inference.export import LabelSink, StackSink, Target, turn_span
 from meduniseg_core.inference.sliding_window import Sink
 from meduniseg_core.inference.windows import Box, WindowGrid, whole
@@ -52,7 +52,11 @@ class VolumeSource:
         self._trace = prepared.trace
         self._target = Target.of(prepared.trace, box)
         self._data = torch.from_numpy(prepared.data)
-        self.image_shape = prepared.trace.geometry.shape
+
+    @property
+    def extent(self) -> tuple[Shape3, Box] | None:
+        """The network's grid and the region of it that is to be segmented; None where that is nothing."""
+        return None if self._target is None else (self._trace.grid.shape, self._target.region)
 
     def windows(self, grid: WindowGrid) -> int:
         """Windows of the whole image, given those of a chunk."""
@@ -97,7 +101,7 @@ class SliceSource:
         self._depths = range(*spans[0])
         self._box: Box = (0, 1), spans[1], spans[2]
         self._say = events
-        self.image_shape = image.geometry.shape
+        self.extent: tuple[Shape3, Box] | None = None  # slices come a few at a time: their estimate is the volume's
 
     def windows(self, grid: WindowGrid) -> int:
         """Windows of the whole image, given those of a chunk."""
@@ -138,7 +142,8 @@ class _SliceCollector:
     def sink(self, chunk: Chunk) -> Sink:
         self._collect()
         sinks = [
-            LabelSink(item.trace, self._classes, Target.of(item.trace, self._box), self._wanted) for item in chunk.prepared
+            LabelSink(item.trace, self._classes, Target.of(item.trace, self._box), self._wanted)
+            for item in chunk.prepared
         ]
         stack = StackSink(sinks)
         self._pending = chunk.first, stack

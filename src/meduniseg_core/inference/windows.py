@@ -36,12 +36,13 @@ def box_shape(box: Box) -> Shape3:
 def window_shape(shape: Shape3, patch: Shape3, stride: Shape3) -> Shape3:
     """The window for a grid: the patch, shrunk along axes where the grid is smaller.
 
-    A shrunk axis is the grid's size rounded up to the network's total ``stride``, so that a volume of depth 20 is padded
-    to 32, not to the patch's 64. A patch of depth 1 (2D) stays at depth 1.
+    A shrunk axis is the grid's size rounded up to the network's total ``stride``, so that a volume of depth 20 is
+    padded to 32, not to the patch's 64. In plane it keeps two strides: a bottleneck of one voxel has no variance to be
+    normalised by. A patch of depth 1 (2D) stays at depth 1.
     """
     sizes = [
-        size if size == 1 else min(size, math.ceil(length / step) * step)
-        for length, size, step in zip(shape, patch, stride, strict=True)
+        size if size == 1 else min(size, max(math.ceil(length / step), least) * step)
+        for length, size, step, least in zip(shape, patch, stride, (1, 2, 2), strict=True)
     ]
     return sizes[0], sizes[1], sizes[2]
 
@@ -49,9 +50,9 @@ def window_shape(shape: Shape3, patch: Shape3, stride: Shape3) -> Shape3:
 def axis_positions(length: int, size: int, overlap: float, low: int = 0, high: int | None = None) -> list[int]:
     """Start indices of windows of ``size`` that cover ``[low, high)`` of an axis of ``length`` voxels.
 
-    Windows overlap by at least ``overlap`` of their size and are spread evenly. Where the axis is shorter than the window
-    there is one, centred, whose start is negative. Where the range is shorter than the window there is one, centred on
-    the range but inside the axis, so that the network sees what surrounds the range.
+    Windows overlap by at least ``overlap`` of their size and are spread evenly. Where the axis is shorter than the
+    window there is one, centred, whose start is negative. Where the range is shorter than the window there is one,
+    centred on the range but inside the axis, so that the network sees what surrounds the range.
     """
     high = length if high is None else high
     if length <= size:
@@ -123,7 +124,9 @@ class WindowGrid:
         return sums[0], sums[1], sums[2]
 
 
-def overlap_of(start: Sequence[int], size: Sequence[int], box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
+def overlap_of(
+    start: Sequence[int], size: Sequence[int], box: Box
+) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
     """The part of a window that lies in ``box``: its slices in the window and in the box; None if there is none."""
     inside: list[slice] = []
     outside: list[slice] = []

@@ -106,8 +106,8 @@ _SUPERIOR_INFERIOR = {"superior", "inferior", "upper", "lower", "cranial", "caud
 def directed_axes(dataset: RawDataset, dimension: int) -> frozenset[int]:
     """The axes of (D, H, W) along which mirroring would turn one class into another, judged by the classes' names.
 
-    In canonical orientation w (2) runs from right to left, h (1) from front to back, d (0) from feet to head. In a 2D image
-    w runs across the picture and h down it; which of them is front to back is not known, so both are kept then.
+    In canonical orientation w (2) runs from right to left, h (1) from front to back, d (0) from feet to head. In a 2D
+    image w runs across the picture and h down it; which of them is front to back is not known: then both are kept.
     """
     words = {word for name in dataset.classes for word in _words(name)}
     axes = {2} if is_sided(dataset) else set()

@@ -44,9 +44,16 @@ def _around_one(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
+def _zoom_out(limits: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < limits[0] <= limits[1] <= 1:
+        raise ValueError("a range of zooms is two numbers above 0 and up to 1, the smaller one first")
+    return limits
+
+
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 FactorRange = Annotated[tuple[float, float], AfterValidator(_around_one)]
+ZoomRange = Annotated[tuple[float, float], AfterValidator(_zoom_out)]
 
 
 class AugmentationConfig(BaseModel):
@@ -74,7 +81,7 @@ class AugmentationConfig(BaseModel):
     contrast: FactorRange = (0.75, 1.25)
     p_low_resolution: Probability = 0.25
     p_low_resolution_channel: Probability = 0.5
-    low_resolution: Annotated[Range, Field(description="zoom, at most 1")] = (0.5, 1.0)
+    low_resolution: ZoomRange = (0.5, 1.0)
     p_gamma: Probability = 0.3
     p_inverted_gamma: Probability = 0.1
     gamma: FactorRange = (0.7, 1.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.files import atomic_path
 
 MAX_BYTES = 8 << 30
 TIMEOUT_SECONDS = 30.0
@@ -37,28 +37,27 @@ def download(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> None:
-    """Fetch ``url`` into the new file ``target`` and check its sha256.
+    """Fetch ``url`` into the file ``target``, which appears only once its sha256 was found right.
 
     Only https (and http on this very machine) is accepted, redirects included. UsageError for another scheme,
-    BadInputError for a failed, oversized or different download; what was written is then removed.
+    BadInputError for a failed, oversized or different download; nothing is then left behind.
     """
     _check_scheme(url)
     try:
-        with _opener().open(url, timeout=TIMEOUT_SECONDS) as response, target.open("xb") as stream:
+        with (
+            atomic_path(target) as temporary,
+            _opener().open(url, timeout=TIMEOUT_SECONDS) as response,
+            temporary.open("wb") as stream,
+        ):
             digest = _receive(response, stream, url, max_bytes, events, cancel)
-            os.fsync(stream.fileno())
-        if digest != sha256:
-            raise BadInputError(
-                f"{url}: the download's sha256 is {digest} and should be {sha256}; "
-                "it is broken or another file, get the right address and sha256."
-            )
+            if digest != sha256:
+                raise BadInputError(
+                    f"{url}: the download's sha256 is {digest} and should be {sha256}; "
+                    "it is broken or another file, get the right address and sha256."
+                )
     except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
-        target.unlink(missing_ok=True)
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise BadInputError(f"{url}: the download failed ({reason}); check the address and the connection.") from error
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
 
 
 def _receive(

@@ -23,6 +23,7 @@ from meduniseg_core.errors import BadInputError
 MAX_BYTES = 256 << 20
 _REMEDY = "get the file from a source you trust, or import without it"
 _BUILTINS = {kind.__name__: kind for kind in (bool, int, float, complex, str, list, tuple, dict, set, frozenset)}
+_SCALARS = (bool, int, float, complex, str, bytes, bytearray, np.ndarray, type(None))
 _ARRAY_MODULES = {"numpy.core.multiarray", "numpy._core.multiarray"}
 _NUMERIC_MODULES = {"numpy.core.numeric", "numpy._core.numeric"}
 _MEMO_WRITES = {"PUT", "BINPUT", "LONG_BINPUT"}
@@ -128,6 +129,9 @@ class _PlainUnpickler(pickle.Unpickler):
                 raise ValueError("only latin1 bytes are plain data")
             return text.encode("latin1")
 
+        def no_bytes() -> bytes:
+            return b""  # bytes(n) would reserve any amount
+
         # array is named as the class whose instances are reconstructed, and never called as such
         self._admitted: dict[tuple[str, str], Callable[..., Any]] = {
             ("collections", "OrderedDict"): OrderedDict,
@@ -135,6 +139,8 @@ class _PlainUnpickler(pickle.Unpickler):
             ("_codecs", "encode"): encode,  # how older protocols write bytes
             ("numpy", "dtype"): dtype,
             ("numpy", "ndarray"): array,
+            ("builtins", "bytes"): no_bytes,
+            ("__builtin__", "bytes"): no_bytes,
             **{(module, "_reconstruct"): array for module in _ARRAY_MODULES},
             **{(module, "scalar"): scalar for module in _ARRAY_MODULES},
             **{(module, "_frombuffer"): from_buffer for module in _NUMERIC_MODULES},
@@ -169,6 +175,7 @@ def _resolve(value: Any, done: dict[int, Any]) -> Any:
     if isinstance(value, dict):
         done[id(value)] = value
         for key in value:
+            _resolve(key, done)
             value[key] = _resolve(value[key], done)
     elif isinstance(value, list):
         done[id(value)] = value
@@ -177,4 +184,9 @@ def _resolve(value: Any, done: dict[int, Any]) -> Any:
     elif isinstance(value, tuple):
         done[id(value)] = resolved = tuple(_resolve(item, done) for item in value)
         return resolved
+    elif isinstance(value, set | frozenset):
+        for item in value:
+            _resolve(item, done)
+    elif not isinstance(value, _SCALARS):
+        raise ValueError("it holds something that is no data")
     return value

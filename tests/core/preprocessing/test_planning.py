@@ -150,6 +150,24 @@ def test_sided_classes_are_never_mirrored_left_to_right(classes: tuple[str, ...]
     assert make_plan(dataset, figures=_marks()).mirror_axes == ((0, 1) if sided else (0, 1, 2))
 
 
+@pytest.mark.parametrize(
+    ("classes", "dimension", "axes"),
+    [
+        (("anterior", "posterior"), 3, (0, 2)),
+        (("upper lobe", "lower lobe"), 3, (1, 2)),
+        (("left ventral", "right dorsal"), 3, (0,)),
+        (("anterior", "posterior"), 2, ()),
+        (("upper jaw", "lower jaw"), 2, (2,)),
+        (("left lung", "right lung"), 2, (1,)),
+        (("disc", "cup"), 2, (1, 2)),
+    ],
+)
+def test_classes_named_by_direction_are_not_mirrored_along_it(
+    classes: tuple[str, ...], dimension: int, axes: tuple[int, ...]
+) -> None:
+    assert make_plan(_dataset(classes), figures=_marks(dimension=dimension)).mirror_axes == axes
+
+
 def test_the_data_set_itself_may_say_whether_it_is_sided() -> None:
     assert is_sided(_dataset(("lung a", "lung b"), sided=True))
     assert not is_sided(_dataset(("left behind",), sided=False))

@@ -73,20 +73,20 @@ def test_a_file_arrives_whole(server: str, target: Path, page: str) -> None:
 def test_another_file_than_asked_for_is_removed(server: str, target: Path) -> None:
     with pytest.raises(BadInputError, match=f"is {DIGEST} and should be {'0' * 64}"):
         download(server + "/file", target, "0" * 64)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
 
 
 @pytest.mark.parametrize("page", ["/file", "/unannounced"])
 def test_more_than_allowed_is_refused(server: str, target: Path, page: str) -> None:
     with pytest.raises(BadInputError, match="larger than"):
         download(server + page, target, DIGEST, max_bytes=len(BODY) - 1)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
 
 
 def test_a_download_that_breaks_off_is_refused(server: str, target: Path) -> None:
-    with pytest.raises(BadInputError, match="broke off|failed"):
+    with pytest.raises(BadInputError, match=r"broke off|failed"):
         download(server + "/short", target, DIGEST)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
 
 
 def test_errors_of_the_server_are_named(server: str, target: Path) -> None:
@@ -112,14 +112,14 @@ def test_only_https_is_accepted(url: str, target: Path) -> None:
     assert is_url(url)
     with pytest.raises(UsageError, match="over https only"):
         download(url, target, DIGEST)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
 
 
 @pytest.mark.parametrize("location", ["http://example.org/model", "file:///etc/passwd", "ftp://example.org/x"])
 def test_a_redirect_elsewhere_is_not_followed(server: str, target: Path, location: str) -> None:
-    with pytest.raises(UsageError, match="over https only"):
+    with pytest.raises((UsageError, BadInputError), match=r"over https only|is not allowed"):
         download(f"{server}/to?{location}", target, DIGEST)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
 
 
 def test_endless_redirects_end(server: str, target: Path) -> None:
@@ -132,7 +132,7 @@ def test_cancelling_leaves_nothing(server: str, target: Path) -> None:
     cancel = CancelToken()
     with pytest.raises(CancelledError):
         download(server + "/file", target, DIGEST, events=lambda _: cancel.cancel(), cancel=cancel)
-    assert not target.exists()
+    assert not list(target.parent.iterdir())
 
 
 def test_a_model_is_installed_from_an_address(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,128 @@
+"""One pass over one image for the tasks that share it, run again from the start on a lower rung if memory ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
+from meduniseg_core.images import Image
+from meduniseg_core.inference.content import Air
+from meduniseg_core.inference.engine import Engine
+from meduniseg_core.inference.estimate import Workload
+from meduniseg_core.inference.memory import Rung, slab_window
+from meduniseg_core.inference.sliding_window import Output, SlidingWindow, passes_of
+from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
+from meduniseg_core.inference.windows import Box, WindowGrid, window_shape
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.weights import ModelInfo
+
+
+@dataclass(frozen=True)
+class Request:
+    """How an image is segmented; the arguments of ``Predictor.segment``."""
+
+    tta: bool = False
+    overlap: float = 0.5
+    box: Box | None = None
+    probabilities: bool = False
+
+    def check(self, image: Image) -> None:
+        """Raise UsageError where the request is impossible for ``image``."""
+        if not 0 <= self.overlap < 1:
+            raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {self.overlap}.")
+        if self.box is None:
+            return
+        shape = image.geometry.shape
+        if len(self.box) != 3 or any(
+            not 0 <= low < high <= size for (low, high), size in zip(self.box, shape, strict=True)
+        ):
+            raise UsageError(f"The box {self.box} is empty or leaves {image.name}, whose grid (D, H, W) is {shape}.")
+
+
+class Pass:
+    """``plans`` share preprocessing and encoder; ``engine_of`` gives the network on a device."""
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        plans: list[TaskPlan],
+        source: VolumeSource | SliceSource,
+        request: Request,
+        engine_of: Callable[[torch.device], Engine],
+        events: EventSink,
+        cancel: CancelToken | None,
+    ) -> None:
+        self._info = info
+        self._plans = plans
+        self._source = source
+        self._request = request
+        self._engine_of = engine_of
+        self._events = events
+        self._cancel = cancel
+        self.pace: float | None = None
+        """Seconds per voxel of a window, once the pass has run."""
+
+    def run(self, rung: Rung) -> list[Collector]:
+        """Segment on ``rung``; one collector per plan, ready for its result."""
+        engine = self._engine_of(rung.device)
+        modality = self._info.modality_index(self._plans[0].modality)
+        network = engine.for_tasks([self._info.task_index(plan.task) for plan in self._plans], modality)
+        collectors = [self._source.collector(plan.class_count, self._request.probabilities) for plan in self._plans]
+        began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
+        for chunk in self._source.chunks():
+            grid = self._grid(chunk, rung)
+            total = self._source.windows(grid)
+            sliding = SlidingWindow(
+                device=rung.device,
+                accumulate_on=rung.accumulate_on,
+                batch=rung.batch,
+                tta=self._request.tta,
+                is_empty=Air(chunk.data, self._plans[0], chunk.stack),
+            )
+            outputs = [
+                Output(plan.class_count, collector.sink(chunk), plan.mirror_axes)
+                for plan, collector in zip(self._plans, collectors, strict=True)
+            ]
+            shifted = _shifted(self._events, done, total, began)
+            run_windows += sliding.run(chunk.data, grid, network, outputs, events=shifted, cancel=self._cancel)
+            done += len(grid)
+            voxels = grid.window[0] * grid.window[1] * grid.window[2]
+        if run_windows:
+            passes = passes_of([plan.mirror_axes for plan in self._plans], grid.window) if self._request.tta else 1
+            self.pace = (time.perf_counter() - began) / (run_windows * passes * voxels)
+        if run_windows < done:
+            text = f"{done - run_windows} of {done} windows hold only air or background and were skipped."
+            self._events(Message("info", text))
+        return collectors
+
+    def load(self, before: Workload) -> Workload:
+        """The workload ``before`` preprocessing, made exact by what preprocessing left."""
+        extent = self._source.extent
+        if extent is None:
+            return replace(before, probabilities=self._request.probabilities)
+        shape, region = extent
+        window = window_shape(shape, self._plans[0].patch, self._info.config.total_stride)
+        grid = WindowGrid.over(shape, window, self._request.overlap, region)
+        return replace(before, grid=grid, windows=len(grid), probabilities=self._request.probabilities)
+
+    def _grid(self, chunk: Chunk, rung: Rung) -> WindowGrid:
+        d, h, w = chunk.data.shape[1:]
+        stride = self._info.config.total_stride
+        window = slab_window(window_shape((d, h, w), self._plans[0].patch, stride), rung.slabs, stride)
+        return WindowGrid.over((d, h, w), window, self._request.overlap, chunk.region)
+
+
+def _shifted(events: EventSink, before: int, total: int, began: float) -> EventSink:
+    """Progress of a chunk as progress of the whole image."""
+
+    def send(event: Event) -> None:
+        if isinstance(event, Progress):
+            event = replace(event, done=before + event.done, total=total, seconds=time.perf_counter() - began)
+        events(event)
+
+    return send

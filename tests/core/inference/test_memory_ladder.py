@@ -1,0 +1,162 @@
+"""The memory ladder: what leads down, what does not, and what is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from meduniseg_core.errors import OutOfMemoryError
+from meduniseg_core.events import Event, Message
+from meduniseg_core.inference.memory import (
+    Need,
+    Rung,
+    activation_bytes,
+    descend,
+    is_out_of_memory,
+    ladder,
+    out_of_memory_means,
+    slab_window,
+)
+from meduniseg_core.model import ModelConfig
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU_TEXT = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+)
+
+
+def test_an_accelerators_ladder_goes_from_batch_to_main_memory_to_slabs_to_the_cpu() -> None:
+    rungs = ladder(CUDA, 8)
+    assert rungs[0] == Rung(CUDA, 8, CUDA)
+    order = [(rung.device.type, rung.batch, rung.accumulate_on.type, rung.slabs) for rung in rungs]
+    assert order == [
+        ("cuda", 8, "cuda", 1),
+        ("cuda", 2, "cuda", 1),
+        ("cuda", 1, "cuda", 1),
+        ("cuda", 1, "cpu", 1),
+        ("cuda", 1, "cpu", 2),
+        ("cuda", 1, "cpu", 4),
+        ("cpu", 1, "cpu", 1),
+        ("cpu", 1, "cpu", 2),
+        ("cpu", 1, "cpu", 4),
+    ]
+    assert len({rung.name for rung in rungs}) == len(rungs)
+
+
+def test_the_cpus_ladder_ends_in_slabs() -> None:
+    assert [(rung.batch, rung.slabs) for rung in ladder(CPU, 1)] == [(1, 1), (1, 2), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError(CPU_TEXT), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
+        (RuntimeError("out of memory was not the problem here"), False),
+        (ValueError("DefaultCPUAllocator: can't allocate memory"), False),
+    ],
+)
+def test_only_allocators_count_as_out_of_memory(error: Exception, memory: bool) -> None:
+    assert is_out_of_memory(error) is memory
+
+
+def test_a_real_allocation_that_fails_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert is_out_of_memory(caught.value)
+
+
+def test_each_failure_goes_one_rung_down_and_says_which_rung_runs() -> None:
+    rungs = ladder(CUDA, 4)
+    tried: list[Rung] = []
+    events: list[Event] = []
+
+    def attempt(rung: Rung) -> str:
+        tried.append(rung)
+        if len(tried) < 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "done"
+
+    result, rung = descend(rungs, attempt, remedy="do less", events=events.append)
+    assert (result, rung) == ("done", rungs[3])
+    assert tried == rungs[:4]
+    texts = [event.text for event in events if isinstance(event, Message)]
+    assert [rung.name in text for rung, text in zip(rungs[1:4], texts, strict=True)] == [True, True, True]
+
+
+def test_after_the_last_rung_one_sentence_names_the_remedy() -> None:
+    def attempt(rung: Rung) -> str:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemoryError, match="do less") as caught:
+        descend(ladder(CPU, 1), attempt, remedy="do less")
+    assert caught.value.exit_code == 4
+    assert str(caught.value).count(". ") == 0
+
+
+def test_another_runtime_error_is_not_hidden() -> None:
+    tried: list[Rung] = []
+
+    def attempt(rung: Rung) -> str:
+        tried.append(rung)
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        descend(ladder(CUDA, 4), attempt, remedy="do less")
+    assert len(tried) == 1
+
+
+def test_rungs_that_cannot_fit_are_not_tried() -> None:
+    tried: list[Rung] = []
+    events: list[Event] = []
+
+    def attempt(rung: Rung) -> str:
+        tried.append(rung)
+        return "done"
+
+    def need(rung: Rung) -> Need:
+        return Need(device=0, main=(1 << 30) * rung.batch // rung.slabs)
+
+    _, rung = descend(
+        ladder(CPU, 4), attempt, need=need, free=lambda device: 600 << 20, remedy="do less", events=events.append
+    )
+    assert rung.slabs == 2 and tried == [rung]
+    assert any(isinstance(event, Message) and "1.0 GiB" in event.text and "600 MiB" in event.text for event in events)
+
+
+def test_where_nothing_fits_the_bytes_are_named_and_nothing_is_tried() -> None:
+    def attempt(rung: Rung) -> str:
+        raise AssertionError("must not be tried")
+
+    with pytest.raises(OutOfMemoryError, match=r"2\.0 GiB of main memory are needed and 1 MiB are free"):
+        descend(
+            ladder(CPU, 1), attempt, need=lambda rung: Need(0, 2 << 30), free=lambda device: 1 << 20, remedy="do less"
+        )
+
+
+def test_preparing_an_image_without_memory_is_an_out_of_memory_error() -> None:
+    with pytest.raises(OutOfMemoryError, match="do less"), out_of_memory_means("do less"):
+        raise MemoryError
+    with pytest.raises(RuntimeError, match="a bug"), out_of_memory_means("do less"):
+        raise RuntimeError("a bug")
+
+
+def test_slabs_are_whole_strides_and_never_empty() -> None:
+    assert slab_window((64, 192, 192), 2, (16, 32, 32)) == (32, 192, 192)
+    assert slab_window((64, 192, 192), 4, (16, 32, 32)) == (16, 192, 192)
+    assert slab_window((16, 192, 192), 4, (16, 32, 32)) == (16, 192, 192)
+    assert slab_window((1, 512, 512), 2, (16, 32, 32)) == (1, 256, 256)
+    assert slab_window((1, 64, 32), 4, (16, 32, 32)) == (1, 64, 32)
+    assert slab_window((32, 32, 32), 2, (16, 32, 32)) == (32, 32, 32)
+
+
+def test_the_estimate_grows_with_window_batch_and_width() -> None:
+    config = ModelConfig(features=(16, 32, 64, 128, 160, 160), classes=14)
+    one = activation_bytes(config, (64, 192, 192), 1, torch.float32)
+    assert activation_bytes(config, (64, 192, 192), 2, torch.float32) == 2 * one
+    assert activation_bytes(config, (32, 192, 192), 1, torch.float32) == one // 2
+    assert activation_bytes(config, (64, 192, 192), 1, torch.bfloat16) < one

@@ -1,0 +1,331 @@
+"""The predictor session, on tiny random networks."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inference_samples import FIGURES, picture, picture_plan, tiny_model, volume, volume_plan
+from torch import Tensor
+
+from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UsageError
+from meduniseg_core.events import CancelToken, Event, Message, Progress
+from meduniseg_core.images import Geometry, Image, write_image
+from meduniseg_core.inference import Predictor, Segmentation, segment
+from meduniseg_core.inference.source import slice_of
+from meduniseg_core.model import MedUniSeg
+from meduniseg_core.preprocessing import preprocess, restore_logits
+from meduniseg_core.weights import Model
+
+
+def predictor(model: Model, **options: object) -> Predictor:
+    return Predictor(model, "cpu", "fp32", **options)  # type: ignore[arg-type]
+
+
+def probabilities_of(result: Segmentation) -> np.ndarray:
+    assert result.probabilities is not None
+    return result.probabilities.array
+
+
+def by_hand(model: Model, image: Image, task: str, flips: tuple[tuple[int, ...], ...] = ((),)) -> np.ndarray:
+    """Probabilities of the plain network on the whole preprocessed image, which must be one window."""
+    plan = model.info.plan_of(task)
+    prepared = preprocess(image, plan)
+    data = torch.from_numpy(prepared.data)[None]
+    index = torch.tensor([model.info.task_index(task)])
+    modality = torch.tensor([model.info.modality_index(plan.modality)])
+    total = torch.zeros(())
+    with torch.inference_mode():
+        for axes in flips:
+            dims = [axis + 2 for axis in axes]
+            total = total + model.network(data.flip(dims), index, modality, 1)[0].flip(dims)
+    restored = restore_logits(total[0, : plan.class_count] / len(flips), prepared.trace, want_probabilities=True)
+    assert restored.probabilities is not None
+    return restored.probabilities.array
+
+
+@pytest.mark.parametrize("spacing", [2.0, 1.7])
+def test_a_volume_of_one_window_gets_the_networks_own_answer(spacing: float) -> None:
+    model = tiny_model([volume_plan()])
+    image = volume((16, 64, 64) if spacing == 2.0 else (19, 75, 75), spacing)
+    result = predictor(model).segment(image, "organ", probabilities=True)["organ"]
+    expected = by_hand(model, image, "organ")
+    np.testing.assert_allclose(probabilities_of(result), expected, atol=3e-3)
+    assert np.mean(result.labels.array[0] != expected.argmax(axis=0)) < 0.01
+    assert len(np.unique(result.labels.array)) > 1, "the test needs a network that finds something"
+    assert result.labels.geometry == image.geometry
+
+
+def test_a_photograph_gets_the_networks_own_answer() -> None:
+    model = tiny_model([picture_plan()])
+    image = picture(64, 64)
+    result = predictor(model).segment(image, ["spot"], probabilities=True)["spot"]
+    np.testing.assert_allclose(probabilities_of(result), by_hand(model, image, "spot"), atol=3e-3)
+
+
+def test_mirroring_follows_the_tasks_own_axes() -> None:
+    plans = [volume_plan("free"), volume_plan("sided", mirror_axes=(0, 1))]
+    model, image = tiny_model(plans), volume((16, 64, 64))
+    results = predictor(model).segment(image, ["free", "sided"], tta=True, probabilities=True)
+    every = tuple(axes for n in range(4) for axes in itertools.combinations((0, 1, 2), n))
+    np.testing.assert_allclose(probabilities_of(results["free"]), by_hand(model, image, "free", every), atol=3e-3)
+    sided = ((), (0,), (1,), (0, 1))
+    np.testing.assert_allclose(probabilities_of(results["sided"]), by_hand(model, image, "sided", sided), atol=3e-3)
+
+
+def test_several_tasks_share_the_encoder_and_equal_single_tasks_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model([volume_plan("a"), volume_plan("b", classes=("x",)), volume_plan("c")])
+    image = volume((24, 70, 100))
+    calls = {"encode": 0, "decode": 0}
+    for name in calls:
+        original = getattr(MedUniSeg, name)
+
+        def counted(self: MedUniSeg, *args: object, _name: str = name, _original: object = original) -> object:
+            calls[_name] += 1
+            return _original(self, *args)  # type: ignore[operator]
+
+        monkeypatch.setattr(MedUniSeg, name, counted)
+    session = predictor(model)
+    together = session.segment(image, ["a", "b", "c"], probabilities=True)
+    assert calls["decode"] == 3 * calls["encode"] > 3
+    assert list(together) == ["a", "b", "c"]
+    for task in ("a", "b", "c"):
+        alone = session.segment(image, task, probabilities=True)[task]
+        assert np.array_equal(alone.labels.array, together[task].labels.array)
+        assert np.array_equal(probabilities_of(alone), probabilities_of(together[task]))
+
+
+def test_tasks_with_other_figures_or_patches_do_not_share_wrongly() -> None:
+    other = FIGURES.model_copy(update={"mean": 300.0})
+    plans = [volume_plan("a"), volume_plan("b", figures=(other,)), volume_plan("c", patch=(16, 96, 96))]
+    model, image = tiny_model(plans), volume((24, 70, 100))
+    session = predictor(model)
+    together = session.segment(image, ["a", "b", "c"], probabilities=True)
+    for task in ("a", "b", "c"):
+        alone = session.segment(image, task, probabilities=True)[task]
+        assert np.array_equal(probabilities_of(alone), probabilities_of(together[task]))
+
+
+def test_inside_a_box_smaller_than_a_window_the_surroundings_are_seen() -> None:
+    model, image = tiny_model([volume_plan()]), volume((16, 64, 64))
+    session = predictor(model)
+    box = (4, 9), (10, 20), (3, 30)
+    boxed = session.segment(image, "organ", box=box)["organ"].labels.array
+    whole = session.segment(image, "organ")["organ"].labels.array
+    mask = np.zeros(whole.shape, dtype=bool)
+    mask[:, 4:9, 10:20, 3:30] = True
+    assert np.array_equal(boxed[mask], whole[mask]) and whole[mask].any()
+    assert not boxed[~mask].any()
+
+
+def test_a_box_takes_fewer_windows() -> None:
+    model, image = tiny_model([volume_plan()]), volume((48, 96, 96))
+    events: list[Event] = []
+    predictor(model, batch=1).segment(image, "organ", box=((0, 10), (0, 20), (0, 20)), events=events.append)
+    assert [e.total for e in events if isinstance(e, Progress) and e.stage == "segment"] == [1, 1]
+
+
+@pytest.mark.parametrize("box", [((0, 0), (0, 5), (0, 5)), ((0, 17), (0, 5), (0, 5)), ((-1, 3), (0, 5), (0, 5))])
+def test_an_impossible_box_is_refused(box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]) -> None:
+    with pytest.raises(UsageError, match=r"box .* \(16, 64, 64\)"):
+        predictor(tiny_model([volume_plan()])).segment(volume((16, 64, 64)), "organ", box=box)
+
+
+def test_a_volume_for_a_2d_task_equals_its_slices_one_by_one() -> None:
+    plan = volume_plan(
+        "slices", dimension=2, patch=(1, 32, 32), spacing=(2.0, 2.0, 2.0), normalisation=("zscore",), figures=(None,)
+    )
+    model = tiny_model([plan])
+    image = volume((37, 40, 50), 1.6)
+    events: list[Event] = []
+    session = predictor(model)
+    stack = session.segment(image, "slices", probabilities=True, events=events.append)["slices"]
+    assert any(isinstance(event, Message) and "slice by slice" in event.text for event in events)
+    progress = [event for event in events if isinstance(event, Progress) and event.stage == "segment"]
+    assert progress[-1].done == progress[-1].total and progress[-1].total % 37 == 0
+    assert stack.labels.geometry == image.geometry
+    for depth in (0, 31, 32, 36):
+        one = session.segment(slice_of(image, depth), "slices", probabilities=True)["slices"]
+        np.testing.assert_allclose(probabilities_of(stack)[:, depth], probabilities_of(one)[:, 0], atol=2e-3)
+
+
+def test_slices_are_axial_however_the_volume_is_stored_and_a_box_holds_for_them() -> None:
+    plan = volume_plan("slices", dimension=2, patch=(1, 32, 32), normalisation=("zscore",), figures=(None,))
+    session = predictor(tiny_model([plan]))
+    image = volume((12, 30, 34), 2.0)
+    direction = np.asarray(image.geometry.direction)
+    turned_array = np.ascontiguousarray(image.array.transpose(0, 2, 1, 3)[:, ::-1])
+    columns = direction[:, [1, 0, 2]] * np.array([-1.0, 1.0, 1.0])
+    origin = image.geometry.affine @ np.array([0, 29, 0, 1.0])
+    geometry = Geometry(
+        (30, 12, 34),
+        (2.0, 2.0, 2.0),
+        tuple(origin[:3]),
+        tuple(tuple(row) for row in columns),  # type: ignore[arg-type]
+    )
+    turned = Image(turned_array, geometry)
+    plain = session.segment(image, "slices")["slices"].labels.array
+    other = session.segment(turned, "slices")["slices"].labels.array
+    assert np.array_equal(other, plain.transpose(0, 2, 1, 3)[:, ::-1]) and plain.any()
+    boxed = session.segment(turned, "slices", box=((3, 25), (2, 7), (0, 34)))["slices"].labels.array
+    mask = np.zeros(other.shape, dtype=bool)
+    mask[:, 3:25, 2:7] = True
+    assert not boxed[~mask].any()
+    assert boxed[mask].any()
+
+
+def test_windows_of_air_are_skipped_and_said() -> None:
+    array = np.full((1, 64, 64, 64), -1000, dtype=np.int16)
+    array[:, 2:14] = volume((12, 64, 64)).array
+    image = Image(array, Geometry((64, 64, 64), (2.0, 2.0, 2.0)))
+    events: list[Event] = []
+    result = predictor(tiny_model([volume_plan()])).segment(image, "organ", events=events.append)["organ"]
+    assert any(isinstance(event, Message) and "were skipped" in event.text for event in events)
+    assert not result.labels.array[:, 24:].any()
+    assert result.labels.array[:, :16].any()
+
+
+def test_cancelling_stops_after_the_window_at_work() -> None:
+    token = CancelToken()
+    windows: list[int] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "segment":
+            windows.append(event.done)
+            if event.done == 1:
+                token.cancel()
+
+    session = predictor(tiny_model([volume_plan()]), batch=1)
+    with pytest.raises(CancelledError):
+        session.segment(volume((48, 96, 96)), "organ", events=listen, cancel=token)
+    assert windows == [0, 1]
+
+
+class Failing:
+    """Replaces ``MedUniSeg.encode``: fails until windows are as small as ``limit`` voxels a batch."""
+
+    def __init__(self, limit: int, error: Exception) -> None:
+        self.limit, self.error, self.original = limit, error, MedUniSeg.encode
+        self.seen: list[tuple[int, ...]] = []
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def encode(network: MedUniSeg, images: Tensor, modality: Tensor | None = None) -> object:
+            self.seen.append(tuple(images.shape))
+            if images.numel() > self.limit:
+                raise self.error
+            return self.original(network, images, modality)
+
+        monkeypatch.setattr(MedUniSeg, "encode", encode)
+
+
+def test_out_of_memory_goes_down_the_ladder_and_gives_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = tiny_model([volume_plan()]), volume((32, 64, 96))
+    expected = predictor(model, batch=4).segment(image, "organ", probabilities=True)["organ"]
+    failing = Failing(
+        16 * 64 * 64, RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory")
+    )
+    failing.install(monkeypatch)
+    events: list[Event] = []
+    result = predictor(model, batch=4).segment(image, "organ", probabilities=True, events=events.append)["organ"]
+    assert [shape[0] for shape in failing.seen[:3]] == [4, 1, 1]
+    assert "1 window at a time" in result.rung
+    assert any(isinstance(event, Message) and result.rung in event.text for event in events)
+    np.testing.assert_allclose(probabilities_of(result), probabilities_of(expected), atol=2e-3)
+
+
+def test_the_slab_rung_uses_thinner_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = tiny_model([volume_plan(patch=(32, 64, 64))]), volume((40, 64, 64))
+    failing = Failing(16 * 64 * 64, torch.OutOfMemoryError("out of memory"))
+    failing.install(monkeypatch)
+    result = predictor(model, batch=1).segment(image, "organ")["organ"]
+    assert failing.seen[-1][2:] == (16, 64, 64)
+    assert "slabs" in result.rung
+
+
+def test_after_the_last_rung_there_is_an_out_of_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    Failing(0, MemoryError()).install(monkeypatch)
+    with pytest.raises(OutOfMemoryError, match="box"):
+        predictor(tiny_model([volume_plan()])).segment(volume((16, 64, 64)), "organ")
+
+
+def test_another_runtime_error_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    failing.install(monkeypatch)
+    with pytest.raises(RuntimeError, match="mat1"):
+        predictor(tiny_model([volume_plan()])).segment(volume((16, 64, 64)), "organ")
+    assert len(failing.seen) == 1
+
+
+def test_a_machine_with_too_little_memory_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing = Failing(1 << 60, MemoryError())
+    failing.install(monkeypatch)
+    session = predictor(tiny_model([volume_plan()]), free=lambda device: 1 << 16)
+    with pytest.raises(OutOfMemoryError, match="are needed and 0 MiB are free"):
+        session.segment(volume((16, 64, 64)), "organ")
+    assert failing.seen == []
+
+
+def test_estimate_counts_windows_and_gives_seconds_only_after_a_first_image() -> None:
+    model, image = tiny_model([volume_plan("a"), volume_plan("b")]), volume((48, 96, 96))
+    session = predictor(model)
+    before = session.estimate(image, ["a", "b"])
+    assert before.seconds is None
+    assert before.windows == 5 * 2 * 2
+    assert session.estimate(image, ["a"], tta=True).windows == 8 * before.windows
+    assert before.bytes > image.array.size * 4
+    session.segment(image, ["a", "b"])
+    after = session.estimate(image, ["a", "b"])
+    assert after.seconds is not None and after.seconds > 0
+
+
+def test_wrong_modality_task_and_image_are_refused_in_words() -> None:
+    plans = [volume_plan("organ"), volume_plan("other"), picture_plan("spot")]
+    session = predictor(tiny_model(plans))
+    image = volume((16, 64, 64))
+    with pytest.raises(UsageError, match="for modality fundus, not ct; its tasks for ct: organ, other"):
+        session.segment(image, "spot", "ct")
+    with pytest.raises(UsageError, match="it has: organ, other, spot"):
+        session.segment(image, "liver")
+    with pytest.raises(UsageError, match="at least one task"):
+        session.segment(image, [])
+    with pytest.raises(UsageError, match="overlap"):
+        session.segment(image, "organ", overlap=1.0)
+    with pytest.raises(BadInputError, match="takes volumes"):
+        session.segment(slice_of(image, 3), "organ")
+    with pytest.raises(UsageError, match="at least one window"):
+        predictor(session.model, batch=0)
+    assert session.segment(image, "organ", "ct")["organ"].modality == "ct"
+
+
+def test_the_model_itself_is_left_as_it_is() -> None:
+    model = tiny_model([volume_plan()])
+    model.network.train()
+    before = {name: value.clone() for name, value in model.network.state_dict().items()}
+    Predictor(model, "cpu", "bf16").segment(volume((16, 64, 64)), "organ")
+    assert model.network.training
+    assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in model.network.parameters())
+    assert all(torch.equal(before[name], value) for name, value in model.network.state_dict().items())
+
+
+def test_half_precision_agrees_with_full_precision() -> None:
+    model, image = tiny_model([volume_plan()]), volume((24, 70, 100))
+    full = predictor(model).segment(image, "organ", probabilities=True)["organ"]
+    half = Predictor(model, "cpu", "bf16").segment(image, "organ", probabilities=True)["organ"]
+    assert half.settings["precision"] == "bfloat16"
+    assert np.abs(probabilities_of(full) - probabilities_of(half)).mean() < 0.02
+
+
+def test_one_call_takes_a_path_and_a_model(tmp_path: Path) -> None:
+    image = volume((16, 64, 64))
+    path = tmp_path / "case.nii.gz"
+    write_image(image, path)
+    model = tiny_model([volume_plan()])
+    result = segment(path, "organ", "ct", model, device="cpu", precision="fp32")
+    expected = predictor(model).segment(image, "organ")["organ"]
+    assert np.array_equal(result.labels.array, expected.labels.array)
+    assert result.labels.geometry.is_close(image.geometry)
+    with pytest.raises(UsageError, match="it has: organ"):
+        segment(tmp_path / "absent.nii.gz", "liver", model=model)

@@ -36,6 +36,7 @@ class PlanSettings(BaseModel):
     batch: int | None = Field(default=None, ge=1)
     spacing: tuple[float, float, float] | None = None
     long_side: int | None = None
+    classes: tuple[str, ...] | None = Field(default=None, description="other names for the data set's classes, in order")
 
     def over(self, base: PlanSettings) -> PlanSettings:
         """These settings, completed by those of ``base``."""

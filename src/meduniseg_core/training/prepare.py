@@ -97,6 +97,10 @@ def _cache(
         events=events,
         cancel=cancel,
     )
+    if chosen.classes is not None:
+        if len(chosen.classes) != len(plan.classes):
+            raise UsageError(f"The config names {len(chosen.classes)} classes of task {plan.task}, which has {len(plan.classes)}.")
+        plan = plan.model_copy(update={"classes": chosen.classes})
     return preprocess_dataset(dataset, plan, config.cache, events, cancel)
 
 

@@ -1,4 +1,4 @@
-"""The trivial predictor every network must beat by a wide margin: the training labels' mean, whatever the image shows."""
+"""The trivial predictor every network must beat by far: the training labels' mean, whatever the image shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ THRESHOLDS = np.linspace(0.05, 0.9, 18)
 
 @dataclass(frozen=True)
 class MeanShape:
-    """Frequencies (classes, D, H, W) of the foreground classes on a common grid, and the threshold that fits training best."""
+    """Frequencies (classes, D, H, W) of the classes on a common grid, and the threshold that fits training best."""
 
     frequencies: np.ndarray
     threshold: float

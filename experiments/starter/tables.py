@@ -32,7 +32,7 @@ LOG = logging.getLogger("starter")
 
 
 def evaluate(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
-    """Segment every held-out image with both networks, in fp32 on the CPU without mirroring; write results/dice.json."""
+    """Segment every held-out image with both networks (fp32, CPU, no mirroring); write results/dice.json."""
     torch.set_num_threads(max(1, torch.get_num_threads()))
     starter = Predictor(load_model(_model_of(universal)), device="cpu", precision="fp32")
     rows = []
@@ -115,7 +115,9 @@ def tables(figures: dict[str, Any]) -> str:
         starter, single, trivial = (
             100 * float(np.mean([_mean(row, name) for row in chosen])) for name in ("starter", "single", "trivial")
         )
-        lines.append(f"| **{title}** | | | | **{starter:.1f}** | **{single:.1f}** | {trivial:.1f} | {starter - single:+.1f} |")
+        lines.append(
+            f"| **{title}** | | | | **{starter:.1f}** | **{single:.1f}** | {trivial:.1f} | {starter - single:+.1f} |"
+        )
     lines += ["", "| task | class | starter | single-task | mean shape |", "| --- | --- | --- | --- | --- |"]
     for row in figures["tasks"]:
         for index, name in enumerate(row["classes"]):

@@ -29,8 +29,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
         # mkstemp makes files 0600; give them what an ordinary write would have given
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
         _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -50,14 +50,14 @@ def write_text(target: Path, text: str) -> None:
 def sha256_of(path: Path) -> str:
     """The file's SHA-256 as 64 lower-case hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with Path(path).open("rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:
-    with open(path, "rb+") as stream:
+    with path.open("rb+") as stream:
         os.fsync(stream.fileno())
 
 

@@ -36,9 +36,8 @@ class Conv(nn.Conv3d):
             return super().forward(x)
         weight = self.weight[:, :, self.kernel_size[0] // 2]
         _, height, width = self.stride
-        _, pad_height, pad_width = self.padding
-        assert not isinstance(pad_height, str) and not isinstance(pad_width, str)
-        return F.conv2d(x, weight, self.bias, (height, width), (pad_height, pad_width))
+        padding = (self.kernel_size[1] // 2, self.kernel_size[2] // 2)
+        return F.conv2d(x, weight, self.bias, (height, width), padding)
 
 
 class UpConv(nn.ConvTranspose3d):

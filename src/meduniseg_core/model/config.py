@@ -21,7 +21,9 @@ class ModelConfig(BaseModel):
     features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     strides: tuple[Stride, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
     stems: tuple[int, ...] = (1, 2, 3, 4)
-    classes: int = Field(default=4, ge=2, description="output channels: the largest class count of all tasks, with background")
+    classes: int = Field(
+        default=4, ge=2, description="output channels: the largest class count of all tasks, with background"
+    )
     dimension: Literal[2, 3] = 3
 
     modalities: int = Field(default=9, ge=0)

@@ -87,9 +87,10 @@ class MedUniSeg(nn.Module):
     def _with_modal_map(self, images: Tensor | list[Tensor], modality: Tensor) -> Tensor | list[Tensor]:
         assert self.modal_map is not None
         if isinstance(images, Tensor):
-            return images + self.modal_map(modality, tuple(images.shape[2:]))
+            modal_map: Tensor = self.modal_map(modality, tuple(images.shape[2:]))
+            return images + modal_map
         maps = self.modal_map(modality, tuple(images[0].shape[1:]))
-        return [image + modal_map for image, modal_map in zip(images, maps, strict=True)]
+        return [image + own for image, own in zip(images, maps, strict=True)]
 
     def _priors(self, bottleneck: Tensor) -> Tensor | None:
         if self.fuse is None:
@@ -122,7 +123,5 @@ def count_parameters(config: ModelConfig) -> dict[str, int]:
     """Number of parameters by part, and their ``total``, without allocating them."""
     with torch.device("meta"):
         model = MedUniSeg(config)
-    parts = {
-        name: sum(parameter.numel() for parameter in child.parameters()) for name, child in model.named_children()
-    }
+    parts = {name: sum(parameter.numel() for parameter in child.parameters()) for name, child in model.named_children()}
     return {**parts, "total": sum(parts.values())}

@@ -108,5 +108,6 @@ class Decoder(nn.Module):
         for position, (level, skip) in enumerate(zip(self.levels, reversed(skips), strict=True)):
             x = level(x, skip)
             if position >= len(self.levels) - levels:
-                logits.insert(0, level.head(x))
+                head = level.get_submodule("head")
+                logits.insert(0, head(x))
         return logits

@@ -36,7 +36,9 @@ class PlanSettings(BaseModel):
     batch: int | None = Field(default=None, ge=1)
     spacing: tuple[float, float, float] | None = None
     long_side: int | None = None
-    classes: tuple[str, ...] | None = Field(default=None, description="other names for the data set's classes, in order")
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="other names for the data set's classes, in order"
+    )
 
     def over(self, base: PlanSettings) -> PlanSettings:
         """These settings, completed by those of ``base``."""
@@ -96,7 +98,10 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def from_toml(cls, path: Path) -> TrainingConfig:
-        """Read and check a config file; ``$NAME`` in paths is taken from the environment. BadInputError says what is wrong."""
+        """Read and check a config file; ``$NAME`` in paths is taken from the environment.
+
+        BadInputError says what is wrong.
+        """
         path = Path(path)
         try:
             raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
@@ -121,6 +126,8 @@ class TrainingConfig(BaseModel):
 def _resolve(text: str, root: Path, config: Path) -> Path:
     expanded = os.path.expandvars(text)
     if "$" in expanded:
-        raise BadInputError(f"{config}: '{text}' names an environment variable that is not set; set it or write a path.")
+        raise BadInputError(
+            f"{config}: '{text}' names an environment variable that is not set; set it or write a path."
+        )
     path = Path(expanded).expanduser()
     return path if path.is_absolute() else root / path

@@ -19,7 +19,10 @@ class RunLog:
         self._path = folder / LOG_FILE
 
     def restart(self, epoch: int) -> list[dict[str, Any]]:
-        """Keep the lines of the epochs before ``epoch`` (a killed run may have logged more than it saved); return them."""
+        """Keep the lines of the epochs before ``epoch`` (a killed run may have logged more than it saved).
+
+        Returns them.
+        """
         kept = [line for line in self.read() if line["epoch"] < epoch]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         return kept

@@ -142,7 +142,7 @@ class Trainer:
                 f"{', '.join(batch.cases)}; look at these images, or lower the learning rate, and --resume."
             )
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self._network.parameters(), config.gradient_clip)
         self._scaler.step(self._optimizer)

@@ -60,10 +60,14 @@ def prepare(config: TrainingConfig, *, events: EventSink = ignore, cancel: Cance
     names = [dataset.task for dataset in datasets]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"Two data sets hold the task '{name}'; give one of them another \"task\" in dataset.json.")
+            raise UsageError(
+                f"Two data sets hold the task '{name}'; give one of them another \"task\" in dataset.json."
+            )
     unknown = sorted(set(config.plan) - set(names))
     if unknown:
-        raise UsageError(f"The config plans the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}.")
+        raise UsageError(
+            f"The config plans the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
+        )
     cached = [_cache(config, dataset, total_stride, events, cancel) for dataset in datasets]
     config.output.mkdir(parents=True, exist_ok=True)
     save_plans([entry.plan for entry in cached], config.output / PLANS_FILE)
@@ -99,7 +103,9 @@ def _cache(
     )
     if chosen.classes is not None:
         if len(chosen.classes) != len(plan.classes):
-            raise UsageError(f"The config names {len(chosen.classes)} classes of task {plan.task}, which has {len(plan.classes)}.")
+            raise UsageError(
+                f"The config names {len(chosen.classes)} classes of task {plan.task}, which has {len(plan.classes)}."
+            )
         plan = plan.model_copy(update={"classes": chosen.classes})
     return preprocess_dataset(dataset, plan, config.cache, events, cancel)
 
@@ -172,7 +178,17 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
     # where files lie, and how many processes prepare batches, may change between start and resume
     settings = config.model_dump(
         mode="json",
-        exclude={"output", "cache", "datasets", "device", "workers", "threads", "checkpoint_every", "title", "description"},
+        exclude={
+            "output",
+            "cache",
+            "datasets",
+            "device",
+            "workers",
+            "threads",
+            "checkpoint_every",
+            "title",
+            "description",
+        },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]
     content = {

@@ -61,7 +61,8 @@ def load_or_draw_splits(
         missing = sorted({*old.train, *old.validation} - set(patient_of))
         if missing:
             raise BadInputError(
-                f"{path}: case {missing[0]} of task {task} is in the split but no longer in the data; restore it or start a new run."
+                f"{path}: case {missing[0]} of task {task} is in the split but no longer in the data; "
+                "restore it or start a new run."
             )
         held = {patient_of[case] for case in old.validation}
         splits[task] = Split(

@@ -31,9 +31,7 @@ class _LabelSink:
 class TaskNetwork:
     """The network in training, seen as one task by the sliding window."""
 
-    def __init__(
-        self, network: MedUniSeg, task: int, modality: int, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, network: MedUniSeg, task: int, modality: int, device: torch.device, dtype: torch.dtype) -> None:
         self._network, self._task, self._modality = network, task, modality
         self._device, self._dtype = device, dtype
 
@@ -62,7 +60,5 @@ def validate(
             image, grid, network, [Output(classes=plan.class_count, sink=sink)], cancel=cancel
         )
         reference = case.seg
-        scores.append(
-            float(np.mean([dice(sink.labels, reference, label) for label in range(1, plan.class_count)]))
-        )
+        scores.append(float(np.mean([dice(sink.labels, reference, label) for label in range(1, plan.class_count)])))
     return scores

@@ -1,5 +1,7 @@
 """The assembled network on tiny widths: shapes, priors, mixed batches, many tasks from one encoder pass."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,9 @@ from torch import Tensor
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.model.meduniseg import MedUniSeg
 
-CONFIG = ModelConfig(features=(4, 6, 8, 8, 10, 10), tasks=3, modalities=4, task_prompt_channels=5, modal_prompt_length=16)
+CONFIG = ModelConfig(
+    features=(4, 6, 8, 8, 10, 10), tasks=3, modalities=4, task_prompt_channels=5, modal_prompt_length=16
+)
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def test_five_levels_of_logits_finest_first_on_any_size(network: MedUniSeg, size
         logits = network(torch.randn(2, 3, *size), ids(0, 1), ids(2, 3))
     assert len(logits) == 5
     assert logits[0].shape == (2, CONFIG.classes, *size)
-    for finer, coarser in zip(logits[:-1], logits[1:], strict=True):
+    for finer, coarser in itertools.pairwise(logits):
         assert coarser.shape[-1] == -(-finer.shape[-1] // 2)
         assert all(level.isfinite().all() for level in logits)
 

@@ -2,9 +2,10 @@
 
     export MEDUNISEG_SHARED=../shared
     python experiments/starter/run.py train        # the universal network
-    python experiments/starter/run.py baselines    # ten single-task networks, same budget each
+    python experiments/starter/run.py baselines    # ten single-task networks, same budget
     python experiments/starter/run.py evaluate     # every network on imagesTs; writes results/
-    python experiments/starter/run.py table                                   # results/ -> the tables of docs/model_card.md
+    python experiments/starter/run.py table
+    # results/ -> the tables of docs/model_card.md
 
 ``--resume`` goes on with interrupted trainings. Both trainings take one core each and may run side by side.
 """

@@ -32,12 +32,31 @@ class Conv(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Volume in, volume out; image in, image out."""
+        if _misread_by_amx(x, self.stride[2]):
+            with torch.autocast("cpu", enabled=False):
+                bias = None if self.bias is None else self.bias.float()
+                return self._convolve(x.float(), self.weight.float(), bias).bfloat16()
+        return self._convolve(x, self.weight, self.bias)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 5:
-            return super().forward(x)
-        weight = self.weight[:, :, self.kernel_size[0] // 2]
+            return self._conv_forward(x, weight, bias)
         _, height, width = self.stride
         padding = (self.kernel_size[1] // 2, self.kernel_size[2] // 2)
-        return F.conv2d(x, weight, self.bias, (height, width), padding)
+        return F.conv2d(x, weight[:, :, self.kernel_size[0] // 2], bias, (height, width), padding)
+
+
+def _misread_by_amx(x: Tensor, stride: int) -> bool:
+    """Whether oneDNN's AMX kernels might compute this convolution in bf16 from memory that nobody has written.
+
+    They do (torch 2.13) for strided convolutions, and their gradients, whose result is one voxel wide: NaN or a wrong
+    result, now and then. Such features are tiny, so they are convolved in fp32 at no cost.
+    """
+    if x.device.type != "cpu" or x.shape[-1] > stride:
+        return False
+    return x.dtype == torch.bfloat16 or (
+        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
 
 
 class UpConv(nn.ConvTranspose3d):
@@ -67,9 +86,10 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise every sample and channel over space."""
-        if x.device.type == "cpu":
-            return F.group_norm(x, x.shape[1], self.weight, self.bias, NORM_EPS)
+        """Normalise every sample and channel over space; a grid of one voxel becomes the bias."""
+        # torch.group_norm, unlike both functional forms, does not refuse a grid of one voxel
+        if x.device.type == "cpu" or x[0, 0].numel() == 1:
+            return torch.group_norm(x, x.shape[1], self.weight, self.bias, NORM_EPS)
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=NORM_EPS)
 
 

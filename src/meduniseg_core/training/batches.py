@@ -86,7 +86,14 @@ class BatchSource(Dataset[Batch]):
             seg = case.seg
             centre = self._centre(case, seg.shape, data.plan, rng, forced=index >= first_forced)
             image, label = sample_patch(
-                case.data, seg, centre, data.plan.patch, data.plan.mirror_axes, rng, self._augmentation
+                case.data,
+                seg,
+                centre,
+                data.plan.patch,
+                data.plan.mirror_axes,
+                rng,
+                self._augmentation,
+                spacing=data.plan.spacing,
             )
             images.append(torch.as_tensor(image))
             labels.append(torch.as_tensor(label).long())

@@ -57,6 +57,24 @@ def train(
     return Trainer(config, events, cancel).run(resume)
 
 
+def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta)."""
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            network.parameters(),
+            lr=config.learning_rate,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay,
+    )
+
+
 class Trainer:
     """One run. Built by :func:`train`."""
 
@@ -72,13 +90,7 @@ class Trainer:
         if self._device.type == "cuda":
             # on the CPU the training step of plain layouts is the faster one
             self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._optimizer = torch.optim.SGD(
-            self._network.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            weight_decay=config.weight_decay,
-        )
+        self._optimizer = make_optimizer(config, self._network)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._state = RunState(fingerprint=self._prepared.fingerprint)
         self._log = RunLog(config.output)
@@ -134,7 +146,9 @@ class Trainer:
         self._network.train()
         with autocast(self._device, self._dtype):
             outputs = self._network(images, task, modality, levels=levels)
-        loss = deep_supervision_loss(outputs, labels, plan.class_count, weights=weights)
+        loss = deep_supervision_loss(
+            outputs, labels, plan.class_count, weights=weights, batch_dice=config.batch_dice
+        )
         value = float(loss.detach())
         if not np.isfinite(value):
             raise NonFiniteLossError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink
 
 if TYPE_CHECKING:
-    from meduniseg_core.weights import Entry
+    from meduniseg_core.weights import Entry, UniSegOptions
 
 
 def import_checkpoint(
@@ -19,19 +19,42 @@ def import_checkpoint(
     spacing: tuple[float, float, float] | None,
     sha256: str | None,
     *,
+    options_file: Path | None = None,
+    planner_spacings: bool = False,
     replace: bool,
     events: EventSink,
 ) -> Entry:
     """Convert a UniSeg checkpoint and keep it as the model ``name``; what had to be assumed is said in ``events``."""
     from meduniseg_core.files import sha256_of
-    from meduniseg_core.weights import Registry, UniSegOptions, import_uniseg
+    from meduniseg_core.weights import PLANNER_SPACINGS, Registry, UniSegOptions, import_uniseg
 
     if not file.is_file():
         raise BadInputError(f"{file}: there is no such file; check the path.")
     found = sha256_of(file) if sha256 is not None else None
     if sha256 is not None and found != sha256.strip().lower():
         raise BadInputError(f"{file}: its sha256 is {found} and should be {sha256}; get the right file.")
-    defaults = UniSegOptions()
-    options = defaults.model_copy(update={"name": name, "spacing": spacing or defaults.spacing})
+    options = UniSegOptions() if options_file is None else _read_options(options_file)
+    changes: dict[str, object] = {"name": name}
+    if spacing is not None:
+        changes["spacing"] = spacing
+    if planner_spacings:
+        changes["task_spacings"] = {**PLANNER_SPACINGS, **options.task_spacings}
+    options = options.model_copy(update=changes)
     imported = import_uniseg(file, plans, options, events=events)
     return Registry().save(imported.info, imported.state_dict, replace=replace)
+
+
+def _read_options(path: Path) -> UniSegOptions:
+    """The fields of ``UniSegOptions`` that a JSON file gives."""
+    from pydantic import ValidationError
+
+    from meduniseg_core.weights import UniSegOptions
+
+    try:
+        return UniSegOptions.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise UsageError(f"{path}: {where}: {first['msg']}; correct the file.") from error

@@ -92,6 +92,21 @@ def import_model(
         tuple[float, float, float] | None,
         typer.Option("--spacing", metavar="D H W", help="Checkpoints only: mm, where the plans do not say; 3 1.5 1.5."),
     ] = None,
+    planner_spacings: Annotated[
+        bool,
+        typer.Option(
+            "--planner-spacings",
+            help="Checkpoints only: vertebrae, brain and whole-body tumours at the spacings of UniSeg's own planners.",
+        ),
+    ] = False,
+    options: Annotated[
+        Path | None,
+        typer.Option(
+            "--options",
+            metavar="JSON",
+            help='Checkpoints only: other tasks than the published ones and their spacings ("tasks", "task_spacings").',
+        ),
+    ] = None,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -103,7 +118,17 @@ def import_model(
         if file.suffix == ".safetensors":
             entry = Registry().import_file(file, sha256=sha256, replace=replace)
         else:
-            entry = import_checkpoint(file, name, plans, spacing, sha256, replace=replace, events=session.events)
+            entry = import_checkpoint(
+                file,
+                name,
+                plans,
+                spacing,
+                sha256,
+                options_file=options,
+                planner_spacings=planner_spacings,
+                replace=replace,
+                events=session.events,
+            )
         session.result(entry_report(entry), f"Imported {entry.name} ({entry.path}).")
 
 

@@ -62,6 +62,12 @@ def segment(
             "--format", metavar="EXT", help="nii.gz, nii, nrrd, mha, png, tif, npy; default nii.gz, for 2D png."
         ),
     ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            "--series", metavar="S", help="Which of a DICOM folder's series: its UID, number, description, or #1, #2."
+        ),
+    ] = None,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
@@ -84,7 +90,8 @@ def segment(
         chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
         predictor = Predictor(load_model(model), device=device, precision=precision)
         settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
-        run = Run(session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit=task == ALL_TASKS)
+        skip_unfit = task == ALL_TASKS
+        run = Run(session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit, series)
         run.all(cases)
         return run.finish(len(cases))
 
@@ -132,6 +139,7 @@ class Run:
     ending: str | None
     settings: dict[str, Any]
     skip_unfit: bool
+    series: str | None = None
     results: list[Result] = field(default_factory=list)
     failed: dict[str, MedUniSegError] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -156,7 +164,7 @@ class Run:
         """Segment one case; its files are written once all its tasks are done."""
         from meduniseg_core.images import read_image
 
-        image = read_image(case.source)
+        image = read_image(case.source, series=self.series)
         tasks = self._fitting(image, case)
         self.session.cancel.raise_if_cancelled()
         found = self.predictor.segment(

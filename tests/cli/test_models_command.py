@@ -82,3 +82,26 @@ def test_uniseg_s_checkpoint_is_imported(meduniseg, shared_data, tmp_path, monke
     tasks = json.loads(meduniseg("models", "info", "narrow", "--json").stdout)["tasks"]
     assert {tuple(task["spacing"]) for task in tasks} == {(4.0, 2.0, 2.0)}
     assert meduniseg("models", "import", checkpoint, "--sha256", "0" * 64).returncode == 3
+
+
+def test_a_checkpoint_may_be_imported_with_other_tasks_and_spacings(
+    meduniseg, shared_data, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
+    checkpoint = shared_data / "uniseg_reference" / "uniseg_narrow.model"
+    assert meduniseg("models", "import", checkpoint, "--name", "planned", "--planner-spacings").returncode == 0
+    tasks = json.loads(meduniseg("models", "info", "planned", "--json").stdout)["tasks"]
+    spacings = {task["task"]: task["spacing"] for task in tasks}
+    assert spacings["vertebrae"] == [4.0, 2.0, 2.0] and spacings["liver"] == [3.0, 1.5, 1.5]
+
+    options = tmp_path / "options.json"
+    own = [{"task": f"own{n}", "modality": "ct", "channels": ["CT"], "classes": ["thing"]} for n in range(11)]
+    options.write_text(json.dumps({"tasks": own, "task_spacings": {"own3": [5, 1, 1]}}))
+    assert meduniseg("models", "import", checkpoint, "--name", "own", "--options", options).returncode == 0
+    tasks = json.loads(meduniseg("models", "info", "own", "--json").stdout)["tasks"]
+    assert [task["task"] for task in tasks] == [f"own{n}" for n in range(11)]
+    assert tasks[3]["spacing"] == [5.0, 1.0, 1.0]
+
+    options.write_text('{"spacings": 1}')
+    refused = meduniseg("models", "import", checkpoint, "--name", "other", "--options", options)
+    assert refused.returncode == 2 and str(options) in refused.stderr and "Traceback" not in refused.stderr

@@ -172,3 +172,34 @@ def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_
     assert printed == ""
     assert json.loads(errors.splitlines()[-1])["exit_code"] == 130
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
+
+
+def test_one_of_a_folder_s_series_is_chosen_by_name(meduniseg, tiny_model, tmp_path) -> None:
+    import SimpleITK as sitk  # noqa: N813
+
+    folder = tmp_path / "study"
+    folder.mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for number, (name, depth) in enumerate((("thin", 20), ("thick", 18)), start=1):
+        for index in range(depth):
+            plane = sitk.GetImageFromArray(np.random.default_rng(index).integers(0, 99, (40, 40)).astype(np.int16))
+            plane.SetSpacing((2.0, 2.0))
+            for tag, text in {
+                "0008|0060": "MR",
+                "0020|000e": f"1.2.3.{number}",
+                "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
+                "0008|0018": f"1.2.3.{number}.{index + 1}",
+                "0008|103e": name,
+                "0020|0032": f"0\\0\\{2 * index}",
+                "0020|0037": "1\\0\\0\\0\\1\\0",
+            }.items():
+                plane.SetMetaData(tag, text)
+            writer.SetFileName(str(folder / f"{name}{index:02d}.dcm"))
+            writer.Execute(plane)
+    common = ("-o", tmp_path / "out", "--task", "organ", "--model", tiny_model)
+    refused = meduniseg("segment", folder, *common)
+    assert refused.returncode == 3 and "--series" in refused.stderr and "'thick'" in refused.stderr
+    done = meduniseg("segment", folder, *common, "--series", "thick")
+    assert done.returncode == 0, done.stderr
+    assert read_labels(tmp_path / "out" / "study.nii.gz").geometry.shape == (18, 40, 40)

@@ -124,12 +124,15 @@ def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
     return list(groups.values())
 
 
+_LISTED = 12  # series that an error lists at most
+
+
 def _choose(groups: list[list[Slice]], series: str | None, folder: Path) -> list[Slice]:
     if series is None:
         if len(groups) == 1:
             return groups[0]
         raise BadInputError(
-            f"{folder} holds {len(groups)} series ({_listing(groups)}); pick one with the option 'series'."
+            f"{folder} holds {len(groups)} series ({_listing(groups)}); pick one with --series (Python: series=...)."
         )
     matching = [
         group
@@ -143,11 +146,13 @@ def _choose(groups: list[list[Slice]], series: str | None, folder: Path) -> list
 
 
 def _listing(groups: list[list[Slice]]) -> str:
-    return "; ".join(
+    lines = [
         f"#{number} number {group[0].number or '-'} '{group[0].description}', {len(group)} images of "
         f"{group[0].rows}x{group[0].columns}, UID {group[0].uid or '-'}"
         for number, group in enumerate(groups, start=1)
-    )
+    ]
+    more = len(lines) - _LISTED
+    return "; ".join(lines[:_LISTED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _read(slices: list[Slice], geometry: Geometry, source: Path) -> Image:

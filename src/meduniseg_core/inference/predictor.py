@@ -20,6 +20,7 @@ from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_
 from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import SliceSource, VolumeSource
+from meduniseg_core.inference.straighten import Straightened
 from meduniseg_core.inference.windows import Box
 from meduniseg_core.model.compute import resolve_device, resolve_precision
 from meduniseg_core.preprocessing import TaskPlan, preprocess
@@ -86,7 +87,8 @@ class Predictor:
         slice along its (canonical) depth. ``modality``, if given, must be the tasks'. ``tta`` averages over mirrorings
         along the tasks' own mirror axes. ``overlap`` is that of neighbouring windows, a fraction of their size. ``box``
         ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels of the image as it is: everything outside is background.
-        Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often.
+        Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often. A sheared grid (a tilted
+        gantry) is resampled to right angles and the result brought back to it.
 
         Raises:
             UsageError: an unknown task, one of another modality, a box outside the image.
@@ -97,6 +99,17 @@ class Predictor:
         request = Request(tta, overlap, box, probabilities)
         request.check(image)
         plans = self._plans(tasks, modality)
+        straightened = Straightened.of(image)
+        if straightened is None:
+            return self._segment_all(image, plans, request, events, cancel)
+        text = f"The axes of {image.name} are not at right angles: it is resampled, and the labels are brought back."
+        events(Message("info", text))
+        found = self._segment_all(straightened.straight, plans, straightened.request(request), events, cancel)
+        return {task: straightened.restore(result, box) for task, result in found.items()}
+
+    def _segment_all(
+        self, image: Image, plans: list[TaskPlan], request: Request, events: EventSink, cancel: CancelToken | None
+    ) -> dict[str, Segmentation]:
         results: dict[str, Segmentation] = {}
         prepared: tuple[Any, VolumeSource | SliceSource] | None = None
         for group in shared_passes(plans):

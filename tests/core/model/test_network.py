@@ -104,3 +104,21 @@ def test_every_parameter_but_the_unused_stems_learns(network: MedUniSeg) -> None
     assert prompts is not None
     assert prompts[1].abs().sum() > 0
     assert prompts[0].abs().sum() == 0
+
+
+def test_modal_maps_are_small_beside_the_image_and_stay_so_in_training() -> None:
+    """The map's step grows with the prompt's squared length: entries of spread 1 let it outgrow the image."""
+    torch.manual_seed(0)
+    modal_map = ModalMap(3, 512)
+    modality = torch.tensor([0, 1, 2])
+    start = modal_map(modality, (32, 32)).detach()
+    assert 0.1 < float(start.std()) < 0.5
+    assert float((start[0] - start[1]).abs().mean()) > 0.1  # and it tells modalities apart
+    loss = (modal_map(modality, (32, 32)) * torch.randn(3, 1, 32, 32)).mean()
+    loss.backward()
+    with torch.no_grad():
+        for parameter in modal_map.parameters():
+            assert parameter.grad is not None
+            parameter -= parameter.grad
+    moved = modal_map(modality, (32, 32)).detach() - start
+    assert 0 < float(moved.abs().max()) < 0.5 * float(start.std())

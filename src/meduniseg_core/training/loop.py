@@ -146,9 +146,7 @@ class Trainer:
         self._network.train()
         with autocast(self._device, self._dtype):
             outputs = self._network(images, task, modality, levels=levels)
-        loss = deep_supervision_loss(
-            outputs, labels, plan.class_count, weights=weights, batch_dice=config.batch_dice
-        )
+        loss = deep_supervision_loss(outputs, labels, plan.class_count, weights=weights, batch_dice=config.batch_dice)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise NonFiniteLossError(

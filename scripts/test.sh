@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/bootstrap.sh
+. scripts/screen.sh
 bootstrap dev
 
 failed=""
@@ -17,7 +18,7 @@ check() { # NAME COMMAND...
 }
 
 tests() {
-  "$PYTHON" -m pytest -m "not slow" "$@"
+  on_a_screen "$PYTHON" -m pytest -m "not slow" "$@"
 }
 
 say_what_is_skipped() {

@@ -87,8 +87,8 @@ class Predictor:
         slice along its (canonical) depth. ``modality``, if given, must be the tasks'. ``tta`` averages over mirrorings
         along the tasks' own mirror axes. ``overlap`` is that of neighbouring windows, a fraction of their size. ``box``
         ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels of the image as it is: everything outside is background.
-        Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often. A sheared grid (a tilted
-        gantry) is resampled to right angles and the result brought back to it.
+        Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often. An image on a sheared
+        grid (a tilted gantry) is resampled to right angles and the result brought back to its grid.
 
         Raises:
             UsageError: an unknown task, one of another modality, a box outside the image.
@@ -136,6 +136,27 @@ class Predictor:
             load = workload_before(image, group, config, overlap)
             loads.append((load, group, self._windows_at_a_time(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
+
+    def calibrate(self, task: str) -> None:
+        """Time one window of ``task``, so that :meth:`estimate` knows the seconds before the first image."""
+        plan = self.model.info.plan_of(task)
+        d, h, w = plan.patch
+        engine = self.engine(self.device)
+        network = engine.for_tasks([self.model.info.task_index(task)], self.model.info.modality_index(plan.modality))
+        window = torch.zeros((1, len(plan.channels), d, h, w), device=self.device)
+        seconds = []
+        with torch.inference_mode():
+            for _ in range(2):  # the first pass prepares kernels
+                began = time.perf_counter()
+                for logits in network(window.contiguous(memory_format=torch.channels_last_3d), [0]):
+                    float(logits.flatten()[0])  # waits for an accelerator
+                seconds.append(time.perf_counter() - began)
+        self._pace = min(seconds) / (d * h * w)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether :meth:`estimate` can tell seconds."""
+        return self._pace is not None
 
     def engine(self, device: torch.device) -> Engine:
         """The network on ``device``, made on first use."""

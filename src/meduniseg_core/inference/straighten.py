@@ -1,4 +1,4 @@
-"""Images on sheared grids (a tilted gantry): segmented at right angles, with the result brought back to their own grid."""
+"""Images on sheared grids (a tilted gantry): segmented at right angles, the result brought back to their own grid."""
 
 from __future__ import annotations
 

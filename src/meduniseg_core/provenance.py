@@ -1,0 +1,50 @@
+"""The JSON beside a label file that says where the labels come from (written by ``Segmentation.save``)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from meduniseg_core.images.formats import stem_of
+
+_LARGEST = 1 << 20  # bytes; ours have a few hundred
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is read back: task, model, and the classes' names and colours (RGB, 0..255) by label."""
+
+    task: str
+    model: str
+    classes: dict[int, str]
+    colours: dict[int, tuple[int, int, int]]
+
+
+def provenance_path(labels: Path) -> Path:
+    """The JSON beside a label file."""
+    return labels.with_name(f"{stem_of(labels)}.json")
+
+
+def read_provenance(labels: Path) -> Provenance | None:
+    """The provenance of a label file; None where no JSON of ours lies beside it."""
+    path = provenance_path(labels)
+    try:
+        if path.stat().st_size > _LARGEST:
+            return None
+        content = json.loads(path.read_text("utf-8"))
+        task, model = content["task"], content["model"]
+        classes = {int(label): str(name) for label, name in content["classes"].items()}
+        colours = {int(label): _colour(value) for label, value in content.get("colours", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
+        return None
+    return Provenance(task, model, classes, colours)
+
+
+def _colour(value: object) -> tuple[int, int, int]:
+    if not (isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)):
+        raise ValueError("a colour is three numbers from 0 to 255")
+    red, green, blue = value
+    return red, green, blue

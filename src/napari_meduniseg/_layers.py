@@ -1,0 +1,280 @@
+"""The only place where napari layers become images of the core, and the other way round.
+
+Images are shown in canonical orientation (d to the head, h to the back, w to the left), so that every slice of the
+viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata and
+is what gets segmented: results and files lie on its own grid. A grid that is rotated against the scanner's axes is shown
+along its own axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels as LabelsLayer
+from napari.layers import Layer
+from napari.utils.colormaps import DirectLabelColormap
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
+from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
+from meduniseg_core.inference import Segmentation
+from meduniseg_core.inference.segmentation import class_colour
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+METADATA_KEY = "meduniseg"
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a layer comes from: the image as it was read, and the layer's own array and placement at that time."""
+
+    image: Image
+    change: Reorientation
+    shown: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An image taken from layers, how it was turned for the viewer, and what had to be assumed about it."""
+
+    image: Image
+    change: Reorientation
+    assumed: tuple[str, ...] = ()
+
+
+def image_layers(image: Image) -> list[LayerData]:
+    """What napari shows of ``image``: one layer, RGB where it is a photograph, one per channel else."""
+    canonical, change = canonical_orientation(image)
+    name = image.name
+    options = _placement(canonical)
+    if image.meta.get("colour") == "rgb" and image.channels == 3 and image.is_2d:
+        data = np.moveaxis(canonical.array[:, 0], 0, -1)
+        return [(data, {**options, "name": name, "rgb": True, **_origin(image, change, data, options)}, "image")]
+    layers: list[LayerData] = []
+    for channel in range(image.channels):
+        one = image if image.channels == 1 else image.with_array(image.array[channel : channel + 1])
+        data = canonical.array[channel, 0] if image.is_2d else canonical.array[channel]
+        own = {**options, "name": name if image.channels == 1 else f"{name} [{channel}]"}
+        if looks_like_ct(one):
+            own["contrast_limits"] = (CT_WINDOWS[0].low, CT_WINDOWS[0].high)
+        layers.append((data, {**own, **_origin(one, change, data, options)}, "image"))
+    return layers
+
+
+def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> LayerData:
+    """What napari shows of a label map that was read from a file."""
+    canonical, change = canonical_orientation(labels)
+    data = np.array(canonical.array[0, 0] if labels.is_2d else canonical.array[0])
+    options = {**_placement(canonical), "name": labels.name, **_classes(classes, colours)}
+    metadata = _origin(labels, change, data, options)
+    return data, {**options, **metadata}, "labels"
+
+
+def image_of(layers: list[ImageLayer]) -> Taken:
+    """The image that one layer (or one layer per channel) shows, on its own grid.
+
+    BadInputError, in one sentence, for layers that cannot be segmented: several scales, more than three dimensions, no
+    voxels, stacks of colour images, channels on different grids.
+    """
+    taken = [_one(layer) for layer in layers]
+    first = taken[0]
+    if len(taken) == 1:
+        return first
+    from meduniseg_core.images import stack_channels
+
+    image = stack_channels([item.image for item in taken])
+    return Taken(image, first.change, tuple(dict.fromkeys(text for item in taken for text in item.assumed)))
+
+
+def result_layer(result: Segmentation, taken: Taken, like: Layer, name: str) -> LayerData:
+    """The labels of ``result`` as a layer that lies exactly on the layer ``like``."""
+    canonical = taken.change.forward(result.labels.array)
+    data = np.array(canonical[0, 0] if result.labels.is_2d else canonical[0])
+    classes = dict(enumerate(result.class_names, start=1))
+    options = {
+        **copied_placement(like),
+        "name": name,
+        **_classes(classes, dict(enumerate(result.colours, start=1))),
+    }
+    metadata = {"provenance": result.provenance(), "like": result.image, "change": taken.change}
+    return data, {**options, "metadata": {METADATA_KEY: metadata}}, "labels"
+
+
+def probability_layers(result: Segmentation, taken: Taken, like: Layer, name: str) -> list[LayerData]:
+    """One image layer per class with its probability, and one with the uncertainty (1 - the largest probability)."""
+    if result.probabilities is None:
+        return []
+    turned = taken.change.forward(result.probabilities.array)
+    turned = turned[:, 0] if result.labels.is_2d else turned
+    shared = {**copied_placement(like), "blending": "additive", "contrast_limits": (0.0, 1.0), "visible": False}
+    layers: list[LayerData] = [
+        (turned[label], {**shared, "name": f"{name}: probability of {text}", "colormap": "magma"}, "image")
+        for label, text in enumerate(result.class_names, start=1)
+    ]
+    uncertainty = 1 - turned.max(axis=0)
+    layers.append((uncertainty, {**shared, "name": f"{name}: uncertainty", "colormap": "inferno"}, "image"))
+    return layers
+
+
+def labels_image(layer_data: np.ndarray, attributes: dict[str, Any]) -> tuple[Image, Image | None]:
+    """A labels layer as ``(labels, like)`` for writing: on the grid of the image it belongs to, where that is known.
+
+    ``attributes`` are those napari hands to writers. BadInputError where the layer has more than three dimensions.
+    """
+    record = (attributes.get("metadata") or {}).get(METADATA_KEY)
+    array = np.asarray(layer_data)
+    if isinstance(record, dict) and isinstance(record.get("like"), Image):
+        like, change = record["like"], record["change"]
+        volume = array[None, None] if array.ndim == 2 else array[None]
+        back = change.inverse(volume)
+        if tuple(back.shape[1:]) == like.geometry.shape:
+            meta = {key: value for key, value in like.meta.items() if key not in ("colour", "dtype")}
+            labels = replace(like, array=np.ascontiguousarray(back), meta=meta)
+            return labels, like
+    if isinstance(record, Origin):
+        volume = array[None, None] if array.ndim == 2 else array[None]
+        back = record.change.inverse(volume)
+        if tuple(back.shape[1:]) == record.image.geometry.shape:
+            return record.image.with_array(np.ascontiguousarray(back)), record.image
+    return plain_image(array, attributes), None
+
+
+def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the layer") -> Image:
+    """An array that napari places by ``attributes`` (scale, translate, rotate, shear, affine, units), as an image."""
+    if array.ndim not in (2, 3) or array.size == 0:
+        raise BadInputError(f"{name} has {array.ndim} dimensions; choose a layer with two or three (and some voxels).")
+    probe = LabelsLayer(
+        np.zeros((1,) * array.ndim, np.uint8),
+        **{key: attributes[key] for key in ("scale", "translate", "rotate", "shear", "affine") if key in attributes},
+    )
+    geometry = _geometry(_world(probe), array.shape)
+    volume = array[None, None] if array.ndim == 2 else array[None]
+    return Image(volume, geometry, physical=array.ndim == 3)
+
+
+def copied_placement(layer: Layer) -> dict[str, Any]:
+    """Everything that says where ``layer`` lies; an RGB layer's colours are no axis."""
+    return {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": layer.affine,
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+
+
+def _one(layer: ImageLayer) -> Taken:
+    record = layer.metadata.get(METADATA_KEY)
+    if isinstance(record, Origin) and layer.data is record.shown and np.allclose(_world(layer), record.affine):
+        return Taken(record.image, record.change)
+    if layer.multiscale:
+        raise BadInputError(
+            f"The layer {layer.name} is multiscale; open one of its scales as a layer of its own and choose that."
+        )
+    array = np.asarray(layer.data)
+    dimensions = array.ndim - (1 if layer.rgb else 0)
+    if array.size == 0:
+        raise BadInputError(f"The layer {layer.name} is empty; choose one with an image.")
+    if layer.rgb and dimensions != 2:
+        raise BadInputError(f"The layer {layer.name} is a stack of colour images; open its images one by one.")
+    if dimensions not in (2, 3):
+        raise BadInputError(
+            f"The layer {layer.name} has {dimensions} dimensions; split it into images of two or three dimensions "
+            "(right click on the layer: Split Stack)."
+        )
+    if array.dtype.kind not in "iuf" and array.dtype != bool:
+        raise BadInputError(f"The layer {layer.name} holds no numbers ({array.dtype}); choose an image.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInputError(f"The layer {layer.name} holds NaN or infinite values; replace them first.")
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    assumed = []
+    lengths = [_is_length(unit) for unit in layer.units]
+    physical = all(lengths)
+    if dimensions == 3 and not physical:
+        assumed.append(f"The layer {layer.name} has no unit of length: its scale is taken as mm.")
+        physical = True
+    millimetres = [_millimetres(unit) if known else 1.0 for unit, known in zip(layer.units, lengths, strict=True)]
+    world = _world(layer)
+    world[:-1] *= np.asarray(millimetres)[:, None]
+    meta: dict[str, Any] = {}
+    if layer.rgb:
+        volume = np.moveaxis(array[..., :3], -1, 0)[:, None]
+        meta["colour"] = "rgb"
+        if volume.dtype.kind == "f":
+            volume = np.rint(255 * np.clip(volume, 0, 1)).astype(np.uint8)
+    else:
+        volume = array[None, None] if dimensions == 2 else array[None]
+    geometry = _geometry(world, (array.shape[:2] if layer.rgb else array.shape))
+    image = Image(np.ascontiguousarray(volume), geometry, physical, meta=meta)
+    return Taken(image, Reorientation(), tuple(assumed))
+
+
+def _placement(canonical: Image) -> dict[str, Any]:
+    geometry = canonical.geometry
+    flat = canonical.is_2d
+    spacing, origin = geometry.spacing, geometry.origin[::-1]
+    unit = "mm" if canonical.physical else "pixel"
+    options: dict[str, Any] = {
+        "scale": spacing[1:] if flat else spacing,
+        "units": (unit,) * (2 if flat else 3),
+        "axis_labels": ("y", "x") if flat else ("z", "y", "x"),
+    }
+    if canonical.physical:
+        options["translate"] = origin[1:] if flat else origin
+    return options
+
+
+def _origin(image: Image, change: Reorientation, data: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+    size = len(options["scale"])
+    affine = np.eye(size + 1)
+    affine[:size, :size] = np.diag(options["scale"])
+    affine[:size, size] = options.get("translate", (0.0,) * size)
+    return {"metadata": {METADATA_KEY: Origin(image, change, data, affine)}}
+
+
+def _classes(classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
+    """Names in the status bar, fixed colours; labels without a name get a colour of their own, too."""
+    table = {label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in classes}
+    colormap = DirectLabelColormap(
+        color_dict={**table, 0: np.zeros(4), None: np.array((1.0, 1.0, 1.0, 1.0))},
+    )
+    features = {"index": [0, *classes], "name": ["background", *classes.values()]}
+    return {"colormap": colormap, "features": features}
+
+
+def _world(layer: Layer) -> np.ndarray:
+    """Index to world, homogeneous, from public API alone: where the unit vectors go."""
+    size = layer.ndim
+    origin = np.asarray(layer.data_to_world((0.0,) * size))
+    affine = np.eye(size + 1)
+    affine[:size, size] = origin
+    for axis in range(size):
+        affine[:size, axis] = np.asarray(layer.data_to_world(tuple(np.eye(size)[axis]))) - origin
+    return affine
+
+
+def _geometry(world: np.ndarray, shape: tuple[int, ...]) -> Geometry:
+    """napari's world is ordered like the axes, (z, y, x); the core's is (x, y, z)."""
+    if len(shape) == 2:
+        whole = np.eye(4)
+        whole[1:3, 1:3], whole[1:3, 3] = world[:2, :2], world[:2, 2]
+        world, shape = whole, (1, *shape)
+    affine = np.eye(4)
+    affine[:3] = world[[2, 1, 0]]
+    return Geometry.from_affine(affine, (shape[0], shape[1], shape[2]))
+
+
+def _is_length(unit: Any) -> bool:
+    return bool(unit.is_compatible_with("mm"))
+
+
+def _millimetres(unit: Any) -> float:
+    return float((1 * unit).to("mm").magnitude)

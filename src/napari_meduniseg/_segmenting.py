@@ -1,0 +1,246 @@
+"""From what is chosen in the viewer to a request for the core, and from its answer to layers. Knows no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Layer, Shapes
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, Message
+from meduniseg_core.images.appearance import mismatch
+from meduniseg_core.inference import Predictor, Segmentation
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.weights import ModelInfo, load_model
+from napari_meduniseg._layers import Taken, image_of, probability_layers, result_layer
+
+Region = Literal["volume", "slice", "box"]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user chose. ``layers``: one, or one per channel in the task's order."""
+
+    layers: tuple[ImageLayer, ...]
+    tasks: tuple[str, ...]
+    model: str = "starter"
+    device: str = "auto"
+    precision: str = "auto"
+    overlap: float = 0.5
+    tta: bool = False
+    probabilities: bool = False
+    region: Region = "volume"
+    shapes: Shapes | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A choice made ready in the GUI's thread, to be carried out in another: it holds no layer's changing state."""
+
+    choice: Choice
+    taken: Taken
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run will take at most; seconds for the whole of it."""
+
+    windows: int
+    gibibytes: float
+    seconds: float | None
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        time = "" if self.seconds is None else f"about {_duration(self.seconds)}, "
+        windows = "1 window" if self.windows == 1 else f"{self.windows} windows"
+        return f"At most: {time}{self.gibibytes:.1f} GiB, {windows}"
+
+
+@dataclass
+class Predictors:
+    """The predictor that was used last; another model, device or precision replaces it."""
+
+    _key: tuple[str, str, str] | None = None
+    _predictor: Predictor | None = field(default=None, repr=False)
+
+    def get(self, choice: Choice) -> Predictor:
+        """Load the model if it is not the one at hand."""
+        key = choice.model, choice.device, choice.precision
+        if self._predictor is None or self._key != key:
+            self._predictor = None  # frees the memory of the one before
+            self._predictor = Predictor(load_model(choice.model), choice.device, choice.precision)
+            self._key = key
+        return self._predictor
+
+    def forget(self) -> None:
+        """Drop the loaded model (it was replaced or removed)."""
+        self._key, self._predictor = None, None
+
+
+def modalities_for(info: ModelInfo) -> list[str]:
+    """The modalities of which the model has a task, in its order."""
+    present = {plan.modality for plan in info.tasks}
+    return [name for name in info.modalities if name in present] or sorted(present)
+
+
+def tasks_for(info: ModelInfo, modality: str | None, flat: bool | None) -> list[TaskPlan]:
+    """The tasks that an image of this modality can get; ``flat``: 2D (None where nothing is chosen).
+
+    A 2D image cannot get a 3D task; a volume can get a 2D task, slice by slice.
+    """
+    return [
+        plan
+        for plan in info.tasks
+        if (modality is None or plan.modality == modality) and not (flat and plan.dimension == 3)
+    ]
+
+
+def is_flat(layer: ImageLayer) -> bool:
+    """Whether the layer holds one 2D image."""
+    return layer.ndim == 2
+
+
+def channels_of(layer: ImageLayer) -> int:
+    """Colours count as channels."""
+    return 3 if layer.rgb else 1
+
+
+def warning_for(choice: Choice, modality: str) -> str | None:
+    """Why the image does not look like the modality; None where nothing speaks against it or it cannot be taken."""
+    try:
+        taken = image_of(list(choice.layers))
+    except BadInputError:
+        return None
+    return mismatch(taken.image, modality)
+
+
+def prepare(choice: Choice, viewer: ViewerModel) -> Order:
+    """Take the image from its layers and the box from the region; UsageError or BadInputError say what is missing."""
+    if not choice.layers:
+        raise UsageError("There is no image layer; open an image first.")
+    if not choice.tasks:
+        raise UsageError("No task is chosen; tick at least one.")
+    taken = image_of(list(choice.layers))
+    layer = choice.layers[0]
+    box: Box | None = None
+    if choice.region == "slice":
+        box = _slice_box(layer, taken, viewer)
+    elif choice.region == "box":
+        box = _shapes_box(layer, taken, choice.shapes)
+    return Order(choice, taken, box)
+
+
+def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: CancelToken) -> dict[str, Segmentation]:
+    """Segment; runs in a worker's thread."""
+    choice = order.choice
+    for text in order.taken.assumed:
+        events(Message("warning", text))
+    predictor = predictors.get(choice)
+    cancel.raise_if_cancelled()
+    return predictor.segment(
+        order.taken.image,
+        choice.tasks,
+        tta=choice.tta,
+        overlap=choice.overlap,
+        box=order.box,
+        probabilities=choice.probabilities,
+        events=events,
+        cancel=cancel,
+    )
+
+
+def forecast(order: Order, predictors: Predictors) -> Forecast:
+    """What :func:`carry_out` will take at most; runs in a worker's thread (it may load the model)."""
+    choice = order.choice
+    predictor = predictors.get(choice)
+    if not predictor.calibrated:
+        predictor.calibrate(choice.tasks[0])
+    found = predictor.estimate(order.taken.image, choice.tasks, tta=choice.tta, overlap=choice.overlap)
+    return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
+
+
+def add_results(order: Order, results: dict[str, Segmentation], viewer: ViewerModel) -> list[Labels]:
+    """Add the results to the layer they were computed from, wherever it is now; none where it is gone."""
+    layer = order.choice.layers[0]
+    if layer not in viewer.layers:
+        return []
+    added = []
+    for task, result in results.items():
+        name = f"{layer.name}: {task}"
+        for data, options, _ in probability_layers(result, order.taken, layer, name):
+            viewer.add_image(data, **options)
+        data, options, _ = result_layer(result, order.taken, layer, name)
+        added.append(viewer.add_labels(data, **options))
+    return added
+
+
+def _slice_box(layer: Layer, taken: Taken, viewer: ViewerModel) -> Box | None:
+    if layer.ndim == 2:
+        return None  # the visible slice is the image
+    if viewer.dims.ndisplay == 3:
+        raise UsageError("The viewer shows the volume in 3D; switch to 2D to segment the visible slice.")
+    axis = viewer.dims.order[-3]
+    position = layer.world_to_data(viewer.dims.point)[-layer.ndim :]
+    axis -= viewer.dims.ndim - layer.ndim
+    size = layer.data.shape[axis]
+    index = int(np.clip(round(float(position[axis])), 0, size - 1))
+    spans = [(0, length) for length in layer.data.shape]
+    spans[axis] = (index, index + 1)
+    return _to_image(spans, taken)
+
+
+def _shapes_box(layer: ImageLayer, taken: Taken, shapes: Shapes | None) -> Box:
+    if shapes is None or shapes.nshapes == 0:
+        raise UsageError("There is no box; add a Shapes layer, draw a rectangle and choose that layer.")
+    chosen = sorted(shapes.selected_data) or range(shapes.nshapes)
+    corners = np.concatenate([np.asarray(shapes.data[index], dtype=float) for index in chosen])
+    places = np.array([layer.world_to_data(shapes.data_to_world(corner))[-layer.ndim :] for corner in corners])
+    shape = layer.data.shape[: layer.ndim]
+    low, high = places.min(axis=0), places.max(axis=0)
+    spans = []
+    for axis, size in enumerate(shape):
+        if high[axis] - low[axis] < 1e-3:  # drawn on one slice: through the whole volume
+            spans.append((0, size))
+            continue
+        first = int(np.clip(np.floor(low[axis] + 0.5), 0, size))
+        last = int(np.clip(np.floor(high[axis] + 0.5) + 1, 0, size))
+        if first >= last:
+            raise UsageError(f"The box lies outside {layer.name}; draw it on the image.")
+        spans.append((first, last))
+    return _to_image(spans, taken)
+
+
+def _to_image(spans: list[tuple[int, int]], taken: Taken) -> Box:
+    """A box of the layer's voxels as a box of the image's own, which may be turned."""
+    shown = [(0, 1), *spans] if len(spans) == 2 else spans
+    change, shape = taken.change, taken.image.geometry.shape
+    box: list[tuple[int, int]] = [(0, 1)] * 3
+    for (low, high), axis, flip in zip(shown, change.axes, change.flips, strict=True):
+        box[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)
+    return box[0], box[1], box[2]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def options_of(choice: Choice) -> dict[str, Any]:
+    """Everything but the layers, for the record."""
+    return {
+        "model": choice.model,
+        "tasks": choice.tasks,
+        "device": choice.device,
+        "precision": choice.precision,
+        "overlap": choice.overlap,
+        "tta": choice.tta,
+        "region": choice.region,
+    }

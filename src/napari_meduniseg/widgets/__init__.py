@@ -1,0 +1,1 @@
+"""One widget per file; each is put together from parts and leaves the work to the core."""

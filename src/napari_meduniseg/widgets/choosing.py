@@ -1,0 +1,241 @@
+"""The form of the Segment widget: which image, modality, tasks, model and region, and how it is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import napari
+from napari.layers import Image as ImageLayer
+from napari.layers import Shapes
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QListWidget,
+    QListWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from meduniseg_core.catalog import MODALITIES
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.weights import ModelInfo, Registry
+from napari_meduniseg._segmenting import Choice, is_flat, modalities_for, tasks_for
+from napari_meduniseg.widgets.layer_combo import LayerCombo
+
+_TITLES = {name: modality.title for name, modality in MODALITIES.items()}
+_REGIONS = (("Whole image", "volume"), ("Visible slice", "slice"), ("Box (Shapes layer)", "box"))
+
+
+class ChoiceForm(QWidget):
+    """Emits ``changed`` whenever the choice is another one."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._info: ModelInfo | None = None
+
+        self.model = QComboBox()
+        self.model.setToolTip("The network. 'starter' comes with the program, for demonstration; others are installed.")
+        self.image = LayerCombo(viewer, ImageLayer)
+        self.image.setToolTip("The image to segment; for a task with several channels, the first one.")
+        self.more_channels: list[LayerCombo] = []
+        self.modality_box = QComboBox()
+        self.modality_box.setToolTip("What kind of image it is.")
+        self.tasks = QListWidget()
+        self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
+        self.tasks.setMaximumHeight(110)
+        self.region = QComboBox()
+        self.region.setToolTip("Segment all of the image, the slice that is shown, or a box drawn in a Shapes layer.")
+        for title, value in _REGIONS:
+            self.region.addItem(title, value)
+        self.shapes = LayerCombo(viewer, Shapes)
+        self.shapes.setToolTip("The Shapes layer that holds the box: the selected shapes, else all of them.")
+        self.device = _combo(
+            ("auto", "cpu", "cuda", "mps"), "Where the network runs; auto takes a GPU if there is one."
+        )
+        self.precision = _combo(("auto", "fp32", "bf16", "fp16"), "auto takes what is fastest on this machine.")
+        self.overlap = QDoubleSpinBox()
+        self.overlap.setRange(0.0, 0.9)
+        self.overlap.setSingleStep(0.1)
+        self.overlap.setValue(0.5)
+        self.overlap.setToolTip("How far neighbouring windows overlap: more is smoother and slower.")
+        self.tta = QCheckBox("Average over mirrored images")
+        self.tta.setToolTip("Test-time mirroring: a little better, several times slower.")
+        self.probabilities = QCheckBox("Probabilities and uncertainty")
+        self.probabilities.setToolTip("Add image layers with every class's probability and with the uncertainty.")
+
+        self._form = QFormLayout()
+        self._form.addRow("Model", self.model)
+        self._form.addRow("Image", self.image)
+        self._form.addRow("Modality", self.modality_box)
+        self._form.addRow("Tasks", self.tasks)
+        self._form.addRow("Region", self.region)
+        self._form.addRow("Box", self.shapes)
+        advanced = QWidget()
+        inner = QFormLayout(advanced)
+        inner.addRow("Device", self.device)
+        inner.addRow("Precision", self.precision)
+        inner.addRow("Overlap", self.overlap)
+        inner.addRow(self.tta)
+        inner.addRow(self.probabilities)
+        self.advanced = QCollapsible("Advanced")
+        self.advanced.setToolTip("Device, precision, overlap of windows, mirroring, probabilities.")
+        self.advanced.addWidget(advanced)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(self._form)
+        layout.addWidget(self.advanced)
+
+        self.refresh_models()
+        self._form.setRowVisible(self.shapes, False)
+        self.model.currentIndexChanged.connect(self._model_changed)
+        self.image.chosen.connect(self._image_changed)
+        self.modality_box.currentIndexChanged.connect(self._modality_changed)
+        self.tasks.itemChanged.connect(self._tasks_changed)
+        self.region.currentIndexChanged.connect(self._region_changed)
+        for signal in (
+            self.shapes.chosen,
+            self.device.currentIndexChanged,
+            self.precision.currentIndexChanged,
+            self.overlap.valueChanged,
+            self.tta.toggled,
+            self.probabilities.toggled,
+        ):
+            signal.connect(lambda *_: self.changed.emit())
+
+    # -- what is chosen -----------------------------------------------------------------------------------------
+
+    def choice(self) -> Choice:
+        """The form as it stands."""
+        layers = [combo.layer() for combo in (self.image, *self.more_channels)]
+        return Choice(
+            layers=tuple(layer for layer in layers if isinstance(layer, ImageLayer)),
+            tasks=tuple(plan.task for plan in self.chosen_plans()),
+            model=self.model.currentData() or "",
+            device=self.device.currentText(),
+            precision=self.precision.currentText(),
+            overlap=self.overlap.value(),
+            tta=self.tta.isChecked(),
+            probabilities=self.probabilities.isChecked(),
+            region=self.region.currentData(),
+            shapes=self.shapes.layer(),
+        )
+
+    def modality(self) -> str | None:
+        """The modality's name in the model."""
+        data: str | None = self.modality_box.currentData()
+        return data
+
+    def chosen_plans(self) -> list[TaskPlan]:
+        """The plans of the ticked tasks."""
+        items = (self.tasks.item(row) for row in range(self.tasks.count()))
+        names = [item.data(Qt.ItemDataRole.UserRole) for item in items if item.checkState() == Qt.CheckState.Checked]
+        return [self._info.plan_of(name) for name in names] if self._info is not None else []
+
+    def classes_text(self) -> str:
+        """All classes of the ticked tasks."""
+        return ", ".join(name for plan in self.chosen_plans() for name in plan.classes)
+
+    def choose(self, model: str | None = None, modality: str | None = None, tasks: tuple[str, ...] = ()) -> None:
+        """Set the form from code (tests, scripts)."""
+        if model is not None:
+            self.model.setCurrentIndex(self.model.findData(model))
+        if modality is not None:
+            self.modality_box.setCurrentIndex(self.modality_box.findData(modality))
+        for row in range(self.tasks.count()):
+            item = self.tasks.item(row)
+            wanted = item.data(Qt.ItemDataRole.UserRole) in tasks
+            item.setCheckState(Qt.CheckState.Checked if wanted else Qt.CheckState.Unchecked)
+
+    # -- keeping the form consistent ----------------------------------------------------------------------------
+
+    def refresh_models(self) -> None:
+        """List the models there are now, keeping the chosen one if it is still there."""
+        before = self.model.currentData()
+        self.model.blockSignals(True)
+        self.model.clear()
+        for entry in Registry().list():
+            if entry.info is not None:
+                self.model.addItem(entry.name, entry.name)
+        index = self.model.findData(before)
+        self.model.setCurrentIndex(max(0, index) if self.model.count() else -1)
+        self.model.blockSignals(False)
+        self._model_changed()
+
+    def _model_changed(self, *_: Any) -> None:
+        name = self.model.currentData()
+        self._info = Registry().info(name) if name else None
+        self.model.setToolTip(f"{self._info.title}\n{self._info.intended_use}" if self._info is not None else "")
+        before = self.modality()
+        self.modality_box.blockSignals(True)
+        self.modality_box.clear()
+        for modality in modalities_for(self._info) if self._info is not None else []:
+            self.modality_box.addItem(_TITLES.get(modality, modality), modality)
+        self.modality_box.setCurrentIndex(max(0, self.modality_box.findData(before)))
+        self.modality_box.blockSignals(False)
+        self._fill_tasks()
+
+    def _image_changed(self, *_: Any) -> None:
+        self._fill_tasks()
+
+    def _modality_changed(self, *_: Any) -> None:
+        self._fill_tasks()
+
+    def _fill_tasks(self) -> None:
+        layer = self.image.layer()
+        flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
+        before = {plan.task for plan in self.chosen_plans_or_none()}
+        plans = tasks_for(self._info, self.modality(), flat) if self._info is not None else []
+        self.tasks.blockSignals(True)
+        self.tasks.clear()
+        for plan in plans:
+            item = QListWidgetItem(plan.title or plan.task)
+            item.setData(Qt.ItemDataRole.UserRole, plan.task)
+            item.setToolTip(f"{plan.task}: {', '.join(plan.classes)}\nchannels: {', '.join(plan.channels)}")
+            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+            ticked = plan.task in before or len(plans) == 1
+            item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+            self.tasks.addItem(item)
+        self.tasks.blockSignals(False)
+        self._tasks_changed()
+
+    def chosen_plans_or_none(self) -> list[TaskPlan]:
+        """The ticked plans that the present model has."""
+        known = {plan.task for plan in self._info.tasks} if self._info is not None else set()
+        items = (self.tasks.item(row) for row in range(self.tasks.count()))
+        names = [item.data(Qt.ItemDataRole.UserRole) for item in items if item.checkState() == Qt.CheckState.Checked]
+        return [self._info.plan_of(name) for name in names if name in known] if self._info is not None else []
+
+    def _tasks_changed(self, *_: Any) -> None:
+        plans = self.chosen_plans()
+        channels = plans[0].channels if plans else ()
+        layer = self.image.layer()
+        colour = isinstance(layer, ImageLayer) and layer.rgb
+        wanted = 0 if colour or plans and plans[0].dimension == 2 else max(0, len(channels) - 1)
+        for combo in self.more_channels:
+            self._form.removeRow(combo)
+        self.more_channels = []
+        for number in range(wanted):
+            combo = LayerCombo(self._viewer, ImageLayer)
+            combo.setToolTip(f"The layer with channel {number + 2} of the task: {channels[number + 1]}.")
+            combo.chosen.connect(lambda *_: self.changed.emit())
+            self._form.insertRow(2 + number, channels[number + 1], combo)
+            self.more_channels.append(combo)
+        self.changed.emit()
+
+    def _region_changed(self, *_: Any) -> None:
+        self._form.setRowVisible(self.shapes, self.region.currentData() == "box")
+        self.changed.emit()
+
+
+def _combo(texts: tuple[str, ...], tip: str) -> QComboBox:
+    combo = QComboBox()
+    combo.addItems(texts)
+    combo.setToolTip(tip)
+    return combo

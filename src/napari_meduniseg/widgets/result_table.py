@@ -1,0 +1,72 @@
+"""The table of what was found: class, colour, voxels, size, mean intensity."""
+
+from __future__ import annotations
+
+import math
+
+from napari.layers import Labels
+from qtpy.QtGui import QColor, QGuiApplication
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+
+from meduniseg_core.inference import Segmentation
+
+_COLUMNS = ("class", "voxels", "size", "mean")
+
+
+class ResultTable(QWidget):
+    """One row per class; a click shows the class in its layer. Ctrl+C copies the table as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = QTableWidget(0, len(_COLUMNS))
+        self.table.setHorizontalHeaderLabels(_COLUMNS)
+        self.table.setToolTip("What was found: click a row to pick the class; sizes are ml in volumes, mm2 in slices.")
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.itemSelectionChanged.connect(self._pick)
+        self._targets: list[tuple[Labels, int]] = []
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.table)
+        self.hide()
+
+    def show_results(self, results: dict[str, Segmentation], layers: list[Labels]) -> None:
+        """Replace the rows."""
+        self._targets = []
+        self.table.setRowCount(0)
+        for (task, result), layer in zip(results.items(), layers, strict=True):
+            for row, colour in zip(result.table(), result.colours, strict=True):
+                number = self.table.rowCount()
+                self.table.insertRow(number)
+                name = row.name if len(results) == 1 else f"{task}: {row.name}"
+                unit = {"ml": "ml", "mm2": "mm²", "pixels": "px"}[row.unit]
+                size = f"{row.size:,.0f} {unit}" if row.unit == "pixels" else f"{row.size:,.2f} {unit}"
+                means = ", ".join("-" if math.isnan(mean) else f"{mean:.4g}" for mean in row.mean_intensity)
+                for column, text in enumerate((name, f"{row.voxels:,}", size, means)):
+                    item = QTableWidgetItem(text)
+                    if column == 0:
+                        item.setData(1, QColor(*colour))  # Qt.DecorationRole: a coloured square
+                    self.table.setItem(number, column, item)
+                self._targets.append((layer, row.label))
+        self.show()
+
+    def text(self) -> str:
+        """The table, tab separated."""
+        lines = ["\t".join(_COLUMNS)]
+        for row in range(self.table.rowCount()):
+            cells = (self.table.item(row, column) for column in range(len(_COLUMNS)))
+            lines.append("\t".join(cell.text() if cell else "" for cell in cells))
+        return "\n".join(lines)
+
+    def copy(self) -> None:
+        """Put the table on the clipboard."""
+        QGuiApplication.clipboard().setText(self.text())
+
+    def _pick(self) -> None:
+        row = self.table.currentRow()
+        if 0 <= row < len(self._targets):
+            layer, label = self._targets[row]
+            layer.selected_label = label

@@ -1,0 +1,204 @@
+"""The Segment widget: image, modality, tasks; what will happen; Run, progress, Cancel; the table of what was found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import napari
+from napari.layers import Image as ImageLayer
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.events import Event, Message, Progress
+from meduniseg_core.inference import Segmentation
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._segmenting import (
+    Choice,
+    Forecast,
+    Order,
+    Predictors,
+    add_results,
+    carry_out,
+    forecast,
+    prepare,
+    warning_for,
+)
+from napari_meduniseg.widgets.choosing import ChoiceForm
+from napari_meduniseg.widgets.result_table import ResultTable
+from napari_meduniseg.widgets.view_bar import ViewBar
+
+_SETTLE_MS = 250  # changes that follow each other faster are one
+
+
+class SegmentWidget(QWidget):
+    """Segments an image layer by one or several tasks of a model."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._predictors = Predictors()
+        self._job: Job | None = None
+        self._order: Order | None = None
+        self._forecast_job: Job | None = None
+
+        self.form = ChoiceForm(napari_viewer)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.warning = QLabel()
+        self.warning.setWordWrap(True)
+        self.warning.setStyleSheet("color: #d98c00;")
+        self.warning.hide()
+        self.run_button = QPushButton("Run")
+        self.run_button.setToolTip("Segment the image by the tasks that are ticked.")
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop after the window that is being computed; nothing is changed.")
+        self.cancel_button.setEnabled(False)
+        self.progress = QProgressBar()
+        self.progress.setToolTip("Windows computed so far, and the time that is left.")
+        self.progress.hide()
+        self.table = ResultTable()
+
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button)
+        buttons.addWidget(self.cancel_button)
+        self.view_bar = ViewBar(napari_viewer, self._image_layer)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.view_bar)
+        layout.addWidget(self.form)
+        layout.addWidget(self.warning)
+        layout.addWidget(self.hint)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.table)
+        layout.addStretch()
+        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(_SETTLE_MS)
+        self._settle.timeout.connect(self._look_ahead)
+        self.form.changed.connect(self._settle.start)
+        self.run_button.clicked.connect(self.run)
+        self.cancel_button.clicked.connect(self.cancel)
+        self._settle.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a segmentation is running."""
+        return self._job is not None
+
+    def run(self) -> None:
+        """Start; what is wrong with the choice is said in one sentence."""
+        if self.busy:
+            return
+        try:
+            order = prepare(self.form.choice(), self._viewer)
+        except MedUniSegError as error:
+            self._say(str(error), warn=True)
+            return
+        self._order = order
+        self._job = self._start(lambda events, cancel: carry_out(order, self._predictors, events, cancel))
+        self._job.done.connect(self._finish)
+        self._job.failed.connect(self._fail)
+        self._job.cancelled.connect(self._stopped)
+        self._job.event.connect(self._show_event)
+        self.run_button.setEnabled(False)
+        self.cancel_button.setEnabled(True)
+        self.progress.setRange(0, 0)
+        self.progress.setFormat("")
+        self.progress.show()
+        self._say("Running ...")
+        self._job.start()
+
+    def cancel(self) -> None:
+        """Ask the running segmentation to stop."""
+        if self._job is not None:
+            self._job.cancel()
+            self.cancel_button.setEnabled(False)
+            self._say("Stopping ...")
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """A closed widget leaves no work behind."""
+        self.cancel()
+        super().closeEvent(event)
+
+    def _image_layer(self) -> ImageLayer | None:
+        layers = self.form.choice().layers
+        return layers[0] if layers else None
+
+    def _start(self, work: Any) -> Job:
+        return Job(work, self)
+
+    def _finish(self, results: dict[str, Segmentation]) -> None:
+        order = self._order
+        self._end()
+        assert order is not None
+        layers = add_results(order, results, self._viewer)
+        if not layers:
+            self._say("The image layer was removed meanwhile; the result was dropped.", warn=True)
+            return
+        self.table.show_results(results, layers)
+        seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
+        first = next(iter(results.values()))
+        self._say(
+            f"Done in {seconds:.1f} s ({first.settings.get('precision', '')}, {first.rung}). {first.intended_use}"
+        )
+
+    def _fail(self, sentence: str) -> None:
+        self._end()
+        self._say(sentence, warn=True)
+
+    def _stopped(self) -> None:
+        self._end()
+        self._say("Cancelled; nothing was changed.")
+
+    def _end(self) -> None:
+        self._job = None
+        self._order = None
+        self.run_button.setEnabled(True)
+        self.cancel_button.setEnabled(False)
+        self.progress.hide()
+
+    def _show_event(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.total > 0:
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+            left = event.remaining_seconds
+            self.progress.setFormat("%p %" if left is None else f"%p %  ({left:.0f} s left)")
+        elif isinstance(event, Message):
+            (show_warning if event.level == "warning" else show_info)(event.text)
+
+    def _look_ahead(self) -> None:
+        """Say what Run will do, and whether the image looks like what was chosen."""
+        choice = self.form.choice()
+        self._warn(choice)
+        if self.busy:
+            return
+        try:
+            order = prepare(choice, self._viewer)
+        except MedUniSegError as error:
+            self._say(str(error))
+            return
+        job = self._start(lambda _events, _cancel: forecast(order, self._predictors))
+        # an answer to an older choice is not shown
+        job.done.connect(lambda found: self._show_forecast(found) if job is self._forecast_job else None)
+        job.failed.connect(lambda text: self._say(text, warn=True) if job is self._forecast_job else None)
+        self._forecast_job = job
+        job.start()
+
+    def _show_forecast(self, found: Forecast) -> None:
+        if not self.busy:
+            self._say(f"{found.text}. Classes: {self.form.classes_text()}.")
+
+    def _warn(self, choice: Choice) -> None:
+        layers: tuple[ImageLayer, ...] = choice.layers
+        modality = self.form.modality()
+        text = warning_for(choice, modality) if layers and modality else None
+        self.warning.setText(text or "")
+        self.warning.setVisible(text is not None)
+
+    def _say(self, text: str, warn: bool = False) -> None:
+        self.hint.setText(text)
+        self.hint.setStyleSheet("color: #d98c00;" if warn else "")

@@ -1,0 +1,205 @@
+"""The Segment widget in a real viewer, as a user works it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_inputs import write_volume
+
+from meduniseg_core.events import CancelToken, EventSink
+
+
+@pytest.fixture
+def widget(gui: Any, qtbot: Any) -> Any:
+    from napari_meduniseg.widgets.segment import SegmentWidget
+
+    _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
+    assert isinstance(found, SegmentWidget)
+    found.form.choose(model="tiny")
+    found.form.precision.setCurrentText("fp32")
+    return found
+
+
+def until_idle(qtbot: Any, widget: Any) -> None:
+    qtbot.waitUntil(lambda: not widget.busy, timeout=60_000)
+
+
+def open_volume(gui: Any, tmp_path: Path, shape: tuple[int, int, int] = (20, 36, 40)) -> Any:
+    (layer,) = gui.open(str(write_volume(tmp_path / "mr.nii.gz", shape)), plugin="napari-meduniseg")
+    return layer
+
+
+def test_open_tick_run_look_and_save(gui: Any, widget: Any, qtbot: Any, tmp_path: Path) -> None:
+    open_volume(gui, tmp_path)
+    widget.form.choose(modality="mri", tasks=("organ", "vessel"))
+    qtbot.waitUntil(lambda: "At most" in widget.hint.text(), timeout=30_000)
+    assert "liver, artery, vein" in widget.hint.text()
+    widget.run_button.click()
+    assert widget.busy and not widget.run_button.isEnabled() and widget.cancel_button.isEnabled()
+    until_idle(qtbot, widget)
+    assert [layer.name for layer in gui.layers] == ["mr.nii.gz", "mr.nii.gz: organ", "mr.nii.gz: vessel"]
+    assert widget.table.table.rowCount() == 3 and "ml" in widget.table.text()
+    assert "Not for clinical use" in widget.hint.text()
+    widget.table.table.selectRow(2)
+    assert gui.layers[2].selected_label == 2
+
+    target = tmp_path / "saved.nii.gz"
+    gui.layers.selection = {gui.layers[1]}
+    assert gui.layers.save(str(target), selected=True, plugin="napari-meduniseg")
+    import SimpleITK as sitk  # noqa: N813
+
+    saved, source = sitk.ReadImage(str(target)), sitk.ReadImage(str(tmp_path / "mr.nii.gz"))
+    assert saved.GetSize() == source.GetSize() and saved.GetDirection() == pytest.approx(source.GetDirection())
+    assert saved.GetOrigin() == pytest.approx(source.GetOrigin())
+    assert (tmp_path / "saved.json").is_file()
+    (again,) = gui.open(str(target), plugin="napari-meduniseg")
+    assert list(again.features["name"]) == ["background", "liver"]
+    np.testing.assert_array_equal(again.data, gui.layers[1].data)
+
+
+def test_a_photograph_gets_its_task(gui: Any, widget: Any, qtbot: Any) -> None:
+    gui.open_sample("napari-meduniseg", "retina")
+    widget.form.choose(modality="fundus", tasks=("disc_cup",))
+    widget.run()
+    until_idle(qtbot, widget)
+    labels = gui.layers[-1]
+    assert labels.data.shape == (1411, 1411) and list(labels.features["name"])[1:] == ["disc", "cup"]
+
+
+def slow(widget: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """The core's work, but it waits until it is cancelled or told to go on."""
+    import napari_meduniseg.widgets.segment as module
+
+    real: Callable[..., Any] = module.carry_out
+    state = {"go": False}
+
+    def waiting(order: Any, predictors: Any, events: EventSink, cancel: CancelToken) -> Any:
+        while not state["go"]:
+            cancel.raise_if_cancelled()
+            time.sleep(0.01)
+        return real(order, predictors, events, cancel)
+
+    monkeypatch.setattr(module, "carry_out", waiting)
+    return state
+
+
+def test_cancel_in_the_middle_changes_nothing(
+    gui: Any, widget: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow(widget, monkeypatch)
+    open_volume(gui, tmp_path)
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    widget.cancel_button.click()
+    until_idle(qtbot, widget)
+    assert len(gui.layers) == 1 and "Cancelled" in widget.hint.text() and widget.run_button.isEnabled()
+    widget.run()  # and it can run again
+    assert widget.busy
+    widget.cancel()
+    until_idle(qtbot, widget)
+
+
+def test_a_layer_deleted_in_the_middle_drops_the_result(
+    gui: Any, widget: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = slow(widget, monkeypatch)
+    layer = open_volume(gui, tmp_path)
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    gui.layers.remove(layer)
+    state["go"] = True
+    until_idle(qtbot, widget)
+    assert len(gui.layers) == 0 and "removed" in widget.hint.text()
+
+
+def test_the_result_comes_to_its_image_although_another_is_chosen_meanwhile(
+    gui: Any, widget: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = slow(widget, monkeypatch)
+    layer = open_volume(gui, tmp_path)
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    other = gui.add_image(np.zeros((5, 6, 7)), name="other")
+    widget.form.image.set_layer(other)
+    layer.name = "renamed"
+    state["go"] = True
+    until_idle(qtbot, widget)
+    assert gui.layers[-1].name == "renamed: organ" and gui.layers[-1].data.shape == layer.data.shape
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "said"),
+    [
+        (np.zeros((2, 3, 4, 5)), {}, "4 dimensions"),
+        ([np.zeros((64, 64, 64)), np.zeros((32, 32, 32))], {"multiscale": True}, "multiscale"),
+    ],
+    ids=["4D", "multiscale"],
+)
+def test_what_cannot_be_segmented_is_one_sentence_in_the_widget(
+    gui: Any, widget: Any, qtbot: Any, data: Any, options: dict[str, Any], said: str
+) -> None:
+    gui.add_image(data, **options)
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    until_idle(qtbot, widget)
+    assert said in widget.hint.text() and len(gui.layers) == 1
+
+
+def test_no_image_and_a_wrong_number_of_channels_are_said(gui: Any, widget: Any, qtbot: Any) -> None:
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    assert "no image" in widget.hint.text() and not widget.busy
+    gui.add_image(np.zeros((32, 40, 3), np.uint8), rgb=True)
+    assert widget.form.tasks.count() == 0  # an MR task needs a volume
+    widget.run()
+    assert "No task" in widget.hint.text()
+
+
+def test_a_sheared_layer_is_resampled_and_that_is_said(
+    gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_meduniseg.widgets.segment as module
+
+    told: list[str] = []
+    monkeypatch.setattr(module, "show_info", told.append)
+    affine = np.eye(4)
+    affine[:3, :3] = [[2, 0, 0], [0.5, 2, 0], [0, 0, 2]]
+    layer = gui.add_image(np.random.default_rng(0).normal(size=(20, 36, 40)), affine=affine, units="mm")
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    until_idle(qtbot, widget)
+    assert any("right angles" in text for text in told)
+    np.testing.assert_allclose(gui.layers[-1].data_to_world((3, 4, 5)), layer.data_to_world((3, 4, 5)))
+
+
+def test_the_views_show_the_head_up_and_the_left_on_the_right(gui: Any, widget: Any, tmp_path: Path) -> None:
+    open_volume(gui, tmp_path)
+    widget.view_bar.buttons["coronal"].click()
+    assert gui.dims.order == (1, 0, 2) and gui.scene.camera.orientation2d[0] == "up"
+    widget.view_bar.buttons["axial"].click()
+    assert gui.dims.order == (0, 1, 2) and gui.scene.camera.orientation2d[0] == "down"
+
+
+def test_the_napari_command_opens_images_beside_the_panel(
+    gui_screen: None, tiny_home: Path, make_napari_viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari
+
+    from training_cli.main import main
+
+    viewers = []
+
+    def viewer(title: str) -> Any:
+        viewers.append(make_napari_viewer(title=title))
+        return viewers[0]
+
+    monkeypatch.setattr(napari, "Viewer", viewer)
+    monkeypatch.setattr(napari, "run", lambda: None)
+    assert main(("napari", str(write_volume(tmp_path / "mr.nii.gz")))) == 0
+    assert [layer.name for layer in viewers[0].layers] == ["mr.nii.gz"]
+    assert "Segment (napari-meduniseg)" in viewers[0].window.dock_widgets

@@ -1,0 +1,174 @@
+"""What is chosen in the viewer, carried out: regions, results, refusals. No Qt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
+
+from meduniseg_core.errors import CancelledError, UsageError
+from meduniseg_core.events import CancelToken, Progress, ignore
+from meduniseg_core.images import Geometry, Image
+from meduniseg_core.weights import Registry
+from napari_meduniseg._layers import image_layers
+from napari_meduniseg._segmenting import (
+    Choice,
+    Predictors,
+    add_results,
+    carry_out,
+    forecast,
+    modalities_for,
+    prepare,
+    tasks_for,
+    warning_for,
+)
+from napari_meduniseg._views import set_view
+
+
+@pytest.fixture
+def viewer(tiny_home: Path) -> ViewerModel:
+    return ViewerModel()
+
+
+def add_volume(viewer: ViewerModel, flipped: bool = False) -> ImageLayer:
+    shape = (20, 36, 40)
+    affine = np.array([[0, 0, 2.0, 5], [0, 2, 0, 6], [2, 0, 0, 7], [0, 0, 0, 1]])
+    if flipped:
+        affine[2, 0] = -2
+    array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    image = Image(array, Geometry.from_affine(affine, shape), source=Path("mr.nii.gz"))
+    data, options, _ = image_layers(image)[0]
+    return viewer.add_image(data, **options)
+
+
+def run(viewer: ViewerModel, **changes: object) -> list:
+    layer = changes.pop("layer", None) or viewer.layers[0]
+    choice = Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32", **changes)  # type: ignore[arg-type]
+    order = prepare(choice, viewer)
+    return add_results(order, carry_out(order, Predictors(), ignore, CancelToken()), viewer)
+
+
+def test_only_what_fits_model_modality_and_dimension_is_offered(tiny_home: Path) -> None:
+    info = Registry().info("tiny")
+    assert modalities_for(info) == ["mri", "fundus"]
+    assert [plan.task for plan in tasks_for(info, "mri", flat=False)] == ["organ", "vessel"]
+    assert tasks_for(info, "mri", flat=True) == []
+    assert [plan.task for plan in tasks_for(info, "fundus", flat=True)] == ["disc_cup"]
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_the_result_lies_on_the_image_with_names_and_colours(viewer: ViewerModel, flipped: bool) -> None:
+    layer = add_volume(viewer, flipped)
+    (labels,) = run(viewer)
+    np.testing.assert_allclose(labels.data_to_world((1, 2, 3)), layer.data_to_world((1, 2, 3)))
+    assert labels.units == layer.units and labels.data.shape == layer.data.shape
+    assert list(labels.features["name"]) == ["background", "liver"]
+    assert labels.metadata["meduniseg"]["provenance"]["task"] == "organ"
+    assert labels.data.any() and labels.data.flags.writeable
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize(("view", "axis"), [("axial", 0), ("coronal", 1), ("sagittal", 2)])
+def test_the_visible_slice_alone_is_segmented(viewer: ViewerModel, flipped: bool, view: str, axis: int) -> None:
+    add_volume(viewer, flipped)
+    (whole,) = run(viewer)
+    set_view(viewer, view)  # type: ignore[arg-type]
+    position = list(viewer.dims.point)
+    position[axis] = viewer.layers[0].data_to_world(np.eye(3)[axis] * 9)[axis]
+    viewer.dims.point = position
+    (labels,) = run(viewer, region="slice")
+    seen = [slice(None)] * 3
+    seen[axis] = slice(9, 10)
+    assert labels.data[tuple(seen)].any()
+    # other windows meet there than in the whole volume: a few voxels of a random network tip over
+    assert (labels.data[tuple(seen)] == whole.data[tuple(seen)]).mean() > 0.9
+    rest = labels.data.copy()
+    rest[tuple(seen)] = 0
+    assert not rest.any()
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_a_rectangle_drawn_on_one_slice_is_a_box_through_the_volume(viewer: ViewerModel, flipped: bool) -> None:
+    layer = add_volume(viewer, flipped)
+    corners = [[4, 10, 12], [4, 10, 30], [4, 25, 30], [4, 25, 12]]
+    shapes = viewer.add_shapes([corners], shape_type="rectangle", scale=layer.scale, translate=layer.translate)
+    (labels,) = run(viewer, layer=layer, region="box", shapes=shapes)
+    rows = np.argwhere(labels.data)
+    assert rows.min(axis=0)[1] >= 10 and rows.max(axis=0)[1] <= 25
+    assert rows.min(axis=0)[2] >= 12 and rows.max(axis=0)[2] <= 30
+    assert rows.min(axis=0)[0] < 3 and rows.max(axis=0)[0] > 16
+
+
+def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> None:
+    add_volume(viewer)
+    run(viewer, probabilities=True)
+    names = [layer.name for layer in viewer.layers]
+    assert names == ["mr.nii.gz", "mr.nii.gz: organ: probability of liver", "mr.nii.gz: organ: uncertainty", names[-1]]
+    uncertainty = viewer.layers[2].data
+    assert 0 <= uncertainty.min() and uncertainty.max() <= 0.5 + 1e-3
+
+
+def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:
+    layer = add_volume(viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
+    results = carry_out(order, Predictors(), ignore, CancelToken())
+    layer.name = "other"
+    viewer.layers.selection.clear()
+    assert [added.name for added in add_results(order, results, viewer)] == ["other: organ"]
+    viewer.layers.remove(layer)
+    before = len(viewer.layers)
+    assert add_results(order, results, viewer) == [] and len(viewer.layers) == before
+
+
+def test_running_twice_leaves_the_first_result_alone(viewer: ViewerModel) -> None:
+    add_volume(viewer)
+    (first,) = run(viewer)
+    first.data[0, 0, 0] = 7
+    (second,) = run(viewer)
+    assert first.data[0, 0, 0] == 7 and second is not first and len(viewer.layers) == 3
+
+
+def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
+    layer = add_volume(viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
+    token, seen = CancelToken(), []
+
+    def stop(event: object) -> None:
+        if isinstance(event, Progress):
+            seen.append(event)
+            token.cancel()
+
+    with pytest.raises(CancelledError):
+        carry_out(order, Predictors(), stop, token)
+    assert len(seen) == 1 and seen[0].done < seen[0].total
+
+
+def test_the_forecast_tells_windows_memory_and_time_before_the_first_run(viewer: ViewerModel) -> None:
+    layer = add_volume(viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
+    found = forecast(order, Predictors())
+    assert found.windows >= 1 and found.gibibytes > 0 and found.seconds is not None and found.seconds > 0
+    assert "window" in found.text and "GiB" in found.text
+
+
+def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
+    with pytest.raises(UsageError, match="no image"):
+        prepare(Choice(layers=(), tasks=("organ",)), viewer)
+    layer = add_volume(viewer)
+    with pytest.raises(UsageError, match="No task"):
+        prepare(Choice(layers=(layer,), tasks=()), viewer)
+    with pytest.raises(UsageError, match="no box"):
+        prepare(Choice(layers=(layer,), tasks=("organ",), region="box"), viewer)
+    viewer.dims.ndisplay = 3
+    with pytest.raises(UsageError, match="2D"):
+        prepare(Choice(layers=(layer,), tasks=("organ",), region="slice"), viewer)
+
+
+def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
+    layer = add_volume(viewer)
+    assert warning_for(Choice(layers=(layer,), tasks=()), "mri") is None
+    assert "grey" in str(warning_for(Choice(layers=(layer,), tasks=()), "fundus"))
+    assert "Hounsfield" in str(warning_for(Choice(layers=(layer,), tasks=()), "ct"))

@@ -1,9 +1,9 @@
 """The only place where napari layers become images of the core, and the other way round.
 
 Images are shown in canonical orientation (d to the head, h to the back, w to the left), so that every slice of the
-viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata and
-is what gets segmented: results and files lie on its own grid. A grid that is rotated against the scanner's axes is shown
-along its own axes.
+viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata
+and is what gets segmented: results and files lie on its own grid. A grid that is rotated against the scanner's axes is
+shown along its own axes.
 """
 
 from __future__ import annotations

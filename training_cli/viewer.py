@@ -1,4 +1,4 @@
-"""``meduniseg napari``: the viewer, with images and results of ``meduniseg segment`` as layers, and the Segment panel."""
+"""``meduniseg napari``: the viewer, with images and results of ``meduniseg segment``, beside the Segment panel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the plugin's tests: logic runs on ``ViewerModel``, what a user walks on a real viewer where there is one."""
+"""Fixtures of the plugin's tests: logic runs on ``ViewerModel``, what a user walks on a real viewer."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
     names = [layer.name for layer in viewer.layers]
     assert names == ["mr.nii.gz", "mr.nii.gz: organ: probability of liver", "mr.nii.gz: organ: uncertainty", names[-1]]
     uncertainty = viewer.layers[2].data
-    assert 0 <= uncertainty.min() and uncertainty.max() <= 0.5 + 1e-3
+    assert uncertainty.min() >= 0 and uncertainty.max() <= 0.5 + 1e-3
 
 
 def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:

@@ -217,7 +217,7 @@ class ChoiceForm(QWidget):
         channels = plans[0].channels if plans else ()
         layer = self.image.layer()
         colour = isinstance(layer, ImageLayer) and layer.rgb
-        wanted = 0 if colour or plans and plans[0].dimension == 2 else max(0, len(channels) - 1)
+        wanted = 0 if colour or (plans and plans[0].dimension == 2) else max(0, len(channels) - 1)
         for combo in self.more_channels:
             self._form.removeRow(combo)
         self.more_channels = []

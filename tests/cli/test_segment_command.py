@@ -156,7 +156,7 @@ def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_
         [sys.executable, "-m", "training_cli", *map(str, command)],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=process_environment,
     )
     assert process.stderr is not None

@@ -16,7 +16,7 @@ LISTED = ("segment", "tasks", "modalities", "models", "dataset", "train", "evalu
 def test_importing_the_command_imports_nothing_heavy() -> None:
     program = "import json, sys, training_cli.main; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(
-        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
     )
     assert [name for name in HEAVY if name in loaded] == []
 
@@ -25,7 +25,7 @@ def test_help_imports_nothing_heavy_either() -> None:
     program = (
         "import sys; from training_cli.main import main; main(['segment', '--help']); print(*sys.modules, sep='\\n')"
     )
-    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=True).stdout
     assert "--overlap" in printed
     assert [name for name in HEAVY if name in printed.splitlines()] == []
 

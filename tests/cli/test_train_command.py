@@ -81,7 +81,7 @@ def test_an_interrupted_training_says_how_to_go_on(tmp_path, process_environment
         [sys.executable, "-m", "training_cli", "train", str(config), "--progress", "json"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=process_environment,
     )
     assert process.stderr is not None

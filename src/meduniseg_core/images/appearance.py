@@ -34,7 +34,7 @@ def looks_like_ct(image: Image) -> bool:
     if image.channels != 1 or not image.physical or image.array.dtype == np.uint8:
         return False
     low, high = np.percentile(_sample(image), (0.5, 99.5))
-    return -4000 <= low <= -300 and 0 <= high <= 5000
+    return bool(-4000 <= low <= -300 and 0 <= high <= 5000)
 
 
 def is_grey(image: Image) -> bool:

@@ -40,7 +40,8 @@ class Conv(nn.Conv3d):
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 5:
-            return self._conv_forward(x, weight, bias)
+            volume: Tensor = self._conv_forward(x, weight, bias)
+            return volume
         _, height, width = self.stride
         padding = (self.kernel_size[1] // 2, self.kernel_size[2] // 2)
         return F.conv2d(x, weight[:, :, self.kernel_size[0] // 2], bias, (height, width), padding)

@@ -1,6 +1,6 @@
 """The state of a run in one safetensors file: whole or not there, never pickled.
 
-Tensors: ``network.*`` and ``momentum.*`` (the optimizer's buffers), ``rng`` (torch's generator). The JSON in the header
+Tensors: ``network.*``, ``optimizer.KEY.*`` (momentum_buffer, or AdamW's exp_avg, exp_avg_sq, step), ``rng`` (torch's generator). The JSON in the header
 holds the rest. The batches are a function of the iteration's number, so that number is the sampler's state.
 """
 
@@ -36,20 +36,20 @@ class RunState(BaseModel):
     fingerprint: str = Field(description="hash of everything that must not change between start and resume")
 
 
-def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.SGD, state: RunState) -> None:
+def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
     """Write atomically: after a kill at any moment the file holds the old state or the new one."""
     tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"momentum.{name}"] = buffer
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer.{key}.{name}"] = value
     tensors["rng"] = torch.get_rng_state()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, metadata={"state": state.model_dump_json()})
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.SGD, fingerprint: str) -> RunState:
+def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> RunState:
     """Put the saved state into ``network`` and ``optimizer``.
 
     BadInputError where there is no checkpoint, where it is damaged, or where it belongs to another configuration:
@@ -69,10 +69,12 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.SGD, 
             "resume with the config it was started with, or choose another output folder."
         )
     network.load_state_dict(_part(tensors, "network."))
-    momentum = _part(tensors, "momentum.")
-    for name, parameter in network.named_parameters():
-        if name in momentum:
-            optimizer.state[parameter]["momentum_buffer"] = momentum[name].to(parameter.device)
+    parameters = dict(network.named_parameters())
+    for full_name, value in _part(tensors, "optimizer.").items():
+        key, _, name = full_name.partition(".")
+        # AdamW keeps its step counts on the CPU
+        device = torch.device("cpu") if key == "step" else parameters[name].device
+        optimizer.state[parameters[name]][key] = value.to(device)
     torch.set_rng_state(tensors["rng"])
     return state
 

@@ -145,17 +145,17 @@ def test_the_report_is_written_as_json_csv_html_and_pictures(folders: tuple[Path
     ]
     assert written["worst"].read_bytes().startswith(b"\x89PNG")
 
-    data = json.loads(written["json"].read_text())
+    data = json.loads(written["json"].read_text("utf-8"))
     assert data["policy"] == EMPTY_MASK_POLICY
     assert data["dice"]["mean"] == pytest.approx(5 / 9)
     assert "pictures" not in data
-    assert Report.model_validate_json(written["json"].read_text()).dice == report.dice
+    assert Report.model_validate_json(written["json"].read_text("utf-8")).dice == report.dice
 
-    rows = list(csv.DictReader(io.StringIO(written["csv"].read_text())))
+    rows = list(csv.DictReader(io.StringIO(written["csv"].read_text("utf-8"))))
     assert [row["case"] for row in rows] == ["a_0001", "b_0002", "c_0003"]
     assert float(rows[1]["dice"]) == pytest.approx(2 / 3, abs=1e-5)
 
-    page = written["html"].read_text()
+    page = written["html"].read_text("utf-8")
     assert page.count("data:image/png;base64,") == 3
     assert "<b>organ</b>" not in page and "&lt;b&gt;organ&lt;/b&gt;" in page
     assert EMPTY_MASK_POLICY in page and "A &amp; B" in page

@@ -35,7 +35,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_a_volume_ten_times_as_long_needs_no_more_memory() -> None:
-    process = subprocess.run([sys.executable, "-c", SCRIPT, "400"], capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", SCRIPT, "400"], capture_output=True, encoding="utf-8", check=True)
     grown = int(process.stdout) / 1024  # KiB on Linux
     if sys.platform == "darwin":
         grown /= 1024

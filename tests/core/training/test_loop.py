@@ -77,6 +77,18 @@ def test_batches_prepared_by_worker_processes_train_the_same_model(config: Train
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_a_resumed_run_with_adamw_is_bit_identical_too(config: TrainingConfig) -> None:
+    adamw = config.model_copy(update={"optimizer": "adamw", "learning_rate": 1e-3, "momentum": 0.9, "epochs": 2})
+    whole = train(adamw)
+    halved = other_output(adamw, "halved")
+    token = StopAfter(5)
+    with pytest.raises(CancelledError):
+        train(halved, events=token.listen, cancel=token)
+    resumed = train(halved, resume=True)
+    first, second = load_model(whole.model).network.state_dict(), load_model(resumed.model).network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def test_resume_without_a_checkpoint_is_an_error(config: TrainingConfig) -> None:
     with pytest.raises(BadInputError, match="no checkpoint to resume from"):
         train(config, resume=True)
@@ -114,7 +126,7 @@ def test_two_data_sets_of_one_task_are_refused(config: TrainingConfig) -> None:
 def test_training_learns_to_find_bright_blobs_in_2d_and_3d(config: TrainingConfig) -> None:
     metrics: list[Event] = []
     longer = config.model_copy(
-        update={"epochs": 2, "iterations_per_dataset": 50, "momentum": 0.9, "augmentation": AugmentationConfig.none()}
+        update={"epochs": 2, "iterations_per_dataset": 80, "momentum": 0.9, "augmentation": AugmentationConfig.none()}
     )
     train(longer, events=metrics.append)
     dice = {m.task: m.value for m in metrics if isinstance(m, Metric) and m.name == "dice" and m.task}

@@ -3,7 +3,8 @@
     export MEDUNISEG_SHARED=../shared
     python experiments/starter/run.py train        # the universal network
     python experiments/starter/run.py baselines    # ten single-task networks, same budget
-    python experiments/starter/run.py evaluate     # every network on imagesTs; writes results/
+    python experiments/starter/run.py ship         # the universal network, as fp16, into the package
+    python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
     python experiments/starter/run.py table
     # results/ -> the tables of docs/model_card.md
 
@@ -18,9 +19,12 @@ import sys
 from pathlib import Path
 
 from meduniseg_core.events import Event, Message, Metric
+from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.weights import load_model, save_model
+from meduniseg_core.weights.registry import SHIPPED
 
 HERE = Path(__file__).resolve().parent
 UNIVERSAL = HERE / "universal.toml"
@@ -72,9 +76,19 @@ def run_training(config: TrainingConfig, resume: bool) -> None:
     LOG.info("%s: %s in %.0f s", config.name, result.model.name, result.seconds)
 
 
+def ship(config: TrainingConfig) -> None:
+    """Put the trained network into the package, weights as fp16, its sha256 beside it."""
+    model = load_model(config.output / f"{config.name}.safetensors")
+    path = SHIPPED / f"{config.name}.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    sha256 = save_model(path, model.info, model.network.state_dict(), "fp16")
+    write_text(path.with_name(f"{path.name}.sha256"), f"{sha256}  {path.name}\n")
+    LOG.info("%s: %.1f MB, sha256 %s", path, path.stat().st_size / 1e6, sha256)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "baselines", "evaluate", "table"))
+    parser.add_argument("step", choices=("train", "baselines", "ship", "evaluate", "table"))
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
@@ -83,6 +97,8 @@ def main() -> int:
     elif arguments.step == "baselines":
         for config in baselines():
             run_training(config, arguments.resume)
+    elif arguments.step == "ship":
+        ship(universal())
     else:
         import tables
 

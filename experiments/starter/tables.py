@@ -16,7 +16,7 @@ import torch
 from mean_shape import MeanShape
 
 from meduniseg_core.evaluation import dice
-from meduniseg_core.files import sha256_of, write_text
+from meduniseg_core.files import write_text
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
@@ -34,7 +34,8 @@ LOG = logging.getLogger("starter")
 def evaluate(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
     """Segment every held-out image with both networks (fp32, CPU, no mirroring); write results/dice.json."""
     torch.set_num_threads(max(1, torch.get_num_threads()))
-    starter = Predictor(load_model(_model_of(universal)), device="cpu", precision="fp32")
+    shipped = load_model(universal.name)  # as users get it: fp16 weights
+    starter = Predictor(shipped, device="cpu", precision="fp32")
     rows = []
     for folder, single in zip(universal.datasets, singles, strict=True):
         dataset = RawDataset.open(folder)
@@ -68,14 +69,14 @@ def evaluate(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
                 "dataset": dataset.name,
                 "modality": dataset.modality,
                 "dimension": dataset.dimension,
-                "classes": list(dataset.classes),
+                "classes": list(shipped.info.plan_of(task).classes),
                 "train_cases": sum(case.label is not None for case in dataset.cases("Tr")),
                 "cases": cases,
             }
         )
         LOG.info("%s: %s", task, {name: round(_mean(rows[-1], name), 3) for name in ("starter", "single", "trivial")})
     content = {
-        "starter_sha256": sha256_of(_model_of(universal)),
+        "starter_sha256": shipped.sha256,
         "config_sha256": hashlib.sha256((HERE / "universal.toml").read_bytes()).hexdigest(),
         "iterations_per_task": universal.epochs * universal.iterations_per_dataset,
         "tasks": rows,

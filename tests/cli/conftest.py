@@ -52,7 +52,13 @@ def meduniseg_process(process_environment: dict[str, str], tmp_path: Path) -> Ru
     def run(*arguments: object) -> Completed:
         command = [sys.executable, "-m", "training_cli", *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, encoding="utf-8", timeout=300, cwd=tmp_path, env=process_environment, check=False
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=300,
+            cwd=tmp_path,
+            env=process_environment,
+            check=False,
         )
 
     return run

@@ -1,7 +1,8 @@
 """The state of a run in one safetensors file: whole or not there, never pickled.
 
-Tensors: ``network.*``, ``optimizer.KEY.*`` (momentum_buffer, or AdamW's exp_avg, exp_avg_sq, step), ``rng`` (torch's generator). The JSON in the header
-holds the rest. The batches are a function of the iteration's number, so that number is the sampler's state.
+Tensors: ``network.*``, ``optimizer.KEY.*`` (momentum_buffer, or AdamW's exp_avg, exp_avg_sq, step), ``rng`` (torch's
+generator). The JSON in the header holds the rest. The batches are a function of the iteration's number, so that number
+is the sampler's state.
 """
 
 from __future__ import annotations

@@ -1,0 +1,28 @@
+"""Corrections of label maps: every operation says which voxels change to what, in mm, and touches no locked class."""
+
+from meduniseg_core.editing.brush import in_range, sphere
+from meduniseg_core.editing.edit import Edit
+from meduniseg_core.editing.interpolate import fill_between
+from meduniseg_core.editing.operations import (
+    fill_holes,
+    grow,
+    keep_largest,
+    relabel_component,
+    remove_islands,
+    shrink,
+    smooth,
+)
+
+__all__ = [
+    "Edit",
+    "fill_between",
+    "fill_holes",
+    "grow",
+    "in_range",
+    "keep_largest",
+    "relabel_component",
+    "remove_islands",
+    "shrink",
+    "smooth",
+    "sphere",
+]

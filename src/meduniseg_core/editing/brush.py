@@ -1,0 +1,55 @@
+"""A spherical brush in mm, and painting that keeps to a range of intensities."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from meduniseg_core.editing.edit import Edit
+from meduniseg_core.errors import UsageError
+
+
+def sphere(
+    labels: np.ndarray,
+    centre: Sequence[float],
+    radius: float,
+    label: int,
+    spacing: Sequence[float],
+    *,
+    image: np.ndarray | None = None,
+    limits: tuple[float, float] | None = None,
+    locked: Collection[int] = (),
+) -> Edit:
+    """Paint ``label`` (0 erases) on all voxels whose centres lie within ``radius`` mm of ``centre`` (in voxels).
+
+    With ``image`` (same grid) and ``limits`` only voxels whose intensity lies within the limits, ends included, change.
+    Voxels of locked classes stay. The voxel under the centre is painted however small the radius is.
+    """
+    if label in locked:
+        raise UsageError(f"Class {label} is locked; unlock it first.")
+    place, steps = np.asarray(centre, dtype=np.float64), np.asarray(spacing, dtype=np.float64)
+    nearest = np.rint(place)
+    low = np.maximum(0, np.minimum(nearest, np.ceil(place - radius / steps))).astype(int)
+    high = np.minimum(labels.shape, np.maximum(nearest, np.floor(place + radius / steps)) + 1).astype(int)
+    box = tuple(slice(a, max(a, b)) for a, b in zip(low, high, strict=True))
+    grids = np.ogrid[box]
+    squared = sum(((grid - c) * s) ** 2 for grid, c, s in zip(grids, place, steps, strict=True))
+    hit = np.broadcast_to(squared <= radius**2 * (1 + 1e-9), labels[box].shape).copy()
+    under = tuple(int(value) - part.start for value, part in zip(nearest, box, strict=True))
+    if all(0 <= index < size for index, size in zip(under, hit.shape, strict=True)):
+        hit[under] = True
+    inside = labels[box]
+    hit &= inside != label
+    if locked:
+        hit &= ~np.isin(inside, list(locked))
+    if image is not None and limits is not None:
+        hit &= in_range(image[box], limits)
+    changed = np.nonzero(hit)
+    where = tuple(index + part.start for index, part in zip(changed, box, strict=True))
+    return Edit(where, np.full(where[0].shape, label, labels.dtype))
+
+
+def in_range(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Where the intensity lies within ``limits``, ends included."""
+    return (image >= limits[0]) & (image <= limits[1])

@@ -157,6 +157,13 @@ def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the 
     return Image(volume, geometry, physical=array.ndim == 3)
 
 
+def spacing_of(layer: Layer) -> tuple[float, ...]:
+    """mm per voxel along the layer's axes (as it stands where it has no unit of length)."""
+    world = _world(layer)[:-1, :-1]
+    factors = [_millimetres(unit) if _is_length(unit) else 1.0 for unit in layer.units]
+    return tuple(float(value) for value in np.linalg.norm(world * np.asarray(factors)[:, None], axis=0))
+
+
 def copied_placement(layer: Layer) -> dict[str, Any]:
     """Everything that says where ``layer`` lies; an RGB layer's colours are no axis."""
     return {

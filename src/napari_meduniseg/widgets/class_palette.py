@@ -1,0 +1,106 @@
+"""The classes of a labels layer as a palette: pick, name, colour, show, lock."""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
+
+from napari_meduniseg._editing import Locks, names_of
+
+_CLASS, _SHOWN, _LOCKED = range(3)
+
+
+class ClassPalette(QTableWidget):
+    """Click a class to paint with it; the boxes show and lock it; a double click changes its colour."""
+
+    picked = Signal(int)
+
+    def __init__(self, locks: Locks) -> None:
+        super().__init__(0, 3)
+        self._locks = locks
+        self._layer: Labels | None = None
+        self._filling = False
+        self.setHorizontalHeaderLabels(["class", "show", "lock"])
+        self.setToolTip("Click a class to paint with it. A locked class cannot be painted over. Double click: colour.")
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.verticalHeader().hide()
+        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.horizontalHeader().setSectionResizeMode(_CLASS, QHeaderView.ResizeMode.Stretch)
+        self.itemSelectionChanged.connect(self._pick)
+        self.itemChanged.connect(self._toggle)
+        self.itemDoubleClicked.connect(self._recolour)
+
+    def show_layer(self, layer: Labels | None) -> None:
+        """List the classes of this layer."""
+        self._layer = layer
+        self._filling = True
+        self.setRowCount(0)
+        for label, name in (names_of(layer) if layer is not None else {}).items():
+            assert layer is not None
+            row = self.rowCount()
+            self.insertRow(row)
+            colour = np.asarray(layer.get_color(label) if layer.get_color(label) is not None else (0, 0, 0, 0))
+            first = QTableWidgetItem(name)
+            first.setData(Qt.ItemDataRole.UserRole, label)
+            first.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*(float(v) for v in colour[:3])))
+            self.setItem(row, _CLASS, first)
+            for column, on in ((_SHOWN, colour[3] > 0), (_LOCKED, label in self._locks.of(layer))):
+                box = QTableWidgetItem()
+                box.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+                box.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+                self.setItem(row, column, box)
+        self._filling = False
+
+    def row_of(self, label: int) -> int:
+        """The row of a class."""
+        return next(row for row in range(self.rowCount()) if self._label(row) == label)
+
+    def set_locked(self, label: int, locked: bool) -> None:
+        """Tick or untick a class's lock."""
+        state = Qt.CheckState.Checked if locked else Qt.CheckState.Unchecked
+        self.item(self.row_of(label), _LOCKED).setCheckState(state)
+
+    def set_shown(self, label: int, shown: bool) -> None:
+        """Tick or untick a class's visibility."""
+        state = Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked
+        self.item(self.row_of(label), _SHOWN).setCheckState(state)
+
+    def _label(self, row: int) -> int:
+        return int(self.item(row, _CLASS).data(Qt.ItemDataRole.UserRole))
+
+    def _pick(self) -> None:
+        row = self.currentRow()
+        if self._layer is not None and not self._filling and row >= 0:
+            self._layer.selected_label = self._label(row)
+            self.picked.emit(self._label(row))
+
+    def _toggle(self, item: QTableWidgetItem) -> None:
+        if self._filling or self._layer is None or item.column() == _CLASS:
+            return
+        label, on = self._label(item.row()), item.checkState() == Qt.CheckState.Checked
+        if item.column() == _LOCKED:
+            self._locks.set(self._layer, label, on)
+        else:
+            colour = np.asarray(self._layer.get_color(label))
+            self._paint(label, (*colour[:3], 1.0 if on else 0.0))
+
+    def _recolour(self, item: QTableWidgetItem) -> None:
+        if self._layer is None or item.column() != _CLASS:
+            return
+        chosen = QColorDialog.getColor(item.data(Qt.ItemDataRole.DecorationRole), self, "Colour of the class")
+        if chosen.isValid():
+            self._paint(self._label(item.row()), chosen.getRgbF())
+            self.show_layer(self._layer)
+
+    def _paint(self, label: int, colour: tuple[float, ...]) -> None:
+        assert self._layer is not None
+        layer = self._layer
+        table = {number: np.asarray(layer.get_color(number), dtype=float) for number in names_of(layer)}
+        table[label] = np.asarray(colour, dtype=float)
+        layer.colormap = DirectLabelColormap(color_dict={**table, 0: np.zeros(4), None: np.ones(4)})

@@ -1,0 +1,232 @@
+"""The Edit widget: the palette of a labels layer and the operations on its chosen class, in mm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import napari
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from meduniseg_core.editing import Edit
+from meduniseg_core.errors import MedUniSegError
+from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, slice_axis, sphere_at
+from napari_meduniseg.widgets.class_palette import ClassPalette
+from napari_meduniseg.widgets.layer_combo import LayerCombo
+
+# button, operation, tooltip
+_PLAIN = (
+    ("Fill holes", "fill_holes", "Fill cavities that the class encloses in space."),
+    ("Fill holes in slices", "fill_holes_in_slices", "Fill holes in every slice of the view that is shown."),
+    ("Keep largest", "keep_largest", "Keep the largest connected component, erase the others."),
+    (
+        "Fill between slices",
+        "fill_between",
+        "Fill the slices between those on which the class is drawn (by its shape).",
+    ),
+)
+_MEASURED = (
+    ("Grow", "grow", "Add everything within this distance (mm)."),
+    ("Shrink", "shrink", "Remove everything within this distance of the outside (mm)."),
+    ("Smooth", "smooth", "Smooth the surface at this scale (mm)."),
+    ("Remove islands", "remove_islands", "Erase components smaller than this (mm3; mm2 in 2D)."),
+)
+
+
+class EditWidget(QWidget):
+    """Corrects a labels layer; napari's own brush, fill, polygon and eraser stay at hand in the layer's controls."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._locks = Locks()
+        self._watched: Labels | None = None
+        self.layer_box = LayerCombo(napari_viewer, Labels)
+        self.layer_box.setToolTip("The labels to correct.")
+        self.palette_table = ClassPalette(self._locks)
+        self.amount = _spin(2.0, 0.1, 1000.0, "How far, or how large, for the operations beside it.")
+        self.amount.setSuffix(" mm")
+        self.buttons: dict[str, QPushButton] = {}
+        self.radius = _spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
+        self.radius.setSuffix(" mm")
+        self.ball = QCheckBox("Paint balls in 3D (click or drag)")
+        self.ball.setToolTip("A left click paints the class as a ball, in all slices at once; with Shift it erases.")
+        self.range_on = QCheckBox("Only intensities")
+        self.range_on.setToolTip("The ball changes only voxels whose intensity lies in this range.")
+        self.low = _spin(-160.0, -1e6, 1e6, "Lowest intensity that is painted.")
+        self.high = _spin(240.0, -1e6, 1e6, "Highest intensity that is painted.")
+        self.image_box = LayerCombo(napari_viewer, ImageLayer)
+        self.image_box.setToolTip("The image whose intensities count, and the uncertainty for the next doubtful slice.")
+        self.relabel = QCheckBox("Relabel on click")
+        self.relabel.setToolTip(
+            "A click gives the component under the mouse the chosen class; with Shift it erases it."
+        )
+        self.doubtful = QPushButton("Next doubtful slice")
+        self.doubtful.setToolTip("Jump to the next slice with much uncertainty (choose an uncertainty layer as image).")
+        self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
+        self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
+        self.redo_button.setToolTip("Do the step again.")
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        self._lay_out()
+
+        self.layer_box.chosen.connect(self._layer_changed)
+        self.undo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.undo()))
+        self.redo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.redo()))
+        self.doubtful.clicked.connect(self.go_to_doubtful)
+        self._layer_changed()
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def do(self, name: str) -> None:
+        """Carry out one operation on the chosen class; one undo step."""
+        layer = self.layer_box.layer()
+        if not isinstance(layer, Labels):
+            self.said.setText("There is no labels layer; segment an image or add one.")
+            return
+        self._try(layer, lambda: operation(name, layer, self._locks.of(layer), self._viewer, self.amount.value()))
+
+    def go_to_doubtful(self) -> None:
+        """Show the next slice in doubt."""
+        layer = self.image_box.layer()
+        if not isinstance(layer, ImageLayer) or layer.ndim != 3 or "uncertainty" not in layer.name:
+            self.said.setText(
+                "Choose an uncertainty layer as image; Segment adds one with 'Probabilities and uncertainty'."
+            )
+            return
+        axis = slice_axis(layer, self._viewer)  # type: ignore[arg-type]
+        place = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
+        found = next_doubtful(np.asarray(layer.data), axis, round(float(place[axis])))
+        if found is None:
+            self.said.setText("No slice is in doubt.")
+            return
+        place[axis] = found
+        world = layer.data_to_world(tuple(place))
+        point = list(self._viewer.dims.point)
+        point[axis + len(point) - 3] = world[axis]
+        self._viewer.dims.point = point
+        self.said.setText(f"Slice {found}.")
+
+    def _try(self, layer: Labels, make: Callable[[], Edit]) -> None:
+        try:
+            count = apply(layer, make())
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        self.said.setText(f"{count:,} voxels changed." if count else "Nothing had to be changed.")
+
+    def _on_layer(self, act: Callable[[Labels], Any]) -> None:
+        layer = self.layer_box.layer()
+        if isinstance(layer, Labels):
+            act(layer)
+
+    # -- the mouse ----------------------------------------------------------------------------------------------
+
+    def _mouse(self, layer: Labels, event: Any) -> Any:
+        """napari's drag callback: a generator that runs from press to release."""
+        if event.button != 1 or not (self.ball.isChecked() or self.relabel.isChecked()) or layer.mode != "pan_zoom":
+            return
+        event.handled = True
+        erase = "Shift" in {getattr(modifier, "name", str(modifier)) for modifier in event.modifiers}
+        if self.relabel.isChecked():
+            label = 0 if erase else int(layer.selected_label)
+            self._try(layer, lambda: relabel_at(layer, event.position, label, self._locks.of(layer)))
+            return
+        with layer.block_history():
+            self._paint_ball(layer, event.position, erase)
+            yield
+            while event.type == "mouse_move":
+                self._paint_ball(layer, event.position, erase)
+                event.handled = True
+                yield
+
+    def _paint_ball(self, layer: Labels, position: tuple[float, ...], erase: bool) -> None:
+        image = self.image_box.layer() if self.range_on.isChecked() else None
+        before = layer.selected_label
+        try:
+            if erase:
+                layer.selected_label = 0
+            limits = (self.low.value(), self.high.value()) if self.range_on.isChecked() else None
+            source = image if isinstance(image, ImageLayer) else None
+            edit = sphere_at(layer, position, self.radius.value(), self._locks.of(layer), source, limits)
+            apply(layer, edit)
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+        finally:
+            layer.selected_label = before
+
+    # -- keeping up ---------------------------------------------------------------------------------------------
+
+    def _layer_changed(self) -> None:
+        layer = self.layer_box.layer()
+        if self._watched is not None and self._mouse in self._watched.mouse_drag_callbacks:
+            self._watched.mouse_drag_callbacks.remove(self._mouse)
+        self._watched = layer if isinstance(layer, Labels) else None
+        if self._watched is not None:
+            self._watched.mouse_drag_callbacks.append(self._mouse)
+        self.palette_table.show_layer(self._watched)
+
+    def _lay_out(self) -> None:
+        layout = QVBoxLayout(self)
+        form = QFormLayout()
+        form.addRow("Labels", self.layer_box)
+        layout.addLayout(form)
+        layout.addWidget(self.palette_table)
+        grid = QGridLayout()
+        for number, (title, name, tip) in enumerate(_PLAIN):
+            grid.addWidget(self._button(title, name, tip), number // 2, number % 2)
+        layout.addLayout(grid)
+        measured = QGridLayout()
+        measured.addWidget(self.amount, 0, 0, 1, 2)
+        for number, (title, name, tip) in enumerate(_MEASURED):
+            measured.addWidget(self._button(title, name, tip), 1 + number // 2, number % 2)
+        layout.addLayout(measured)
+        ball = QFormLayout()
+        ball.addRow(self.ball)
+        ball.addRow("Radius", self.radius)
+        row = QHBoxLayout()
+        row.addWidget(self.range_on)
+        row.addWidget(self.low)
+        row.addWidget(self.high)
+        ball.addRow(row)
+        ball.addRow("Image", self.image_box)
+        ball.addRow(self.relabel)
+        layout.addLayout(ball)
+        last = QHBoxLayout()
+        for widget in (self.doubtful, self.undo_button, self.redo_button):
+            last.addWidget(widget)
+        layout.addLayout(last)
+        layout.addWidget(self.said)
+        layout.addStretch()
+        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+    def _button(self, title: str, name: str, tip: str) -> QPushButton:
+        button = QPushButton(title)
+        button.setToolTip(tip)
+        button.clicked.connect(partial(self.do, name))
+        self.buttons[name] = button
+        return button
+
+
+def _spin(value: float, low: float, high: float, tip: str) -> QDoubleSpinBox:
+    spin = QDoubleSpinBox()
+    spin.setRange(low, high)
+    spin.setDecimals(1)
+    spin.setValue(value)
+    spin.setToolTip(tip)
+    return spin

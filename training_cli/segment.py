@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, OutOfMemoryError, UsageError
-from meduniseg_core.events import Message
+from meduniseg_core.events import Message, Progress
 from training_cli.inputs import Case, collect_cases
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
@@ -147,6 +147,9 @@ class Run:
     def all(self, cases: Sequence[Case]) -> None:
         """Segment every case. The error of a single case goes on to the caller as it is."""
         for done, case in enumerate(cases):
+            if len(cases) > 1:
+                elapsed = time.perf_counter() - self.began
+                self.session.events(Progress("cases", done, len(cases), elapsed, case.name))
             try:
                 self.one(case)
             except CancelledError as error:

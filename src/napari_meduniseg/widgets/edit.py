@@ -37,7 +37,7 @@ _PLAIN = (
     (
         "Fill between slices",
         "fill_between",
-        "Fill the slices between those on which the class is drawn (by its shape).",
+        "Fill the slices between those on which the class is drawn.",
     ),
 )
 _MEASURED = (
@@ -73,9 +73,7 @@ class EditWidget(QWidget):
         self.image_box = LayerCombo(napari_viewer, ImageLayer)
         self.image_box.setToolTip("The image whose intensities count, and the uncertainty for the next doubtful slice.")
         self.relabel = QCheckBox("Relabel on click")
-        self.relabel.setToolTip(
-            "A click gives the component under the mouse the chosen class; with Shift it erases it."
-        )
+        self.relabel.setToolTip("A click gives the component under it the chosen class; with Shift it erases it.")
         self.doubtful = QPushButton("Next doubtful slice")
         self.doubtful.setToolTip("Jump to the next slice with much uncertainty (choose an uncertainty layer as image).")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")

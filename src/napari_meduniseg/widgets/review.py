@@ -1,0 +1,175 @@
+"""The Review widget: two label layers side by side in numbers, and where they differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from meduniseg_core.errors import BadInputError, MedUniSegError
+from meduniseg_core.evaluation.comparison import (
+    ONLY_FIRST,
+    ONLY_SECOND,
+    OTHER_CLASS,
+    ClassComparison,
+    compare,
+    difference,
+    write_comparison,
+)
+from napari_meduniseg._editing import names_of
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._layers import copied_placement, spacing_of
+from napari_meduniseg.widgets.layer_combo import LayerCombo
+
+_COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
+
+
+class ReviewWidget(QWidget):
+    """Compares two labels layers of one image."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._job: Job | None = None
+        self.rows: list[ClassComparison] = []
+        self._unit = "ml"
+        self.first, self.second = LayerCombo(napari_viewer, Labels), LayerCombo(napari_viewer, Labels)
+        self.first.setToolTip("The labels to judge.")
+        self.second.setToolTip("The labels to compare with, such as the corrected ones.")
+        self.tolerance = QDoubleSpinBox()
+        self.tolerance.setRange(0.1, 50.0)
+        self.tolerance.setValue(2.0)
+        self.tolerance.setSuffix(" mm")
+        self.tolerance.setToolTip("Surfaces closer than this count as equal in surface Dice.")
+        self.compare_button = QPushButton("Compare")
+        self.compare_button.setToolTip("Dice, HD95, surface Dice and sizes of every class.")
+        self.difference_button = QPushButton("Show differences")
+        self.difference_button.setToolTip(
+            "Add a layer: red in the first only, blue in the second only."
+        )
+        self.export_button = QPushButton("Export CSV ...")
+        self.export_button.setToolTip("Save the table.")
+        self.export_button.setEnabled(False)
+        self.table = QTableWidget(0, 6)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        form = QFormLayout()
+        form.addRow("First", self.first)
+        form.addRow("Second", self.second)
+        form.addRow("Tolerance", self.tolerance)
+        buttons = QHBoxLayout()
+        for button in (self.compare_button, self.difference_button, self.export_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(buttons)
+        layout.addWidget(self.table)
+        layout.addWidget(self.said)
+        self.compare_button.clicked.connect(self.compare)
+        self.difference_button.clicked.connect(self.show_difference)
+        self.export_button.clicked.connect(self._ask_and_export)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a comparison is running."""
+        return self._job is not None
+
+    def compare(self) -> None:
+        """Compare in a worker's thread: distances of large volumes take a while."""
+        if self.busy:
+            return
+        try:
+            first, second = self._layers()
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
+        spacing, tolerance = spacing_of(first), self.tolerance.value()
+        names = {**names_of(second), **names_of(first)}
+        self._unit = "ml" if one.ndim == 3 else "mm2"
+        self._job = Job(lambda _events, _cancel: compare(one, two, spacing, names, tolerance), self)
+        self._job.done.connect(self._show)
+        self._job.failed.connect(self._fail)
+        self.said.setText("Comparing ...")
+        self._job.start()
+
+    def show_difference(self) -> Labels | None:
+        """Add a layer that shows where the two differ."""
+        try:
+            first, second = self._layers()
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return None
+        changed = difference(np.asarray(first.data), np.asarray(second.data))
+        features = {
+            "index": [0, ONLY_FIRST, ONLY_SECOND, OTHER_CLASS],
+            "name": ["equal", f"only in {first.name}", f"only in {second.name}", "another class"],
+        }
+        self.said.setText(f"{int(np.count_nonzero(changed)):,} voxels differ.")
+        layer: Labels = self._viewer.add_labels(
+            changed,
+            name=f"{first.name} against {second.name}",
+            colormap=DirectLabelColormap(color_dict=_COLOURS),
+            features=features,
+            **copied_placement(first),
+        )
+        return layer
+
+    def export(self, path: Path) -> None:
+        """Write the table as CSV."""
+        write_comparison(self.rows, path, self._unit)
+        self.said.setText(f"Saved {path.name}.")
+
+    def _layers(self) -> tuple[Labels, Labels]:
+        first, second = self.first.layer(), self.second.layer()
+        if not isinstance(first, Labels) or not isinstance(second, Labels) or first is second:
+            raise BadInputError("Choose two different labels layers of one image.")
+        if first.data.shape != second.data.shape:
+            raise BadInputError(f"{first.name} and {second.name} have different grids; compare labels of one image.")
+        return first, second
+
+    def _show(self, rows: list[ClassComparison]) -> None:
+        self._job = None
+        self.rows = rows
+        headers = ["class", "Dice", "HD95 mm", "surface Dice", f"first {self._unit}", f"second {self._unit}"]
+        self.table.setHorizontalHeaderLabels(headers)
+        self.table.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            values = (row.dice, row.hd95, row.surface_dice, row.first_size, row.second_size)
+            texts = (row.name, *(f"{value:.3f}" if n in (0, 2) else f"{value:.2f}" for n, value in enumerate(values)))
+            for column, text in enumerate(texts):
+                self.table.setItem(number, column, QTableWidgetItem(text))
+        self.export_button.setEnabled(bool(rows))
+        self.said.setText("" if rows else "Both layers are empty.")
+
+    def _fail(self, sentence: str) -> None:
+        self._job = None
+        self.said.setText(sentence)
+
+    def _ask_and_export(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(self, "Save the comparison", "comparison.csv", "CSV (*.csv)")
+        if name:
+            try:
+                self.export(Path(name))
+            except OSError as error:
+                self.said.setText(f"{name} cannot be written ({error.strerror}); choose another place.")

@@ -61,9 +61,7 @@ class ReviewWidget(QWidget):
         self.compare_button = QPushButton("Compare")
         self.compare_button.setToolTip("Dice, HD95, surface Dice and sizes of every class.")
         self.difference_button = QPushButton("Show differences")
-        self.difference_button.setToolTip(
-            "Add a layer: red in the first only, blue in the second only."
-        )
+        self.difference_button.setToolTip("Add a layer: red in the first only, blue in the second only.")
         self.export_button = QPushButton("Export CSV ...")
         self.export_button.setToolTip("Save the table.")
         self.export_button.setEnabled(False)

@@ -1,0 +1,211 @@
+"""The Batch widget: all cases of a folder, one after the other, by the ``meduniseg segment`` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QListWidgetItem,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from meduniseg_core.errors import MedUniSegError, UsageError
+from meduniseg_core.weights import Registry
+from napari_meduniseg._process import Command
+from napari_meduniseg._reader import read_one
+
+_PATH = Qt.ItemDataRole.UserRole
+
+
+class BatchWidget(QWidget):
+    """A queue of cases with progress; a case that fails is named and skipped; a double click opens a result."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._command: Command | None = None
+        self._cases: tuple[int, int] = (0, 1)
+        self._failed: list[str] = []
+        self.folder, self.output = QLineEdit(), QLineEdit()
+        self.folder.setToolTip("The folder of the cases; CASE_0000, CASE_0001, ... are the channels of one case.")
+        self.output.setToolTip("Where the results go: CASE.nii.gz, for 2D images CASE.png.")
+        self.model, self.task = QComboBox(), QComboBox()
+        self.model.setToolTip("The network.")
+        self.task.setToolTip("What to segment.")
+        self.tta = QCheckBox("Average over mirrored images")
+        self.tta.setToolTip("A little better, several times slower.")
+        self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
+        self.run_button.setToolTip("Segment every case of the folder.")
+        self.cancel_button.setToolTip("Stop; results that are done stay.")
+        self.cancel_button.setEnabled(False)
+        self.copy_button = QPushButton("Copy command")
+        self.copy_button.setToolTip("Copy the command that does the same in a terminal.")
+        self.progress = QProgressBar()
+        self.progress.setToolTip("Cases done, and windows of the present one.")
+        self.queue = QListWidget()
+        self.queue.setToolTip("What happened to each case; a double click opens the result.")
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        form = QFormLayout()
+        form.addRow("Cases", _with_button(self.folder, "The folder of the cases"))
+        form.addRow("Results", _with_button(self.output, "The folder for the results"))
+        form.addRow("Model", self.model)
+        form.addRow("Task", self.task)
+        form.addRow(self.tta)
+        buttons = QHBoxLayout()
+        for button in (self.run_button, self.cancel_button, self.copy_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.queue)
+        layout.addWidget(self.said)
+        for entry in Registry().list():
+            if entry.info is not None:
+                self.model.addItem(entry.name)
+        self.model.currentTextChanged.connect(self._fill_tasks)
+        self.run_button.clicked.connect(self.run)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.copy_button.clicked.connect(self.copy_command)
+        self.queue.itemDoubleClicked.connect(self._open)
+        self._fill_tasks()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the queue is running."""
+        return self._command is not None
+
+    def arguments(self) -> list[str]:
+        """What the command gets; UsageError where a folder is missing."""
+        folder, output = self.folder.text().strip(), self.output.text().strip()
+        if not folder or not Path(folder).is_dir():
+            raise UsageError(f"'{folder}' is no folder; choose the folder of the cases.")
+        if not output:
+            raise UsageError("Choose a folder for the results.")
+        common = ["segment", folder, "-o", output, "--task", self.task.currentText()]
+        return [*common, "--model", self.model.currentText(), *(["--tta"] if self.tta.isChecked() else [])]
+
+    def run(self) -> None:
+        """Start the queue."""
+        if self.busy:
+            return
+        try:
+            command = Command(self.arguments(), self)
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        self.queue.clear()
+        self._failed, self._cases = [], (0, 1)
+        self._command = command
+        command.event.connect(self._event)
+        command.finished.connect(self._finished)
+        self.run_button.setEnabled(False)
+        self.cancel_button.setEnabled(True)
+        self.progress.setRange(0, 0)
+        self.said.setText("Running ...")
+        command.start()
+
+    def cancel(self) -> None:
+        """Stop after the present window."""
+        if self._command is not None:
+            self._command.cancel()
+            self.said.setText("Stopping ...")
+
+    def copy_command(self) -> None:
+        """Put the command on the clipboard."""
+        try:
+            QGuiApplication.clipboard().setText(Command(self.arguments()).text)
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        self.said.setText("The command is on the clipboard.")
+
+    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """A closed widget leaves no work behind."""
+        self.cancel()
+        super().closeEvent(event)
+
+    def _event(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "progress" and event.get("stage") == "cases":
+            self._cases = int(event["done"]), max(1, int(event["total"]))
+            self.said.setText(f"{event.get('detail', '')} ({self._cases[0] + 1} of {self._cases[1]})")
+        elif kind == "progress" and event.get("stage") == "segment":
+            done, total = self._cases
+            share = event["done"] / max(1, event["total"])
+            self.progress.setRange(0, 1000 * total)
+            self.progress.setValue(round(1000 * (done + share)))
+        elif kind == "error":
+            self._failed.append(str(event["message"]))
+            self.queue.addItem(QListWidgetItem(f"✗ {event['message']}"))
+
+    def _finished(self, result: Any, code: int) -> None:
+        self._command = None
+        self.run_button.setEnabled(True)
+        self.cancel_button.setEnabled(False)
+        self.progress.setRange(0, 1)
+        self.progress.setValue(1 if code == 0 else 0)
+        results = result.get("results", []) if isinstance(result, dict) else []
+        for entry in results:
+            item = QListWidgetItem(f"✓ {entry['case']} ({entry['task']}, {entry['seconds']:.1f} s)")
+            item.setData(_PATH, entry["labels"])
+            self.queue.addItem(item)
+        if code == 130:
+            self.said.setText("Cancelled; what was done stays.")
+        elif results:
+            failed = len(result.get("failed", []))
+            self.said.setText(f"{len(results)} results" + (f", {failed} cases failed." if failed else "."))
+        else:
+            self.said.setText(self._failed[-1] if self._failed else f"The command ended with code {code}.")
+
+    def _open(self, item: QListWidgetItem) -> None:
+        path = item.data(_PATH)
+        if not path:
+            return
+        from napari.layers import Layer
+
+        try:
+            for data, options, kind in read_one(Path(path)):
+                self._viewer.add_layer(Layer.create(data, options, kind))
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+
+    def _fill_tasks(self, *_: Any) -> None:
+        self.task.clear()
+        name = self.model.currentText()
+        if name:
+            self.task.addItems([plan.task for plan in Registry().info(name).tasks])
+
+
+def _with_button(edit: QLineEdit, title: str) -> QWidget:
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    button = QPushButton("...")
+    button.setToolTip(f"{title}: choose it.")
+
+    def ask() -> None:
+        folder = QFileDialog.getExistingDirectory(row, title, edit.text())
+        if folder:
+            edit.setText(folder)
+
+    button.clicked.connect(ask)
+    layout.addWidget(edit)
+    layout.addWidget(button)
+    return row

@@ -1,0 +1,74 @@
+"""The Batch widget in a real viewer, running the real command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_inputs import write_volume
+
+from meduniseg_core.images import read_labels
+
+
+@pytest.fixture
+def widget(gui: Any) -> Any:
+    _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Batch")
+    found.model.setCurrentText("tiny")
+    found.task.setCurrentText("vessel")
+    return found
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for number in range(2):
+        write_volume(folder / f"scan{number}.nii.gz", seed=number)
+    return folder
+
+
+def texts(widget: Any) -> list[str]:
+    return [widget.queue.item(row).text() for row in range(widget.queue.count())]
+
+
+def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
+    gui: Any, widget: Any, qtbot: Any, cases: Path, tmp_path: Path
+) -> None:
+    (cases / "broken.nii.gz").write_bytes(b"nothing")
+    widget.folder.setText(str(cases))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.run_button.click()
+    assert widget.busy
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    assert widget.said.text() == "2 results, 1 cases failed."
+    assert sum("broken" in text for text in texts(widget)) >= 1
+    assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)
+    done = next(widget.queue.item(row) for row in range(widget.queue.count()) if "scan1" in texts(widget)[row])
+    widget.queue.itemDoubleClicked.emit(done)
+    assert list(gui.layers[0].features["name"]) == ["background", "artery", "vein"]
+
+
+def test_cancel_ends_the_command(widget: Any, qtbot: Any, cases: Path, tmp_path: Path) -> None:
+    widget.folder.setText(str(cases))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.run()
+    widget.cancel()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=60_000)
+    assert widget.run_button.isEnabled()
+    assert not list((tmp_path / "out").glob("*.nii.gz")) if (tmp_path / "out").exists() else True
+
+
+def test_a_missing_folder_is_said_and_the_command_can_be_copied(widget: Any, cases: Path) -> None:
+    widget.folder.setText("nowhere")
+    widget.run()
+    assert "no folder" in widget.said.text() and not widget.busy
+    widget.folder.setText(str(cases))
+    widget.run()
+    assert "results" in widget.said.text() and not widget.busy
+    widget.output.setText("out folder")
+    widget.copy_command()
+    from qtpy.QtGui import QGuiApplication
+
+    expected = f"meduniseg segment {cases} -o 'out folder' --task vessel --model tiny"
+    assert QGuiApplication.clipboard().text() == expected

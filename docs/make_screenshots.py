@@ -39,6 +39,24 @@ def main() -> None:
     viewer.scene.camera.zoom = 1.4
     wait(lambda: False, 2)
     viewer.screenshot(str(IMAGES / "segment_panel.png"), canvas_only=False, flash=False)
+    _, edit = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
+    edit.layer_box.set_layer(viewer.layers[-1])
+    before = viewer.add_labels(viewer.layers[-1].data.copy(), name="before", visible=False)
+    viewer.layers[-2].selected_label = 1
+    edit.layer_box.set_layer(viewer.layers[-2])
+    edit.amount.setValue(12.0)
+    edit.do("grow")
+    wait(lambda: False, 1)
+    viewer.screenshot(str(IMAGES / "edit_panel.png"), canvas_only=False, flash=False)
+    _, review = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Review", tabify=True)
+    review.first.set_layer(before)
+    review.second.set_layer(viewer.layers[-2])
+    review.compare()
+    wait(lambda: not review.busy)
+    viewer.layers[-2].visible = False
+    review.show_difference()
+    wait(lambda: False, 1)
+    viewer.screenshot(str(IMAGES / "review_panel.png"), canvas_only=False, flash=False)
     viewer.close()
 
 

@@ -70,7 +70,7 @@ def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple
     """What napari shows of a label map that was read from a file."""
     canonical, change = canonical_orientation(labels)
     data = np.array(canonical.array[0, 0] if labels.is_2d else canonical.array[0])
-    options = {**_placement(canonical), "name": labels.name, **_classes(classes, colours)}
+    options = {**_placement(canonical), "name": labels.name, **class_options(classes, colours)}
     metadata = _origin(labels, change, data, options)
     return data, {**options, **metadata}, "labels"
 
@@ -99,7 +99,7 @@ def result_layer(result: Segmentation, taken: Taken, like: Layer, name: str) -> 
     options = {
         **copied_placement(like),
         "name": name,
-        **_classes(classes, dict(enumerate(result.colours, start=1))),
+        **class_options(classes, dict(enumerate(result.colours, start=1))),
     }
     metadata = {"provenance": result.provenance(), "like": result.image, "change": taken.change}
     return data, {**options, "metadata": {METADATA_KEY: metadata}}, "labels"
@@ -247,7 +247,7 @@ def _origin(image: Image, change: Reorientation, data: np.ndarray, options: dict
     return {"metadata": {METADATA_KEY: Origin(image, change, data, affine)}}
 
 
-def _classes(classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
+def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
     """Names in the status bar, fixed colours; labels without a name get a colour of their own, too."""
     table = {label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in classes}
     colormap = DirectLabelColormap(

@@ -28,6 +28,7 @@ from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, slice_axis, sphere_at
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
+from napari_meduniseg.widgets.recovery import Recovery
 
 # button, operation, tooltip
 _PLAIN = (
@@ -81,6 +82,7 @@ class EditWidget(QWidget):
         self.redo_button.setToolTip("Do the step again.")
         self.said = QLabel()
         self.said.setWordWrap(True)
+        self.recovery = Recovery(napari_viewer)
         self._lay_out()
 
         self.layer_box.chosen.connect(self._layer_changed)
@@ -178,9 +180,11 @@ class EditWidget(QWidget):
         if self._watched is not None:
             self._watched.mouse_drag_callbacks.append(self._mouse)
         self.palette_table.show_layer(self._watched)
+        self.recovery.watch(self._watched)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
+        layout.addWidget(self.recovery)
         form = QFormLayout()
         form.addRow("Labels", self.layer_box)
         layout.addLayout(form)

@@ -1,0 +1,161 @@
+"""Unfinished edits survive a crash: labels layers that were changed are kept in the user's folder while napari runs.
+
+A file belongs to the process that wrote it. When that ends properly its files go; those of a process that is no longer
+there are what a crash left.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from napari.layers import Labels
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import write_bytes
+from meduniseg_core.images import canonical_orientation, read_image
+from meduniseg_core.paths import user_folder
+from napari_meduniseg._editing import names_of
+from napari_meduniseg._layers import METADATA_KEY, Origin, class_options
+
+_SUFFIX = ".labels.npz"
+_PLACEMENT = ("scale", "translate", "rotate", "shear")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What a crash left: whose labels, and when they were kept."""
+
+    path: Path
+    name: str
+    saved: datetime
+
+    @property
+    def text(self) -> str:
+        """For a list."""
+        return f"{self.name}, {self.saved.astimezone():%Y-%m-%d %H:%M}"
+
+
+def folder() -> Path:
+    """Where unfinished edits are kept."""
+    return user_folder() / "autosave"
+
+
+def keep(layer: Labels) -> Path:
+    """Write the layer as it is now, atomically; a later call for the same layer replaces the file."""
+    source = _source(layer)
+    colours = {label: [float(v) for v in np.asarray(layer.get_color(label))] for label in names_of(layer)}
+    about = {
+        "name": layer.name,
+        "saved": datetime.now(UTC).isoformat(),
+        "classes": {str(label): name for label, name in names_of(layer).items()},
+        "colours": {str(label): [round(255 * v) for v in colour[:3]] for label, colour in colours.items()},
+        "units": [str(unit) for unit in layer.units],
+        "affine": np.asarray(layer.affine.affine_matrix).tolist(),
+        "source": None if source is None else str(source),
+        **{key: np.asarray(getattr(layer, key)).tolist() for key in _PLACEMENT},
+    }
+    stream = io.BytesIO()
+    np.savez_compressed(stream, labels=np.asarray(layer.data), about=np.array(json.dumps(about)))
+    folder().mkdir(parents=True, exist_ok=True)
+    path = _path(layer)
+    write_bytes(path, stream.getvalue())
+    return path
+
+
+def forget(layer: Labels) -> None:
+    """The layer is saved, or its edits are not wanted."""
+    _path(layer).unlink(missing_ok=True)
+
+
+def forget_all() -> None:
+    """This process ends properly: nothing of it is to be offered again."""
+    for path in folder().glob(f"{os.getpid()}-*{_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def leftovers() -> list[Leftover]:
+    """What processes that are gone have left, newest first; files that cannot be read are passed over."""
+    found = []
+    for path in folder().glob(f"*{_SUFFIX}"):
+        owner = path.name.split("-")[0]
+        if not owner.isdigit() or (int(owner) != os.getpid() and psutil.pid_exists(int(owner))):
+            continue
+        if int(owner) == os.getpid():
+            continue
+        try:
+            _, about = _read(path)
+        except BadInputError:
+            continue
+        found.append(Leftover(path, str(about["name"]), datetime.fromisoformat(str(about["saved"]))))
+    return sorted(found, key=lambda leftover: leftover.saved, reverse=True)
+
+
+def restore(leftover: Leftover) -> tuple[np.ndarray, dict[str, Any]]:
+    """The labels and napari's options for them; on the grid of their image where that can still be read.
+
+    BadInputError where the file is damaged.
+    """
+    labels, about = _read(leftover.path)
+    classes = {int(label): str(name) for label, name in about["classes"].items()}
+    colours = {int(label): (int(c[0]), int(c[1]), int(c[2])) for label, c in about["colours"].items()}
+    options: dict[str, Any] = {
+        "name": f"{about['name']} (restored)",
+        "units": tuple(about["units"]),
+        "affine": np.asarray(about["affine"]),
+        **{key: about[key] for key in _PLACEMENT},
+        **class_options(classes, colours),
+    }
+    record = _origin(about["source"], labels, options)
+    if record is not None:
+        options["metadata"] = {METADATA_KEY: record}
+    return labels, options
+
+
+def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> Origin | None:
+    if source is None:
+        return None
+    try:
+        image = read_image(source)
+    except BadInputError:
+        return None
+    canonical, change = canonical_orientation(image)
+    shape = canonical.geometry.shape[1:] if image.is_2d else canonical.geometry.shape
+    if tuple(labels.shape) != tuple(shape):
+        return None
+    one = image if image.channels == 1 else image.with_array(image.array[:1])
+    size = labels.ndim
+    affine = np.eye(size + 1)
+    affine[:size, :size], affine[:size, size] = np.diag(options["scale"]), options["translate"]
+    return Origin(one, change, labels, affine)
+
+
+def _source(layer: Labels) -> Path | None:
+    record = layer.metadata.get(METADATA_KEY)
+    image = record.image if isinstance(record, Origin) else record.get("like") if isinstance(record, dict) else None
+    return None if image is None else image.source
+
+
+def _path(layer: Labels) -> Path:
+    return folder() / f"{os.getpid()}-{id(layer):x}{_SUFFIX}"
+
+
+def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            labels, about = content["labels"], json.loads(str(content["about"]))
+        datetime.fromisoformat(str(about["saved"]))
+        missing = {"name", "classes", "colours", "units", "affine", "source", *_PLACEMENT} - set(about)
+        if missing or labels.dtype.kind not in "iu" or labels.ndim not in (2, 3):
+            raise ValueError("it lacks what is needed")
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise BadInputError(f"{path.name}: these kept edits cannot be read ({error}); delete the file.") from error
+    return labels, about

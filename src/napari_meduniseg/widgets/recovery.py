@@ -1,0 +1,105 @@
+"""Keeping unfinished edits, and offering back what a crash left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import napari
+from napari.layers import Labels
+from qtpy.QtCore import QCoreApplication, QTimer
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from meduniseg_core.errors import BadInputError
+from napari_meduniseg import _autosave
+
+SAVE_EVERY_MS = 30_000
+
+
+class Recovery(QWidget):
+    """Invisible until there is something to offer back."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._dirty: set[Labels] = set()
+        self._watched: Labels | None = None
+        self.box = QComboBox()
+        self.box.setToolTip("Edits that were not saved when the program ended unexpectedly.")
+        self.restore_button, self.discard_button = QPushButton("Restore"), QPushButton("Discard")
+        self.restore_button.setToolTip("Add these labels to the viewer.")
+        self.discard_button.setToolTip("Delete these edits for good.")
+        row = QHBoxLayout()
+        for widget in (self.box, self.restore_button, self.discard_button):
+            row.addWidget(widget)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(QLabel("Unfinished edits were found:"))
+        layout.addLayout(row)
+        self._timer = QTimer(self)
+        self._timer.setInterval(SAVE_EVERY_MS)
+        self._timer.timeout.connect(self.save_now)
+        self._timer.start()
+        self.restore_button.clicked.connect(self.restore)
+        self.discard_button.clicked.connect(self.discard)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(_autosave.forget_all)
+        self.refresh()
+
+    def watch(self, layer: Labels | None) -> None:
+        """Keep the changes of this layer from now on."""
+        if self._watched is layer:
+            return
+        if self._watched is not None:
+            self._watched.events.paint.disconnect(self._changed)
+            self._watched.events.labels_update.disconnect(self._changed)
+        self._watched = layer
+        if layer is not None:
+            layer.events.paint.connect(self._changed)
+            layer.events.labels_update.connect(self._changed)
+
+    def save_now(self) -> None:
+        """Write what has changed since the last time; layers that are gone are forgotten."""
+        for layer in list(self._dirty):
+            if layer not in self._viewer.layers:
+                _autosave.forget(layer)
+            else:
+                try:
+                    _autosave.keep(layer)
+                except OSError as error:
+                    self._viewer.status = f"Unfinished edits cannot be kept ({error.strerror}); save often."
+                    return
+            self._dirty.discard(layer)
+
+    def refresh(self) -> None:
+        """Show what there is to offer."""
+        self.box.clear()
+        for leftover in _autosave.leftovers():
+            self.box.addItem(leftover.text, leftover)
+        self.setVisible(self.box.count() > 0)
+
+    def restore(self) -> None:
+        """Add the chosen edits as a labels layer; they are kept until napari ends properly."""
+        leftover = self.box.currentData()
+        if leftover is None:
+            return
+        try:
+            data, options = _autosave.restore(leftover)
+        except BadInputError as error:
+            self._viewer.status = str(error)
+            return
+        layer = self._viewer.add_labels(data, **options)
+        _autosave.keep(layer)
+        leftover.path.unlink(missing_ok=True)
+        self.refresh()
+
+    def discard(self) -> None:
+        """Delete the chosen edits."""
+        leftover = self.box.currentData()
+        if leftover is not None:
+            leftover.path.unlink(missing_ok=True)
+            self.refresh()
+
+    def _changed(self, _event: Any = None) -> None:
+        if self._watched is not None:
+            self._dirty.add(self._watched)

@@ -96,12 +96,14 @@ def sphere_at(
     )
 
 
-def names_of(layer: Labels) -> dict[int, str]:
-    """The classes of a layer: those that its features name, and those that are painted."""
+def names_of(layer: Labels, invent: bool = True) -> dict[int, str]:
+    """The classes of a layer: those that its features name, and (``invent``) those that are painted without a name."""
     features = layer.features
     named = {}
     if "index" in features and "name" in features:
         named = {int(index): str(name) for index, name in zip(features["index"], features["name"], strict=True)}
+    if not invent:
+        return {label: name for label, name in named.items() if label}
     painted = {int(value) for value in np.unique(np.asarray(layer.data))}
     return {label: named.get(label, f"class {label}") for label in sorted((set(named) | painted) - {0})}
 

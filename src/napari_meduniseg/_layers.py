@@ -164,6 +164,11 @@ def spacing_of(layer: Layer) -> tuple[float, ...]:
     return tuple(float(value) for value in np.linalg.norm(world * np.asarray(factors)[:, None], axis=0))
 
 
+def unit_of(layer: Layer) -> str:
+    """What :func:`spacing_of` counts in: mm, or px where the layer has no unit of length (photographs)."""
+    return "mm" if all(_is_length(unit) for unit in layer.units) else "px"
+
+
 def copied_placement(layer: Layer) -> dict[str, Any]:
     """Everything that says where ``layer`` lies; an RGB layer's colours are no axis."""
     return {

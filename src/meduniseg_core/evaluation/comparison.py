@@ -75,11 +75,11 @@ def difference(first: Labels, second: Labels) -> np.ndarray:
     return changed
 
 
-def write_comparison(rows: Sequence[ClassComparison], path: Path, unit: str) -> None:
-    """Write the rows as CSV, atomically; ``unit`` is that of the sizes."""
+def write_comparison(rows: Sequence[ClassComparison], path: Path, unit: str, length: str = "mm") -> None:
+    """Write the rows as CSV, atomically; ``unit`` is that of the sizes, ``length`` that of the distances."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["label", "class", "dice", "hd95_mm", "surface_dice", f"first_{unit}", f"second_{unit}"])
+    writer.writerow(["label", "class", "dice", f"hd95_{length}", "surface_dice", f"first_{unit}", f"second_{unit}"])
     for row in rows:
         writer.writerow(
             [row.label, row.name, *(f"{value:.6g}" for value in (row.dice, row.hd95, row.surface_dice)),

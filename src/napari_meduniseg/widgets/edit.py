@@ -26,6 +26,7 @@ from qtpy.QtWidgets import (
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, slice_axis, sphere_at
+from napari_meduniseg._layers import unit_of
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.recovery import Recovery
@@ -179,6 +180,9 @@ class EditWidget(QWidget):
         self._watched = layer if isinstance(layer, Labels) else None
         if self._watched is not None:
             self._watched.mouse_drag_callbacks.append(self._mouse)
+        unit = "mm" if self._watched is None else unit_of(self._watched)
+        self.amount.setSuffix(f" {unit}")
+        self.radius.setSuffix(f" {unit}")
         self.palette_table.show_layer(self._watched)
         self.recovery.watch(self._watched)
 

@@ -35,7 +35,7 @@ from meduniseg_core.evaluation.comparison import (
 )
 from napari_meduniseg._editing import names_of
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._layers import copied_placement, spacing_of
+from napari_meduniseg._layers import copied_placement, spacing_of, unit_of
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 
 _COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
@@ -49,7 +49,7 @@ class ReviewWidget(QWidget):
         self._viewer = napari_viewer
         self._job: Job | None = None
         self.rows: list[ClassComparison] = []
-        self._unit = "ml"
+        self._unit, self._length = "ml", "mm"
         self.first, self.second = LayerCombo(napari_viewer, Labels), LayerCombo(napari_viewer, Labels)
         self.first.setToolTip("The labels to judge.")
         self.second.setToolTip("The labels to compare with, such as the corrected ones.")
@@ -103,8 +103,11 @@ class ReviewWidget(QWidget):
             return
         one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
         spacing, tolerance = spacing_of(first), self.tolerance.value()
-        names = {**names_of(second), **names_of(first)}
-        self._unit = "ml" if one.ndim == 3 else "mm2"
+        names = {label: name for layer in (second, first) for label, name in names_of(layer, invent=False).items()}
+        self._length = unit_of(first)
+        self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
+        if self._length == "px" and one.ndim == 2:
+            self._unit = "px"
         self._job = Job(lambda _events, _cancel: compare(one, two, spacing, names, tolerance), self)
         self._job.done.connect(self._show)
         self._job.failed.connect(self._fail)
@@ -135,7 +138,7 @@ class ReviewWidget(QWidget):
 
     def export(self, path: Path) -> None:
         """Write the table as CSV."""
-        write_comparison(self.rows, path, self._unit)
+        write_comparison(self.rows, path, self._unit, self._length)
         self.said.setText(f"Saved {path.name}.")
 
     def _layers(self) -> tuple[Labels, Labels]:
@@ -149,7 +152,14 @@ class ReviewWidget(QWidget):
     def _show(self, rows: list[ClassComparison]) -> None:
         self._job = None
         self.rows = rows
-        headers = ["class", "Dice", "HD95 mm", "surface Dice", f"first {self._unit}", f"second {self._unit}"]
+        headers = [
+            "class",
+            "Dice",
+            f"HD95 {self._length}",
+            "surface Dice",
+            f"first {self._unit}",
+            f"second {self._unit}",
+        ]
         self.table.setHorizontalHeaderLabels(headers)
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_inputs import write_volume
+from small_inputs import save_tiny_model, write_volume
 
 from meduniseg_core.events import CancelToken, EventSink
 
@@ -158,6 +158,52 @@ def test_no_image_and_a_wrong_number_of_channels_are_said(gui: Any, widget: Any,
     assert widget.form.tasks.count() == 0  # an MR task needs a volume
     widget.run()
     assert "No task" in widget.hint.text()
+
+
+def test_another_model_is_loaded_when_it_is_chosen(
+    gui: Any, widget: Any, qtbot: Any, tmp_path: Path, tiny_home: Path
+) -> None:
+    from meduniseg_core.weights import Registry
+
+    Registry().import_file(save_tiny_model(tmp_path / "second.safetensors", "second"))
+    open_volume(gui, tmp_path)
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    until_idle(qtbot, widget)
+    widget.form.refresh_models()
+    assert widget.form.model.currentText() == "tiny"
+    widget.form.choose(model="second", modality="mri", tasks=("organ",))
+    widget.run()
+    until_idle(qtbot, widget)
+    models = [layer.metadata["meduniseg"]["provenance"]["model"] for layer in list(gui.layers)[1:]]
+    assert models == ["tiny", "second"]
+    Registry().remove("second")
+
+
+def test_an_image_that_is_constant_and_a_wrong_modality_do_no_harm(gui: Any, widget: Any, qtbot: Any) -> None:
+    gui.add_image(np.zeros((20, 36, 40), np.int16), units="mm", name="zeros")
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    until_idle(qtbot, widget)
+    assert gui.layers[-1].data.shape == (20, 36, 40)
+    widget.form.image.set_layer(gui.layers[0])
+    widget.form.choose(modality="fundus")
+    qtbot.waitUntil(lambda: not widget.warning.isHidden(), timeout=10_000)
+    assert "grey" in widget.warning.text()
+
+
+def test_the_viewer_stays_responsive_while_it_runs(gui: Any, widget: Any, qtbot: Any, tmp_path: Path) -> None:
+    open_volume(gui, tmp_path, (24, 64, 64))
+    widget.form.choose(modality="mri", tasks=("organ", "vessel"))
+    widget.form.overlap.setValue(0.6)
+    widget.run()
+    gaps, last = [], time.perf_counter()
+    while widget.busy:
+        qtbot.wait(5)
+        now = time.perf_counter()
+        gaps.append(now - last)
+        last = now
+    assert len(gaps) > 3 and sorted(gaps)[int(0.9 * len(gaps))] < 0.25
 
 
 def test_a_sheared_layer_is_resampled_and_that_is_said(

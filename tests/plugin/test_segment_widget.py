@@ -160,6 +160,27 @@ def test_no_image_and_a_wrong_number_of_channels_are_said(gui: Any, widget: Any,
     assert "No task" in widget.hint.text()
 
 
+def test_a_task_with_two_channels_asks_for_two_layers_by_name(
+    gui: Any, widget: Any, qtbot: Any, shared_data: Path
+) -> None:
+    folder = shared_data / "Dataset103_SarcomaPET" / "imagesTs"
+    for channel in range(2):
+        gui.open(str(folder / f"sarcoma_000_000{channel}.nii.gz"), plugin="napari-meduniseg")
+    form = widget.form
+    form.choose(model="starter")
+    form.choose(modality="pet")
+    form.choose(tasks=("sarcoma",))
+    form.image.set_layer(gui.layers[0])
+    (second,) = form.more_channels
+    second.set_layer(gui.layers[1])
+    assert [form._form.labelForField(box).text() for box in (form.image, second)] == ["CT", "PET"]
+    widget.run()
+    until_idle(qtbot, widget)
+    labels = gui.layers[-1]
+    assert labels.data.shape == gui.layers[0].data.shape and labels.data.any()
+    assert len(widget.table.text().splitlines()[1].split("\t")[-1].split(", ")) == 2  # a mean per channel
+
+
 def test_another_model_is_loaded_when_it_is_chosen(
     gui: Any, widget: Any, qtbot: Any, tmp_path: Path, tiny_home: Path
 ) -> None:

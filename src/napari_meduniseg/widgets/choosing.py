@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
+    QLabel,
     QListWidget,
     QListWidgetItem,
     QVBoxLayout,
@@ -227,6 +228,9 @@ class ChoiceForm(QWidget):
             combo.chosen.connect(lambda *_: self.changed.emit())
             self._form.insertRow(2 + number, channels[number + 1], combo)
             self.more_channels.append(combo)
+        label = self._form.labelForField(self.image)
+        if isinstance(label, QLabel):
+            label.setText(channels[0] if wanted else "Image")
         self.changed.emit()
 
     def _region_changed(self, *_: Any) -> None:

@@ -33,13 +33,6 @@ def default_ending(is_2d: bool) -> str:
     return ".png" if is_2d else ".nii.gz"
 
 
-def provenance_path(labels: Path) -> Path:
-    """The JSON beside a label file."""
-    from meduniseg_core.images.formats import stem_of
-
-    return labels.with_name(f"{stem_of(labels)}.json")
-
-
 def refuse_strangers(cases: Iterable[Case], tasks: Sequence[str], output: Path, ending: str | None) -> None:
     """UsageError where a result would overwrite another task's result or a file that is not ours at all.
 

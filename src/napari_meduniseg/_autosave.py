@@ -24,7 +24,7 @@ from meduniseg_core.files import write_bytes
 from meduniseg_core.images import canonical_orientation, read_image
 from meduniseg_core.paths import user_folder
 from napari_meduniseg._editing import names_of
-from napari_meduniseg._layers import METADATA_KEY, Origin, class_options
+from napari_meduniseg._layers import class_options, origin_metadata, source_of
 
 _SUFFIX = ".labels.npz"
 _PLACEMENT = ("scale", "translate", "rotate", "shear")
@@ -51,12 +51,14 @@ def folder() -> Path:
 
 def keep(layer: Labels) -> Path:
     """Write the layer as it is now, atomically; a later call for the same layer replaces the file."""
-    source = _source(layer)
-    colours = {label: [float(v) for v in np.asarray(layer.get_color(label))] for label in names_of(layer)}
+    belongs = source_of(layer.metadata)
+    source = None if belongs is None else belongs[0].source
+    classes = names_of(layer)
+    colours = {label: [float(v) for v in np.asarray(layer.get_color(label))] for label in classes}
     about = {
         "name": layer.name,
         "saved": datetime.now(UTC).isoformat(),
-        "classes": {str(label): name for label, name in names_of(layer).items()},
+        "classes": {str(label): name for label, name in classes.items()},
         "colours": {str(label): [round(255 * v) for v in colour[:3]] for label, colour in colours.items()},
         "units": [str(unit) for unit in layer.units],
         "affine": np.asarray(layer.affine.affine_matrix).tolist(),
@@ -87,9 +89,7 @@ def leftovers() -> list[Leftover]:
     found = []
     for path in folder().glob(f"*{_SUFFIX}"):
         owner = path.name.split("-")[0]
-        if not owner.isdigit() or (int(owner) != os.getpid() and psutil.pid_exists(int(owner))):
-            continue
-        if int(owner) == os.getpid():
+        if not owner.isdigit() or psutil.pid_exists(int(owner)):
             continue
         try:
             _, about = _read(path)
@@ -114,34 +114,23 @@ def restore(leftover: Leftover) -> tuple[np.ndarray, dict[str, Any]]:
         **{key: about[key] for key in _PLACEMENT},
         **class_options(classes, colours),
     }
-    record = _origin(about["source"], labels, options)
-    if record is not None:
-        options["metadata"] = {METADATA_KEY: record}
-    return labels, options
+    return labels, {**options, **_origin(about["source"], labels, options)}
 
 
-def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> Origin | None:
+def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+    """The metadata that tie the labels to their image; nothing where that cannot be read or has another grid."""
     if source is None:
-        return None
+        return {}
     try:
         image = read_image(source)
     except BadInputError:
-        return None
+        return {}
     canonical, change = canonical_orientation(image)
     shape = canonical.geometry.shape[1:] if image.is_2d else canonical.geometry.shape
     if tuple(labels.shape) != tuple(shape):
-        return None
+        return {}
     one = image if image.channels == 1 else image.with_array(image.array[:1])
-    size = labels.ndim
-    affine = np.eye(size + 1)
-    affine[:size, :size], affine[:size, size] = np.diag(options["scale"]), options["translate"]
-    return Origin(one, change, labels, affine)
-
-
-def _source(layer: Labels) -> Path | None:
-    record = layer.metadata.get(METADATA_KEY)
-    image = record.image if isinstance(record, Origin) else record.get("like") if isinstance(record, dict) else None
-    return None if image is None else image.source
+    return origin_metadata(one, change, labels, options)
 
 
 def _path(layer: Labels) -> Path:

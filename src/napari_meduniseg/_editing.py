@@ -14,6 +14,7 @@ from meduniseg_core import editing
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
 from napari_meduniseg._layers import spacing_of
+from napari_meduniseg._views import slice_axis
 
 
 @dataclass
@@ -57,13 +58,6 @@ def operation(name: str, layer: Labels, locked: set[int], viewer: ViewerModel, a
         "fill_between": lambda: editing.fill_between(labels, label, axis, spacing, locked=locked),
     }
     return calls[name]()
-
-
-def slice_axis(layer: Labels, viewer: ViewerModel) -> int:
-    """The axis of the layer along which the viewer slices."""
-    if layer.ndim < 3:
-        return 0
-    return int(viewer.dims.order[-3]) - (viewer.dims.ndim - layer.ndim)
 
 
 def relabel_at(layer: Labels, position: tuple[float, ...], label: int, locked: set[int]) -> Edit:

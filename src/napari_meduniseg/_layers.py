@@ -54,7 +54,9 @@ def image_layers(image: Image) -> list[LayerData]:
     options = _placement(canonical)
     if image.meta.get("colour") == "rgb" and image.channels == 3 and image.is_2d:
         data = np.moveaxis(canonical.array[:, 0], 0, -1)
-        return [(data, {**options, "name": name, "rgb": True, **_origin(image, change, data, options)}, "image")]
+        return [
+            (data, {**options, "name": name, "rgb": True, **origin_metadata(image, change, data, options)}, "image")
+        ]
     layers: list[LayerData] = []
     for channel in range(image.channels):
         one = image if image.channels == 1 else image.with_array(image.array[channel : channel + 1])
@@ -62,7 +64,7 @@ def image_layers(image: Image) -> list[LayerData]:
         own = {**options, "name": name if image.channels == 1 else f"{name} [{channel}]"}
         if looks_like_ct(one):
             own["contrast_limits"] = (CT_WINDOWS[0].low, CT_WINDOWS[0].high)
-        layers.append((data, {**own, **_origin(one, change, data, options)}, "image"))
+        layers.append((data, {**own, **origin_metadata(one, change, data, options)}, "image"))
     return layers
 
 
@@ -71,7 +73,7 @@ def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple
     canonical, change = canonical_orientation(labels)
     data = np.array(canonical.array[0, 0] if labels.is_2d else canonical.array[0])
     options = {**_placement(canonical), "name": labels.name, **class_options(classes, colours)}
-    metadata = _origin(labels, change, data, options)
+    metadata = origin_metadata(labels, change, data, options)
     return data, {**options, **metadata}, "labels"
 
 
@@ -126,22 +128,25 @@ def labels_image(layer_data: np.ndarray, attributes: dict[str, Any]) -> tuple[Im
 
     ``attributes`` are those napari hands to writers. BadInputError where the layer has more than three dimensions.
     """
-    record = (attributes.get("metadata") or {}).get(METADATA_KEY)
     array = np.asarray(layer_data)
-    if isinstance(record, dict) and isinstance(record.get("like"), Image):
-        like, change = record["like"], record["change"]
-        volume = array[None, None] if array.ndim == 2 else array[None]
-        back = change.inverse(volume)
+    belongs = source_of(attributes.get("metadata") or {})
+    if belongs is not None:
+        like, change = belongs
+        back = change.inverse(_volume(array))
         if tuple(back.shape[1:]) == like.geometry.shape:
             meta = {key: value for key, value in like.meta.items() if key not in ("colour", "dtype")}
-            labels = replace(like, array=np.ascontiguousarray(back), meta=meta)
-            return labels, like
-    if isinstance(record, Origin):
-        volume = array[None, None] if array.ndim == 2 else array[None]
-        back = record.change.inverse(volume)
-        if tuple(back.shape[1:]) == record.image.geometry.shape:
-            return record.image.with_array(np.ascontiguousarray(back)), record.image
+            return replace(like, array=np.ascontiguousarray(back), meta=meta), like
     return plain_image(array, attributes), None
+
+
+def source_of(metadata: dict[str, Any]) -> tuple[Image, Reorientation] | None:
+    """The image that a layer with this metadata shows or was made for, and how it was turned; None where unknown."""
+    record = metadata.get(METADATA_KEY)
+    if isinstance(record, Origin):
+        return record.image, record.change
+    if isinstance(record, dict) and isinstance(record.get("like"), Image):
+        return record["like"], record["change"]
+    return None
 
 
 def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the layer") -> Image:
@@ -153,8 +158,7 @@ def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the 
         **{key: attributes[key] for key in ("scale", "translate", "rotate", "shear", "affine") if key in attributes},
     )
     geometry = _geometry(_world(probe), array.shape)
-    volume = array[None, None] if array.ndim == 2 else array[None]
-    return Image(volume, geometry, physical=array.ndim == 3)
+    return Image(_volume(array), geometry, physical=array.ndim == 3)
 
 
 def spacing_of(layer: Layer) -> tuple[float, ...]:
@@ -223,10 +227,15 @@ def _one(layer: ImageLayer) -> Taken:
         if volume.dtype.kind == "f":
             volume = np.rint(255 * np.clip(volume, 0, 1)).astype(np.uint8)
     else:
-        volume = array[None, None] if dimensions == 2 else array[None]
+        volume = _volume(array)
     geometry = _geometry(world, (array.shape[:2] if layer.rgb else array.shape))
     image = Image(np.ascontiguousarray(volume), geometry, physical, meta=meta)
     return Taken(image, Reorientation(), tuple(assumed))
+
+
+def _volume(array: np.ndarray) -> np.ndarray:
+    """(H, W) or (D, H, W) as (1, D, H, W)."""
+    return array[None, None] if array.ndim == 2 else array[None]
 
 
 def _placement(canonical: Image) -> dict[str, Any]:
@@ -244,7 +253,10 @@ def _placement(canonical: Image) -> dict[str, Any]:
     return options
 
 
-def _origin(image: Image, change: Reorientation, data: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+def origin_metadata(
+    image: Image, change: Reorientation, data: np.ndarray, options: dict[str, Any]
+) -> dict[str, dict[str, Origin]]:
+    """napari's ``metadata`` for a layer that shows ``image`` as ``data``, placed by ``options``."""
     size = len(options["scale"])
     affine = np.eye(size + 1)
     affine[:size, :size] = np.diag(options["scale"])

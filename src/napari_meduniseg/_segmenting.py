@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from napari.components import ViewerModel
@@ -17,6 +17,7 @@ from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, load_model
 from napari_meduniseg._layers import Taken, image_of, probability_layers, result_layer
+from napari_meduniseg._views import slice_axis
 
 Region = Literal["volume", "slice", "box"]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -79,10 +80,6 @@ class Predictors:
             self._key = key
         return self._predictor
 
-    def forget(self) -> None:
-        """Drop the loaded model (it was replaced or removed)."""
-        self._key, self._predictor = None, None
-
 
 def modalities_for(info: ModelInfo) -> list[str]:
     """The modalities of which the model has a task, in its order."""
@@ -105,11 +102,6 @@ def tasks_for(info: ModelInfo, modality: str | None, flat: bool | None) -> list[
 def is_flat(layer: ImageLayer) -> bool:
     """Whether the layer holds one 2D image."""
     return layer.ndim == 2
-
-
-def channels_of(layer: ImageLayer) -> int:
-    """Colours count as channels."""
-    return 3 if layer.rgb else 1
 
 
 def warning_for(choice: Choice, modality: str) -> str | None:
@@ -186,9 +178,8 @@ def _slice_box(layer: Layer, taken: Taken, viewer: ViewerModel) -> Box | None:
         return None  # the visible slice is the image
     if viewer.dims.ndisplay == 3:
         raise UsageError("The viewer shows the volume in 3D; switch to 2D to segment the visible slice.")
-    axis = viewer.dims.order[-3]
+    axis = slice_axis(layer, viewer)
     position = layer.world_to_data(viewer.dims.point)[-layer.ndim :]
-    axis -= viewer.dims.ndim - layer.ndim
     size = layer.data.shape[axis]
     index = int(np.clip(round(float(position[axis])), 0, size - 1))
     spans = [(0, length) for length in layer.data.shape]
@@ -231,16 +222,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min"
-
-
-def options_of(choice: Choice) -> dict[str, Any]:
-    """Everything but the layers, for the record."""
-    return {
-        "model": choice.model,
-        "tasks": choice.tasks,
-        "device": choice.device,
-        "precision": choice.precision,
-        "overlap": choice.overlap,
-        "tta": choice.tta,
-        "region": choice.region,
-    }

@@ -6,6 +6,7 @@ from typing import Literal
 
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
+from napari.layers import Layer
 
 from meduniseg_core.images.appearance import Window
 
@@ -36,3 +37,10 @@ def set_window(layer: ImageLayer, window: Window) -> None:
     low, high = layer.contrast_limits_range
     layer.contrast_limits_range = (min(low, window.low), max(high, window.high))
     layer.contrast_limits = (window.low, window.high)
+
+
+def slice_axis(layer: Layer, viewer: ViewerModel) -> int:
+    """The axis of the layer along which the viewer slices."""
+    if layer.ndim < 3:
+        return 0
+    return int(viewer.dims.order[-3]) - (viewer.dims.ndim - layer.ndim)

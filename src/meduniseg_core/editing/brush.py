@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from meduniseg_core.editing.edit import Edit
+from meduniseg_core.editing.edit import Edit, in_whole
 from meduniseg_core.errors import UsageError
 
 
@@ -45,8 +45,7 @@ def sphere(
         hit &= ~np.isin(inside, list(locked))
     if image is not None and limits is not None:
         hit &= in_range(image[box], limits)
-    changed = np.nonzero(hit)
-    where = tuple(index + part.start for index, part in zip(changed, box, strict=True))
+    where = in_whole(np.nonzero(hit), box)
     return Edit(where, np.full(where[0].shape, label, labels.dtype))
 
 

@@ -43,8 +43,12 @@ def class_edit(labels: np.ndarray, label: int, box: Slices, wanted: np.ndarray, 
     lost = own & ~wanted
     changed = np.nonzero(gained | lost)
     values = np.where(gained[changed], label, 0).astype(labels.dtype)
-    where = tuple(index + (part.start or 0) for index, part in zip(changed, box, strict=True))
-    return Edit(where, values)
+    return Edit(in_whole(changed, box), values)
+
+
+def in_whole(places: tuple[np.ndarray, ...], box: Slices) -> tuple[np.ndarray, ...]:
+    """Places within ``box`` as places of the whole array."""
+    return tuple(index + (part.start or 0) for index, part in zip(places, box, strict=True))
 
 
 def check_editable(label: int, locked: Collection[int]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from scipy import ndimage
 
-from meduniseg_core.editing.edit import Edit, box_of, check_editable, class_edit, nothing
+from meduniseg_core.editing.edit import Edit, box_of, check_editable, class_edit, in_whole, nothing
 from meduniseg_core.errors import UsageError
 
 Spacing = Sequence[float]
@@ -105,8 +105,7 @@ def relabel_component(labels: np.ndarray, at: Sequence[int], label: int, *, lock
     assert box is not None
     parts = _components(mask[box])
     here = tuple(value - (part.start or 0) for value, part in zip(index, box, strict=True))
-    changed = np.nonzero(parts == parts[here])
-    where = tuple(found + (part.start or 0) for found, part in zip(changed, box, strict=True))
+    where = in_whole(np.nonzero(parts == parts[here]), box)
     return Edit(where, np.full(where[0].shape, label, labels.dtype))
 
 

@@ -96,8 +96,8 @@ class ChoiceForm(QWidget):
         self.refresh_models()
         self._form.setRowVisible(self.shapes, False)
         self.model.currentIndexChanged.connect(self._model_changed)
-        self.image.chosen.connect(self._image_changed)
-        self.modality_box.currentIndexChanged.connect(self._modality_changed)
+        self.image.chosen.connect(self._fill_tasks)
+        self.modality_box.currentIndexChanged.connect(self._fill_tasks)
         self.tasks.itemChanged.connect(self._tasks_changed)
         self.region.currentIndexChanged.connect(self._region_changed)
         for signal in (
@@ -134,10 +134,11 @@ class ChoiceForm(QWidget):
         return data
 
     def chosen_plans(self) -> list[TaskPlan]:
-        """The plans of the ticked tasks."""
+        """The plans of the ticked tasks that the present model has."""
+        known = {plan.task: plan for plan in self._info.tasks} if self._info is not None else {}
         items = (self.tasks.item(row) for row in range(self.tasks.count()))
         names = [item.data(Qt.ItemDataRole.UserRole) for item in items if item.checkState() == Qt.CheckState.Checked]
-        return [self._info.plan_of(name) for name in names] if self._info is not None else []
+        return [known[name] for name in names if name in known]
 
     def classes_text(self) -> str:
         """All classes of the ticked tasks."""
@@ -182,16 +183,10 @@ class ChoiceForm(QWidget):
         self.modality_box.blockSignals(False)
         self._fill_tasks()
 
-    def _image_changed(self, *_: Any) -> None:
-        self._fill_tasks()
-
-    def _modality_changed(self, *_: Any) -> None:
-        self._fill_tasks()
-
-    def _fill_tasks(self) -> None:
+    def _fill_tasks(self, *_: Any) -> None:
         layer = self.image.layer()
         flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
-        before = {plan.task for plan in self.chosen_plans_or_none()}
+        before = {plan.task for plan in self.chosen_plans()}
         plans = tasks_for(self._info, self.modality(), flat) if self._info is not None else []
         self.tasks.blockSignals(True)
         self.tasks.clear()
@@ -205,13 +200,6 @@ class ChoiceForm(QWidget):
             self.tasks.addItem(item)
         self.tasks.blockSignals(False)
         self._tasks_changed()
-
-    def chosen_plans_or_none(self) -> list[TaskPlan]:
-        """The ticked plans that the present model has."""
-        known = {plan.task for plan in self._info.tasks} if self._info is not None else set()
-        items = (self.tasks.item(row) for row in range(self.tasks.count()))
-        names = [item.data(Qt.ItemDataRole.UserRole) for item in items if item.checkState() == Qt.CheckState.Checked]
-        return [self._info.plan_of(name) for name in names if name in known] if self._info is not None else []
 
     def _tasks_changed(self, *_: Any) -> None:
         plans = self.chosen_plans()

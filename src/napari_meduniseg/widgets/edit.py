@@ -25,8 +25,9 @@ from qtpy.QtWidgets import (
 
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError
-from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, slice_axis, sphere_at
+from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, sphere_at
 from napari_meduniseg._layers import unit_of
+from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.recovery import Recovery

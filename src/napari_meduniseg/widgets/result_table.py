@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from napari.layers import Labels
-from qtpy.QtGui import QColor, QGuiApplication
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from meduniseg_core.inference import Segmentation
@@ -14,7 +14,7 @@ _COLUMNS = ("class", "voxels", "size", "mean")
 
 
 class ResultTable(QWidget):
-    """One row per class; a click shows the class in its layer. Ctrl+C copies the table as text."""
+    """One row per class; a click shows the class in its layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,10 +60,6 @@ class ResultTable(QWidget):
             cells = (self.table.item(row, column) for column in range(len(_COLUMNS)))
             lines.append("\t".join(cell.text() if cell else "" for cell in cells))
         return "\n".join(lines)
-
-    def copy(self) -> None:
-        """Put the table on the clipboard."""
-        QGuiApplication.clipboard().setText(self.text())
 
     def _pick(self) -> None:
         row = self.table.currentRow()

@@ -32,7 +32,7 @@ class Conv(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Volume in, volume out; image in, image out."""
-        if _misread_by_amx(x, self.stride[2]):
+        if _misread_in_bf16(x, self.stride):
             with torch.autocast("cpu", enabled=False):
                 bias = None if self.bias is None else self.bias.float()
                 return self._convolve(x.float(), self.weight.float(), bias).bfloat16()
@@ -47,16 +47,22 @@ class Conv(nn.Conv3d):
         return F.conv2d(x, weight[:, :, self.kernel_size[0] // 2], bias, (height, width), padding)
 
 
-def _misread_by_amx(x: Tensor, stride: int) -> bool:
-    """Whether oneDNN's AMX kernels might compute this convolution in bf16 from memory that nobody has written.
+_TINY = 4
 
-    They do (torch 2.13) for strided convolutions, and their gradients, whose result is one voxel wide: NaN or a wrong
-    result, now and then. Such features are tiny, so they are convolved in fp32 at no cost.
+
+def _misread_in_bf16(x: Tensor, stride: tuple[int, ...]) -> bool:
+    """Whether oneDNN's bf16 kernels might compute this convolution from memory that nobody has written.
+
+    They do (torch 2.13), now and then giving NaN or a wrong value, where the result is one voxel wide (AMX: results
+    and gradients), and for the weight's gradient of features a few voxels deep, high or wide (AVX-512). Such features
+    are tiny, so they are convolved in fp32 at no cost.
     """
-    if x.device.type != "cpu" or x.shape[-1] > stride:
+    if x.device.type != "cpu":
         return False
-    return x.dtype == torch.bfloat16 or (
-        torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    tiny = min(x.shape[2:]) <= _TINY and torch.is_grad_enabled()
+    return (x.shape[-1] <= stride[2] or tiny) and (
+        x.dtype == torch.bfloat16
+        or (torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16)
     )
 
 

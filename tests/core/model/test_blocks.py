@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -41,6 +45,40 @@ def test_bf16_convolution_to_a_grid_one_voxel_wide_reads_no_foreign_memory(
             result = conv(x)
         assert result.dtype == torch.bfloat16
         torch.testing.assert_close(result.float(), expected, atol=0.05, rtol=0.02)
+
+
+TINY_FEATURES = """
+import itertools, torch
+from meduniseg_core.model.blocks import Conv
+
+torch.manual_seed(0)
+sizes = [s for s in itertools.product((1, 2, 3, 5), repeat=3)] + [s for s in itertools.product((1, 2, 3, 5), repeat=2)]
+for size, stride in itertools.product(sizes, ((1, 1, 1), (2, 2, 2), (1, 2, 2))):
+    conv = Conv(16, 32, (3, 3, 3), stride)
+    x = torch.randn(2, 16, *size)
+    gradients = []
+    for bf16 in (False, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            out = conv(x)
+        out.float().sum().backward()
+        gradients.append(conv.weight.grad.clone())
+    error = (gradients[1] - gradients[0]).abs().max() / gradients[0].abs().max()
+    assert error < 0.05, (size, stride, float(error))
+"""
+
+
+def test_bf16_gradients_of_features_a_few_voxels_wide_come_from_no_foreign_memory() -> None:
+    # glibc fills what it hands out, so that a kernel which reads unwritten memory cannot be right by luck; a process
+    # of its own because such a kernel may also write past its end
+    ran = subprocess.run(
+        [sys.executable, "-c", TINY_FEATURES],
+        env={**os.environ, "MALLOC_PERTURB_": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_norm_of_one_voxel_is_its_bias() -> None:

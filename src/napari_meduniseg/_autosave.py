@@ -49,8 +49,17 @@ def folder() -> Path:
     return user_folder() / "autosave"
 
 
-def keep(layer: Labels) -> Path:
-    """Write the layer as it is now, atomically; a later call for the same layer replaces the file."""
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A layer as it was at one moment: where it goes, its labels (a copy) and what is known about it (JSON)."""
+
+    path: Path
+    labels: np.ndarray
+    about: str
+
+
+def snapshot(layer: Labels) -> Snapshot:
+    """Copy what :func:`write` needs; quick, for the GUI's thread."""
     belongs = source_of(layer.metadata)
     source = None if belongs is None else belongs[0].source
     classes = names_of(layer)
@@ -65,12 +74,21 @@ def keep(layer: Labels) -> Path:
         "source": None if source is None else str(source),
         **{key: np.asarray(getattr(layer, key)).tolist() for key in _PLACEMENT},
     }
+    return Snapshot(_path(layer), np.array(layer.data), json.dumps(about))
+
+
+def write(taken: Snapshot) -> Path:
+    """Compress and write atomically; a later snapshot of the same layer replaces the file. For another thread."""
     stream = io.BytesIO()
-    np.savez_compressed(stream, labels=np.asarray(layer.data), about=np.array(json.dumps(about)))
+    np.savez_compressed(stream, labels=taken.labels, about=np.array(taken.about))
     folder().mkdir(parents=True, exist_ok=True)
-    path = _path(layer)
-    write_bytes(path, stream.getvalue())
-    return path
+    write_bytes(taken.path, stream.getvalue())
+    return taken.path
+
+
+def keep(layer: Labels) -> Path:
+    """Write the layer as it is now."""
+    return write(snapshot(layer))
 
 
 def forget(layer: Labels) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 from napari.components import ViewerModel
@@ -21,15 +23,40 @@ from napari_meduniseg._views import slice_axis
 class Locks:
     """Classes that may not be painted over, per layer; they follow the layer, not its name."""
 
-    _by_layer: dict[int, set[int]] = field(default_factory=dict)
+    _by_layer: WeakKeyDictionary[Labels, set[int]] = field(default_factory=WeakKeyDictionary)
+    _guarded: WeakSet[Labels] = field(default_factory=WeakSet)
 
     def of(self, layer: Labels) -> set[int]:
         """The locked labels of a layer."""
-        return self._by_layer.setdefault(id(layer), set())
+        return self._by_layer.setdefault(layer, set())
 
     def set(self, layer: Labels, label: int, locked: bool) -> None:
         """Lock or unlock a class."""
         (self.of(layer).add if locked else self.of(layer).discard)(label)
+
+    def guard(self, layer: Labels) -> None:
+        """Make napari's own brush, eraser, fill and polygon know the locks of this layer.
+
+        They all write through the one step that is replaced here on this layer, and leaves locked voxels out before
+        anything is written: so a stroke stays one step of undo, and undo restores exactly what it changed. napari 0.9
+        has no public place for that (its *preserve labels* protects all classes or none).
+        """
+        write = getattr(layer, "_apply_mask_to_data", None)
+        if layer in self._guarded or write is None:
+            return
+        self._guarded.add(layer)
+
+        def write_unlocked(data: np.ndarray, mask: np.ndarray, new_label: int, *rest: Any) -> np.ndarray | None:
+            return write(data, mask & free_to_become(data, new_label, self.of(layer)), new_label, *rest)
+
+        layer._apply_mask_to_data = write_unlocked
+
+
+def free_to_become(labels: np.ndarray, label: int, locked: set[int]) -> np.ndarray:
+    """Where voxels may become ``label``: none of a locked class may change, and none may become one."""
+    if label in locked:
+        return np.zeros(labels.shape, dtype=bool)
+    return ~np.isin(labels, list(locked))
 
 
 def apply(layer: Labels, edit: Edit) -> int:
@@ -39,9 +66,12 @@ def apply(layer: Labels, edit: Edit) -> int:
     return edit.count
 
 
-def operation(name: str, layer: Labels, locked: set[int], viewer: ViewerModel, amount: float) -> Edit:
-    """The edit that the button ``name`` asks for, for the layer's selected class. UsageError where it cannot be."""
-    labels = _array(layer)
+def operation(name: str, layer: Labels, locked: set[int], viewer: ViewerModel, amount: float) -> Callable[[], Edit]:
+    """What finds the edit that the button ``name`` asks for, for the layer's selected class; to be called in a thread.
+
+    It raises UsageError where the edit cannot be; one that no thread is needed for is raised here.
+    """
+    labels, locked = _array(layer), set(locked)
     label = int(layer.selected_label)
     spacing = spacing_of(layer)
     axis = slice_axis(layer, viewer)
@@ -57,13 +87,14 @@ def operation(name: str, layer: Labels, locked: set[int], viewer: ViewerModel, a
         "shrink": lambda: editing.shrink(labels, label, amount, spacing, locked=locked),
         "fill_between": lambda: editing.fill_between(labels, label, axis, spacing, locked=locked),
     }
-    return calls[name]()
+    return calls[name]
 
 
-def relabel_at(layer: Labels, position: tuple[float, ...], label: int, locked: set[int]) -> Edit:
-    """Give the component at a place of the world another label."""
-    index = np.rint(np.asarray(layer.world_to_data(position))[-layer.ndim :]).astype(int)
-    return editing.relabel_component(_array(layer), [int(value) for value in index], label, locked=locked)
+def relabel_at(layer: Labels, position: tuple[float, ...], label: int, locked: set[int]) -> Callable[[], Edit]:
+    """What finds the edit that gives the component at a place of the world another label; to be called in a thread."""
+    place = np.rint(np.asarray(layer.world_to_data(position))[-layer.ndim :]).astype(int)
+    labels, index, barred = _array(layer), [int(value) for value in place], set(locked)
+    return lambda: editing.relabel_component(labels, index, label, locked=barred)
 
 
 def sphere_at(
@@ -90,16 +121,18 @@ def sphere_at(
     )
 
 
-def names_of(layer: Labels, invent: bool = True) -> dict[int, str]:
-    """The classes of a layer: those that its features name, and (``invent``) those that are painted without a name."""
+def names_of(layer: Labels) -> dict[int, str]:
+    """The classes that the layer's features name."""
     features = layer.features
-    named = {}
-    if "index" in features and "name" in features:
-        named = {int(index): str(name) for index, name in zip(features["index"], features["name"], strict=True)}
-    if not invent:
-        return {label: name for label, name in named.items() if label}
-    painted = {int(value) for value in np.unique(np.asarray(layer.data))}
-    return {label: named.get(label, f"class {label}") for label in sorted((set(named) | painted) - {0})}
+    if "index" not in features or "name" not in features:
+        return {}
+    return {int(index): str(name) for index, name in zip(features["index"], features["name"], strict=True) if index}
+
+
+def unnamed(layer: Labels) -> Callable[[], list[int]]:
+    """What finds the labels that are painted without a name; looks at every voxel, to be called in a thread."""
+    labels, named = np.asarray(layer.data), set(names_of(layer))
+    return lambda: [label for label in editing.present_labels(labels) if label and label not in named]
 
 
 def next_doubtful(uncertainty: np.ndarray, axis: int, now: int, threshold: float = 0.25) -> int | None:

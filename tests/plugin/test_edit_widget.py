@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QApplication
 
 SCALE = (3.0, 1.0, 1.0)
 
@@ -26,7 +31,23 @@ def labels(gui: Any) -> Any:
 def widget(gui: Any, labels: Any) -> Any:
     _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
     labels.selected_label = 1
+    wait_for(lambda: not found.palette_table.busy)
     return found
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Let Qt work until something is so."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it takes too long"
+        QApplication.processEvents()
+        time.sleep(0.002)
+
+
+def press_button(widget: Any, name: str) -> None:
+    """Press an operation's button and wait until it has done its work."""
+    widget.buttons[name].click()
+    wait_for(lambda: not widget.busy)
 
 
 def press(widget: Any, layer: Any, position: tuple[float, ...], *moves: tuple[float, ...], shift: bool = False) -> None:
@@ -55,7 +76,7 @@ def test_every_operation_is_one_undo_step(widget: Any, labels: Any) -> None:
             labels.data_setitem((np.full(1, 0), np.full(1, 29), np.full(1, 29)), np.ones(1, np.uint8))  # 3 mm3
             widget.amount.setValue(3.5)
             before = labels.data.copy()
-        widget.buttons[name].click()
+        press_button(widget, name)
         assert "voxels changed" in widget.said.text(), (name, widget.said.text())
         assert (labels.data != before).any(), name
         widget.undo_button.click()
@@ -66,11 +87,11 @@ def test_growing_is_in_millimetres_and_stops_at_a_locked_class(widget: Any, labe
     widget.palette_table.set_locked(2, True)
     kidney = labels.data == 2
     widget.amount.setValue(2.0)
-    widget.buttons["grow"].click()
+    press_button(widget, "grow")
     np.testing.assert_array_equal(labels.data == 2, kidney)
     assert labels.data[4, 6, 12] == 1 and labels.data[1, 12, 12] == 0  # 2 mm in plane, not the slice 3 mm away
     labels.selected_label = 2
-    widget.buttons["shrink"].click()
+    press_button(widget, "shrink")
     assert "locked" in widget.said.text()
 
 
@@ -114,8 +135,10 @@ def test_a_click_relabels_the_component_under_it(widget: Any, labels: Any) -> No
     widget.relabel.setChecked(True)
     labels.selected_label = 2
     press(widget, labels, (3.0 * 4, 25.0, 25.0))
+    wait_for(lambda: not widget.busy)
     assert labels.data[4, 25, 25] == 2 and labels.data[4, 10, 10] == 1
     press(widget, labels, (0.0, 0.0, 0.0))
+    wait_for(lambda: not widget.busy)
     assert "background" in widget.said.text()
 
 
@@ -138,3 +161,65 @@ def test_without_labels_it_says_so(gui: Any) -> None:
     _, widget = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
     widget.do("grow")
     assert "no labels layer" in widget.said.text()
+
+
+def test_napari_s_own_tools_know_the_locks(widget: Any, labels: Any) -> None:
+    widget.palette_table.set_locked(2, True)
+    before = labels.data.copy()
+    kidney = before == 2
+    labels.selected_label, labels.brush_size = 1, 9
+    labels.paint((4, 20, 12), 1)  # napari's brush, over the border of both
+    assert (labels.data == 1).sum() > (before == 1).sum()
+    np.testing.assert_array_equal(labels.data == 2, kidney)
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+    labels.fill((4, 21, 12), 1)
+    np.testing.assert_array_equal(labels.data, before)
+    labels.selected_label = 2
+    labels.paint((0, 2, 2), 2)  # nor does a locked class grow
+    labels.paint_polygon([(4, 1, 1), (4, 1, 6), (4, 6, 6)], 2)
+    np.testing.assert_array_equal(labels.data, before)
+    widget.palette_table.set_locked(2, False)
+    labels.paint((4, 20, 12), 1)
+    assert (labels.data == 2).sum() < kidney.sum()
+
+
+def test_an_operation_whose_labels_change_meanwhile_is_not_applied(
+    widget: Any, labels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    module = sys.modules[type(widget).__module__]
+    real = module.operation
+
+    def slow(*arguments: Any) -> Any:
+        find = real(*arguments)
+        return lambda: (go_on.wait(20), find())[1]
+
+    monkeypatch.setattr(module, "operation", slow)
+    widget.do("grow")
+    assert widget.busy and not widget.buttons["grow"].isEnabled()
+    labels.paint((0, 2, 2), 1)
+    painted = labels.data.copy()
+    go_on.set()
+    wait_for(lambda: not widget.busy)
+    assert "changed meanwhile" in widget.said.text() and widget.buttons["grow"].isEnabled()
+    np.testing.assert_array_equal(labels.data, painted)
+    press_button(widget, "grow")
+    assert "voxels changed" in widget.said.text()
+
+
+def test_keys_do_what_the_buttons_do(widget: Any, labels: Any) -> None:
+    before = (labels.data == 1).sum()
+    bound = {str(key): action for key, action in labels.keymap.items()}
+    bound["Shift+G"](labels)
+    wait_for(lambda: not widget.busy)
+    assert (labels.data == 1).sum() > before
+
+
+def test_labels_without_a_name_are_listed_too(gui: Any) -> None:
+    layer = gui.add_labels(np.array([[0, 7, 7], [3, 0, 0]], np.int32), name="foreign")
+    _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
+    wait_for(lambda: not found.palette_table.busy)
+    table = found.palette_table
+    assert [table.item(row, 0).text() for row in range(table.rowCount())] == ["class 3", "class 7"]
+    assert layer.selected_label == 1

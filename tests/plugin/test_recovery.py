@@ -30,7 +30,7 @@ def crash(path: Path) -> Path:
 
 
 def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
-    gui: Any, own_home: Path, tmp_path: Path
+    gui: Any, own_home: Path, tmp_path: Path, qtbot: Any
 ) -> None:
     source = write_volume(tmp_path / "mr.nii.gz")
     (image,) = gui.open(str(source), plugin="napari-meduniseg")
@@ -48,6 +48,7 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
     assert not list(_autosave.folder().glob("*"))  # nothing was changed yet
     labels.data_setitem((np.array([3]), np.array([4]), np.array([5])), np.array([1], np.uint8))
     widget.recovery.save_now()
+    qtbot.waitUntil(lambda: not widget.recovery.busy)
     (kept,) = _autosave.folder().glob("*")
     assert _autosave.leftovers() == []  # its process still runs
     crash(kept)

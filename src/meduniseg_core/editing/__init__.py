@@ -12,6 +12,7 @@ from meduniseg_core.editing.operations import (
     shrink,
     smooth,
 )
+from meduniseg_core.editing.present import present_labels
 
 __all__ = [
     "Edit",
@@ -20,6 +21,7 @@ __all__ = [
     "grow",
     "in_range",
     "keep_largest",
+    "present_labels",
     "relabel_component",
     "remove_islands",
     "shrink",

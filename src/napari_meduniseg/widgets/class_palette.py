@@ -9,7 +9,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
 
-from napari_meduniseg._editing import Locks, names_of
+from napari_meduniseg._editing import Locks, names_of, unnamed
+from napari_meduniseg._jobs import Job
 
 _CLASS, _SHOWN, _LOCKED = range(3)
 
@@ -24,6 +25,7 @@ class ClassPalette(QTableWidget):
         self._locks = locks
         self._layer: Labels | None = None
         self._filling = False
+        self._looking: Job | None = None
         self.setHorizontalHeaderLabels(["class", "show", "lock"])
         self.setToolTip("Click a class to paint with it. A locked class cannot be painted over. Double click: colour.")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -37,24 +39,44 @@ class ClassPalette(QTableWidget):
         self.itemDoubleClicked.connect(self._recolour)
 
     def show_layer(self, layer: Labels | None) -> None:
-        """List the classes of this layer."""
+        """List the classes of this layer: those with a name at once, others when all voxels have been looked at."""
         self._layer = layer
-        self._filling = True
+        self._looking = None
         self.setRowCount(0)
-        for label, name in (names_of(layer) if layer is not None else {}).items():
-            assert layer is not None
-            row = self.rowCount()
-            self.insertRow(row)
-            colour = np.asarray(layer.get_color(label) if layer.get_color(label) is not None else (0, 0, 0, 0))
-            first = QTableWidgetItem(name)
-            first.setData(Qt.ItemDataRole.UserRole, label)
-            first.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*(float(v) for v in colour[:3])))
-            self.setItem(row, _CLASS, first)
-            for column, on in ((_SHOWN, colour[3] > 0), (_LOCKED, label in self._locks.of(layer))):
-                box = QTableWidgetItem()
-                box.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
-                box.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
-                self.setItem(row, column, box)
+        if layer is None:
+            return
+        for label, name in names_of(layer).items():
+            self._add(layer, label, name)
+        find = unnamed(layer)
+        job = self._looking = Job(lambda _events, _cancel: find(), self)
+        job.done.connect(lambda found: self._add_unnamed(found) if job is self._looking else None)
+        job.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether labels without a name are still being looked for."""
+        return self._looking is not None
+
+    def _add_unnamed(self, found: list[int]) -> None:
+        self._looking = None
+        assert self._layer is not None
+        for label in found:
+            self._add(self._layer, label, f"class {label}")
+
+    def _add(self, layer: Labels, label: int, name: str) -> None:
+        self._filling = True
+        row = self.rowCount()
+        self.insertRow(row)
+        colour = np.asarray(layer.get_color(label) if layer.get_color(label) is not None else (0, 0, 0, 0))
+        first = QTableWidgetItem(name)
+        first.setData(Qt.ItemDataRole.UserRole, label)
+        first.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*(float(v) for v in colour[:3])))
+        self.setItem(row, _CLASS, first)
+        for column, on in ((_SHOWN, colour[3] > 0), (_LOCKED, label in self._locks.of(layer))):
+            box = QTableWidgetItem()
+            box.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+            box.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+            self.setItem(row, column, box)
         self._filling = False
 
     def row_of(self, label: int) -> int:
@@ -96,11 +118,12 @@ class ClassPalette(QTableWidget):
         chosen = QColorDialog.getColor(item.data(Qt.ItemDataRole.DecorationRole), self, "Colour of the class")
         if chosen.isValid():
             self._paint(self._label(item.row()), chosen.getRgbF())
-            self.show_layer(self._layer)
+            item.setData(Qt.ItemDataRole.DecorationRole, chosen)
 
     def _paint(self, label: int, colour: tuple[float, ...]) -> None:
         assert self._layer is not None
         layer = self._layer
-        table = {number: np.asarray(layer.get_color(number), dtype=float) for number in names_of(layer)}
+        listed = [self._label(row) for row in range(self.rowCount())]
+        table = {number: np.asarray(layer.get_color(number), dtype=float) for number in listed}
         table[label] = np.asarray(colour, dtype=float)
         layer.colormap = DirectLabelColormap(color_dict={**table, 0: np.zeros(4), None: np.ones(4)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import napari
@@ -13,9 +12,7 @@ from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
-    QDoubleSpinBox,
     QFormLayout,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -26,29 +23,15 @@ from qtpy.QtWidgets import (
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, sphere_at
+from napari_meduniseg._jobs import Job
 from napari_meduniseg._layers import unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
+from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
 from napari_meduniseg.widgets.recovery import Recovery
 
-# button, operation, tooltip
-_PLAIN = (
-    ("Fill holes", "fill_holes", "Fill cavities that the class encloses in space."),
-    ("Fill holes in slices", "fill_holes_in_slices", "Fill holes in every slice of the view that is shown."),
-    ("Keep largest", "keep_largest", "Keep the largest connected component, erase the others."),
-    (
-        "Fill between slices",
-        "fill_between",
-        "Fill the slices between those on which the class is drawn.",
-    ),
-)
-_MEASURED = (
-    ("Grow", "grow", "Add everything within this distance (mm)."),
-    ("Shrink", "shrink", "Remove everything within this distance of the outside (mm)."),
-    ("Smooth", "smooth", "Smooth the surface at this scale (mm)."),
-    ("Remove islands", "remove_islands", "Erase components smaller than this (mm3; mm2 in 2D)."),
-)
+DOUBTFUL_KEY = "Shift-N"
 
 
 class EditWidget(QWidget):
@@ -59,26 +42,29 @@ class EditWidget(QWidget):
         self._viewer = napari_viewer
         self._locks = Locks()
         self._watched: Labels | None = None
+        self._job: Job | None = None
+        self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
         self.layer_box = LayerCombo(napari_viewer, Labels)
         self.layer_box.setToolTip("The labels to correct.")
         self.palette_table = ClassPalette(self._locks)
-        self.amount = _spin(2.0, 0.1, 1000.0, "How far, or how large, for the operations beside it.")
-        self.amount.setSuffix(" mm")
-        self.buttons: dict[str, QPushButton] = {}
-        self.radius = _spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
+        self.operations = OperationButtons()
+        self.amount, self.buttons = self.operations.amount, self.operations.buttons
+        self.radius = spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
         self.radius.setSuffix(" mm")
         self.ball = QCheckBox("Paint balls in 3D (click or drag)")
         self.ball.setToolTip("A left click paints the class as a ball, in all slices at once; with Shift it erases.")
         self.range_on = QCheckBox("Only intensities")
         self.range_on.setToolTip("The ball changes only voxels whose intensity lies in this range.")
-        self.low = _spin(-160.0, -1e6, 1e6, "Lowest intensity that is painted.")
-        self.high = _spin(240.0, -1e6, 1e6, "Highest intensity that is painted.")
+        self.low = spin(-160.0, -1e6, 1e6, "Lowest intensity that is painted.")
+        self.high = spin(240.0, -1e6, 1e6, "Highest intensity that is painted.")
         self.image_box = LayerCombo(napari_viewer, ImageLayer)
         self.image_box.setToolTip("The image whose intensities count, and the uncertainty for the next doubtful slice.")
         self.relabel = QCheckBox("Relabel on click")
         self.relabel.setToolTip("A click gives the component under it the chosen class; with Shift it erases it.")
         self.doubtful = QPushButton("Next doubtful slice")
-        self.doubtful.setToolTip("Jump to the next slice with much uncertainty (choose an uncertainty layer as image).")
+        self.doubtful.setToolTip(
+            "Jump to the next slice with much uncertainty (choose an uncertainty layer as image). Key: Shift-N."
+        )
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Do the step again.")
@@ -88,6 +74,7 @@ class EditWidget(QWidget):
         self._lay_out()
 
         self.layer_box.chosen.connect(self._layer_changed)
+        self.operations.asked.connect(self.do)
         self.undo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.undo()))
         self.redo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.redo()))
         self.doubtful.clicked.connect(self.go_to_doubtful)
@@ -95,13 +82,18 @@ class EditWidget(QWidget):
 
     # -- doing --------------------------------------------------------------------------------------------------
 
+    @property
+    def busy(self) -> bool:
+        """Whether an operation is being computed."""
+        return self._job is not None
+
     def do(self, name: str) -> None:
         """Carry out one operation on the chosen class; one undo step."""
         layer = self.layer_box.layer()
         if not isinstance(layer, Labels):
             self.said.setText("There is no labels layer; segment an image or add one.")
             return
-        self._try(layer, lambda: operation(name, layer, self._locks.of(layer), self._viewer, self.amount.value()))
+        self._work(layer, lambda: operation(name, layer, self._locks.of(layer), self._viewer, self.amount.value()))
 
     def go_to_doubtful(self) -> None:
         """Show the next slice in doubt."""
@@ -124,13 +116,40 @@ class EditWidget(QWidget):
         self._viewer.dims.point = point
         self.said.setText(f"Slice {found}.")
 
-    def _try(self, layer: Labels, make: Callable[[], Edit]) -> None:
+    def _work(self, layer: Labels, prepare: Callable[[], Callable[[], Edit]]) -> None:
+        """Find an edit beside the GUI (large volumes take seconds) and apply it to the labels it was found for."""
+        if self.busy:
+            return
         try:
-            count = apply(layer, make())
+            find = prepare()
         except MedUniSegError as error:
             self.said.setText(str(error))
             return
-        self.said.setText(f"{count:,} voxels changed." if count else "Nothing had to be changed.")
+        before = self._changes
+        self._job = Job(lambda _events, _cancel: find(), self)
+        self._job.done.connect(lambda edit: self._found(layer, edit, before))
+        self._job.failed.connect(self._end)
+        self._enable(False)
+        self.said.setText("Working ...")
+        self._job.start()
+
+    def _found(self, layer: Labels, edit: Edit, before: int) -> None:
+        if layer not in self._viewer.layers:
+            self._end("The labels layer was removed meanwhile; nothing was changed.")
+        elif layer is not self._watched or self._changes != before:
+            self._end("The labels were changed meanwhile; do it again.")
+        else:
+            count = apply(layer, edit)
+            self._end(f"{count:,} voxels changed." if count else "Nothing had to be changed.")
+
+    def _end(self, sentence: str) -> None:
+        self._job = None
+        self._enable(True)
+        self.said.setText(sentence)
+
+    def _enable(self, on: bool) -> None:
+        for widget in (self.operations, self.undo_button, self.redo_button):
+            widget.setEnabled(on)
 
     def _on_layer(self, act: Callable[[Labels], Any]) -> None:
         layer = self.layer_box.layer()
@@ -147,7 +166,8 @@ class EditWidget(QWidget):
         erase = "Shift" in {getattr(modifier, "name", str(modifier)) for modifier in event.modifiers}
         if self.relabel.isChecked():
             label = 0 if erase else int(layer.selected_label)
-            self._try(layer, lambda: relabel_at(layer, event.position, label, self._locks.of(layer)))
+            position = tuple(event.position)
+            self._work(layer, lambda: relabel_at(layer, position, label, self._locks.of(layer)))
             return
         with layer.block_history():
             self._paint_ball(layer, event.position, erase)
@@ -178,14 +198,30 @@ class EditWidget(QWidget):
         layer = self.layer_box.layer()
         if self._watched is not None and self._mouse in self._watched.mouse_drag_callbacks:
             self._watched.mouse_drag_callbacks.remove(self._mouse)
+            self._watched.events.paint.disconnect(self._count)
+            self._watched.events.labels_update.disconnect(self._count)
         self._watched = layer if isinstance(layer, Labels) else None
+        self._changes += 1
         if self._watched is not None:
+            self._locks.guard(self._watched)
             self._watched.mouse_drag_callbacks.append(self._mouse)
+            self._watched.events.paint.connect(self._count)
+            self._watched.events.labels_update.connect(self._count)
+            self._bind_keys(self._watched)
         unit = "mm" if self._watched is None else unit_of(self._watched)
         self.amount.setSuffix(f" {unit}")
         self.radius.setSuffix(f" {unit}")
         self.palette_table.show_layer(self._watched)
         self.recovery.watch(self._watched)
+
+    def _count(self, _event: Any = None) -> None:
+        self._changes += 1
+
+    def _bind_keys(self, layer: Labels) -> None:
+        """The operations' keys, while this layer is the active one."""
+        for name, key in KEYS.items():
+            layer.bind_key(key, lambda _layer, name=name: self.do(name), overwrite=True)
+        layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)
 
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
@@ -194,15 +230,7 @@ class EditWidget(QWidget):
         form.addRow("Labels", self.layer_box)
         layout.addLayout(form)
         layout.addWidget(self.palette_table)
-        grid = QGridLayout()
-        for number, (title, name, tip) in enumerate(_PLAIN):
-            grid.addWidget(self._button(title, name, tip), number // 2, number % 2)
-        layout.addLayout(grid)
-        measured = QGridLayout()
-        measured.addWidget(self.amount, 0, 0, 1, 2)
-        for number, (title, name, tip) in enumerate(_MEASURED):
-            measured.addWidget(self._button(title, name, tip), 1 + number // 2, number % 2)
-        layout.addLayout(measured)
+        layout.addWidget(self.operations)
         ball = QFormLayout()
         ball.addRow(self.ball)
         ball.addRow("Radius", self.radius)
@@ -221,19 +249,3 @@ class EditWidget(QWidget):
         layout.addWidget(self.said)
         layout.addStretch()
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
-
-    def _button(self, title: str, name: str, tip: str) -> QPushButton:
-        button = QPushButton(title)
-        button.setToolTip(tip)
-        button.clicked.connect(partial(self.do, name))
-        self.buttons[name] = button
-        return button
-
-
-def _spin(value: float, low: float, high: float, tip: str) -> QDoubleSpinBox:
-    spin = QDoubleSpinBox()
-    spin.setRange(low, high)
-    spin.setDecimals(1)
-    spin.setValue(value)
-    spin.setToolTip(tip)
-    return spin

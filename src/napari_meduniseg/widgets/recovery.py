@@ -11,8 +11,10 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLay
 
 from meduniseg_core.errors import BadInputError
 from napari_meduniseg import _autosave
+from napari_meduniseg._jobs import Job
 
 SAVE_EVERY_MS = 30_000
+_END_SECONDS = 10.0
 
 
 class Recovery(QWidget):
@@ -23,6 +25,7 @@ class Recovery(QWidget):
         self._viewer = viewer
         self._dirty: set[Labels] = set()
         self._watched: Labels | None = None
+        self._job: Job | None = None
         self.box = QComboBox()
         self.box.setToolTip("Edits that were not saved when the program ended unexpectedly.")
         self.restore_button, self.discard_button = QPushButton("Restore"), QPushButton("Discard")
@@ -43,7 +46,7 @@ class Recovery(QWidget):
         self.discard_button.clicked.connect(self.discard)
         application = QCoreApplication.instance()
         if application is not None:
-            application.aboutToQuit.connect(_autosave.forget_all)
+            application.aboutToQuit.connect(self._end)
         self.refresh()
 
     def watch(self, layer: Labels | None) -> None:
@@ -58,18 +61,40 @@ class Recovery(QWidget):
             layer.events.paint.connect(self._changed)
             layer.events.labels_update.connect(self._changed)
 
+    @property
+    def busy(self) -> bool:
+        """Whether edits are being written."""
+        return self._job is not None
+
     def save_now(self) -> None:
-        """Write what has changed since the last time; layers that are gone are forgotten."""
-        for layer in list(self._dirty):
-            if layer not in self._viewer.layers:
-                _autosave.forget(layer)
-            else:
-                try:
-                    _autosave.keep(layer)
-                except OSError as error:
-                    self._viewer.status = f"Unfinished edits cannot be kept ({error.strerror}); save often."
-                    return
+        """Write what has changed since the last time, beside the GUI; layers that are gone are forgotten."""
+        if self.busy:
+            return  # the next round takes what is changed meanwhile
+        for layer in [layer for layer in self._dirty if layer not in self._viewer.layers]:
+            _autosave.forget(layer)
             self._dirty.discard(layer)
+        if not self._dirty:
+            return
+        taken = [_autosave.snapshot(layer) for layer in self._dirty]
+        layers = set(self._dirty)
+        self._dirty.clear()
+        job = self._job = Job(lambda _events, _cancel: _write_all(taken), self)
+        job.done.connect(lambda trouble: self._saved(trouble, layers))
+        job.failed.connect(lambda sentence: self._saved(sentence, layers))
+        job.start()
+
+    def _end(self) -> None:
+        if self._job is not None:
+            self._job.wait(_END_SECONDS)  # else it would leave a file that looks like a crash's
+        _autosave.forget_all()
+
+    def _saved(self, trouble: str | None, layers: set[Labels]) -> None:
+        self._job = None
+        for layer in [layer for layer in layers if layer not in self._viewer.layers]:
+            _autosave.forget(layer)
+        if trouble is not None:
+            self._dirty |= layers  # tried again the next time
+            self._viewer.status = trouble
 
     def refresh(self) -> None:
         """Show what there is to offer."""
@@ -103,3 +128,13 @@ class Recovery(QWidget):
     def _changed(self, _event: Any = None) -> None:
         if self._watched is not None:
             self._dirty.add(self._watched)
+
+
+def _write_all(taken: list[_autosave.Snapshot]) -> str | None:
+    """Write them; what went wrong in one sentence."""
+    try:
+        for one in taken:
+            _autosave.write(one)
+    except OSError as error:
+        return f"Unfinished edits cannot be kept ({error.strerror}); save often."
+    return None

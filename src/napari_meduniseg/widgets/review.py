@@ -103,7 +103,7 @@ class ReviewWidget(QWidget):
             return
         one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
         spacing, tolerance = spacing_of(first), self.tolerance.value()
-        names = {label: name for layer in (second, first) for label, name in names_of(layer, invent=False).items()}
+        names = {label: name for layer in (second, first) for label, name in names_of(layer).items()}
         self._length = unit_of(first)
         self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
         if self._length == "px" and one.ndim == 2:

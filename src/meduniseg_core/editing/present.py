@@ -1,0 +1,22 @@
+"""Which labels a map holds, found without sorting it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def present_labels(labels: np.ndarray) -> list[int]:
+    """The distinct values of an integer array of any shape, rising.
+
+    Small unsigned values, which label maps have, are counted slab by slab: on 512x512x400 voxels a fraction of a second
+    where sorting takes several, and without a copy of the array.
+    """
+    if labels.size == 0:
+        return []
+    if labels.dtype.kind != "u" or labels.dtype.itemsize > 2:
+        # a table of all values would be too large, or there are negative ones
+        return sorted({int(value) for slab in np.atleast_2d(labels) for value in np.unique(slab)})
+    seen = np.zeros(np.iinfo(labels.dtype).max + 1, dtype=bool)
+    for slab in np.atleast_2d(labels):
+        seen[slab] = True
+    return [int(value) for value in np.flatnonzero(seen)]

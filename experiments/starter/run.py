@@ -51,6 +51,7 @@ def baselines() -> list[TrainingConfig]:
                     "datasets": (folder,),
                     "output": config.output.parent / "singles" / task,
                     "network": config.network.model_copy(update={"priors": False}),
+                    "rate_drops": (),  # one task alone is not disturbed by the steps of others
                     "plan": {name: plan for name, plan in config.plan.items() if name == task},
                 }
             )

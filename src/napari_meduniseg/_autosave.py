@@ -10,6 +10,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,11 +87,6 @@ def write(taken: Snapshot) -> Path:
     return taken.path
 
 
-def keep(layer: Labels) -> Path:
-    """Write the layer as it is now."""
-    return write(snapshot(layer))
-
-
 def forget(layer: Labels) -> None:
     """The layer is saved, or its edits are not wanted."""
     _path(layer).unlink(missing_ok=True)
@@ -110,7 +106,7 @@ def leftovers() -> list[Leftover]:
         if not owner.isdigit() or psutil.pid_exists(int(owner)):
             continue
         try:
-            _, about = _read(path)
+            about = _about(path)
         except BadInputError:
             continue
         found.append(Leftover(path, str(about["name"]), datetime.fromisoformat(str(about["saved"]))))
@@ -122,7 +118,7 @@ def restore(leftover: Leftover) -> tuple[np.ndarray, dict[str, Any]]:
 
     BadInputError where the file is damaged.
     """
-    labels, about = _read(leftover.path)
+    labels, about = _labels(leftover.path), _about(leftover.path)
     classes = {int(label): str(name) for label, name in about["classes"].items()}
     colours = {int(label): (int(c[0]), int(c[1]), int(c[2])) for label, c in about["colours"].items()}
     options: dict[str, Any] = {
@@ -133,6 +129,11 @@ def restore(leftover: Leftover) -> tuple[np.ndarray, dict[str, Any]]:
         **class_options(classes, colours),
     }
     return labels, {**options, **_origin(about["source"], labels, options)}
+
+
+def take_over(leftover: Leftover, layer: Labels) -> None:
+    """What was restored as ``layer`` is this process's from now on: offered again only if it crashes, too."""
+    leftover.path.replace(_path(layer))
 
 
 def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
@@ -155,14 +156,25 @@ def _path(layer: Labels) -> Path:
     return folder() / f"{os.getpid()}-{id(layer):x}{_SUFFIX}"
 
 
-def _read(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+def _about(path: Path) -> dict[str, Any]:
+    """What is known about the labels in this file, without reading them: they may be large."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            labels, about = content["labels"], json.loads(str(content["about"]))
+            about: dict[str, Any] = json.loads(str(content["about"]))
         datetime.fromisoformat(str(about["saved"]))
-        missing = {"name", "classes", "colours", "units", "affine", "source", *_PLACEMENT} - set(about)
-        if missing or labels.dtype.kind not in "iu" or labels.ndim not in (2, 3):
+        if {"name", "classes", "colours", "units", "affine", "source", *_PLACEMENT} - set(about):
             raise ValueError("it lacks what is needed")
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise BadInputError(f"{path.name}: these kept edits cannot be read ({error}); delete the file.") from error
-    return labels, about
+    return about
+
+
+def _labels(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            labels: np.ndarray = content["labels"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInputError(f"{path.name}: these kept edits cannot be read ({error}); delete the file.") from error
+    if labels.dtype.kind not in "iu" or labels.ndim not in (2, 3):
+        raise BadInputError(f"{path.name}: these kept edits are no labels; delete the file.")
+    return labels

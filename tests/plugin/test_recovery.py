@@ -57,6 +57,7 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
     widget.recovery.refresh()
     assert widget.recovery.box.count() == 1 and "mine" in widget.recovery.box.currentText()
     widget.recovery.restore_button.click()
+    qtbot.waitUntil(lambda: not widget.recovery.busy)
     back = gui.layers[-1]
     assert back.name == "mine (restored)" and list(back.features["name"])[1:] == ["liver"]
     np.testing.assert_allclose(back.data_to_world((3, 4, 5)), image.data_to_world((3, 4, 5)))
@@ -69,7 +70,7 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
 
 def test_a_proper_end_leaves_nothing_and_damaged_files_are_passed_over(gui: Any, own_home: Path) -> None:
     layer = gui.add_labels(np.ones((4, 5), np.uint8), name="flat")
-    path = _autosave.keep(layer)
+    path = _autosave.write(_autosave.snapshot(layer))
     _autosave.forget_all()
     assert not path.exists()
     damaged = _autosave.folder() / "999999999-1.labels.npz"
@@ -78,7 +79,7 @@ def test_a_proper_end_leaves_nothing_and_damaged_files_are_passed_over(gui: Any,
 
 
 def test_unwanted_edits_are_discarded(gui: Any, own_home: Path) -> None:
-    dead = crash(_autosave.keep(gui.add_labels(np.ones((4, 5), np.uint8), name="flat")))
+    dead = crash(_autosave.write(_autosave.snapshot(gui.add_labels(np.ones((4, 5), np.uint8), name="flat"))))
     widget = edit_panel(gui)
     widget.recovery.refresh()
     widget.recovery.discard_button.click()

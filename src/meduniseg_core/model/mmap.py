@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from meduniseg_core.model.blocks import standard_normal
 
 MAP_SIZE_2D = (12, 12)
 MAP_SIZE_3D = (4, 6, 6)
@@ -20,10 +21,11 @@ class ModalMap(nn.Module):
         # A step of the optimizer moves the map by its rate times the prompt's squared length (and the linear's). With
         # entries of spread 1 that is l times too far: the maps grow to many times the image's own contrast. So prompts
         # are short, and the linear makes maps of spread 0.3 of them: seen from the start, without drowning the image.
-        self.prompts = nn.Parameter(torch.randn(modalities, prompt_length) * (PROMPT_NORM / prompt_length**0.5))
+        self.prompts = nn.Parameter(standard_normal(modalities, prompt_length) * (PROMPT_NORM / prompt_length**0.5))
         self.linear = nn.Linear(prompt_length, MAP_SIZE_2D[0] * MAP_SIZE_2D[1])
-        nn.init.normal_(self.linear.weight, std=MAP_SPREAD / PROMPT_NORM)
-        nn.init.zeros_(self.linear.bias)
+        if not self.prompts.is_meta:
+            nn.init.normal_(self.linear.weight, std=MAP_SPREAD / PROMPT_NORM)
+            nn.init.zeros_(self.linear.bias)
 
     def forward(self, modality: Tensor, size: tuple[int, ...]) -> Tensor:
         """Maps for ``modality`` (B,): (B, 1, H, W) for a 2D ``size`` (H, W), (B, 1, D, H, W) for (D, H, W)."""

@@ -73,6 +73,9 @@ class TrainingConfig(BaseModel):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
     poly_power: float = Field(default=0.9, gt=0)
+    rate_drops: tuple[tuple[int, float], ...] = Field(
+        default=(), description="(epoch, factor): after that many epochs the rate is multiplied by the factor"
+    )
     gradient_clip: float = Field(default=12.0, gt=0)
     foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
     batch_dice: bool = Field(default=False, description="pool a batch's samples before the Dice fraction is taken")
@@ -99,6 +102,14 @@ class TrainingConfig(BaseModel):
     def iterations_per_epoch(self) -> int:
         """Every data set gets its ``iterations_per_dataset`` (paper: 17 x 50 = 850)."""
         return self.iterations_per_dataset * len(self.datasets)
+
+    def rate_at(self, iteration: int) -> float:
+        """The learning rate of an iteration: polynomial decay to 0 (paper: power 0.9), lowered by ``rate_drops``."""
+        rate = self.learning_rate * (1 - iteration / self.total_iterations) ** self.poly_power
+        for epoch, factor in self.rate_drops:
+            if iteration >= epoch * self.iterations_per_epoch:
+                rate *= factor
+        return float(rate)
 
     @classmethod
     def from_toml(cls, path: Path) -> TrainingConfig:

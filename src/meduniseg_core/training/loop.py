@@ -37,11 +37,6 @@ class TrainingResult:
     stopped_early: bool
 
 
-def poly_rate(base: float, iteration: int, total: int, power: float) -> float:
-    """Polynomial decay from ``base`` to 0 (paper: power 0.9)."""
-    return float(base * (1 - iteration / total) ** power)
-
-
 def train(
     config: TrainingConfig, *, resume: bool = False, events: EventSink = ignore, cancel: CancelToken | None = None
 ) -> TrainingResult:
@@ -132,7 +127,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> float:
         config, plan = self._config, self._info.tasks[batch.task]
-        rate = poly_rate(config.learning_rate, self._state.iteration, config.total_iterations, config.poly_power)
+        rate = config.rate_at(self._state.iteration)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         images = batch.images.to(self._device, non_blocking=True)

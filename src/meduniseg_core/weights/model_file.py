@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn
 
@@ -111,8 +112,9 @@ def read_model(path: Path) -> Model:
     return Model(info=info, network=network.eval(), sha256=hashlib.sha256(data).hexdigest(), path=path)
 
 
+@cache
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of an architecture, without allocating them."""
+    """Name and shape of every tensor of an architecture, without allocating them. Not to be changed: it is cached."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
 

@@ -9,7 +9,6 @@ from napari.layers import Labels
 from qtpy.QtCore import QCoreApplication, QTimer
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from meduniseg_core.errors import BadInputError
 from napari_meduniseg import _autosave
 from napari_meduniseg._jobs import Job
 
@@ -26,6 +25,7 @@ class Recovery(QWidget):
         self._dirty: set[Labels] = set()
         self._watched: Labels | None = None
         self._job: Job | None = None
+        self._reading: Job | None = None
         self.box = QComboBox()
         self.box.setToolTip("Edits that were not saved when the program ended unexpectedly.")
         self.restore_button, self.discard_button = QPushButton("Restore"), QPushButton("Discard")
@@ -63,12 +63,12 @@ class Recovery(QWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether edits are being written."""
-        return self._job is not None
+        """Whether edits are being written or read."""
+        return self._job is not None or self._reading is not None
 
     def save_now(self) -> None:
         """Write what has changed since the last time, beside the GUI; layers that are gone are forgotten."""
-        if self.busy:
+        if self._job is not None:
             return  # the next round takes what is changed meanwhile
         for layer in [layer for layer in self._dirty if layer not in self._viewer.layers]:
             _autosave.forget(layer)
@@ -104,19 +104,23 @@ class Recovery(QWidget):
         self.setVisible(self.box.count() > 0)
 
     def restore(self) -> None:
-        """Add the chosen edits as a labels layer; they are kept until napari ends properly."""
+        """Add the chosen edits as a labels layer; they are read beside the GUI, and kept until napari ends properly."""
         leftover = self.box.currentData()
-        if leftover is None:
+        if leftover is None or self._reading is not None:
             return
-        try:
-            data, options = _autosave.restore(leftover)
-        except BadInputError as error:
-            self._viewer.status = str(error)
-            return
-        layer = self._viewer.add_labels(data, **options)
-        _autosave.keep(layer)
-        leftover.path.unlink(missing_ok=True)
+        job = self._reading = Job(lambda _events, _cancel: _autosave.restore(leftover), self)
+        job.done.connect(lambda found: self._restored(leftover, *found))
+        job.failed.connect(self._unreadable)
+        job.start()
+
+    def _restored(self, leftover: _autosave.Leftover, data: Any, options: dict[str, Any]) -> None:
+        self._reading = None
+        _autosave.take_over(leftover, self._viewer.add_labels(data, **options))
         self.refresh()
+
+    def _unreadable(self, sentence: str) -> None:
+        self._reading = None
+        self._viewer.status = sentence
 
     def discard(self) -> None:
         """Delete the chosen edits."""

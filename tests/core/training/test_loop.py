@@ -15,7 +15,6 @@ from meduniseg_core.files import sha256_of
 from meduniseg_core.training import TrainingConfig, loop, train
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.checkpoint import LAST
-from meduniseg_core.training.loop import poly_rate
 from meduniseg_core.weights import load_model
 
 
@@ -150,11 +149,17 @@ def test_the_split_is_kept_by_later_runs_in_the_same_folder(config: TrainingConf
     assert sha256_of(config.output / "split.json") == before
 
 
-def test_poly_rate_falls_from_the_base_to_zero() -> None:
-    rates = [poly_rate(0.01, step, 100, 0.9) for step in range(101)]
-    assert rates[0] == 0.01
-    assert rates[100] == 0
+def test_the_rate_falls_from_the_base_to_zero_and_drops_where_it_is_told_to(config: TrainingConfig) -> None:
+    plain = config.model_copy(update={"learning_rate": 0.01, "epochs": 10})
+    total, epoch = plain.total_iterations, plain.iterations_per_epoch
+    rates = np.array([plain.rate_at(step) for step in range(total + 1)])
+    assert rates[0] == 0.01 and rates[-1] == 0
+    assert rates[total // 2] == pytest.approx(0.01 * 0.5**0.9)
     assert np.all(np.diff(rates) < 0)
+    dropped = plain.model_copy(update={"rate_drops": ((4, 0.5), (6, 0.1))})
+    steps = np.arange(total + 1)
+    expected = rates * np.where(steps < 4 * epoch, 1, np.where(steps < 6 * epoch, 0.5, 0.05))
+    np.testing.assert_allclose([dropped.rate_at(step) for step in steps], expected)
 
 
 def test_a_config_file_with_a_mistake_is_refused_in_one_sentence(tmp_path: Path) -> None:

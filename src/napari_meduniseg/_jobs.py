@@ -50,6 +50,10 @@ class Job(QObject):
             self._emit(self.cancelled)
         except MedUniSegError as error:
             self._emit(self.failed, str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            reason = error.strerror or str(error)
+            self._emit(self.failed, f"{where}{reason}; choose another place, or free some space.")
         except Exception as error:
             # a bug of ours: the sentence for the user, the traceback for the report
             traceback.print_exc()

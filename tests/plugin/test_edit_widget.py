@@ -99,7 +99,11 @@ def test_the_palette_names_shows_and_picks_classes(widget: Any, labels: Any) -> 
     table = widget.palette_table
     assert [table.item(row, 0).text() for row in range(table.rowCount())] == ["liver", "kidney"]
     table.selectRow(table.row_of(2))
-    assert labels.selected_label == 2
+    assert labels.selected_label == 2 and labels.mode == "paint"
+    widget.ball.setChecked(True)
+    assert labels.mode == "pan_zoom"
+    table.selectRow(table.row_of(1))
+    assert labels.selected_label == 1 and labels.mode == "pan_zoom"
     table.set_shown(2, False)
     assert labels.get_color(2)[3] == 0 and labels.get_color(1)[3] == 1
     table.set_shown(2, True)

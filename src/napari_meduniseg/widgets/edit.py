@@ -75,9 +75,12 @@ class EditWidget(QWidget):
 
         self.layer_box.chosen.connect(self._layer_changed)
         self.operations.asked.connect(self.do)
+        self.palette_table.picked.connect(self._take_brush)
         self.undo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.undo()))
         self.redo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.redo()))
         self.doubtful.clicked.connect(self.go_to_doubtful)
+        self.ball.toggled.connect(self._pan)
+        self.relabel.toggled.connect(self._pan)
         self._layer_changed()
 
     # -- doing --------------------------------------------------------------------------------------------------
@@ -213,6 +216,18 @@ class EditWidget(QWidget):
         self.radius.setSuffix(f" {unit}")
         self.palette_table.show_layer(self._watched)
         self.recovery.watch(self._watched)
+
+    def _take_brush(self, _label: int) -> None:
+        """Who picks a class wants to paint with it."""
+        if self._watched is not None:
+            self._viewer.layers.selection.active = self._watched
+            if not (self.ball.isChecked() or self.relabel.isChecked()):
+                self._watched.mode = "paint"
+
+    def _pan(self, on: bool) -> None:
+        """The ball and relabelling work on clicks that napari's brush would take."""
+        if on and self._watched is not None:
+            self._watched.mode = "pan_zoom"
 
     def _count(self, _event: Any = None) -> None:
         self._changes += 1

@@ -26,6 +26,7 @@ from napari_meduniseg._segmenting import (
     warning_for,
 )
 from napari_meduniseg.widgets.choosing import ChoiceForm
+from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
 from napari_meduniseg.widgets.view_bar import ViewBar
 
@@ -59,6 +60,8 @@ class SegmentWidget(QWidget):
         self.progress.setToolTip("Windows computed so far, and the time that is left.")
         self.progress.hide()
         self.table = ResultTable()
+        self.actions = ResultActions(napari_viewer)
+        self.actions.said.connect(self._say)
 
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button)
@@ -72,6 +75,7 @@ class SegmentWidget(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         layout.addWidget(self.table)
+        layout.addWidget(self.actions)
         layout.addStretch()
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
 
@@ -140,6 +144,7 @@ class SegmentWidget(QWidget):
             self._say("The image layer was removed meanwhile; the result was dropped.", warn=True)
             return
         self.table.show_results(results, layers)
+        self.actions.offer(layers)
         seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
         self._say(

@@ -7,6 +7,8 @@ Only scikit-image's fundus photograph is shown: it may be passed on.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,7 @@ def wait(until: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def main() -> None:
     """Segment the photograph in the viewer and keep what the screen shows."""
+    os.environ["MEDUNISEG_HOME"] = tempfile.mkdtemp()  # as on a machine where nothing was done yet
     viewer = napari.Viewer()
     viewer.window.resize(1280, 800)
     viewer.open_sample("napari-meduniseg", "retina")
@@ -39,13 +42,18 @@ def main() -> None:
     viewer.scene.camera.zoom = 1.4
     wait(lambda: False, 2)
     viewer.screenshot(str(IMAGES / "segment_panel.png"), canvas_only=False, flash=False)
+    viewer.theme = "light"
+    wait(lambda: False, 1)
+    viewer.screenshot(str(IMAGES / "segment_panel_light.png"), canvas_only=False, flash=False)
+    viewer.theme = "dark"
+    panel.actions.correct()
     _, edit = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
-    edit.layer_box.set_layer(viewer.layers[-1])
     before = viewer.add_labels(viewer.layers[-1].data.copy(), name="before", visible=False)
     viewer.layers[-2].selected_label = 1
     edit.layer_box.set_layer(viewer.layers[-2])
     edit.amount.setValue(12.0)
     edit.do("grow")
+    wait(lambda: not edit.busy)
     wait(lambda: False, 1)
     viewer.screenshot(str(IMAGES / "edit_panel.png"), canvas_only=False, flash=False)
     _, review = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Review", tabify=True)

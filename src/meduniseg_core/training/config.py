@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.model.config import Stride
@@ -73,8 +73,11 @@ class TrainingConfig(BaseModel):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
     poly_power: float = Field(default=0.9, gt=0)
+    rate_restarts: tuple[tuple[int, float], ...] = Field(
+        default=(), description="(epoch, rate): the decay ends there and begins anew from this rate (warm restarts)"
+    )
     rate_drops: tuple[tuple[int, float], ...] = Field(
-        default=(), description="(epoch, factor): after that many epochs the rate is multiplied by the factor"
+        default=(), description="(epoch, factor): from there to the next restart the rate is multiplied by the factor"
     )
     gradient_clip: float = Field(default=12.0, gt=0)
     foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
@@ -93,6 +96,13 @@ class TrainingConfig(BaseModel):
     threads: int | None = Field(default=None, ge=1)
     workers: int = Field(default=0, ge=0, description="processes that prepare batches; the batches do not depend on it")
 
+    @model_validator(mode="after")
+    def _restarts_within_the_run(self) -> Self:
+        starts = [epoch for epoch, _ in self.rate_restarts]
+        if len(set(starts)) < len(starts) or any(not 0 < epoch < self.epochs for epoch in starts):
+            raise ValueError("rate_restarts are distinct epochs between the first and the last")
+        return self
+
     @property
     def total_iterations(self) -> int:
         """Iterations of the whole run."""
@@ -104,10 +114,15 @@ class TrainingConfig(BaseModel):
         return self.iterations_per_dataset * len(self.datasets)
 
     def rate_at(self, iteration: int) -> float:
-        """The learning rate of an iteration: polynomial decay to 0 (paper: power 0.9), lowered by ``rate_drops``."""
-        rate = self.learning_rate * (1 - iteration / self.total_iterations) ** self.poly_power
-        for epoch, factor in self.rate_drops:
-            if iteration >= epoch * self.iterations_per_epoch:
+        """The learning rate of an iteration: polynomial decay to 0 (paper: power 0.9), with restarts and drops."""
+        cycles = [(0, self.learning_rate), *sorted(self.rate_restarts)]
+        epoch = iteration / self.iterations_per_epoch
+        index = max(number for number, (start, _) in enumerate(cycles) if epoch >= start)
+        start, rate = cycles[index]
+        end = cycles[index + 1][0] if index + 1 < len(cycles) else self.epochs
+        rate *= (1 - (epoch - start) / (end - start)) ** self.poly_power
+        for drop, factor in self.rate_drops:
+            if start <= drop <= epoch:
                 rate *= factor
         return float(rate)
 

@@ -162,6 +162,20 @@ def test_the_rate_falls_from_the_base_to_zero_and_drops_where_it_is_told_to(conf
     np.testing.assert_allclose([dropped.rate_at(step) for step in steps], expected)
 
 
+def test_a_restart_begins_a_decay_of_its_own(config: TrainingConfig) -> None:
+    run = config.model_copy(
+        update={"learning_rate": 0.01, "epochs": 10, "rate_restarts": ((6, 0.002),), "rate_drops": ((3, 0.5),)}
+    )
+    epoch = run.iterations_per_epoch
+    assert run.rate_at(2 * epoch) == pytest.approx(0.01 * (1 - 2 / 6) ** 0.9)
+    assert run.rate_at(4 * epoch) == pytest.approx(0.005 * (1 - 4 / 6) ** 0.9)
+    assert run.rate_at(6 * epoch) == pytest.approx(0.002)  # the drop belongs to the first decay
+    assert run.rate_at(8 * epoch) == pytest.approx(0.002 * 0.5**0.9)
+    assert run.rate_at(run.total_iterations) == 0
+    with pytest.raises(ValueError, match="rate_restarts"):
+        TrainingConfig.model_validate({**config.model_dump(), "rate_restarts": ((99, 0.1),)})
+
+
 def test_a_config_file_with_a_mistake_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('name = "x"\ndatasets = ["a"]\noutput = "o"\ncache = "c"\nepochs = 0\n')

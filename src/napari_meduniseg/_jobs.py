@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
@@ -29,6 +31,9 @@ class Job(QObject):
         self._token = CancelToken()
         # a daemon: closing the viewer must not wait for a window to be finished
         self._thread = threading.Thread(target=self._run, name="meduniseg", daemon=True)
+        if parent is not None:
+            # not through self, which is destroyed with its parent
+            parent.destroyed.connect(partial(_cancel, self._token))
 
     def start(self) -> None:
         """Begin."""
@@ -55,6 +60,9 @@ class Job(QObject):
             reason = error.strerror or str(error)
             self._emit(self.failed, f"{where}{reason}; choose another place, or free some space.")
         except Exception as error:
+            if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+                self._emit(self.failed, "The memory does not suffice; choose a smaller region or close other programs.")
+                return
             # a bug of ours: the sentence for the user, the traceback for the report
             traceback.print_exc()
             self._emit(self.failed, f"Something went wrong inside MedUniSeg ({type(error).__name__}: {error}).")
@@ -70,3 +78,12 @@ class Job(QObject):
             signal.emit(*arguments)
         except RuntimeError:
             return  # the widget, and with it this object's Qt half, is gone: nobody is left to tell
+
+
+def _cancel(token: CancelToken, *_: object) -> None:
+    token.cancel()
+
+
+def _is_torch_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # never imported just to ask
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)

@@ -1,4 +1,4 @@
-"""The only place where napari layers become images of the core, and the other way round.
+"""Where images of the core become napari layers, and where layers lie; with `_taking` the only such place.
 
 Images are shown in canonical orientation (d to the head, h to the back, w to the left), so that every slice of the
 viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from napari.layers import Image as ImageLayer
 from napari.layers import Labels as LabelsLayer
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
@@ -36,15 +35,6 @@ class Origin:
     change: Reorientation
     shown: np.ndarray
     affine: np.ndarray
-
-
-@dataclass(frozen=True)
-class Taken:
-    """An image taken from layers, how it was turned for the viewer, and what had to be assumed about it."""
-
-    image: Image
-    change: Reorientation
-    assumed: tuple[str, ...] = ()
 
 
 def image_layers(image: Image) -> list[LayerData]:
@@ -77,25 +67,9 @@ def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple
     return data, {**options, **metadata}, "labels"
 
 
-def image_of(layers: list[ImageLayer]) -> Taken:
-    """The image that one layer (or one layer per channel) shows, on its own grid.
-
-    BadInputError, in one sentence, for layers that cannot be segmented: several scales, more than three dimensions, no
-    voxels, stacks of colour images, channels on different grids.
-    """
-    taken = [_one(layer) for layer in layers]
-    first = taken[0]
-    if len(taken) == 1:
-        return first
-    from meduniseg_core.images import stack_channels
-
-    image = stack_channels([item.image for item in taken])
-    return Taken(image, first.change, tuple(dict.fromkeys(text for item in taken for text in item.assumed)))
-
-
-def result_layer(result: Segmentation, taken: Taken, like: Layer, name: str) -> LayerData:
+def result_layer(result: Segmentation, change: Reorientation, like: Layer, name: str) -> LayerData:
     """The labels of ``result`` as a layer that lies exactly on the layer ``like``."""
-    canonical = taken.change.forward(result.labels.array)
+    canonical = change.forward(result.labels.array)
     data = np.array(canonical[0, 0] if result.labels.is_2d else canonical[0])
     classes = dict(enumerate(result.class_names, start=1))
     options = {
@@ -103,15 +77,15 @@ def result_layer(result: Segmentation, taken: Taken, like: Layer, name: str) -> 
         "name": name,
         **class_options(classes, dict(enumerate(result.colours, start=1))),
     }
-    metadata = {"provenance": result.provenance(), "like": result.image, "change": taken.change}
+    metadata = {"provenance": result.provenance(), "like": result.image, "change": change}
     return data, {**options, "metadata": {METADATA_KEY: metadata}}, "labels"
 
 
-def probability_layers(result: Segmentation, taken: Taken, like: Layer, name: str) -> list[LayerData]:
+def probability_layers(result: Segmentation, change: Reorientation, like: Layer, name: str) -> list[LayerData]:
     """One image layer per class with its probability, and one with the uncertainty (1 - the largest probability)."""
     if result.probabilities is None:
         return []
-    turned = taken.change.forward(result.probabilities.array)
+    turned = change.forward(result.probabilities.array)
     turned = turned[:, 0] if result.labels.is_2d else turned
     shared = {**copied_placement(like), "blending": "additive", "contrast_limits": (0.0, 1.0), "visible": False}
     layers: list[LayerData] = [
@@ -132,7 +106,7 @@ def labels_image(layer_data: np.ndarray, attributes: dict[str, Any]) -> tuple[Im
     belongs = source_of(attributes.get("metadata") or {})
     if belongs is not None:
         like, change = belongs
-        back = change.inverse(_volume(array))
+        back = change.inverse(as_volume(array))
         if tuple(back.shape[1:]) == like.geometry.shape:
             meta = {key: value for key, value in like.meta.items() if key not in ("colour", "dtype")}
             return replace(like, array=np.ascontiguousarray(back), meta=meta), like
@@ -157,20 +131,20 @@ def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the 
         np.zeros((1,) * array.ndim, np.uint8),
         **{key: attributes[key] for key in ("scale", "translate", "rotate", "shear", "affine") if key in attributes},
     )
-    geometry = _geometry(_world(probe), array.shape)
-    return Image(_volume(array), geometry, physical=array.ndim == 3)
+    geometry = geometry_of(world_of(probe), array.shape)
+    return Image(as_volume(array), geometry, physical=array.ndim == 3)
 
 
 def spacing_of(layer: Layer) -> tuple[float, ...]:
     """mm per voxel along the layer's axes (as it stands where it has no unit of length)."""
-    world = _world(layer)[:-1, :-1]
-    factors = [_millimetres(unit) if _is_length(unit) else 1.0 for unit in layer.units]
+    world = world_of(layer)[:-1, :-1]
+    factors = [millimetres(unit) if is_length(unit) else 1.0 for unit in layer.units]
     return tuple(float(value) for value in np.linalg.norm(world * np.asarray(factors)[:, None], axis=0))
 
 
 def unit_of(layer: Layer) -> str:
     """What :func:`spacing_of` counts in: mm, or px where the layer has no unit of length (photographs)."""
-    return "mm" if all(_is_length(unit) for unit in layer.units) else "px"
+    return "mm" if all(is_length(unit) for unit in layer.units) else "px"
 
 
 def copied_placement(layer: Layer) -> dict[str, Any]:
@@ -186,54 +160,7 @@ def copied_placement(layer: Layer) -> dict[str, Any]:
     }
 
 
-def _one(layer: ImageLayer) -> Taken:
-    record = layer.metadata.get(METADATA_KEY)
-    if isinstance(record, Origin) and layer.data is record.shown and np.allclose(_world(layer), record.affine):
-        return Taken(record.image, record.change)
-    if layer.multiscale:
-        raise BadInputError(
-            f"The layer {layer.name} is multiscale; open one of its scales as a layer of its own and choose that."
-        )
-    array = np.asarray(layer.data)
-    dimensions = array.ndim - (1 if layer.rgb else 0)
-    if array.size == 0:
-        raise BadInputError(f"The layer {layer.name} is empty; choose one with an image.")
-    if layer.rgb and dimensions != 2:
-        raise BadInputError(f"The layer {layer.name} is a stack of colour images; open its images one by one.")
-    if dimensions not in (2, 3):
-        raise BadInputError(
-            f"The layer {layer.name} has {dimensions} dimensions; split it into images of two or three dimensions "
-            "(right click on the layer: Split Stack)."
-        )
-    if array.dtype.kind not in "iuf" and array.dtype != bool:
-        raise BadInputError(f"The layer {layer.name} holds no numbers ({array.dtype}); choose an image.")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadInputError(f"The layer {layer.name} holds NaN or infinite values; replace them first.")
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    assumed = []
-    lengths = [_is_length(unit) for unit in layer.units]
-    physical = all(lengths)
-    if dimensions == 3 and not physical:
-        assumed.append(f"The layer {layer.name} has no unit of length: its scale is taken as mm.")
-        physical = True
-    millimetres = [_millimetres(unit) if known else 1.0 for unit, known in zip(layer.units, lengths, strict=True)]
-    world = _world(layer)
-    world[:-1] *= np.asarray(millimetres)[:, None]
-    meta: dict[str, Any] = {}
-    if layer.rgb:
-        volume = np.moveaxis(array[..., :3], -1, 0)[:, None]
-        meta["colour"] = "rgb"
-        if volume.dtype.kind == "f":
-            volume = np.rint(255 * np.clip(volume, 0, 1)).astype(np.uint8)
-    else:
-        volume = _volume(array)
-    geometry = _geometry(world, (array.shape[:2] if layer.rgb else array.shape))
-    image = Image(np.ascontiguousarray(volume), geometry, physical, meta=meta)
-    return Taken(image, Reorientation(), tuple(assumed))
-
-
-def _volume(array: np.ndarray) -> np.ndarray:
+def as_volume(array: np.ndarray) -> np.ndarray:
     """(H, W) or (D, H, W) as (1, D, H, W)."""
     return array[None, None] if array.ndim == 2 else array[None]
 
@@ -274,7 +201,7 @@ def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, in
     return {"colormap": colormap, "features": features}
 
 
-def _world(layer: Layer) -> np.ndarray:
+def world_of(layer: Layer) -> np.ndarray:
     """Index to world, homogeneous, from public API alone: where the unit vectors go."""
     size = layer.ndim
     origin = np.asarray(layer.data_to_world((0.0,) * size))
@@ -285,7 +212,7 @@ def _world(layer: Layer) -> np.ndarray:
     return affine
 
 
-def _geometry(world: np.ndarray, shape: tuple[int, ...]) -> Geometry:
+def geometry_of(world: np.ndarray, shape: tuple[int, ...]) -> Geometry:
     """napari's world is ordered like the axes, (z, y, x); the core's is (x, y, z)."""
     if len(shape) == 2:
         whole = np.eye(4)
@@ -296,9 +223,11 @@ def _geometry(world: np.ndarray, shape: tuple[int, ...]) -> Geometry:
     return Geometry.from_affine(affine, (shape[0], shape[1], shape[2]))
 
 
-def _is_length(unit: Any) -> bool:
+def is_length(unit: Any) -> bool:
+    """Whether a layer's unit is one of length (pixels are not)."""
     return bool(unit.is_compatible_with("mm"))
 
 
-def _millimetres(unit: Any) -> float:
+def millimetres(unit: Any) -> float:
+    """How many mm one of a unit of length is."""
     return float((1 * unit).to("mm").magnitude)

@@ -10,13 +10,15 @@ from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 
-from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message
 from meduniseg_core.images.appearance import mismatch
 from meduniseg_core.inference import Predictor, Segmentation
+from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, load_model
-from napari_meduniseg._layers import Taken, image_of, probability_layers, result_layer
+from napari_meduniseg._layers import probability_layers, result_layer
+from napari_meduniseg._taking import Capture, Taken, capture, take
 from napari_meduniseg._views import slice_axis
 
 Region = Literal["volume", "slice", "box"]
@@ -41,11 +43,23 @@ class Choice:
 
 @dataclass(frozen=True)
 class Order:
-    """A choice made ready in the GUI's thread, to be carried out in another: it holds no layer's changing state."""
+    """A choice made ready in the GUI's thread, to be carried out in another: it holds no layer's changing state.
+
+    No voxel was read for it: the layers may be lazy.
+    """
 
     choice: Choice
-    taken: Taken
+    captures: tuple[Capture, ...]
     box: Box | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an order: the image it was carried out on, and by task what was found and its table."""
+
+    taken: Taken
+    results: dict[str, Segmentation]
+    tables: dict[str, list[ClassRow]]
 
 
 @dataclass(frozen=True)
@@ -104,40 +118,33 @@ def is_flat(layer: ImageLayer) -> bool:
     return layer.ndim == 2
 
 
-def warning_for(choice: Choice, modality: str) -> str | None:
-    """Why the image does not look like the modality; None where nothing speaks against it or it cannot be taken."""
-    try:
-        taken = image_of(list(choice.layers))
-    except BadInputError:
-        return None
-    return mismatch(taken.image, modality)
-
-
 def prepare(choice: Choice, viewer: ViewerModel) -> Order:
-    """Take the image from its layers and the box from the region; UsageError or BadInputError say what is missing."""
+    """Capture the layers and find the region's box; UsageError or BadInputError say what is missing."""
     if not choice.layers:
         raise UsageError("There is no image layer; open an image first.")
     if not choice.tasks:
         raise UsageError("No task is chosen; tick at least one.")
-    taken = image_of(list(choice.layers))
+    captures = capture(choice.layers)
     layer = choice.layers[0]
     box: Box | None = None
     if choice.region == "slice":
-        box = _slice_box(layer, taken, viewer)
+        box = _slice_box(layer, captures[0], viewer)
     elif choice.region == "box":
-        box = _shapes_box(layer, taken, choice.shapes)
-    return Order(choice, taken, box)
+        box = _shapes_box(layer, captures[0], choice.shapes)
+    return Order(choice, captures, box)
 
 
-def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: CancelToken) -> dict[str, Segmentation]:
-    """Segment; runs in a worker's thread."""
+def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
+    """Read the image and segment it; runs in a worker's thread. BadInputError for voxels that are no numbers."""
     choice = order.choice
-    for text in order.taken.assumed:
+    taken = take(order.captures)
+    for text in taken.assumed:
         events(Message("warning", text))
+    cancel.raise_if_cancelled()
     predictor = predictors.get(choice)
     cancel.raise_if_cancelled()
-    return predictor.segment(
-        order.taken.image,
+    results = predictor.segment(
+        taken.image,
         choice.tasks,
         tta=choice.tta,
         overlap=choice.overlap,
@@ -146,34 +153,43 @@ def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: C
         events=events,
         cancel=cancel,
     )
+    return Outcome(taken, results, {task: result.table() for task, result in results.items()})
+
+
+def look_at(captures: tuple[Capture, ...], modality: str) -> str | None:
+    """Why the image does not look like the modality, None where nothing speaks against it; runs in a worker's thread.
+
+    It reads the voxels. BadInputError for those that are no numbers.
+    """
+    return mismatch(take(captures).image, modality)
 
 
 def forecast(order: Order, predictors: Predictors) -> Forecast:
-    """What :func:`carry_out` will take at most; runs in a worker's thread (it may load the model)."""
+    """What :func:`carry_out` will take at most; runs in a worker's thread (it may load the model), reads no voxels."""
     choice = order.choice
     predictor = predictors.get(choice)
     if not predictor.calibrated:
         predictor.calibrate(choice.tasks[0])
-    found = predictor.estimate(order.taken.image, choice.tasks, tta=choice.tta, overlap=choice.overlap)
+    found = predictor.estimate(order.captures[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap)
     return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
 
 
-def add_results(order: Order, results: dict[str, Segmentation], viewer: ViewerModel) -> list[Labels]:
+def add_results(order: Order, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
     """Add the results to the layer they were computed from, wherever it is now; none where it is gone."""
     layer = order.choice.layers[0]
     if layer not in viewer.layers:
         return []
     added = []
-    for task, result in results.items():
+    for task, result in outcome.results.items():
         name = f"{layer.name}: {task}"
-        for data, options, _ in probability_layers(result, order.taken, layer, name):
+        for data, options, _ in probability_layers(result, outcome.taken.change, layer, name):
             viewer.add_image(data, **options)
-        data, options, _ = result_layer(result, order.taken, layer, name)
+        data, options, _ = result_layer(result, outcome.taken.change, layer, name)
         added.append(viewer.add_labels(data, **options))
     return added
 
 
-def _slice_box(layer: Layer, taken: Taken, viewer: ViewerModel) -> Box | None:
+def _slice_box(layer: Layer, captured: Capture, viewer: ViewerModel) -> Box | None:
     if layer.ndim == 2:
         return None  # the visible slice is the image
     if viewer.dims.ndisplay == 3:
@@ -184,10 +200,10 @@ def _slice_box(layer: Layer, taken: Taken, viewer: ViewerModel) -> Box | None:
     index = int(np.clip(round(float(position[axis])), 0, size - 1))
     spans = [(0, length) for length in layer.data.shape]
     spans[axis] = (index, index + 1)
-    return _to_image(spans, taken)
+    return _to_image(spans, captured)
 
 
-def _shapes_box(layer: ImageLayer, taken: Taken, shapes: Shapes | None) -> Box:
+def _shapes_box(layer: ImageLayer, captured: Capture, shapes: Shapes | None) -> Box:
     if shapes is None or shapes.nshapes == 0:
         raise UsageError("There is no box; add a Shapes layer, draw a rectangle and choose that layer.")
     chosen = sorted(shapes.selected_data) or range(shapes.nshapes)
@@ -205,13 +221,13 @@ def _shapes_box(layer: ImageLayer, taken: Taken, shapes: Shapes | None) -> Box:
         if first >= last:
             raise UsageError(f"The box lies outside {layer.name}; draw it on the image.")
         spans.append((first, last))
-    return _to_image(spans, taken)
+    return _to_image(spans, captured)
 
 
-def _to_image(spans: list[tuple[int, int]], taken: Taken) -> Box:
+def _to_image(spans: list[tuple[int, int]], captured: Capture) -> Box:
     """A box of the layer's voxels as a box of the image's own, which may be turned."""
     shown = [(0, 1), *spans] if len(spans) == 2 else spans
-    change, shape = taken.change, taken.image.geometry.shape
+    change, shape = captured.change, captured.shape
     box: list[tuple[int, int]] = [(0, 1)] * 3
     for (low, high), axis, flip in zip(shown, change.axes, change.flips, strict=True):
         box[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)

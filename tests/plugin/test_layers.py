@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -12,8 +14,9 @@ from napari.layers import Image as ImageLayer
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
-from napari_meduniseg._layers import image_layers, image_of
+from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import get_reader, read
+from napari_meduniseg._taking import capture, image_of, take
 from napari_meduniseg._writer import write_labels_layer
 
 SHAPE = (5, 6, 7)
@@ -102,6 +105,48 @@ def test_what_cannot_be_segmented_is_refused_in_one_sentence(layer: ImageLayer, 
     with pytest.raises(BadInputError, match=reason) as caught:
         image_of([layer])
     assert "thing" in str(caught.value)
+
+
+def lazy(array: np.ndarray, read: list[str]) -> da.Array:
+    """The array in chunks of a slice that write down the thread they are read in."""
+
+    def note(block: np.ndarray) -> np.ndarray:
+        read.append(threading.current_thread().name)
+        return block
+
+    whole = da.from_array(array, chunks=(1, *array.shape[1:]))
+    return whole.map_blocks(note, dtype=array.dtype, meta=np.empty((0,) * array.ndim, array.dtype))
+
+
+def test_a_capture_tells_everything_but_the_voxels_and_reads_none() -> None:
+    array = np.random.default_rng(0).normal(size=SHAPE)
+    read: list[str] = []
+    layer = ImageLayer(lazy(array, read), scale=(3, 1, 1), units="mm", contrast_limits=(0, 1))
+    before = len(read)  # the slice that napari shows
+    captures = capture([layer])
+    assert captures[0].shape == SHAPE and captures[0].outline.geometry.spacing == (3, 1, 1)
+    assert len(read) == before
+    np.testing.assert_array_equal(take(captures).image.array[0], array)
+    assert len(read) == before + SHAPE[0]
+
+
+def test_voxels_that_are_no_numbers_are_known_only_when_they_are_read() -> None:
+    array = np.zeros(SHAPE)
+    array[-1, 0, 0] = np.inf
+    captures = capture([ImageLayer(array, name="thing", contrast_limits=(0, 1))])
+    with pytest.raises(BadInputError, match="thing holds NaN or infinite"):
+        take(captures)
+
+
+def test_channels_on_other_grids_are_refused_before_they_are_read() -> None:
+    read: list[str] = []
+    layers = [
+        ImageLayer(lazy(np.zeros(shape), read), units="mm", contrast_limits=(0, 1)) for shape in (SHAPE, (5, 6, 8))
+    ]
+    before = len(read)
+    with pytest.raises(BadInputError, match="grid"):
+        capture(layers)
+    assert len(read) == before
 
 
 @pytest.mark.parametrize("tilt", [0.0, 0.4])

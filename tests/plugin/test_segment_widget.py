@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from small_inputs import save_tiny_model, write_volume
@@ -225,6 +227,80 @@ def test_the_viewer_stays_responsive_while_it_runs(gui: Any, widget: Any, qtbot:
         gaps.append(now - last)
         last = now
     assert len(gaps) > 3 and sorted(gaps)[int(0.9 * len(gaps))] < 0.25
+
+
+def slow_to_read(array: np.ndarray, read: list[threading.Thread]) -> da.Array:
+    """The array in chunks of a slice, as if each lay in a file far away; the threads they are read in are noted."""
+
+    def fetch(block: np.ndarray) -> np.ndarray:
+        read.append(threading.current_thread())
+        time.sleep(0.3)
+        return block
+
+    whole = da.from_array(array, chunks=(4, *array.shape[1:]))
+    return whole.map_blocks(fetch, dtype=array.dtype, meta=np.empty((0,) * array.ndim, array.dtype))
+
+
+def test_a_lazy_layer_is_never_read_in_the_gui_s_thread(gui: Any, widget: Any, qtbot: Any) -> None:
+    import dask
+
+    main, read = threading.main_thread(), []
+    array = np.random.default_rng(0).normal(size=(20, 36, 40)).astype(np.float32)
+    # synchronous: each chunk is read in the very thread that asks for it, not in one of dask's own
+    with dask.config.set(scheduler="synchronous"):
+        layer = gui.add_image(slow_to_read(array, read), scale=(2, 2, 2), units="mm", contrast_limits=(-3, 3))
+        layer.refresh = layer._refresh_sync = lambda *_, **__: None  # napari has shown its slice: from here on it is us
+        qtbot.wait(50)
+        read.clear()
+        widget.form.choose(modality="mri", tasks=("organ",))
+        qtbot.waitUntil(lambda: "At most" in widget.hint.text(), timeout=30_000)
+        qtbot.waitUntil(lambda: len(read) == 5, timeout=30_000)  # to see whether it looks like MR
+        widget.form.choose(modality="mri", tasks=("organ", "vessel"))
+        qtbot.waitUntil(lambda: "artery" in widget.hint.text(), timeout=30_000)
+        assert len(read) == 5  # another task is no reason to read it again
+        widget.run_button.click()
+        until_idle(qtbot, widget)
+    assert len(read) == 10 and main not in read
+    assert gui.layers[-1].data.shape == array.shape
+
+
+def test_what_the_voxels_are_no_good_for_is_said_before_and_after_run(gui: Any, widget: Any, qtbot: Any) -> None:
+    array = np.zeros((20, 36, 40), np.float32)
+    array[-1] = np.nan
+    gui.add_image(array, units="mm", contrast_limits=(0, 1))
+    widget.form.choose(modality="mri", tasks=("organ",))
+    qtbot.waitUntil(lambda: "NaN" in widget.hint.text(), timeout=30_000)
+    qtbot.wait(1000)
+    assert "NaN" in widget.hint.text()  # the forecast does not cover it
+    widget.run()
+    assert widget.busy
+    until_idle(qtbot, widget)
+    assert "NaN" in widget.hint.text() and len(gui.layers) == 1
+
+
+def test_an_answer_about_the_layer_before_is_not_shown(
+    gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_meduniseg.widgets.segment as module
+
+    asked, go = [], threading.Event()
+
+    def looking(captures: Any, modality: str) -> str | None:
+        asked.append(captures[0].name)
+        if captures[0].name == "first":
+            go.wait(30)
+            return "about the first"
+        return None
+
+    monkeypatch.setattr(module, "look_at", looking)
+    gui.add_image(np.zeros((20, 36, 40), np.int16), units="mm", name="first")
+    widget.form.choose(modality="mri", tasks=("organ",))
+    qtbot.waitUntil(lambda: asked == ["first"], timeout=10_000)
+    widget.form.image.set_layer(gui.add_image(np.zeros((21, 36, 40), np.int16), units="mm", name="second"))
+    qtbot.waitUntil(lambda: asked == ["first", "second"], timeout=10_000)
+    go.set()
+    qtbot.wait(300)
+    assert widget.warning.isHidden()
 
 
 def test_a_sheared_layer_is_resampled_and_that_is_said(

@@ -20,11 +20,12 @@ from napari_meduniseg._segmenting import (
     add_results,
     carry_out,
     forecast,
+    look_at,
     modalities_for,
     prepare,
     tasks_for,
-    warning_for,
 )
+from napari_meduniseg._taking import capture
 from napari_meduniseg._views import set_view
 
 
@@ -114,13 +115,13 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
 def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
     order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
-    results = carry_out(order, Predictors(), ignore, CancelToken())
+    outcome = carry_out(order, Predictors(), ignore, CancelToken())
     layer.name = "other"
     viewer.layers.selection.clear()
-    assert [added.name for added in add_results(order, results, viewer)] == ["other: organ"]
+    assert [added.name for added in add_results(order, outcome, viewer)] == ["other: organ"]
     viewer.layers.remove(layer)
     before = len(viewer.layers)
-    assert add_results(order, results, viewer) == [] and len(viewer.layers) == before
+    assert add_results(order, outcome, viewer) == [] and len(viewer.layers) == before
 
 
 def test_running_twice_leaves_the_first_result_alone(viewer: ViewerModel) -> None:
@@ -169,6 +170,7 @@ def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
 
 def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    assert warning_for(Choice(layers=(layer,), tasks=()), "mri") is None
-    assert "grey" in str(warning_for(Choice(layers=(layer,), tasks=()), "fundus"))
-    assert "Hounsfield" in str(warning_for(Choice(layers=(layer,), tasks=()), "ct"))
+    captures = capture([layer])
+    assert look_at(captures, "mri") is None
+    assert "grey" in str(look_at(captures, "fundus"))
+    assert "Hounsfield" in str(look_at(captures, "ct"))

@@ -7,7 +7,7 @@ from meduniseg_core.images.cases import find_cases
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.orientation import Reorientation, canonical_orientation, reorient_to
-from meduniseg_core.images.reading import read_image, read_labels, stack_channels
+from meduniseg_core.images.reading import check_channels, read_image, read_labels, stack_channels
 from meduniseg_core.images.writing import write_image, write_labels
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Image",
     "Reorientation",
     "canonical_orientation",
+    "check_channels",
     "find_cases",
     "read_image",
     "read_labels",

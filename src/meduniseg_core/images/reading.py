@@ -62,11 +62,8 @@ def read_labels(path: str | Path) -> Image:
     return _as_labels(image, path.name)
 
 
-def stack_channels(images: Sequence[Image]) -> Image:
-    """One image of single-channel images on one grid (no voxel further apart than 1e-3 mm), in the given order.
-
-    Different dtypes become their common one (float32 where integers and floats mix).
-    """
+def check_channels(images: Sequence[Image]) -> None:
+    """BadInputError unless these are single-channel images on one grid; no voxel is looked at."""
     first = images[0]
     for image in images:
         if image.channels != 1:
@@ -77,6 +74,15 @@ def stack_channels(images: Sequence[Image]) -> Image:
             raise BadInputError(
                 f"{image.name} does not lie on the grid of {first.name}; resample the channels of a case onto one grid."
             )
+
+
+def stack_channels(images: Sequence[Image]) -> Image:
+    """One image of single-channel images on one grid (no voxel further apart than 1e-3 mm), in the given order.
+
+    Different dtypes become their common one (float32 where integers and floats mix).
+    """
+    check_channels(images)
+    first = images[0]
     kinds = {image.array.dtype for image in images}
     dtype = kinds.pop() if len(kinds) == 1 else np.result_type(*(image.array.dtype for image in images))
     if dtype == np.float64 and not all(image.array.dtype == np.float64 for image in images):

@@ -8,7 +8,7 @@ from napari.layers import Labels
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
-from meduniseg_core.inference import Segmentation
+from napari_meduniseg._segmenting import Outcome
 
 _COLUMNS = ("class", "voxels", "size", "mean")
 
@@ -33,15 +33,15 @@ class ResultTable(QWidget):
         layout.addWidget(self.table)
         self.hide()
 
-    def show_results(self, results: dict[str, Segmentation], layers: list[Labels]) -> None:
+    def show_results(self, outcome: Outcome, layers: list[Labels]) -> None:
         """Replace the rows."""
         self._targets = []
         self.table.setRowCount(0)
-        for (task, result), layer in zip(results.items(), layers, strict=True):
-            for row, colour in zip(result.table(), result.colours, strict=True):
+        for (task, result), layer in zip(outcome.results.items(), layers, strict=True):
+            for row, colour in zip(outcome.tables[task], result.colours, strict=True):
                 number = self.table.rowCount()
                 self.table.insertRow(number)
-                name = row.name if len(results) == 1 else f"{task}: {row.name}"
+                name = row.name if len(outcome.results) == 1 else f"{task}: {row.name}"
                 unit = {"ml": "ml", "mm2": "mm²", "pixels": "px"}[row.unit]
                 size = f"{row.size:,.0f} {unit}" if row.unit == "pixels" else f"{row.size:,.2f} {unit}"
                 means = ", ".join("-" if math.isnan(mean) else f"{mean:.4g}" for mean in row.mean_intensity)

@@ -12,19 +12,20 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
-from meduniseg_core.inference import Segmentation
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._segmenting import (
     Choice,
     Forecast,
     Order,
+    Outcome,
     Predictors,
     add_results,
     carry_out,
     forecast,
+    look_at,
     prepare,
-    warning_for,
 )
+from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
@@ -43,6 +44,9 @@ class SegmentWidget(QWidget):
         self._job: Job | None = None
         self._order: Order | None = None
         self._forecast_job: Job | None = None
+        self._look_job: Job | None = None
+        self._looked_at: tuple[tuple[Capture, ...], str | None] = (), None
+        self._trouble = ""  # what the voxels are no good for
 
         self.form = ChoiceForm(napari_viewer)
         self.hint = QLabel()
@@ -83,7 +87,7 @@ class SegmentWidget(QWidget):
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MS)
         self._settle.timeout.connect(self._look_ahead)
-        self.form.changed.connect(self._settle.start)
+        self.form.changed.connect(self._choice_changed)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self._settle.start()
@@ -135,16 +139,17 @@ class SegmentWidget(QWidget):
     def _start(self, work: Any) -> Job:
         return Job(work, self)
 
-    def _finish(self, results: dict[str, Segmentation]) -> None:
+    def _finish(self, outcome: Outcome) -> None:
         order = self._order
         self._end()
         assert order is not None
-        layers = add_results(order, results, self._viewer)
+        layers = add_results(order, outcome, self._viewer)
         if not layers:
             self._say("The image layer was removed meanwhile; the result was dropped.", warn=True)
             return
-        self.table.show_results(results, layers)
+        self.table.show_results(outcome, layers)
         self.actions.offer(layers)
+        results = outcome.results
         seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
         self._say(
@@ -175,10 +180,14 @@ class SegmentWidget(QWidget):
         elif isinstance(event, Message):
             (show_warning if event.level == "warning" else show_info)(event.text)
 
+    def _choice_changed(self) -> None:
+        self._forecast_job = None  # an answer to an older choice is not shown
+        self._settle.start()
+
     def _look_ahead(self) -> None:
         """Say what Run will do, and whether the image looks like what was chosen."""
         choice = self.form.choice()
-        self._warn(choice)
+        self._look_at_image(choice)
         if self.busy:
             return
         try:
@@ -187,22 +196,49 @@ class SegmentWidget(QWidget):
             self._say(str(error))
             return
         job = self._start(lambda _events, _cancel: forecast(order, self._predictors))
-        # an answer to an older choice is not shown
         job.done.connect(lambda found: self._show_forecast(found) if job is self._forecast_job else None)
         job.failed.connect(lambda text: self._say(text, warn=True) if job is self._forecast_job else None)
         self._forecast_job = job
         job.start()
 
     def _show_forecast(self, found: Forecast) -> None:
-        if not self.busy:
+        if self.busy:
+            return
+        if self._trouble:
+            self._say(self._trouble, warn=True)
+        else:
             self._say(f"{found.text}. Classes: {self.form.classes_text()}.")
 
-    def _warn(self, choice: Choice) -> None:
-        layers: tuple[ImageLayer, ...] = choice.layers
+    def _look_at_image(self, choice: Choice) -> None:
+        """Warn of an image that does not look like what was chosen: its voxels are read once, not at every tick."""
         modality = self.form.modality()
-        text = warning_for(choice, modality) if layers and modality else None
+        try:
+            captures = capture(choice.layers)
+        except MedUniSegError:
+            captures = ()  # what is wrong is said where the order is prepared
+        if modality == self._looked_at[1] and same_images(captures, self._looked_at[0]):
+            return
+        self._looked_at = captures, modality
+        self._look_job = None
+        self._trouble = ""
+        self._warn(None)
+        if not captures or modality is None:
+            return
+        job = self._start(lambda _events, _cancel: look_at(captures, modality))
+        job.done.connect(lambda text: self._warn(text) if job is self._look_job else None)
+        job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
+        self._look_job = job
+        job.start()
+
+    def _warn(self, text: str | None) -> None:
         self.warning.setText(text or "")
         self.warning.setVisible(text is not None)
+
+    def _no_good(self, sentence: str) -> None:
+        self._trouble = sentence
+        self._looked_at = (), None  # it may be mended: look again at the next change
+        if not self.busy:
+            self._say(sentence, warn=True)
 
     def _say(self, text: str, warn: bool = False) -> None:
         self.hint.setText(text)

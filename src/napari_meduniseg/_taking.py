@@ -1,0 +1,159 @@
+"""The image that layers show, in two steps: captured in the GUI's thread, taken (its voxels read) in another.
+
+A layer may be lazy (dask, zarr): reading its voxels reads whole files, and the viewer would stand still meanwhile.
+What is wrong with a layer's structure is known at once, what is wrong with its voxels only after they were read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images import Image, Reorientation, check_channels, stack_channels
+from napari_meduniseg._layers import (
+    METADATA_KEY,
+    Origin,
+    as_volume,
+    geometry_of,
+    is_length,
+    millimetres,
+    world_of,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """What a layer shows, without a look at its voxels.
+
+    ``outline`` is the image on its grid: the very one where it is ``known`` (the layer still shows what was read from a
+    file), else one whose voxels are all zero and take no memory; ``data`` is the layer's own array, perhaps lazy.
+    """
+
+    name: str
+    data: Any
+    rgb: bool
+    outline: Image
+    known: bool
+    change: Reorientation
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W) of the image, which may be turned against the layer's."""
+        return self.outline.geometry.shape
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An image taken from layers, how it was turned for the viewer, and what had to be assumed about it."""
+
+    image: Image
+    change: Reorientation
+    assumed: tuple[str, ...] = ()
+
+
+def capture(layers: Sequence[ImageLayer]) -> tuple[Capture, ...]:
+    """One layer, or one per channel, for :func:`take`; quick, for the GUI's thread.
+
+    BadInputError, in one sentence, for layers that cannot be segmented: several scales, more than three dimensions, no
+    voxels, stacks of colour images, channels on different grids.
+    """
+    captures = tuple(_capture(layer) for layer in layers)
+    if len(captures) > 1:
+        check_channels([item.outline for item in captures])
+    return captures
+
+
+def take(captures: Sequence[Capture]) -> Taken:
+    """Read the voxels; slow where they are lazy, so in a worker's thread. BadInputError for NaN and infinite values."""
+    images = [_read(item) for item in captures]
+    image = images[0] if len(images) == 1 else stack_channels(images)
+    return Taken(image, captures[0].change, tuple(dict.fromkeys(text for item in captures for text in item.assumed)))
+
+
+def image_of(layers: Sequence[ImageLayer]) -> Taken:
+    """The image that one layer (or one layer per channel) shows, on its own grid: both steps at once."""
+    return take(capture(layers))
+
+
+def same_images(some: Sequence[Capture], others: Sequence[Capture]) -> bool:
+    """Whether both were captured from the same arrays at the same places (what an array holds is not compared)."""
+    return len(some) == len(others) and all(
+        one.data is other.data
+        and one.known == other.known
+        and one.outline.physical == other.outline.physical
+        and one.outline.geometry == other.outline.geometry
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+def _capture(layer: ImageLayer) -> Capture:
+    record = layer.metadata.get(METADATA_KEY)
+    if isinstance(record, Origin) and layer.data is record.shown and np.allclose(world_of(layer), record.affine):
+        return Capture(layer.name, layer.data, layer.rgb, record.image, True, record.change)
+    shape = _checked_shape(layer)
+    assumed = []
+    lengths = [is_length(unit) for unit in layer.units]
+    physical = all(lengths)
+    if len(shape) == 3 and not physical:
+        assumed.append(f"The layer {layer.name} has no unit of length: its scale is taken as mm.")
+        physical = True
+    factors = [millimetres(unit) if known else 1.0 for unit, known in zip(layer.units, lengths, strict=True)]
+    world = world_of(layer)
+    world[:-1] *= np.asarray(factors)[:, None]
+    geometry = geometry_of(world, shape)
+    meta = {"colour": "rgb"} if layer.rgb else {}
+    nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *geometry.shape))
+    outline = Image(nothing, geometry, physical, meta=meta)
+    return Capture(layer.name, layer.data, layer.rgb, outline, False, Reorientation(), tuple(assumed))
+
+
+def _checked_shape(layer: ImageLayer) -> tuple[int, ...]:
+    """The lengths of the layer's spatial axes; BadInputError where it cannot be an image."""
+    if layer.multiscale:
+        raise BadInputError(
+            f"The layer {layer.name} is multiscale; open one of its scales as a layer of its own and choose that."
+        )
+    whole = tuple(int(length) for length in layer.data.shape)
+    shape = whole[:-1] if layer.rgb else whole
+    if math.prod(whole) == 0:
+        raise BadInputError(f"The layer {layer.name} is empty; choose one with an image.")
+    if layer.rgb and len(shape) != 2:
+        raise BadInputError(f"The layer {layer.name} is a stack of colour images; open its images one by one.")
+    if len(shape) not in (2, 3):
+        raise BadInputError(
+            f"The layer {layer.name} has {len(shape)} dimensions; split it into images of two or three dimensions "
+            "(right click on the layer: Split Stack)."
+        )
+    if isinstance(layer.data.dtype, np.dtype):  # other kinds of arrays have types of their own: see when it is read
+        _check_numbers(layer.name, layer.data.dtype)
+    return shape
+
+
+def _read(item: Capture) -> Image:
+    if item.known:
+        return item.outline
+    array = np.asarray(item.data)
+    _check_numbers(item.name, array.dtype)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInputError(f"The layer {item.name} holds NaN or infinite values; replace them first.")
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if item.rgb:
+        volume = np.moveaxis(array[..., :3], -1, 0)[:, None]
+        if volume.dtype.kind == "f":
+            volume = np.rint(255 * np.clip(volume, 0, 1)).astype(np.uint8)
+    else:
+        volume = as_volume(array)
+    return item.outline.with_array(np.ascontiguousarray(volume))
+
+
+def _check_numbers(name: str, dtype: np.dtype) -> None:
+    if dtype.kind not in "iufb":
+        raise BadInputError(f"The layer {name} holds no numbers ({dtype}); choose an image.")

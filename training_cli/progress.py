@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from meduniseg_core.events import Event, EventSink, Message, Metric, Progress, ignore
+from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, ignore
 from training_cli.output import console, print_json_line
 from training_cli.session import ProgressMode
 
@@ -46,6 +46,8 @@ class _Lines:
             self._print(_note(event))
         elif isinstance(event, Metric):
             self._print(_figure(event))
+        elif isinstance(event, CaseDone):
+            self._print(_written(event))
         else:
             self._progress(event)
 
@@ -95,6 +97,8 @@ class _Bar:
             self._bar.console.print(_note(event), style=colour, markup=False)
         elif isinstance(event, Metric):
             self._bar.console.print(_figure(event), markup=False)
+        elif isinstance(event, CaseDone):
+            self._bar.console.print(_written(event), style="dim", markup=False)
         else:
             self._progress(event)
 
@@ -111,6 +115,10 @@ class _Bar:
 
 def _note(event: Message) -> str:
     return f"{'warning' if event.level == 'warning' else 'note'}: {event.text}"
+
+
+def _written(event: CaseDone) -> str:
+    return f"{event.case} ({event.task}): {event.path}, {event.seconds:.1f} s"
 
 
 def _figure(event: Metric) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, OutOfMemoryError, UsageError
-from meduniseg_core.events import Message, Progress
+from meduniseg_core.events import CaseDone, Message, Progress
 from training_cli.inputs import Case, collect_cases
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
@@ -178,6 +178,7 @@ class Run:
             folder = target_folder(self.output, task, len(self.tasks))
             path = segmentation.save(folder / f"{case.name}{self.ending or default_ending(image.is_2d)}")
             self.results.append(result_of(case.name, path, segmentation))
+            self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3)))
 
     def finish(self, case_count: int) -> int:
         """Show what was done and return the exit code."""

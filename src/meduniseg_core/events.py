@@ -49,7 +49,17 @@ class Message:
     text: str
 
 
-Event = Progress | Metric | Message
+@dataclass(frozen=True)
+class CaseDone:
+    """The labels of one task of one case are written; ``seconds`` is what segmenting took."""
+
+    case: str
+    task: str
+    path: str
+    seconds: float
+
+
+Event = Progress | Metric | Message | CaseDone
 EventSink = Callable[[Event], None]
 
 

@@ -55,6 +55,14 @@ def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg_process, tiny_m
     events = [json.loads(line) for line in done.stderr.splitlines()]
     progress = [event for event in events if event["event"] == "progress" and event["stage"] == "segment"]
     assert progress[-1]["done"] == progress[-1]["total"]
+    (written,) = [event for event in events if event["event"] == "casedone"]
+    assert written == {
+        "event": "casedone",
+        "case": "scan",
+        "task": "vessel",
+        "path": result["labels"],
+        "seconds": result["seconds"],
+    }
 
 
 def test_several_tasks_get_folders_and_a_photograph_gets_png(meduniseg, tiny_model, volume, tmp_path) -> None:

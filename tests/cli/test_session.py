@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from meduniseg_core.events import Message, Metric, Progress
+from meduniseg_core.events import CaseDone, Message, Metric, Progress
 from training_cli.output import plain
 from training_cli.session import work
 
@@ -48,11 +48,13 @@ def test_events_as_json_lines(capsys) -> None:
         session.events(Progress("segment", 1, 2, 0.5))
         session.events(Metric("dice", float("nan"), 7, "spleen"))
         session.events(Message("warning", "careful"))
+        session.events(CaseDone("scan", "liver", "out/scan.nii.gz", 1.25))
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         {"event": "progress", "stage": "segment", "done": 1, "total": 2, "seconds": 0.5, "detail": ""},
         {"event": "metric", "name": "dice", "value": None, "step": 7, "task": "spleen"},
         {"event": "message", "level": "warning", "text": "careful"},
+        {"event": "casedone", "case": "scan", "task": "liver", "path": "out/scan.nii.gz", "seconds": 1.25},
     ]
 
 
@@ -63,11 +65,13 @@ def test_a_log_shows_a_stage_when_it_is_done_and_not_every_step(capsys) -> None:
         session.events(Message("info", "grey image repeated as red, green and blue"))
         session.events(Metric("dice", 0.5, 7, "spleen"))
         session.events(Metric("loss", 0.25, 7))
+        session.events(CaseDone("scan", "liver", "out/scan.nii.gz", 1.25))
     assert capsys.readouterr().err.splitlines() == [
         "segment: 100 of 100, 10.0 s",
         "note: grey image repeated as red, green and blue",
         "step 7: spleen dice 0.5000",
         "step 7: loss 0.2500",
+        "scan (liver): out/scan.nii.gz, 1.2 s",
     ]
 
 
@@ -77,6 +81,7 @@ def test_the_bar_survives_every_kind_of_event(capsys) -> None:
         session.events(Progress("train", 1, 2, 0.5, "epoch 1/2"))
         session.events(Progress("export", 1, 1))
         session.events(Message("warning", "[careful] with brackets"))
+        session.events(CaseDone("scan", "liver", "out/scan.nii.gz", 1.25))
     assert "warning: [careful] with brackets" in capsys.readouterr().err
 
 

@@ -43,10 +43,30 @@ def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
     assert widget.said.text() == "2 results, 1 cases failed."
     assert sum("broken" in text for text in texts(widget)) >= 1
+    assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan0", "✓ scan1"]  # each once
     assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)
     done = next(widget.queue.item(row) for row in range(widget.queue.count()) if "scan1" in texts(widget)[row])
     widget.queue.itemDoubleClicked.emit(done)
     assert list(gui.layers[0].features["name"]) == ["background", "artery", "vein"]
+
+
+def test_a_result_can_be_opened_while_the_others_run_and_stays_after_cancel(
+    gui: Any, widget: Any, qtbot: Any, cases: Path, tmp_path: Path
+) -> None:
+    write_volume(cases / "scan2.nii.gz", (128, 192, 192))  # long enough to be stopped in the middle
+    widget.folder.setText(str(cases))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.tta.setChecked(True)
+    widget.run()
+    qtbot.waitUntil(lambda: len(texts(widget)) == 2, timeout=120_000)
+    assert widget.busy and texts(widget)[0].startswith("✓ scan0 (vessel, ")
+    widget.queue.itemDoubleClicked.emit(widget.queue.item(0))
+    assert list(gui.layers[0].features["name"]) == ["background", "artery", "vein"]
+    widget.cancel()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=60_000)
+    assert "Cancelled" in widget.said.text()
+    assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan0", "✓ scan1"]
+    assert not (tmp_path / "out" / "scan2.nii.gz").exists()
 
 
 def test_cancel_ends_the_command(widget: Any, qtbot: Any, cases: Path, tmp_path: Path) -> None:

@@ -151,6 +151,10 @@ class BatchWidget(QWidget):
             share = event["done"] / max(1, event["total"])
             self.progress.setRange(0, 1000 * total)
             self.progress.setValue(round(1000 * (done + share)))
+        elif kind == "casedone":  # at once: what is done can be looked at while the others run
+            item = QListWidgetItem(f"✓ {event['case']} ({event['task']}, {event['seconds']:.1f} s)")
+            item.setData(_PATH, event["path"])
+            self.queue.addItem(item)
         elif kind == "error":
             self._failed.append(str(event["message"]))
             self.queue.addItem(QListWidgetItem(f"✗ {event['message']}"))
@@ -162,10 +166,6 @@ class BatchWidget(QWidget):
         self.progress.setRange(0, 1)
         self.progress.setValue(1 if code == 0 else 0)
         results = result.get("results", []) if isinstance(result, dict) else []
-        for entry in results:
-            item = QListWidgetItem(f"✓ {entry['case']} ({entry['task']}, {entry['seconds']:.1f} s)")
-            item.setData(_PATH, entry["labels"])
-            self.queue.addItem(item)
         if code == 130:
             self.said.setText("Cancelled; what was done stays.")
         elif results:

@@ -1,0 +1,21 @@
+"""Adaptation: the corrections ledger, from which the next model learns."""
+
+from meduniseg_core.adaptation.entry import ClassChange, Entry, ModelReference, Subset, model_beside
+from meduniseg_core.adaptation.form import channels_for, ending_for
+from meduniseg_core.adaptation.ledger import Ledger
+from meduniseg_core.adaptation.placement import Placement, place
+from meduniseg_core.adaptation.voxels import image_hash
+
+__all__ = [
+    "ClassChange",
+    "Entry",
+    "Ledger",
+    "ModelReference",
+    "Placement",
+    "Subset",
+    "channels_for",
+    "ending_for",
+    "image_hash",
+    "model_beside",
+    "place",
+]

@@ -1,0 +1,85 @@
+"""What a ledger's lines hold: one header, then one entry for every acceptance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from meduniseg_core.provenance import provenance_path, read_provenance
+
+VERSION = 1
+"""Of the lines; a reader refuses lines of a newer version."""
+
+Subset = Literal["training", "validation"]
+CaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=128)]
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Voxels = Annotated[int, Field(ge=0)]
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class Header(_Line):
+    """The first line: what never changes in a ledger."""
+
+    kind: Literal["ledger"] = "ledger"
+    version: int = VERSION
+    task: str
+    validation_fraction: float = Field(ge=0, lt=1, description="of the cases, aimed at when a patient is drawn")
+    created: AwareDatetime
+
+
+class ModelReference(_Line):
+    """The model that made the prediction which was corrected."""
+
+    name: str = Field(min_length=1)
+    sha256: _Sha256 | None = None
+
+
+class ClassChange(_Line):
+    """One class of an acceptance, in voxels; what was predicted, added and removed is None without a prediction."""
+
+    name: str
+    corrected: _Voxels
+    predicted: _Voxels | None = None
+    added: _Voxels | None = Field(default=None, description="of the class now, of another in the prediction")
+    removed: _Voxels | None = Field(default=None, description="of the class in the prediction, of another now")
+
+
+class Entry(_Line):
+    """One acceptance: a corrected label map taken into the ledger."""
+
+    kind: Literal["accepted"] = "accepted"
+    version: int = VERSION
+    sequence: int = Field(ge=1, description="1 for the ledger's first acceptance, then 2, 3, ...")
+    case: CaseName
+    patient: str = Field(min_length=1, description="the case's own name where no patient key was given")
+    subset: Subset
+    image_sha256: _Sha256 = Field(description="of voxels and geometry; see image_hash")
+    labels_sha256: _Sha256 = Field(description="the same of the label map")
+    shape: tuple[int, int, int] = Field(description="(D, H, W)")
+    source: str | None = Field(default=None, description="name of the file the image was read from")
+    model: ModelReference | None = None
+    classes: tuple[ClassChange, ...] = Field(min_length=1)
+    seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="of editing")
+    who: str | None = None
+    when: AwareDatetime = Field(description="UTC")
+
+    @property
+    def has_prediction(self) -> bool:
+        """Whether the prediction that was corrected is kept too."""
+        return self.classes[0].predicted is not None
+
+
+def model_beside(prediction: Path) -> ModelReference | None:
+    """The model named in the provenance JSON beside a label file; None where none of ours lies there."""
+    provenance = read_provenance(prediction)
+    if provenance is None:
+        return None
+    digest = json.loads(provenance_path(prediction).read_text("utf-8")).get("model_sha256")
+    known = isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+    return ModelReference(name=provenance.model, sha256=digest if known else None)

@@ -1,0 +1,154 @@
+"""A ledger's folder: nnU-Net's raw layout, what lies beside it, and the note that undoes a write a crash broke off.
+
+::
+
+    dataset.json  imagesTr/CASE_0000.ext ...  labelsTr/CASE.ext      what nnU-Net and RawDataset read
+    ledger.jsonl                                                     the acceptances
+    history/CASE.N.ext                                               the label of acceptance N, replaced since
+    predictions/CASE.N.ext                                           what acceptance N corrected, where it was given
+    .lock  .pending.json                                             while something is written
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from meduniseg_core.adaptation.entry import CaseName, Entry
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import atomic_path, write_text
+from meduniseg_core.images import Image
+from meduniseg_core.images.formats import stem_of
+from meduniseg_core.preprocessing import RawDataset, is_colour
+
+_OURS = ("imagesTr", "labelsTr", "history", "predictions")
+
+
+class Pending(BaseModel):
+    """What acceptance ``sequence`` is about to write: were it broken off, this is taken back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sequence: int = Field(ge=1)
+    case: CaseName
+    created: tuple[Annotated[str, Field(pattern=r"^(imagesTr|labelsTr|predictions)/[A-Za-z0-9][^/\\]*$")], ...] = Field(
+        description="files that were not there before"
+    )
+    archived: int | None = Field(default=None, description="acceptance whose label goes to history")
+
+
+@dataclass(frozen=True)
+class LedgerFolder:
+    """Paths of a ledger whose files end in ``ending``."""
+
+    root: Path
+    ending: str
+
+    def images(self, case: str, channels: Sequence[str]) -> tuple[Path, ...]:
+        """One file per channel; a colour image is one file."""
+        count = 1 if is_colour(tuple(channels)) else len(channels)
+        return tuple(self.root / "imagesTr" / f"{case}_{index:04d}{self.ending}" for index in range(count))
+
+    def labels(self, case: str) -> Path:
+        """The label map in force."""
+        return self.root / "labelsTr" / f"{case}{self.ending}"
+
+    def history(self, case: str, sequence: int) -> Path:
+        """The label map of a former acceptance."""
+        return self.root / "history" / f"{case}.{sequence}{self.ending}"
+
+    def prediction(self, case: str, sequence: int) -> Path:
+        """The prediction that an acceptance corrected."""
+        return self.root / "predictions" / f"{case}.{sequence}{self.ending}"
+
+    def archive(self, case: str, sequence: int) -> None:
+        """Keep the label map in force as that of acceptance ``sequence``."""
+        if self.labels(case).is_file():
+            with atomic_path(self.history(case, sequence)) as temporary:
+                shutil.copyfile(self.labels(case), temporary)
+
+    def begin(self, pending: Pending) -> None:
+        """Note what is about to be written, before anything is."""
+        _sweep(self.root)  # of a process killed in the line below
+        write_text(_pending_path(self.root), pending.model_dump_json())
+
+    def undo(self, pending: Pending) -> None:
+        """Take back what was written since :meth:`begin`; may be repeated."""
+        for name in pending.created:
+            (self.root / name).unlink(missing_ok=True)
+        if pending.archived is not None and self.history(pending.case, pending.archived).is_file():
+            self.history(pending.case, pending.archived).replace(self.labels(pending.case))
+        for folder in (self.root, *(self.root / name for name in _OURS)):
+            _sweep(folder)
+
+
+def read_pending(root: Path) -> Pending | None:
+    """The note of a write under way or broken off; None where there is none."""
+    path = _pending_path(root)
+    try:
+        return Pending.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise BadInputError(f"{path} is damaged; remove it after a look at the newest files beside it.") from None
+
+
+def end_pending(root: Path) -> None:
+    """Forget the note."""
+    _pending_path(root).unlink(missing_ok=True)
+
+
+def holds_data(root: Path) -> bool:
+    """Whether there are cases already, so that no new ledger may be begun there."""
+    folders = (root / name for name in (*_OURS, "imagesTs", "labelsTs"))
+    return any(not path.name.startswith(".") for folder in folders if folder.is_dir() for path in folder.iterdir())
+
+
+def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[Entry]) -> None:
+    """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept."""
+    path = dataset.folder / "dataset.json"
+    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    latest = {entry.case: entry.patient for entry in entries}
+    patients = {case: patient for case, patient in sorted(latest.items()) if patient != case}
+    new = {**content, "labels": numbered(classes), "patient_of": patients, "numTraining": len(latest)}
+    if new != content:
+        write_text(path, description_text(new))
+
+
+def numbered(classes: Sequence[str]) -> dict[str, int]:
+    """dataset.json's ``labels``: the background and the classes, numbered from 1."""
+    return {"background": 0, **{name: label for label, name in enumerate(classes, start=1)}}
+
+
+def description_text(content: dict[str, Any]) -> str:
+    """The text of a dataset.json."""
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def case_name(image: Image, digest: str, taken: set[str]) -> str:
+    """A name for a new case: that of its file and the beginning of its hash.
+
+    It depends on the image alone, so an image accepted again after a crash overwrites what was left of it; and it never
+    ends in _0000, which nnU-Net takes for a channel.
+    """
+    stem = re.sub(r"_\d{4}$", "", stem_of(image.source)) if image.source is not None else "image"
+    stem = re.sub(r"[^A-Za-z0-9_.\-]+", "_", stem).strip("_.-")[:48] or "image"
+    names = (f"{stem}-{digest[:digits]}" for digits in (12, 24, 64))
+    return next(name for name in names if name.casefold() not in taken)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed; whoever holds the lock is alone here."""
+    for leftover in folder.glob(".tmp-*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _pending_path(root: Path) -> Path:
+    return root / ".pending.json"

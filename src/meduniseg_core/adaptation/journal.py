@@ -1,0 +1,90 @@
+"""``ledger.jsonl``: JSON lines that are only ever appended."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from meduniseg_core.adaptation.entry import VERSION, Entry, Header
+from meduniseg_core.adaptation.placement import first_on_both_sides
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import write_text
+from meduniseg_core.preprocessing._validation import first_fault
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What a ledger's lines say; ``whole`` is the number of bytes up to the end of the last whole line."""
+
+    header: Header
+    entries: tuple[Entry, ...]
+    whole: int = field(repr=False)
+
+
+_LineT = TypeVar("_LineT", Header, Entry)
+
+
+class _Version(BaseModel):
+    version: int
+
+
+def start_journal(path: Path, header: Header) -> None:
+    """Write a new journal with its header, atomically."""
+    write_text(path, header.model_dump_json() + "\n")
+
+
+def read_journal(path: Path) -> Journal:
+    """Read all whole lines. Needs no lock: whatever follows the last line break is a write under way or torn by a
+    crash, was never acknowledged, and is passed over.
+
+    Raises BadInputError, naming file and line, for any other damage.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].split(b"\n")[:-1]
+    if not lines:
+        raise BadInputError(f"{path} has no header in line 1; restore the file from a backup.")
+    header = _parsed(Header, lines[0], path, 1)
+    entries = tuple(_parsed(Entry, line, path, number) for number, line in enumerate(lines[1:], start=2))
+    for number, entry in enumerate(entries, start=2):
+        if entry.sequence != number - 1:
+            raise _damaged(path, number, f"it is acceptance {entry.sequence} and {number - 1} belongs here")
+    wrong = first_on_both_sides(entries)
+    if wrong is not None:
+        raise _damaged(path, wrong + 2, "its case or its patient stands on the other side of the split above")
+    return Journal(header, entries, whole)
+
+
+def append_entry(path: Path, journal: Journal, entry: Entry) -> None:
+    """Append ``entry`` after the whole lines of ``journal``, cutting off a torn one; durable on return.
+
+    Only under the ledger's lock.
+    """
+    line = entry.model_dump_json().encode("utf-8") + b"\n"
+    with path.open("r+b") as stream:
+        stream.truncate(journal.whole)
+        stream.seek(journal.whole)
+        stream.write(line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _parsed(kind: type[_LineT], line: bytes, path: Path, number: int) -> _LineT:
+    try:
+        version = _Version.model_validate_json(line).version
+        if version > VERSION:
+            raise BadInputError(f"{path}, line {number}: is of a newer version ({version}); update this program.")
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        raise _damaged(path, number, first_fault(error)) from error
+
+
+def _damaged(path: Path, number: int, reason: str) -> BadInputError:
+    return BadInputError(f"{path}, line {number}: is damaged ({reason}); restore the file from a backup.")

@@ -1,0 +1,296 @@
+"""The corrections ledger: every accepted correction, in a folder that is a data set at the same time.
+
+Any number of processes may use one ledger. Writers take turns by a file lock; readers need none. An acceptance is its
+line in ``ledger.jsonl``, which is written last: what a crash leaves without its line is taken back by the next writer
+(or the next :meth:`Ledger.open`), so that files and lines always agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from meduniseg_core.adaptation.entry import Entry, Header, ModelReference, Subset
+from meduniseg_core.adaptation.folder import (
+    LedgerFolder,
+    Pending,
+    case_name,
+    describe,
+    description_text,
+    end_pending,
+    holds_data,
+    numbered,
+    read_pending,
+)
+from meduniseg_core.adaptation.form import check_classes, check_ending, check_form, longer_classes
+from meduniseg_core.adaptation.journal import Journal, append_entry, read_journal, start_journal
+from meduniseg_core.adaptation.placement import patient_key, place
+from meduniseg_core.adaptation.voxels import class_changes, image_hash, labels_on, storable
+from meduniseg_core.catalog import find_modality
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.files import write_text
+from meduniseg_core.images import Image, write_image, write_labels
+from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.preprocessing._validation import first_fault
+from meduniseg_core.preprocessing.dataset import DatasetDescription
+
+_LOCK_SECONDS = 120.0
+
+
+class Ledger:
+    """The corrections of one task. Make one with :meth:`create`, or :meth:`open` one that is there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        *,
+        task: str,
+        modality: str,
+        classes: Sequence[str],
+        channels: Sequence[str],
+        file_ending: str = ".nii.gz",
+        validation_fraction: float = 0.2,
+        exist_ok: bool = False,
+    ) -> Ledger:
+        """Begin a ledger in ``folder``, which is made where it is missing.
+
+        ``classes`` are the foreground classes; label id = position + 1. ``channels`` are the images' channel names (R,
+        G and B for colour images, which are one file). ``file_ending`` is that of all files: see :func:`ending_for`.
+        About ``validation_fraction`` of the cases will be for validation. With ``exist_ok`` a ledger of the same task
+        that is there already is opened instead. Raises UsageError for names that cannot be used, BadInputError for a
+        folder that holds a ledger or a data set already.
+        """
+        check_ending(file_ending)
+        ledger = cls(Path(folder))
+        content = {
+            "name": ledger.folder.resolve().name,
+            "modality": find_modality(modality).name,
+            "task": task,
+            "channel_names": {str(index): name for index, name in enumerate(channels)},
+            "labels": numbered(check_classes(classes)),
+            "numTraining": 0,
+            "file_ending": file_ending,
+            "patient_of": {},
+        }
+        try:
+            DatasetDescription.model_validate(content)
+            header = Header(task=task, validation_fraction=validation_fraction, created=datetime.now(UTC))
+        except ValidationError as error:
+            raise UsageError(f"A ledger cannot be made so: {first_fault(error)}; give another value.") from None
+        with ledger._locked():
+            if ledger._journal_path.is_file():
+                if not exist_ok or ledger.task != task:
+                    raise BadInputError(f"{folder} holds a ledger already (of task {ledger.task}); open that one.")
+                return ledger
+            if holds_data(ledger.folder):
+                raise BadInputError(f"{folder} holds a data set already; choose another folder for the ledger.")
+            write_text(ledger.folder / "dataset.json", description_text(content))
+            start_journal(ledger._journal_path, header)
+        return ledger
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Ledger:
+        """Open the ledger in ``folder``, taking back what a crash broke off. Raises BadInputError where there is none,
+        or where its lines are damaged (the message names file and line)."""
+        ledger = cls(Path(folder))
+        if not ledger._journal_path.is_file():
+            raise BadInputError(f"There is no corrections ledger at {folder}; check the path or create one.")
+        if read_pending(ledger.folder) is not None:
+            try:
+                with ledger._locked(seconds=0):
+                    pass
+            except _BusyError:
+                pass  # no crash: another process is accepting something right now
+        ledger._read()
+        _ = ledger.dataset
+        return ledger
+
+    @property
+    def dataset(self) -> RawDataset:
+        """The folder as a data set, as it is now."""
+        return RawDataset.open(self.folder)
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self._read().header.task
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Foreground classes; label id = position + 1."""
+        return self.dataset.classes
+
+    @property
+    def files(self) -> LedgerFolder:
+        """Where the files of a case lie."""
+        return LedgerFolder(self.folder, self.dataset.description.file_ending)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All acceptances, oldest first."""
+        return self._read().entries
+
+    def cases(self) -> dict[str, Entry]:
+        """The latest acceptance of every case, by case name in order of the first acceptance."""
+        return {entry.case: entry for entry in self.entries()}
+
+    def split(self) -> dict[str, Subset]:
+        """Case -> "training" or "validation", as decided when the case was first accepted; nothing is drawn here."""
+        return {entry.case: entry.subset for entry in self.entries()}
+
+    def find(self, image: Image) -> Entry | None:
+        """The latest acceptance of this very image (by voxels and geometry), if it was accepted before."""
+        return _latest(self.entries(), image_hash(storable(image)))
+
+    def extend_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Add classes: ``classes`` are those there are, in their order, and the new ones. Returns all.
+
+        Labels keep their numbers. Raises UsageError where a class would be renumbered or renamed.
+        """
+        with self._locked():
+            names = longer_classes(self.classes, classes)
+            describe(self.dataset, names, self.entries())
+            return names
+
+    def accept(
+        self,
+        image: Image,
+        labels: Image,
+        *,
+        patient: str | None = None,
+        predicted: Image | None = None,
+        model: ModelReference | None = None,
+        seconds: float | None = None,
+        who: str | None = None,
+        classes: Sequence[str] | None = None,
+    ) -> Entry:
+        """Take ``image`` ``(C, D, H, W)`` and its corrected ``labels`` ``(1, D, H, W)`` in; durable on return.
+
+        The same image accepted again gets the new labels, the former ones go to ``history``. ``predicted`` is the label
+        map that was corrected, ``model`` what made it, ``seconds`` the editing time, ``who`` the annotator, ``classes``
+        as for :meth:`extend_classes`. ``patient`` is a key by which images of one patient are kept on one side of the
+        split; :mod:`meduniseg_core.adaptation.placement` says what happens when keys are given late or changed.
+
+        Raises BadInputError, with nothing changed, for labels on another grid or with ids beyond the classes, for an
+        image of another form than the ledger's, and for a patient who would stand on both sides.
+        """
+        key = patient_key(patient)
+        image = storable(image)
+        digest = image_hash(image)
+        with self._locked():
+            journal, dataset = self._read(), self.dataset
+            names = longer_classes(dataset.classes, classes)
+            corrected = labels_on(image, labels, names)
+            before = labels_on(image, predicted, names) if predicted is not None else None
+            check_form(image, dataset, journal.entries[0].shape if journal.entries else None)
+            former = _latest(journal.entries, digest)
+            taken = {entry.case.casefold() for entry in journal.entries}
+            case = former.case if former is not None else case_name(image, digest, taken)
+            placement = place(case, key, journal.entries, journal.header.validation_fraction)
+            entry = Entry(
+                sequence=len(journal.entries) + 1,
+                case=case,
+                patient=placement.patient,
+                subset=placement.subset,
+                image_sha256=digest,
+                labels_sha256=image_hash(corrected),
+                shape=image.geometry.shape,
+                source=image.source.name if image.source is not None else None,
+                model=model,
+                classes=class_changes(corrected, before, names),
+                seconds=seconds,
+                who=who,
+                when=datetime.now(UTC),
+            )
+            self._write(journal, dataset, entry, former, image, corrected, before)
+        return entry
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    @property
+    def _journal_path(self) -> Path:
+        return self.folder / "ledger.jsonl"
+
+    def _read(self) -> Journal:
+        return read_journal(self._journal_path)
+
+    def _write(
+        self,
+        journal: Journal,
+        dataset: RawDataset,
+        entry: Entry,
+        former: Entry | None,
+        image: Image,
+        labels: Image,
+        predicted: Image | None,
+    ) -> None:
+        """Note, dataset.json, files, line: in this order a crash leaves nothing that cannot be told apart."""
+        files = LedgerFolder(self.folder, dataset.description.file_ending)
+        images = files.images(entry.case, dataset.channels)
+        prediction = files.prediction(entry.case, entry.sequence)
+        new = [*images, files.labels(entry.case)] if former is None else []
+        created = [*new, prediction] if predicted is not None else new
+        files.begin(
+            Pending(
+                sequence=entry.sequence,
+                case=entry.case,
+                created=tuple(f"{path.parent.name}/{path.name}" for path in created),
+                archived=former.sequence if former is not None else None,
+            )
+        )
+        describe(dataset, [change.name for change in entry.classes], (*journal.entries, entry))
+        if former is not None:
+            files.archive(entry.case, former.sequence)
+        if former is None or not all(path.is_file() for path in images):
+            for index, path in enumerate(images):
+                part = image if len(images) == 1 else image.with_array(image.array[index : index + 1])
+                write_image(part, path, like=image)
+        write_labels(labels, files.labels(entry.case), like=image)
+        if predicted is not None:
+            write_labels(predicted, prediction, like=image)
+        append_entry(self._journal_path, journal, entry)
+
+    @contextmanager
+    def _locked(self, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
+        """One process at a time writes; what was broken off, here or in a process that died, is taken back."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=seconds):
+                self._settle()
+                try:
+                    yield
+                finally:
+                    self._settle()
+        except Timeout as error:
+            raise _BusyError(f"{self.folder}: another process has been writing the ledger; try again.") from error
+        except OSError as error:
+            raise BadInputError(
+                f"{self.folder}: the ledger cannot be written ({error.strerror}); free space or check permissions."
+            ) from error
+
+    def _settle(self) -> None:
+        """Keep what has its line in the ledger, take back what has none. Only under the lock."""
+        pending = read_pending(self.folder)
+        if pending is None:
+            return
+        journal, dataset = self._read(), self.dataset
+        if len(journal.entries) < pending.sequence:
+            LedgerFolder(self.folder, dataset.description.file_ending).undo(pending)
+            describe(dataset, dataset.classes, journal.entries)
+        end_pending(self.folder)
+
+
+class _BusyError(BadInputError):
+    """Another process holds the lock."""
+
+
+def _latest(entries: Sequence[Entry], digest: str) -> Entry | None:
+    return next((entry for entry in reversed(entries) if entry.image_sha256 == digest), None)

@@ -1,0 +1,93 @@
+"""Images and label maps as the ledger sees them: their hash, whether they fit each other, and what was changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from meduniseg_core.adaptation.entry import ClassChange
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images import Image, reorient_to
+from meduniseg_core.images.reading import smallest_dtype
+
+
+def storable(image: Image) -> Image:
+    """``image`` in a dtype that files hold: bool becomes uint8, float16 becomes float32, foreign byte order native."""
+    array = image.array
+    if array.dtype == np.bool_:
+        return image.with_array(array.astype(np.uint8))
+    if array.dtype == np.float16:
+        return image.with_array(array.astype(np.float32))
+    return image if array.dtype.isnative else image.with_array(array.astype(array.dtype.newbyteorder("=")))
+
+
+def image_hash(image: Image) -> str:
+    """sha256 over dtype, shape ``(C, D, H, W)``, voxels and geometry, as 64 hexadecimal digits.
+
+    The affine counts in float32, as NIfTI stores it: an image keeps its hash when it is written and read again.
+    """
+    array = np.ascontiguousarray(image.array)
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256()
+    digest.update(f"{array.dtype.str} {array.shape} {bool(image.physical)}\n".encode("ascii"))
+    affine = image.geometry.affine.astype("<f4") + np.float32(0)  # no -0.0
+    digest.update(affine.tobytes())
+    digest.update(array.view(np.uint8).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
+    """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``; other orders of the axes are turned.
+
+    Raises BadInputError for several channels, another grid, fractional values, and ids beyond ``classes``.
+    """
+    array = labels.array
+    name = labels.name if labels.source is not None else "the label map"
+    if labels.channels != 1:
+        raise BadInputError(
+            f"{name} has {labels.channels} channels and a label map has one; join the classes into one map."
+        )
+    if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
+        raise BadInputError(f"{name} holds fractional values; save it with whole numbers as label ids.")
+    low, high = array.min(), array.max()
+    if low < 0 or high > len(classes):
+        strange = low if low < 0 else high
+        raise BadInputError(
+            f"{name} holds the label {int(strange)} and the ledger names {len(classes)} class(es) "
+            f"({', '.join(classes)}); name the new class or correct the labels."
+        )
+    whole = labels.with_array(array.astype(smallest_dtype(int(high)), copy=False))
+    if labels.geometry.shape == image.geometry.shape and not (labels.physical and image.physical):
+        return replace(whole, geometry=image.geometry, physical=image.physical)  # a picture has no place to compare
+    turned = reorient_to(replace(whole, source=labels.source or Path(name)), image.geometry)  # its errors say the name
+    return replace(turned, source=labels.source, physical=image.physical)
+
+
+def class_changes(corrected: Image, predicted: Image | None, classes: Sequence[str]) -> tuple[ClassChange, ...]:
+    """Voxels of every class, and how many came and went since ``predicted``; both maps as :func:`labels_on` gives."""
+    count = len(classes) + 1
+    if predicted is None:
+        voxels = np.zeros(count, dtype=np.int64)
+        for plane in corrected.array[0]:
+            voxels += np.bincount(plane.ravel(), minlength=count)
+        return tuple(ClassChange(name=name, corrected=int(voxels[i])) for i, name in enumerate(classes, start=1))
+    joint = np.zeros(count * count, dtype=np.int64)
+    for now, then in zip(corrected.array[0], predicted.array[0], strict=True):  # by plane: 8 bytes a voxel are made
+        joint += np.bincount(then.ravel().astype(np.intp) * count + now.ravel(), minlength=count * count)
+    table = joint.reshape(count, count)  # [predicted, corrected]
+    kept, before, after = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
+    return tuple(
+        ClassChange(
+            name=name,
+            corrected=int(after[i]),
+            predicted=int(before[i]),
+            added=int(after[i] - kept[i]),
+            removed=int(before[i] - kept[i]),
+        )
+        for i, name in enumerate(classes, start=1)
+    )

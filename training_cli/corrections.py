@@ -1,0 +1,159 @@
+"""``meduniseg corrections``: the ledger of corrected cases, from which the next model learns."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meduniseg_core.errors import UsageError
+from training_cli.options import Json
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.adaptation import Entry, Ledger
+    from meduniseg_core.images import Image
+
+app = typer.Typer(help="Keep corrected cases in a ledger: a data set that grows by what is accepted.")
+
+LedgerFolder = Annotated[Path, typer.Argument(metavar="LEDGER", help="The ledger's folder.")]
+
+
+@app.command()
+def add(
+    folder: LedgerFolder,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="One case: a file, a DICOM folder, or a file per channel.")
+    ],
+    labels: Annotated[Path, typer.Option("--labels", metavar="FILE", help="The corrected label map.")],
+    task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Needed to begin a ledger.")] = None,
+    modality: Annotated[str | None, typer.Option("--modality", metavar="M", help="Needed to begin a ledger.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option("--classes", metavar="A,B,...", help="Names of labels 1, 2, ...; later: these and new ones."),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option("--channels", metavar="A,B,...", help="Channel names of a new ledger; default: by the modality."),
+    ] = None,
+    predicted: Annotated[
+        Path | None,
+        typer.Option("--predicted", metavar="FILE", help="The label map that was corrected, to record the changes."),
+    ] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option("--patient", metavar="KEY", help="Keeps the cases of one patient on one side of the split."),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="How long the editing took.")] = None,
+    who: Annotated[
+        str | None, typer.Option("--who", metavar="NAME", help="The annotator; default: the user logged in.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Accept a corrected case; the same image again replaces its labels and keeps the former ones.
+
+    The ledger is begun where there is none and --task, --modality and --classes are given.
+    """
+    with work("none", as_json=as_json) as session:
+        from meduniseg_core.adaptation import model_beside
+        from meduniseg_core.images import read_image, read_labels
+
+        image = read_image(images)
+        corrected = read_labels(labels)
+        ledger = _ledger(folder, image, task, modality, _names(classes), _names(channels))
+        entry = ledger.accept(
+            image,
+            corrected,
+            patient=patient,
+            predicted=read_labels(predicted) if predicted is not None else None,
+            model=model_beside(predicted) if predicted is not None else None,
+            seconds=seconds,
+            who=who if who is not None else _user(),
+            classes=_names(classes),
+        )
+        line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
+        session.result({"ledger": folder, "entry": entry.model_dump(mode="json")}, line)
+
+
+@app.command("list")
+def list_cases(folder: LedgerFolder, as_json: Json = False) -> None:
+    """The accepted cases, each with its latest acceptance."""
+    with work("none", as_json=as_json) as session:
+        from meduniseg_core.adaptation import Ledger
+        from training_cli.output import print_table
+
+        ledger = Ledger.open(folder)
+        entries = ledger.entries()
+        latest = {entry.case: entry for entry in entries}
+        if as_json:
+            rows = [
+                {**entry.model_dump(mode="json"), "acceptances": sum(other.case == case for other in entries)}
+                for case, entry in latest.items()
+            ]
+            session.result({"ledger": folder, "task": ledger.task, "classes": ledger.classes, "cases": rows})
+            return
+        columns = ("case", "patient", "subset", "changes", "when")
+        print_table(
+            columns,
+            [
+                (entry.case, entry.patient, entry.subset, _changes(entry), f"{entry.when:%Y-%m-%d %H:%M} UTC")
+                for entry in latest.values()
+            ],
+            title=f"{ledger.task}: {len(latest)} case(s), {len(entries)} acceptance(s)",
+        )
+
+
+def _ledger(
+    folder: Path,
+    image: Image,
+    task: str | None,
+    modality: str | None,
+    classes: list[str] | None,
+    channels: list[str] | None,
+) -> Ledger:
+    """The ledger in ``folder``, begun where there is none."""
+    from meduniseg_core.adaptation import Ledger, channels_for, ending_for
+    from meduniseg_core.catalog import find_modality
+
+    kind = find_modality(modality).name if modality is not None else None
+    if (folder / "ledger.jsonl").is_file():
+        ledger = Ledger.open(folder)
+    elif task is None or kind is None or classes is None:
+        raise UsageError(f"There is no ledger at {folder}; give --task, --modality and --classes to begin one.")
+    else:
+        ledger = Ledger.create(
+            folder,
+            task=task,
+            modality=kind,
+            classes=classes,
+            channels=channels or channels_for(image, kind),
+            file_ending=ending_for(image),
+            exist_ok=True,  # begun by another process just now
+        )
+    if task not in (None, ledger.task) or kind not in (None, ledger.dataset.modality):
+        raise UsageError(
+            f"{folder} is the ledger of task {ledger.task} ({ledger.dataset.modality}); give another folder."
+        )
+    return ledger
+
+
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",")] if text is not None else None
+
+
+def _changes(entry: Entry) -> str:
+    """Voxels that came and went, over all classes."""
+    if not entry.has_prediction:
+        return "not known"
+    added = sum(change.added or 0 for change in entry.classes)
+    removed = sum(change.removed or 0 for change in entry.classes)
+    return f"+{added:,} -{removed:,} voxels"
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user, as in some containers
+        return None

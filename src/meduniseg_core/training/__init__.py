@@ -2,5 +2,6 @@
 
 from meduniseg_core.training.config import NetworkSettings, PlanSettings, TrainingConfig
 from meduniseg_core.training.loop import TrainingResult, train
+from meduniseg_core.training.start import Start
 
-__all__ = ["NetworkSettings", "PlanSettings", "TrainingConfig", "TrainingResult", "train"]
+__all__ = ["NetworkSettings", "PlanSettings", "Start", "TrainingConfig", "TrainingResult", "train"]

@@ -21,6 +21,7 @@ from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
 from meduniseg_core.training.prepare import Prepared, prepare
+from meduniseg_core.training.start import Start
 from meduniseg_core.training.validation import TaskNetwork, validate
 from meduniseg_core.weights import save_model
 
@@ -38,9 +39,16 @@ class TrainingResult:
 
 
 def train(
-    config: TrainingConfig, *, resume: bool = False, events: EventSink = ignore, cancel: CancelToken | None = None
+    config: TrainingConfig,
+    *,
+    resume: bool = False,
+    start: Start | None = None,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
 ) -> TrainingResult:
     """Train as ``config`` says and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
+
+    ``start`` gives the weights to start from; without it they are random.
 
     ``resume`` goes on from the last checkpoint; on the CPU the result is bit for bit that of an uninterrupted run.
 
@@ -49,20 +57,21 @@ def train(
         NonFiniteLossError: the loss became NaN or infinite; names the cases.
         CancelledError: within one iteration of ``cancel``; the last checkpoint stays.
     """
-    return Trainer(config, events, cancel).run(resume)
+    return Trainer(config, events, cancel, start).run(resume)
 
 
 def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta)."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(
-            network.parameters(),
+            learning,
             lr=config.learning_rate,
             betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
         )
     return torch.optim.SGD(
-        network.parameters(),
+        learning,
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
@@ -73,15 +82,20 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
 class Trainer:
     """One run. Built by :func:`train`."""
 
-    def __init__(self, config: TrainingConfig, events: EventSink, cancel: CancelToken | None) -> None:
+    def __init__(
+        self, config: TrainingConfig, events: EventSink, cancel: CancelToken | None, start: Start | None = None
+    ) -> None:
         self._config, self._events, self._cancel = config, events, cancel
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self._device = resolve_device(config.device)
         self._dtype = resolve_precision(config.precision, self._device)
-        self._prepared: Prepared = prepare(config, events=events, cancel=cancel)
+        self._prepared: Prepared = prepare(config, start=start, events=events, cancel=cancel)
         torch.manual_seed(config.seed)
-        self._network: MedUniSeg = build_model(self._prepared.info.config).to(self._device)
+        network = build_model(self._prepared.info.config)
+        if start is not None:
+            start.load(network, self._prepared.info)
+        self._network: MedUniSeg = network.to(self._device)
         if self._device.type == "cuda":
             # on the CPU the training step of plain layouts is the faster one
             self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -23,6 +23,7 @@ from meduniseg_core.preprocessing import (
 )
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.split import Split, load_or_draw_splits
+from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
 
 SPLIT_FILE = "split.json"
@@ -50,7 +51,13 @@ class Prepared:
     fingerprint: str
 
 
-def prepare(config: TrainingConfig, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> Prepared:
+def prepare(
+    config: TrainingConfig,
+    *,
+    start: Start | None = None,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> Prepared:
     """Plan, preprocess (into the cache, what is there is kept) and split every data set of ``config``.
 
     BadInputError where a data set cannot be used; UsageError where two data sets hold one task.
@@ -79,7 +86,9 @@ def prepare(config: TrainingConfig, *, events: EventSink = ignore, cancel: Cance
     )
     tasks = tuple(_divided(entry, splits[entry.task]) for entry in cached)
     info = _describe(config, [task.plan for task in tasks], datasets, splits)
-    return Prepared(info=info, tasks=tasks, fingerprint=_fingerprint(config, info, tasks))
+    if start is not None:
+        info = start.describe(info)
+    return Prepared(info=info, tasks=tasks, fingerprint=_fingerprint(config, info, tasks, start))
 
 
 def _cache(
@@ -174,7 +183,7 @@ def _describe(
     )
 
 
-def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...]) -> str:
+def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
     # where files lie, and how many processes prepare batches, may change between start and resume
     settings = config.model_dump(
         mode="json",
@@ -196,5 +205,6 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
         "config": info.config.model_dump(mode="json"),
         "plans": [plan.model_dump(mode="json") for plan in info.tasks],
         "cases": cases,
+        **({} if start is None else {"start": start.fingerprint}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

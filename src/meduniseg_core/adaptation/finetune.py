@@ -1,0 +1,96 @@
+"""Fine-tuning on one data set, the ledger of corrections included (SPEC section 7)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from meduniseg_core.adaptation.transfer import Downstream
+from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.preprocessing import RawDataset, TaskPlan
+from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
+from meduniseg_core.weights import Model
+
+EPOCH = 50
+ITERATIONS = 25_000
+"""The paper's number (100,000 for SIIM)."""
+
+
+def finetune(
+    dataset: Path,
+    base: Model,
+    config: TrainingConfig,
+    *,
+    modality: str | None = None,
+    resume: bool = False,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> TrainingResult:
+    """Fine-tune ``base`` on ``dataset`` as ``config`` (see :func:`finetune_config`) says; a model file in its output.
+
+    Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the base does not fit the data.
+    """
+    start = Downstream(base, modality)
+    return train(
+        config.model_copy(update={"datasets": (dataset,)}), resume=resume, start=start, events=events, cancel=cancel
+    )
+
+
+def finetune_config(
+    dataset: Path,
+    base: Model,
+    name: str,
+    folder: Path,
+    *,
+    iterations: int = ITERATIONS,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    overrides: Mapping[str, object] | None = None,
+) -> TrainingConfig:
+    """The recipe for this data set: rate 0.01, polynomial decay, and patch, batch and size of the base's own tasks.
+
+    ``iterations`` are rounded up to whole epochs of 50. ``folder`` takes the run and the cache. ``overrides`` are
+    fields of :class:`TrainingConfig`.
+    """
+    raw = RawDataset.open(dataset)
+    epochs = max(1, math.ceil(iterations / EPOCH))
+    fields: dict[str, object] = {
+        "name": name,
+        "title": f"{raw.task}, fine-tuned from {base.info.title or base.info.name}",
+        "licence": base.info.licence,
+        "datasets": (dataset,),
+        "output": folder / "run",
+        "cache": folder / "cache",
+        "network": NetworkSettings(
+            features=base.info.config.features,
+            strides=base.info.config.strides,
+            modal_prompt_length=base.info.config.modal_prompt_length,
+        ),
+        "plan": {raw.task: _planned_like(base, raw)},
+        "epochs": epochs,
+        "iterations_per_dataset": EPOCH,
+        "learning_rate": 0.01,
+        "validation_every": max(1, epochs // 10),
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
+    return TrainingConfig.model_validate({**fields, **(overrides or {})})
+
+
+def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
+    """Preprocessing that the base's features know: that of its task of the same name, else of the same kind."""
+    plans = [plan for plan in base.info.tasks if plan.dimension == raw.dimension]
+    if not plans:
+        return PlanSettings()
+    same = [plan for plan in plans if plan.task == raw.task]
+    alike = [plan for plan in plans if plan.modality == raw.modality]
+    chosen: TaskPlan = (same or alike or plans)[0]
+    return PlanSettings(
+        patch=chosen.patch,
+        batch=chosen.batch,
+        spacing=chosen.spacing if same else None,
+        long_side=chosen.long_side,
+    )

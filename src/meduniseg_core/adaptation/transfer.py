@@ -1,0 +1,120 @@
+"""What a fine-tuned network takes over from a universal one (SPEC section 7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.weights import Model, ModelInfo
+
+PROMPTS = "modal_map.prompts"
+
+
+class Downstream:
+    """Starts a training from ``base``: encoder, decoder and modal branch are taken over, FUSE is not; the modal prompt
+    is frozen, MMap's linear layer learns. The head is new, unless the base has a task of the same classes and channels:
+    then that task's head is kept.
+
+    One modal prompt is left, that of the data's modality. UsageError where the base has no prompt for it (``modality``
+    names another to start from) or no stem for the number of channels.
+    """
+
+    def __init__(self, base: Model, modality: str | None = None) -> None:
+        self._base, self._modality = base, modality
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's file and the prompt that was asked for."""
+        return f"downstream of {self._base.sha256}, modality {self._modality or 'of the data'}"
+
+    def describe(self, info: ModelInfo) -> ModelInfo:
+        """The downstream network for the run's only task: no FUSE, one modal prompt, the base's features."""
+        plan = only_task(info)
+        base = self._base.info
+        if len(plan.channels) not in base.config.stems:
+            stems = ", ".join(str(stem) for stem in base.config.stems)
+            raise UsageError(
+                f"Task {plan.task} has {len(plan.channels)} channels, and model {base.name} has stems for {stems}; "
+                "choose another base."
+            )
+        prompt = self._prompt(plan)
+        config = downstream_config(base.config, len(plan.channels), plan.class_count)
+        provenance = {
+            **info.provenance,
+            "kind": "fine-tuned",
+            "base": base.name,
+            "base_sha256": self._base.sha256,
+            "modal_prompt_of": base.modalities[prompt] if config.modalities else None,
+            "head": "kept" if self._same_task(plan) is not None else "new",
+        }
+        modalities = (plan.modality,) if config.modalities else ()
+        return info.model_copy(update={"config": config, "modalities": modalities, "provenance": provenance})
+
+    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+        """Copy the weights and freeze the modal prompt."""
+        plan = only_task(info)
+        state = downstream_state(self._base.network.state_dict(), network.state_dict(), self._prompt(plan))
+        same = self._same_task(plan)
+        for name, value in self._base.network.state_dict().items():
+            if same is not None and name.endswith("head.weight"):
+                state[name] = value[: plan.class_count].clone()
+        network.load_state_dict(state)
+        if network.modal_map is not None:
+            network.modal_map.prompts.requires_grad_(False)
+
+    def _prompt(self, plan: TaskPlan) -> int:
+        base = self._base.info
+        if not base.config.modalities:
+            return 0
+        wanted = self._modality or plan.modality
+        if wanted not in base.modalities:
+            raise UsageError(
+                f"Model {base.name} has no prompt for the modality '{wanted}'; give one to start from with --modality: "
+                f"{', '.join(base.modalities)}."
+            )
+        return base.modalities.index(wanted)
+
+    def _same_task(self, plan: TaskPlan) -> str | None:
+        """The base's task with the same classes in the same order and as many channels."""
+        for known in self._base.info.tasks:
+            if known.classes == plan.classes and len(known.channels) == len(plan.channels):
+                return known.task
+        return None
+
+
+def only_task(info: ModelInfo) -> TaskPlan:
+    """The task of a run that has one. UsageError for several: a downstream network is for one task."""
+    if len(info.tasks) != 1:
+        raise UsageError("Fine-tuning is for one data set; train several with 'meduniseg train'.")
+    return info.tasks[0]
+
+
+def downstream_config(base: ModelConfig, channels: int, classes: int) -> ModelConfig:
+    """The base without FUSE, with one stem and one modal prompt (SPEC section 2, "fine-tuned MedUniSeg")."""
+    modalities = min(base.modalities, 1)
+    return base.model_copy(update={"stems": (channels,), "classes": classes, "tasks": 0, "modalities": modalities})
+
+
+def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: int) -> dict[str, Tensor]:
+    """``fresh`` with everything that ``base`` has for it; heads stay as they are.
+
+    The base's first decoder level also takes the task prior, as its last input channel: that weight is left out, as if
+    the prior were 0.
+    """
+    state = {}
+    for name, own in fresh.items():
+        if name.endswith("head.weight"):
+            state[name] = own
+        elif name == PROMPTS:
+            state[name] = base[name][prompt : prompt + 1].clone()
+        elif name.startswith("decoder.") and base[name].shape != own.shape:
+            state[name] = base[name][: own.shape[0]].clone()
+        else:
+            state[name] = base[name].clone()
+        if state[name].shape != own.shape:
+            raise UsageError(f"The base's weight {name} does not fit: {tuple(base[name].shape)}, {tuple(own.shape)}.")
+    return {name: torch.as_tensor(value) for name, value in state.items()}

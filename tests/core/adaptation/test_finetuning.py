@@ -1,0 +1,166 @@
+"""Fine-tuning: what is taken over, what learns, what comes out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from meduniseg_core.adaptation.finetune import finetune, finetune_config
+from meduniseg_core.adaptation.transfer import Downstream, downstream_config, downstream_state
+from meduniseg_core.errors import UsageError
+from meduniseg_core.images import read_image
+from meduniseg_core.inference import Predictor
+from meduniseg_core.model import ModelConfig, build_model
+from meduniseg_core.model.meduniseg import count_parameters
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.weights import Model, ModelInfo, load_model, save_model
+
+
+def plan(task: str, modality: str, classes: tuple[str, ...]) -> TaskPlan:
+    return TaskPlan(
+        task=task,
+        modality=modality,
+        dimension=2,
+        channels=("grey",),
+        classes=classes,
+        long_side=32,
+        patch=(1, 32, 32),
+        batch=2,
+        normalisation=("zscore",),
+        figures=(None,),
+    )
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Model:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        features=(4, 8, 8),
+        strides=((1, 2, 2), (2, 2, 2)),
+        stems=(1, 3),
+        classes=3,
+        modalities=2,
+        modal_prompt_length=8,
+        tasks=2,
+        task_prompt_channels=4,
+        task_prompt_size=(2, 2, 2),
+    )
+    info = ModelInfo(
+        name="base",
+        config=config,
+        tasks=(plan("first", "xray", ("lung", "heart")), plan("second", "ultrasound", ("blob",))),
+        modalities=("xray", "ultrasound"),
+    )
+    save_model(tmp_path / "base.safetensors", info, build_model(config).state_dict())
+    return load_model(tmp_path / "base.safetensors")
+
+
+@pytest.fixture
+def discs(tmp_path: Path) -> Path:
+    folder = tmp_path / "Dataset001_Discs"
+    rng = np.random.default_rng(1)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    y, x = np.mgrid[:40, :40]
+    for index in range(6):
+        mask = (y - rng.uniform(14, 26)) ** 2 + (x - rng.uniform(14, 26)) ** 2 < rng.uniform(6, 10) ** 2
+        image = rng.normal(60, 10, mask.shape) + 80 * mask
+        iio.imwrite(folder / "imagesTr" / f"disc_{index}_0000.png", image.clip(0, 255).astype(np.uint8))
+        iio.imwrite(folder / "labelsTr" / f"disc_{index}.png", mask.astype(np.uint8))
+    content = {
+        "channel_names": {"0": "grey"},
+        "labels": {"background": 0, "blob": 1},
+        "file_ending": ".png",
+        "modality": "ultrasound",
+        "task": "disc",
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_the_paper_s_downstream_network_has_the_paper_s_size() -> None:
+    assert count_parameters(downstream_config(ModelConfig(), 3, 2))["total"] == 31_242_544
+
+
+def test_everything_but_fuse_and_the_head_is_taken_over(base: Model) -> None:
+    theirs = base.network.state_dict()
+    fresh = build_model(downstream_config(base.info.config, 1, 4)).state_dict()
+    state = downstream_state(theirs, fresh, prompt=1)
+    assert set(state) == set(fresh)
+    torch.testing.assert_close(state["modal_map.prompts"], theirs["modal_map.prompts"][1:])
+    torch.testing.assert_close(state["encoder.stems.1.weight"], theirs["encoder.stems.1.weight"])
+    up = "decoder.levels.0.up.weight"
+    assert theirs[up].shape[0] == 9 and state[up].shape[0] == 8
+    torch.testing.assert_close(state[up], theirs[up][:8])
+    for name in state:
+        if name.endswith("head.weight"):
+            assert state[name] is fresh[name]
+        elif name not in ("modal_map.prompts", up):
+            torch.testing.assert_close(state[name], theirs[name])
+
+
+def test_without_the_prior_the_downstream_network_is_the_base_with_a_prior_of_zero(base: Model) -> None:
+    config = downstream_config(base.info.config, 1, 3)
+    network = build_model(config).eval()
+    state = downstream_state(base.network.state_dict(), network.state_dict(), prompt=0)
+    state.update({name: value for name, value in base.network.state_dict().items() if name.endswith("head.weight")})
+    network.load_state_dict(state)
+    image, zero = torch.randn(1, 1, 1, 32, 32), torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        features = base.network.encode(image, zero)
+        assert features.priors is not None
+        features.priors.zero_()
+        torch.testing.assert_close(network(image, None, zero, 1)[0], base.network.decode(features, zero)[0])
+
+
+def test_the_prompt_stays_and_the_rest_learns(base: Model, discs: Path, tmp_path: Path) -> None:
+    config = finetune_config(
+        discs,
+        base,
+        "mine",
+        tmp_path / "tuned",
+        iterations=300,
+        device="cpu",
+        precision="fp32",
+        overrides={"validation_fraction": 0.3, "validation_every": 2},
+    )
+    assert config.epochs == 6 and config.plan["disc"].long_side == 32
+    result = finetune(discs, base, config)
+    tuned = load_model(result.model)
+    before, after = base.network.state_dict(), tuned.network.state_dict()
+    torch.testing.assert_close(after["modal_map.prompts"], before["modal_map.prompts"][1:])
+    assert not torch.equal(after["modal_map.linear.weight"], before["modal_map.linear.weight"])
+    assert not torch.equal(after["encoder.stems.1.weight"], before["encoder.stems.1.weight"])
+    assert tuned.info.provenance["base_sha256"] == base.sha256 and tuned.info.provenance["head"] == "kept"
+    assert result.best_dice is not None and result.best_dice > 0.7
+    image = read_image(discs / "imagesTr" / "disc_0_0000.png")
+    found = Predictor(tuned, "cpu", "fp32").segment(image, ["disc"])["disc"]
+    assert found.class_names == ("blob",) and found.labels.array.any()
+
+
+def test_it_can_be_resumed_but_not_from_another_base(base: Model, discs: Path, tmp_path: Path) -> None:
+    config = finetune_config(discs, base, "mine", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
+    finetune(discs, base, config)
+    finetune(discs, base, config, resume=True)
+    with torch.no_grad():
+        base.network.encoder.stem_norm.weight.add_(1)
+    save_model(tmp_path / "other.safetensors", base.info, base.network.state_dict())
+    with pytest.raises(Exception, match="another configuration"):
+        finetune(discs, load_model(tmp_path / "other.safetensors"), config, resume=True)
+
+
+def test_a_base_that_does_not_fit_is_refused_in_a_sentence(base: Model, discs: Path) -> None:
+    info = ModelInfo(
+        name="run",
+        config=downstream_config(base.info.config, 1, 2),
+        tasks=(plan("skin", "dermoscopy", ("lesion",)),),
+        modalities=("dermoscopy",),
+    )
+    with pytest.raises(UsageError, match=r"no prompt for the modality 'dermoscopy'.*--modality: xray, ultrasound"):
+        Downstream(base).describe(info)
+    assert Downstream(base, "xray").describe(info).provenance["modal_prompt_of"] == "xray"

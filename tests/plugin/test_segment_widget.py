@@ -226,7 +226,8 @@ def test_the_viewer_stays_responsive_while_it_runs(gui: Any, widget: Any, qtbot:
         now = time.perf_counter()
         gaps.append(now - last)
         last = now
-    assert len(gaps) > 3 and sorted(gaps)[int(0.9 * len(gaps))] < 0.25
+    # benchmarks/responsiveness.py prints the longest (68 ms on a large CT); a busy test machine gets some leave
+    assert len(gaps) > 3 and sorted(gaps)[int(0.95 * len(gaps))] < 0.1
 
 
 def slow_to_read(array: np.ndarray, read: list[threading.Thread]) -> da.Array:

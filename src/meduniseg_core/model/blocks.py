@@ -17,7 +17,11 @@ LEAK = 0.01
 
 
 class Conv(nn.Conv3d):
-    """3D convolution that keeps the size (up to its stride) and takes ``(B, C, D, H, W)`` or ``(B, C, H, W)``."""
+    """3D convolution that keeps the size (up to its stride) and takes ``(B, C, D, H, W)`` or ``(B, C, H, W)``.
+
+    ``beside`` holds what a refinement adds (:mod:`meduniseg_core.model.lora`): an update of the weight, or a twin whose
+    output is added. Empty in every other network.
+    """
 
     def __init__(
         self,
@@ -29,14 +33,26 @@ class Conv(nn.Conv3d):
     ) -> None:
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         super().__init__(in_channels, out_channels, kernel, stride, padding, bias=bias)
+        self.beside: list[nn.Module] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Volume in, volume out; image in, image out."""
+        weight = self.weight
+        twins = []
+        for part in self.beside:
+            if isinstance(part, Conv):
+                twins.append(part)
+            else:
+                weight = part(weight)
         if _misread_in_bf16(x, self.stride):
             with torch.autocast("cpu", enabled=False):
                 bias = None if self.bias is None else self.bias.float()
-                return self._convolve(x.float(), self.weight.float(), bias).bfloat16()
-        return self._convolve(x, self.weight, self.bias)
+                out = self._convolve(x.float(), weight.float(), bias).bfloat16()
+        else:
+            out = self._convolve(x, weight, self.bias)
+        for twin in twins:
+            out = out + twin(x)
+        return out
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 5:
@@ -71,13 +87,18 @@ class UpConv(nn.ConvTranspose3d):
 
     def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int]) -> None:
         super().__init__(in_channels, out_channels, stride, stride, bias=False)
+        self.beside: list[nn.Module] = []
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """``(B, C, D, H, W)`` or ``(B, C, H, W)`` to the stride's multiple of its size."""
         if x.dim() == 5:
-            return super().forward(x, output_size)
-        _, height, width = self.stride
-        return F.conv_transpose2d(x, self.weight[:, :, 0], None, (height, width))
+            out = super().forward(x, output_size)
+        else:
+            _, height, width = self.stride
+            out = F.conv_transpose2d(x, self.weight[:, :, 0], None, (height, width))
+        for twin in self.beside:
+            out = out + twin(x)
+        return out
 
 
 class InstanceNorm(nn.Module):

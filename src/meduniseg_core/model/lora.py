@@ -1,0 +1,141 @@
+"""MedUniSeg*: low-rank updates and residual twins beside a frozen network (SPEC section 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from meduniseg_core.model.blocks import Conv, UpConv
+from meduniseg_core.model.meduniseg import MedUniSeg
+
+RANK = 32
+ALPHA = 64.0
+
+
+class LowRank(nn.Module):
+    """The update of a convolution's weight: ``reshape(b @ a) * alpha / rank``, zero at the start because ``b`` is.
+
+    ``a``: (rank * kw, Cin * kw), ``b``: (Cout * kd * kh, rank * kw) for a kernel (kd, kh, kw): on a k x k x k kernel
+    the paper's (r*k, Cin*k) and (Cout*k*k, r*k), and on the flat (1, 3, 3) one what gives the same reshape.
+    """
+
+    def __init__(self, conv: Conv, rank: int, alpha: float) -> None:
+        super().__init__()
+        depth, height, width = conv.kernel_size
+        self.a = nn.Parameter(torch.empty(rank * width, conv.in_channels * width))
+        self.b = nn.Parameter(torch.zeros(conv.out_channels * depth * height, rank * width))
+        self._scale = alpha / rank
+        if not self.a.is_meta:
+            nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """``weight`` (Cout, Cin, kd, kh, kw) with the update."""
+        return weight + (self.b @ self.a).view(weight.shape).to(weight.dtype) * self._scale
+
+
+class Refinement(nn.Module):
+    """The new modules of a network: attached to it, switched on for refined tasks and off for all others.
+
+    Switched off the network computes what it computed before, bit for bit; so it does switched on before the first
+    step, but for the sign of zeros. The network's own parameters are frozen; their names stay what they were, and the
+    new ones are this module's alone (``state_dict``).
+    """
+
+    def __init__(self, network: MedUniSeg, rank: int = RANK, alpha: float = ALPHA) -> None:
+        super().__init__()
+        self._hosts: list[Conv | UpConv] = []
+        self.parts = nn.ModuleDict()
+        network.requires_grad_(False)
+        for name, host in network.named_modules():
+            if not isinstance(host, Conv | UpConv):
+                continue
+            part: nn.Module = _twin_of(host) if _has_twin(name, host) else LowRank(_as_conv(host), rank, alpha)
+            self.parts[name.replace(".", "/")] = part.to(host.weight.device)
+            self._hosts.append(host)
+        self.active = True
+
+    @property
+    def active(self) -> bool:
+        """Whether the network computes with the new modules."""
+        return self._active
+
+    @active.setter
+    def active(self, on: bool) -> None:
+        self._active = on
+        for host, part in zip(self._hosts, self.parts.values(), strict=True):
+            # a list hides the part from the host's own parameters and state_dict
+            host.beside = [part] if on else []
+
+    @contextmanager
+    def switched(self, on: bool) -> Iterator[None]:
+        """On or off for a while."""
+        before, self.active = self.active, on
+        try:
+            yield
+        finally:
+            self.active = before
+
+    def detach_from_network(self) -> None:
+        """Leave the network as it was (its parameters stay frozen)."""
+        self.active = False
+
+
+def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
+    """What a refinement of ``network`` adds, by kind; the network is not changed. May lie on the meta device."""
+    counts = {"low-rank updates": 0, "transposed convolutions": 0, "heads": 0}
+    for name, host in network.named_modules():
+        if not isinstance(host, Conv | UpConv):
+            continue
+        if not _has_twin(name, host):
+            size = sum(parameter.numel() for parameter in LowRank(_as_conv(host), rank, ALPHA).parameters())
+            counts["low-rank updates"] += size
+        else:
+            counts["transposed convolutions" if isinstance(host, UpConv) else "heads"] += host.weight.numel()
+    return counts
+
+
+def merge(network: MedUniSeg, refinement: Refinement) -> None:
+    """Fold the refinement into the network's own weights: the same function (to rounding), one task's network for good.
+
+    A twin's output is added to its host's, and both are linear without bias: their weights add up.
+    """
+    refinement.detach_from_network()
+    hosts = dict(network.named_modules())
+    with torch.no_grad():
+        for key, part in refinement.parts.items():
+            host = hosts[key.replace("/", ".")]
+            assert isinstance(host, Conv | UpConv)
+            host.weight.copy_(part(host.weight) if isinstance(part, LowRank) else host.weight + _weight(part))
+
+
+def _has_twin(name: str, host: nn.Module) -> bool:
+    return isinstance(host, UpConv) or name.endswith("head")
+
+
+def _as_conv(host: Conv | UpConv) -> Conv:
+    assert isinstance(host, Conv)
+    return host
+
+
+def _weight(part: nn.Module) -> Tensor:
+    weight = part.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def _twin_of(host: Conv | UpConv) -> nn.Module:
+    """The same operation, starting at zero."""
+    twin: Conv | UpConv
+    if isinstance(host, UpConv):
+        depth, height, width = host.stride
+        twin = UpConv(host.in_channels, host.out_channels, (depth, height, width))
+    else:
+        depth, height, width = host.kernel_size
+        twin = Conv(host.in_channels, host.out_channels, (depth, height, width), bias=False)
+    if not twin.weight.is_meta:
+        nn.init.zeros_(twin.weight)
+    return twin

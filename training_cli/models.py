@@ -16,6 +16,8 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.weights import Entry, ModelInfo
 
+STAR = "meduniseg-star"  # the paper's network with its refinement
+
 app = typer.Typer(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
@@ -213,15 +215,31 @@ def resolve(name: str) -> tuple[Path, ModelInfo]:
 def _show_architecture(name: str, as_json: bool) -> None:
     from meduniseg_core.model import ARCHITECTURES, count_parameters
 
-    if name not in ARCHITECTURES:
-        raise UsageError(f"There is no architecture '{name}'; there are: {', '.join(ARCHITECTURES)}.")
-    parts = count_parameters(ARCHITECTURES[name])
+    if name not in ARCHITECTURES and name != STAR:
+        known = ", ".join((*ARCHITECTURES, STAR))
+        raise UsageError(f"There is no architecture '{name}'; there are: {known}.")
+    parts = count_parameters(ARCHITECTURES["meduniseg" if name == STAR else name])
     total = parts.pop("total")
+    added = _added_by_refinement() if name == STAR else {}
+    total += sum(added.values())
     if as_json:
-        print_json({"architecture": name, "parameters": total, "by_part": parts})
+        extra = {"added": added, "added_parameters": sum(added.values())} if added else {}
+        print_json({"architecture": name, "parameters": total, "by_part": parts, **extra})
         return
+    parts.update({f"added: {kind}": count for kind, count in added.items()})
     rows = [*parts.items(), ("total", total)]
     print_table(("part", "parameters"), [(part, f"{count:,}") for part, count in rows], right=("parameters",))
+
+
+def _added_by_refinement() -> dict[str, int]:
+    """What MedUniSeg* adds to the paper's network, by kind (SPEC section 8)."""
+    import torch
+
+    from meduniseg_core.model import ARCHITECTURES, build_model
+    from meduniseg_core.model.lora import added_parameters
+
+    with torch.device("meta"):
+        return added_parameters(build_model(ARCHITECTURES["meduniseg"]))
 
 
 def _parameters(details: ModelInfo) -> dict[str, int]:

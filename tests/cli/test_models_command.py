@@ -23,6 +23,13 @@ def test_architectures_have_the_specified_parameters(meduniseg, name, parameters
     assert report["parameters"] == parameters == sum(report["by_part"].values())
 
 
+def test_the_refined_architecture_says_what_it_adds(meduniseg) -> None:
+    report = json.loads(meduniseg("models", "info", "--architecture", "meduniseg-star", "--json").stdout)
+    assert report["added_parameters"] == sum(report["added"].values()) == pytest.approx(6.8e6, abs=0.1e6)
+    assert report["parameters"] == 32_804_563 + report["added_parameters"]
+    assert set(report["added"]) == {"low-rank updates", "transposed convolutions", "heads"}
+
+
 def test_an_unknown_architecture_is_wrong_usage_and_the_known_ones_are_named(meduniseg) -> None:
     done = meduniseg("models", "info", "--architecture", "resnet")
     assert done.returncode == 2

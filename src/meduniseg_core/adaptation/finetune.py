@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
+from meduniseg_core.training.prepare import SPLIT_FILE
 from meduniseg_core.weights import Model
 
 EPOCH = 50
@@ -32,6 +36,7 @@ def finetune(
     Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the base does not fit the data.
     """
     start = Downstream(base, modality)
+    _keep_ledger_split(dataset, config.output)
     return train(
         config.model_copy(update={"datasets": (dataset,)}), resume=resume, start=start, events=events, cancel=cancel
     )
@@ -78,6 +83,20 @@ def finetune_config(
         "precision": precision,
     }
     return TrainingConfig.model_validate({**fields, **(overrides or {})})
+
+
+def _keep_ledger_split(dataset: Path, output: Path) -> None:
+    """A ledger has decided once for all which of its cases are training: the run's split is the ledger's."""
+    if not Ledger.is_at(dataset):
+        return
+    ledger = Ledger.open(dataset)
+    split = sorted(ledger.split().items())
+    content = {
+        "train": [case for case, subset in split if subset == "training"],
+        "validation": [case for case, subset in split if subset == "validation"],
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / SPLIT_FILE, json.dumps({ledger.task: content}, indent=1))
 
 
 def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:

@@ -48,6 +48,11 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
+    @staticmethod
+    def is_at(folder: str | Path) -> bool:
+        """Whether ``folder`` is a ledger (and not just a data set)."""
+        return Ledger(Path(folder))._journal_path.is_file()
+
     @classmethod
     def create(
         cls,

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
 from meduniseg_core.adaptation.transfer import Downstream, downstream_config, downstream_state
 from meduniseg_core.errors import UsageError
-from meduniseg_core.images import read_image
+from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.model.meduniseg import count_parameters
@@ -164,3 +165,19 @@ def test_a_base_that_does_not_fit_is_refused_in_a_sentence(base: Model, discs: P
     with pytest.raises(UsageError, match=r"no prompt for the modality 'dermoscopy'.*--modality: xray, ultrasound"):
         Downstream(base).describe(info)
     assert Downstream(base, "xray").describe(info).provenance["modal_prompt_of"] == "xray"
+
+
+def test_a_ledger_s_own_split_is_the_run_s(base: Model, discs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "ledger"
+    ledger = Ledger.create(
+        folder, task="disc", modality="ultrasound", classes=("blob",), channels=("grey",), file_ending=".png"
+    )
+    for index in range(4):
+        image = read_image(discs / "imagesTr" / f"disc_{index}_0000.png")
+        ledger.accept(image, read_labels(discs / "labelsTr" / f"disc_{index}.png"), patient=f"p{index}")
+    config = finetune_config(folder, base, "mine", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
+    finetune(folder, base, config)
+    kept = json.loads((config.output / "split.json").read_text())["disc"]
+    split = ledger.split()
+    assert kept["validation"] and {case: "validation" for case in kept["validation"]}.items() <= split.items()
+    assert {case for case, own in split.items() if own == "training"} == set(kept["train"])

@@ -179,5 +179,5 @@ def test_a_ledger_s_own_split_is_the_run_s(base: Model, discs: Path, tmp_path: P
     finetune(folder, base, config)
     kept = json.loads((config.output / "split.json").read_text())["disc"]
     split = ledger.split()
-    assert kept["validation"] and {case: "validation" for case in kept["validation"]}.items() <= split.items()
+    assert kept["validation"] and dict.fromkeys(kept["validation"], "validation").items() <= split.items()
     assert {case for case, own in split.items() if own == "training"} == set(kept["train"])

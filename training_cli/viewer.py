@@ -29,4 +29,5 @@ def napari(
     for data, options, kind in layers:
         viewer.add_layer(Layer.create(data, options, kind))
     viewer.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
+    viewer.reset_view()  # the panel has taken room from the images
     viewer_library.run()

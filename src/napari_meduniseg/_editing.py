@@ -21,8 +21,12 @@ from napari_meduniseg._views import slice_axis
 
 @dataclass
 class Locks:
-    """Classes that may not be painted over, per layer; they follow the layer, not its name."""
+    """Classes that may not be painted over, per layer; they follow the layer, not its name.
 
+    ``blocked`` is called when a lock has kept napari's own tools from changing something.
+    """
+
+    blocked: Callable[[], None] = lambda: None
     _by_layer: WeakKeyDictionary[Labels, set[int]] = field(default_factory=WeakKeyDictionary)
     _guarded: WeakSet[Labels] = field(default_factory=WeakSet)
 
@@ -47,7 +51,10 @@ class Locks:
         self._guarded.add(layer)
 
         def write_unlocked(data: np.ndarray, mask: np.ndarray, new_label: int, *rest: Any) -> np.ndarray | None:
-            return write(data, mask & free_to_become(data, new_label, self.of(layer)), new_label, *rest)
+            free = free_to_become(data, new_label, self.of(layer))
+            if not free[mask].all():
+                self.blocked()
+            return write(data, mask & free, new_label, *rest)
 
         layer._apply_mask_to_data = write_unlocked
 
@@ -133,6 +140,15 @@ def unnamed(layer: Labels) -> Callable[[], list[int]]:
     """What finds the labels that are painted without a name; looks at every voxel, to be called in a thread."""
     labels, named = np.asarray(layer.data), set(names_of(layer))
     return lambda: [label for label in editing.present_labels(labels) if label and label not in named]
+
+
+def uncertainty_for(labels: Labels | None, viewer: ViewerModel) -> ImageLayer | None:
+    """The newest uncertainty layer of a volume that lies on the grid of ``labels``."""
+    for layer in reversed(viewer.layers):
+        known = isinstance(layer, ImageLayer) and layer.ndim == 3 and "uncertainty" in layer.name
+        if known and (labels is None or layer.data.shape == labels.data.shape):
+            return layer
+    return None
 
 
 def next_doubtful(uncertainty: np.ndarray, axis: int, now: int, threshold: float = 0.25) -> int | None:

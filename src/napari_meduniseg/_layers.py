@@ -8,6 +8,7 @@ shown along its own axes.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from meduniseg_core.inference.segmentation import class_colour
 LayerData = tuple[Any, dict[str, Any], str]
 
 METADATA_KEY = "meduniseg"
+DERIVED = "derived"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,12 @@ def result_layer(result: Segmentation, change: Reorientation, like: Layer, name:
         "name": name,
         **class_options(classes, dict(enumerate(result.colours, start=1))),
     }
-    metadata = {"provenance": result.provenance(), "like": result.image, "change": change}
+    metadata = {
+        "provenance": result.provenance(),
+        "like": result.image,
+        "change": change,
+        "crc": checksum(data),
+    }
     return data, {**options, "metadata": {METADATA_KEY: metadata}}, "labels"
 
 
@@ -94,7 +101,19 @@ def probability_layers(result: Segmentation, change: Reorientation, like: Layer,
     ]
     uncertainty = 1 - turned.max(axis=0)
     layers.append((uncertainty, {**shared, "name": f"{name}: uncertainty", "colormap": "inferno"}, "image"))
+    for _, options, _ in layers:
+        options["metadata"] = {METADATA_KEY: DERIVED}
     return layers
+
+
+def checksum(labels: np.ndarray) -> int:
+    """Tells whether labels were changed since."""
+    return zlib.crc32(np.ascontiguousarray(labels))
+
+
+def is_derived(layer: Layer) -> bool:
+    """Whether an image layer shows probabilities or uncertainty, and no image."""
+    return layer.metadata.get(METADATA_KEY) == DERIVED
 
 
 def labels_image(layer_data: np.ndarray, attributes: dict[str, Any]) -> tuple[Image, Image | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -172,6 +172,17 @@ def forecast(order: Order, predictors: Predictors) -> Forecast:
         predictor.calibrate(choice.tasks[0])
     found = predictor.estimate(order.captures[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap)
     return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
+
+
+def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
+    """The outcome with the tables of the labels as they are ``now``, by task; runs in a worker's thread."""
+    tables = {}
+    for task, shown in now.items():
+        result = outcome.results[task]
+        known = np.where(shown <= len(result.class_names), shown, 0).astype(result.labels.array.dtype)
+        back = outcome.taken.change.inverse(known[None, None] if known.ndim == 2 else known[None])
+        tables[task] = replace(result, labels=result.labels.with_array(np.ascontiguousarray(back))).table()
+    return replace(outcome, tables=tables)
 
 
 def add_results(order: Order, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:

@@ -11,18 +11,19 @@ import numpy as np
 from meduniseg_core.files import write_text
 from meduniseg_core.images import write_image, write_labels
 from meduniseg_core.provenance import provenance_path
-from napari_meduniseg._layers import METADATA_KEY, Origin, labels_image, plain_image
+from napari_meduniseg._layers import METADATA_KEY, Origin, checksum, labels_image, plain_image
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write a labels layer; the provenance of a result goes beside it as JSON, marked as edited or not by nobody."""
+    """Write a labels layer; the provenance of a result goes beside it as JSON, with whether it was edited since."""
     labels, like = labels_image(np.asarray(data), attributes)
     write_labels(labels, path, like=like)
     written = [path]
     record = (attributes.get("metadata") or {}).get(METADATA_KEY)
     if isinstance(record, dict) and "provenance" in record:
         beside = provenance_path(Path(path))
-        write_text(beside, json.dumps(record["provenance"], indent=1, ensure_ascii=False) + "\n")
+        about = {**record["provenance"], "edited": checksum(np.asarray(data)) != record["crc"]}
+        write_text(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         written.append(str(beside))
     return written
 

@@ -148,7 +148,7 @@ def test_a_click_relabels_the_component_under_it(widget: Any, labels: Any) -> No
 
 def test_the_next_doubtful_slice_is_shown(gui: Any, widget: Any) -> None:
     widget.go_to_doubtful()
-    assert "uncertainty" in widget.said.text()
+    assert "no uncertainty layer" in widget.said.text()
     uncertainty = np.zeros((9, 30, 30))
     uncertainty[3, :5] = 0.4
     uncertainty[7, :9] = 0.4

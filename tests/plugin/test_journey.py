@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,10 @@ def test_ten_clicks_from_the_image_to_the_saved_correction(
     clicks.on(panel.actions.save_button)
     qtbot.waitUntil(lambda: not panel.actions.busy, timeout=30_000)
     assert clicks.count <= 10, clicks.count
-    assert proposed == [str(tmp_path / "mr_nii_gz_organ.nii.gz")] and "Saved" in panel.hint.text()
+    assert proposed == [str(tmp_path / "mr_organ.nii.gz")] and "Saved" in panel.hint.text()
     saved = read_labels(Path(proposed[0]))
     assert saved.geometry.is_close(read_image(source).geometry)
+    assert json.loads((tmp_path / "mr_organ.json").read_text())["edited"] is True
     assert int((saved.array > 0).sum()) == int((np.asarray(labels.data) > 0).sum())
 
 

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from meduniseg_core import __version__
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
+from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
@@ -171,6 +173,14 @@ class Predictor:
         return chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
 
     def _prepare(self, image: Image, plan: TaskPlan, request: Request, events: EventSink) -> VolumeSource | SliceSource:
+        if plan.modality == "ct" and "ct" not in plan.normalisation and looks_like_ct(image):
+            window = CT_WINDOWS[0]
+            text = (
+                f"Task {plan.task} has learned from pictures of a soft-tissue window, not from Hounsfield units: "
+                f"{image.name} is clipped to {window.low:.0f}..{window.high:.0f} HU for it."
+            )
+            events(Message("warning", text))
+            image = image.with_array(np.clip(image.array, window.low, window.high))
         if plan.dimension == 2 and not image.is_2d:
             text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
             events(Message("info", text))

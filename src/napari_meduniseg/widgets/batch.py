@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QProgressBar,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -28,6 +27,7 @@ from meduniseg_core.errors import MedUniSegError, UsageError
 from meduniseg_core.weights import Registry
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
+from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 _PATH = Qt.ItemDataRole.UserRole
 
@@ -70,7 +70,7 @@ class BatchWidget(QWidget):
         buttons = QHBoxLayout()
         for button in (self.run_button, self.cancel_button, self.copy_button):
             buttons.addWidget(button)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)

@@ -16,20 +16,20 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QVBoxLayout,
     QWidget,
 )
 
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError
-from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, sphere_at
+from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, sphere_at, uncertainty_for
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._layers import unit_of
+from napari_meduniseg._layers import is_derived, unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
 from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 DOUBTFUL_KEY = "Shift-N"
 
@@ -40,7 +40,7 @@ class EditWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._locks = Locks()
+        self._locks = Locks(blocked=self._say_locked)
         self._watched: Labels | None = None
         self._job: Job | None = None
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
@@ -57,8 +57,8 @@ class EditWidget(QWidget):
         self.range_on.setToolTip("The ball changes only voxels whose intensity lies in this range.")
         self.low = spin(-160.0, -1e6, 1e6, "Lowest intensity that is painted.")
         self.high = spin(240.0, -1e6, 1e6, "Highest intensity that is painted.")
-        self.image_box = LayerCombo(napari_viewer, ImageLayer)
-        self.image_box.setToolTip("The image whose intensities count, and the uncertainty for the next doubtful slice.")
+        self.image_box = LayerCombo(napari_viewer, ImageLayer, prefer=lambda layer: not is_derived(layer))
+        self.image_box.setToolTip("The image whose intensities count.")
         self.relabel = QCheckBox("Relabel on click")
         self.relabel.setToolTip("A click gives the component under it the chosen class; with Shift it erases it.")
         self.doubtful = QPushButton("Next doubtful slice")
@@ -100,13 +100,11 @@ class EditWidget(QWidget):
 
     def go_to_doubtful(self) -> None:
         """Show the next slice in doubt."""
-        layer = self.image_box.layer()
-        if not isinstance(layer, ImageLayer) or layer.ndim != 3 or "uncertainty" not in layer.name:
-            self.said.setText(
-                "Choose an uncertainty layer as image; Segment adds one with 'Probabilities and uncertainty'."
-            )
+        layer = uncertainty_for(self._watched, self._viewer)
+        if layer is None:
+            self.said.setText("There is no uncertainty layer; Segment adds one with 'Probabilities and uncertainty'.")
             return
-        axis = slice_axis(layer, self._viewer)  # type: ignore[arg-type]
+        axis = slice_axis(layer, self._viewer)
         place = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
         found = next_doubtful(np.asarray(layer.data), axis, round(float(place[axis])))
         if found is None:
@@ -143,7 +141,8 @@ class EditWidget(QWidget):
             self._end("The labels were changed meanwhile; do it again.")
         else:
             count = apply(layer, edit)
-            self._end(f"{count:,} voxels changed." if count else "Nothing had to be changed.")
+            nothing = "Nothing had to be changed; an amount below the voxels' size changes nothing."
+            self._end(f"{count:,} voxels changed." if count else nothing)
 
     def _end(self, sentence: str) -> None:
         self._job = None
@@ -229,6 +228,9 @@ class EditWidget(QWidget):
         if on and self._watched is not None:
             self._watched.mode = "pan_zoom"
 
+    def _say_locked(self) -> None:
+        self.said.setText("A locked class was left as it is; unlock it in the palette to change it.")
+
     def _count(self, _event: Any = None) -> None:
         self._changes += 1
 
@@ -239,7 +241,7 @@ class EditWidget(QWidget):
         layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addWidget(self.recovery)
         form = QFormLayout()
         form.addRow("Labels", self.layer_box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import napari
@@ -15,9 +16,11 @@ class LayerCombo(QComboBox):
 
     chosen = Signal()
 
-    def __init__(self, viewer: napari.Viewer, kind: type[Layer]) -> None:
+    def __init__(
+        self, viewer: napari.Viewer, kind: type[Layer], prefer: Callable[[Layer], bool] = lambda _layer: True
+    ) -> None:
         super().__init__()
-        self._viewer, self._kind = viewer, kind
+        self._viewer, self._kind, self._prefer = viewer, kind, prefer
         self._layers: list[Layer] = []
         layers = viewer.layers
         layers.events.inserted.connect(self._refresh)
@@ -49,6 +52,9 @@ class LayerCombo(QComboBox):
         self.addItems([layer.name for layer in self._layers])
         if before in self._layers:
             self.setCurrentIndex(self._layers.index(before))
+        else:
+            preferred = [number for number, layer in enumerate(self._layers) if self._prefer(layer)]
+            self.setCurrentIndex(preferred[0] if preferred else min(0, len(self._layers) - 1))
         self.blockSignals(False)
         if self.layer() is not before:
             self.chosen.emit()

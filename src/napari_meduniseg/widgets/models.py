@@ -15,13 +15,13 @@ from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
     QTextBrowser,
-    QVBoxLayout,
     QWidget,
 )
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import Entry, Registry
 from napari_meduniseg._jobs import Job, Work
+from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 
 class ModelsWidget(QWidget):
@@ -47,7 +47,7 @@ class ModelsWidget(QWidget):
         buttons = QHBoxLayout()
         for button in (self.install_button, self.verify_button, self.remove_button):
             buttons.addWidget(button)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addWidget(self.list)
         layout.addWidget(self.details)
         layout.addLayout(buttons)

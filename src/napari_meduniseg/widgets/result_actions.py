@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import napari
@@ -66,7 +67,8 @@ class ResultActions(QWidget):
         belongs = source_of(layer.metadata)
         source = None if belongs is None else belongs[0].source
         ending = ".png" if layer.ndim == 2 else ".nii.gz"
-        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in layer.name).strip("_")
+        plain = re.sub(r"\.(nii\.gz|nii|nrrd|mha|png|jpe?g|tiff?|dcm)\b", "", layer.name)
+        name = "".join(c if c.isalnum() or c in "-_" else "_" for c in plain).strip("_")
         while "__" in name:
             name = name.replace("__", "_")
         folder = Path.home() if source is None else Path(source).parent

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 from napari.layers import Labels
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
-from napari_meduniseg._segmenting import Outcome
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._segmenting import Outcome, recount
 
+_SETTLE_MS = 500  # strokes that follow each other faster are counted once
 _COLUMNS = ("class", "voxels", "size", "mean")
 
 
@@ -28,13 +33,50 @@ class ResultTable(QWidget):
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.table.itemSelectionChanged.connect(self._pick)
         self._targets: list[tuple[Labels, int]] = []
+        self._layers: dict[str, Labels] = {}
+        self._outcome: Outcome | None = None
+        self._job: Job | None = None
+        self._settle = QTimer(self)
+        self._settle.setSingleShot(True)
+        self._settle.setInterval(_SETTLE_MS)
+        self._settle.timeout.connect(self._recount)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
         self.hide()
 
     def show_results(self, outcome: Outcome, layers: list[Labels]) -> None:
-        """Replace the rows."""
+        """Replace the rows; from now on they follow what is corrected in the layers."""
+        for layer in self._layers.values():
+            layer.events.paint.disconnect(self._changed)
+            layer.events.labels_update.disconnect(self._changed)
+        self._outcome = outcome
+        self._layers = dict(zip(outcome.results, layers, strict=True))
+        for layer in layers:
+            layer.events.paint.connect(self._changed)
+            layer.events.labels_update.connect(self._changed)
+        self._fill(outcome, layers)
+
+    def _changed(self, _event: Any = None) -> None:
+        self._settle.start()
+
+    def _recount(self) -> None:
+        """Count what the layers hold now, beside the GUI."""
+        if self._outcome is None or self._job is not None:
+            self._settle.start()  # once more when the count that runs is done
+            return
+        outcome, now = self._outcome, {task: np.asarray(layer.data) for task, layer in self._layers.items()}
+        self._job = Job(lambda _events, _cancel: recount(outcome, now), self)
+        self._job.done.connect(lambda found: self._counted(outcome, found))
+        self._job.failed.connect(lambda _sentence: self._counted(outcome, None))
+        self._job.start()
+
+    def _counted(self, before: Outcome, found: Outcome | None) -> None:
+        self._job = None
+        if found is not None and self._outcome is before:  # no new result came meanwhile
+            self._fill(found, list(self._layers.values()))
+
+    def _fill(self, outcome: Outcome, layers: list[Labels]) -> None:
         self._targets = []
         self.table.setRowCount(0)
         for (task, result), layer in zip(outcome.results.items(), layers, strict=True):

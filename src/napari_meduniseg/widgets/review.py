@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -37,6 +36,7 @@ from napari_meduniseg._editing import names_of
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._layers import copied_placement, spacing_of, unit_of
 from napari_meduniseg.widgets.layer_combo import LayerCombo
+from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 _COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
 
@@ -78,7 +78,7 @@ class ReviewWidget(QWidget):
         buttons = QHBoxLayout()
         for button in (self.compare_button, self.difference_button, self.export_button):
             buttons.addWidget(button)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.table)

@@ -8,7 +8,7 @@ import napari
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
@@ -29,6 +29,7 @@ from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
+from napari_meduniseg.widgets.scrolling import scrolling_layout
 from napari_meduniseg.widgets.view_bar import ViewBar
 
 _SETTLE_MS = 250  # changes that follow each other faster are one
@@ -71,13 +72,14 @@ class SegmentWidget(QWidget):
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.cancel_button)
         self.view_bar = ViewBar(napari_viewer, self._image_layer)
-        layout = QVBoxLayout(self)
+        layout = scrolling_layout(self)
         layout.addWidget(self.view_bar)
         layout.addWidget(self.form)
-        layout.addWidget(self.warning)
-        layout.addWidget(self.hint)
+        # the messages come below, so that no text moves a button from under the mouse
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
+        layout.addWidget(self.warning)
+        layout.addWidget(self.hint)
         layout.addWidget(self.table)
         layout.addWidget(self.actions)
         layout.addStretch()

@@ -1,0 +1,30 @@
+"""Panels that scroll where the screen is small: docked below each other they must not push the window off it."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+_LOW = 240  # px: what a panel keeps at least
+
+
+class _Area(QScrollArea):
+    """As wide as its content, as low as it must be."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        content = self.widget()
+        width = content.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        return QSize(width, min(_LOW, content.minimumSizeHint().height()))
+
+
+def scrolling_layout(panel: QWidget) -> QVBoxLayout:
+    """The layout for the panel's content, within a scroll area."""
+    area, content = _Area(), QWidget()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(content)
+    outer = QVBoxLayout(panel)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(area)
+    return QVBoxLayout(content)

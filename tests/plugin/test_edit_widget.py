@@ -227,3 +227,30 @@ def test_labels_without_a_name_are_listed_too(gui: Any) -> None:
     table = found.palette_table
     assert [table.item(row, 0).text() for row in range(table.rowCount())] == ["class 3", "class 7"]
     assert layer.selected_label == 1
+
+
+def test_the_image_is_no_uncertainty_by_default_and_a_lock_that_stops_the_brush_is_said(gui: Any, labels: Any) -> None:
+    from napari_meduniseg._layers import DERIVED, METADATA_KEY
+
+    gui.add_image(np.zeros(labels.data.shape), scale=SCALE, units="mm", name="ct")
+    gui.add_image(
+        np.zeros(labels.data.shape),
+        scale=SCALE,
+        units="mm",
+        name="result: uncertainty",
+        metadata={METADATA_KEY: DERIVED},
+    )
+    _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
+    assert found.image_box.layer().name == "ct"
+    found.palette_table.set_locked(2, True)
+    labels.selected_label = 1
+    labels.paint((4, 22, 12), 1)
+    assert "locked class" in found.said.text()
+
+
+def test_all_panels_docked_at_once_leave_the_window_on_a_screen_of_800_pixels(gui: Any, labels: Any) -> None:
+    gui.window.resize(1280, 800)
+    for name in ("Segment", "Edit", "Review"):
+        gui.window.add_plugin_dock_widget("napari-meduniseg", name)
+    QApplication.processEvents()
+    assert gui.window.geometry()[3] <= 800

@@ -99,3 +99,15 @@ def test_a_job_whose_owner_is_gone_ends_quietly() -> None:
     job = Job(lambda _events, _cancel: 1)
     job.start()
     assert job.wait(10)
+
+
+def test_the_table_follows_corrections(gui: Any, panel: Any, qtbot: Any) -> None:
+    panel.run()
+    qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
+    labels, table = gui.layers[-1], panel.table.table
+    counted = int(table.item(0, 1).text().replace(",", ""))
+    assert counted == int((labels.data == 1).sum())
+    labels.data_setitem(tuple(index[:50] for index in labels.data.nonzero()), 0)
+    qtbot.waitUntil(lambda: int(table.item(0, 1).text().replace(",", "")) == counted - 50, timeout=10_000)
+    labels.data_setitem(tuple(index[:10] for index in labels.data.nonzero()), 7)  # a class of the user's own
+    qtbot.waitUntil(lambda: int(table.item(0, 1).text().replace(",", "")) == counted - 60, timeout=10_000)

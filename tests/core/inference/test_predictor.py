@@ -363,3 +363,18 @@ def test_a_box_in_a_tilted_volume_is_a_box_of_its_own_voxels() -> None:
     outside = labels.copy()
     outside[inside] = 0
     assert not outside.any()
+
+
+def test_hounsfield_units_are_clipped_for_a_task_of_windowed_pictures_and_that_is_said() -> None:
+    plan = volume_plan(modality="ct", normalisation=("zscore",), figures=(None,))
+    model = tiny_model([plan])
+    rng = np.random.default_rng(0)
+    hounsfield = rng.uniform(-1000, 1500, (1, 16, 64, 64)).astype(np.int16)
+    image = Image(hounsfield, volume((16, 64, 64)).geometry)
+    said: list[Event] = []
+    found = predictor(model).segment(image, plan.task, events=said.append)[plan.task]
+    assert any(isinstance(event, Message) and "-160..240 HU" in event.text for event in said)
+    clipped = image.with_array(np.clip(hounsfield, -160, 240))
+    expected = predictor(model).segment(clipped, plan.task)[plan.task]
+    np.testing.assert_array_equal(found.labels.array, expected.labels.array)
+    assert found.image is image  # means are those of the image as it is

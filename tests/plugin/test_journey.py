@@ -73,6 +73,7 @@ def test_ten_clicks_from_the_image_to_the_saved_correction(
         return path, ""
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", dialog)
+    clicks.count += 1  # back to the tab of the Segment panel
     clicks.on(panel.actions.save_button)
     qtbot.waitUntil(lambda: not panel.actions.busy, timeout=30_000)
     assert clicks.count <= 10, clicks.count

@@ -17,7 +17,7 @@ from training_cli.options import Device, Json, ModelName, OutputFolder, Precisio
 from training_cli.output import print_error
 from training_cli.results import Result, result_of, results_table
 from training_cli.session import Session, work
-from training_cli.targets import chosen_ending, default_ending, refuse_strangers, target_folder
+from training_cli.targets import chosen_ending, default_ending, refuse_strangers, target_folder, was_edited
 
 if TYPE_CHECKING:
     from meduniseg_core.images import Image
@@ -68,12 +68,16 @@ def segment(
             "--series", metavar="S", help="Which of a DICOM folder's series: its UID, number, description, or #1, #2."
         ),
     ] = None,
+    overwrite_edited: Annotated[
+        bool, typer.Option("--overwrite-edited", help="Replace results that were corrected by hand, too.")
+    ] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
     """Segment images; the labels lie on each image's own grid, a JSON beside them says where they come from.
 
-    The results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), with several tasks OUT_DIR/TASK/CASE.nii.gz.
+    The results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), with several tasks OUT_DIR/TASK/CASE.nii.gz. A former
+    result is replaced, unless it was corrected since.
     """
     with work(progress, as_json=as_json) as session:
         cases = collect_cases(images)
@@ -91,7 +95,9 @@ def segment(
         predictor = Predictor(load_model(model), device=device, precision=precision)
         settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
         skip_unfit = task == ALL_TASKS
-        run = Run(session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit, series)
+        run = Run(
+            session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit, series, overwrite_edited
+        )
         run.all(cases)
         return run.finish(len(cases))
 
@@ -140,6 +146,7 @@ class Run:
     settings: dict[str, Any]
     skip_unfit: bool
     series: str | None = None
+    overwrite_edited: bool = False
     results: list[Result] = field(default_factory=list)
     failed: dict[str, MedUniSegError] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -168,7 +175,9 @@ class Run:
         from meduniseg_core.images import read_image
 
         image = read_image(case.source, series=self.series)
-        tasks = self._fitting(image, case)
+        tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task)]
+        if not tasks:
+            return
         self.session.cancel.raise_if_cancelled()
         found = self.predictor.segment(
             image, tasks, **self.settings, events=self.session.events, cancel=self.session.cancel
@@ -179,6 +188,15 @@ class Run:
             path = segmentation.save(folder / f"{case.name}{self.ending or default_ending(image.is_2d)}")
             self.results.append(result_of(case.name, path, segmentation))
             self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3)))
+
+    def _keeps(self, case: Case, task: str) -> bool:
+        """Whether the case's former result was corrected by hand: nobody wants to lose that."""
+        record = target_folder(self.output, task, len(self.tasks)) / f"{case.name}.json"
+        if self.overwrite_edited or not was_edited(record):
+            return False
+        text = f"{case.name}: its result was corrected by hand and is kept; --overwrite-edited would replace it."
+        self.session.events(Message("warning", text))
+        return True
 
     def finish(self, case_count: int) -> int:
         """Show what was done and return the exit code."""

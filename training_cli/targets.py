@@ -70,3 +70,12 @@ def recorded_task(record: Path) -> str | None:
         return None
     task = content.get("task")
     return task if isinstance(task, str) else None
+
+
+def was_edited(record: Path) -> bool:
+    """Whether the JSON beside a result says that somebody has corrected it since."""
+    try:
+        content = json.loads(record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("edited") is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,20 @@ def test_a_missing_folder_is_said_and_the_command_can_be_copied(widget: Any, cas
 
     expected = f"meduniseg segment {cases} -o 'out folder' --task vessel --model tiny"
     assert QGuiApplication.clipboard().text() == expected
+
+
+def test_a_result_that_was_corrected_since_is_kept_and_that_is_said(
+    widget: Any, qtbot: Any, cases: Path, tmp_path: Path
+) -> None:
+    widget.folder.setText(str(cases))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    record = tmp_path / "out" / "scan0.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "edited": True}))
+    before = (tmp_path / "out" / "scan0.nii.gz").stat().st_mtime_ns
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    assert (tmp_path / "out" / "scan0.nii.gz").stat().st_mtime_ns == before
+    assert any(text.startswith("! scan0: its result was corrected") for text in texts(widget))
+    assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan1"]

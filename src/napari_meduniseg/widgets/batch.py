@@ -95,7 +95,9 @@ class BatchWidget(QWidget):
         """What the command gets; UsageError where a folder is missing."""
         folder, output = self.folder.text().strip(), self.output.text().strip()
         if not folder or not Path(folder).is_dir():
-            raise UsageError(f"'{folder}' is no folder; choose the folder of the cases.")
+            raise UsageError(
+                f"'{folder}' is no folder; choose that of the cases." if folder else "Choose the folder of the cases."
+            )
         if not output:
             raise UsageError("Choose a folder for the results.")
         common = ["segment", folder, "-o", output, "--task", self.task.currentText()]
@@ -155,6 +157,8 @@ class BatchWidget(QWidget):
             item = QListWidgetItem(f"✓ {event['case']} ({event['task']}, {event['seconds']:.1f} s)")
             item.setData(_PATH, event["path"])
             self.queue.addItem(item)
+        elif kind == "message" and event.get("level") == "warning":
+            self.queue.addItem(QListWidgetItem(f"! {event['text']}"))
         elif kind == "error":
             self._failed.append(str(event["message"]))
             self.queue.addItem(QListWidgetItem(f"✗ {event['message']}"))
@@ -171,6 +175,8 @@ class BatchWidget(QWidget):
         elif results:
             failed = len(result.get("failed", []))
             self.said.setText(f"{len(results)} results" + (f", {failed} cases failed." if failed else "."))
+        elif code == 0:
+            self.said.setText("Nothing was left to do; see the list.")
         else:
             self.said.setText(self._failed[-1] if self._failed else f"The command ended with code {code}.")
 

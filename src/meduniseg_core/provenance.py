@@ -13,12 +13,13 @@ _LARGEST = 1 << 20  # bytes; ours have a few hundred
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is read back: task, model, and the classes' names and colours (RGB, 0..255) by label."""
+    """What is read back: task, model, the classes' names and colours (RGB, 0..255) by label, the image's file name."""
 
     task: str
     model: str
     classes: dict[int, str]
     colours: dict[int, tuple[int, int, int]]
+    image: str = ""
 
 
 def provenance_path(labels: Path) -> Path:
@@ -40,7 +41,9 @@ def read_provenance(labels: Path) -> Provenance | None:
         return None
     if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
         return None
-    return Provenance(task, model, classes, colours)
+    # a name, never a path: it is looked for in a folder of the caller's choice
+    image = Path(str(content.get("image") or "")).name
+    return Provenance(task, model, classes, colours, image)
 
 
 def _colour(value: object) -> tuple[int, int, int]:

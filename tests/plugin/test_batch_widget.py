@@ -48,7 +48,8 @@ def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
     assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)
     done = next(widget.queue.item(row) for row in range(widget.queue.count()) if "scan1" in texts(widget)[row])
     widget.queue.itemDoubleClicked.emit(done)
-    assert list(gui.layers[0].features["name"]) == ["background", "artery", "vein"]
+    assert list(gui.layers[-1].features["name"]) == ["background", "artery", "vein"]
+    assert gui.layers[0].name.startswith("scan")
 
 
 def test_a_result_can_be_opened_while_the_others_run_and_stays_after_cancel(
@@ -62,7 +63,8 @@ def test_a_result_can_be_opened_while_the_others_run_and_stays_after_cancel(
     qtbot.waitUntil(lambda: len(texts(widget)) == 2, timeout=120_000)
     assert widget.busy and texts(widget)[0].startswith("✓ scan0 (vessel, ")
     widget.queue.itemDoubleClicked.emit(widget.queue.item(0))
-    assert list(gui.layers[0].features["name"]) == ["background", "artery", "vein"]
+    assert list(gui.layers[-1].features["name"]) == ["background", "artery", "vein"]
+    assert gui.layers[0].name.startswith("scan")
     widget.cancel()
     qtbot.waitUntil(lambda: not widget.busy, timeout=60_000)
     assert "Cancelled" in widget.said.text()

@@ -91,3 +91,11 @@ def test_a_shipped_model_stays_and_a_broken_file_is_named(gui: Any, qtbot: Any, 
     widget.install(broken)
     qtbot.waitUntil(lambda: not widget.busy, timeout=20_000)
     assert "broken.safetensors" in widget.said.text()
+
+
+def test_the_two_boxes_never_start_on_one_layer(gui: Any) -> None:
+    first = gui.add_labels(np.zeros((4, 5), np.uint8), name="first")
+    _, review = gui.window.add_plugin_dock_widget("napari-meduniseg", "Review")
+    assert review.table.horizontalHeaderItem(0).text() == "class"
+    second = gui.add_labels(np.zeros((4, 5), np.uint8), name="second")
+    assert {review.first.layer(), review.second.layer()} == {first, second}

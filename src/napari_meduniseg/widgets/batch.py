@@ -24,6 +24,7 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.errors import MedUniSegError, UsageError
+from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights import Registry
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
@@ -186,9 +187,13 @@ class BatchWidget(QWidget):
             return
         from napari.layers import Layer
 
+        record = read_provenance(Path(path))
+        image = Path(self.folder.text().strip()) / (record.image if record is not None else "")
         try:
-            for data, options, kind in read_one(Path(path)):
-                self._viewer.add_layer(Layer.create(data, options, kind))
+            # the image below its labels, where it is one file of the folder
+            for file in (image, Path(path)) if image.is_file() else (Path(path),):
+                for data, options, kind in read_one(file):
+                    self._viewer.add_layer(Layer.create(data, options, kind))
         except MedUniSegError as error:
             self.said.setText(str(error))
 

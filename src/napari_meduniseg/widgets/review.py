@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import napari
 import numpy as np
@@ -66,6 +67,7 @@ class ReviewWidget(QWidget):
         self.export_button.setToolTip("Save the table.")
         self.export_button.setEnabled(False)
         self.table = QTableWidget(0, 6)
+        self.table.setHorizontalHeaderLabels(("class", "Dice", "HD95", "surface Dice", "first", "second"))
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
@@ -83,6 +85,11 @@ class ReviewWidget(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.table)
         layout.addWidget(self.said)
+        for box in (self.first, self.second):
+            box.chosen.connect(self._keep_apart)
+        # last: the boxes list a new layer first
+        napari_viewer.layers.events.inserted.connect(self._keep_apart, position="last")
+        self._keep_apart()
         self.compare_button.clicked.connect(self.compare)
         self.difference_button.clicked.connect(self.show_difference)
         self.export_button.clicked.connect(self._ask_and_export)
@@ -91,6 +98,11 @@ class ReviewWidget(QWidget):
     def busy(self) -> bool:
         """Whether a comparison is running."""
         return self._job is not None
+
+    def _keep_apart(self, _event: Any = None) -> None:
+        """Two boxes on one layer compare nothing: the second moves on to another, where there is one."""
+        if self.second.count() > 1 and self.first.layer() is self.second.layer():
+            self.second.setCurrentIndex((self.first.currentIndex() + 1) % self.second.count())
 
     def compare(self) -> None:
         """Compare in a worker's thread: distances of large volumes take a while."""

@@ -156,16 +156,16 @@ def make_up_conv(dimension: int, in_channels: int, out_channels: int, stride: tu
     return nn.ConvTranspose2d(in_channels, out_channels, stride[1:], stride[1:], bias=False)
 
 
-def standard_normal(*shape: int) -> Tensor:
-    """Random numbers of spread 1; on the meta device none (drawing them there loads torch's compiler: a second)."""
+def random_normal(*shape: int, spread: float = 1.0) -> Tensor:
+    """Random numbers; on the meta device none (computing there loads torch's compiler, which takes seconds)."""
     empty = torch.empty(*shape)
-    return empty if empty.is_meta else torch.randn(*shape)
+    return empty if empty.is_meta else torch.randn(*shape) * spread
 
 
 def initialise(module: nn.Module) -> None:
     """He initialisation for LeakyReLU with zero biases, as nnU-Net does (use with ``Module.apply``)."""
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        if module.weight.is_meta:  # see standard_normal
+        if module.weight.is_meta:  # see random_normal
             return
         nn.init.kaiming_normal_(module.weight, a=LEAK)
         if module.bias is not None:

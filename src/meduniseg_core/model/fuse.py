@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meduniseg_core.model.blocks import Conv, ConvBlock, standard_normal
+from meduniseg_core.model.blocks import Conv, ConvBlock, random_normal
 
 
 class Fuse(nn.Module):
@@ -14,7 +14,7 @@ class Fuse(nn.Module):
 
     def __init__(self, features: int, prompt_channels: int, prompt_size: tuple[int, int, int], tasks: int) -> None:
         super().__init__()
-        self.prompt = nn.Parameter(standard_normal(1, prompt_channels, *prompt_size))
+        self.prompt = nn.Parameter(random_normal(1, prompt_channels, *prompt_size))
         channels = prompt_channels + features
         middle = max(1, channels // 4)
         kernel = (3, 3, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meduniseg_core.model.blocks import standard_normal
+from meduniseg_core.model.blocks import random_normal
 
 MAP_SIZE_2D = (12, 12)
 MAP_SIZE_3D = (4, 6, 6)
@@ -21,7 +21,7 @@ class ModalMap(nn.Module):
         # A step of the optimizer moves the map by its rate times the prompt's squared length (and the linear's). With
         # entries of spread 1 that is l times too far: the maps grow to many times the image's own contrast. So prompts
         # are short, and the linear makes maps of spread 0.3 of them: seen from the start, without drowning the image.
-        self.prompts = nn.Parameter(standard_normal(modalities, prompt_length) * (PROMPT_NORM / prompt_length**0.5))
+        self.prompts = nn.Parameter(random_normal(modalities, prompt_length, spread=PROMPT_NORM / prompt_length**0.5))
         self.linear = nn.Linear(prompt_length, MAP_SIZE_2D[0] * MAP_SIZE_2D[1])
         if not self.prompts.is_meta:
             nn.init.normal_(self.linear.weight, std=MAP_SPREAD / PROMPT_NORM)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -362,3 +364,14 @@ def test_every_kind_of_network_survives_the_file(path: Path) -> None:
         network = build_model(config)
         save_model(path, info, network.state_dict())
         assert load_model(path).info.config == config
+
+
+def test_looking_at_a_file_does_not_load_torch_s_compiler(tmp_path: Path) -> None:
+    # it takes a second or two, in which a viewer would stand still
+    program = (
+        "import sys\n"
+        "from meduniseg_core.weights import Registry\n"
+        "assert Registry().info('starter').tasks\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "MEDUNISEG_HOME": str(tmp_path)})

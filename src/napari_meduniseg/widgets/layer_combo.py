@@ -8,7 +8,7 @@ from typing import Any
 import napari
 from napari.layers import Layer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtWidgets import QComboBox, QSizePolicy
 
 
 class LayerCombo(QComboBox):
@@ -22,6 +22,10 @@ class LayerCombo(QComboBox):
         super().__init__()
         self._viewer, self._kind, self._prefer = viewer, kind, prefer
         self._layers: list[Layer] = []
+        # a long name must not widen the panel at the image's cost
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         layers = viewer.layers
         layers.events.inserted.connect(self._refresh)
         layers.events.removed.connect(self._refresh)

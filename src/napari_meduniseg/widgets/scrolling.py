@@ -6,6 +6,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 _LOW = 240  # px: what a panel keeps at least
+_ROOM = 6  # px: frame and rounding
 
 
 class _Area(QScrollArea):
@@ -13,7 +14,8 @@ class _Area(QScrollArea):
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         content = self.widget()
-        width = content.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width()
+        bar = self.verticalScrollBar()
+        width = content.minimumSizeHint().width() + max(bar.width(), bar.sizeHint().width()) + _ROOM
         return QSize(width, min(_LOW, content.minimumSizeHint().height()))
 
 

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from meduniseg_core.errors import CancelledError
 from training_cli.options import Device, Json, Precision, ProgressOption
-from training_cli.session import work
+from training_cli.session import resumable, work
 
 
 def finetune(
@@ -40,7 +39,6 @@ def finetune(
         from meduniseg_core.adaptation.finetune import finetune as run_finetuning
         from meduniseg_core.adaptation.finetune import finetune_config
         from meduniseg_core.paths import user_folder
-        from meduniseg_core.training.checkpoint import LAST
         from meduniseg_core.weights import load_model
 
         model = load_model(base)
@@ -48,14 +46,10 @@ def finetune(
         config = finetune_config(
             dataset, model, name, run, iterations=iterations, seed=seed, device=device, precision=precision
         )
-        try:
+        with resumable(config.output):
             result = run_finetuning(
                 dataset, model, config, modality=modality, resume=resume, events=session.events, cancel=session.cancel
             )
-        except CancelledError as error:
-            checkpoint = config.output / LAST
-            rest = f"--resume goes on from {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-            raise CancelledError(f"Interrupted; {rest}.") from error
         dice = "" if result.best_dice is None else f", best validation Dice {result.best_dice:.3f}"
         line = (
             f"{result.model}{dice}, {result.seconds / 60:.1f} min; 'meduniseg models import' makes it a model by name"

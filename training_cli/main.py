@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from meduniseg_core import __version__
-from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.errors import MedUniSegError, is_out_of_memory
 from training_cli import catalog, corrections, dataset, doctor, evaluate, finetune, models, segment, train, viewer
 from training_cli.output import print_error
 
@@ -88,7 +88,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return _usage_sentence(error), EXIT_USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "Interrupted.", EXIT_INTERRUPTED
-    if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+    if is_out_of_memory(error):
         return "This machine's memory does not suffice; close other programs or use a smaller image.", EXIT_MEMORY
     if isinstance(error, OSError) and error.filename is not None:
         reason = (error.strerror or "cannot be used").lower()
@@ -114,11 +114,6 @@ def _wants_json_events(arguments: Sequence[str]) -> bool:
     """Whether a program reads stderr; known before the arguments are parsed, for errors in them."""
     pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return any(pair == ("--progress", "json") or pair[0] == "--progress=json" for pair in pairs)
-
-
-def _is_torch_out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # never imported just to ask
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

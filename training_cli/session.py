@@ -11,9 +11,11 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, EventSink
 from training_cli.output import console, print_json
 
@@ -46,6 +48,19 @@ class Session:
         """A table or text for people, on stderr; nothing where a program is listening."""
         if not (self.as_json or self.quiet):
             console(sys.stderr).print(renderable)
+
+
+@contextlib.contextmanager
+def resumable(output: Path) -> Iterator[None]:
+    """Around a training that keeps its checkpoints in ``output``: an interruption says how to go on."""
+    try:
+        yield
+    except CancelledError as error:
+        from meduniseg_core.training.checkpoint import LAST
+
+        checkpoint = output / LAST
+        rest = f"--resume goes on from {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+        raise CancelledError(f"Interrupted; {rest}.") from error
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from meduniseg_core.errors import UsageError
 from training_cli.inputs import Case
@@ -62,11 +63,8 @@ def refuse_strangers(cases: Iterable[Case], tasks: Sequence[str], output: Path, 
 
 def recorded_task(record: Path) -> str | None:
     """The task in a provenance JSON that ``segment`` wrote, or None for any other file or none."""
-    try:
-        content = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(content, dict) or "model_sha256" not in content:
+    content = _content(record)
+    if "model_sha256" not in content:
         return None
     task = content.get("task")
     return task if isinstance(task, str) else None
@@ -74,8 +72,13 @@ def recorded_task(record: Path) -> str | None:
 
 def was_edited(record: Path) -> bool:
     """Whether the JSON beside a result says that somebody has corrected it since."""
+    return _content(record).get("edited") is True
+
+
+def _content(record: Path) -> dict[str, Any]:
+    """What the JSON holds; nothing where it cannot be read or is no object."""
     try:
         content = json.loads(record.read_text("utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("edited") is True
+        return {}
+    return content if isinstance(content, dict) else {}

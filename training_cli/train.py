@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from meduniseg_core.errors import CancelledError, UsageError
+from meduniseg_core.errors import UsageError
 from training_cli.options import Json, ProgressOption
-from training_cli.session import work
+from training_cli.session import resumable, work
 
 
 def train(
@@ -26,15 +26,10 @@ def train(
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.training import TrainingConfig
         from meduniseg_core.training import train as run_training
-        from meduniseg_core.training.checkpoint import LAST
 
         settings = TrainingConfig.from_toml(config)
-        try:
+        with resumable(settings.output):
             result = run_training(settings, resume=resume, events=session.events, cancel=session.cancel)
-        except CancelledError as error:
-            checkpoint = settings.output / LAST
-            rest = f"--resume goes on from {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-            raise CancelledError(f"Interrupted; {rest}.") from error
         best = (
             ""
             if result.best_dice is None

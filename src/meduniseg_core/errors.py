@@ -6,6 +6,7 @@ command line returns for it. Nothing in the core raises a bare ``RuntimeError`` 
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 
@@ -43,3 +44,9 @@ class CancelledError(MedUniSegError):
     """The user stopped the work; nothing half-written is left."""
 
     exit_code = 130
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python's or PyTorch's memory has run out. PyTorch is never imported just to ask."""
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import traceback
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
-from meduniseg_core.errors import CancelledError, MedUniSegError
+from meduniseg_core.errors import CancelledError, MedUniSegError, is_out_of_memory
 from meduniseg_core.events import CancelToken, Event, EventSink
 
 Work = Callable[[EventSink, CancelToken], Any]
@@ -60,7 +59,7 @@ class Job(QObject):
             reason = error.strerror or str(error)
             self._emit(self.failed, f"{where}{reason}; choose another place, or free some space.")
         except Exception as error:
-            if isinstance(error, MemoryError) or _is_torch_out_of_memory(error):
+            if is_out_of_memory(error):
                 self._emit(self.failed, "The memory does not suffice; choose a smaller region or close other programs.")
                 return
             # a bug of ours: the sentence for the user, the traceback for the report
@@ -82,8 +81,3 @@ class Job(QObject):
 
 def _cancel(token: CancelToken, *_: object) -> None:
     token.cancel()
-
-
-def _is_torch_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # never imported just to ask
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
@@ -58,10 +57,9 @@ class Downstream:
         """Copy the weights and freeze the modal prompt."""
         plan = only_task(info)
         state = downstream_state(self._base.network.state_dict(), network.state_dict(), self._prompt(plan))
-        same = self._same_task(plan)
-        for name, value in self._base.network.state_dict().items():
-            if same is not None and name.endswith("head.weight"):
-                state[name] = value[: plan.class_count].clone()
+        if self._same_task(plan) is not None:
+            heads = {name: value for name, value in self._base.network.state_dict().items() if _is_head(name)}
+            state.update({name: value[: plan.class_count].clone() for name, value in heads.items()})
         network.load_state_dict(state)
         if network.modal_map is not None:
             network.modal_map.prompts.requires_grad_(False)
@@ -107,7 +105,7 @@ def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: 
     """
     state = {}
     for name, own in fresh.items():
-        if name.endswith("head.weight"):
+        if _is_head(name):
             state[name] = own
         elif name == PROMPTS:
             state[name] = base[name][prompt : prompt + 1].clone()
@@ -117,4 +115,8 @@ def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: 
             state[name] = base[name].clone()
         if state[name].shape != own.shape:
             raise UsageError(f"The base's weight {name} does not fit: {tuple(base[name].shape)}, {tuple(own.shape)}.")
-    return {name: torch.as_tensor(value) for name, value in state.items()}
+    return state
+
+
+def _is_head(name: str) -> bool:
+    return name.endswith("head.weight")

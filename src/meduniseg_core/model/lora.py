@@ -79,10 +79,6 @@ class Refinement(nn.Module):
         finally:
             self.active = before
 
-    def detach_from_network(self) -> None:
-        """Leave the network as it was (its parameters stay frozen)."""
-        self.active = False
-
 
 def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
     """What a refinement of ``network`` adds, by kind; the network is not changed. May lie on the meta device."""
@@ -103,7 +99,7 @@ def merge(network: MedUniSeg, refinement: Refinement) -> None:
 
     A twin's output is added to its host's, and both are linear without bias: their weights add up.
     """
-    refinement.detach_from_network()
+    refinement.active = False
     hosts = dict(network.named_modules())
     with torch.no_grad():
         for key, part in refinement.parts.items():

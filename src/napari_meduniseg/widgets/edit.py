@@ -62,9 +62,7 @@ class EditWidget(QWidget):
         self.relabel = QCheckBox("Relabel on click")
         self.relabel.setToolTip("A click gives the component under it the chosen class; with Shift it erases it.")
         self.doubtful = QPushButton("Next doubtful slice")
-        self.doubtful.setToolTip(
-            "Jump to the next slice with much uncertainty (choose an uncertainty layer as image). Key: Shift-N."
-        )
+        self.doubtful.setToolTip(f"Jump to the next slice in doubt, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Do the step again.")

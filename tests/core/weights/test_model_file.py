@@ -20,7 +20,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model import ModelConfig
 from meduniseg_core.weights import load_model, read_info, read_model, save_model
-from meduniseg_core.weights.model_file import METADATA_KEY
+from meduniseg_core.weights.container import METADATA_KEY
 
 Edit = Callable[[dict[str, Any]], None]
 

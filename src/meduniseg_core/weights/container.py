@@ -1,0 +1,167 @@
+"""A safetensors file with a description: the form that model files and packs share.
+
+Nothing in the file is trusted before it is checked: lengths against the file's size, the description against its
+schema; whoever calls compares the tensors' names and shapes before memory is allocated for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Generic, Literal, NoReturn, TypeVar
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ValidationError
+from torch import Tensor
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import atomic_path
+from meduniseg_core.weights.header import parse_json, read_header
+
+StorageType = Literal["fp32", "fp16"]
+Description = TypeVar("Description", bound=BaseModel)
+Shapes = Mapping[str, tuple[int, ...]]
+
+SUFFIX = ".safetensors"
+METADATA_KEY = "meduniseg"
+MAX_INFO_CHARACTERS = 4 << 20
+MAX_FILE_BYTES = 8 << 30
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+_REMEDY = "use a file saved by this program"
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Description]):
+    """What a file is for (``noun``: in sentences), and the schema of its description."""
+
+    noun: str
+    format: str
+    version: int
+    schema: type[Description]
+
+    def refuse(self, path: Path, reason: str, remedy: str = _REMEDY) -> NoReturn:
+        """Raise the one sentence."""
+        raise BadInputError(f"{path}: not a usable {self.noun} file, because {reason}; {remedy}.")
+
+
+def write(
+    path: Path, kind: Kind[Description], description: Description, tensors: Mapping[str, Tensor], dtype: StorageType
+) -> str:
+    """Write atomically and return the file's sha256. Identical input gives an identical file.
+
+    BadInputError for a name without the suffix, tensors that are not finite (in ``dtype``), a place that cannot be
+    written to.
+    """
+    if path.suffix != SUFFIX:
+        raise BadInputError(f"{path}: a {kind.noun} file's name ends in {SUFFIX}; choose such a name.")
+    stored = {}
+    for name in sorted(tensors):
+        stored[name] = tensors[name].detach().to("cpu", _DTYPES[dtype], copy=True).contiguous()
+        _check_finite(path, kind, name, stored[name])
+    text = description.model_dump_json()
+    if len(text) > MAX_INFO_CHARACTERS:
+        raise BadInputError(f"{path}: the {kind.noun}'s metadata take {len(text)} characters; shorten its provenance.")
+    # one key only: safetensors writes several in random order, and equal models should be equal files
+    data = safetensors.torch.save(stored, {METADATA_KEY: text})
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise BadInputError(f"{path}: cannot be written ({error.strerror}); choose another folder.") from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_description(path: Path, kind: Kind[Description], check: Callable[[Description, Shapes], None]) -> Description:
+    """The description, from the header alone; ``check`` compares it with the tensors' shapes."""
+    with _open(path, kind) as stream:
+        return _described(stream, path, kind, check)
+
+
+def read(
+    path: Path, kind: Kind[Description], check: Callable[[Description, Shapes], None]
+) -> tuple[Description, dict[str, Tensor], str]:
+    """Description, tensors (float32, finite, memory of their own) and the file's sha256."""
+    with _open(path, kind) as stream:
+        description = _described(stream, path, kind, check)
+        stream.seek(0)
+        data = stream.read()
+    try:
+        tensors = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, ValueError) as error:
+        kind.refuse(path, f"its tensors cannot be read ({error})", "get the file again from where it came")
+    # the header was checked on the same open file; only a file changed in between could differ now
+    check(description, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    for name in list(tensors):
+        # a copy: the loaded tensors are views of the file's bytes
+        tensors[name] = tensors[name].to(torch.float32, copy=True)
+        _check_finite(path, kind, name, tensors[name])
+    return description, tensors, hashlib.sha256(data).hexdigest()
+
+
+def check_shapes(path: Path, kind: Kind[Description], expected: Shapes, found: Shapes, remedy: str) -> None:
+    """Refuse a file whose tensors are not exactly the expected ones."""
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    if missing:
+        kind.refuse(path, f"{len(missing)} tensors are missing, the first is {missing[0]}", remedy)
+    if unexpected:
+        kind.refuse(path, f"{len(unexpected)} tensors are unexpected, the first is {unexpected[0]!r:.80}", remedy)
+    for name, shape in expected.items():
+        if found[name] != shape:
+            kind.refuse(path, f"tensor {name} has shape {found[name]} and should have {shape}", remedy)
+
+
+def _open(path: Path, kind: Kind[Description]) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such {kind.noun} file; check the path.") from error
+    except OSError as error:
+        raise BadInputError(
+            f"{path}: cannot be opened ({error.strerror}); give the path of a {kind.noun} file."
+        ) from error
+
+
+def _described(
+    stream: BinaryIO, path: Path, kind: Kind[Description], check: Callable[[Description, Shapes], None]
+) -> Description:
+    size = os.fstat(stream.fileno()).st_size
+    if size > MAX_FILE_BYTES:
+        kind.refuse(path, f"it has {size} bytes, more than any {kind.noun}", "check that this is the right file")
+    header = read_header(stream, path, size)
+    description = _parsed(path, kind, header.metadata.get(METADATA_KEY))
+    check(description, header.shapes)
+    return description
+
+
+def _parsed(path: Path, kind: Kind[Description], text: str | None) -> Description:
+    if text is None:
+        kind.refuse(path, f"it holds tensors without a description of the {kind.noun}")
+    if len(text) > MAX_INFO_CHARACTERS:
+        kind.refuse(path, f"its description is longer than any {kind.noun}'s")
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        kind.refuse(path, f"its description is not valid JSON ({error})")
+    if not isinstance(content, dict) or content.get("format") != kind.format:
+        kind.refuse(path, "its description is of another format")
+    version = content.get("format_version")
+    if type(version) is not int or not 1 <= version <= kind.version:
+        reason = f"its format version is {version!r:.20} and this program knows {kind.version}"
+        kind.refuse(path, reason, "update this program")
+    try:
+        return kind.schema.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "whole"
+        message = first["msg"].removeprefix("Value error, ")
+        kind.refuse(path, f"its description is wrong at '{place:.80}' ({message:.200})")
+
+
+def _check_finite(path: Path, kind: Kind[Description], name: str, tensor: Tensor) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        kind.refuse(path, f"tensor {name} holds NaN or infinite values", f"train or fetch the {kind.noun} again")

@@ -1,0 +1,313 @@
+"""A folder of files that are known by name: models, packs.
+
+A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`Shelf.verify` and every
+load by name notice a file that was altered since.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from filelock import FileLock, Timeout
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.files import sha256_of, write_text
+from meduniseg_core.weights.container import SUFFIX
+from meduniseg_core.weights.download import download, is_url
+
+_SIDECAR = ".sha256"
+_LOCK_SECONDS = 120.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Named(Protocol):
+    """A description with the name that a file gives itself."""
+
+    @property
+    def name(self) -> str:
+        """What the file is called from its installation on."""
+
+
+Info = TypeVar("Info", bound=Named)
+
+
+class Hashed(Protocol):
+    """What a file holds, and the sha256 of the file."""
+
+    @property
+    def sha256(self) -> str:
+        """64 hexadecimal digits."""
+
+
+Content = TypeVar("Content", bound=Hashed)
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Info]):
+    """One file of a shelf; where it cannot be used, ``info`` is None and ``problem`` says why."""
+
+    name: str
+    path: Path
+    shipped: bool
+    size_bytes: int
+    info: Info | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A file that was read as a whole and is sound; ``recorded`` is False where no sha256 was kept to compare."""
+
+    name: str
+    sha256: str
+    recorded: bool
+
+
+class Shelf(ABC, Generic[Info, Content]):
+    """Files by name in ``folder``, and those in ``shipped``, which are always there: nobody replaces or removes them.
+
+    Any number of processes may use one folder.
+    """
+
+    noun: ClassVar[str]
+
+    def __init__(self, folder: Path, shipped: Path | None = None) -> None:
+        self.folder = folder
+        self.shipped = shipped
+
+    @abstractmethod
+    def read_info(self, path: Path) -> Info:
+        """The description in a file's header; BadInputError if it is not usable."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Content:
+        """The whole file; BadInputError if it is not usable."""
+
+    def list(self) -> tuple[Entry[Info], ...]:
+        """All of them, shipped ones first, by name. A broken file is listed with its problem."""
+        paths = self._paths()
+        return tuple(self._entry(name, path) for name, path in paths.items() if path.is_file())
+
+    def find(self, name: str) -> Entry[Info]:
+        """The one called ``name``; UsageError, with the nearest names, if there is none."""
+        paths = self._paths()
+        if name not in paths:
+            close = difflib.get_close_matches(name, paths, n=1, cutoff=0.5)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(paths) or 'none'}."
+            raise UsageError(f"There is no {self.noun} '{name}'; {hint}")
+        return self._entry(name, paths[name])
+
+    def info(self, name: str) -> Info:
+        """What the one called ``name`` says about itself; BadInputError if its file is broken."""
+        entry = self.find(name)
+        return entry.info if entry.info is not None else self.read_info(entry.path)
+
+    def load(self, name: str) -> Content:
+        """Load the one called ``name``; BadInputError if its file is broken or was altered since installation."""
+        return self._load_recorded(self.find(name))[0]
+
+    def verify(self, name: str) -> Verification:
+        """Read the whole file and compare it with the sha256 kept at installation; BadInputError if anything is off."""
+        content, recorded = self._load_recorded(self.find(name))
+        return Verification(name=name, sha256=content.sha256, recorded=recorded)
+
+    def import_file(self, path: Path, *, sha256: str | None = None, replace: bool = False) -> Entry[Info]:
+        """Copy a file onto the shelf under the name it gives itself, checking all of it first.
+
+        One that is there already is left alone if it is the same file; another one of that name is replaced only
+        if ``replace`` says so (UsageError otherwise). Shipped names cannot be taken.
+        """
+        path = Path(path)
+        self.read_info(path)  # cheap; refuses what is of another kind before anything is copied
+        with self._incoming() as temporary:
+            try:
+                shutil.copyfile(path, temporary)
+            except OSError as error:
+                raise BadInputError(f"{path}: cannot be copied ({error.strerror}); check file and disk.") from error
+            return self._adopt(temporary, str(path), _checked_sha256(sha256), replace)
+
+    def install(
+        self,
+        source: str | Path,
+        sha256: str | None = None,
+        *,
+        replace: bool = False,
+        events: EventSink = ignore,
+        cancel: CancelToken | None = None,
+    ) -> Entry[Info]:
+        """Install from a file or an https address; for an address ``sha256`` is obligatory (UsageError)."""
+        if not is_url(str(source)):
+            return self.import_file(Path(source), sha256=sha256, replace=replace)
+        wanted = _checked_sha256(sha256)
+        if wanted is None:
+            raise UsageError(f"Installing from {source} needs the file's sha256; give it with --sha256.")
+        with self._incoming() as temporary:
+            download(str(source), temporary, wanted, events=events, cancel=cancel)
+            return self._adopt(temporary, str(source), wanted, replace)
+
+    def export(self, name: str, target: Path, *, replace: bool = False) -> Path:
+        """Copy the one called ``name`` to a file, or into a folder under its own name; returns the file's path."""
+        entry = self.find(name)
+        content, _ = self._load_recorded(entry)
+        target = Path(target)
+        if target.is_dir():
+            target = target / f"{name}{SUFFIX}"
+        if target.suffix != SUFFIX:
+            raise UsageError(f"{target}: a {self.noun} file's name ends in {SUFFIX}; choose such a name or a folder.")
+        if target.exists() and not replace:
+            raise UsageError(f"{target} exists already; choose another name or remove it first.")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _temporary_in(target.parent) as temporary:
+                shutil.copyfile(entry.path, temporary)
+                if sha256_of(temporary) != content.sha256:
+                    raise BadInputError(f"{entry.path}: the file changed while it was copied; export it again.")
+                _place(temporary, target)
+        except OSError as error:
+            raise BadInputError(f"{target}: cannot be written ({error.strerror}); choose another folder.") from error
+        return target
+
+    def remove(self, name: str) -> None:
+        """Delete the one called ``name``; UsageError for what is shipped."""
+        with self._locked():
+            entry = self.find(name)
+            if entry.shipped:
+                raise UsageError(f"{self.noun.capitalize()} '{name}' is part of the program and cannot be removed.")
+            _sidecar(entry.path).unlink(missing_ok=True)
+            entry.path.unlink(missing_ok=True)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _paths(self) -> dict[str, Path]:
+        """File of every name; a shipped name hides a user's file of that name."""
+        shipped = {path.stem: path for path in sorted(self.shipped.glob(f"*{SUFFIX}"))} if self.shipped else {}
+        own = {path.stem: path for path in sorted(self.folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")}
+        return {**shipped, **{name: path for name, path in own.items() if name not in shipped}}
+
+    def _entry(self, name: str, path: Path) -> Entry[Info]:
+        info, problem = None, None
+        try:
+            info = self.read_info(path)
+        except BadInputError as error:
+            problem = str(error)
+        size = path.stat().st_size if path.is_file() else 0
+        return Entry(name, path, path.parent == self.shipped, size, info, problem)
+
+    def _load_recorded(self, entry: Entry[Info]) -> tuple[Content, bool]:
+        """Load and compare with the record, which is read before and after: a file may be replaced meanwhile."""
+        before = _recorded(entry.path)
+        content = self.read(entry.path)
+        records = {before, _recorded(entry.path)}
+        if None not in records and content.sha256 not in records:
+            raise BadInputError(
+                f"{entry.path}: the file was altered since it was installed (sha256 {content.sha256} instead of "
+                f"{before}); install it again."
+            )
+        return content, content.sha256 in records
+
+    def _adopt(self, temporary: Path, source: str, sha256: str | None, replace: bool) -> Entry[Info]:
+        """Check the whole of ``temporary`` and move it into place under its own name."""
+        try:
+            content = self.read(temporary)
+            name = self.read_info(temporary).name
+        except BadInputError as error:
+            raise BadInputError(str(error).replace(str(temporary), source)) from error
+        if sha256 is not None and content.sha256 != sha256:
+            raise BadInputError(
+                f"{source}: its sha256 is {content.sha256} and should be {sha256}; it is broken or another file."
+            )
+        target = self.folder / f"{name}{SUFFIX}"
+        with self._locked():
+            if self.shipped is not None and (self.shipped / target.name).exists():
+                raise UsageError(
+                    f"'{name}' is the name of a {self.noun} that is part of the program; give yours another."
+                )
+            if target.exists() and sha256_of(target) != content.sha256 and not replace:
+                raise UsageError(
+                    f"There is another {self.noun} '{name}' already; remove it first, or ask to replace it."
+                )
+            # in this order a reader never sees the new record beside the old file
+            _sidecar(target).unlink(missing_ok=True)
+            _place(temporary, target)
+            write_text(_sidecar(target), f"{content.sha256}  {target.name}\n")
+            return self._entry(name, target)
+
+    @contextmanager
+    def _incoming(self) -> Iterator[Path]:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _temporary_in(self.folder) as temporary:
+                yield temporary
+        except OSError as error:
+            raise BadInputError(
+                f"{self.folder}: {self.noun}s cannot be kept there ({error.strerror}); make room or set MEDUNISEG_HOME."
+            ) from error
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time changes the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise BadInputError(
+                f"{self.folder}: another process has been changing the {self.noun}s; try again."
+            ) from error
+
+
+def _recorded(path: Path) -> str | None:
+    """The sha256 kept beside a file, or None; BadInputError where the record is unreadable."""
+    sidecar = _sidecar(path)
+    try:
+        with sidecar.open(encoding="ascii") as stream:
+            text = stream.read(256)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{sidecar}: the recorded sha256 cannot be read; install the file again.") from error
+    digest = text.split(maxsplit=1)[0] if text.split() else ""
+    if not _SHA256.fullmatch(digest):
+        raise BadInputError(f"{sidecar}: the recorded sha256 is not one; install the file again.")
+    return digest
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + _SIDECAR)
+
+
+def _checked_sha256(sha256: str | None) -> str | None:
+    if sha256 is None:
+        return None
+    digest = sha256.strip().lower().removeprefix("sha256:")
+    if not _SHA256.fullmatch(digest):
+        raise UsageError(f"'{sha256}' is not a sha256; it has 64 hexadecimal digits.")
+    return digest
+
+
+@contextmanager
+def _temporary_in(folder: Path) -> Iterator[Path]:
+    """A name for a new file in a new subfolder, on the same disk as ``folder``; both are gone afterwards."""
+    subfolder = tempfile.mkdtemp(prefix=".incoming-", dir=folder)
+    try:
+        yield Path(subfolder) / f"new{SUFFIX}"
+    finally:
+        shutil.rmtree(subfolder, ignore_errors=True)
+
+
+def _place(temporary: Path, target: Path) -> None:
+    """fsync and rename."""
+    with temporary.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    temporary.replace(target)

@@ -8,12 +8,13 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.training import Start
 from meduniseg_core.weights import Model, ModelInfo
 
 PROMPTS = "modal_map.prompts"
 
 
-class Downstream:
+class Downstream(Start):
     """Starts a training from ``base``: encoder, decoder and modal branch are taken over, FUSE is not; the modal prompt
     is frozen, MMap's linear layer learns. The head is new, unless the base has a task of the same classes and channels:
     then that task's head is kept.

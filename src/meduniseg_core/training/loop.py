@@ -28,7 +28,7 @@ from meduniseg_core.weights import save_model
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left: the model file, its epochs, the best mean validation Dice (None without validation)."""
+    """What a finished run left: the model (or pack) file, its epochs, the best mean validation Dice (None without validation)."""
 
     model: Path
     epochs: int
@@ -95,11 +95,14 @@ class Trainer:
         network = build_model(self._prepared.info.config)
         if start is not None:
             start.load(network, self._prepared.info)
+        self._start = start
         self._network: MedUniSeg = network.to(self._device)
+        self._learner: nn.Module = network if start is None else start.learner(network)
+        self._learner.to(self._device)
         if self._device.type == "cuda":
             # on the CPU the training step of plain layouts is the faster one
             self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._optimizer = make_optimizer(config, self._network)
+        self._optimizer = make_optimizer(config, self._learner)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._state = RunState(fingerprint=self._prepared.fingerprint)
         self._log = RunLog(config.output)
@@ -110,7 +113,7 @@ class Trainer:
         config, state = self._config, self._state
         if resume:
             state = self._state = load_checkpoint(
-                config.output / LAST, self._network, self._optimizer, self._prepared.fingerprint
+                config.output / LAST, self._learner, self._optimizer, self._prepared.fingerprint
             )
             self._events(Message("info", f"Resuming after epoch {state.epoch} of {config.epochs}."))
         self._log.restart(state.epoch)
@@ -140,14 +143,14 @@ class Trainer:
         return self._export(stopped_early)
 
     def _step(self, batch: Batch) -> float:
-        config, plan = self._config, self._info.tasks[batch.task]
+        config, plan = self._config, self._prepared.tasks[batch.task].plan
         rate = config.rate_at(self._state.iteration)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         images = batch.images.to(self._device, non_blocking=True)
         labels = batch.labels.to(self._device, non_blocking=True)
         size = len(images)
-        task = torch.full((size,), batch.task, device=self._device)
+        task = torch.full((size,), self._info.task_index(plan.task), device=self._device)
         modality = torch.full((size,), self._info.modality_index(plan.modality), device=self._device)
         # the coarsest level has weight 0: its head is not run
         levels = max(1, self._network.levels - 1)
@@ -165,7 +168,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._network.parameters(), config.gradient_clip)
+        nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return value
@@ -179,7 +182,7 @@ class Trainer:
     def _finish_epoch(self, losses: dict[int, list[float]]) -> bool:
         """Validate, log, checkpoint; True stops the run early."""
         config, state = self._config, self._state
-        names = [plan.task for plan in self._info.tasks]
+        names = [task.plan.task for task in self._prepared.tasks]
         means = {names[task]: float(np.mean(values)) for task, values in sorted(losses.items())}
         line: dict[str, Any] = {
             "epoch": state.epoch - 1,
@@ -206,22 +209,21 @@ class Trainer:
         )
         # the best one first: a kill between the two writes must not leave a state whose best is missing
         if better:
-            save_checkpoint(config.output / BEST, self._network, self._optimizer, state)
+            save_checkpoint(config.output / BEST, self._learner, self._optimizer, state)
         if state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs or stop:
-            save_checkpoint(config.output / LAST, self._network, self._optimizer, state)
+            save_checkpoint(config.output / LAST, self._learner, self._optimizer, state)
         self._log.append(line)
         return stop
 
     def _validate(self) -> dict[str, float]:
         self._network.eval()
         scores = {}
-        for index, task in enumerate(self._prepared.tasks):
+        for task in self._prepared.tasks:
             cases = task.validation[: self._config.validation_cases]
             if not cases:
                 continue
-            seen = TaskNetwork(
-                self._network, index, self._info.modality_index(task.plan.modality), self._device, self._dtype
-            )
+            index, modality = self._info.task_index(task.plan.task), self._info.modality_index(task.plan.modality)
+            seen = TaskNetwork(self._network, index, modality, self._device, self._dtype)
             scores[task.plan.task] = float(np.mean(validate(seen, task.plan, cases, self._cancel)))
             self._events(Metric("dice", scores[task.plan.task], self._state.iteration, task.plan.task))
         return scores
@@ -229,7 +231,7 @@ class Trainer:
     def _export(self, stopped_early: bool) -> TrainingResult:
         config, state = self._config, self._state
         if config.select == "best" and state.best_dice is not None and state.best_epoch != state.epoch:
-            load_checkpoint(config.output / BEST, self._network, self._optimizer, self._prepared.fingerprint)
+            load_checkpoint(config.output / BEST, self._learner, self._optimizer, self._prepared.fingerprint)
         selected = state.best_epoch if config.select == "best" and state.best_dice is not None else state.epoch
         provenance = {
             **self._info.provenance,
@@ -240,5 +242,9 @@ class Trainer:
             "device": self._device.type,
         }
         path = config.output / f"{config.name}.safetensors"
-        save_model(path, self._info.model_copy(update={"provenance": provenance}), self._network.state_dict())
+        info = self._info.model_copy(update={"provenance": provenance})
+        if self._start is None:
+            save_model(path, info, self._learner.state_dict())
+        else:
+            self._start.save(path, info, self._learner)
         return TrainingResult(path, state.epoch, state.best_dice, state.best_epoch, state.seconds, stopped_early)

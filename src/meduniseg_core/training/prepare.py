@@ -75,7 +75,7 @@ def prepare(
         raise UsageError(
             f"The config plans the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
         )
-    cached = [_cache(config, dataset, total_stride, events, cancel) for dataset in datasets]
+    cached = [_cache(config, dataset, total_stride, start, events, cancel) for dataset in datasets]
     config.output.mkdir(parents=True, exist_ok=True)
     save_plans([entry.plan for entry in cached], config.output / PLANS_FILE)
     splits = load_or_draw_splits(
@@ -95,9 +95,13 @@ def _cache(
     config: TrainingConfig,
     dataset: RawDataset,
     total_stride: tuple[int, int, int],
+    start: Start | None,
     events: EventSink,
     cancel: CancelToken | None,
 ) -> CachedDataset:
+    fixed = None if start is None else start.plan_of(dataset)
+    if fixed is not None:
+        return preprocess_dataset(dataset, fixed, config.cache, events, cancel)
     defaults = config.plan_2d if dataset.dimension == 2 else config.plan_3d
     chosen = config.plan[dataset.task].over(defaults) if dataset.task in config.plan else defaults
     plan = make_plan(

@@ -28,7 +28,7 @@ from meduniseg_core.weights import save_model
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left: the model (or pack) file, its epochs, the best mean validation Dice (None without validation)."""
+    """What a finished run left: the model (or pack) file, epochs, the best mean validation Dice (None without validation)."""
 
     model: Path
     epochs: int

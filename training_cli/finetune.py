@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from training_cli.options import Device, Json, Precision, ProgressOption
-from training_cli.session import resumable, work
+from training_cli.session import Session, resumable, work
+
+if TYPE_CHECKING:
+    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.weights import Model
 
 
 def finetune(
@@ -24,34 +28,128 @@ def finetune(
     modality: Annotated[
         str | None, typer.Option("--modality", help="The base's modality to start from; default: the data set's.")
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option("--leave-out", metavar="CASE", help="A case to pass over; may be repeated."),
+    ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where the run is kept; default: in the user's data folder.")
+        Path | None,
+        typer.Option("--folder", help="Where the run is kept; default: among the runs of the user's data folder."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides split, order and augmentation.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Train no further: make the best checkpoint so far a model.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Compare the new model with its base on the validation cases.")
+    ] = True,
     device: Device = "auto",
     precision: Precision = "auto",
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a trained model on one data set; encoder, decoder and modal prompt are taken over."""
+    """Fine-tune a trained model on one data set, and compare the result with the base on cases held back.
+
+    Encoder, decoder and modal prompt are taken over. 'meduniseg runs adopt NAME' takes the new model into use.
+    """
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.finetune import finetune as run_finetuning
         from meduniseg_core.adaptation.finetune import finetune_config
-        from meduniseg_core.paths import user_folder
+        from meduniseg_core.adaptation.runs import runs_folder
         from meduniseg_core.weights import load_model
 
         model = load_model(base)
-        run = folder if folder is not None else user_folder() / "runs" / name
+        place = folder if folder is not None else runs_folder() / name
         config = finetune_config(
-            dataset, model, name, run, iterations=iterations, seed=seed, device=device, precision=precision
+            dataset,
+            model,
+            name,
+            place,
+            iterations=iterations,
+            seed=seed,
+            device=device,
+            precision=precision,
+            overrides={"leave_out": tuple(leave_out or ())},
         )
+        run = _run(dataset, name, base, iterations, modality, leave_out, seed, device, precision, folder is not None)
         with resumable(config.output):
             result = run_finetuning(
-                dataset, model, config, modality=modality, resume=resume, events=session.events, cancel=session.cancel
+                dataset,
+                model,
+                config,
+                modality=modality,
+                resume=resume,
+                finish=finish,
+                events=session.events,
+                cancel=session.cancel,
             )
         dice = "" if result.best_dice is None else f", best validation Dice {result.best_dice:.3f}"
-        line = (
-            f"{result.model}{dice}, {result.seconds / 60:.1f} min; 'meduniseg models import' makes it a model by name"
+        lines = [f"{result.model}{dice}, {result.seconds / 60:.1f} min"]
+        answer = dataclasses.asdict(result)
+        if run is None:
+            lines.append("'meduniseg models import' makes it a model by name")
+        elif compare:
+            answer["gate"] = gate = _judge(session, run, model, device, precision)
+            lines.append(f"{gate['reason']} ({gate['html']})")
+        if run is not None:
+            run.answered(answer)
+            lines.append(f"'meduniseg runs adopt {name}' takes it into use")
+        session.result(answer, *lines)
+
+
+def _run(
+    dataset: Path,
+    name: str,
+    base: str,
+    iterations: int,
+    modality: str | None,
+    leave_out: list[str] | None,
+    seed: int,
+    device: str,
+    precision: str,
+    elsewhere: bool,
+) -> Run | None:
+    """This training as one of the listed runs; None for one with a folder of its own."""
+    from datetime import UTC, datetime
+
+    from meduniseg_core.adaptation.runs import Request, Run, runs_folder
+    from meduniseg_core.preprocessing import RawDataset
+
+    if elsewhere:
+        return None
+    if not (runs_folder() / name / "request.json").is_file():
+        source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
+        options = [
+            *("--output", name, "--base", source, "--iterations", str(iterations), "--seed", str(seed)),
+            *("--device", device, "--precision", precision),
+            *(("--modality", modality) if modality is not None else ()),
+            *(word for case in leave_out or () for word in ("--leave-out", case)),
+        ]
+        request = Request(
+            kind="finetune",
+            name=name,
+            arguments=("finetune", str(dataset.resolve()), *options),
+            base=source,
+            dataset=str(dataset.resolve()),
+            task=RawDataset.open(dataset).task,
+            created=datetime.now(UTC),
         )
-        session.result(dataclasses.asdict(result), line)
+        Run.create(request)
+    run = Run.open(name)
+    run.taken_up()
+    return run
+
+
+def _judge(session: Session, run: Run, base: Model, device: str, precision: str) -> dict[str, Any]:
+    from meduniseg_core.adaptation.judging import GATE, judge
+
+    report = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
+    return {
+        "verdict": report.verdict,
+        "recommended": report.recommended,
+        "reason": report.reason,
+        "dice_before": report.dice_before,
+        "dice_after": report.dice_after,
+        "html": str(run.folder / GATE / "gate.html"),
+    }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
 from meduniseg_core.training.prepare import SPLIT_FILE
+from meduniseg_core.training.split import Split, read_splits, write_splits
 from meduniseg_core.weights import Model
 
 EPOCH = 50
@@ -28,17 +27,25 @@ def finetune(
     *,
     modality: str | None = None,
     resume: bool = False,
+    finish: bool = False,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
     """Fine-tune ``base`` on ``dataset`` as ``config`` (see :func:`finetune_config`) says; a model file in its output.
 
+    ``finish`` ends a run that was stopped: its best checkpoint becomes the model.
+
     Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the base does not fit the data.
     """
     start = Downstream(base, modality)
-    _keep_ledger_split(dataset, config.output)
+    keep_ledger_splits([dataset], config.output)
     return train(
-        config.model_copy(update={"datasets": (dataset,)}), resume=resume, start=start, events=events, cancel=cancel
+        config.model_copy(update={"datasets": (dataset,)}),
+        resume=resume,
+        finish=finish,
+        start=start,
+        events=events,
+        cancel=cancel,
     )
 
 
@@ -85,18 +92,24 @@ def finetune_config(
     return TrainingConfig.model_validate({**fields, **(overrides or {})})
 
 
-def _keep_ledger_split(dataset: Path, output: Path) -> None:
-    """A ledger has decided once for all which of its cases are training: the run's split is the ledger's."""
-    if not Ledger.is_at(dataset):
+def keep_ledger_splits(datasets: Sequence[Path], output: Path) -> None:
+    """A ledger has decided once for all which of its cases are training: the run's split of its task is the ledger's.
+
+    Other tasks in the run's split file keep theirs.
+    """
+    ledgers = [Ledger.open(folder) for folder in datasets if Ledger.is_at(folder)]
+    if not ledgers:
         return
-    ledger = Ledger.open(dataset)
-    split = sorted(ledger.split().items())
-    content = {
-        "train": [case for case, subset in split if subset == "training"],
-        "validation": [case for case, subset in split if subset == "validation"],
-    }
+    path = output / SPLIT_FILE
+    splits = read_splits(path) if path.is_file() else {}
+    for ledger in ledgers:
+        split = sorted(ledger.split().items())
+        splits[ledger.task] = Split(
+            train=tuple(case for case, subset in split if subset == "training"),
+            validation=tuple(case for case, subset in split if subset == "validation"),
+        )
     output.mkdir(parents=True, exist_ok=True)
-    write_text(output / SPLIT_FILE, json.dumps({ledger.task: content}, indent=1))
+    write_splits(path, splits)
 
 
 def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:

@@ -8,7 +8,7 @@ from html import escape
 
 from meduniseg_core.evaluation.report import Report
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { border-bottom: 1px solid #ddd; padding: .25rem .8rem; text-align: right; }
@@ -25,16 +25,16 @@ def html_text(report: Report) -> str:
     summary, interval = report.dice, report.interval
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        f"<title>{escape(report.title)}</title><style>{_STYLE}</style></head><body><h1>{escape(report.title)}</h1>",
-        f"<p class='big'>Mean Dice {_number(summary.mean)}",
+        f"<title>{escape(report.title)}</title><style>{STYLE}</style></head><body><h1>{escape(report.title)}</h1>",
+        f"<p class='big'>Mean Dice {number(summary.mean)}",
         f" <small>({interval.confidence:.0%} bootstrap interval {interval.low:.3f} to {interval.high:.3f}, "
         f"{len(report.cases)} cases)</small></p>",
-        f"<p>2D mean {_number(summary.mean_2d)}, 3D mean {_number(summary.mean_3d)}.</p>",
+        f"<p>2D mean {number(summary.mean_2d)}, 3D mean {number(summary.mean_3d)}.</p>",
         *(f"<p class='note'>{escape(note)}</p>" for note in report.notes),
         "<h2>Classes</h2>",
-        _table(
+        table(
             ["Class", "Dice", f"HD95{_unit(report)}", f"Surface Dice at {report.tolerance:g}{_unit(report)}"],
-            [[c.name, _number(c.dice), _number(c.hd95, 2), _number(c.surface_dice)] for c in report.classes],
+            [[c.name, number(c.dice), number(c.hd95, 2), number(c.surface_dice)] for c in report.classes],
         ),
     ]
     if report.pictures:
@@ -47,14 +47,14 @@ def html_text(report: Report) -> str:
             )
     names = [summary.name for summary in report.classes]
     rows = [
-        [case.case + (" (prediction missing)" if case.missing else ""), _number(case.dice)]
-        + [_number(scores.dice) for scores in case.classes]
-        + [_number(_worst([scores.hd95 for scores in case.classes]), 2)]
+        [case.case + (" (prediction missing)" if case.missing else ""), number(case.dice)]
+        + [number(scores.dice) for scores in case.classes]
+        + [number(_worst([scores.hd95 for scores in case.classes]), 2)]
         for case in sorted(report.cases, key=lambda case: (case.dice, case.case))
     ]
     parts += [
         "<h2>Cases, worst first</h2>",
-        _table(["Case", "Mean Dice", *(f"Dice {name}" for name in names), f"Largest HD95{_unit(report)}"], rows),
+        table(["Case", "Mean Dice", *(f"Dice {name}" for name in names), f"Largest HD95{_unit(report)}"], rows),
         f"<h2>Empty masks</h2><p>{escape(report.policy)}</p>",
         "<p>Dice per foreground class, mean over classes, mean over cases. HD95 is the larger of the two directed 95th "
         "percentiles between boundary voxels.</p></body></html>\n",
@@ -62,7 +62,9 @@ def html_text(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An HTML table; every cell is escaped."""
+
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
@@ -71,7 +73,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """The value as text; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 

@@ -55,6 +55,7 @@ class TrainingConfig(BaseModel):
     description: str = ""
     licence: str = ""
     datasets: tuple[Path, ...] = Field(min_length=1, description="folders in nnU-Net raw layout")
+    leave_out: tuple[str, ...] = Field(default=(), description="cases that take no part in this run")
     output: Path = Field(description="folder of the run: checkpoints, log, split, model")
     cache: Path = Field(description="folder of the preprocessed cases; may be shared by runs")
 
@@ -82,6 +83,13 @@ class TrainingConfig(BaseModel):
     gradient_clip: float = Field(default=12.0, gt=0)
     foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
     batch_dice: bool = Field(default=False, description="pool a batch's samples before the Dice fraction is taken")
+    predictions: dict[str, Path] = Field(
+        default_factory=dict, description="by case: the label map that its labels are a correction of"
+    )
+    correction_oversampling: float = Field(
+        default=0.0, ge=0, le=1, description="share of the samples that is centred on a corrected voxel"
+    )
+    correction_weight: float = Field(default=1.0, ge=1, description="how often a corrected voxel counts in the loss")
 
     validation_fraction: float = Field(default=0.2, ge=0, lt=1)
     validation_every: int = Field(default=10, ge=1, description="epochs")

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-from meduniseg_core.errors import NonFiniteLossError
+from meduniseg_core.errors import BadInputError, NonFiniteLossError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
 from meduniseg_core.model import MedUniSeg, autocast, build_model, resolve_device, resolve_precision
 from meduniseg_core.training.batches import Batch, BatchSource, TaskData, batches_from
@@ -28,7 +29,7 @@ from meduniseg_core.weights import save_model
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left: the model (or pack) file, epochs, the best mean validation Dice (None without validation)."""
+    """What a finished run left: the model or pack file, epochs, best mean validation Dice (None without validation)."""
 
     model: Path
     epochs: int
@@ -42,6 +43,7 @@ def train(
     config: TrainingConfig,
     *,
     resume: bool = False,
+    finish: bool = False,
     start: Start | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
@@ -51,13 +53,22 @@ def train(
     ``start`` gives the weights to start from; without it they are random.
 
     ``resume`` goes on from the last checkpoint; on the CPU the result is bit for bit that of an uninterrupted run.
+    ``finish`` trains no further: the best checkpoint of a run that was stopped (the last one, where none was validated
+    yet) becomes the model.
 
     Raises:
         BadInputError: unusable data or config, or nothing to resume from.
         NonFiniteLossError: the loss became NaN or infinite; names the cases.
         CancelledError: within one iteration of ``cancel``; the last checkpoint stays.
     """
-    return Trainer(config, events, cancel, start).run(resume)
+    config.output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(config.output / ".lock", timeout=0):
+            return Trainer(config, events, cancel, start).run(resume, finish)
+    except Timeout as error:
+        raise BadInputError(
+            f"{config.output}: another process trains there; wait for it or choose another output folder."
+        ) from error
 
 
 def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -108,15 +119,17 @@ class Trainer:
         self._log = RunLog(config.output)
         self._info = self._prepared.info
 
-    def run(self, resume: bool) -> TrainingResult:
+    def run(self, resume: bool, finish: bool = False) -> TrainingResult:
         """Train to the end, to an early stop, or from where a former run was interrupted."""
         config, state = self._config, self._state
-        if resume:
+        if resume or finish:
             state = self._state = load_checkpoint(
                 config.output / LAST, self._learner, self._optimizer, self._prepared.fingerprint
             )
             self._events(Message("info", f"Resuming after epoch {state.epoch} of {config.epochs}."))
         self._log.restart(state.epoch)
+        if finish:
+            return self._export(state.epoch < config.epochs)
         source = BatchSource(
             [TaskData(task.plan, task.train) for task in self._prepared.tasks],
             config.iterations_per_dataset,
@@ -124,6 +137,7 @@ class Trainer:
             config.seed,
             config.foreground_oversampling,
             config.augmentation,
+            config.correction_oversampling,
         )
         batches = batches_from(source, state.iteration, config.workers, pin=self._device.type == "cuda")
         before, began, first = state.seconds, time.monotonic(), state.iteration
@@ -158,7 +172,14 @@ class Trainer:
         self._network.train()
         with autocast(self._device, self._dtype):
             outputs = self._network(images, task, modality, levels=levels)
-        loss = deep_supervision_loss(outputs, labels, plan.class_count, weights=weights, batch_dice=config.batch_dice)
+        loss = deep_supervision_loss(
+            outputs,
+            labels,
+            plan.class_count,
+            weights=weights,
+            batch_dice=config.batch_dice,
+            voxel_weights=self._voxel_weights(batch),
+        )
         value = float(loss.detach())
         if not np.isfinite(value):
             raise NonFiniteLossError(
@@ -172,6 +193,12 @@ class Trainer:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return value
+
+    def _voxel_weights(self, batch: Batch) -> torch.Tensor | None:
+        extra = self._config.correction_weight - 1
+        if batch.changed is None or extra == 0:
+            return None
+        return 1 + extra * batch.changed.to(self._device, non_blocking=True)
 
     def _report(self, first: int, seconds: float, losses: dict[int, list[float]]) -> None:
         state, config = self._state, self._config
@@ -194,10 +221,11 @@ class Trainer:
         self._events(Metric("loss", line["loss"], state.iteration))
         better = False
         if state.epoch % config.validation_every == 0 or state.epoch == config.epochs:
-            scores = self._validate()
-            if scores:
-                line["dice"] = scores
-                line["mean_dice"] = mean = float(np.mean(list(scores.values())))
+            classes = self._validate()
+            if classes:
+                line["class_dice"] = classes
+                line["dice"] = {task: float(np.mean(list(of.values()))) for task, of in classes.items()}
+                line["mean_dice"] = mean = float(np.mean(list(line["dice"].values())))
                 self._events(Metric("dice", mean, state.iteration))
                 better = state.best_dice is None or mean > state.best_dice
                 if better:
@@ -215,7 +243,8 @@ class Trainer:
         self._log.append(line)
         return stop
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> dict[str, dict[str, float]]:
+        """Mean Dice over the validation cases by task and class."""
         self._network.eval()
         scores = {}
         for task in self._prepared.tasks:
@@ -224,8 +253,9 @@ class Trainer:
                 continue
             index, modality = self._info.task_index(task.plan.task), self._info.modality_index(task.plan.modality)
             seen = TaskNetwork(self._network, index, modality, self._device, self._dtype)
-            scores[task.plan.task] = float(np.mean(validate(seen, task.plan, cases, self._cancel)))
-            self._events(Metric("dice", scores[task.plan.task], self._state.iteration, task.plan.task))
+            means = validate(seen, task.plan, cases, self._cancel).mean(axis=0)
+            scores[task.plan.task] = dict(zip(task.plan.classes, means.tolist(), strict=True))
+            self._events(Metric("dice", float(means.mean()), self._state.iteration, task.plan.task))
         return scores
 
     def _export(self, stopped_early: bool) -> TrainingResult:

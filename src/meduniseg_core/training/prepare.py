@@ -84,7 +84,7 @@ def prepare(
         config.validation_fraction,
         config.seed,
     )
-    tasks = tuple(_divided(entry, splits[entry.task]) for entry in cached)
+    tasks = tuple(_divided(entry, splits[entry.task], set(config.leave_out)) for entry in cached)
     info = _describe(config, [task.plan for task in tasks], datasets, splits)
     if start is not None:
         info = start.describe(info)
@@ -120,18 +120,17 @@ def _cache(
                 f"The config names {len(chosen.classes)} classes of task {plan.task}, which has {len(plan.classes)}."
             )
         plan = plan.model_copy(update={"classes": chosen.classes})
-    return preprocess_dataset(dataset, plan, config.cache, events, cancel)
+    return preprocess_dataset(dataset, plan, config.cache, events, cancel, predictions=config.predictions)
 
 
-def _divided(entry: CachedDataset, split: Split) -> PreparedTask:
-    by_name = {case.case: case for case in entry.cases}
-    if not split.train:
-        raise BadInputError(f"Task {entry.task} has no training cases left after the split; lower validation_fraction.")
-    return PreparedTask(
-        entry.plan,
-        tuple(by_name[name] for name in split.train),
-        tuple(by_name[name] for name in split.validation),
-    )
+def _divided(entry: CachedDataset, split: Split, left_out: set[str]) -> PreparedTask:
+    by_name = {case.case: case for case in entry.cases if case.case not in left_out}
+    train = tuple(by_name[name] for name in split.train if name in by_name)
+    if not train:
+        raise BadInputError(
+            f"Task {entry.task} has no training cases left; lower validation_fraction or leave fewer cases out."
+        )
+    return PreparedTask(entry.plan, train, tuple(by_name[name] for name in split.validation if name in by_name))
 
 
 def _model_config(
@@ -201,6 +200,9 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "checkpoint_every",
             "title",
             "description",
+            # hashed with the cases; and runs without corrections keep the fingerprint they have
+            "predictions",
+            *(("correction_oversampling", "correction_weight") if not config.predictions else ()),
         },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]

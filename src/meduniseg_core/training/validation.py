@@ -47,10 +47,10 @@ class TaskNetwork:
 
 def validate(
     network: TaskNetwork, plan: TaskPlan, cases: Sequence[CachedCase], cancel: CancelToken | None = None
-) -> list[float]:
-    """Mean Dice over the foreground classes of ``plan`` for each case (SPEC section 9; both empty counts as 1)."""
-    scores = []
-    for case in cases:
+) -> np.ndarray:
+    """Dice (cases, foreground classes) of every case by ``plan``; both empty counts as 1 (SPEC section 9)."""
+    scores = np.zeros((len(cases), plan.class_count - 1))
+    for row, case in enumerate(cases):
         image = torch.as_tensor(np.asarray(case.data, dtype=np.float32))
         shape = case.shape
         sink = _LabelSink(shape)
@@ -60,5 +60,5 @@ def validate(
             image, grid, network, [Output(classes=plan.class_count, sink=sink)], cancel=cancel
         )
         reference = case.seg
-        scores.append(float(np.mean([dice(sink.labels, reference, label) for label in range(1, plan.class_count)])))
+        scores[row] = [dice(sink.labels, reference, label) for label in range(1, plan.class_count)]
     return scores

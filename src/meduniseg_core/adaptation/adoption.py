@@ -1,0 +1,100 @@
+"""Which model is in use for a task: adopting one is a line more, rolling back a line less.
+
+``adopted.json`` in the user's data folder holds for every task the models that were adopted, the newest last. The
+models themselves stay in the registry, so that a step back needs nothing but this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.files import write_text
+from meduniseg_core.paths import user_folder
+from meduniseg_core.weights import Registry
+
+_LOCK_SECONDS = 30.0
+
+
+class Adopted(BaseModel):
+    """One model taken into use for a task."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model: str
+    base: str
+    when: AwareDatetime
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tasks: dict[str, tuple[Adopted, ...]] = {}
+
+
+class Adoptions:
+    """The models in use. Any number of processes may change them."""
+
+    def __init__(self, home: Path | None = None) -> None:
+        self._path = (home if home is not None else user_folder()) / "adopted.json"
+
+    def of(self, task: str) -> tuple[Adopted, ...]:
+        """What was adopted for a task, the newest last; models that were removed since are left out."""
+        there = {entry.name for entry in Registry().list() if entry.info is not None}
+        return tuple(entry for entry in self._read().tasks.get(task, ()) if entry.model in there)
+
+    def current(self, task: str) -> str | None:
+        """The model in use for a task; None where none was adopted."""
+        adopted = self.of(task)
+        return adopted[-1].model if adopted else None
+
+    def all(self) -> dict[str, str]:
+        """The model in use for every task that has one."""
+        found = {task: self.current(task) for task in self._read().tasks}
+        return {task: model for task, model in found.items() if model is not None}
+
+    def adopt(self, task: str, model: str, base: str) -> None:
+        """Take a model of the registry into use. UsageError where it cannot do the task."""
+        info = Registry().info(model)
+        if task not in [plan.task for plan in info.tasks]:
+            raise UsageError(f"Model {model} has no task '{task}'; it has: {', '.join(p.task for p in info.tasks)}.")
+        entry = Adopted(model=model, base=base, when=datetime.now(UTC))
+        with self._changing() as tasks:
+            tasks[task] = (*(known for known in tasks.get(task, ()) if known.model != model), entry)
+
+    def roll_back(self, task: str) -> tuple[str, str | None]:
+        """Take the newest model for a task out of use; (that one, the one in use from now on or None).
+
+        The model stays installed. UsageError where none is in use.
+        """
+        adopted = self.of(task)
+        if not adopted:
+            raise UsageError(f"No model was adopted for the task '{task}'; there is nothing to roll back.")
+        with self._changing() as tasks:
+            tasks[task] = adopted[:-1]
+        return adopted[-1].model, adopted[-2].model if len(adopted) > 1 else None
+
+    def _read(self) -> _File:
+        try:
+            return _File.model_validate_json(self._path.read_bytes())
+        except FileNotFoundError:
+            return _File()
+        except (OSError, ValidationError) as error:
+            raise BadInputError(f"{self._path}: cannot be read; delete it to begin with no adopted model.") from error
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, tuple[Adopted, ...]]]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS):
+                tasks = dict(self._read().tasks)
+                yield tasks
+                write_text(self._path, _File(tasks=tasks).model_dump_json(indent=1))
+        except Timeout as error:
+            raise BadInputError(f"{self._path}: another process has been changing it; try again.") from error

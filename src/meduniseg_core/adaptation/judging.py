@@ -1,0 +1,92 @@
+"""The gate of a finished run: which cases, which models, and what adopting the result means."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from meduniseg_core.adaptation.adoption import Adoptions
+from meduniseg_core.adaptation.gate import GateReport, Side, gate, read_gate, served_note, write_gate
+from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.inference import Predictor
+from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.training.prepare import SPLIT_FILE
+from meduniseg_core.weights import Model, Registry, load_model
+
+GATE = "gate"
+
+
+def judge(
+    run: Run,
+    base: Model,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> GateReport:
+    """Compare a run's model with its base on the run's validation cases; the report is written into the run.
+
+    BadInputError where the run has no model or the base is another file than the one it was trained from.
+    """
+    dataset = RawDataset.open(Path(run.request.dataset))
+    if not run.model_file.is_file():
+        raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
+    candidate = load_model(str(run.model_file))
+    trained_from = candidate.info.provenance.get("base_sha256")
+    if trained_from not in (None, base.sha256):
+        raise BadInputError(
+            f"Run '{run.request.name}' was trained from another file than the model {base.info.name} of today; "
+            "compare it with the one it was trained from."
+        )
+    report = gate(
+        Side(base.info.name, base.sha256, Predictor(base, device, precision)),
+        Side(candidate.info.name, candidate.sha256, Predictor(candidate, device, precision)),
+        dataset,
+        validation_cases(run, dataset.task),
+        notes=served_note(base, candidate),
+        events=events,
+        cancel=cancel,
+    )
+    write_gate(report, run.folder / GATE)
+    return report
+
+
+def verdict(run: Run) -> GateReport | None:
+    """The report of a run's gate; None before it."""
+    return read_gate(run.folder / GATE)
+
+
+def adopt(run: Run, *, anyway: bool = False) -> str:
+    """Register a run's model and take it into use for its task; its name.
+
+    UsageError where the gate found it worse (or nothing to judge it by) and ``anyway`` is not set, and where the name
+    is taken by another model.
+    """
+    report = verdict(run)
+    if not anyway and (report is None or not report.recommended):
+        why = "it was not compared with its base yet" if report is None else report.reason
+        raise UsageError(f"'{run.request.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
+    entry = Registry().import_file(run.model_file)
+    Adoptions().adopt(run.request.task, entry.name, run.request.base)
+    run.decide("adopted")
+    return entry.name
+
+
+def discard(run: Run) -> None:
+    """Decide against a run's model; its files are deleted. UsageError where it is in use."""
+    if Adoptions().current(run.request.task) == run.request.name:
+        raise UsageError(f"'{run.request.name}' is in use for {run.request.task}; roll back first.")
+    run.remove()
+
+
+def validation_cases(run: Run, task: str) -> tuple[str, ...]:
+    """The cases that the run held back."""
+    path = run.output / SPLIT_FILE
+    try:
+        cases = json.loads(path.read_text("utf-8"))[task]["validation"]
+        return tuple(str(case) for case in cases)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInputError(f"{path}: does not name the validation cases of {task}; start the run anew.") from error

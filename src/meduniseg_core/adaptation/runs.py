@@ -1,0 +1,300 @@
+"""Trainings in processes of their own: a folder for each, from which any later process can tell how it stands.
+
+::
+
+    request.json    what was asked for: the command, its name, base and data
+    process.json    the process that works on it, or did last
+    events.jsonl    what it said (progress, figures, messages, errors), where no terminal heard it
+    result.json     what it answered at the end
+    decision.json   adopted, kept as a candidate or discarded
+    run/ gate/      the training's own files; the comparison with the base
+
+The process is nobody's child to wait for: the viewer that started it may close or crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import psutil
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import Progress
+from meduniseg_core.files import write_text
+from meduniseg_core.paths import user_folder
+from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.log import RunLog
+
+Phase = Literal["running", "stopped", "failed", "finished"]
+Decision = Literal["adopted", "candidate", "discarded"]
+
+_TAIL = 1 << 16  # bytes of the newest events that are looked at
+_STOP_SECONDS = 20.0
+
+
+class Request(BaseModel):
+    """What was asked for. ``arguments``: those of the ``meduniseg`` command, without --resume and --finish."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["finetune", "refine"]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    arguments: tuple[str, ...] = Field(min_length=1)
+    base: str
+    dataset: str
+    task: str
+    created: AwareDatetime
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a run stands. ``progress``: (stage, done, total, seconds left or None); ``trouble``: why it failed."""
+
+    phase: Phase
+    progress: tuple[str, int, int, float | None] | None = None
+    trouble: str | None = None
+    resumable: bool = False
+
+
+class _Process(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pid: int = Field(ge=1)
+    created: float = Field(description="when the system started it: a process id is used again")
+
+
+class Run:
+    """One run's folder. Make one with :meth:`create`, :meth:`open` one by name, or list :func:`runs`."""
+
+    def __init__(self, folder: Path, request: Request) -> None:
+        self.folder, self.request = folder, request
+
+    @classmethod
+    def create(cls, request: Request, home: Path | None = None) -> Self:
+        """Begin a run. UsageError where there is one of this name."""
+        folder = runs_folder(home) / request.name
+        if (folder / "request.json").exists():
+            raise UsageError(f"There is a run called '{request.name}' already; give the new one another name.")
+        write_text(folder / "request.json", request.model_dump_json(indent=1))
+        return cls(folder, request)
+
+    @classmethod
+    def open(cls, name: str, home: Path | None = None) -> Self:
+        """The run called ``name``. UsageError where there is none, BadInputError where its request is damaged."""
+        folder = runs_folder(home) / name
+        path = folder / "request.json"
+        if Path(name).name != name or not path.is_file():
+            raise UsageError(f"There is no run called '{name}'; 'meduniseg runs list' shows those there are.")
+        try:
+            return cls(folder, Request.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            raise BadInputError(f"{path}: is not a run's request; delete the run's folder.") from error
+
+    # -- the process --------------------------------------------------------------------------------------------
+
+    @property
+    def command(self) -> str:
+        """The command as one would type it."""
+        return shlex.join(["meduniseg", *self.request.arguments])
+
+    def start(self, *, finish: bool = False) -> None:
+        """Start the process, or go on from its last checkpoint; ``finish`` only makes the best checkpoint a model.
+
+        UsageError while it is running.
+        """
+        if self.process() is not None:
+            raise UsageError(f"Run '{self.request.name}' is running already.")
+        extra = [] if not self.has_checkpoint else ["--finish"] if finish else ["--resume"]
+        arguments = [*self.request.arguments, *extra, "--json", "--progress", "json"]
+        with (self.folder / "events.jsonl").open("ab") as events:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "training_cli", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=events,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        self._keep_process(process.pid)
+        process.returncode = 0  # nobody waits for it: no warning when this object goes
+
+    def taken_up(self) -> None:
+        """The present process works on the run from now on (started by :meth:`start`, or from a terminal).
+
+        BadInputError while another does.
+        """
+        other = self.process()
+        if other is not None and other.pid != os.getpid():
+            raise BadInputError(f"{self.folder}: another process trains there; wait for it or choose another name.")
+        self._keep_process(os.getpid())
+
+    def answered(self, answer: Mapping[str, Any]) -> None:
+        """The present process has finished the run with this answer."""
+        write_text(self.folder / "result.json", json.dumps(answer, default=str, indent=1))
+        (self.folder / "process.json").unlink(missing_ok=True)
+
+    def process(self) -> psutil.Process | None:
+        """The process at work; None where there is none."""
+        try:
+            known = _Process.model_validate_json((self.folder / "process.json").read_bytes())
+            process = psutil.Process(known.pid)
+            same = abs(process.create_time() - known.created) < 1.0
+            if same and process.status() == psutil.STATUS_ZOMBIE:
+                _reap(known.pid)
+                return None
+            return process if same else None
+        except (OSError, ValidationError, psutil.Error):
+            return None
+
+    def stop(self, *, wait: float = _STOP_SECONDS) -> None:
+        """Ask the process to end where nothing is half done; kill it if it has not after ``wait`` seconds."""
+        process = self.process()
+        if process is None:
+            return
+        try:
+            process.terminate()
+            process.wait(wait)
+        except psutil.TimeoutExpired:
+            process.kill()
+        except psutil.Error:
+            return  # it has just ended
+
+    # -- how it stands ------------------------------------------------------------------------------------------
+
+    @property
+    def output(self) -> Path:
+        """The training's folder: checkpoints, log, split, model."""
+        return self.folder / "run"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to go on from."""
+        return (self.output / LAST).is_file()
+
+    @property
+    def model_file(self) -> Path:
+        """The trained model (or pack), once there is one."""
+        return self.output / f"{self.request.name}.safetensors"
+
+    def standing(self) -> Standing:
+        """Looked up now; quick."""
+        running = self.process() is not None
+        events = self._newest_events()
+        if running:
+            return Standing("running", _progress(events))
+        if self.result() is not None:
+            return Standing("finished")
+        last = events[-1] if events else {}
+        stopped = last.get("event") != "error" or last.get("exit_code") == 130
+        if stopped:
+            return Standing("stopped", _progress(events), resumable=self.has_checkpoint)
+        return Standing("failed", None, str(last.get("message", "")), resumable=self.has_checkpoint)
+
+    def result(self) -> dict[str, Any] | None:
+        """What the process answered; None before the end and for one that failed."""
+        try:
+            answer = json.loads((self.folder / "result.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return answer if isinstance(answer, dict) else None
+
+    def log(self) -> list[dict[str, Any]]:
+        """The epochs so far: loss, validation Dice, Dice per class."""
+        return RunLog(self.output).read()
+
+    def decision(self) -> Decision | None:
+        """What was decided about the result; None while nothing was."""
+        try:
+            found = json.loads((self.folder / "decision.json").read_text("utf-8"))["decision"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if found in ("adopted", "candidate", "discarded") else None
+
+    def decide(self, decision: Decision) -> None:
+        """Keep the decision."""
+        content = {"decision": decision, "when": datetime.now(UTC).isoformat()}
+        write_text(self.folder / "decision.json", json.dumps(content))
+
+    def remove(self) -> None:
+        """Delete the run with everything in it. UsageError while it is running."""
+        if self.process() is not None:
+            raise UsageError(f"Run '{self.request.name}' is running; stop it first.")
+        (self.folder / "request.json").unlink()  # from here on it is none, whatever is left
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _keep_process(self, pid: int) -> None:
+        (self.folder / "result.json").unlink(missing_ok=True)
+        created = psutil.Process(pid).create_time()
+        write_text(self.folder / "process.json", _Process(pid=pid, created=created).model_dump_json())
+
+    def _newest_events(self) -> list[dict[str, Any]]:
+        path = self.folder / "events.jsonl"
+        try:
+            with path.open("rb") as stream:
+                stream.seek(max(0, path.stat().st_size - _TAIL))
+                lines = stream.read().split(b"\n")
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # cut off, or a library's own words
+            if isinstance(event, dict) and "event" in event:
+                found.append(event)
+        return found
+
+
+def runs_folder(home: Path | None = None) -> Path:
+    """Where runs are kept."""
+    return (home if home is not None else user_folder()) / "runs"
+
+
+def runs(home: Path | None = None) -> list[Run]:
+    """All runs, newest first; folders that are none are passed over."""
+    found = []
+    for path in runs_folder(home).glob("*/request.json"):
+        try:
+            found.append(Run.open(path.parent.name, home))
+        except (BadInputError, UsageError):
+            continue
+    return sorted(found, key=lambda run: run.request.created, reverse=True)
+
+
+def free_name(wanted: str, taken: Sequence[str], home: Path | None = None) -> str:
+    """``wanted-1``, or the first number that neither a run nor ``taken`` has."""
+    used = {*taken, *(run.request.name for run in runs(home))}
+    number = 1
+    while f"{wanted}-{number}" in used or (runs_folder(home) / f"{wanted}-{number}").exists():
+        number += 1
+    return f"{wanted}-{number}"
+
+
+def _progress(events: list[dict[str, Any]]) -> tuple[str, int, int, float | None] | None:
+    for event in reversed(events):
+        if event.get("event") == "progress":
+            stage, done, total = str(event.get("stage", "")), int(event.get("done", 0)), int(event.get("total", 0))
+            left = Progress(stage, done, total, float(event.get("seconds", 0.0))).remaining_seconds
+            return stage, done, total, left
+    return None
+
+
+def _reap(pid: int) -> None:
+    """A child that has ended stays in the system's list until its parent has looked."""
+    if hasattr(os, "waitpid"):
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            return  # not our child

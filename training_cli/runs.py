@@ -1,0 +1,138 @@
+"""``meduniseg runs``: fine-tunings by name; what came of them, and whether it is taken into use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from training_cli.options import Device, Json, Precision, ProgressOption
+from training_cli.output import print_json, print_table
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.adaptation.runs import Run
+
+app = typer.Typer(help="Fine-tunings by name: list, compare, adopt, roll back, discard.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A run's name, as 'runs list' shows it.")]
+
+
+@app.command("list")
+def list_runs(as_json: Json = False) -> None:
+    """List the runs, newest first, and the models in use."""
+    from meduniseg_core.adaptation.adoption import Adoptions
+    from meduniseg_core.adaptation.runs import runs
+
+    found, used = runs(), Adoptions().all()
+    if as_json:
+        print_json({"runs": [report(run) for run in found], "in_use": used})
+        return
+    rows = [
+        (run.request.name, run.request.task, run.request.base, run.standing().phase, run.decision() or "-")
+        for run in found
+    ]
+    print_table(("run", "task", "base", "state", "decision"), rows)
+    for task, model in used.items():
+        print(f"in use for {task}: {model}")
+
+
+@app.command("resume")
+def resume_run(name: Name, as_json: Json = False) -> None:
+    """Go on with a stopped run, in a process of its own."""
+    from meduniseg_core.adaptation.runs import Run
+
+    run = Run.open(name)
+    run.start()
+    _say(as_json, report(run), f"{name} goes on; 'meduniseg runs list' shows how it stands.")
+
+
+@app.command("stop")
+def stop_run(name: Name, as_json: Json = False) -> None:
+    """Stop a run where nothing is half done; 'runs resume' goes on."""
+    from meduniseg_core.adaptation.runs import Run
+
+    run = Run.open(name)
+    run.stop()
+    _say(as_json, report(run), f"{name} is stopped.")
+
+
+@app.command("gate")
+def gate_run(
+    name: Name,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare a run's model with its base on the validation cases: JSON, CSV and HTML in the run's folder."""
+    with work(progress, as_json=as_json) as session:
+        from meduniseg_core.adaptation.judging import GATE, judge
+        from meduniseg_core.adaptation.runs import Run
+        from meduniseg_core.weights import load_model
+
+        run = Run.open(name)
+        base = load_model(run.request.base)
+        found = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
+        page = run.folder / GATE / "gate.html"
+        session.result({**found.model_dump(mode="json"), "html": page}, f"{found.verdict}: {found.reason}", str(page))
+
+
+@app.command("adopt")
+def adopt_run(
+    name: Name,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Even if the comparison found it worse, or there was none.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Install a run's model and take it into use for its task."""
+    from meduniseg_core.adaptation.judging import adopt
+    from meduniseg_core.adaptation.runs import Run
+
+    run = Run.open(name)
+    model = adopt(run, anyway=anyway)
+    _say(as_json, {"task": run.request.task, "model": model}, f"{model} is in use for {run.request.task}.")
+
+
+@app.command("rollback")
+def roll_back(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task whose newest model is taken out of use.")],
+    as_json: Json = False,
+) -> None:
+    """Take the newest model for a task out of use; the one before it is in use again."""
+    from meduniseg_core.adaptation.adoption import Adoptions
+
+    former, now = Adoptions().roll_back(task)
+    after = f"{now} is in use again" if now is not None else "no adopted model is left for it"
+    _say(as_json, {"task": task, "taken_back": former, "in_use": now}, f"{former} is out of use for {task}; {after}.")
+
+
+@app.command("discard")
+def discard_run(name: Name, as_json: Json = False) -> None:
+    """Delete a run and its files."""
+    from meduniseg_core.adaptation.judging import discard
+    from meduniseg_core.adaptation.runs import Run
+
+    discard(Run.open(name))
+    _say(as_json, {"discarded": name}, f"{name} is deleted.")
+
+
+def report(run: Run) -> dict[str, Any]:
+    """One run as plain data."""
+    standing = run.standing()
+    return {
+        **run.request.model_dump(mode="json"),
+        "folder": run.folder,
+        "state": standing.phase,
+        "trouble": standing.trouble,
+        "resumable": standing.resumable,
+        "decision": run.decision(),
+    }
+
+
+def _say(as_json: bool, payload: dict[str, Any], sentence: str) -> None:
+    if as_json:
+        print_json(payload)
+    else:
+        print(sentence)

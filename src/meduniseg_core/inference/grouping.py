@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.preprocessing import TaskPlan, is_colour
-from meduniseg_core.weights import ModelInfo
+from meduniseg_core.weights import ModelInfo, Pack
 
 
 def chosen_plans(info: ModelInfo, tasks: Sequence[str], modality: str | None) -> list[TaskPlan]:
@@ -32,11 +32,16 @@ def chosen_plans(info: ModelInfo, tasks: Sequence[str], modality: str | None) ->
     return plans
 
 
-def shared_passes(plans: Sequence[TaskPlan]) -> list[list[TaskPlan]]:
-    """Plans whose images are preprocessed alike and cut into the same windows, together; in order of appearance."""
+def shared_passes(plans: Sequence[TaskPlan], packs: Mapping[str, Pack] | None = None) -> list[list[TaskPlan]]:
+    """Plans whose images are preprocessed alike, cut into the same windows and seen by the same encoder, together.
+
+    In order of appearance. Tasks with a pack (``packs``: task -> pack) have an encoder of their own.
+    """
     groups: dict[tuple[Any, ...], list[TaskPlan]] = {}
     for plan in plans:
-        groups.setdefault((preprocessing_key(plan), plan.modality, plan.patch), []).append(plan)
+        pack = (packs or {}).get(plan.task)
+        key = preprocessing_key(plan), plan.modality, plan.patch, None if pack is None else pack.sha256
+        groups.setdefault(key, []).append(plan)
     return list(groups.values())
 
 

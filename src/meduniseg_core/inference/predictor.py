@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,12 @@ from meduniseg_core.inference.straighten import Straightened
 from meduniseg_core.inference.windows import Box
 from meduniseg_core.model.compute import resolve_device, resolve_precision
 from meduniseg_core.preprocessing import TaskPlan, preprocess
-from meduniseg_core.weights import Model
+from meduniseg_core.weights import Model, Pack
+from meduniseg_core.weights.pack_file import packs_by_task, refined_network
 
 _CPU_BATCH_VOXELS = 1 << 18  # windows smaller than this are run together: about one 512 x 512 image
 _CUDA_BATCH_VOXELS = 1 << 23
+_REFINED_NETWORKS = 4  # kept at a time; making one takes a fraction of a second
 _REMEDY = "restrict the segmentation to a box, ask for fewer tasks at a time or close other programs"
 
 
@@ -37,10 +39,12 @@ class Predictor:
     """A model on a device, ready to segment images.
 
     ``device``: auto, cpu, cuda or mps. ``precision``: auto, fp32, bf16 or fp16. ``batch``: windows at a time (None: by
-    the windows' size). ``compile``: see `Engine`. ``free`` tells the free bytes of a device. The model is not changed.
+    the windows' size). ``compile``: see `Engine`. ``packs`` (task -> pack): these tasks run through their pack, all
+    others through the model alone, bit for bit. ``free`` tells the free bytes of a device. The model is not changed.
 
     Raises:
-        UsageError: an unknown or absent device, a precision it cannot run.
+        UsageError: an unknown or absent device, a precision it cannot run, a pack for a task that it does not refine.
+        BadInputError: a pack of another base.
     """
 
     def __init__(
@@ -51,17 +55,19 @@ class Predictor:
         batch: int | None = None,
         compile: bool = False,
         *,
+        packs: Mapping[str, Pack] | None = None,
         free: Callable[[torch.device], int] = free_bytes,
     ) -> None:
         if batch is not None and batch < 1:
             raise UsageError(f"A batch has at least one window, not {batch}.")
         self.model = model
+        self.use_packs(packs or {})
         self.device = resolve_device(device)
         self._precision = precision
         self._batch = batch
         self._compile = compile
         self._free = free
-        self._engines: dict[torch.device, Engine] = {}
+        self._engines: dict[tuple[torch.device, str | None], Engine] = {}
         self._pace: float | None = None
         self.engine(self.device)
 
@@ -114,7 +120,7 @@ class Predictor:
     ) -> dict[str, Segmentation]:
         results: dict[str, Segmentation] = {}
         prepared: tuple[Any, VolumeSource | SliceSource] | None = None
-        for group in shared_passes(plans):
+        for group in shared_passes(plans, self.packs):
             if cancel is not None:
                 cancel.raise_if_cancelled()
             key = preprocessing_key(group[0])
@@ -134,7 +140,7 @@ class Predictor:
         Request(tta, overlap).check(image)
         config = self.model.network.config
         loads = []
-        for group in shared_passes(self._plans(tasks, None)):
+        for group in shared_passes(self._plans(tasks, None), self.packs):
             load = workload_before(image, group, config, overlap)
             loads.append((load, group, self._windows_at_a_time(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
@@ -155,19 +161,39 @@ class Predictor:
                 seconds.append(time.perf_counter() - began)
         self._pace = min(seconds) / (d * h * w)
 
+    def use_packs(self, packs: Mapping[str, Pack]) -> None:
+        """From now on these tasks run through their pack and all others through the model alone; nothing is reloaded.
+
+        Raises what the constructor raises for packs; nothing is changed then.
+        """
+        self.packs = packs_by_task(self.model, packs)
+
     @property
     def calibrated(self) -> bool:
         """Whether :meth:`estimate` can tell seconds."""
         return self._pace is not None
 
-    def engine(self, device: torch.device) -> Engine:
-        """The network on ``device``, made on first use."""
-        if device not in self._engines:
+    def engine(self, device: torch.device, pack: Pack | None = None) -> Engine:
+        """The network on ``device``, refined by ``pack``; made on first use.
+
+        A pack is folded into a copy of the weights: a window then costs no more than with the model alone, and nothing
+        is switched under a pass that another thread runs.
+        """
+        key = device, None if pack is None else pack.sha256
+        if key not in self._engines:
+            self._drop_engines()
             # what was asked for on the first device need not exist on the one fallen back to
             precision = self._precision if device == self.device else "auto"
             dtype = resolve_precision(precision, device)
-            self._engines[device] = Engine(self.model.network, device, dtype, self._compile)
-        return self._engines[device]
+            network = self.model.network if pack is None else refined_network(self.model, pack)
+            self._engines[key] = Engine(network, device, dtype, self._compile)
+        return self._engines[key]
+
+    def _drop_engines(self) -> None:
+        """Make room for one more refined network; the least recently made goes first."""
+        refined = [key for key in self._engines if key[1] is not None]
+        for key in refined[: len(refined) - _REFINED_NETWORKS + 1]:
+            del self._engines[key]
 
     def _plans(self, tasks: str | Sequence[str], modality: str | None) -> list[TaskPlan]:
         return chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
@@ -199,7 +225,8 @@ class Predictor:
     ) -> dict[str, Segmentation]:
         began = time.perf_counter()
         info = self.model.info
-        work = Pass(info, plans, source, request, self.engine, events, cancel)
+        pack = self.packs.get(plans[0].task)
+        work = Pass(info, plans, source, request, lambda device: self.engine(device, pack), events, cancel)
         load = work.load(workload_before(image, plans, info.config, request.overlap))
         remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
         collectors, rung = descend(
@@ -215,7 +242,7 @@ class Predictor:
         if work.pace is not None:
             self._pace = work.pace
         settings = {
-            "precision": str(self.engine(rung.device).dtype).removeprefix("torch."),
+            "precision": str(self.engine(rung.device, pack).dtype).removeprefix("torch."),
             "overlap": request.overlap,
             "tta": request.tta,
             "box": request.box,
@@ -230,6 +257,8 @@ class Predictor:
                 class_names=plan.classes,
                 model=info.name,
                 model_sha256=self.model.sha256,
+                pack=None if pack is None else pack.info.name,
+                pack_sha256=None if pack is None else pack.sha256,
                 version=__version__,
                 seconds=seconds,
                 rung=rung.name,

@@ -52,7 +52,8 @@ class Segmentation:
 
     ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
     colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
-    asked for. ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took.
+    asked for. ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack`` refined
+    the model for this task (None: the model alone).
     """
 
     labels: Image
@@ -68,6 +69,8 @@ class Segmentation:
     intended_use: str = ""
     probabilities: Image | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    pack: str | None = None
+    pack_sha256: str | None = None
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -106,12 +109,14 @@ class Segmentation:
         ]
 
     def provenance(self) -> dict[str, Any]:
-        """Where the labels come from, ready for JSON: model, its sha256, task, modality, version, classes, settings."""
+        """Where the labels come from, ready for JSON: model and pack with their sha256, task, classes, settings."""
         return {
             "task": self.task,
             "modality": self.modality,
             "model": self.model,
             "model_sha256": self.model_sha256,
+            "pack": self.pack,
+            "pack_sha256": self.pack_sha256,
             "version": self.version,
             "image": self.image.name,
             "classes": {str(label): name for label, name in enumerate(self.class_names, start=1)},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meduniseg_core.events import CancelToken, EventSink, ignore
@@ -10,7 +10,7 @@ from meduniseg_core.images import Image, read_image
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.windows import Box
-from meduniseg_core.weights import DEFAULT_MODEL, Model, load_model
+from meduniseg_core.weights import DEFAULT_MODEL, Model, Pack, load_model
 
 
 def segment(
@@ -21,6 +21,7 @@ def segment(
     *,
     device: str = "auto",
     precision: str = "auto",
+    packs: Mapping[str, Pack] | None = None,
     tta: bool = False,
     overlap: float = 0.5,
     box: Box | None = None,
@@ -36,7 +37,7 @@ def segment(
     loaded = model if isinstance(model, Model) else load_model(model)
     loaded.info.plan_of(task)  # before the image is read, which may take long
     picture = image if isinstance(image, Image) else read_image(image)
-    predictor = Predictor(loaded, device, precision)
+    predictor = Predictor(loaded, device, precision, packs=packs)
     return predictor.segment(
         picture,
         [task],

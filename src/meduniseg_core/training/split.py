@@ -49,7 +49,7 @@ def load_or_draw_splits(
     Cases that are new to a known task go to training if their patient is there or new, never across. A case of the file
     that has vanished from the data is an error, because the figures of the run would silently change.
     """
-    known = _read(path) if path.is_file() else {}
+    known = read_splits(path) if path.is_file() else {}
     splits: dict[str, Split] = {}
     for task, patient_of in patients:
         old = known.get(task)
@@ -69,12 +69,17 @@ def load_or_draw_splits(
             tuple(sorted(case for case, owner in patient_of.items() if owner not in held)),
             tuple(sorted(case for case, owner in patient_of.items() if owner in held)),
         )
-    content = {task: {"train": split.train, "validation": split.validation} for task, split in splits.items()}
-    write_text(path, json.dumps({**{t: vars(s) for t, s in known.items()}, **content}, indent=1))
+    write_splits(path, {**known, **splits})
     return splits
 
 
-def _read(path: Path) -> dict[str, Split]:
+def write_splits(path: Path, splits: Mapping[str, Split]) -> None:
+    """Write the split of every task, atomically."""
+    write_text(path, json.dumps({task: vars(split) for task, split in splits.items()}, indent=1))
+
+
+def read_splits(path: Path) -> dict[str, Split]:
+    """The split of every task; BadInputError for a file that is none."""
     try:
         raw = json.loads(path.read_text("utf-8"))
         return {task: Split(tuple(entry["train"]), tuple(entry["validation"])) for task, entry in raw.items()}

@@ -3,6 +3,8 @@
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.load import DEFAULT_MODEL, load_model
 from meduniseg_core.weights.model_file import Model, StorageType, read_info, read_model, save_model
+from meduniseg_core.weights.pack_file import Pack, PackInfo, read_pack, read_pack_info, save_pack
+from meduniseg_core.weights.pack_registry import PackRegistry
 from meduniseg_core.weights.registry import Entry, Registry, Verification
 from meduniseg_core.weights.uniseg import PLANNER_SPACINGS, Imported, UniSegOptions, UniSegTask, import_uniseg
 
@@ -13,6 +15,9 @@ __all__ = [
     "Imported",
     "Model",
     "ModelInfo",
+    "Pack",
+    "PackInfo",
+    "PackRegistry",
     "Registry",
     "StorageType",
     "UniSegOptions",
@@ -22,5 +27,8 @@ __all__ = [
     "load_model",
     "read_info",
     "read_model",
+    "read_pack",
+    "read_pack_info",
     "save_model",
+    "save_pack",
 ]

@@ -1,0 +1,184 @@
+"""Refinement of a model's under-performing tasks: MedUniSeg* (SPEC section 8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from meduniseg_core.adaptation.finetune import keep_ledger_splits
+from meduniseg_core.errors import UsageError
+from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model.lora import ALPHA, RANK, Refinement
+from meduniseg_core.preprocessing import RawDataset, TaskPlan
+from meduniseg_core.training import NetworkSettings, Start, TrainingConfig, TrainingResult, train
+from meduniseg_core.weights import Model, ModelInfo, PackInfo, StorageType, save_pack
+
+EPOCH = 50
+ITERATIONS = 50_000
+"""Of every task: the upstream recipe's 1,000 epochs of 50 iterations."""
+
+
+class Refiner(Start):
+    """Starts a training from a frozen ``base`` with new modules beside it, which alone learn and are what the run
+    leaves: a pack, bound to the base by its sha256 and stored as ``storage``.
+
+    ``tasks`` are the base's tasks that are refined. UsageError for a task that the base does not have.
+    """
+
+    def __init__(
+        self,
+        base: Model,
+        tasks: Sequence[str],
+        *,
+        rank: int = RANK,
+        alpha: float = ALPHA,
+        storage: StorageType = "fp16",
+    ) -> None:
+        for task in tasks:
+            base.info.task_index(task)
+        self._base, self._tasks = base, tuple(tasks)
+        self._rank, self._alpha, self._storage = rank, alpha, storage
+        self._refinement: Refinement | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's file, the tasks and the size of the new modules."""
+        return f"refinement of {self._base.sha256}, {','.join(self._tasks)}, rank {self._rank}, alpha {self._alpha:g}"
+
+    def describe(self, info: ModelInfo) -> ModelInfo:
+        """The base, with the run's name and provenance."""
+        provenance = {
+            **info.provenance,
+            "kind": "refinement",
+            "base": self._base.info.name,
+            "base_sha256": self._base.sha256,
+        }
+        fields = {"name": info.name, "title": info.title, "licence": info.licence, "provenance": provenance}
+        return self._base.info.model_copy(update=fields)
+
+    def plan_of(self, dataset: RawDataset) -> TaskPlan:
+        """The base's own plan of the data set's task: the frozen network knows no other preprocessing.
+
+        UsageError where the data are of another task, dimension, number of channels or of classes, or name the plan's
+        classes in another order. Names that the plan does not have are taken for other words for its classes.
+        """
+        plan = self._base.info.plan_of(dataset.task)
+        for what, theirs, ours in (
+            ("dimensions", dataset.dimension, plan.dimension),
+            ("channels", len(dataset.channels), len(plan.channels)),
+            ("classes", len(dataset.classes), len(plan.classes)),
+        ):
+            if theirs != ours:
+                raise UsageError(
+                    f"{dataset.folder}: its images have {theirs} {what} and task {plan.task} of "
+                    f"{self._base.info.name} has {ours}; refine with data of the same form."
+                )
+        if dataset.classes != plan.classes and sorted(dataset.classes) == sorted(plan.classes):
+            raise UsageError(
+                f"{dataset.folder}: its classes are in another order than those of task {plan.task}, "
+                f"{', '.join(plan.classes)}; renumber the labels."
+            )
+        return plan
+
+    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+        """The base's weights, frozen, and the new modules beside them, which give zero so far."""
+        network.load_state_dict(self._base.network.state_dict())
+        self._refinement = Refinement(network, self._rank, self._alpha)
+
+    def learner(self, network: MedUniSeg) -> nn.Module:
+        """The new modules."""
+        assert self._refinement is not None
+        return self._refinement
+
+    def save(self, path: Path, info: ModelInfo, learner: nn.Module) -> None:
+        """Write the pack."""
+        pack = PackInfo(
+            name=info.name,
+            title=info.title,
+            licence=info.licence,
+            base=self._base.info.name,
+            base_sha256=self._base.sha256,
+            config=info.config,
+            tasks=self._tasks,
+            rank=self._rank,
+            alpha=self._alpha,
+            provenance=info.provenance,
+        )
+        save_pack(path, pack, learner.state_dict(), self._storage)
+
+
+def refine(
+    base: Model,
+    config: TrainingConfig,
+    *,
+    rank: int = RANK,
+    alpha: float = ALPHA,
+    resume: bool = False,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> TrainingResult:
+    """Refine ``base`` on the data sets of ``config`` (see :func:`refine_config`); a pack in its output.
+
+    Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the data do not fit the base.
+    """
+    start = Refiner(base, [RawDataset.open(folder).task for folder in config.datasets], rank=rank, alpha=alpha)
+    keep_ledger_splits(config.datasets, config.output)
+    return train(config, resume=resume, start=start, events=events, cancel=cancel)
+
+
+def datasets_of(base: Model, folders: Sequence[Path], tasks: Sequence[str] | None) -> tuple[Path, ...]:
+    """The data sets (or ledgers) among ``folders`` that hold ``tasks``; all of them where no tasks are named.
+
+    UsageError for a task that the base does not have or that no data set holds.
+    """
+    if tasks is None:
+        return tuple(folders)
+    for task in tasks:
+        base.info.task_index(task)
+    held = {folder: RawDataset.open(folder).task for folder in folders}
+    for task in tasks:
+        if task not in held.values():
+            names = ", ".join(dict.fromkeys(held.values())) or "none were given"
+            raise UsageError(f"No data set holds the task '{task}' (they hold: {names}); name its folder, too.")
+    return tuple(folder for folder, task in held.items() if task in tasks)
+
+
+def refine_config(
+    datasets: Sequence[Path],
+    base: Model,
+    name: str,
+    folder: Path,
+    *,
+    iterations: int = ITERATIONS,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    overrides: Mapping[str, object] | None = None,
+) -> TrainingConfig:
+    """The upstream recipe on the chosen tasks only, with the base's own plans.
+
+    ``iterations`` are each task's, rounded up to whole epochs of 50. ``folder`` takes the run and the cache.
+    ``overrides`` are fields of :class:`TrainingConfig`.
+    """
+    tasks = [RawDataset.open(dataset).task for dataset in datasets]
+    epochs = max(1, math.ceil(iterations / EPOCH))
+    fields: dict[str, object] = {
+        "name": name,
+        "title": f"{', '.join(tasks)} of {base.info.title or base.info.name}, refined",
+        "licence": base.info.licence,
+        "datasets": tuple(datasets),
+        "output": folder / "run",
+        "cache": folder / "cache",
+        "network": NetworkSettings(features=base.info.config.features, strides=base.info.config.strides),
+        "epochs": epochs,
+        "iterations_per_dataset": EPOCH,
+        "validation_every": max(1, epochs // 10),
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
+    return TrainingConfig.model_validate({**fields, **(overrides or {})})

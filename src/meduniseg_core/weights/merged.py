@@ -1,0 +1,65 @@
+"""A model of fewer tasks, with a pack folded into its weights: for good, without base and pack (SPEC section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.weights.info import ModelInfo
+from meduniseg_core.weights.model_file import Model
+from meduniseg_core.weights.pack_file import Pack, refined_network
+
+_LAST_FUSE_BLOCK = "fuse.blocks.2."
+_PROMPTS = "modal_map.prompts"
+
+
+def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -> tuple[ModelInfo, dict[str, Tensor]]:
+    """Description and weights (float32) of a model for the pack's tasks alone, or for ``tasks`` among them.
+
+    It computes what the model with the pack computes, to rounding. FUSE keeps these tasks' channels, the heads their
+    classes, the encoder their stems, the modal map their prompts. BadInputError where the model is not the pack's base,
+    UsageError for a task that the pack does not refine.
+    """
+    wanted = tuple(tasks) if tasks else pack.info.tasks
+    for task in wanted:
+        if task not in pack.info.tasks:
+            known = ", ".join(pack.info.tasks)
+            raise UsageError(f"Pack {pack.info.name} does not refine the task '{task}'; it is for: {known}.")
+    state = refined_network(model, pack).state_dict()
+    plans = tuple(model.info.plan_of(task) for task in wanted)
+    config = model.info.config
+    modalities = tuple(dict.fromkeys(plan.modality for plan in plans)) if config.modalities else ()
+    classes = max(plan.class_count for plan in plans)
+    stems = tuple(sorted({len(plan.channels) for plan in plans}))
+    channels = [model.info.task_index(task) for task in wanted]
+    kept: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if name.startswith("encoder.stems.") and int(name.split(".")[2]) not in stems:
+            continue
+        if name.startswith(_LAST_FUSE_BLOCK):
+            value = value[channels]
+        elif name.endswith("head.weight"):
+            value = value[:classes]
+        elif name == _PROMPTS:
+            value = value[[model.info.modality_index(modality) for modality in modalities]]
+        kept[name] = value.clone()
+    fields = {
+        "name": pack.info.name,
+        "title": pack.info.title,
+        "description": f"{model.info.title or model.info.name} with the refinement {pack.info.name} folded in.",
+        "licence": pack.info.licence or model.info.licence,
+        "config": config.model_copy(
+            update={
+                "stems": stems,
+                "classes": classes,
+                "modalities": len(modalities),
+                "tasks": len(wanted) if config.tasks else 0,
+            }
+        ),
+        "tasks": plans,
+        "modalities": modalities,
+        "provenance": {**pack.info.provenance, "kind": "merged refinement", "pack_sha256": pack.sha256},
+    }
+    return model.info.model_copy(update=fields), kept

@@ -151,6 +151,13 @@ class Ledger:
         """Case -> "training" or "validation", as decided when the case was first accepted; nothing is drawn here."""
         return {entry.case: entry.subset for entry in self.entries()}
 
+    def predictions(self) -> dict[str, Path]:
+        """Case -> the newest prediction that was corrected; cases that were accepted without one are left out."""
+        files = self.files
+        return {
+            entry.case: files.prediction(entry.case, entry.sequence) for entry in self.entries() if entry.has_prediction
+        }
+
     def find(self, image: Image) -> Entry | None:
         """The latest acceptance of this very image (by voxels and geometry), if it was accepted before."""
         return _latest(self.entries(), image_hash(storable(image)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
 from meduniseg_core.files import atomic_path, sha256_of, write_text
-from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images import Image, read_image, read_labels
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
@@ -44,6 +44,7 @@ class CaseRecord(BaseModel):
     shape: tuple[int, int, int]
     counts: dict[int, int]
     foreground: dict[int, list[tuple[int, int, int]]]
+    changed: list[tuple[int, int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,17 @@ class CachedCase:
             label: np.array(points, dtype=np.int32).reshape(-1, 3) for label, points in self.record.foreground.items()
         }
 
+    @property
+    def changed(self) -> np.ndarray | None:
+        """Where the labels differ from the prediction that was corrected: uint8 (d, h, w), 0 or 1, read-only; None for
+        a case without a prediction."""
+        return None if self.record.changed is None else _opened(self.folder / f"{self.case}_changed.npy")
+
+    @cached_property
+    def changed_voxels(self) -> np.ndarray:
+        """int32 (n, 3) voxels (d, h, w) of :attr:`changed`, at most 10,000."""
+        return np.array(self.record.changed or [], dtype=np.int32).reshape(-1, 3)
+
 
 @dataclass(frozen=True)
 class CachedDataset:
@@ -121,11 +133,13 @@ def preprocess_dataset(
     parallel: int = 1,
     storage: Storage = "float16",
     seed: int = 0,
+    predictions: Mapping[str, Path] | None = None,
 ) -> CachedDataset:
     """Preprocess the labelled training cases of ``dataset`` into ``cache_dir/<task>``; what still fits there is kept.
 
     An entry is keyed by the contents of its source files, the plan and the storage: a changed file or plan rebuilds it.
     Every file is written whole or not at all, the record last. ``parallel`` > 1 works in that many processes.
+    ``predictions``: by case, the label map that the labels are a correction of; what was changed is kept beside them.
 
     Raises BadInputError for cases that cannot be used (the file is named) and for a data set without labelled cases.
     """
@@ -136,7 +150,8 @@ def preprocess_dataset(
         )
     folder = Path(cache_dir) / plan.task
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [_Job(case, plan, folder, storage, seed) for case in cases]
+    corrected = predictions or {}
+    jobs = [_Job(case, plan, folder, storage, seed, corrected.get(case.case)) for case in cases]
     begin = time.monotonic()
     results: dict[str, CachedCase] = {}
 
@@ -163,6 +178,7 @@ class _Job:
     folder: Path
     storage: Storage
     seed: int
+    prediction: Path | None
 
 
 def _run_parallel(jobs: list[_Job], parallel: int, report: Any, cancel: CancelToken | None) -> None:
@@ -207,8 +223,10 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
     if straightened:
         heard.append(Message("info", f"{image.name} has a sheared grid and was resampled to right angles."))
         labels = resample_to(labels, image.geometry, labels=True)
+    difference = None if job.prediction is None else _difference(labels, job.prediction, straightened)
     made = preprocess(image, job.plan, keep=labels, events=heard.append)
     seg = preprocess_labels(labels, made.trace)
+    changed = None if difference is None else preprocess_labels(difference, made.trace)
     data = made.data
     if job.storage == "float16":
         limit = float(np.finfo(np.float16).max)
@@ -220,26 +238,38 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
         patient=job.case.patient,
         shape=made.trace.grid.shape,
         counts={label: int(count) for label, count in enumerate(counts)},
-        foreground=_sampled(seg, job),
+        foreground=_sampled(seg, range(1, job.plan.class_count), job),
+        changed=None if changed is None else _sampled(changed, (1,), job)[1],
     )
     _save(job.folder / f"{job.case.case}.npy", data)
     _save(job.folder / f"{job.case.case}_seg.npy", seg)
+    if changed is not None:
+        _save(job.folder / f"{job.case.case}_changed.npy", changed)
     write_text(job.folder / f"{job.case.case}.json", record.model_dump_json())
     if not any(record.foreground.values()):
         heard.append(Message("info", f"{labels.name} holds no foreground on the grid of task {job.plan.task}."))
     return CachedCase(job.folder, record), heard
 
 
-def _sampled(seg: np.ndarray, job: _Job) -> dict[int, list[tuple[int, int, int]]]:
+def _sampled(seg: np.ndarray, labels: Sequence[int], job: _Job) -> dict[int, list[tuple[int, int, int]]]:
     generator = np.random.default_rng(case_seed(job.case.case, job.seed))
     flat = seg.ravel()
     points: dict[int, list[tuple[int, int, int]]] = {}
-    for label in range(1, job.plan.class_count):
+    for label in labels:
         index = np.flatnonzero(flat == label)
         if index.size > COORDINATES_PER_CLASS:
             index = np.sort(generator.choice(index, COORDINATES_PER_CLASS, replace=False))
         points[label] = [(int(d), int(h), int(w)) for d, h, w in zip(*np.unravel_index(index, seg.shape), strict=True)]
     return points
+
+
+def _difference(labels: Image, prediction: Path, straightened: bool) -> Image:
+    """1 where ``labels`` differ from the prediction, on their grid."""
+    predicted = read_labels(prediction)
+    if straightened:
+        predicted = resample_to(predicted, labels.geometry, labels=True)
+    check_same_grid(predicted, labels.geometry, labels.name)
+    return labels.with_array((labels.array != predicted.array).astype(np.uint8))
 
 
 def _key(job: _Job) -> str:
@@ -252,6 +282,7 @@ def _key(job: _Job) -> str:
         "patient": job.case.patient,
         "images": [sha256_of(path) for path in job.case.images],
         "label": sha256_of(job.case.label),
+        **({} if job.prediction is None else {"prediction": sha256_of(job.prediction)}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -266,7 +297,9 @@ def _existing(job: _Job, key: str) -> CachedCase | None:
     try:
         record = CaseRecord.model_validate_json(path.read_bytes())
         found = CachedCase(job.folder, record)
-        fits = record.key == key and found.data.shape[1:] == record.shape and found.seg.shape == record.shape
+        maps = (found.seg, found.changed)
+        fits = record.key == key and found.data.shape[1:] == record.shape
+        fits = fits and all(part is None or part.shape == record.shape for part in maps)
     except (OSError, ValueError, ValidationError, BadInputError):
         return None  # absent or damaged: rebuilt
     return found if fits else None

@@ -112,21 +112,38 @@ def sample_patch(
     and, where the depth is more than three times coarser, in-plane; the patch's own sides decide likewise. The image
     is interpolated linearly, the label takes the nearest voxel. Raises ValueError if the shapes do not fit.
     """
-    if data.ndim != 4 or data.shape[1:] != seg.shape:
-        raise ValueError(f"an image of shape {data.shape} does not fit labels of shape {seg.shape}")
+    image, labels = sample_maps(data, (seg,), centre, patch, mirror_axes, rng, config, spacing=spacing)
+    return image, labels[0]
+
+
+def sample_maps(
+    data: npt.NDArray[np.floating],
+    maps: Sequence[npt.NDArray[np.integer]],
+    centre: Sequence[int],
+    patch: Shape3,
+    mirror_axes: Sequence[int],
+    rng: np.random.Generator,
+    config: AugmentationConfig,
+    *,
+    spacing: Vector3 | None = None,
+) -> tuple[FloatArray, LabelArray]:
+    """:func:`sample_patch` with K label ``maps`` (D, H, W) that are all transformed alike: uint8 (K, D, H, W)."""
+    for seg in maps:
+        if data.ndim != 4 or data.shape[1:] != seg.shape:
+            raise ValueError(f"an image of shape {data.shape} does not fit labels of shape {seg.shape}")
     in_plane = _in_plane_only(patch, spacing)
     matrix = _draw_transform(patch, spacing, in_plane, rng, config)
-    start = [_clamped(c - p // 2, p, n) for c, p, n in zip(centre, patch, seg.shape, strict=True)]
+    start = [_clamped(c - p // 2, p, n) for c, p, n in zip(centre, patch, data.shape[1:], strict=True)]
     if matrix is None:
-        image, label = _read(data, start, patch, np.float32), _read(seg, start, patch, np.uint8)
+        image, labels = _read(data, start, patch, np.float32), _read_all(maps, start, patch, np.uint8)
     else:
-        image, label = _resampled(data, seg, start, patch, matrix, in_plane)
+        image, labels = _resampled(data, maps, start, patch, matrix, in_plane)
     _change_intensities(image, in_plane, rng, config)
-    flipped = [axis for axis in mirror_axes if rng.random() < config.p_mirror]
+    flipped = tuple(axis + 1 for axis in mirror_axes if rng.random() < config.p_mirror)
     if flipped:
-        image = np.ascontiguousarray(np.flip(image, tuple(axis + 1 for axis in flipped)))
-        label = np.ascontiguousarray(np.flip(label, tuple(flipped)))
-    return image, label
+        image = np.ascontiguousarray(np.flip(image, flipped))
+        labels = np.ascontiguousarray(np.flip(labels, flipped))
+    return image, labels
 
 
 def augment(
@@ -208,9 +225,15 @@ def _read(
     return result
 
 
+def _read_all(
+    maps: Sequence[npt.NDArray[np.generic]], start: Sequence[int], size: Sequence[int], dtype: type[_T]
+) -> npt.NDArray[_T]:
+    return np.stack([_read(seg, start, size, dtype) for seg in maps])
+
+
 def _resampled(
     data: npt.NDArray[np.floating],
-    seg: npt.NDArray[np.integer],
+    maps: Sequence[npt.NDArray[np.integer]],
     start: Sequence[int],
     patch: Shape3,
     matrix: npt.NDArray[np.float64],
@@ -225,7 +248,7 @@ def _resampled(
     if in_plane:
         low[0], size[0] = start[0], patch[0]
     image = torch.from_numpy(_read(data, low.tolist(), size.tolist(), np.float32))
-    label = torch.from_numpy(_read(seg, low.tolist(), size.tolist(), np.float32))
+    labels = torch.from_numpy(_read_all(maps, low.tolist(), size.tolist(), np.float32))
     # coordinates in the box as grid_sample wants them (align_corners=False): voxel i of n is (2 i + 1) / n - 1
     linear = 2 * matrix / size[:, None]
     shift = (2 * (centre - low - matrix @ half) + 1) / size - 1
@@ -239,13 +262,13 @@ def _resampled(
         grid[..., position] = total
     channels = image.shape[0]
     if in_plane:  # one plane's grid serves every slice of every channel
-        image, label = image.reshape(1, -1, *size[1:].tolist()), label.unsqueeze(0)
+        image, labels = (array.reshape(1, -1, *size[1:].tolist()) for array in (image, labels))
     else:
-        image, label = image.unsqueeze(0), label[None, None]
+        image, labels = image.unsqueeze(0), labels.unsqueeze(0)
     where = torch.from_numpy(grid).unsqueeze(0)
     image = functional.grid_sample(image, where, mode="bilinear", padding_mode="zeros", align_corners=False)
-    label = functional.grid_sample(label, where, mode="nearest", padding_mode="zeros", align_corners=False)
-    return image.reshape(channels, *patch).numpy(), label.reshape(patch).numpy().astype(np.uint8)
+    labels = functional.grid_sample(labels, where, mode="nearest", padding_mode="zeros", align_corners=False)
+    return image.reshape(channels, *patch).numpy(), labels.reshape(-1, *patch).numpy().astype(np.uint8)
 
 
 # --- intensities: all in place on float32 (C, D, H, W) ---------------------------------------------------------------

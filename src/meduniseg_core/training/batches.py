@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from meduniseg_core.preprocessing import CachedCase, TaskPlan
-from meduniseg_core.training.augmentation import AugmentationConfig, sample_patch
+from meduniseg_core.training.augmentation import AugmentationConfig, sample_maps
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,29 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Batch:
-    """One task's batch: images (B, C, D, H, W) float32, labels (B, D, H, W) int64, and where they come from."""
+    """One task's batch: images (B, C, D, H, W) float32, labels (B, D, H, W) int64, and where they come from.
+
+    ``changed`` (B, D, H, W) float32 is 1 where an annotator changed a prediction; None where no sample has one.
+    """
 
     task: int
     images: Tensor
     labels: Tensor
     cases: tuple[str, ...]
+    changed: Tensor | None = None
 
     def pin_memory(self) -> Batch:
         """For the data loader: copies in page-locked memory."""
-        return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases)
+        changed = None if self.changed is None else self.changed.pin_memory()
+        return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, changed)
 
 
 class BatchSource(Dataset[Batch]):
     """``source[i]`` is the batch of iteration ``i``.
 
     A batch holds one task; within an epoch each task has ``iterations_per_task`` batches in random order (SPEC section
-    6). The last third of a batch is centred on a random voxel of a random foreground class of the case.
+    6). The last third of a batch is centred on a random voxel of a random foreground class of the case. A share
+    ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead.
     """
 
     def __init__(
@@ -55,8 +61,11 @@ class BatchSource(Dataset[Batch]):
         seed: int,
         oversampling: float,
         augmentation: AugmentationConfig,
+        correction_oversampling: float = 0.0,
     ) -> None:
         self._tasks = tuple(tasks)
+        self._corrected = [[case for case in data.cases if len(case.changed_voxels)] for data in self._tasks]
+        self._correction_oversampling = correction_oversampling
         self._per_task = iterations_per_task
         self._total = total
         self._seed = seed
@@ -79,15 +88,14 @@ class BatchSource(Dataset[Batch]):
         data = self._tasks[task]
         size = data.plan.batch
         first_forced = round(size * (1 - self._oversampling))
-        images, labels, names = [], [], []
+        images, maps, names = [], [], []
         for index in range(size):
             rng = np.random.default_rng([self._seed, 1, iteration, index])
-            case = data.cases[int(rng.integers(len(data.cases)))]
-            seg = case.seg
-            centre = self._centre(case, seg.shape, data.plan, rng, forced=index >= first_forced)
-            image, label = sample_patch(
+            case, centre = self._draw(task, rng, forced=index >= first_forced)
+            changed = case.changed
+            image, own = sample_maps(
                 case.data,
-                seg,
+                (case.seg,) if changed is None else (case.seg, changed),
                 centre,
                 data.plan.patch,
                 data.plan.mirror_axes,
@@ -96,9 +104,22 @@ class BatchSource(Dataset[Batch]):
                 spacing=data.plan.spacing,
             )
             images.append(torch.as_tensor(image))
-            labels.append(torch.as_tensor(label).long())
+            maps.append(torch.as_tensor(own))
             names.append(case.case)
-        return Batch(task, torch.stack(images), torch.stack(labels), tuple(names))
+        changes = None
+        if any(len(own) > 1 for own in maps):
+            changes = torch.stack([own[1].float() if len(own) > 1 else torch.zeros(own[0].shape) for own in maps])
+        return Batch(task, torch.stack(images), torch.stack([own[0].long() for own in maps]), tuple(names), changes)
+
+    def _draw(self, task: int, rng: np.random.Generator, forced: bool) -> tuple[CachedCase, tuple[int, int, int]]:
+        """A case and the centre of the patch to take from it."""
+        data, corrected, share = self._tasks[task], self._corrected[task], self._correction_oversampling
+        if share > 0 and corrected and rng.random() < share:
+            case = corrected[int(rng.integers(len(corrected)))]
+            d, h, w = case.changed_voxels[int(rng.integers(len(case.changed_voxels)))]
+            return case, (int(d), int(h), int(w))
+        case = data.cases[int(rng.integers(len(data.cases)))]
+        return case, self._centre(case, case.shape, data.plan, rng, forced)
 
     @staticmethod
     def _centre(

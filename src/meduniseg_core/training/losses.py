@@ -12,12 +12,22 @@ from functools import cache
 import torch
 from monai.losses import DiceCELoss
 from torch import Tensor
+from torch.nn import functional
+
+_SMOOTH = 1e-5
 
 
 @cache
 def _kernel(batch_dice: bool) -> DiceCELoss:
-    # nnU-Net's form: no background in Dice, 1e-5 above and below the fraction (MONAI's default)
-    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=batch_dice)
+    # nnU-Net's form: no background in Dice, 1e-5 above and below the fraction
+    return DiceCELoss(
+        softmax=True,
+        to_onehot_y=True,
+        include_background=False,
+        batch=batch_dice,
+        smooth_nr=_SMOOTH,
+        smooth_dr=_SMOOTH,
+    )
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
@@ -52,10 +62,28 @@ def dice_ce(logits: Tensor, labels: Tensor, class_count: int, *, batch_dice: boo
     return loss
 
 
+def weighted_dice_ce(
+    logits: Tensor, labels: Tensor, class_count: int, weights: Tensor, *, batch_dice: bool = False
+) -> Tensor:
+    """:func:`dice_ce` where voxels count ``weights`` times: positive, (B, D, H, W); a voxel of weight 2 counts twice in
+    the Dice fraction's sums and in the mean of the cross-entropy."""
+    if weights.shape != labels.shape:
+        raise ValueError(f"weights of shape {tuple(weights.shape)} do not fit labels of shape {tuple(labels.shape)}")
+    with torch.autocast(device_type=logits.device.type, enabled=False):
+        own = logits[:, :class_count].float()
+        entropy = functional.cross_entropy(own, labels, reduction="none")
+        truth = functional.one_hot(labels, class_count).movedim(-1, 1)[:, 1:].to(own.dtype)
+        found, counts = own.softmax(dim=1)[:, 1:], weights.unsqueeze(1)
+        axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
+        overlap, total = (counts * found * truth).sum(axes), (counts * (found + truth)).sum(axes)
+        dice = (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+        return (1 - dice).mean() + (weights * entropy).sum() / weights.sum()
+
+
 def downsample_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Labels (B, D, H, W) at every ``D / d``-th voxel, as a decoder level of grid ``size`` = (d, h, w) sees them.
 
-    Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on every second voxel,
+    Voxel weights likewise. Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on every second voxel,
     starting with the first.
     """
     for axis, target in enumerate(size, start=1):
@@ -80,12 +108,14 @@ def deep_supervision_loss(
     *,
     weights: Sequence[float] | None = None,
     batch_dice: bool = False,
+    voxel_weights: Tensor | None = None,
 ) -> Tensor:
     """Weighted sum of :func:`dice_ce` over decoder levels; a scalar in fp32.
 
     ``outputs``: logits (B, K, d, h, w) of every level, finest first. ``labels``: int64 (B, D, H, W) on the finest grid;
     coarser levels see them by :func:`downsample_labels`. ``weights`` defaults to :func:`deep_supervision_weights`;
-    levels of weight 0 are not computed. Raises ValueError if there are not as many weights as outputs.
+    levels of weight 0 are not computed. ``voxel_weights`` (B, D, H, W): see :func:`weighted_dice_ce`. Raises ValueError
+    if there are not as many weights as outputs.
     """
     if weights is None:
         weights = deep_supervision_weights(len(outputs))
@@ -93,8 +123,14 @@ def deep_supervision_loss(
     for logits, weight in zip(outputs, weights, strict=True):
         if weight == 0:
             continue
-        here = weight * dice_ce(logits, downsample_labels(labels, logits.shape[2:]), class_count, batch_dice=batch_dice)
-        total = here if total is None else total + here
+        size = logits.shape[2:]
+        here = downsample_labels(labels, size)
+        if voxel_weights is None:
+            loss = dice_ce(logits, here, class_count, batch_dice=batch_dice)
+        else:
+            seen = downsample_labels(voxel_weights, size)
+            loss = weighted_dice_ce(logits, here, class_count, seen, batch_dice=batch_dice)
+        total = weight * loss if total is None else total + weight * loss
     if total is None:
         raise ValueError("deep supervision needs at least one level of non-zero weight")
     return total

@@ -184,3 +184,45 @@ def test_sheared_cases_are_straightened_with_their_labels(
 def test_case_seeds_depend_on_name_and_seed_alone() -> None:
     assert case_seed("liver_001") == case_seed("liver_001") == 270660095267139809
     assert len({case_seed(f"case_{i}", seed) for i in range(100) for seed in range(3)}) == 300
+
+
+def test_what_was_changed_lies_where_the_labels_say_so_on_the_networks_grid(
+    tmp_path: Path, make_dataset: MakeDataset, make_volume: Callable[..., Image]
+) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((16, 24, 20), dtype=np.uint8)
+    truth[4:12, 6:18, 5:15] = 1
+    image = make_volume((rng.normal(size=truth.shape) + 5 * truth).astype(np.float32))
+    predicted = truth.copy()
+    predicted[4:8, 6:18, 5:15] = 0  # four slices were missed
+    predicted[14, 0:6, 0:6] = 2  # and something found that is not there
+    folder = make_dataset({"a": ([image], make_volume(truth)), "b": ([image], make_volume(truth))}, modality="mri")
+    dataset = RawDataset.open(folder)
+    plan = make_plan(dataset, spacing=(3.0, 1.5, 1.5)).model_copy(update={"crop_to_body": False})
+    prediction = tmp_path / f"a.1{dataset.description.file_ending}"
+    write_labels(make_volume(predicted), prediction, like=image)
+    first, second = preprocess_dataset(dataset, plan, tmp_path / "cache", predictions={"a": prediction})
+    difference = make_volume((truth != predicted).astype(np.uint8))
+    only = make_dataset({"a": ([image], difference)}, name="Dataset901_Difference", modality="mri")
+    expected = preprocess_dataset(RawDataset.open(only), plan, tmp_path / "other").cases[0].seg
+    assert first.changed is not None and first.changed.any()
+    np.testing.assert_array_equal(first.changed, expected)
+    assert {tuple(voxel) for voxel in first.changed_voxels} == set(zip(*np.nonzero(first.changed), strict=True))
+    assert second.changed is None and second.changed_voxels.shape == (0, 3)
+
+
+def test_another_prediction_rebuilds_its_case_alone_and_one_on_another_grid_is_refused(
+    tmp_path: Path, dataset: RawDataset, plan: TaskPlan
+) -> None:
+    cached = preprocess_dataset(dataset, plan, tmp_path / "cache")
+    before = _times(cached.folder)
+    prediction = dataset.cases("Tr")[0].label
+    assert prediction is not None
+    corrected = preprocess_dataset(dataset, plan, tmp_path / "cache", predictions={"a": prediction})
+    assert corrected.cases[0].changed is not None and not corrected.cases[0].changed.any()
+    after = _times(cached.folder)
+    assert {name for name in before if before[name] != after[name]} == {"a.json", "a.npy", "a_seg.npy"}
+    small = tmp_path / f"small{dataset.description.file_ending}"
+    write_labels(Image(np.zeros((1, 2, 3, 4), np.uint8), Geometry((2, 3, 4), (1.0, 1.0, 1.0))), small)
+    with pytest.raises(BadInputError, match="grid"):
+        preprocess_dataset(dataset, plan, tmp_path / "cache", predictions={"a": small})

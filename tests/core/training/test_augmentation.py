@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.training.augmentation import AugmentationConfig, augment, sample_patch
+from meduniseg_core.training.augmentation import AugmentationConfig, augment, sample_maps, sample_patch
 
 PLAIN = AugmentationConfig.none()
 PROBABILITIES = [name for name in AugmentationConfig.model_fields if name.startswith("p_")]
@@ -65,6 +65,26 @@ def test_labels_stay_on_their_voxels_under_every_spatial_transform(
     d, h, w = np.rint(where[:, inside]).astype(int)
     np.testing.assert_array_equal(moved[inside], label[d, h, w])
     assert (moved[coverage == 0] == 0).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(case=st.sampled_from(CASES), seed=st.integers(0, 2**32), mirrored=st.sampled_from([(), (1,), (0, 1, 2)]))
+def test_every_map_goes_the_way_of_the_label(case: tuple[Shape3, Shape3], seed: int, mirrored: tuple[int, ...]) -> None:
+    shape, patch = case
+    data, label = blobs(shape, seed=seed)
+    changed = (np.random.default_rng(seed).random(shape) < 0.3).astype(np.uint8)
+    centre = [size // 2 for size in shape]
+
+    def drawn(*maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return sample_maps(data, maps, centre, patch, mirrored, np.random.default_rng(seed), EVERYTHING)
+
+    image, both = drawn(label, changed)
+    alone, first = drawn(label)
+    np.testing.assert_array_equal(image, alone)
+    np.testing.assert_array_equal(both[0], first[0])
+    np.testing.assert_array_equal(both[1], drawn(changed)[1][0])
+    # a voxel of the pair comes from one voxel of the two maps: what they say together is what was sampled together
+    np.testing.assert_array_equal(drawn(label + 10 * changed)[1][0], both[0] + 10 * both[1])
 
 
 def test_plain_config_is_the_crop_and_nothing_else() -> None:

@@ -12,6 +12,7 @@ from meduniseg_core.training.losses import (
     deep_supervision_weights,
     dice_ce,
     downsample_labels,
+    weighted_dice_ce,
 )
 
 
@@ -122,3 +123,37 @@ def test_what_does_not_fit_is_refused() -> None:
         dice_ce(logits, labels[:, :2], 3)
     with pytest.raises(ValueError, match="non-zero weight"):
         deep_supervision_loss([logits], labels, 3, weights=(0.0,))
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_a_voxel_of_weight_two_counts_twice(batch_dice: bool) -> None:
+    logits, labels = example()
+    plain = weighted_dice_ce(logits, labels, 3, torch.ones(labels.shape), batch_dice=batch_dice)
+    torch.testing.assert_close(plain, dice_ce(logits, labels, 3, batch_dice=batch_dice), atol=1e-6, rtol=1e-5)
+    # the same as an image in which these voxels stand twice
+    weights = torch.ones(labels.shape)
+    weights[:, :, :, -2:] = 2
+    twice = torch.cat((logits, logits[..., -2:]), dim=-1), torch.cat((labels, labels[..., -2:]), dim=-1)
+    torch.testing.assert_close(
+        weighted_dice_ce(logits, labels, 3, weights, batch_dice=batch_dice),
+        dice_ce(*twice, 3, batch_dice=batch_dice),
+        atol=1e-6,
+        rtol=1e-5,
+    )
+    with pytest.raises(ValueError, match="weights of shape"):
+        weighted_dice_ce(logits, labels, 3, weights[:1])
+
+
+def test_weighted_voxels_pull_harder_on_the_logits_of_every_level() -> None:
+    labels = torch.zeros(1, 4, 8, 8, dtype=torch.int64)
+    labels[..., 4:] = 1
+    levels = [torch.zeros(1, 2, 4, 8, 8), torch.zeros(1, 2, 2, 4, 4), torch.zeros(1, 2, 1, 2, 2)]
+    for level in levels:
+        level.requires_grad_()
+    weights = torch.ones(labels.shape)
+    weights[:, :2, :4] = 5
+    loss = deep_supervision_loss(levels, labels, 2, voxel_weights=weights)
+    fine, coarse = torch.autograd.grad(loss, levels[:2])
+    for gradient, half in ((fine, 4), (coarse, 2)):
+        strength = gradient.abs().sum(1)[0]
+        assert strength[0, :half].min() > 3 * strength[0, half:].max()

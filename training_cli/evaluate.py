@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from meduniseg_core.evaluation import Report
+    from meduniseg_core.preprocessing import RawDataset
 
 
 def evaluate(
@@ -50,7 +51,8 @@ def evaluate(
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.evaluation import evaluate_folders, write_report
 
-        names = [name.strip() for name in classes.split(",")] if classes is not None else _dataset_classes(references)
+        dataset = _dataset_of(references)
+        names = [name.strip() for name in classes.split(",")] if classes is not None else _classes_of(dataset)
         report = evaluate_folders(
             predictions,
             references,
@@ -60,6 +62,7 @@ def evaluate(
             tolerance=tolerance,
             pictures=output is not None,
             title=f"{predictions} against {references}",
+            task=dataset.task if dataset is not None else "",
             events=session.events,
             cancel=session.cancel,
         )
@@ -77,13 +80,17 @@ def evaluate(
         )
 
 
-def _dataset_classes(references: Path) -> tuple[str, ...] | None:
-    """The classes of the data set whose labelsTr or labelsTs ``references`` is, if it is one's."""
+def _dataset_of(references: Path) -> RawDataset | None:
+    """The data set whose labelsTr or labelsTs ``references`` is, if it is one's."""
     from meduniseg_core.preprocessing import RawDataset
 
     if references.name in ("labelsTr", "labelsTs") and (references.parent / "dataset.json").is_file():
-        return RawDataset.open(references.parent).classes
+        return RawDataset.open(references.parent)
     return None
+
+
+def _classes_of(dataset: RawDataset | None) -> tuple[str, ...] | None:
+    return None if dataset is None else dataset.classes
 
 
 def _table(report: Report) -> Table:

@@ -17,7 +17,20 @@ import typer
 
 from meduniseg_core import __version__
 from meduniseg_core.errors import MedUniSegError, is_out_of_memory
-from training_cli import catalog, corrections, dataset, doctor, evaluate, finetune, models, runs, segment, train, viewer
+from training_cli import (
+    catalog,
+    corrections,
+    dataset,
+    doctor,
+    evaluate,
+    finetune,
+    models,
+    refine,
+    runs,
+    segment,
+    train,
+    viewer,
+)
 from training_cli.output import print_error
 
 EXIT_OK, EXIT_BUG, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_MEMORY, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -37,6 +50,7 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(corrections.app, name="corrections")
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
+app.command("refine")(refine.refine)
 app.add_typer(runs.app, name="runs")
 app.command("evaluate")(evaluate.evaluate)
 app.command("napari")(viewer.napari)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import UsageError
+from training_cli import packs
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_json, print_table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 STAR = "meduniseg-star"  # the paper's network with its refinement
 
 app = typer.Typer(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
+app.add_typer(packs.app, name="packs")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")]
@@ -140,13 +142,28 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="A folder, or a name for the file.")
     ] = Path(),
+    pack: Annotated[
+        str | None,
+        typer.Option(
+            "--pack", metavar="PACK", help="Fold this pack (a name or file) in: a model of the pack's tasks alone."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="TASK[,TASK...]", help="With --pack: of these of its tasks; default: all."),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Copy a model to a file that can be given to others."""
     from meduniseg_core.weights import Registry
 
-    path = Registry().export(name, output, replace=replace)
+    if pack is not None:
+        path = _export_merged(name, pack, task, output, replace)
+    elif task is not None:
+        raise UsageError("--task chooses among the tasks of a pack; give one with --pack.")
+    else:
+        path = Registry().export(name, output, replace=replace)
     _say(as_json, {"name": name, "path": path}, str(path))
 
 
@@ -210,6 +227,19 @@ def resolve(name: str) -> tuple[Path, ModelInfo]:
         return path, read_info(path)
     registry = Registry()
     return registry.find(name).path, registry.info(name)
+
+
+def _export_merged(name: str, pack: str, task: str | None, output: Path, replace: bool) -> Path:
+    from meduniseg_core.weights import load_model, save_model
+    from meduniseg_core.weights.merged import merged_model
+
+    chosen = [part.strip() for part in task.split(",") if part.strip()] if task is not None else None
+    details, state = merged_model(load_model(name), packs.load_pack(pack), chosen)
+    path = output / f"{details.name}.safetensors" if output.is_dir() else output
+    if path.exists() and not replace:
+        raise UsageError(f"{path} exists already; choose another name or remove it first.")
+    save_model(path, details, state)
+    return path
 
 
 def _show_architecture(name: str, as_json: bool) -> None:

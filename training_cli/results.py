@@ -32,6 +32,7 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "case": case,
         "task": segmentation.task,
         "modality": segmentation.modality,
+        "pack": segmentation.pack,
         "labels": path,
         "seconds": round(segmentation.seconds, 3),
         "ran_on": segmentation.rung,

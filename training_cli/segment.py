@@ -15,6 +15,7 @@ from meduniseg_core.events import CaseDone, Message, Progress
 from training_cli.inputs import Case, collect_cases
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
+from training_cli.packs import packs_for
 from training_cli.results import Result, result_of, results_table
 from training_cli.session import Session, work
 from training_cli.targets import chosen_ending, default_ending, refuse_strangers, target_folder, was_edited
@@ -45,6 +46,13 @@ def segment(
         str | None, typer.Option("--modality", metavar="M", help="What kind of image, where it is not the task's own.")
     ] = None,
     model: ModelName = "starter",
+    pack: Annotated[
+        list[str] | None,
+        typer.Option("--pack", metavar="NAME|FILE", help="Use this pack and not those in use; may be repeated."),
+    ] = None,
+    no_packs: Annotated[
+        bool, typer.Option("--no-packs", help="Use the model alone, whatever packs are in use.")
+    ] = False,
     device: Device = "auto",
     precision: Precision = "auto",
     tta: Annotated[
@@ -92,7 +100,10 @@ def segment(
         from meduniseg_core.weights import load_model
 
         chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
-        predictor = Predictor(load_model(model), device=device, precision=precision)
+        loaded = load_model(model)
+        predictor = Predictor(
+            loaded, device=device, precision=precision, packs=packs_for(loaded, tasks, pack, no_packs)
+        )
         settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
         skip_unfit = task == ALL_TASKS
         run = Run(
@@ -203,6 +214,9 @@ class Run:
         payload = {
             "model": self.predictor.model.info.name,
             "model_sha256": self.predictor.model.sha256,
+            "packs": {
+                task: {"name": pack.info.name, "sha256": pack.sha256} for task, pack in self.predictor.packs.items()
+            },
             "intended_use": self.info.intended_use,
             "seconds": round(time.perf_counter() - self.began, 3),
             "results": [result.report for result in self.results],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from meduniseg_core.adaptation.adoption import Adoptions
@@ -13,7 +14,7 @@ from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training.prepare import SPLIT_FILE
-from meduniseg_core.weights import Model, Registry, load_model
+from meduniseg_core.weights import Model, PackRegistry, Registry, load_model, read_pack
 
 GATE = "gate"
 
@@ -34,6 +35,26 @@ def judge(
     dataset = RawDataset.open(Path(run.request.dataset))
     if not run.model_file.is_file():
         raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
+    candidate, notes = _candidate(run, base, device, precision)
+    report = gate(
+        Side(base.info.name, base.sha256, Predictor(base, device, precision)),
+        candidate,
+        dataset,
+        validation_cases(run, dataset.task),
+        notes=notes,
+        events=events,
+        cancel=cancel,
+    )
+    write_gate(report, run.folder / GATE)
+    return report
+
+
+def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side, Sequence[str]]:
+    """The run's model, or its base with the run's pack; and what to note about the comparison."""
+    if run.request.kind == "refine":
+        pack = read_pack(run.model_file)
+        predictor = Predictor(base, device, precision, packs=dict.fromkeys(pack.info.tasks, pack))
+        return Side(pack.info.name, pack.sha256, predictor), ()
     candidate = load_model(str(run.model_file))
     trained_from = candidate.info.provenance.get("base_sha256")
     if trained_from not in (None, base.sha256):
@@ -41,17 +62,8 @@ def judge(
             f"Run '{run.request.name}' was trained from another file than the model {base.info.name} of today; "
             "compare it with the one it was trained from."
         )
-    report = gate(
-        Side(base.info.name, base.sha256, Predictor(base, device, precision)),
-        Side(candidate.info.name, candidate.sha256, Predictor(candidate, device, precision)),
-        dataset,
-        validation_cases(run, dataset.task),
-        notes=served_note(base, candidate),
-        events=events,
-        cancel=cancel,
-    )
-    write_gate(report, run.folder / GATE)
-    return report
+    side = Side(candidate.info.name, candidate.sha256, Predictor(candidate, device, precision))
+    return side, served_note(base, candidate)
 
 
 def verdict(run: Run) -> GateReport | None:
@@ -60,7 +72,7 @@ def verdict(run: Run) -> GateReport | None:
 
 
 def adopt(run: Run, *, anyway: bool = False) -> str:
-    """Register a run's model and take it into use for its task; its name.
+    """Register a run's model, or pack, and take it into use for its task; its name.
 
     UsageError where the gate found it worse (or nothing to judge it by) and ``anyway`` is not set, and where the name
     is taken by another model.
@@ -69,14 +81,23 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
     if not anyway and (report is None or not report.recommended):
         why = "it was not compared with its base yet" if report is None else report.reason
         raise UsageError(f"'{run.request.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
-    entry = Registry().import_file(run.model_file)
-    Adoptions().adopt(run.request.task, entry.name, run.request.base)
+    if run.request.kind == "refine":
+        name = PackRegistry().import_file(run.model_file).name
+        PackRegistry().activate(name)
+    else:
+        name = Registry().import_file(run.model_file).name
+        Adoptions().adopt(run.request.task, name, run.request.base)
     run.decide("adopted")
-    return entry.name
+    return name
 
 
 def discard(run: Run) -> None:
-    """Decide against a run's model; its files are deleted. UsageError where it is in use."""
+    """Decide against a run's model, or pack; its files are deleted. UsageError where it is in use."""
+    if run.request.kind == "refine":
+        if PackRegistry().in_use_for(run.request.name):
+            raise UsageError(f"'{run.request.name}' is in use; 'meduniseg models packs deactivate' it first.")
+        run.remove()
+        return
     if Adoptions().current(run.request.task) == run.request.name:
         raise UsageError(f"'{run.request.name}' is in use for {run.request.task}; roll back first.")
     run.remove()

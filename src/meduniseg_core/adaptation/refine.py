@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import nn
 
 from meduniseg_core.adaptation.finetune import keep_ledger_splits
@@ -14,6 +15,7 @@ from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.lora import ALPHA, RANK, Refinement
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
+from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training import NetworkSettings, Start, TrainingConfig, TrainingResult, train
 from meduniseg_core.weights import Model, ModelInfo, PackInfo, StorageType, save_pack
 
@@ -118,16 +120,18 @@ def refine(
     rank: int = RANK,
     alpha: float = ALPHA,
     resume: bool = False,
+    finish: bool = False,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
-    """Refine ``base`` on the data sets of ``config`` (see :func:`refine_config`); a pack in its output.
+    """Refine ``base`` on the data sets of ``config`` (see :func:`refine_config`), or make the best
+    checkpoint so far a pack (``finish``); a pack in its output.
 
     Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the data do not fit the base.
     """
     start = Refiner(base, [RawDataset.open(folder).task for folder in config.datasets], rank=rank, alpha=alpha)
     keep_ledger_splits(config.datasets, config.output)
-    return train(config, resume=resume, start=start, events=events, cancel=cancel)
+    return train(config, resume=resume, finish=finish, start=start, events=events, cancel=cancel)
 
 
 def datasets_of(base: Model, folders: Sequence[Path], tasks: Sequence[str] | None) -> tuple[Path, ...]:
@@ -181,4 +185,7 @@ def refine_config(
         "device": device,
         "precision": precision,
     }
-    return TrainingConfig.model_validate({**fields, **(overrides or {})})
+    try:
+        return TrainingConfig.model_validate({**fields, **(overrides or {})})
+    except ValidationError as error:
+        raise UsageError(f"A refinement cannot be trained so: {first_fault(error)}; give another value.") from None

@@ -2,6 +2,7 @@
 
 from meduniseg_core.evaluation.cases import CaseScores, ClassScores, evaluate_case
 from meduniseg_core.evaluation.folders import evaluate_folders
+from meduniseg_core.evaluation.gaps import CaseGap, TaskGap, read_reports, task_gaps
 from meduniseg_core.evaluation.metrics import (
     EMPTY_MASK_POLICY,
     SurfaceDistances,
@@ -24,12 +25,14 @@ from meduniseg_core.evaluation.writing import write_report
 __all__ = [
     "COLOURS",
     "EMPTY_MASK_POLICY",
+    "CaseGap",
     "CaseScores",
     "ClassScores",
     "Interval",
     "Report",
     "Summary",
     "SurfaceDistances",
+    "TaskGap",
     "bootstrap_interval",
     "colour_of",
     "dice",
@@ -38,9 +41,11 @@ __all__ = [
     "hausdorff95",
     "overlay",
     "png_bytes",
+    "read_reports",
     "summarise",
     "surface_dice",
     "surface_distances",
+    "task_gaps",
     "weighted_dice",
     "write_report",
 ]

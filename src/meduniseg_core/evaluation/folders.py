@@ -32,6 +32,7 @@ def evaluate_folders(
     surface: bool = True,
     pictures: bool = True,
     title: str = "Evaluation",
+    task: str = "",
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Report:
@@ -62,6 +63,7 @@ def evaluate_folders(
         notes.append(f"Labels without a class name were left out: {ids}.")
     report = Report(
         title=title,
+        task=task,
         tolerance=tolerance,
         notes=tuple(notes),
         cases=tuple(case.with_classes(names, surface) for case in scores),

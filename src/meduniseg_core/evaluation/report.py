@@ -73,6 +73,7 @@ class Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     title: str = "Evaluation"
+    task: str = Field(default="", description="what was segmented, where it is known")
     policy: str = EMPTY_MASK_POLICY
     tolerance: float = Field(description="of the surface Dice, mm (pixels for images without size)")
     notes: tuple[str, ...] = ()

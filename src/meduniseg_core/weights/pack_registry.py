@@ -50,6 +50,11 @@ class PackRegistry(Shelf[PackInfo, Pack]):
         """Task -> name of the pack in use, for the base of this sha256."""
         return dict(self._state().active.get(base_sha256, {}))
 
+    def in_use_for(self, name: str) -> tuple[str, ...]:
+        """The tasks that the pack called ``name`` is in use for."""
+        active = self._state().active.values()
+        return tuple(task for own in active for task, used in own.items() if used == name)
+
     def active_packs(self, model: Model, tasks: Sequence[str] | None = None) -> dict[str, Pack]:
         """Task -> pack in use on ``model``, loaded; of ``tasks`` only, where they are given.
 
@@ -98,7 +103,7 @@ class PackRegistry(Shelf[PackInfo, Pack]):
     def remove(self, name: str) -> None:
         """Delete the pack; where it was in use the base takes over."""
         self.find(name)
-        if any(name in own.values() for own in self._state().active.values()):
+        if self.in_use_for(name):
             self.deactivate(name)
         super().remove(name)
 

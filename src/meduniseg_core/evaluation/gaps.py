@@ -1,0 +1,129 @@
+"""Which tasks are behind: a model's reports against those of single-task networks or of the last release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.evaluation.report import Interval, Report, bootstrap_interval
+
+REPORT_FILE = "report.json"
+_WORST = 3
+_LARGEST = 256 << 20  # bytes; a report of ten thousand cases has a few million
+
+
+class CaseGap(BaseModel):
+    """One case's mean Dice over the classes: the model's and the reference's."""
+
+    model_config = ConfigDict(frozen=True)
+
+    case: str
+    dice: float
+    reference_dice: float
+
+    @property
+    def gap(self) -> float:
+        """How far the model is behind."""
+        return self.reference_dice - self.dice
+
+
+class TaskGap(BaseModel):
+    """One task over the cases that both reports have. ``unpaired``: cases that only one of them has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    cases: int
+    unpaired: int
+    dice: float
+    reference_dice: float
+    interval: Interval
+    worst: tuple[CaseGap, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def gap(self) -> float:
+        """Mean Dice that the model is behind the reference; negative where it is ahead."""
+        return self.reference_dice - self.dice
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def under_performing(self) -> bool:
+        """Whether the whole interval of the gap lies above zero."""
+        return self.interval.low > 0
+
+
+def read_reports(path: Path) -> dict[str, Report]:
+    """Reports by task: of a ``report.json``, of a folder that holds one, or of a folder of such folders.
+
+    The task is the one that the report names, else the folder's name. BadInputError for anything else.
+    """
+    path = Path(path)
+    if path.is_file():
+        files = [path]
+    elif (path / REPORT_FILE).is_file():
+        files = [path / REPORT_FILE]
+    else:
+        files = sorted(path.glob(f"*/{REPORT_FILE}"))
+    if not files:
+        raise BadInputError(
+            f"{path}: there is no {REPORT_FILE}; make one with 'meduniseg evaluate ... -o {path}/TASK'."
+        )
+    reports: dict[str, Report] = {}
+    for file in files:
+        report = _read(file)
+        task = report.task or file.resolve().parent.name
+        if task in reports:
+            raise BadInputError(f"{path}: two reports are of the task '{task}'; keep one of them.")
+        reports[task] = report
+    return reports
+
+
+def task_gaps(reports: Mapping[str, Report], references: Mapping[str, Report]) -> list[TaskGap]:
+    """The gap of every task that both sides have, those that are surely behind first, then by the gap.
+
+    The interval is a bootstrap over the paired differences of the cases. BadInputError where the sides have no task in
+    common, or a task's reports no case or other classes.
+    """
+    common = [task for task in reports if task in references]
+    if not common:
+        raise BadInputError(
+            f"The reports have no task in common (here: {', '.join(reports)}; there: {', '.join(references)}); "
+            "evaluate the same tasks, each into a folder called TASK."
+        )
+    gaps = [_gap(task, reports[task], references[task]) for task in common]
+    return sorted(gaps, key=lambda gap: (not gap.under_performing, -gap.gap))
+
+
+def _gap(task: str, report: Report, reference: Report) -> TaskGap:
+    ours = {case.case: case for case in report.cases}
+    theirs = {case.case: case for case in reference.cases}
+    names = [name for name in ours if name in theirs]
+    if not names:
+        raise BadInputError(f"The two reports of task {task} have no case in common; evaluate both on the same cases.")
+    for name in names:
+        labels = [[entry.label for entry in case.classes] for case in (ours[name], theirs[name])]
+        if labels[0] != labels[1]:
+            raise BadInputError(f"The two reports of task {task} are of other classes; evaluate both with the same.")
+    pairs = [CaseGap(case=name, dice=ours[name].dice, reference_dice=theirs[name].dice) for name in names]
+    return TaskGap(
+        task=task,
+        cases=len(pairs),
+        unpaired=len(ours.keys() ^ theirs.keys()),
+        dice=sum(pair.dice for pair in pairs) / len(pairs),
+        reference_dice=sum(pair.reference_dice for pair in pairs) / len(pairs),
+        interval=bootstrap_interval([pair.gap for pair in pairs]),
+        worst=tuple(sorted(pairs, key=lambda pair: (-pair.gap, pair.case))[:_WORST]),
+    )
+
+
+def _read(path: Path) -> Report:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise BadInputError(f"{path}: it is larger than any report; give a report of 'meduniseg evaluate'.")
+        return Report.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise BadInputError(f"{path}: is no report of 'meduniseg evaluate'; evaluate anew.") from error

@@ -1,0 +1,214 @@
+"""``meduniseg models packs``: refinements of a model's tasks, and which of them are in use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from meduniseg_core.errors import UsageError
+from training_cli.options import Json, ProgressOption
+from training_cli.output import print_json, print_table
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.weights import Model, Pack, PackInfo, PackRegistry
+    from meduniseg_core.weights.shelf import Entry
+
+app = typer.Typer(
+    help="Packs refine some tasks of one model: list, inspect, install, verify, export, remove, activate.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A pack's name, as 'models packs list' shows it.")]
+Tasks = Annotated[
+    str | None, typer.Option("--task", "-t", metavar="TASK[,TASK...]", help="For these of its tasks; default: all.")
+]
+
+
+@app.command("list")
+def list_packs(as_json: Json = False) -> None:
+    """List the installed packs and the tasks that each is in use for."""
+    from meduniseg_core.weights import PackRegistry
+
+    registry = PackRegistry()
+    entries = registry.list()
+    if as_json:
+        print_json({"packs": [pack_report(entry, registry) for entry in entries]})
+        return
+    if not entries:
+        print("No packs here yet; 'meduniseg refine' makes one, 'meduniseg models packs install FILE' adds one.")
+        return
+    rows = [
+        (
+            entry.name,
+            entry.info.base if entry.info else "-",
+            ", ".join(entry.info.tasks) if entry.info else f"unusable: {entry.problem}",
+            ", ".join(registry.in_use_for(entry.name)) or "-",
+            f"{entry.size_bytes / 1e6:.1f} MB",
+        )
+        for entry in entries
+    ]
+    print_table(("pack", "base", "tasks", "in use for", "size"), rows)
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A pack, or a pack's file.")], as_json: Json = False
+) -> None:
+    """Show what a pack refines, on which base, and where it comes from."""
+    from meduniseg_core.weights import PackRegistry, read_pack_info
+
+    path = Path(name).expanduser() if _is_file(name) else PackRegistry().find(name).path
+    details = read_pack_info(path)
+    if as_json:
+        print_json({"path": path, **details.model_dump(mode="json")})
+        return
+    print(f"{details.name}: {details.title}" if details.title else details.name)
+    print(
+        f"refines: {', '.join(details.tasks)} of {details.base} (sha256 {details.base_sha256})",
+        f"file: {path}",
+        sep="\n",
+    )
+    print(f"rank: {details.rank}, alpha: {details.alpha:g}", f"licence: {details.licence or 'not stated'}", sep="\n")
+    for key, value in details.provenance.items():
+        if value is not None:
+            print(f"{key}: {value}")
+
+
+@app.command()
+def install(
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_URL", help="A pack's file, or its https address.")],
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another pack of the same name.")] = False,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Install a pack from a file or, with its SHA-256, from an address; 'activate' takes it into use."""
+    from meduniseg_core.weights import PackRegistry
+
+    with work(progress, as_json=as_json) as session:
+        entry = PackRegistry().install(source, sha256, replace=replace, events=session.events, cancel=session.cancel)
+        session.result(pack_report(entry, PackRegistry()), f"Installed {entry.name} ({entry.path}).")
+
+
+@app.command()
+def verify(name: Name, as_json: Json = False) -> None:
+    """Read a whole pack and compare it with the SHA-256 kept when it was installed."""
+    from meduniseg_core.weights import PackRegistry
+
+    found = PackRegistry().verify(name)
+    note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
+    payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
+    _say(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
+
+
+@app.command()
+def export(
+    name: Name,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PATH", help="A folder, or a name for the file.")
+    ] = Path(),
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a pack to a file that can be given to others who have its base."""
+    from meduniseg_core.weights import PackRegistry
+
+    path = PackRegistry().export(name, output, replace=replace)
+    _say(as_json, {"name": name, "path": path}, str(path))
+
+
+@app.command()
+def remove(name: Name, as_json: Json = False) -> None:
+    """Delete a pack; where it was in use the model alone takes over."""
+    from meduniseg_core.weights import PackRegistry
+
+    PackRegistry().remove(name)
+    _say(as_json, {"removed": name}, f"Removed {name}.")
+
+
+@app.command()
+def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
+    """Use a pack from now on, in place of any other pack for the same tasks."""
+    from meduniseg_core.weights import PackRegistry
+
+    used = PackRegistry().activate(name, split_names(task))
+    tasks = [own for own, pack in used.items() if pack == name]
+    _say(as_json, {"name": name, "in_use_for": tasks}, f"{name} is in use for {', '.join(tasks)}.")
+
+
+@app.command()
+def deactivate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
+    """Use a pack no more; the model alone takes over."""
+    from meduniseg_core.weights import PackRegistry
+
+    stopped = PackRegistry().deactivate(name, split_names(task))
+    _say(as_json, {"name": name, "stopped": list(stopped)}, f"{name} is no longer in use for {', '.join(stopped)}.")
+
+
+def pack_report(entry: Entry[PackInfo], registry: PackRegistry) -> dict[str, Any]:
+    """One pack of the registry as plain data."""
+    return {
+        "name": entry.name,
+        "path": entry.path,
+        "size_bytes": entry.size_bytes,
+        "problem": entry.problem,
+        "base": entry.info.base if entry.info else None,
+        "base_sha256": entry.info.base_sha256 if entry.info else None,
+        "tasks": list(entry.info.tasks) if entry.info else [],
+        "in_use_for": list(registry.in_use_for(entry.name)),
+    }
+
+
+def packs_for(model: Model, tasks: list[str], names: list[str] | None, none: bool) -> dict[str, Pack]:
+    """Task -> pack for ``tasks``: those in use, those of ``--pack`` (and no others), or with ``--no-packs`` none."""
+    from meduniseg_core.weights import PackRegistry
+
+    if none and names:
+        raise UsageError("--pack and --no-packs exclude each other; give one of them.")
+    if none:
+        return {}
+    if not names:
+        return PackRegistry().active_packs(model, tasks)
+    chosen: dict[str, Pack] = {}
+    for pack in map(load_pack, names):
+        pack.check_base(model)
+        fitting = [task for task in pack.info.tasks if task in tasks]
+        if not fitting:
+            raise UsageError(
+                f"Pack {pack.info.name} refines {', '.join(pack.info.tasks)}, and the tasks are {', '.join(tasks)}; "
+                "leave the pack out or name one of its tasks."
+            )
+        for task in fitting:
+            if task in chosen:
+                raise UsageError(f"Two packs refine the task '{task}'; give one of them.")
+            chosen[task] = pack
+    return chosen
+
+
+def load_pack(name: str) -> Pack:
+    """A pack by name, or from its file."""
+    from meduniseg_core.weights import PackRegistry, read_pack
+
+    return read_pack(Path(name).expanduser()) if _is_file(name) else PackRegistry().load(name)
+
+
+def _is_file(name: str) -> bool:
+    path = Path(name)
+    return path.suffix == ".safetensors" or path.name != name
+
+
+def split_names(tasks: str | None) -> list[str] | None:
+    """The names in a comma-separated option."""
+    return None if tasks is None else [task.strip() for task in tasks.split(",") if task.strip()]
+
+
+def _say(as_json: bool, payload: dict[str, Any], sentence: str) -> None:
+    if as_json:
+        print_json(payload)
+    else:
+        print(sentence)

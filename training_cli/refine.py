@@ -59,8 +59,8 @@ def refine(
         typer.Option(
             "--suggest",
             metavar="REPORTS REFERENCES",
-            help="Train nothing: which tasks are behind? Reports of 'meduniseg evaluate' (one, or a folder with one per "
-            "task) of the model, and of single-task networks or the last release.",
+            help="Train nothing: which tasks are behind? Reports of 'meduniseg evaluate' (one, or a folder of one "
+            "per task) of the model, and of single-task networks or the last release.",
         ),
     ] = None,
     device: Device = "auto",

@@ -15,7 +15,7 @@ from napari.layers import Labels
 from meduniseg_core import editing
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
-from napari_meduniseg._layers import spacing_of
+from napari_meduniseg._layers import class_options, spacing_of
 from napari_meduniseg._views import slice_axis
 
 
@@ -134,6 +134,25 @@ def names_of(layer: Labels) -> dict[int, str]:
     if "index" not in features or "name" not in features:
         return {}
     return {int(index): str(name) for index, name in zip(features["index"], features["name"], strict=True) if index}
+
+
+def add_class(layer: Labels, name: str) -> int:
+    """Give the lowest label without a name this name, and a colour; the label. What is painted with it has it from now
+    on. UsageError for a name that is there already."""
+    names = names_of(layer)
+    if name in names.values() or name.lower() in ("background", "ignore"):
+        raise UsageError(f"'{name}' cannot be a new class: there is one of that name; give another.")
+    label = next(number for number in range(1, len(names) + 2) if number not in names)
+    names = dict(sorted({**names, label: name}.items()))
+    known = [number for number in names if number != label]
+    colours = {number: layer.get_color(number) for number in known}
+    kept = {
+        number: (int(255 * c[0]), int(255 * c[1]), int(255 * c[2])) for number, c in colours.items() if c is not None
+    }
+    options = class_options(names, kept)
+    layer.features = options["features"]
+    layer.colormap = options["colormap"]
+    return label
 
 
 def unnamed(layer: Labels) -> Callable[[], list[int]]:

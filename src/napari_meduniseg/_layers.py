@@ -82,6 +82,7 @@ def result_layer(result: Segmentation, change: Reorientation, like: Layer, name:
     metadata = {
         "provenance": result.provenance(),
         "like": result.image,
+        "predicted": result.labels,
         "change": change,
         "crc": checksum(data),
     }

@@ -24,6 +24,7 @@ from superqt import QCollapsible
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
+from napari_meduniseg._news import news
 from napari_meduniseg._segmenting import Choice, is_flat, modalities_for, tasks_for
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 
@@ -94,6 +95,7 @@ class ChoiceForm(QWidget):
         layout.addWidget(self.advanced)
 
         self.refresh_models()
+        news().models_changed.connect(self.refresh_models)
         self._form.setRowVisible(self.shapes, False)
         self.model.currentIndexChanged.connect(self._model_changed)
         self.image.chosen.connect(self._fill_tasks)
@@ -157,9 +159,9 @@ class ChoiceForm(QWidget):
 
     # -- keeping the form consistent ----------------------------------------------------------------------------
 
-    def refresh_models(self) -> None:
-        """List the models there are now, keeping the chosen one if it is still there."""
-        before = self.model.currentData()
+    def refresh_models(self, choose: str = "") -> None:
+        """List the models there are now, keeping the chosen one if it is still there; ``choose`` takes another."""
+        before = choose or self.model.currentData()
         self.model.blockSignals(True)
         self.model.clear()
         for entry in Registry().list():

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
     QHBoxLayout,
+    QInputDialog,
     QLabel,
     QPushButton,
     QWidget,
@@ -21,10 +22,20 @@ from qtpy.QtWidgets import (
 
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError
-from napari_meduniseg._editing import Locks, apply, next_doubtful, operation, relabel_at, sphere_at, uncertainty_for
+from napari_meduniseg._editing import (
+    Locks,
+    add_class,
+    apply,
+    next_doubtful,
+    operation,
+    relabel_at,
+    sphere_at,
+    uncertainty_for,
+)
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._layers import is_derived, unit_of
 from napari_meduniseg._views import slice_axis
+from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
@@ -47,6 +58,8 @@ class EditWidget(QWidget):
         self.layer_box = LayerCombo(napari_viewer, Labels)
         self.layer_box.setToolTip("The labels to correct.")
         self.palette_table = ClassPalette(self._locks)
+        self.class_button = QPushButton("Add a class ...")
+        self.class_button.setToolTip("A class of your own: named, with a colour, ready to be painted.")
         self.operations = OperationButtons()
         self.amount, self.buttons = self.operations.amount, self.operations.buttons
         self.radius = spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
@@ -69,6 +82,7 @@ class EditWidget(QWidget):
         self.said = QLabel()
         self.said.setWordWrap(True)
         self.recovery = Recovery(napari_viewer)
+        self.accepting = AcceptBox(napari_viewer, self._image)
         self._lay_out()
 
         self.layer_box.chosen.connect(self._layer_changed)
@@ -76,6 +90,7 @@ class EditWidget(QWidget):
         self.palette_table.picked.connect(self._take_brush)
         self.undo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.undo()))
         self.redo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.redo()))
+        self.class_button.clicked.connect(self._ask_for_class)
         self.doubtful.clicked.connect(self.go_to_doubtful)
         self.ball.toggled.connect(self._pan)
         self.relabel.toggled.connect(self._pan)
@@ -213,6 +228,7 @@ class EditWidget(QWidget):
         self.radius.setSuffix(f" {unit}")
         self.palette_table.show_layer(self._watched)
         self.recovery.watch(self._watched)
+        self.accepting.show_layer(self._watched)
 
     def _take_brush(self, _label: int) -> None:
         """Who picks a class wants to paint with it."""
@@ -231,6 +247,31 @@ class EditWidget(QWidget):
 
     def _count(self, _event: Any = None) -> None:
         self._changes += 1
+        self.accepting.tick()
+
+    def _image(self) -> ImageLayer | None:
+        layer = self.image_box.layer()
+        return layer if isinstance(layer, ImageLayer) else None
+
+    def _ask_for_class(self) -> None:
+        name, agreed = QInputDialog.getText(self, "New class", "Its name:")
+        if agreed and name.strip():
+            self.add_class(name.strip())
+
+    def add_class(self, name: str) -> None:
+        """Add a class to the labels and take the brush for it."""
+        if self._watched is None:
+            self.said.setText("There is no labels layer; segment an image or add one.")
+            return
+        try:
+            label = add_class(self._watched, name)
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        self.palette_table.show_layer(self._watched)
+        self._watched.selected_label = label
+        self._take_brush(label)
+        self.said.setText(f"{name} is label {label}.")
 
     def _bind_keys(self, layer: Labels) -> None:
         """The operations' keys, while this layer is the active one."""
@@ -245,6 +286,7 @@ class EditWidget(QWidget):
         form.addRow("Labels", self.layer_box)
         layout.addLayout(form)
         layout.addWidget(self.palette_table)
+        layout.addWidget(self.class_button)
         layout.addWidget(self.operations)
         ball = QFormLayout()
         ball.addRow(self.ball)
@@ -262,5 +304,6 @@ class EditWidget(QWidget):
             last.addWidget(widget)
         layout.addLayout(last)
         layout.addWidget(self.said)
+        layout.addWidget(self.accepting)
         layout.addStretch()
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)

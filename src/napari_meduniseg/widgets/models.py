@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import Entry, Registry
 from napari_meduniseg._jobs import Job, Work
+from napari_meduniseg._news import news
 from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 
@@ -56,6 +57,7 @@ class ModelsWidget(QWidget):
         self.install_button.clicked.connect(self._ask_and_install)
         self.verify_button.clicked.connect(self.verify)
         self.remove_button.clicked.connect(self._ask_and_remove)
+        news().models_changed.connect(self.refresh)
         self.refresh()
 
     @property
@@ -63,7 +65,7 @@ class ModelsWidget(QWidget):
         """Whether something is being installed or verified."""
         return self._job is not None
 
-    def refresh(self, choose: str | None = None) -> None:
+    def refresh(self, choose: str = "") -> None:
         """List the models there are now."""
         chosen = choose or self.chosen()
         self._entries = {entry.name: entry for entry in Registry().list()}
@@ -105,6 +107,7 @@ class ModelsWidget(QWidget):
             return
         self.refresh()
         self.said.setText(f"Removed {name}.")
+        news().models_changed.emit("")
 
     def _start(self, work: Work, then: object) -> None:
         if self.busy:
@@ -119,6 +122,7 @@ class ModelsWidget(QWidget):
         self._job = None
         self.refresh(entry.name)
         self.said.setText(f"Installed {entry.name}.")
+        news().models_changed.emit("")
 
     def _verified(self, found: object) -> None:
         self._job = None

@@ -1,0 +1,212 @@
+"""From a corrected labels layer to an acceptance in a ledger. Knows no Qt."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
+
+from meduniseg_core.adaptation import Entry, Ledger, ModelReference, channels_for, ending_for, model_beside
+from meduniseg_core.errors import UsageError
+from meduniseg_core.images import Image
+from meduniseg_core.paths import user_folder
+from meduniseg_core.provenance import read_provenance
+from napari_meduniseg._editing import names_of
+from napari_meduniseg._layers import METADATA_KEY, Origin, labels_image
+from napari_meduniseg._taking import Capture, capture, take
+
+PAUSE = 60.0
+"""Seconds without a change after which the annotator is taken to be away."""
+
+
+@dataclass
+class EditingClock:
+    """How long a layer was worked on: the time between changes, pauses left out."""
+
+    now: Callable[[], float] = time.monotonic
+    seconds: float = 0.0
+    _last: float | None = None
+
+    def tick(self) -> None:
+        """Something was changed."""
+        at = self.now()
+        if self._last is not None and at - self._last <= PAUSE:
+            self.seconds += at - self._last
+        self._last = at
+
+
+@dataclass(frozen=True)
+class Origins:
+    """What is known of a labels layer: its task and modality, the model that predicted it, the label map it gave."""
+
+    task: str | None = None
+    modality: str | None = None
+    model: ModelReference | None = None
+    predicted: Image | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A correction captured in the GUI's thread, to be accepted in another."""
+
+    layer: str
+    labels: np.ndarray
+    attributes: dict
+    image: Image | tuple[Capture, ...]
+    origins: Origins
+    classes: tuple[str, ...]
+    seconds: float | None = None
+    patient: str | None = None
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Where corrections go: a ledger, or one that is to be begun there."""
+
+    folder: Path
+    task: str
+    modality: str | None = None
+    exists: bool = True
+    counts: tuple[int, int] = (0, 0)
+    classes: tuple[str, ...] = field(default=())
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        if not self.exists:
+            return f"{self.task} (new)"
+        training, validation = self.counts
+        return f"{self.task}: {training} for training, {validation} held back"
+
+
+def collections_folder() -> Path:
+    """Where this user's ledgers are kept."""
+    return user_folder() / "corrections"
+
+
+def collections() -> list[Collection]:
+    """The ledgers of this user, by name; folders that cannot be read are passed over."""
+    found = []
+    for path in sorted(collections_folder().glob("*/ledger.jsonl")):
+        try:
+            found.append(collection_at(path.parent))
+        except Exception:
+            continue
+    return found
+
+
+def collection_at(folder: Path) -> Collection:
+    """The ledger in a folder. BadInputError where there is none."""
+    ledger = Ledger.open(folder)
+    sides = list(ledger.split().values())
+    counts = sides.count("training"), sides.count("validation")
+    return Collection(folder, ledger.task, ledger.dataset.modality, True, counts, ledger.classes)
+
+
+def new_collection(task: str, modality: str) -> Collection:
+    """A ledger of this task that is not there yet. UsageError for a name that cannot be one."""
+    plain = task.strip().lower().replace(" ", "_")
+    if not plain or not plain[0].isalnum() or any(not (c.isalnum() or c in "_.-") or not c.isascii() for c in plain):
+        raise UsageError(f"'{task}' cannot be a task's name; use letters, digits, _ and -.")
+    return Collection(collections_folder() / plain, plain, modality, exists=False)
+
+
+def origins_of(layer: Labels) -> Origins:
+    """What the layer's metadata, or the file it was read from, tell."""
+    record = layer.metadata.get(METADATA_KEY)
+    if isinstance(record, dict) and isinstance(record.get("provenance"), dict):
+        said = record["provenance"]
+        model = ModelReference(name=str(said["model"]), sha256=said.get("model_sha256"))
+        return Origins(said.get("task"), said.get("modality"), model, record.get("predicted"))
+    if isinstance(record, Origin) and record.image.source is not None:
+        path = Path(record.image.source)
+        said_there = read_provenance(path)
+        if said_there is not None:
+            return Origins(said_there.task, None, model_beside(path), record.image)
+    return Origins()
+
+
+def class_names(layer: Labels) -> tuple[str, ...]:
+    """Names of labels 1, 2, ... as a ledger wants them. UsageError where a number between has no name."""
+    names = names_of(layer)
+    highest = max(names, default=0)
+    missing = [label for label in range(1, highest + 1) if label not in names]
+    if not names or missing:
+        raise UsageError(f"Label {missing[0] if missing else 1} of {layer.name} has no name; add it as a class.")
+    return tuple(names[label] for label in range(1, highest + 1))
+
+
+def submission(
+    layer: Labels, image: ImageLayer | None, seconds: float | None = None, patient: str | None = None
+) -> Submission:
+    """Capture what is accepted: the layer as it is now, and its image (of a result the one it was made for).
+
+    UsageError or BadInputError where something is missing.
+    """
+    record = layer.metadata.get(METADATA_KEY)
+    source: Image | tuple[Capture, ...]
+    if isinstance(record, dict) and isinstance(record.get("like"), Image):
+        source = record["like"]
+    elif image is None:
+        raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
+    else:
+        source = capture((image,))
+    _, attributes, _ = layer.as_layer_data_tuple()
+    return Submission(
+        layer=layer.name,
+        labels=np.array(layer.data),
+        attributes=attributes,
+        image=source,
+        origins=origins_of(layer),
+        classes=class_names(layer),
+        seconds=seconds,
+        patient=patient or None,
+    )
+
+
+def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
+    """Take it into the ledger, which is begun where it is not there yet; runs in a worker's thread.
+
+    Raises what :meth:`Ledger.accept` raises.
+    """
+    image = given.image if isinstance(given.image, Image) else take(given.image).image
+    labels, _ = labels_image(given.labels, given.attributes)
+    if isinstance(given.image, tuple) and labels.geometry.shape != image.geometry.shape:
+        raise UsageError(f"{given.layer} has another grid than {image.name}; choose the image the labels belong to.")
+    if into.exists:
+        ledger = Ledger.open(into.folder)
+    else:
+        assert into.modality is not None
+        ledger = Ledger.create(
+            into.folder,
+            task=into.task,
+            modality=into.modality,
+            classes=given.classes,
+            channels=channels_for(image, into.modality),
+            file_ending=ending_for(image),
+            exist_ok=True,
+        )
+    entry = ledger.accept(
+        image,
+        labels,
+        patient=given.patient,
+        predicted=given.origins.predicted,
+        model=given.origins.model,
+        seconds=given.seconds,
+        who=_user(),
+        classes=given.classes if len(given.classes) >= len(ledger.classes) else None,
+    )
+    return entry, collection_at(into.folder)
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such user, as in some containers
+        return None

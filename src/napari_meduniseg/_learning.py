@@ -1,0 +1,150 @@
+"""What the Learn widget shows and starts: the cases of a data set, and trainings as runs. Knows no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from meduniseg_core.adaptation import Entry, Ledger
+from meduniseg_core.adaptation.adoption import Adoptions
+from meduniseg_core.adaptation.runs import Request, Run, free_name
+from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.evaluation import overlay, png_bytes
+from meduniseg_core.events import CancelToken
+from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.preprocessing import RawCase, RawDataset
+from meduniseg_core.weights import Registry
+
+THUMBNAIL = 72  # px
+SIDES = {"training": "training", "validation": "held back", None: "drawn at the start"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long is trained: ``quick`` adapts to the corrected places of a few cases."""
+
+    title: str
+    iterations: int
+    quick: bool = False
+
+
+BUDGETS = (
+    Budget("Quick adapt: 300 iterations", 300, quick=True),
+    Budget("Short: 1,000 iterations", 1000),
+    Budget("Long: 5,000 iterations", 5000),
+    Budget("The paper's: 25,000 iterations", 25_000),
+)
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """One case of a data set; of a ledger also its side, patient and what was changed."""
+
+    case: str
+    side: str
+    patient: str
+    changed: str
+    raw: RawCase
+    version: str  # another picture for another
+
+    @property
+    def held_back(self) -> bool:
+        """Whether it is never trained on."""
+        return self.side == SIDES["validation"]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """A data set as the widget shows it."""
+
+    folder: Path
+    task: str
+    modality: str
+    rows: tuple[CaseRow, ...]
+    base: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be trained."""
+
+    data: Cases
+    base: str
+    name: str
+    budget: Budget
+    left_out: tuple[str, ...] = ()
+    device: str = "auto"
+
+
+def look_up(folder: Path) -> Cases:
+    """The labelled cases of a ledger or a data set; runs in a worker's thread. BadInputError where it is none."""
+    dataset = RawDataset.open(folder)
+    entries: dict[str, Entry] = Ledger.open(folder).cases() if Ledger.is_at(folder) else {}
+    rows = tuple(_row(case, entries.get(case.case)) for case in dataset.cases("Tr") if case.label is not None)
+    used = [entry.model.name for entry in entries.values() if entry.model is not None]
+    known = {entry.name for entry in Registry().list() if entry.info is not None}
+    adopted = Adoptions().current(dataset.task)
+    base = adopted or next((name for name in reversed(used) if name in known), "starter")
+    return Cases(Path(folder), dataset.task, dataset.modality, rows, base)
+
+
+def thumbnails(cases: Cases, send: Callable[[object], None], cancel: CancelToken) -> None:
+    """Send ``(case, PNG)`` one after the other; a case that cannot be read is passed over. In a worker's thread."""
+    for row in cases.rows:
+        cancel.raise_if_cancelled()
+        try:
+            assert row.raw.label is not None
+            picture = overlay(read_image(row.raw.images), read_labels(row.raw.label), long_side=THUMBNAIL)
+        except MedUniSegError:
+            continue
+        send((row.case, png_bytes(picture)))
+
+
+def request_for(wish: Wish) -> Request:
+    """The command that does it."""
+    arguments = [
+        *("finetune", str(wish.data.folder.resolve()), "--output", wish.name, "--base", wish.base),
+        *("--iterations", str(wish.budget.iterations), "--device", wish.device),
+        *(("--quick",) if wish.budget.quick else ()),
+        *(word for case in wish.left_out for word in ("--leave-out", case)),
+    ]
+    return Request(
+        kind="finetune",
+        name=wish.name,
+        arguments=tuple(arguments),
+        base=wish.base,
+        dataset=str(wish.data.folder.resolve()),
+        task=wish.data.task,
+        created=datetime.now(UTC),
+    )
+
+
+def begin(wish: Wish) -> Run:
+    """Make the run and start its process. UsageError where the name is taken."""
+    run = Run.create(request_for(wish))
+    run.start()
+    return run
+
+
+def proposed_name(task: str) -> str:
+    """A name that no run and no model has."""
+    return free_name(task, [entry.name for entry in Registry().list()])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one reads them."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _row(case: RawCase, entry: Entry | None) -> CaseRow:
+    if entry is None:
+        return CaseRow(case.case, SIDES[None], case.patient, "", case, "")
+    changed = ""
+    if entry.has_prediction:
+        changed = f"{sum((c.added or 0) + (c.removed or 0) for c in entry.classes):,} voxels"
+    patient = entry.patient if entry.patient != entry.case else ""
+    return CaseRow(case.case, SIDES[entry.subset], patient, changed, case, entry.labels_sha256)

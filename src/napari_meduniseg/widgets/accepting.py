@@ -1,0 +1,238 @@
+"""The part of the Edit widget that accepts a correction: it goes into a collection that the next model learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+)
+
+from meduniseg_core.adaptation import Entry
+from meduniseg_core.catalog import MODALITIES
+from meduniseg_core.errors import MedUniSegError
+from napari_meduniseg._accepting import (
+    Collection,
+    EditingClock,
+    accept,
+    collection_at,
+    collections,
+    new_collection,
+    origins_of,
+    submission,
+)
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._news import news
+
+_NEW, _OTHER = "new", "other"
+
+
+class AcceptBox(QGroupBox):
+    """Collection, patient, Accept. ``image`` gives the image layer for labels whose image is not known."""
+
+    def __init__(self, viewer: napari.Viewer, image: Callable[[], ImageLayer | None]) -> None:
+        super().__init__("Accept the correction")
+        self._viewer = viewer
+        self._image = image
+        self._layer: Labels | None = None
+        self._clocks: dict[int, EditingClock] = {}
+        self._job: Job | None = None
+        self._listing: Job | None = None
+        self._others: list[Collection] = []
+        self.collection = QComboBox()
+        self.collection.setToolTip("Where the corrected case goes: a data set from which Learn makes a better model.")
+        self.task = QLineEdit()
+        self.task.setToolTip("A short name for what is segmented: letters, digits, _ and -.")
+        self.modality = QComboBox()
+        self.modality.setToolTip("What kind of image it is.")
+        for name, modality in MODALITIES.items():
+            self.modality.addItem(modality.title, name)
+        self.patient = QLineEdit()
+        self.patient.setPlaceholderText("optional")
+        self.patient.setToolTip(
+            "A key, not a name: images with one key are never on both sides, training and held back."
+        )
+        self.button = QPushButton("Accept")
+        self.button.setToolTip("Keep image and labels, as they are now, in the collection. Again: the newer replaces.")
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        self._form = QFormLayout(self)
+        self._form.addRow("Collection", self.collection)
+        self._form.addRow("Task", self.task)
+        self._form.addRow("Modality", self.modality)
+        self._form.addRow("Patient", self.patient)
+        self._form.addRow(self.button)
+        self._form.addRow(self.said)
+        self.collection.activated.connect(self._picked)
+        self.button.clicked.connect(self.accept)
+        news().accepted.connect(self._heard)
+        self.show_layer(None)
+        self.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a correction is being written, or the collections are being looked up."""
+        return self._job is not None or self._listing is not None
+
+    # -- what is shown ------------------------------------------------------------------------------------------
+
+    def show_layer(self, layer: Labels | None) -> None:
+        """The labels that would be accepted."""
+        self._layer = layer
+        self.button.setEnabled(layer is not None and self._job is None)
+        if layer is None:
+            return
+        known = origins_of(layer)
+        self.task.setText(known.task or "")
+        if known.modality is not None:
+            self.modality.setCurrentIndex(max(0, self.modality.findData(known.modality)))
+        self._propose()
+
+    def refresh(self) -> None:
+        """Look the collections up, beside the GUI."""
+        if self._listing is not None:
+            return
+        job = self._listing = Job(lambda _events, _cancel: collections(), self)
+        job.done.connect(self._list)
+        job.failed.connect(lambda sentence: (self._list([]), self.said.setText(sentence)))
+        job.start()
+
+    def tick(self) -> None:
+        """The shown labels were changed."""
+        if self._layer is not None:
+            self._clocks.setdefault(id(self._layer), EditingClock()).tick()
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Take the correction in, beside the GUI."""
+        if self._job is not None or self._layer is None:
+            return
+        clock = self._clocks.get(id(self._layer))
+        try:
+            into = self._chosen()
+            given = submission(
+                self._layer, self._image(), clock.seconds if clock is not None else None, self.patient.text().strip()
+            )
+        except MedUniSegError as error:
+            self._say(str(error), trouble=True)
+            return
+        job = self._job = Job(lambda _events, _cancel: accept(given, into), self)
+        job.done.connect(lambda answer: self._accepted(*answer))
+        job.failed.connect(self._failed)
+        self.button.setEnabled(False)
+        self._say("Accepting ...")
+        job.start()
+
+    def choose_folder(self, folder: str) -> None:
+        """A collection that lies elsewhere."""
+        try:
+            found = collection_at(Path(folder))
+        except MedUniSegError as error:
+            self._say(str(error), trouble=True)
+            self._propose()
+            return
+        self._others = [known for known in self._others if known.folder != found.folder] + [found]
+        self._list_again(found)
+
+    def _accepted(self, entry: Entry, collection: Collection) -> None:
+        self._job = None
+        self.button.setEnabled(self._layer is not None)
+        side = "for training" if entry.subset == "training" else "held back for comparisons"
+        self._say(f"Accepted as {entry.case}, {side}.")
+        if self._layer is not None:
+            self._clocks.pop(id(self._layer), None)
+        self._remember(collection)
+        news().accepted.emit(str(collection.folder))
+
+    def _failed(self, sentence: str) -> None:
+        self._job = None
+        self.button.setEnabled(self._layer is not None)
+        self._say(sentence, trouble=True)
+
+    def _say(self, text: str, trouble: bool = False) -> None:
+        self.said.setText(text)
+        self.said.setStyleSheet("color: #d98c00;" if trouble else "")
+
+    # -- the list -----------------------------------------------------------------------------------------------
+
+    def _chosen(self) -> Collection:
+        data = self.collection.currentData()
+        if isinstance(data, Collection):
+            return data
+        return new_collection(self.task.text(), self.modality.currentData())
+
+    def _heard(self, folder: str) -> None:
+        if self._job is None and self._layer is not None:
+            self.refresh()
+
+    def _list(self, found: list[Collection]) -> None:
+        self._listing = None
+        self._list_again(self._current(), found)
+
+    def _list_again(self, keep: Collection | None, found: list[Collection] | None = None) -> None:
+        if found is None:
+            found = [
+                data
+                for row in range(self.collection.count())
+                if isinstance(data := self.collection.itemData(row), Collection)
+            ]
+        known = {entry.folder: entry for entry in (*found, *self._others)}
+        self.collection.clear()
+        for entry in known.values():
+            self.collection.addItem(entry.text, entry)
+            self.collection.setItemData(self.collection.count() - 1, str(entry.folder), 3)  # the tooltip
+        self.collection.addItem("New collection", _NEW)
+        self.collection.addItem("Other folder ...", _OTHER)
+        if keep is not None and keep.folder in known:
+            self.collection.setCurrentIndex(list(known).index(keep.folder))
+            self._show_fields()
+        else:
+            self._propose()
+
+    def _remember(self, collection: Collection) -> None:
+        index = self.collection.findText(collection.text)
+        if index < 0:
+            entries = [self.collection.itemData(row) for row in range(self.collection.count())]
+            found = [entry for entry in entries if isinstance(entry, Collection) and entry.folder != collection.folder]
+            self._list_again(collection, [*found, collection])
+
+    def _current(self) -> Collection | None:
+        data = self.collection.currentData()
+        return data if isinstance(data, Collection) else None
+
+    def _propose(self) -> None:
+        """The collection of the layer's task; where there is none, a new one."""
+        task = self.task.text()
+        for row in range(self.collection.count()):
+            data = self.collection.itemData(row)
+            if isinstance(data, Collection) and data.task == task:
+                self.collection.setCurrentIndex(row)
+                break
+        else:
+            self.collection.setCurrentIndex(self.collection.findData(_NEW))
+        self._show_fields()
+
+    def _picked(self, _index: int) -> None:
+        if self.collection.currentData() == _OTHER:
+            folder = QFileDialog.getExistingDirectory(self, "A collection of corrections")
+            if folder:
+                self.choose_folder(folder)
+            else:
+                self._propose()
+        self._show_fields()
+
+    def _show_fields(self) -> None:
+        new = self.collection.currentData() == _NEW
+        for row in (self.task, self.modality):
+            self._form.setRowVisible(row, new)

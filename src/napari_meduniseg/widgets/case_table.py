@@ -1,0 +1,95 @@
+"""The cases of a data set with their pictures; a tick takes a case in or leaves it out."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon, QPixmap
+from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
+
+from meduniseg_core.events import CancelToken, EventSink
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._learning import THUMBNAIL, Cases, thumbnails
+
+_CASE, _SIDE, _PATIENT, _CHANGED = range(4)
+
+
+class CaseTable(QTableWidget):
+    """Pictures arrive one after the other; they are kept as long as the labels stay the same."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 4)
+        self._pictures: dict[tuple[str, str], QPixmap] = {}
+        self._cases: Cases | None = None
+        self._job: Job | None = None
+        self.setHorizontalHeaderLabels(["case", "side", "patient", "changed"])
+        self.setToolTip(
+            "Tick the cases to learn from. Those held back are never trained on: they tell before and after."
+        )
+        self.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
+        self.verticalHeader().hide()
+        self.verticalHeader().setDefaultSectionSize(THUMBNAIL + 6)
+        self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.horizontalHeader().setSectionResizeMode(_CASE, QHeaderView.ResizeMode.Stretch)
+        self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.setMinimumHeight(180)
+
+    @property
+    def busy(self) -> bool:
+        """Whether pictures are still being made."""
+        return self._job is not None
+
+    def show_cases(self, cases: Cases | None) -> None:
+        """List these; ticks of cases that were listed before are kept."""
+        unticked = set(self.left_out())
+        if self._job is not None:
+            self._job.cancel()
+        self._job, self._cases = None, cases
+        self.setRowCount(0)
+        if cases is None:
+            return
+        for entry in cases.rows:
+            row = self.rowCount()
+            self.insertRow(row)
+            first = QTableWidgetItem(entry.case)
+            first.setFlags(first.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+            first.setCheckState(Qt.CheckState.Unchecked if entry.case in unticked else Qt.CheckState.Checked)
+            self.setItem(row, _CASE, first)
+            for column, text in ((_SIDE, entry.side), (_PATIENT, entry.patient), (_CHANGED, entry.changed)):
+                self.setItem(row, column, QTableWidgetItem(text))
+            picture = self._pictures.get((entry.case, entry.version))
+            if picture is not None:
+                first.setIcon(QIcon(picture))
+        job = self._job = Job(lambda events, cancel: _make(cases, events, cancel), self)
+        job.event.connect(lambda found: self._show_picture(job, *found))
+        job.done.connect(lambda _: self._end(job))
+        job.failed.connect(lambda _: self._end(job))
+        job.start()
+
+    def left_out(self) -> tuple[str, ...]:
+        """The cases without a tick."""
+        items = (self.item(row, _CASE) for row in range(self.rowCount()))
+        return tuple(item.text() for item in items if item.checkState() == Qt.CheckState.Unchecked)
+
+    def set_ticked(self, case: str, on: bool) -> None:
+        """Take a case in or leave it out."""
+        for row in range(self.rowCount()):
+            if self.item(row, _CASE).text() == case:
+                self.item(row, _CASE).setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+
+    def _show_picture(self, job: Job, case: str, png: bytes) -> None:
+        if job is not self._job or self._cases is None:
+            return
+        picture = QPixmap()
+        picture.loadFromData(png)
+        for row, entry in enumerate(self._cases.rows):
+            if entry.case == case:
+                self._pictures[case, entry.version] = picture
+                self.item(row, _CASE).setIcon(QIcon(picture))
+
+    def _end(self, job: Job) -> None:
+        if job is self._job:
+            self._job = None
+
+
+def _make(cases: Cases, events: EventSink, cancel: CancelToken) -> None:
+    thumbnails(cases, events, cancel)  # type: ignore[arg-type]

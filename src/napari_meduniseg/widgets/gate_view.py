@@ -1,0 +1,245 @@
+"""The comparison at the end of a training, and the decision: adopt, keep as a candidate, discard, roll back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import Qt, QUrl, Signal
+from qtpy.QtGui import QDesktopServices, QPixmap
+from qtpy.QtWidgets import (
+    QGroupBox,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+)
+
+from meduniseg_core.adaptation.adoption import Adoptions
+from meduniseg_core.adaptation.gate import GateReport
+from meduniseg_core.adaptation.judging import GATE, adopt, discard, verdict
+from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.errors import MedUniSegError
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._news import news
+
+_COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
+_TITLES = {
+    "better": "Better than before",
+    "worse": "Worse than before",
+    "first": "A new task",
+    "unjudged": "Nothing to compare with",
+}
+
+
+class GateView(QGroupBox):
+    """Shown for finished runs. ``decided`` is emitted after every decision."""
+
+    decided = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("Before and after")
+        self._run: Run | None = None
+        self._report: GateReport | None = None
+        self._job: Job | None = None
+        self.title, self.reason, self.notes = QLabel(), QLabel(), QLabel()
+        self.title.setStyleSheet("font-weight: bold;")
+        self.table = QTableWidget(0, len(_COLUMNS))
+        self.table.setHorizontalHeaderLabels(list(_COLUMNS))
+        self.table.setToolTip("On the cases that were held back; HD95 in mm (pixels for pictures without a size).")
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.pictures = QVBoxLayout()
+        self.adopt_button, self.keep_button = QPushButton("Adopt"), QPushButton("Keep as candidate")
+        self.discard_button, self.back_button = QPushButton("Discard"), QPushButton("Roll back")
+        self.report_button = QPushButton("Report")
+        self.adopt_button.setToolTip("Install the new model and use it for this task from now on.")
+        self.keep_button.setToolTip("Change nothing; the model stays here and can be adopted later.")
+        self.discard_button.setToolTip("Delete this training and its model.")
+        self.back_button.setToolTip("Take the model out of use; the one before it is used again.")
+        self.report_button.setToolTip("Open the whole comparison in the browser.")
+        self.said = QLabel()
+        layout = QVBoxLayout(self)
+        for label in (self.title, self.reason, self.notes, self.said):
+            label.setWordWrap(True)
+        layout.addWidget(self.title)
+        layout.addWidget(self.reason)
+        layout.addWidget(self.notes)
+        layout.addWidget(self.table)
+        layout.addLayout(self.pictures)
+        for buttons in (
+            (self.adopt_button, self.keep_button, self.discard_button),
+            (self.back_button, self.report_button),
+        ):
+            row = QHBoxLayout()
+            for button in buttons:
+                row.addWidget(button)
+            layout.addLayout(row)
+        layout.addWidget(self.said)
+        self.adopt_button.clicked.connect(self._ask_and_adopt)
+        self.keep_button.clicked.connect(self.keep)
+        self.discard_button.clicked.connect(self._ask_and_discard)
+        self.back_button.clicked.connect(self.roll_back)
+        self.report_button.clicked.connect(self._open_report)
+        self.hide()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a model is being adopted."""
+        return self._job is not None
+
+    def show_run(self, run: Run | None) -> None:
+        """Show a finished run's comparison; nothing for None."""
+        self._run = run
+        self.said.setText("")
+        self.setVisible(run is not None)
+        if run is None:
+            return
+        try:
+            self._report = report = verdict(run)
+        except MedUniSegError as error:
+            self._report = report = None
+            self.said.setText(str(error))
+        self._fill(report)
+        self._enable()
+
+    def adopt(self, anyway: bool = False) -> None:
+        """Take the model into use, beside the GUI (the file is copied and checked)."""
+        run = self._run
+        if run is None or self.busy:
+            return
+        job = self._job = Job(lambda _events, _cancel: adopt(run, anyway=anyway), self)
+        job.done.connect(lambda name: self._adopted(run, name))
+        job.failed.connect(self._failed)
+        self.said.setText("Adopting ...")
+        job.start()
+
+    def keep(self) -> None:
+        """Leave things as they are, on purpose."""
+        if self._run is not None:
+            self._run.decide("candidate")
+            self._say(f"{self._run.request.name} is kept as a candidate; nothing else changed.")
+
+    def discard(self) -> None:
+        """Delete the run."""
+        if self._run is None:
+            return
+        name = self._run.request.name
+        try:
+            discard(self._run)
+        except (MedUniSegError, OSError) as error:
+            self.said.setText(str(error))
+            return
+        self._run = None
+        self.hide()
+        self.decided.emit()
+        self.said.setText(f"{name} was deleted.")
+
+    def roll_back(self) -> None:
+        """Use the model before this one again."""
+        if self._run is None:
+            return
+        task = self._run.request.task
+        try:
+            former, now = Adoptions().roll_back(task)
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        self._run.decide("candidate")
+        self._say(f"{former} is out of use for {task}" + (f"; {now} is used again." if now else "."))
+        news().models_changed.emit(now or self._run.request.base)
+
+    def _adopted(self, run: Run, name: str) -> None:
+        self._job = None
+        self._say(f"{name} is in use for {run.request.task}; Segment has it.")
+        news().models_changed.emit(name)
+
+    def _failed(self, sentence: str) -> None:
+        self._job = None
+        self.said.setText(sentence)
+
+    def _say(self, sentence: str) -> None:
+        self.decided.emit()
+        self._enable()
+        self.said.setText(sentence)
+
+    def _fill(self, report: GateReport | None) -> None:
+        self.title.setText(_TITLES[report.verdict] if report is not None else "Not compared")
+        self.title.setStyleSheet(
+            "font-weight: bold;" + ("color: #d98c00;" if report is not None and not report.recommended else "")
+        )
+        self.reason.setText(report.reason if report is not None else "")
+        self.notes.setText(" ".join(report.notes) if report is not None else "")
+        classes = report.classes if report is not None else ()
+        self.table.setRowCount(len(classes))
+        self.table.setVisible(bool(classes))
+        for row, entry in enumerate(classes):
+            cells = (
+                entry.name,
+                *(_number(value, 3) for value in (entry.dice_before, entry.dice_after)),
+                *(_number(value, 1) for value in (entry.hd95_before, entry.hd95_after)),
+            )
+            for column, text in enumerate(cells):
+                self.table.setItem(row, column, QTableWidgetItem(text))
+        self.table.setFixedHeight(30 + 30 * min(len(classes), 6))
+        while self.pictures.count():
+            item = self.pictures.takeAt(0)
+            if item is not None and item.widget() is not None:
+                item.widget().deleteLater()
+        for found in report.pictures if report is not None else ():
+            self._add_picture(found.case, found.png, report)
+
+    def _add_picture(self, case: str, png: bytes, report: Any) -> None:
+        order = "before, after, accepted" if report.dice_before is not None else "after, accepted"
+        text = QLabel(f"{case}: {order}")
+        picture = QPixmap()
+        picture.loadFromData(png)
+        shown = QLabel()
+        shown.setPixmap(picture.scaledToWidth(320, Qt.TransformationMode.SmoothTransformation))
+        shown.setToolTip("One of the cases that gained least or lost most.")
+        self.pictures.addWidget(text)
+        self.pictures.addWidget(shown)
+
+    def _enable(self) -> None:
+        if self._run is None:
+            return
+        request = self._run.request
+        in_use = Adoptions().current(request.task) == request.name
+        self.adopt_button.setEnabled(not in_use)
+        self.adopt_button.setDefault(self._report is not None and self._report.recommended)
+        self.back_button.setEnabled(in_use)
+        self.discard_button.setEnabled(not in_use)
+        self.report_button.setEnabled(self._report is not None)
+
+    def _ask_and_adopt(self) -> None:
+        if self._report is not None and self._report.recommended:
+            self.adopt()
+            return
+        why = self._report.reason if self._report is not None else "It was not compared with its base."
+        answer = QMessageBox.question(self, "Adopt", f"{why}\n\nAdopt it anyway?", defaultButton=_NO)
+        if answer == QMessageBox.StandardButton.Yes:
+            self.adopt(anyway=True)
+
+    def _ask_and_discard(self) -> None:
+        if self._run is None:
+            return
+        name = self._run.request.name
+        answer = QMessageBox.question(self, "Discard", f"Delete the training '{name}' with its model?")
+        if answer == QMessageBox.StandardButton.Yes:
+            self.discard()
+
+    def _open_report(self) -> None:
+        if self._run is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._run.folder / GATE / "gate.html")))
+
+
+_NO = QMessageBox.StandardButton.No
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,256 @@
+"""The Learn widget: from accepted corrections to a better model, in a process that outlives napari."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from meduniseg_core.adaptation.runs import Run, runs
+from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.weights import Registry
+from napari_meduniseg._accepting import Collection, collection_at, collections
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._learning import BUDGETS, Cases, Wish, begin, look_up, proposed_name
+from napari_meduniseg._news import news
+from napari_meduniseg.widgets.case_table import CaseTable
+from napari_meduniseg.widgets.gate_view import GateView
+from napari_meduniseg.widgets.run_view import RunView
+from napari_meduniseg.widgets.scrolling import scrolling_layout
+
+_OTHER = "other"
+_FEW = 3
+
+
+class LearnWidget(QWidget):
+    """Choose cases and budget, start, watch, decide."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._cases: Cases | None = None
+        self._jobs: list[Job] = []
+        self.data = QComboBox()
+        self.data.setToolTip("What to learn from: accepted corrections, or any data set in nnU-Net's raw layout.")
+        self.cases = CaseTable()
+        self.base = QComboBox()
+        self.base.setToolTip("The model to start from; it is not changed.")
+        self.name = QLineEdit()
+        self.name.setToolTip("What the new model will be called.")
+        self.budget = QComboBox()
+        self.budget.setToolTip("How long to train; it can be paused and stopped at any time.")
+        for budget in BUDGETS:
+            self.budget.addItem(budget.title, budget)
+        self.device = QComboBox()
+        self.device.addItems(("auto", "cpu", "cuda", "mps"))
+        self.device.setToolTip("Where to train; auto takes a GPU if there is one.")
+        self.start_button = QPushButton("Start")
+        self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
+        self.said = QLabel()
+        self.said.setWordWrap(True)
+        self.run_box = QComboBox()
+        self.run_box.setToolTip("The trainings there are, newest first.")
+        self.run_view, self.gate_view = RunView(), GateView()
+        self._lay_out()
+
+        self.data.activated.connect(self._data_picked)
+        self.start_button.clicked.connect(self.start)
+        self.run_box.currentIndexChanged.connect(self._run_picked)
+        self.run_view.changed.connect(self._phase_changed)
+        self.gate_view.decided.connect(self._refresh_runs)
+        # methods, not lambdas: those would outlive this widget
+        news().accepted.connect(self._look_for_data)
+        news().models_changed.connect(self._refresh_models)
+        self._refresh_models()
+        self._refresh_runs(first=True)
+        self._look_for_data()
+
+    @property
+    def busy(self) -> bool:
+        """Whether data are being looked up."""
+        return bool(self._jobs)
+
+    @property
+    def found(self) -> Cases | None:
+        """The data set that is shown."""
+        return self._cases
+
+    def choose_data(self, folder: Path) -> None:
+        """Show a collection or a data set."""
+        index = self.data.findData(folder)
+        if index < 0:
+            self.data.insertItem(0, folder.name, folder)
+            index = 0
+        self.data.setCurrentIndex(index)
+        self._show_data(folder)
+
+    def start(self) -> None:
+        """Begin a training with what is chosen."""
+        if self._cases is None:
+            self._say("There is nothing to learn from; accept a correction in Edit, or choose a data set.", True)
+            return
+        wish = Wish(
+            data=self._cases,
+            base=self.base.currentData() or "",
+            name=self.name.text().strip(),
+            budget=self.budget.currentData(),
+            left_out=self.cases.left_out(),
+            device=self.device.currentText(),
+        )
+        try:
+            run = begin(wish)
+        except (MedUniSegError, ValueError) as error:
+            problem = str(error) if isinstance(error, MedUniSegError) else "The name has letters, digits, _ and - only."
+            self._say(problem, True)
+            return
+        self._say("")
+        self.name.setText(proposed_name(self._cases.task))
+        self._refresh_runs(choose=run.request.name)
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def _look_for_data(self, changed: str = "") -> None:
+        shown = self._cases.folder if self._cases is not None else None
+        self._work(collections, lambda found: self._list_data(found, Path(changed) if changed else shown))
+
+    def _list_data(self, found: list[Collection], show: Path | None) -> None:
+        if show is not None and show not in [entry.folder for entry in found] and (show / "ledger.jsonl").is_file():
+            found = [*found, collection_at(show)]
+        self.data.clear()
+        for entry in found:
+            self.data.addItem(entry.text, entry.folder)
+        self.data.addItem("Other folder ...", _OTHER)
+        if show is not None:
+            self.choose_data(show)
+        elif found:
+            self.data.setCurrentIndex(0)
+            self._show_data(found[0].folder)
+        else:
+            self._say("No correction was accepted yet: correct a result in Edit and press Accept.", False)
+
+    def _data_picked(self, _index: int) -> None:
+        chosen = self.data.currentData()
+        if chosen != _OTHER:
+            self._show_data(chosen)
+            return
+        folder = QFileDialog.getExistingDirectory(self, "A collection of corrections, or a data set")
+        if folder:
+            self.choose_data(Path(folder))
+
+    def _show_data(self, folder: Path) -> None:
+        self._work(lambda: look_up(folder), self._show_cases)
+
+    def _show_cases(self, cases: Cases) -> None:
+        new = self._cases is None or self._cases.folder != cases.folder
+        self._cases = cases
+        self.cases.show_cases(cases)
+        if new:
+            self.base.setCurrentIndex(max(0, self.base.findData(cases.base)))
+            self.name.setText(proposed_name(cases.task))
+        held = sum(row.held_back for row in cases.rows)
+        few = len(cases.rows) < _FEW
+        self._say(
+            f"{len(cases.rows)} cases, {held} held back."
+            + (" A few more make a difference one can see." if few else "")
+        )
+
+    # -- runs ---------------------------------------------------------------------------------------------------
+
+    def _refresh_runs(self, choose: str | None = None, first: bool = False) -> None:
+        shown = self.run_box.currentData()
+        wanted = choose or (shown.request.name if isinstance(shown, Run) else None)
+        self.run_box.blockSignals(True)
+        self.run_box.clear()
+        found = runs()
+        for run in found:
+            decision = run.decision()
+            self.run_box.addItem(f"{run.request.name} ({decision or run.standing().phase})", run)
+        names = [run.request.name for run in found]
+        if first:
+            # a training that napari was closed on is offered again
+            waiting = [run.request.name for run in found if run.standing().phase in ("running", "stopped")]
+            undecided = [run.request.name for run in found if run.decision() is None]
+            wanted = next(iter(waiting + undecided), None)
+        index = names.index(wanted) if wanted in names else (0 if names and not first else -1)
+        self.run_box.setCurrentIndex(index)
+        self.run_box.blockSignals(False)
+        self.run_box.setVisible(bool(found))
+        current = self.run_box.currentData()
+        if not isinstance(shown, Run) or not isinstance(current, Run) or shown.folder != current.folder:
+            self._run_picked()
+
+    def _run_picked(self, *_: object) -> None:
+        run = self.run_box.currentData()
+        self.run_view.show_run(run if isinstance(run, Run) else None)
+        if not isinstance(run, Run):
+            self.gate_view.show_run(None)
+
+    def _phase_changed(self) -> None:
+        run = self.run_box.currentData()
+        finished = isinstance(run, Run) and run.standing().phase == "finished"
+        self.gate_view.show_run(run if finished else None)
+        if isinstance(run, Run):
+            self.run_box.setItemText(
+                self.run_box.currentIndex(), f"{run.request.name} ({run.decision() or run.standing().phase})"
+            )
+
+    # -- the rest -----------------------------------------------------------------------------------------------
+
+    def _refresh_models(self, _name: str = "") -> None:
+        before = self.base.currentData()
+        self.base.clear()
+        for entry in Registry().list():
+            if entry.info is not None:
+                self.base.addItem(entry.name, entry.name)
+        self.base.setCurrentIndex(max(0, self.base.findData(before)))
+
+    def _work(self, work, then) -> None:  # type: ignore[no-untyped-def]
+        job = Job(lambda _events, _cancel: work(), self)
+
+        def end(act, answer) -> None:  # type: ignore[no-untyped-def]
+            self._jobs.remove(job)
+            act(answer)
+
+        job.done.connect(lambda answer: end(then, answer))
+        job.failed.connect(lambda sentence: end(lambda text: self._say(text, True), sentence))
+        self._jobs.append(job)
+        job.start()
+
+    def _say(self, text: str, trouble: bool = False) -> None:
+        self.said.setText(text)
+        self.said.setStyleSheet("color: #d98c00;" if trouble else "")
+
+    def _lay_out(self) -> None:
+        layout = scrolling_layout(self)
+        form = QFormLayout()
+        form.addRow("Data", self.data)
+        layout.addLayout(form)
+        layout.addWidget(self.cases)
+        new = QGroupBox("New model")
+        fields = QFormLayout()
+        fields.addRow("Start from", self.base)
+        fields.addRow("Name", self.name)
+        fields.addRow("Budget", self.budget)
+        fields.addRow("Device", self.device)
+        inner = QVBoxLayout(new)
+        inner.addLayout(fields)
+        inner.addWidget(self.start_button)
+        inner.addWidget(self.said)
+        layout.addWidget(new)
+        layout.addWidget(self.run_box)
+        layout.addWidget(self.run_view)
+        layout.addWidget(self.gate_view)
+        layout.addStretch()
+        layout.setAlignment(Qt.AlignmentFlag.AlignTop)

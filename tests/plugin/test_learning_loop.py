@@ -1,0 +1,216 @@
+"""The loop that the product is for: segment, edit, accept, learn, compare, adopt, segment again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QWidget
+from small_inputs import save_tiny_model
+
+from meduniseg_core.adaptation import Ledger
+from meduniseg_core.images import Geometry, Image, write_image
+from meduniseg_core.weights import Registry
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folder of the test's own, with the model ``tiny``."""
+    folder = tmp_path / "home"
+    Registry(folder / "models").import_file(save_tiny_model(tmp_path / "tiny.safetensors"))
+    monkeypatch.setenv("MEDUNISEG_HOME", str(folder))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+@pytest.fixture
+def viewer(gui_screen: None, home: Path, make_napari_viewer: Any) -> Any:
+    return make_napari_viewer()
+
+
+def write_ball(path: Path, seed: int) -> tuple[Path, np.ndarray]:
+    """A bright ball in noise; the file and where the ball is."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[:16, :32, :32]
+    centre = rng.uniform((6, 12, 12), (10, 20, 20))
+    ball = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < 25
+    array = (rng.normal(size=ball.shape) + 6 * ball).astype(np.float32)[None]
+    write_image(Image(array, Geometry(ball.shape, (2.0, 2.0, 2.0))), path)
+    return path, ball
+
+
+def dock(viewer: Any, name: str) -> Any:
+    return viewer.window.add_plugin_dock_widget("napari-meduniseg", name)[1]
+
+
+def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
+    viewer: Any, home: Path, qtbot: Any, tmp_path: Path
+) -> None:
+    panel = dock(viewer, "Segment")
+    panel.form.choose(model="tiny", modality="mri")
+    edit: Any = None
+    for number in range(4):
+        path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
+        viewer.layers.clear()
+        viewer.open(str(path), plugin="napari-meduniseg")
+        panel.form.choose(modality="mri", tasks=("organ",))
+        panel.run()
+        qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
+        labels = viewer.layers[-1]
+        if edit is None:
+            panel.actions.correct_button.click()
+            edit = next(w for w in viewer.window._qt_window.findChildren(QWidget) if type(w).__name__ == "EditWidget")
+        qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=30_000)
+        assert edit.layer_box.layer() is labels
+        predicted = np.asarray(labels.data).copy()
+        # as a brush does: the ball becomes liver, the rest background
+        axes = np.nonzero(predicted != ball)
+        labels.data_setitem(axes, ball.astype(predicted.dtype)[axes])
+        edit.accepting.patient.setText(f"patient {number}")
+        edit.accepting.button.click()
+        qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=30_000)
+        assert edit.accepting.said.text().startswith(f"Accepted as case{number}"), edit.accepting.said.text()
+        qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=30_000)
+    ledger = Ledger.open(home / "corrections" / "organ")
+    entries = ledger.cases()
+    assert [name.split("-")[0] for name in entries] == [f"case{number}" for number in range(4)]
+    assert ledger.classes == ("liver",)
+    entry = next(entry for name, entry in entries.items() if name.startswith("case3"))
+    assert entry.model is not None and entry.model.name == "tiny" and entry.patient == "patient 3"
+    change = entry.classes[0]
+    assert change.added == int((np.asarray(ball) & (predicted != 1)).sum()) and change.corrected == int(ball.sum())
+    assert set(ledger.split().values()) == {"training", "validation"}
+    assert "organ: " in edit.accepting.collection.currentText()
+
+    learn = dock(viewer, "Learn")
+    qtbot.waitUntil(lambda: learn.found is not None and not learn.busy and not learn.cases.busy, timeout=30_000)
+    assert learn.cases.rowCount() == 4 and not learn.cases.item(0, 0).icon().isNull()
+    assert learn.base.currentData() == "tiny" and learn.name.text() == "organ-1"
+    learn.budget.setItemData(0, replace(learn.budget.itemData(0), iterations=300, quick=False))
+    learn.device.setCurrentText("cpu")
+    learn.start_button.click()
+    assert learn.said.text() == "" and learn.run_box.currentText().startswith("organ-1")
+    qtbot.waitUntil(lambda: learn.gate_view.isVisibleTo(learn), timeout=240_000)
+    report = json.loads((home / "runs" / "organ-1" / "gate" / "gate.json").read_text())
+    assert report["dice_before"] is not None and report["verdict"] == "better", report["reason"]
+    assert learn.gate_view.title.text() == "Better than before" and "mean dice" in learn.gate_view.reason.text().lower()
+    assert learn.gate_view.pictures.count() == 2 * len(report["pairs"])
+    assert len(learn.run_view.loss.listDataItems()) == 1
+    learn.gate_view.adopt_button.click()
+    qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
+    assert "organ-1 is in use for organ" in learn.gate_view.said.text()
+    assert panel.form.model.currentData() == "organ-1"
+
+    path, ball = write_ball(tmp_path / "new.nii.gz", 99)
+    viewer.layers.clear()
+    viewer.open(str(path), plugin="napari-meduniseg")
+    panel.form.choose(model="organ-1", modality="mri", tasks=("organ",))
+    panel.run()
+    qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
+    labels = viewer.layers[-1]
+    assert labels.metadata["meduniseg"]["provenance"]["model"] == "organ-1"
+    overlap = 2 * ((labels.data == 1) & ball).sum() / ((labels.data == 1).sum() + ball.sum())
+    assert overlap > 0.5, overlap
+
+    learn.gate_view.back_button.click()
+    assert panel.form.model.currentData() == "tiny" and "out of use" in learn.gate_view.said.text()
+    assert not learn.gate_view.back_button.isEnabled() and learn.gate_view.adopt_button.isEnabled()
+
+
+def test_a_training_outlives_the_viewer_and_is_offered_again(
+    viewer: Any, home: Path, qtbot: Any, tmp_path: Path
+) -> None:
+    ledger = Ledger.create(home / "corrections" / "organ", task="organ", modality="mri", classes=["liver"],
+                           channels=["MRI"])  # fmt: skip
+    for number in range(3):
+        path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
+        from meduniseg_core.images import read_image
+
+        image = read_image(path)
+        ledger.accept(image, image.with_array(ball[None].astype(np.uint8)))
+    learn = dock(viewer, "Learn")
+    qtbot.waitUntil(lambda: learn.found is not None and not learn.busy and not learn.cases.busy, timeout=30_000)
+    first = learn.found.rows[0].case
+    learn.cases.set_ticked(first, False)
+    assert learn.cases.left_out() == (first,)
+    learn.cases.set_ticked(first, True)
+    learn.base.setCurrentIndex(learn.base.findData("tiny"))
+    learn.budget.setItemData(0, replace(learn.budget.itemData(0), iterations=5000, quick=False))
+    learn.device.setCurrentText("cpu")
+    learn.start_button.click()
+    run = learn.run_box.currentData()
+    try:
+        qtbot.waitUntil(lambda: run.has_checkpoint, timeout=120_000)
+        process = run.process()
+        assert process is not None and os.getsid(process.pid) != os.getsid(0)  # nothing of ours takes it along
+        learn.close()
+        again = dock(viewer, "Learn")
+        assert again.run_box.currentData().request.name == run.request.name
+        assert again.run_view.pause_button.text() == "Pause"
+        again.run_view.pause_button.click()
+        qtbot.waitUntil(lambda: not again.run_view.busy, timeout=60_000)
+        assert run.process() is None and again.run_view.pause_button.text() == "Resume"
+        assert "Paused" in again.run_view.state.text()
+        epochs = len(run.log())
+        again.run_view.pause_button.click()
+        qtbot.waitUntil(lambda: not again.run_view.busy and len(run.log()) > epochs, timeout=120_000)
+        again.run_view.stop_button.click()
+        qtbot.waitUntil(lambda: again.gate_view.isVisibleTo(again), timeout=120_000)
+        assert run.model_file.is_file() and len(run.log()) < 100
+        again.gate_view.keep()
+        assert run.decision() == "candidate"
+        again.gate_view.discard()
+        assert not run.folder.exists() and again.run_box.count() == 0
+    finally:
+        process = run.process()
+        if process is not None:
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def test_what_cannot_be_accepted_or_trained_is_said(viewer: Any, home: Path, qtbot: Any) -> None:
+    edit = dock(viewer, "Edit")
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=30_000)
+    assert not edit.accepting.button.isEnabled()
+    image = viewer.add_image(np.random.default_rng(0).normal(size=(8, 20, 20)).astype(np.float32), name="mr")
+    labels = viewer.add_labels(np.zeros((8, 20, 20), np.uint8), name="drawn")
+    accepting = edit.accepting
+    accepting.button.click()
+    assert "cannot be a task's name" in accepting.said.text()
+    accepting.task.setText("My lesion")
+    accepting.modality.setCurrentIndex(accepting.modality.findData("mri"))
+    accepting.button.click()
+    assert "has no name" in accepting.said.text()
+    edit.add_class("lesion")
+    assert labels.selected_label == 1 and labels.mode == "paint"
+    edit.add_class("lesion")
+    assert "there is one of that name" in edit.said.text()
+    labels.paint((4, 8, 8), 1)
+    viewer.layers.remove(image)
+    accepting.button.click()
+    qtbot.waitUntil(lambda: not accepting.busy, timeout=30_000)
+    assert "choose it under 'Image'" in accepting.said.text()
+    viewer.add_image(np.zeros((8, 20, 21), np.float32), name="other grid")
+    edit.image_box.set_layer(viewer.layers[-1])
+    accepting.button.click()
+    qtbot.waitUntil(lambda: not accepting.busy, timeout=30_000)
+    assert "grid" in accepting.said.text()
+    assert not (home / "corrections" / "my_lesion" / "labelsTr").exists()
+    viewer.layers.pop()
+    viewer.add_image(np.random.default_rng(0).normal(size=(8, 20, 20)).astype(np.float32), name="right")
+    edit.image_box.set_layer(viewer.layers[-1])
+    accepting.button.click()
+    qtbot.waitUntil(lambda: not accepting.busy, timeout=30_000)
+    assert "for training" in accepting.said.text(), accepting.said.text()
+    ledger = Ledger.open(home / "corrections" / "my_lesion")
+    assert ledger.classes == ("lesion",) and ledger.dataset.modality == "mri"
+    learn = dock(viewer, "Learn")
+    qtbot.waitUntil(lambda: learn.found is not None and not learn.busy, timeout=30_000)
+    learn.name.setText("a b")
+    learn.start()
+    assert "letters" in learn.said.text() and not (home / "runs").exists()

@@ -23,8 +23,13 @@ def finetune(
     name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="The new model's name.")],
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model to start from.")] = "starter",
     iterations: Annotated[
-        int, typer.Option("--iterations", min=1, help="Rounded up to epochs of 50; the paper takes 25,000.")
-    ] = 25_000,
+        int | None,
+        typer.Option("--iterations", min=1, help="Rounded up to epochs of 50; default: the paper's 25,000."),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Adapt to a few corrected cases: 300 iterations, most on what was changed."),
+    ] = False,
     modality: Annotated[
         str | None, typer.Option("--modality", help="The base's modality to start from; default: the data set's.")
     ] = None,
@@ -67,12 +72,17 @@ def finetune(
             name,
             place,
             iterations=iterations,
+            quick=quick,
             seed=seed,
             device=device,
             precision=precision,
             overrides={"leave_out": tuple(leave_out or ())},
         )
-        run = _run(dataset, name, base, iterations, modality, leave_out, seed, device, precision, folder is not None)
+        budget = (
+            *(("--iterations", str(iterations)) if iterations is not None else ()),
+            *(("--quick",) if quick else ()),
+        )
+        run = _run(dataset, name, base, budget, modality, leave_out, seed, device, precision, folder is not None)
         with resumable(config.output):
             result = run_finetuning(
                 dataset,
@@ -102,7 +112,7 @@ def _run(
     dataset: Path,
     name: str,
     base: str,
-    iterations: int,
+    budget: tuple[str, ...],
     modality: str | None,
     leave_out: list[str] | None,
     seed: int,
@@ -121,7 +131,7 @@ def _run(
     if not (runs_folder() / name / "request.json").is_file():
         source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
         options = [
-            *("--output", name, "--base", source, "--iterations", str(iterations), "--seed", str(seed)),
+            *("--output", name, "--base", source, *budget, "--seed", str(seed)),
             *("--device", device, "--precision", precision),
             *(("--modality", modality) if modality is not None else ()),
             *(word for case in leave_out or () for word in ("--leave-out", case)),

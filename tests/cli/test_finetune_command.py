@@ -39,3 +39,14 @@ def test_a_resume_without_a_run_and_a_data_set_that_is_none_are_bad_input(meduni
     assert done.returncode == 3 and "no checkpoint to resume from" in done.stderr
     done = meduniseg("finetune", tmp_path / "nothing", *words)
     assert done.returncode == 3 and str(tmp_path / "nothing") in done.stderr
+
+
+def test_quick_adapt_is_said_to_be_short_and_kept_with_the_run(meduniseg, base, tmp_path) -> None:
+    dataset = tmp_path / "Dataset001_Blob"
+    write_dataset(dataset, ("a", "b", "c"))
+    words = ("finetune", dataset, "--base", base, "-o", "mine", "--quick", "--iterations", 50, "--modality", "mri")
+    done = meduniseg(*words, "--device", "cpu", "--precision", "fp32", "--no-gate", "--json")
+    assert done.returncode == 0, done.stderr
+    run = Path(json.loads(done.stdout)["model"]).parents[1]
+    arguments = json.loads((run / "request.json").read_text())["arguments"]
+    assert "--quick" in arguments and arguments[arguments.index("--iterations") + 1] == "50"

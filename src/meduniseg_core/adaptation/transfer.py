@@ -7,7 +7,7 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.training import Start
 from meduniseg_core.weights import Model, ModelInfo
 
@@ -64,6 +64,15 @@ class Downstream(Start):
         network.load_state_dict(state)
         if network.modal_map is not None:
             network.modal_map.prompts.requires_grad_(False)
+
+    def plan_of(self, dataset: RawDataset) -> TaskPlan | None:
+        """The base's own plan where it knows the very task: its weights know images that are preprocessed so, and a
+        few cases' intensities say less than those the base was planned with."""
+        for known in self._base.info.tasks:
+            same = (known.task, known.classes, known.dimension) == (dataset.task, dataset.classes, dataset.dimension)
+            if same and len(known.channels) == len(dataset.channels):
+                return known
+        return None
 
     def _prompt(self, plan: TaskPlan) -> int:
         base = self._base.info

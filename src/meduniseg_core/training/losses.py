@@ -83,8 +83,8 @@ def weighted_dice_ce(
 def downsample_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Labels (B, D, H, W) at every ``D / d``-th voxel, as a decoder level of grid ``size`` = (d, h, w) sees them.
 
-    Voxel weights likewise. Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on every second voxel,
-    starting with the first.
+    Voxel weights likewise. Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on
+    every second voxel, starting with the first.
     """
     for axis, target in enumerate(size, start=1):
         source = labels.shape[axis]

@@ -101,7 +101,7 @@ def _cache(
 ) -> CachedDataset:
     fixed = None if start is None else start.plan_of(dataset)
     if fixed is not None:
-        return preprocess_dataset(dataset, fixed, config.cache, events, cancel)
+        return preprocess_dataset(dataset, fixed, config.cache, events, cancel, predictions=config.predictions)
     defaults = config.plan_2d if dataset.dimension == 2 else config.plan_3d
     chosen = config.plan[dataset.task].over(defaults) if dataset.task in config.plan else defaults
     plan = make_plan(

@@ -18,7 +18,7 @@ from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.model.meduniseg import count_parameters
-from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.weights import Model, ModelInfo, load_model, save_model
 
 
@@ -181,3 +181,41 @@ def test_a_ledger_s_own_split_is_the_run_s(base: Model, discs: Path, tmp_path: P
     split = ledger.split()
     assert kept["validation"] and dict.fromkeys(kept["validation"], "validation").items() <= split.items()
     assert {case for case, own in split.items() if own == "training"} == set(kept["train"])
+
+
+def test_quick_adapt_learns_from_the_newest_prediction_that_was_corrected(
+    base: Model, discs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ledger"
+    ledger = Ledger.create(
+        folder, task="disc", modality="ultrasound", classes=("blob",), channels=("grey",), file_ending=".png"
+    )
+    cases = []
+    for index in range(3):
+        image = read_image(discs / "imagesTr" / f"disc_{index}_0000.png")
+        labels = read_labels(discs / "labelsTr" / f"disc_{index}.png")
+        nothing = labels.with_array(np.zeros_like(labels.array))
+        for predicted in {0: [nothing, labels], 1: [nothing], 2: [None]}[index]:
+            entry = ledger.accept(image, labels, patient=f"p{index}", predicted=predicted)
+        cases.append(entry.case)
+    options = {"iterations": 50, "device": "cpu", "precision": "fp32"}
+    config = finetune_config(folder, base, "mine", tmp_path / "tuned", quick=True, **options)
+    assert set(config.predictions) == {cases[0], cases[1]}
+    assert config.predictions[cases[0]].name == f"{cases[0]}.2.png"
+    assert config.correction_oversampling > 0 and config.correction_weight > 1
+    finetune(folder, base, config)
+    changed = {case: np.load(config.cache / "disc" / f"{case}_changed.npy") for case in cases[:2]}
+    assert not changed[cases[0]].any() and changed[cases[1]].any()
+    assert not (config.cache / "disc" / f"{cases[2]}_changed.npy").exists()
+    plain = finetune_config(folder, base, "mine", tmp_path / "plain")
+    assert plain.predictions == {} and plain.correction_oversampling == 0 and plain.correction_weight == 1
+    assert (plain.total_iterations, config.total_iterations) == (25_000, 50)
+    assert finetune_config(discs, base, "mine", tmp_path / "no_ledger", quick=True).predictions == {}
+
+
+def test_a_task_that_the_base_knows_is_preprocessed_as_the_base_does(base: Model, discs: Path, tmp_path: Path) -> None:
+    assert Downstream(base).plan_of(RawDataset.open(discs)) is None
+    content = json.loads((discs / "dataset.json").read_text())
+    (discs / "dataset.json").write_text(json.dumps({**content, "task": "second"}))
+    config = finetune_config(discs, base, "mine", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
+    assert load_model(finetune(discs, base, config).model).info.tasks == (base.info.plan_of("second"),)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -60,3 +62,54 @@ def test_the_last_third_of_a_batch_is_centred_on_foreground(tasks: list[TaskData
         near = batch.labels[-1, max(0, d - 1) : d + 2, h - 1 : h + 2, w - 1 : w + 2]
         centres.append(bool((near > 0).any()))
     assert np.mean(centres) == 1.0
+
+
+def corrected(config: TrainingConfig, discs: Path, case: str) -> tuple[TaskData, np.ndarray]:
+    """The discs, where ``case`` corrects a prediction that had found more: a corner of 8x8 pixels; and that corner."""
+    predicted = iio.imread(discs / "labelsTr" / f"{case}.png")
+    predicted[:8, :8] = 1
+    path = config.output.parent / f"{case}.1.png"
+    iio.imwrite(path, predicted)
+    alone = config.model_copy(update={"datasets": (discs,), "predictions": {case: path}, "validation_fraction": 0.0})
+    task = prepare(alone).tasks[0]
+    found = next(own for own in task.train if own.case == case).changed
+    assert found is not None
+    return TaskData(task.plan, task.train), np.asarray(found)
+
+
+def made(data: TaskData, share: float, augmentation: AugmentationConfig | None = None) -> BatchSource:
+    return BatchSource([data], 40, 40, 0, 0.0, augmentation or AugmentationConfig.none(), share)
+
+
+def test_corrected_voxels_are_sampled_as_often_as_asked(config: TrainingConfig, discs: Path) -> None:
+    data, changed = corrected(config, discs, "disc_2")
+    assert 40 < changed.sum() < 120  # the corner, on the network's grid
+
+    def seen(share: float) -> float:
+        batches = [made(data, share)[index] for index in range(40)]
+        samples = [sample for batch in batches if batch.changed is not None for sample in batch.changed]
+        return sum(bool(sample.any()) for sample in samples) / (40 * data.plan.batch)
+
+    often, always = seen(0.5), seen(1.0)
+    assert seen(0.0) < 0.15 < 0.4 < often < 0.7
+    assert always == 1.0
+
+
+def test_the_map_of_changes_moves_with_the_labels(config: TrainingConfig, discs: Path) -> None:
+    data, _ = corrected(config, discs, "disc_2")
+    probabilities = [name for name in AugmentationConfig.model_fields if name.startswith("p_")]
+    source = made(data, 1.0, AugmentationConfig.model_validate(dict.fromkeys(probabilities, 1.0)))
+    for index in range(5):
+        batch = source[index]
+        assert batch.changed is not None and batch.changed.shape == batch.labels.shape
+        assert set(batch.changed.unique().tolist()) <= {0.0, 1.0}
+        # what was removed by hand is background now, wherever the patch was turned to
+        assert not (batch.changed.bool() & (batch.labels > 0)).any()
+
+
+def test_without_a_prediction_corrections_change_nothing(tasks: list[TaskData]) -> None:
+    plain, asked = make(tasks), BatchSource(tasks, 7, 42, 0, 1 / 3, AugmentationConfig(), 0.9)
+    for index in (0, 13, 41):
+        assert asked[index].changed is None
+        assert torch.equal(plain[index].images, asked[index].images)
+        assert torch.equal(plain[index].labels, asked[index].labels)

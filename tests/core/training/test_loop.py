@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -195,3 +196,46 @@ def test_paths_of_a_config_file_are_relative_to_it(tmp_path: Path) -> None:
     config = TrainingConfig.from_toml(path)
     assert config.datasets == (tmp_path / "data",)
     assert config.output == tmp_path / "out"
+
+
+def with_corrections(config: TrainingConfig, discs: Path) -> TrainingConfig:
+    """Every disc is a correction of a prediction that had found nothing."""
+    predictions = {}
+    for label in sorted((discs / "labelsTr").iterdir()):
+        predictions[label.stem] = config.output.parent / f"{label.stem}.1.png"
+        iio.imwrite(predictions[label.stem], np.zeros_like(iio.imread(label)))
+    changes = {"predictions": predictions, "correction_oversampling": 0.5, "correction_weight": 4.0}
+    return config.model_copy(update={"datasets": (discs,), **changes})
+
+
+def test_a_resumed_run_that_learns_from_corrections_is_bit_identical(config: TrainingConfig, discs: Path) -> None:
+    corrections = with_corrections(config, discs)
+    whole = train(corrections)
+    halved = other_output(corrections, "halved")
+    token = StopAfter(3)
+    with pytest.raises(CancelledError):
+        train(halved, events=token.listen, cancel=token)
+    with pytest.raises(BadInputError, match="another configuration"):
+        train(halved.model_copy(update={"correction_weight": 2.0}), resume=True)
+    with pytest.raises(BadInputError, match="another configuration"):
+        train(halved.model_copy(update={"predictions": {}}), resume=True)
+    resumed = train(halved, resume=True)
+    first, second = load_model(whole.model).network.state_dict(), load_model(resumed.model).network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weighted_corrections_change_what_is_learnt_and_neutral_settings_do_not(
+    config: TrainingConfig, discs: Path
+) -> None:
+    corrections = with_corrections(config, discs)
+    neutral = {"correction_oversampling": 0.0, "correction_weight": 1.0}
+    runs = {
+        "plain": corrections.model_copy(update={"predictions": {}, **neutral}),
+        "neutral": corrections.model_copy(update=neutral),
+        "weighted": corrections.model_copy(update={**neutral, "correction_weight": 4.0}),
+    }
+    weights = {}
+    for name, run in runs.items():
+        weights[name] = load_model(train(other_output(run, name)).model).network.state_dict()
+    assert all(torch.equal(weights["plain"][name], value) for name, value in weights["neutral"].items())
+    assert not all(torch.equal(weights["plain"][name], value) for name, value in weights["weighted"].items())

@@ -19,8 +19,8 @@ LEAK = 0.01
 class Conv(nn.Conv3d):
     """3D convolution that keeps the size (up to its stride) and takes ``(B, C, D, H, W)`` or ``(B, C, H, W)``.
 
-    ``beside`` holds what a refinement adds (:mod:`meduniseg_core.model.lora`): an update of the weight, or a twin whose
-    output is added. Empty in every other network.
+    ``beside`` holds what a refinement adds (:mod:`meduniseg_core.model.lora`): modules from the weight to the updated
+    weight. Empty in every other network.
     """
 
     def __init__(
@@ -38,21 +38,13 @@ class Conv(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """Volume in, volume out; image in, image out."""
         weight = self.weight
-        twins = []
         for part in self.beside:
-            if isinstance(part, Conv):
-                twins.append(part)
-            else:
-                weight = part(weight)
+            weight = part(weight)
         if _misread_in_bf16(x, self.stride):
             with torch.autocast("cpu", enabled=False):
                 bias = None if self.bias is None else self.bias.float()
-                out = self._convolve(x.float(), weight.float(), bias).bfloat16()
-        else:
-            out = self._convolve(x, weight, self.bias)
-        for twin in twins:
-            out = out + twin(x)
-        return out
+                return self._convolve(x.float(), weight.float(), bias).bfloat16()
+        return self._convolve(x, weight, self.bias)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if x.dim() == 5:
@@ -89,16 +81,15 @@ class UpConv(nn.ConvTranspose3d):
         super().__init__(in_channels, out_channels, stride, stride, bias=False)
         self.beside: list[nn.Module] = []
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """``(B, C, D, H, W)`` or ``(B, C, H, W)`` to the stride's multiple of its size."""
+        weight = self.weight
+        for part in self.beside:
+            weight = part(weight)
+        depth, height, width = self.stride
         if x.dim() == 5:
-            out = super().forward(x, output_size)
-        else:
-            _, height, width = self.stride
-            out = F.conv_transpose2d(x, self.weight[:, :, 0], None, (height, width))
-        for twin in self.beside:
-            out = out + twin(x)
-        return out
+            return F.conv_transpose3d(x, weight, None, (depth, height, width))
+        return F.conv_transpose2d(x, weight[:, :, 0], None, (height, width))
 
 
 class InstanceNorm(nn.Module):

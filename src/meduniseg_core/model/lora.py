@@ -37,6 +37,21 @@ class LowRank(nn.Module):
         return weight + (self.b @ self.a).view(weight.shape).to(weight.dtype) * self._scale
 
 
+class Twin(nn.Module):
+    """A transposed convolution or head parallel to a frozen one, whose output is added: zero at the start.
+
+    Both are linear and without bias, so the outputs' sum is the output of the weights' sum, which costs no second pass.
+    """
+
+    def __init__(self, host: Conv | UpConv) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(host.weight.shape))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The host's ``weight`` and the own."""
+        return weight + self.weight.to(weight.dtype)
+
+
 class Refinement(nn.Module):
     """The new modules of a network: attached to it, switched on for refined tasks and off for all others.
 
@@ -53,7 +68,7 @@ class Refinement(nn.Module):
         for name, host in network.named_modules():
             if not isinstance(host, Conv | UpConv):
                 continue
-            part: nn.Module = _twin_of(host) if _has_twin(name, host) else LowRank(_as_conv(host), rank, alpha)
+            part: nn.Module = Twin(host) if _has_twin(name, host) else LowRank(_as_conv(host), rank, alpha)
             self.parts[name.replace(".", "/")] = part.to(host.weight.device)
             self._hosts.append(host)
         self.active = True
@@ -95,17 +110,14 @@ def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
 
 
 def merge(network: MedUniSeg, refinement: Refinement) -> None:
-    """Fold the refinement into the network's own weights: the same function (to rounding), one task's network for good.
-
-    A twin's output is added to its host's, and both are linear without bias: their weights add up.
-    """
+    """Fold the refinement into the network's own weights: the same function, one task's network for good."""
     refinement.active = False
     hosts = dict(network.named_modules())
     with torch.no_grad():
         for key, part in refinement.parts.items():
             host = hosts[key.replace("/", ".")]
             assert isinstance(host, Conv | UpConv)
-            host.weight.copy_(part(host.weight) if isinstance(part, LowRank) else host.weight + _weight(part))
+            host.weight.copy_(part(host.weight))
 
 
 def _has_twin(name: str, host: nn.Module) -> bool:
@@ -115,23 +127,3 @@ def _has_twin(name: str, host: nn.Module) -> bool:
 def _as_conv(host: Conv | UpConv) -> Conv:
     assert isinstance(host, Conv)
     return host
-
-
-def _weight(part: nn.Module) -> Tensor:
-    weight = part.weight
-    assert isinstance(weight, Tensor)
-    return weight
-
-
-def _twin_of(host: Conv | UpConv) -> nn.Module:
-    """The same operation, starting at zero."""
-    twin: Conv | UpConv
-    if isinstance(host, UpConv):
-        depth, height, width = host.stride
-        twin = UpConv(host.in_channels, host.out_channels, (depth, height, width))
-    else:
-        depth, height, width = host.kernel_size
-        twin = Conv(host.in_channels, host.out_channels, (depth, height, width), bias=False)
-    if not twin.weight.is_meta:
-        nn.init.zeros_(twin.weight)
-    return twin

@@ -14,6 +14,7 @@ from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken
 from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.inference.segmentation import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import Registry
 
@@ -96,7 +97,9 @@ def thumbnails(cases: Cases, send: Callable[[object], None], cancel: CancelToken
         cancel.raise_if_cancelled()
         try:
             assert row.raw.label is not None
-            picture = overlay(read_image(row.raw.images), read_labels(row.raw.label), long_side=THUMBNAIL)
+            labels = read_labels(row.raw.label)
+            colours = {label: class_colour(label) for label in range(1, int(labels.array.max()) + 1)}
+            picture = overlay(read_image(row.raw.images), labels, colours, long_side=THUMBNAIL)
         except MedUniSegError:
             continue
         send((row.case, png_bytes(picture)))

@@ -7,8 +7,10 @@ What is wrong with a layer's structure is known at once, what is wrong with its 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,8 +112,14 @@ def _capture(layer: ImageLayer) -> Capture:
     geometry = geometry_of(world, shape)
     meta = {"colour": "rgb"} if layer.rgb else {}
     nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *geometry.shape))
-    outline = Image(nothing, geometry, physical, meta=meta)
+    outline = Image(nothing, geometry, physical, source=_file_of(layer), meta=meta)
     return Capture(layer.name, layer.data, layer.rgb, outline, False, Reorientation(), tuple(assumed))
+
+
+def _file_of(layer: ImageLayer) -> Path:
+    """The file that napari read the layer from, else the layer's name: what the image is called from now on."""
+    path = layer.source.path
+    return Path(path) if path else Path(re.sub(r"[^\w.\-]+", "_", layer.name))
 
 
 def _checked_shape(layer: ImageLayer) -> tuple[int, ...]:

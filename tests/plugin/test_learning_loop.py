@@ -54,7 +54,8 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
 ) -> None:
     panel = dock(viewer, "Segment")
     panel.form.choose(model="tiny", modality="mri")
-    edit: Any = None
+    viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
+    edit = next(w for w in viewer.window._qt_window.findChildren(QWidget) if type(w).__name__ == "EditWidget")
     for number in range(4):
         path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
         viewer.layers.clear()
@@ -63,9 +64,7 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
         panel.run()
         qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
         labels = viewer.layers[-1]
-        if edit is None:
-            panel.actions.correct_button.click()
-            edit = next(w for w in viewer.window._qt_window.findChildren(QWidget) if type(w).__name__ == "EditWidget")
+        panel.actions.correct_button.click()
         qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=30_000)
         assert edit.layer_box.layer() is labels
         predicted = np.asarray(labels.data).copy()

@@ -135,11 +135,11 @@ class GateReport(BaseModel):
         after, before, interval = self.dice_after, self.dice_before, self.interval
         if after is None:
             return "There are no validation cases, so nothing says whether the new model is better; accept more cases."
-        cases = f"{len(self.pairs)} case" + ("s" if len(self.pairs) > 1 else "")
+        cases = "1 case" if len(self.pairs) == 1 else f"{len(self.pairs)} cases"
         if before is None or interval is None:
             return f"{self.base} does not know this task; the new model has a mean Dice of {after:.3f} on {cases}."
         change = (
-            f"Mean Dice {before:.3f} before, {after:.3f} after, on {cases} that were not trained on "
+            f"Mean Dice {before:.3f} before, {after:.3f} after, on {cases} held back from training "
             f"(gain {after - before:+.3f}, {interval.confidence:.0%} interval {interval.low:+.3f} to "
             f"{interval.high:+.3f})."
         )
@@ -280,8 +280,10 @@ def _read(case: RawCase) -> tuple[Image, Image]:
 def _picture(sides: Sequence[Side], case: RawCase, task: str, cancel: CancelToken | None) -> bytes:
     """Before (where there is one), after and the reference, in the slice where the reference is largest."""
     image, truth = _read(case)
-    shown = [side.predictor.segment(image, task, cancel=cancel)[task].labels for side in sides]
-    return png_bytes(side_by_side([overlay(image, labels, long_side=_SIDE, like=truth) for labels in (*shown, truth)]))
+    found = [side.predictor.segment(image, task, cancel=cancel)[task] for side in sides]
+    colours = dict(enumerate(found[-1].colours, start=1))
+    shown = [*(result.labels for result in found), truth]
+    return png_bytes(side_by_side([overlay(image, labels, colours, long_side=_SIDE, like=truth) for labels in shown]))
 
 
 def _csv(report: GateReport) -> str:

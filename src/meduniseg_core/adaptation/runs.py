@@ -41,6 +41,7 @@ Decision = Literal["adopted", "candidate", "discarded"]
 
 _TAIL = 1 << 16  # bytes of the newest events that are looked at
 _STOP_SECONDS = 20.0
+_NICE = 10
 
 
 class Request(BaseModel):
@@ -127,6 +128,7 @@ class Run:
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         self._keep_process(process.pid)
+        _lower_priority(process.pid)
         process.returncode = 0  # nobody waits for it: no warning when this object goes
 
     def taken_up(self) -> None:
@@ -289,6 +291,17 @@ def _progress(events: list[dict[str, Any]]) -> tuple[str, int, int, float | None
             left = Progress(stage, done, total, float(event.get("seconds", 0.0))).remaining_seconds
             return stage, done, total, left
     return None
+
+
+def _lower_priority(pid: int) -> None:
+    """People work beside it: it gets what they leave. Linux weighs sessions before processes, so both are told."""
+    try:
+        psutil.Process(pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", _NICE))
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists():
+            group.write_text(str(_NICE))
+    except (OSError, psutil.Error):
+        return  # as it was, then
 
 
 def _reap(pid: int) -> None:

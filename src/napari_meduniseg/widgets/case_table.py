@@ -10,18 +10,18 @@ from meduniseg_core.events import CancelToken, EventSink
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._learning import THUMBNAIL, Cases, thumbnails
 
-_CASE, _SIDE, _PATIENT, _CHANGED = range(4)
+_CASE, _SIDE, _CHANGED = range(3)
 
 
 class CaseTable(QTableWidget):
     """Pictures arrive one after the other; they are kept as long as the labels stay the same."""
 
     def __init__(self) -> None:
-        super().__init__(0, 4)
+        super().__init__(0, 3)
         self._pictures: dict[tuple[str, str], QPixmap] = {}
         self._cases: Cases | None = None
         self._job: Job | None = None
-        self.setHorizontalHeaderLabels(["case", "side", "patient", "changed"])
+        self.setHorizontalHeaderLabels(["case", "side", "changed"])
         self.setToolTip(
             "Tick the cases to learn from. Those held back are never trained on: they tell before and after."
         )
@@ -50,11 +50,13 @@ class CaseTable(QTableWidget):
         for entry in cases.rows:
             row = self.rowCount()
             self.insertRow(row)
-            first = QTableWidgetItem(entry.case)
+            first = QTableWidgetItem(entry.case + (f"\n{entry.patient}" if entry.patient else ""))
+            first.setData(Qt.ItemDataRole.UserRole, entry.case)
+            first.setToolTip(first.text())
             first.setFlags(first.flags() | Qt.ItemFlag.ItemIsUserCheckable)
             first.setCheckState(Qt.CheckState.Unchecked if entry.case in unticked else Qt.CheckState.Checked)
             self.setItem(row, _CASE, first)
-            for column, text in ((_SIDE, entry.side), (_PATIENT, entry.patient), (_CHANGED, entry.changed)):
+            for column, text in ((_SIDE, entry.side), (_CHANGED, entry.changed)):
                 self.setItem(row, column, QTableWidgetItem(text))
             picture = self._pictures.get((entry.case, entry.version))
             if picture is not None:
@@ -68,12 +70,12 @@ class CaseTable(QTableWidget):
     def left_out(self) -> tuple[str, ...]:
         """The cases without a tick."""
         items = (self.item(row, _CASE) for row in range(self.rowCount()))
-        return tuple(item.text() for item in items if item.checkState() == Qt.CheckState.Unchecked)
+        return tuple(_case_of(item) for item in items if item.checkState() == Qt.CheckState.Unchecked)
 
     def set_ticked(self, case: str, on: bool) -> None:
         """Take a case in or leave it out."""
         for row in range(self.rowCount()):
-            if self.item(row, _CASE).text() == case:
+            if _case_of(self.item(row, _CASE)) == case:
                 self.item(row, _CASE).setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
 
     def _show_picture(self, job: Job, case: str, png: bytes) -> None:
@@ -89,6 +91,10 @@ class CaseTable(QTableWidget):
     def _end(self, job: Job) -> None:
         if job is self._job:
             self._job = None
+
+
+def _case_of(item: QTableWidgetItem) -> str:
+    return str(item.data(Qt.ItemDataRole.UserRole))
 
 
 def _make(cases: Cases, events: EventSink, cancel: CancelToken) -> None:

@@ -15,9 +15,9 @@ PROMPTS = "modal_map.prompts"
 
 
 class Downstream(Start):
-    """Starts a training from ``base``: encoder, decoder and modal branch are taken over, FUSE is not; the modal prompt
-    is frozen, MMap's linear layer learns. The head is new, unless the base has a task of the same classes and channels:
-    then that task's head is kept.
+    """Starts a training from ``base``: encoder, decoder and modal branch are taken over (see :func:`as_long_as` for
+    their scale), FUSE is not; the modal prompt is frozen, MMap's linear layer learns. The head is new, unless the base
+    has a task of the same classes and channels: then that task's head is kept.
 
     One modal prompt is left, that of the data's modality. UsageError where the base has no prompt for it (``modality``
     names another to start from) or no stem for the number of channels.
@@ -57,7 +57,9 @@ class Downstream(Start):
     def load(self, network: MedUniSeg, info: ModelInfo) -> None:
         """Copy the weights and freeze the modal prompt."""
         plan = only_task(info)
-        state = downstream_state(self._base.network.state_dict(), network.state_dict(), self._prompt(plan))
+        fresh = network.state_dict()
+        state = downstream_state(self._base.network.state_dict(), fresh, self._prompt(plan))
+        state = as_long_as(fresh, state, flat=plan.dimension == 2)
         if self._same_task(plan) is not None:
             heads = {name: value for name, value in self._base.network.state_dict().items() if _is_head(name)}
             state.update({name: value[: plan.class_count].clone() for name, value in heads.items()})
@@ -126,6 +128,29 @@ def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: 
         if state[name].shape != own.shape:
             raise UsageError(f"The base's weight {name} does not fit: {tuple(base[name].shape)}, {tuple(own.shape)}.")
     return state
+
+
+def as_long_as(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bool) -> dict[str, Tensor]:
+    """``state`` with every convolution that feeds an InstanceNorm as long as the ``fresh`` one: the same function.
+
+    The norm undoes any factor, but not for the optimizer: a step turns weights twice as long by a quarter of the angle.
+    Training makes weights longer, those of the finest stages most, so that a trained network would adapt several times
+    more slowly than a fresh one at the same rate. ``flat``: for images, which meet the kernels' middle slices alone.
+    """
+    scaled = dict(state)
+    for name in state:
+        layer, _, kind = name.rpartition(".")
+        if kind != "weight" or not (layer.endswith(".conv") or ".stems." in layer):
+            continue
+        length = _length(state[name], flat)
+        if length > 0:
+            for own in (name, f"{layer}.bias"):
+                scaled[own] = state[own] * (_length(fresh[name], flat) / length)
+    return scaled
+
+
+def _length(weight: Tensor, flat: bool) -> Tensor:
+    return (weight[:, :, weight.shape[2] // 2] if flat and weight.dim() == 5 else weight).norm()
 
 
 def _is_head(name: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
-from meduniseg_core.adaptation.transfer import Downstream, downstream_config, downstream_state
+from meduniseg_core.adaptation.transfer import Downstream, as_long_as, downstream_config, downstream_state
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
@@ -219,3 +219,27 @@ def test_a_task_that_the_base_knows_is_preprocessed_as_the_base_does(base: Model
     (discs / "dataset.json").write_text(json.dumps({**content, "task": "second"}))
     config = finetune_config(discs, base, "mine", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
     assert load_model(finetune(discs, base, config).model).info.tasks == (base.info.plan_of("second"),)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 32, 32), (1, 1, 4, 32, 32)])
+def test_weights_start_as_long_as_fresh_ones_and_compute_the_same(base: Model, shape: tuple[int, ...]) -> None:
+    network = build_model(downstream_config(base.info.config, 1, 3)).eval()
+    fresh = {name: value.clone() for name, value in network.state_dict().items()}
+    trained = {
+        name: value * (5 if ".conv." in name or ".stems." in name else 1) + 0.1 * torch.randn_like(value)
+        for name, value in fresh.items()
+    }
+    flat = shape[2] == 1
+    image, zero = torch.randn(shape), torch.zeros(1, dtype=torch.long)
+    scaled = as_long_as(fresh, trained, flat=flat)
+    seen = (slice(None), slice(None), slice(1, 2) if flat else slice(None))
+    name = "decoder.levels.1.blocks.0.conv.weight"
+    assert trained[name][seen].norm() > 4 * fresh[name][seen].norm()
+    torch.testing.assert_close(scaled[name][seen].norm(), fresh[name][seen].norm())
+    outputs = []
+    with torch.no_grad():
+        for state in (trained, scaled):
+            network.load_state_dict(state)
+            outputs.append(network(image, None, zero, 2))
+    for before, after in zip(*outputs, strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)

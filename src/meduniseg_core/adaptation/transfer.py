@@ -150,7 +150,9 @@ def as_long_as(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bool
 
 
 def _length(weight: Tensor, flat: bool) -> Tensor:
-    return (weight[:, :, weight.shape[2] // 2] if flat and weight.dim() == 5 else weight).norm()
+    seen = weight[:, :, weight.shape[2] // 2] if flat and weight.dim() == 5 else weight
+    length: Tensor = seen.norm()
+    return length
 
 
 def _is_head(name: str) -> bool:

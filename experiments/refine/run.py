@@ -47,14 +47,16 @@ WEAKEST = 2
 LOG = logging.getLogger("refine")
 
 RECIPE: dict[str, object] = {
-    "learning_rate": 0.02,
+    "optimizer": "adamw",
+    "learning_rate": 1e-3,
     "momentum": 0.9,
     "select": "last",
     "validation_cases": 8,
     "precision": "bf16",
     "threads": 1,
 }
-"""Where it differs from the starter's own recipe (see `config_of`)."""
+"""Where it differs from the starter's own recipe (see `config_of`). AdamW, because iterations are few: on the
+validation cases of head_neck_organs 200 iterations took 49.0 % to 60.7 % with it, and to 57.8 % with SGD at 0.02."""
 
 
 def starter_config() -> TrainingConfig:
@@ -223,7 +225,7 @@ def log_event(event: Event) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("choose", "train", "evaluate", "table"))
-    parser.add_argument("--iterations", type=int, default=2000, help="of each task")
+    parser.add_argument("--iterations", type=int, default=1500, help="of each task")
     parser.add_argument("--only", metavar="TASK", help="train this one of the chosen tasks")
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
     arguments = parser.parse_args()

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def refine(
     datasets: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DATASET...", help="Folders in nnU-Net raw layout, or ledgers; one per task."),
+        typer.Argument(
+            metavar="DATASET...",
+            help="Folders in nnU-Net raw layout, or ledgers; default: your corrections of --tasks.",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--output", "-o", metavar="NAME", help="The pack's name.")] = None,
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model to refine.")] = "starter",
@@ -78,8 +81,8 @@ def refine(
                 raise UsageError("--suggest only reads two evaluations; leave data sets and --output out.")
             _suggest(session, *suggest)
             return
-        if not datasets:
-            raise UsageError("Name the data sets of the tasks to refine; --suggest says which tasks need it.")
+        if not datasets and tasks is None:
+            raise UsageError("Name the data sets to refine on, or --tasks to refine on your own corrections of them.")
         if name is None:
             raise UsageError("Name the new pack with --output.")
         if activate and not install:
@@ -94,7 +97,7 @@ def refine(
         if install and not (replace or resume or finish) and name in [entry.name for entry in registry.list()]:
             raise UsageError(f"There is a pack '{name}' already; choose another name, or --replace it.")
         model = load_model(base)
-        chosen = datasets_of(model, datasets, split_names(tasks))
+        chosen = datasets_of(model, datasets or (), split_names(tasks))
         place = folder if folder is not None else runs_folder() / name
         config = refine_config(
             chosen, model, name, place, iterations=iterations, seed=seed, device=device, precision=precision

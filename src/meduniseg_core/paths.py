@@ -14,3 +14,8 @@ def user_folder() -> Path:
     if override:
         return Path(override).expanduser()
     return Path(platformdirs.user_data_dir("meduniseg", appauthor=False))
+
+
+def corrections_folder() -> Path:
+    """Where the user's own ledgers of corrections are kept, a folder each. Not created here."""
+    return user_folder() / "corrections"

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from small_inputs import save_tiny_model, write_dataset
 
+from meduniseg_core.adaptation import Ledger
 from meduniseg_core.evaluation import CaseScores, ClassScores, Report
 from meduniseg_core.evaluation.writing import write_report
 from meduniseg_core.files import sha256_of
-from meduniseg_core.images import read_labels
+from meduniseg_core.images import read_image, read_labels
 
 QUICK = ("--iterations", 50, "--rank", 2, "--device", "cpu", "--precision", "fp32", "--json")
 
@@ -157,12 +158,28 @@ def test_a_pack_of_another_base_and_requests_that_contradict_themselves(medunise
     assert done.returncode == 2 and "There is a pack 'better' already" in done.stderr
     done = meduniseg("refine", dataset, "--base", base, "-o", "new", "--tasks", "vessel", *QUICK)
     assert done.returncode == 2 and "No data set holds the task 'vessel'" in done.stderr
+    done = meduniseg("refine", "--base", base, "-o", "new", "--tasks", "organ")
+    assert done.returncode == 2 and "No data set holds the task 'organ' (there is: nothing)" in done.stderr
     done = meduniseg("refine", "--base", base, "-o", "new")
     assert done.returncode == 2 and "Name the data sets" in done.stderr
     done = meduniseg("refine", dataset, "--base", base, "-o", "no name")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     done = meduniseg("refine", dataset, "--base", base, "-o", "new", "--resume", *QUICK)
     assert done.returncode == 3 and "no checkpoint to resume from" in done.stderr
+
+
+def test_without_data_sets_the_user_s_own_corrections_are_learned_from(meduniseg, dataset, base, home) -> None:
+    ledger = Ledger.create(
+        home / "corrections" / "mine", task="organ", modality="mri", classes=("blob",), channels=("image",)
+    )
+    for case in "abcd":
+        labels = read_labels(dataset / "labelsTr" / f"{case}.nii.gz")
+        ledger.accept(read_image(dataset / "imagesTr" / f"{case}_0000.nii.gz"), labels, patient=case)
+    done = meduniseg("refine", "--base", base, "--tasks", "organ", "-o", "better", "--no-gate", *QUICK)
+    assert done.returncode == 0, done.stderr
+    split = json.loads((home / "runs" / "better" / "run" / "split.json").read_text())["organ"]
+    assert len(split["train"]) + len(split["validation"]) == 4 and split["validation"]
+    assert dict.fromkeys(split["validation"], "validation").items() <= ledger.split().items()
 
 
 def test_suggest_says_which_tasks_are_behind(meduniseg, tmp_path) -> None:

@@ -10,10 +10,12 @@ from pydantic import ValidationError
 from torch import nn
 
 from meduniseg_core.adaptation.finetune import keep_ledger_splits
+from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.lora import ALPHA, RANK, Refinement
+from meduniseg_core.paths import corrections_folder
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training import NetworkSettings, Start, TrainingConfig, TrainingResult, train
@@ -137,17 +139,20 @@ def refine(
 def datasets_of(base: Model, folders: Sequence[Path], tasks: Sequence[str] | None) -> tuple[Path, ...]:
     """The data sets (or ledgers) among ``folders`` that hold ``tasks``; all of them where no tasks are named.
 
-    UsageError for a task that the base does not have or that no data set holds.
+    Without ``folders`` the user's own corrections are looked through. UsageError for a task that the base does not have
+    or that no data set holds.
     """
     if tasks is None:
         return tuple(folders)
     for task in tasks:
         base.info.task_index(task)
+    if not folders:
+        folders = [path for path in sorted(corrections_folder().glob("*")) if Ledger.is_at(path)]
     held = {folder: RawDataset.open(folder).task for folder in folders}
     for task in tasks:
         if task not in held.values():
-            names = ", ".join(dict.fromkeys(held.values())) or "none were given"
-            raise UsageError(f"No data set holds the task '{task}' (they hold: {names}); name its folder, too.")
+            names = ", ".join(dict.fromkeys(held.values())) or "nothing"
+            raise UsageError(f"No data set holds the task '{task}' (there is: {names}); name its folder, too.")
     return tuple(folder for folder, task in held.items() if task in tasks)
 
 

@@ -208,7 +208,7 @@ def test_the_plan_is_the_base_s_own_and_data_of_another_form_are_refused(base: M
 
 def test_tasks_choose_among_the_data_sets(base: Model, discs: Path) -> None:
     assert datasets_of(base, [discs], None) == datasets_of(base, [discs], ["disc"]) == (discs,)
-    with pytest.raises(UsageError, match=r"No data set holds the task 'first' \(they hold: disc\)"):
+    with pytest.raises(UsageError, match=r"No data set holds the task 'first' \(there is: disc\)"):
         datasets_of(base, [discs], ["first"])
     with pytest.raises(UsageError, match=r"has no task 'brain'"):
         datasets_of(base, [discs], ["brain"])

@@ -135,7 +135,7 @@ def train(tasks: list[str], iterations: int, resume: bool) -> None:
             shutil.copyfile(config.output / name, RESULTS / task / name)
 
 
-def evaluate(tasks: list[str], iterations: int) -> None:
+def evaluate(tasks: list[str]) -> None:
     """Every held-out image by the starter alone and with the packs (fp32, CPU); writes results/dice.json."""
     starter = load_model("starter")
     packs = {task: read_pack(RUNS / task / "run" / f"starter-{task}.safetensors") for task in tasks}
@@ -152,9 +152,14 @@ def evaluate(tasks: list[str], iterations: int) -> None:
         LOG.info("%s: %s", dataset.task, {name: round(mean(rows[-1], name), 3) for name in ("before", "after")})
     content = {
         "starter_sha256": starter.sha256,
-        "iterations": iterations,
         "packs": {
-            task: {"sha256": pack.sha256, "bytes": pack.path.stat().st_size if pack.path else 0, "rank": pack.info.rank}
+            task: {
+                "sha256": pack.sha256,
+                "bytes": pack.path.stat().st_size if pack.path else 0,
+                "rank": pack.info.rank,
+                "iterations": pack.info.provenance["epochs"] * pack.info.provenance["iterations_per_dataset"],
+                "training_seconds": pack.info.provenance["training_seconds"],
+            }
             for task, pack in packs.items()
         },
         "tasks": rows,
@@ -180,7 +185,7 @@ def table() -> str:
     figures = json.loads((RESULTS / "dice.json").read_text("utf-8"))
     lines = [
         f"Held-out Dice in % (imagesTs) of starter {figures['starter_sha256'][:12]}, alone and with a pack for "
-        f"{' and '.join(figures['packs'])} ({figures['iterations']} iterations each). Made by "
+        f"{' and '.join(figures['packs'])}. Made by "
         "`python experiments/refine/run.py choose`, `train`, `evaluate`, `table`.",
         "",
         "| task | images | before | after | gain (95 % CI) |",
@@ -210,8 +215,11 @@ def table() -> str:
                 100 * float(np.mean([case[side][index] for case in row["cases"]])) for side in ("before", "after")
             )
             lines.append(f"| {row['task']} | {name} | {before:.1f} | {after:.1f} |")
-    sizes = ", ".join(f"{task} {pack['bytes'] / 1e6:.1f} MB" for task, pack in figures["packs"].items())
-    return "\n".join([*lines, "", f"Packs (fp16): {sizes}.", ""])
+    packs = "; ".join(
+        f"{task} {pack['bytes'] / 1e6:.1f} MB, {pack['iterations']} iterations, {pack['training_seconds'] / 60:.0f} min"
+        for task, pack in figures["packs"].items()
+    )
+    return "\n".join([*lines, "", f"Packs (fp16, trained on one busy CPU core): {packs}.", ""])
 
 
 def log_event(event: Event) -> None:
@@ -239,7 +247,7 @@ def main() -> int:
         tasks = chosen()
         train([arguments.only] if arguments.only else tasks, arguments.iterations, arguments.resume)
     elif arguments.step == "evaluate":
-        evaluate(chosen(), arguments.iterations)
+        evaluate(chosen())
     else:
         text = table()
         write_text(TABLE, text)

@@ -75,6 +75,13 @@ def test_a_task_is_refined_taken_into_use_and_out_again(meduniseg, dataset, base
     report, _ = segmented(meduniseg, dataset, base, tmp_path / "other", "vessel")
     assert report["packs"] == {}
 
+    for side in ("before", "after"):
+        words = (tmp_path / side, dataset / "labelsTr", "-o", tmp_path / "reports" / side / "any")
+        assert meduniseg("evaluate", *words).returncode == 0
+    done = meduniseg("refine", "--suggest", tmp_path / "reports" / "before", tmp_path / "reports" / "after", "--json")
+    (gap,) = json.loads(done.stdout)["tasks"]
+    assert (gap["task"], gap["cases"]) == ("organ", 4), "the report knows its task from the data set"
+
     assert meduniseg("models", "packs", "deactivate", "better").returncode == 0
     report, off = segmented(meduniseg, dataset, base, tmp_path / "off", "organ")
     assert report["packs"] == {} and np.array_equal(voxels(plain), voxels(off))

@@ -40,6 +40,9 @@ def refine(
     iterations: Annotated[
         int, typer.Option("--iterations", min=1, help="Of every task, rounded up to epochs of 50; upstream: 50,000.")
     ] = 50_000,
+    leave_out: Annotated[
+        list[str] | None, typer.Option("--leave-out", metavar="CASE", help="A case to pass over; may be repeated.")
+    ] = None,
     rank: Annotated[int, typer.Option("--rank", min=1, max=1024, help="Of the low-rank updates.")] = 32,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="Where the run is kept; default: in the user's data folder.")
@@ -101,8 +104,9 @@ def refine(
         place = folder if folder is not None else runs_folder() / name
         config = refine_config(
             chosen, model, name, place, iterations=iterations, seed=seed, device=device, precision=precision
-        )
-        run = _run(name, base, chosen, iterations, rank, seed, device, precision) if folder is None else None
+        ).model_copy(update={"leave_out": tuple(leave_out or ())})
+        passed = tuple(word for case in leave_out or () for word in ("--leave-out", case))
+        run = _run(name, base, chosen, iterations, rank, seed, device, precision, passed) if folder is None else None
         with resumable(config.output):
             result = run_refinement(
                 model,
@@ -136,7 +140,15 @@ def refine(
 
 
 def _run(
-    name: str, base: str, datasets: Sequence[Path], iterations: int, rank: int, seed: int, device: str, precision: str
+    name: str,
+    base: str,
+    datasets: Sequence[Path],
+    iterations: int,
+    rank: int,
+    seed: int,
+    device: str,
+    precision: str,
+    passed: Sequence[str],
 ) -> Run | None:
     """This training as one of the listed runs, which are of one data set each; None for several."""
     from datetime import UTC, datetime
@@ -151,7 +163,7 @@ def _run(
         dataset = str(datasets[0].resolve())
         options = [
             *("--output", name, "--base", source, "--iterations", str(iterations), "--rank", str(rank)),
-            *("--seed", str(seed), "--device", device, "--precision", precision),
+            *("--seed", str(seed), "--device", device, "--precision", precision, *passed),
         ]
         request = Request(
             kind="refine",
@@ -172,7 +184,7 @@ def _judge(
     session: Session, model: Model, file: Path, datasets: Sequence[Path], place: Path, device: str, precision: str
 ) -> dict[str, Any]:
     """Task -> the comparison of base and pack on the cases that the run held back; reports in ``place/gate``."""
-    from meduniseg_core.adaptation.gate import Side, gate, write_gate
+    from meduniseg_core.adaptation.gate import Side, gate, refined_note, write_gate
     from meduniseg_core.adaptation.judging import GATE
     from meduniseg_core.inference import Predictor
     from meduniseg_core.preprocessing import RawDataset
@@ -189,7 +201,8 @@ def _judge(
     for folder in datasets:
         dataset = RawDataset.open(folder)
         held = splits[dataset.task].validation
-        report = gate(before, after, dataset, held, events=session.events, cancel=session.cancel)
+        notes = refined_note(model, pack)
+        report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)
         target = place / GATE if len(datasets) == 1 else place / GATE / dataset.task
         write_gate(report, target)
         found[dataset.task] = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from meduniseg_core.adaptation import Entry, Ledger
 from meduniseg_core.adaptation.adoption import Adoptions
@@ -16,10 +17,17 @@ from meduniseg_core.events import CancelToken
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference.segmentation import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
-from meduniseg_core.weights import Registry
+from meduniseg_core.weights import PackRegistry, Registry
 
 THUMBNAIL = 72  # px
 SIDES = {"training": "training", "validation": "held back", None: "drawn at the start"}
+
+
+Method = Literal["finetune", "refine"]
+METHODS: tuple[tuple[str, Method], ...] = (
+    ("Fine-tune: a model of its own", "finetune"),
+    ("Refine: a small pack beside the model", "refine"),
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Wish:
     base: str
     name: str
     budget: Budget
+    method: Method = "finetune"
     left_out: tuple[str, ...] = ()
     device: str = "auto"
 
@@ -107,14 +116,16 @@ def thumbnails(cases: Cases, send: Callable[[object], None], cancel: CancelToken
 
 def request_for(wish: Wish) -> Request:
     """The command that does it."""
+    tuning = wish.method == "finetune"
     arguments = [
-        *("finetune", str(wish.data.folder.resolve()), "--output", wish.name, "--base", wish.base),
+        *(wish.method, str(wish.data.folder.resolve()), "--output", wish.name, "--base", wish.base),
         *("--iterations", str(wish.budget.iterations), "--device", wish.device),
-        *(("--quick",) if wish.budget.quick else ()),
+        *(("--quick",) if wish.budget.quick and tuning else ()),
+        *(() if tuning else ("--no-install",)),  # adopting installs it
         *(word for case in wish.left_out for word in ("--leave-out", case)),
     ]
     return Request(
-        kind="finetune",
+        kind=wish.method,
         name=wish.name,
         arguments=tuple(arguments),
         base=wish.base,
@@ -132,8 +143,8 @@ def begin(wish: Wish) -> Run:
 
 
 def proposed_name(task: str) -> str:
-    """A name that no run and no model has."""
-    return free_name(task, [entry.name for entry in Registry().list()])
+    """A name that no run, no model and no pack has."""
+    return free_name(task, [entry.name for entry in (*Registry().list(), *PackRegistry().list())])
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from meduniseg_core.images.appearance import mismatch
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.weights import ModelInfo, load_model
+from meduniseg_core.weights import ModelInfo, PackRegistry, load_model
 from napari_meduniseg._layers import probability_layers, result_layer
 from napari_meduniseg._taking import Capture, Taken, capture, take
 from napari_meduniseg._views import slice_axis
@@ -82,16 +82,19 @@ class Forecast:
 class Predictors:
     """The predictor that was used last; another model, device or precision replaces it."""
 
-    _key: tuple[str, str, str] | None = None
+    _key: tuple[object, ...] | None = None
     _predictor: Predictor | None = field(default=None, repr=False)
 
     def get(self, choice: Choice) -> Predictor:
-        """Load the model if it is not the one at hand."""
-        key = choice.model, choice.device, choice.precision
+        """Load the model if it is not the one at hand, with the packs that are in use on it."""
+        known = self._predictor.model.sha256 if self._predictor is not None else ""
+        key = choice.model, choice.device, choice.precision, known, *sorted(PackRegistry().active(known).items())
         if self._predictor is None or self._key != key:
             self._predictor = None  # frees the memory of the one before
-            self._predictor = Predictor(load_model(choice.model), choice.device, choice.precision)
-            self._key = key
+            model, packs = load_model(choice.model), PackRegistry()
+            self._predictor = Predictor(model, choice.device, choice.precision, packs=packs.active_packs(model))
+            used = sorted(packs.active(model.sha256).items())
+            self._key = choice.model, choice.device, choice.precision, model.sha256, *used
         return self._predictor
 
 

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QWidget
 from small_inputs import save_tiny_model
 
 from meduniseg_core.adaptation import Ledger
-from meduniseg_core.images import Geometry, Image, write_image
-from meduniseg_core.weights import Registry
+from meduniseg_core.images import Geometry, Image, read_image, write_image
+from meduniseg_core.weights import PackRegistry, Registry
 
 
 @pytest.fixture
@@ -129,8 +129,6 @@ def test_a_training_outlives_the_viewer_and_is_offered_again(
                            channels=["MRI"])  # fmt: skip
     for number in range(3):
         path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
-        from meduniseg_core.images import read_image
-
         image = read_image(path)
         ledger.accept(image, image.with_array(ball[None].astype(np.uint8)))
     learn = dock(viewer, "Learn")
@@ -170,6 +168,43 @@ def test_a_training_outlives_the_viewer_and_is_offered_again(
         process = run.process()
         if process is not None:
             os.kill(process.pid, signal.SIGKILL)
+
+
+def test_a_refinement_is_adopted_as_a_pack_and_the_base_stays_chosen(
+    viewer: Any, home: Path, qtbot: Any, tmp_path: Path
+) -> None:
+    ledger = Ledger.create(home / "corrections" / "organ", task="organ", modality="mri", classes=["liver"],
+                           channels=["MRI"])  # fmt: skip
+    for number in range(3):
+        path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
+        image = read_image(path)
+        ledger.accept(image, image.with_array(ball[None].astype(np.uint8)))
+    panel, learn = dock(viewer, "Segment"), dock(viewer, "Learn")
+    qtbot.waitUntil(lambda: learn.found is not None and not learn.busy and not learn.cases.busy, timeout=30_000)
+    learn.base.setCurrentIndex(learn.base.findData("tiny"))
+    learn.method.setCurrentIndex(learn.method.findData("refine"))
+    learn.budget.setItemData(0, replace(learn.budget.itemData(0), iterations=50))
+    learn.device.setCurrentText("cpu")
+    learn.start_button.click()
+    qtbot.waitUntil(lambda: learn.gate_view.isVisibleTo(learn), timeout=240_000)
+    assert "organ only" in learn.gate_view.notes.text()
+    assert PackRegistry().list() == ()
+    learn.gate_view.adopt(anyway=True)
+    qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
+    assert PackRegistry().in_use_for("organ-1") == ("organ",)
+    assert panel.form.model.currentData() == "tiny"
+
+    path, _ = write_ball(tmp_path / "new.nii.gz", 99)
+    viewer.open(str(path), plugin="napari-meduniseg")
+    found = []
+    for task in ("organ", "vessel"):
+        panel.form.choose(model="tiny", modality="mri", tasks=(task,))
+        panel.run()
+        qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
+        found.append(viewer.layers[-1].metadata["meduniseg"]["provenance"]["pack"])
+    assert found == ["organ-1", None]
+    learn.gate_view.back_button.click()
+    assert PackRegistry().in_use_for("organ-1") == () and "tiny is used again" in learn.gate_view.said.text()
 
 
 def test_what_cannot_be_accepted_or_trained_is_said(viewer: Any, home: Path, qtbot: Any) -> None:

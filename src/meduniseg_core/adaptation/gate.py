@@ -26,7 +26,7 @@ from meduniseg_core.files import write_bytes, write_text
 from meduniseg_core.images import Image, read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawCase, RawDataset
-from meduniseg_core.weights import Model
+from meduniseg_core.weights import Model, Pack
 
 WORSE_BY = 0.01
 """Dice a class may lose before the new model counts as worse for it."""
@@ -235,6 +235,12 @@ def served_note(base: Model, candidate: Model) -> tuple[str, ...]:
     if all(plan.task in served for plan in base.info.tasks):
         return ()
     return (f"The new model serves {', '.join(sorted(served))} only; {base.info.name} stays in use for the others.",)
+
+
+def refined_note(base: Model, pack: Pack) -> tuple[str, ...]:
+    """That the base's other tasks are not touched by a pack."""
+    tasks = ", ".join(pack.info.tasks)
+    return (f"The pack changes {tasks} only; all other tasks of {base.info.name} stay as they are, bit for bit.",)
 
 
 def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:

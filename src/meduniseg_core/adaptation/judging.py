@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from meduniseg_core.adaptation.adoption import Adoptions
-from meduniseg_core.adaptation.gate import GateReport, Side, gate, read_gate, served_note, write_gate
+from meduniseg_core.adaptation.gate import GateReport, Side, gate, read_gate, refined_note, served_note, write_gate
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
@@ -49,21 +48,19 @@ def judge(
     return report
 
 
-def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side, Sequence[str]]:
-    """The run's model, or its base with the run's pack; and what to note about the comparison."""
+def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side, tuple[str, ...]]:
+    """What the run made, ready to segment, and what is to be said about it."""
     if run.request.kind == "refine":
         pack = read_pack(run.model_file)
         predictor = Predictor(base, device, precision, packs=dict.fromkeys(pack.info.tasks, pack))
-        return Side(pack.info.name, pack.sha256, predictor), ()
-    candidate = load_model(str(run.model_file))
-    trained_from = candidate.info.provenance.get("base_sha256")
-    if trained_from not in (None, base.sha256):
+        return Side(pack.info.name, pack.sha256, predictor), refined_note(base, pack)
+    model = load_model(str(run.model_file))
+    if model.info.provenance.get("base_sha256") not in (None, base.sha256):
         raise BadInputError(
             f"Run '{run.request.name}' was trained from another file than the model {base.info.name} of today; "
             "compare it with the one it was trained from."
         )
-    side = Side(candidate.info.name, candidate.sha256, Predictor(candidate, device, precision))
-    return side, served_note(base, candidate)
+    return Side(model.info.name, model.sha256, Predictor(model, device, precision)), served_note(base, model)
 
 
 def verdict(run: Run) -> GateReport | None:
@@ -72,18 +69,18 @@ def verdict(run: Run) -> GateReport | None:
 
 
 def adopt(run: Run, *, anyway: bool = False) -> str:
-    """Register a run's model, or pack, and take it into use for its task; its name.
+    """Take what a run made into use for its task: a model of the registry, or a pack on its base; its name.
 
     UsageError where the gate found it worse (or nothing to judge it by) and ``anyway`` is not set, and where the name
-    is taken by another model.
+    is taken by another.
     """
     report = verdict(run)
     if not anyway and (report is None or not report.recommended):
-        why = "it was not compared with its base yet" if report is None else report.reason
+        why = "it was not compared with its base yet." if report is None else report.reason
         raise UsageError(f"'{run.request.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
     if run.request.kind == "refine":
-        name = PackRegistry().import_file(run.model_file).name
-        PackRegistry().activate(name)
+        name = PackRegistry().install(run.model_file).name
+        PackRegistry().activate(name, [run.request.task])
     else:
         name = Registry().import_file(run.model_file).name
         Adoptions().adopt(run.request.task, name, run.request.base)
@@ -91,14 +88,34 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
     return name
 
 
-def discard(run: Run) -> None:
-    """Decide against a run's model, or pack; its files are deleted. UsageError where it is in use."""
+def in_use(run: Run) -> bool:
+    """Whether what the run made is what its task is segmented by now."""
+    task, name = run.request.task, run.request.name
     if run.request.kind == "refine":
-        if PackRegistry().in_use_for(run.request.name):
-            raise UsageError(f"'{run.request.name}' is in use; 'meduniseg models packs deactivate' it first.")
-        run.remove()
-        return
-    if Adoptions().current(run.request.task) == run.request.name:
+        return task in PackRegistry().in_use_for(name)
+    return Adoptions().current(task) == name
+
+
+def roll_back(run: Run) -> str | None:
+    """Take what the run made out of use; the model that is in use from now on, None for the base.
+
+    UsageError where it is not in use.
+    """
+    task, name = run.request.task, run.request.name
+    if not in_use(run):
+        raise UsageError(f"'{name}' is not in use for {task}; there is nothing to roll back.")
+    now = None
+    if run.request.kind == "refine":
+        PackRegistry().deactivate(name, [task])
+    else:
+        _, now = Adoptions().roll_back(task)
+    run.decide("candidate")
+    return now
+
+
+def discard(run: Run) -> None:
+    """Decide against what a run made; its files are deleted. UsageError where it is in use."""
+    if in_use(run):
         raise UsageError(f"'{run.request.name}' is in use for {run.request.task}; roll back first.")
     run.remove()
 

@@ -18,9 +18,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.gate import GateReport
-from meduniseg_core.adaptation.judging import GATE, adopt, discard, verdict
+from meduniseg_core.adaptation.judging import GATE, adopt, discard, in_use, roll_back, verdict
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._jobs import Job
@@ -144,20 +143,19 @@ class GateView(QGroupBox):
         """Use the model before this one again."""
         if self._run is None:
             return
-        task = self._run.request.task
+        request = self._run.request
         try:
-            former, now = Adoptions().roll_back(task)
+            now = roll_back(self._run)
         except MedUniSegError as error:
             self.said.setText(str(error))
             return
-        self._run.decide("candidate")
-        self._say(f"{former} is out of use for {task}" + (f"; {now} is used again." if now else "."))
-        news().models_changed.emit(now or self._run.request.base)
+        self._say(f"{request.name} is out of use for {request.task}; {now or request.base} is used again.")
+        news().models_changed.emit(now or request.base)
 
     def _adopted(self, run: Run, name: str) -> None:
         self._job = None
         self._say(f"{name} is in use for {run.request.task}; Segment has it.")
-        news().models_changed.emit(name)
+        news().models_changed.emit(name if run.request.kind == "finetune" else run.request.base)
 
     def _failed(self, sentence: str) -> None:
         self._job = None
@@ -208,12 +206,11 @@ class GateView(QGroupBox):
     def _enable(self) -> None:
         if self._run is None:
             return
-        request = self._run.request
-        in_use = Adoptions().current(request.task) == request.name
-        self.adopt_button.setEnabled(not in_use)
+        used = in_use(self._run)
+        self.adopt_button.setEnabled(not used)
         self.adopt_button.setDefault(self._report is not None and self._report.recommended)
-        self.back_button.setEnabled(in_use)
-        self.discard_button.setEnabled(not in_use)
+        self.back_button.setEnabled(used)
+        self.discard_button.setEnabled(not used)
         self.report_button.setEnabled(self._report is not None)
 
     def _ask_and_adopt(self) -> None:

@@ -23,7 +23,7 @@ from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import Registry
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._learning import BUDGETS, Cases, Wish, begin, look_up, proposed_name
+from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, begin, look_up, proposed_name
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
@@ -45,6 +45,13 @@ class LearnWidget(QWidget):
         self.data = QComboBox()
         self.data.setToolTip("What to learn from: accepted corrections, or any data set in nnU-Net's raw layout.")
         self.cases = CaseTable()
+        self.method = QComboBox()
+        self.method.setToolTip(
+            "Fine-tuning makes a model for this task alone. Refining keeps the model and adds a pack of a few MB for a "
+            "task that it knows; its other tasks stay exactly as they are."
+        )
+        for title, method in METHODS:
+            self.method.addItem(title, method)
         self.base = QComboBox()
         self.base.setToolTip("The model to start from; it is not changed.")
         self.name = QLineEdit()
@@ -106,6 +113,7 @@ class LearnWidget(QWidget):
             base=self.base.currentData() or "",
             name=self.name.text().strip(),
             budget=self.budget.currentData(),
+            method=self.method.currentData(),
             left_out=self.cases.left_out(),
             device=self.device.currentText(),
         )
@@ -240,6 +248,7 @@ class LearnWidget(QWidget):
         layout.addWidget(self.cases)
         new = QGroupBox("New model")
         fields = QFormLayout()
+        fields.addRow("Method", self.method)
         fields.addRow("Start from", self.base)
         fields.addRow("Name", self.name)
         fields.addRow("Budget", self.budget)

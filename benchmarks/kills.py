@@ -1,0 +1,214 @@
+"""kill -9 of the training process and of napari, at random moments: what is left must be whole, and go on.
+
+    xvfb-run -a -s "-screen 0 1280x800x24" python benchmarks/kills.py [--kills 20] [--seed 0]
+
+Training: one fine-tuning (small network, synthetic balls) is killed again and again, goes on from its last checkpoint
+each time, and must end with the very weights of a run that nobody killed. napari: a viewer whose user accepts
+corrections without a pause is killed; every acceptance that was confirmed on screen must be in the ledger, with image
+and labels as they were, and the next acceptance must work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from meduniseg_core.adaptation import Ledger, image_hash
+from meduniseg_core.adaptation.runs import Request, Run
+from meduniseg_core.images import Geometry, Image, read_image, read_labels
+from meduniseg_core.model import ModelConfig, build_model
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.weights import ModelInfo, Registry, save_model
+
+SHAPE = (16, 32, 32)
+ITERATIONS = 1500
+
+
+def main() -> None:
+    """Kill, look, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--annotate", metavar="LEDGER", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.annotate:
+        annotate(Path(arguments.annotate))
+        return
+    rng = np.random.default_rng(arguments.seed)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MEDUNISEG_HOME"] = folder
+        print(kill_training(Path(folder), arguments.kills, rng), flush=True)
+        print(kill_napari(Path(folder), arguments.kills, rng), flush=True)
+
+
+def ball(seed: int) -> tuple[Image, Image]:
+    """A bright ball in noise, and its label map."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    centre = rng.uniform((6, 12, 12), (10, 20, 20))
+    inside = (z - centre[0]) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < 25
+    image = Image((rng.normal(size=SHAPE) + 6 * inside).astype(np.float32)[None], Geometry(SHAPE, (2.0, 2.0, 2.0)))
+    return image, image.with_array(inside[None].astype(np.uint8))
+
+
+def new_ledger(folder: Path) -> Ledger:
+    """An empty ledger of balls."""
+    return Ledger.create(folder, task="ball", modality="mri", classes=["ball"], channels=["MRI"])
+
+
+def kill_training(home: Path, kills: int, rng: np.random.Generator) -> str:
+    """One training killed ``kills`` times, against one that was left alone."""
+    ledger = new_ledger(home / "corrections" / "ball")
+    for seed in range(5):
+        ledger.accept(*ball(seed))
+    _save_base(home)
+    calm, troubled = (_begin(ledger.folder, name) for name in ("calm", "troubled"))
+    _wait(lambda: calm.standing().phase == "finished")
+    done = lost = 0
+    troubled.start()
+    while done < kills:
+        time.sleep(float(rng.uniform(3.0, 9.0)))
+        process = troubled.process()
+        if process is None:
+            raise SystemExit(f"the run ended ({troubled.standing()}) after {done} kills; give it more iterations")
+        process.kill()
+        process.wait(10)
+        done += 1
+        standing = troubled.standing()
+        assert standing.phase == "stopped", standing
+        if troubled.has_checkpoint:
+            with safe_open(troubled.output / LAST, framework="pt") as stream:
+                assert stream.keys()
+        else:
+            lost += 1
+        troubled.start()
+    _wait(lambda: troubled.standing().phase == "finished")
+    ours, theirs = load_file(troubled.model_file), load_file(calm.model_file)
+    same = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert same, "the killed training ended with other weights"
+    assert [line["loss"] for line in troubled.log()] == [line["loss"] for line in calm.log()]
+    return (
+        f"training killed {done} times ({lost} before a checkpoint), resumed each time; its {len(ours)} tensors "
+        f"and {len(calm.log())} epochs of loss are those of the training that was left alone, bit for bit"
+    )
+
+
+def kill_napari(home: Path, kills: int, rng: np.random.Generator) -> str:
+    """A viewer that accepts without a pause, killed ``kills`` times."""
+    folder = home / "corrections" / "annotated"
+    new_ledger(folder)
+    confirmed = written = 0
+    for _ in range(kills):
+        command = [sys.executable, str(Path(__file__).resolve()), "--annotate", str(folder)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        first = process.stdout.readline()  # the viewer is up and has accepted once
+        assert first, "the viewer did not come up"
+        time.sleep(float(rng.uniform(0.0, 2.0)))
+        process.kill()
+        lines = [first, *process.stdout.readlines()]
+        process.wait()
+        ledger = Ledger.open(folder)
+        entries = ledger.entries()
+        names = [line.split()[1] for line in lines if line.endswith("\n")]
+        confirmed += len(names)
+        known = {entry.case for entry in entries}
+        assert set(names) <= known, "a confirmed acceptance is missing"
+        for case in ledger.dataset.cases("Tr"):
+            entry = ledger.cases()[case.case]
+            assert case.label is not None
+            assert image_hash(read_image(case.images)) == entry.image_sha256
+            assert image_hash(read_labels(case.label)) == entry.labels_sha256
+        assert len(ledger.dataset.cases("Tr")) == len(known)
+        written = len(entries)
+    return (
+        f"napari killed {kills} times while accepting: {confirmed} acceptances confirmed on screen, {written} in the "
+        "ledger, every image and label map as its line says"
+    )
+
+
+def annotate(folder: Path) -> None:
+    """A user who accepts one correction after the other in a real viewer; prints what was confirmed."""
+    import napari
+    from qtpy.QtWidgets import QApplication
+
+    viewer = napari.Viewer()
+    _, edit = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
+    accepting = edit.accepting
+
+    def wait() -> None:
+        while accepting.busy:
+            QApplication.processEvents()
+            time.sleep(0.005)
+
+    wait()
+    seed = len(Ledger.open(folder).entries())
+    while True:
+        image, labels = ball(seed % 30)  # the same image again, now and then
+        viewer.layers.clear()
+        viewer.add_image(image.array[0], name=f"ball{seed % 30}", scale=(2, 2, 2), units="mm")
+        features = {"index": [0, 1], "name": ["background", "ball"]}
+        drawn = labels.array[0].copy()
+        drawn[0, 0, seed % 32] = 1
+        viewer.add_labels(drawn, name="drawn", scale=(2, 2, 2), units="mm", features=features)
+        accepting.choose_folder(str(folder))
+        accepting.accept()
+        wait()
+        said = accepting.said.text()
+        assert said.startswith("Accepted as "), said
+        print("accepted", said.removeprefix("Accepted as ").split(",")[0], flush=True)
+        seed += 1
+
+
+def _begin(dataset: Path, name: str) -> Run:
+    arguments = (
+        *("finetune", str(dataset), "--output", name, "--base", "base", "--iterations", str(ITERATIONS)),
+        *("--device", "cpu", "--precision", "fp32"),
+    )
+    from datetime import UTC, datetime
+
+    run = Run.create(
+        Request(kind="finetune", name=name, arguments=arguments, base="base", dataset=str(dataset), task="ball",
+                created=datetime.now(UTC))
+    )  # fmt: skip
+    if name == "calm":
+        run.start()
+    return run
+
+
+def _save_base(home: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        features=(4, 4, 4), strides=((1, 2, 2), (2, 2, 2)), classes=2, modalities=1, modal_prompt_length=8, tasks=1,
+        task_prompt_channels=4, task_prompt_size=(2, 2, 2),
+    )  # fmt: skip
+    plan = TaskPlan(
+        task="ball", modality="mri", dimension=3, channels=("MRI",), classes=("ball",), spacing=(2.0, 2.0, 2.0),
+        patch=(16, 32, 32), normalisation=("zscore",), figures=(None,), crop_to_body=False,
+    )  # fmt: skip
+    info = ModelInfo(name="base", config=config, tasks=(plan,), modalities=("mri",))
+    save_model(home / "base.safetensors", info, build_model(config).state_dict())
+    Registry().import_file(home / "base.safetensors")
+
+
+def _wait(until, seconds: float = 900.0) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < end, "it takes too long"
+        time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

@@ -136,7 +136,7 @@ def test_training_learns_to_find_bright_blobs_in_2d_and_3d(config: TrainingConfi
 
 def test_early_stop_ends_a_run_that_no_longer_improves(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(loop.Trainer, "_validate", lambda _self: {"disc": next(scores)})
+    monkeypatch.setattr(loop.Trainer, "_validate", lambda _self: {"disc": {"blob": next(scores)}})
     result = train(config.model_copy(update={"epochs": 5, "validation_every": 1, "patience": 2, "select": "best"}))
     assert result.stopped_early
     assert (result.epochs, result.best_epoch, result.best_dice) == (3, 1, 0.5)

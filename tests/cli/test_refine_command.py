@@ -117,7 +117,7 @@ def test_a_run_of_refinement_is_listed_adopted_and_kept_from_being_discarded(med
     (pack,) = json.loads(meduniseg("models", "packs", "list", "--json").stdout)["packs"]
     assert pack["in_use_for"] == ["organ"]
     done = meduniseg("runs", "discard", "better")
-    assert done.returncode == 2 and "deactivate" in done.stderr
+    assert done.returncode == 2 and "in use for organ" in done.stderr
     assert meduniseg("models", "packs", "remove", "better").returncode == 0
     assert meduniseg("runs", "discard", "better").returncode == 0
     assert not (home / "runs" / "better").exists()

@@ -9,9 +9,12 @@ from pathlib import Path
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.preprocessing import RawDataset, TaskPlan
+from meduniseg_core.inference.memory import free_bytes
+from meduniseg_core.model import resolve_device
+from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
-from meduniseg_core.training.prepare import SPLIT_FILE
+from meduniseg_core.training.memory import fitting
+from meduniseg_core.training.prepare import PLANS_FILE, SPLIT_FILE
 from meduniseg_core.training.split import Split, read_splits, write_splits
 from meduniseg_core.weights import Model
 
@@ -74,9 +77,11 @@ def finetune_config(
 ) -> TrainingConfig:
     """The recipe for this data set: rate 0.01, polynomial decay, and patch, batch and size of the base's own tasks.
 
-    ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of corrected
-    cases within minutes: 300 iterations by default, in which what a ledger's annotators changed is sampled more often
-    and weighted more. ``folder`` takes the run and the cache. ``overrides`` are fields of :class:`TrainingConfig`.
+    Batch and patch are made smaller where the device's memory is too small for them (a run that was begun keeps its
+    own). ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of
+    corrected cases within minutes: 300 iterations by default, in which what a ledger's annotators changed is sampled
+    more often and weighted more. ``folder`` takes the run and the cache. ``overrides`` are fields of
+    :class:`TrainingConfig`.
     """
     raw = RawDataset.open(dataset)
     if iterations is None:
@@ -94,7 +99,7 @@ def finetune_config(
             strides=base.info.config.strides,
             modal_prompt_length=base.info.config.modal_prompt_length,
         ),
-        "plan": {raw.task: _planned_like(base, raw)},
+        "plan": {raw.task: _that_fits(_planned_like(base, raw), base, folder / "run", device)},
         "epochs": epochs,
         "iterations_per_dataset": EPOCH,
         "learning_rate": 0.01,
@@ -143,3 +148,15 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
         spacing=chosen.spacing if same else None,
         long_side=chosen.long_side,
     )
+
+
+def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:
+    """``wanted`` with a patch and batch that fit the memory at hand; those of a run that was begun stay."""
+    if (output / PLANS_FILE).is_file():
+        begun = load_plans(output / PLANS_FILE)[0]
+        return wanted.model_copy(update={"patch": begun.patch, "batch": begun.batch})
+    if wanted.patch is None or wanted.batch is None:
+        return wanted
+    config, free = base.info.config, free_bytes(resolve_device(device))
+    patch, batch = fitting(wanted.patch, wanted.batch, config.features[0], config.total_stride, free)
+    return wanted.model_copy(update={"patch": patch, "batch": batch})

@@ -21,7 +21,7 @@ from meduniseg_core.preprocessing import (
     preprocess_dataset,
     save_plans,
 )
-from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.split import Split, load_or_draw_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
@@ -101,6 +101,10 @@ def _cache(
 ) -> CachedDataset:
     fixed = None if start is None else start.plan_of(dataset)
     if fixed is not None:
+        # how it is preprocessed is the start's affair, what fits the memory this run's
+        own = config.plan.get(dataset.task, PlanSettings())
+        size = {"patch": own.patch or fixed.patch, "batch": own.batch or fixed.batch}
+        fixed = fixed.model_copy(update=size)
         return preprocess_dataset(dataset, fixed, config.cache, events, cancel, predictions=config.predictions)
     defaults = config.plan_2d if dataset.dimension == 2 else config.plan_3d
     chosen = config.plan[dataset.task].over(defaults) if dataset.task in config.plan else defaults

@@ -243,3 +243,20 @@ def test_weights_start_as_long_as_fresh_ones_and_compute_the_same(base: Model, s
             outputs.append(network(image, None, zero, 2))
     for before, after in zip(*outputs, strict=True):
         torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+def test_where_memory_is_short_the_batch_gets_smaller_and_a_resumed_run_keeps_it(
+    base: Model, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meduniseg_core.adaptation import finetune as module
+
+    monkeypatch.setattr(module, "free_bytes", lambda _device: 700_000)
+    config = finetune_config(discs, base, "small", tmp_path, iterations=50, device="cpu", precision="fp32")
+    assert config.plan["disc"].batch == 1 and config.plan["disc"].patch == (1, 32, 32)
+    finetune(discs, base, config)
+    monkeypatch.undo()
+    again = finetune_config(discs, base, "small", tmp_path, iterations=50, device="cpu", precision="fp32")
+    assert again.plan["disc"].batch == 1
+    finetune(discs, base, again, resume=True)
+    elsewhere = finetune_config(discs, base, "small", tmp_path / "new", iterations=50, device="cpu", precision="fp32")
+    assert elsewhere.plan["disc"].batch == 2

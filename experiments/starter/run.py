@@ -51,7 +51,10 @@ def baselines() -> list[TrainingConfig]:
                     "datasets": (folder,),
                     "output": config.output.parent / "singles" / task,
                     "network": config.network.model_copy(update={"priors": False}),
-                    "rate_drops": (),  # one task alone is not disturbed by the steps of others
+                    # one task alone has nothing to be balanced against: steps as long as its gradients, and a restart
+                    "learning_rate": 0.05,
+                    "gradient_clip": 12.0,
+                    "rate_restarts": ((40, 0.01),),
                     "plan": {name: plan for name, plan in config.plan.items() if name == task},
                 }
             )

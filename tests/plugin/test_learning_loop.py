@@ -206,6 +206,19 @@ def test_a_refinement_is_adopted_as_a_pack_and_the_base_stays_chosen(
     learn.gate_view.back_button.click()
     assert PackRegistry().in_use_for("organ-1") == () and "tiny is used again" in learn.gate_view.said.text()
 
+    models = dock(viewer, "Models")
+    models.refresh("organ-1")
+    assert "A pack for the model tiny; it changes organ" in models.details.toPlainText()
+    models.use_button.click()
+    assert PackRegistry().in_use_for("organ-1") == ("organ",) and models.use_button.text() == "Do not use"
+    models.use_button.click()
+    assert PackRegistry().in_use_for("organ-1") == ()
+    models.remove()
+    assert PackRegistry().list() == () and "Removed organ-1" in models.said.text()
+    models.install(home / "runs" / "organ-1" / "run" / "organ-1.safetensors")
+    qtbot.waitUntil(lambda: not models.busy, timeout=30_000)
+    assert models.chosen() == "organ-1" and [entry.name for entry in PackRegistry().list()] == ["organ-1"]
+
 
 def test_what_cannot_be_accepted_or_trained_is_said(viewer: Any, home: Path, qtbot: Any) -> None:
     edit = dock(viewer, "Edit")

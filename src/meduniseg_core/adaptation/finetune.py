@@ -22,15 +22,17 @@ EPOCH = 50
 ITERATIONS = 25_000
 """The paper's number (100,000 for SIIM)."""
 
+SHORT_BELOW = 5_000
+SHORT: Mapping[str, object] = {"momentum": 0.9, "learning_rate": 0.1, "batch_dice": True}
+"""For few iterations: momentum 0.99 needs a hundred to gain speed. Rate / (1 - momentum) is the paper's."""
+
 QUICK_ITERATIONS = 300
 QUICK: Mapping[str, object] = {
-    "momentum": 0.9,  # 0.99 needs a hundred iterations to gain speed
     "learning_rate": 0.005,  # at twice that a handful of cases makes the network worse at others
-    "batch_dice": True,
     "correction_oversampling": 0.5,
     "correction_weight": 2.0,  # 3 fixes what was corrected sooner, at the cost of what was right
 }
-"""What quick adapt does differently: few iterations, and most of them where the annotator had to correct."""
+"""What quick adapt does differently from other short trainings: few iterations, and most of them where the annotator had to correct."""
 
 
 def finetune(
@@ -75,7 +77,8 @@ def finetune_config(
     precision: str = "auto",
     overrides: Mapping[str, object] | None = None,
 ) -> TrainingConfig:
-    """The recipe for this data set: rate 0.01, polynomial decay, and patch, batch and size of the base's own tasks.
+    """The recipe for this data set: rate 0.01 and momentum 0.99 (0.1 and 0.9 below 5,000 iterations), polynomial decay,
+    and patch, batch and size of the base's own tasks.
 
     Batch and patch are made smaller where the device's memory is too small for them (a run that was begun keeps its
     own). ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of
@@ -108,6 +111,8 @@ def finetune_config(
         "device": device,
         "precision": precision,
     }
+    if iterations < SHORT_BELOW:
+        fields |= SHORT
     if quick:
         predictions = Ledger.open(dataset).predictions() if Ledger.is_at(dataset) else {}
         fields |= {**QUICK, "predictions": predictions}

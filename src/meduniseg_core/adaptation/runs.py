@@ -41,7 +41,7 @@ Decision = Literal["adopted", "candidate", "discarded"]
 
 _TAIL = 1 << 16  # bytes of the newest events that are looked at
 _STOP_SECONDS = 20.0
-_NICE = 10
+_NICE = 5
 
 
 class Request(BaseModel):

@@ -1,8 +1,9 @@
-"""The Models widget: what models there are, what each can do; install, verify, remove."""
+"""The Models widget: what models and packs there are, what each can do; install, verify, use, remove."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import napari
 from qtpy.QtCore import Qt
@@ -18,35 +19,41 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.weights import Entry, Registry
+from meduniseg_core.adaptation.adoption import Adoptions
+from meduniseg_core.errors import BadInputError, MedUniSegError
+from meduniseg_core.weights import Entry, PackInfo, PackRegistry, Registry, read_pack_info
 from napari_meduniseg._jobs import Job, Work
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.scrolling import scrolling_layout
 
+AnyEntry = Any  # an entry of the shelf of packs
+
 
 class ModelsWidget(QWidget):
-    """Shows the registry; long work runs beside the GUI."""
+    """Shows models, and packs below them; long work runs beside the GUI."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._entries: dict[str, Entry] = {}
+        self._models: dict[str, Entry] = {}
+        self._packs: dict[str, AnyEntry] = {}
         self._job: Job | None = None
         self.list = QListWidget()
-        self.list.setToolTip("The models on this machine; 'starter' comes with the program.")
+        self.list.setToolTip("The models and packs on this machine; 'starter' comes with the program.")
         self.details = QTextBrowser()
         self.details.setToolTip("What the chosen model says about itself.")
         self.install_button = QPushButton("Install ...")
         self.install_button.setToolTip("Add a model from a .safetensors file; it is checked first.")
         self.verify_button = QPushButton("Verify")
         self.verify_button.setToolTip("Read the whole file and compare it with the checksum kept at installation.")
+        self.use_button = QPushButton("Use")
+        self.use_button.setToolTip("Packs: whether their tasks run through them. All other tasks stay as they are.")
         self.remove_button = QPushButton("Remove")
-        self.remove_button.setToolTip("Delete the chosen model from this machine.")
+        self.remove_button.setToolTip("Delete the chosen model or pack from this machine.")
         self.said = QLabel()
         self.said.setWordWrap(True)
         buttons = QHBoxLayout()
-        for button in (self.install_button, self.verify_button, self.remove_button):
+        for button in (self.install_button, self.verify_button, self.use_button, self.remove_button):
             buttons.addWidget(button)
         layout = scrolling_layout(self)
         layout.addWidget(self.list)
@@ -56,6 +63,7 @@ class ModelsWidget(QWidget):
         self.list.currentItemChanged.connect(lambda *_: self._show())
         self.install_button.clicked.connect(self._ask_and_install)
         self.verify_button.clicked.connect(self.verify)
+        self.use_button.clicked.connect(self.use_or_not)
         self.remove_button.clicked.connect(self._ask_and_remove)
         news().models_changed.connect(self.refresh)
         self.refresh()
@@ -66,12 +74,14 @@ class ModelsWidget(QWidget):
         return self._job is not None
 
     def refresh(self, choose: str = "") -> None:
-        """List the models there are now."""
+        """List what there is now."""
         chosen = choose or self.chosen()
-        self._entries = {entry.name: entry for entry in Registry().list()}
+        self._models = {entry.name: entry for entry in Registry().list()}
+        self._packs = {entry.name: entry for entry in PackRegistry().list() if entry.name not in self._models}
         self.list.clear()
-        for name, entry in self._entries.items():
-            item = QListWidgetItem(name if entry.info is not None else f"{name} (unusable)")
+        for name, entry in (*self._models.items(), *self._packs.items()):
+            kind = " (pack)" if name in self._packs else ""
+            item = QListWidgetItem(f"{name}{kind}" if entry.info is not None else f"{name}{kind} (unusable)")
             item.setData(Qt.ItemDataRole.UserRole, name)
             self.list.addItem(item)
             if name == chosen:
@@ -81,33 +91,56 @@ class ModelsWidget(QWidget):
         self._show()
 
     def chosen(self) -> str | None:
-        """The chosen model's name."""
+        """The chosen model's or pack's name."""
         item = self.list.currentItem()
         return None if item is None else str(item.data(Qt.ItemDataRole.UserRole))
 
     def install(self, path: Path) -> None:
-        """Add a model from a file."""
-        self._start(lambda events, cancel: Registry().install(path, events=events, cancel=cancel), self._installed)
+        """Add a model or a pack from a file."""
+        self._start(
+            lambda events, cancel: _shelf_for(path).install(path, events=events, cancel=cancel), self._installed
+        )
 
     def verify(self) -> None:
-        """Check the chosen model's file."""
+        """Check the chosen file."""
         name = self.chosen()
         if name is not None:
-            self._start(lambda _events, _cancel: Registry().verify(name), self._verified)
+            shelf = self._shelf(name)
+            self._start(lambda _events, _cancel: shelf.verify(name), self._verified)
+
+    def use_or_not(self) -> None:
+        """Take the chosen pack into use, or out of it."""
+        name = self.chosen()
+        if name not in self._packs:
+            return
+        packs = PackRegistry()
+        try:
+            if packs.in_use_for(name):
+                said = f"{name} is used no more for {', '.join(packs.deactivate(name))}."
+            else:
+                packs.activate(name)
+                said = f"{name} is in use for {', '.join(packs.in_use_for(name))}."
+        except MedUniSegError as error:
+            said = str(error)
+        self._show()
+        self.said.setText(said)
 
     def remove(self) -> None:
-        """Delete the chosen model; a shipped one is refused."""
+        """Delete what is chosen; a shipped model is refused."""
         name = self.chosen()
         if name is None:
             return
         try:
-            Registry().remove(name)
+            self._shelf(name).remove(name)
         except MedUniSegError as error:
             self.said.setText(str(error))
             return
         self.refresh()
         self.said.setText(f"Removed {name}.")
         news().models_changed.emit("")
+
+    def _shelf(self, name: str) -> Registry | PackRegistry:
+        return PackRegistry() if name in self._packs else Registry()
 
     def _start(self, work: Work, then: object) -> None:
         if self.busy:
@@ -137,26 +170,20 @@ class ModelsWidget(QWidget):
         self.said.setText(sentence)
 
     def _show(self) -> None:
-        entry = self._entries.get(self.chosen() or "")
-        self.remove_button.setEnabled(entry is not None and not entry.shipped)
+        name = self.chosen() or ""
+        pack = name in self._packs
+        entry = self._packs.get(name) or self._models.get(name)
+        self.remove_button.setEnabled(entry is not None and (pack or not entry.shipped))
+        self.use_button.setEnabled(pack)
+        self.use_button.setText("Do not use" if pack and PackRegistry().in_use_for(name) else "Use")
         if entry is None:
             self.details.setPlainText("No model is installed.")
-            return
-        if entry.info is None:
+        elif entry.info is None:
             self.details.setPlainText(entry.problem or "This file cannot be used.")
-            return
-        info = entry.info
-        lines = [
-            info.title or info.name,
-            info.description,
-            info.intended_use,
-            f"Licence: {info.licence or 'not stated'}",
-            f"{entry.size_bytes / 1e6:.1f} MB, {'part of the program' if entry.shipped else entry.path}",
-            "",
-            "Tasks:",
-            *(f"  {plan.task} ({plan.modality}, {plan.dimension}D): {', '.join(plan.classes)}" for plan in info.tasks),
-        ]
-        self.details.setPlainText("\n".join(line for line in lines if line is not None))
+        elif isinstance(entry.info, PackInfo):
+            self.details.setPlainText(_pack_text(entry, entry.info))
+        else:
+            self.details.setPlainText(_model_text(entry))
 
     def _ask_and_install(self) -> None:
         name, _ = QFileDialog.getOpenFileName(self, "Install a model", "", "Models (*.safetensors)")
@@ -168,3 +195,42 @@ class ModelsWidget(QWidget):
         answer = QMessageBox.question(self, "Remove", f"Delete the model '{name}' from this machine?")
         if answer == QMessageBox.StandardButton.Yes:
             self.remove()
+
+
+def _shelf_for(path: Path) -> Registry | PackRegistry:
+    """Where a file belongs; what is no pack is told of as a model."""
+    try:
+        read_pack_info(path)
+    except BadInputError:
+        return Registry()
+    return PackRegistry()
+
+
+def _pack_text(entry: AnyEntry, info: PackInfo) -> str:
+    used = PackRegistry().in_use_for(entry.name)
+    lines = [
+        info.title or info.name,
+        f"A pack for the model {info.base}; it changes {', '.join(info.tasks)} and nothing else.",
+        f"In use for: {', '.join(used) or 'nothing'}",
+        f"Licence: {info.licence or 'not stated'}",
+        f"{entry.size_bytes / 1e6:.1f} MB, {entry.path}",
+    ]
+    return "\n".join(lines)
+
+
+def _model_text(entry: Entry) -> str:
+    info = entry.info
+    assert info is not None
+    used = [task for task, model in Adoptions().all().items() if model == entry.name]
+    lines = [
+        info.title or info.name,
+        info.description,
+        info.intended_use,
+        f"Licence: {info.licence or 'not stated'}",
+        f"{entry.size_bytes / 1e6:.1f} MB, {'part of the program' if entry.shipped else entry.path}",
+        *([f"Adopted for: {', '.join(used)}"] if used else []),
+        "",
+        "Tasks:",
+        *(f"  {plan.task} ({plan.modality}, {plan.dimension}D): {', '.join(plan.classes)}" for plan in info.tasks),
+    ]
+    return "\n".join(lines)

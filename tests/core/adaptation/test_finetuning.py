@@ -218,7 +218,9 @@ def test_a_task_that_the_base_knows_is_preprocessed_as_the_base_does(base: Model
     content = json.loads((discs / "dataset.json").read_text())
     (discs / "dataset.json").write_text(json.dumps({**content, "task": "second"}))
     config = finetune_config(discs, base, "mine", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
-    assert load_model(finetune(discs, base, config).model).info.tasks == (base.info.plan_of("second"),)
+    config = config.model_copy(update={"plan": {"second": config.plan["second"].model_copy(update={"batch": 3})}})
+    own = base.info.plan_of("second").model_copy(update={"batch": 3})
+    assert load_model(finetune(discs, base, config).model).info.tasks == (own,)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 32, 32), (1, 1, 4, 32, 32)])
@@ -260,3 +262,15 @@ def test_where_memory_is_short_the_batch_gets_smaller_and_a_resumed_run_keeps_it
     finetune(discs, base, again, resume=True)
     elsewhere = finetune_config(discs, base, "small", tmp_path / "new", iterations=50, device="cpu", precision="fp32")
     assert elsewhere.plan["disc"].batch == 2
+
+
+def test_few_iterations_have_the_paper_s_step_with_less_momentum(base: Model, discs: Path, tmp_path: Path) -> None:
+    paper = finetune_config(discs, base, "mine", tmp_path, iterations=25_000)
+    assert (paper.learning_rate, paper.momentum) == (0.01, 0.99)
+    for config in (
+        finetune_config(discs, base, "mine", tmp_path, iterations=500),
+        finetune_config(discs, base, "mine", tmp_path, iterations=500, quick=True),
+    ):
+        assert config.momentum == 0.9
+    short = finetune_config(discs, base, "mine", tmp_path, iterations=500)
+    assert short.learning_rate / (1 - short.momentum) == pytest.approx(paper.learning_rate / (1 - paper.momentum))

@@ -32,7 +32,7 @@ QUICK: Mapping[str, object] = {
     "correction_oversampling": 0.5,
     "correction_weight": 2.0,  # 3 fixes what was corrected sooner, at the cost of what was right
 }
-"""What quick adapt does differently from other short trainings: few iterations, and most of them where the annotator had to correct."""
+"""What quick adapt does differently from other short trainings: most of it happens where the annotator corrected."""
 
 
 def finetune(

@@ -184,7 +184,7 @@ def _judge(
     session: Session, model: Model, file: Path, datasets: Sequence[Path], place: Path, device: str, precision: str
 ) -> dict[str, Any]:
     """Task -> the comparison of base and pack on the cases that the run held back; reports in ``place/gate``."""
-    from meduniseg_core.adaptation.gate import Side, gate, refined_note, write_gate
+    from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note, write_gate
     from meduniseg_core.adaptation.judging import GATE
     from meduniseg_core.inference import Predictor
     from meduniseg_core.preprocessing import RawDataset
@@ -201,7 +201,7 @@ def _judge(
     for folder in datasets:
         dataset = RawDataset.open(folder)
         held = splits[dataset.task].validation
-        notes = refined_note(model, pack)
+        notes = (*refined_note(model, pack), SELECTED)
         report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)
         target = place / GATE if len(datasets) == 1 else place / GATE / dataset.task
         write_gate(report, target)

@@ -109,7 +109,11 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
     path, ball = write_ball(tmp_path / "new.nii.gz", 99)
     viewer.layers.clear()
     viewer.open(str(path), plugin="napari-meduniseg")
-    panel.form.choose(model="organ-1", modality="mri", tasks=("organ",))
+    panel.form.choose(model="tiny", modality="mri", tasks=("organ",))
+    assert "organ-1 was adopted for organ" in panel.form.adopted.text()
+    panel.form.adopted.linkActivated.emit("organ-1")
+    assert panel.form.choice().model == "organ-1" and panel.form.choice().tasks == ("organ",)
+    assert panel.form.adopted.isHidden()
     panel.run()
     qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
     labels = viewer.layers[-1]

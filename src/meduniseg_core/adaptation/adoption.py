@@ -46,8 +46,7 @@ class Adoptions:
 
     def of(self, task: str) -> tuple[Adopted, ...]:
         """What was adopted for a task, the newest last; models that were removed since are left out."""
-        there = {entry.name for entry in Registry().list() if entry.info is not None}
-        return tuple(entry for entry in self._read().tasks.get(task, ()) if entry.model in there)
+        return self._usable().get(task, ())
 
     def current(self, task: str) -> str | None:
         """The model in use for a task; None where none was adopted."""
@@ -56,8 +55,7 @@ class Adoptions:
 
     def all(self) -> dict[str, str]:
         """The model in use for every task that has one."""
-        found = {task: self.current(task) for task in self._read().tasks}
-        return {task: model for task, model in found.items() if model is not None}
+        return {task: adopted[-1].model for task, adopted in self._usable().items()}
 
     def adopt(self, task: str, model: str, base: str) -> None:
         """Take a model of the registry into use. UsageError where it cannot do the task."""
@@ -79,6 +77,13 @@ class Adoptions:
         with self._changing() as tasks:
             tasks[task] = adopted[:-1]
         return adopted[-1].model, adopted[-2].model if len(adopted) > 1 else None
+
+    def _usable(self) -> dict[str, tuple[Adopted, ...]]:
+        """By task, without the models that are not installed any more; tasks that have none left are absent."""
+        tasks = self._read().tasks
+        there = {entry.name for entry in Registry().list() if entry.info is not None} if tasks else set()
+        kept = {task: tuple(entry for entry in adopted if entry.model in there) for task, adopted in tasks.items()}
+        return {task: adopted for task, adopted in kept.items() if adopted}
 
     def _read(self) -> _File:
         try:

@@ -243,6 +243,13 @@ def refined_note(base: Model, pack: Pack) -> tuple[str, ...]:
     return (f"The pack changes {tasks} only; all other tasks of {base.info.name} stay as they are, bit for bit.",)
 
 
+SELECTED = (
+    "The training kept its best state by these same cases, so the figures after it are flattered a little; the fewer "
+    "cases, the more."
+)
+"""What holds for every run that selects its best checkpoint."""
+
+
 def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:
     """Write ``gate.json``, ``gate.csv``, ``gate.html``, the pictures, and the evaluation report of each side
     (``before/``, ``after/``) into ``folder``; each file is whole or not there. Returns the files by kind."""

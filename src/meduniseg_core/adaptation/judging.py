@@ -6,7 +6,16 @@ import json
 from pathlib import Path
 
 from meduniseg_core.adaptation.adoption import Adoptions
-from meduniseg_core.adaptation.gate import GateReport, Side, gate, read_gate, refined_note, served_note, write_gate
+from meduniseg_core.adaptation.gate import (
+    SELECTED,
+    GateReport,
+    Side,
+    gate,
+    read_gate,
+    refined_note,
+    served_note,
+    write_gate,
+)
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
@@ -40,7 +49,7 @@ def judge(
         candidate,
         dataset,
         validation_cases(run, dataset.task),
-        notes=notes,
+        notes=(*notes, SELECTED),
         events=events,
         cancel=cancel,
     )

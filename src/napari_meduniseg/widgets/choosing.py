@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import napari
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
@@ -52,6 +54,10 @@ class ChoiceForm(QWidget):
         self.tasks = QListWidget()
         self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
         self.tasks.setMaximumHeight(110)
+        self.adopted = QLabel()
+        self.adopted.setWordWrap(True)
+        self.adopted.setToolTip("A model that learned from accepted corrections and was taken into use.")
+        self.adopted.hide()
         self.region = QComboBox()
         self.region.setToolTip("Segment all of the image, the slice that is shown, or a box drawn in a Shapes layer.")
         for title, value in _REGIONS:
@@ -77,6 +83,7 @@ class ChoiceForm(QWidget):
         self._form.addRow("Image", self.image)
         self._form.addRow("Modality", self.modality_box)
         self._form.addRow("Tasks", self.tasks)
+        self._form.addRow(self.adopted)
         self._form.addRow("Region", self.region)
         self._form.addRow("Box", self.shapes)
         advanced = QWidget()
@@ -101,6 +108,7 @@ class ChoiceForm(QWidget):
         self.image.chosen.connect(self._fill_tasks)
         self.modality_box.currentIndexChanged.connect(self._fill_tasks)
         self.tasks.itemChanged.connect(self._tasks_changed)
+        self.adopted.linkActivated.connect(self._use_adopted)
         self.region.currentIndexChanged.connect(self._region_changed)
         for signal in (
             self.shapes.chosen,
@@ -205,6 +213,7 @@ class ChoiceForm(QWidget):
 
     def _tasks_changed(self, *_: Any) -> None:
         plans = self.chosen_plans()
+        self._offer_adopted(plans)
         channels = plans[0].channels if plans else ()
         layer = self.image.layer()
         colour = isinstance(layer, ImageLayer) and layer.rgb
@@ -222,6 +231,22 @@ class ChoiceForm(QWidget):
         if isinstance(label, QLabel):
             label.setText(channels[0] if wanted else "Image")
         self.changed.emit()
+
+    def _offer_adopted(self, plans: list[TaskPlan]) -> None:
+        """Point to the models that were adopted for the ticked tasks and are not chosen."""
+        used = Adoptions().all() if plans else {}
+        now = self.model.currentData()
+        found = {plan.task: used[plan.task] for plan in plans if used.get(plan.task, now) != now}
+        texts = [
+            f"{escape(model)} was adopted for {escape(task)}: <a href='{escape(model)}'>use it</a>."
+            for task, model in found.items()
+        ]
+        self.adopted.setText(" ".join(texts))
+        self.adopted.setVisible(bool(found))
+
+    def _use_adopted(self, model: str) -> None:
+        task, modality = next((task for task, name in Adoptions().all().items() if name == model), ""), self.modality()
+        self.choose(model=model, modality=modality, tasks=(task,))
 
     def _region_changed(self, *_: Any) -> None:
         self._form.setRowVisible(self.shapes, self.region.currentData() == "box")

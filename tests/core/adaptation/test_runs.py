@@ -1,0 +1,88 @@
+"""How a run stands, from what lies in its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from meduniseg_core.adaptation.runs import Request, Run, free_name, runs
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.training.checkpoint import LAST
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return make(tmp_path, "mine-1")
+
+
+def make(home: Path, name: str) -> Run:
+    return Run.create(
+        Request(kind="finetune", name=name, arguments=("finetune", "x y"), base="b", dataset="d", task="t",
+                created=datetime.now(UTC)),
+        home,
+    )  # fmt: skip
+
+
+def say(run: Run, *events: dict[str, object]) -> None:
+    with (run.folder / "events.jsonl").open("a") as stream:
+        stream.write("a library's warning\n")
+        for event in events:
+            stream.write(json.dumps(event) + "\n")
+        stream.write('{"event": "prog')  # cut off by a kill
+
+
+def test_a_run_that_was_killed_is_stopped_and_resumable_once_there_is_a_checkpoint(run: Run) -> None:
+    say(run, {"event": "progress", "stage": "train", "done": 10, "total": 40, "seconds": 5.0})
+    standing = run.standing()
+    assert standing.phase == "stopped" and not standing.resumable
+    assert standing.progress == ("train", 10, 40, pytest.approx(15.0))
+    run.output.mkdir()
+    (run.output / LAST).write_bytes(b"")
+    assert run.standing().resumable
+
+
+def test_an_error_is_a_failure_and_an_interruption_is_none(run: Run) -> None:
+    say(run, {"event": "error", "message": "Interrupted.", "exit_code": 130})
+    assert run.standing().phase == "stopped"
+    (run.folder / "events.jsonl").unlink()
+    say(run, {"event": "error", "message": "d: no such folder; check it.", "exit_code": 3})
+    standing = run.standing()
+    assert standing.phase == "failed" and standing.trouble == "d: no such folder; check it."
+
+
+def test_a_process_that_took_it_up_runs_it_until_it_has_answered(run: Run) -> None:
+    run.taken_up()
+    process = run.process()
+    assert process is not None and process.pid == os.getpid() and run.standing().phase == "running"
+    with pytest.raises(UsageError, match="stop it first"):
+        run.remove()
+    run.answered({"model": Path("m")})
+    assert run.standing().phase == "finished" and run.result() == {"model": "m"}
+
+
+def test_a_process_id_that_was_used_again_is_not_taken_for_the_run(run: Run) -> None:
+    (run.folder / "process.json").write_text(json.dumps({"pid": os.getpid(), "created": 1.0}))
+    assert run.process() is None
+    (run.folder / "process.json").write_text("{")
+    assert run.process() is None
+
+
+def test_runs_are_listed_newest_first_and_names_are_free(tmp_path: Path, run: Run) -> None:
+    second = make(tmp_path, "mine-2")
+    (tmp_path / "runs" / "stray").mkdir()
+    (tmp_path / "runs" / "stray" / "request.json").write_text("{}")
+    assert [found.request.name for found in runs(tmp_path)] == ["mine-2", "mine-1"]
+    assert free_name("mine", ["mine-3"], tmp_path) == "mine-4"
+    with pytest.raises(UsageError, match="already"):
+        make(tmp_path, "mine-1")
+    second.remove()
+    assert [found.request.name for found in runs(tmp_path)] == ["mine-1"]
+    with pytest.raises(BadInputError, match="not a run's request"):
+        Run.open("stray", tmp_path)
+    with pytest.raises(UsageError, match="no run called"):
+        Run.open("../mine-1", tmp_path)
+    assert run.command == "meduniseg finetune 'x y'"

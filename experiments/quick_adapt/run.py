@@ -9,8 +9,8 @@ less than ten, the starter's validation images make up ten corrected cases. A ca
 starter's prediction, and the reference as its correction, are accepted into a ledger. Then `meduniseg finetune --quick`
 with its own defaults, on two cores.
 
-Held-out Dice of the starter, and after every epoch of 50 iterations; nothing is chosen by it. Beside its end, that of the
-same training with corrected places neither sampled more often nor weighted more ("plain").
+Held-out Dice of the starter, and after every epoch of 50 iterations; nothing is chosen by it. Beside its end,
+that of the same training with corrected places neither sampled more often nor weighted more ("plain").
 """
 
 from __future__ import annotations

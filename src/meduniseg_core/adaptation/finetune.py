@@ -11,7 +11,7 @@ from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference.memory import free_bytes
 from meduniseg_core.model import resolve_device
-from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans
+from meduniseg_core.preprocessing import RawDataset, load_plans
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
 from meduniseg_core.training.memory import fitting
 from meduniseg_core.training.prepare import PLANS_FILE, SPLIT_FILE
@@ -140,18 +140,19 @@ def keep_ledger_splits(datasets: Sequence[Path], output: Path) -> None:
 
 
 def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
-    """Preprocessing that the base's features know: that of its task of the same name, else of the same kind."""
+    """Preprocessing that the base's features know: that of its task of the same name; else the size in pixels of its
+    task of the same kind, and the largest patch of all, for its own task's images may have been small."""
     plans = [plan for plan in base.info.tasks if plan.dimension == raw.dimension]
     if not plans:
         return PlanSettings()
     same = [plan for plan in plans if plan.task == raw.task]
     alike = [plan for plan in plans if plan.modality == raw.modality]
-    chosen: TaskPlan = (same or alike or plans)[0]
+    sized = max(same or plans, key=lambda plan: math.prod(plan.patch))
     return PlanSettings(
-        patch=chosen.patch,
-        batch=chosen.batch,
-        spacing=chosen.spacing if same else None,
-        long_side=chosen.long_side,
+        patch=sized.patch,
+        batch=sized.batch,
+        spacing=same[0].spacing if same else None,
+        long_side=(same or alike or plans)[0].long_side,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -274,3 +275,13 @@ def test_few_iterations_have_the_paper_s_step_with_less_momentum(base: Model, di
         assert config.momentum == 0.9
     short = finetune_config(discs, base, "mine", tmp_path, iterations=500)
     assert short.learning_rate / (1 - short.momentum) == pytest.approx(paper.learning_rate / (1 - paper.momentum))
+
+
+def test_a_new_task_has_the_pixel_size_of_its_kind_and_the_largest_patch_the_base_knows(
+    base: Model, discs: Path, tmp_path: Path
+) -> None:
+    first, second = base.info.tasks
+    larger = first.model_copy(update={"patch": (1, 64, 96), "batch": 1, "long_side": 100})
+    other = replace(base, info=base.info.model_copy(update={"tasks": (larger, second)}))
+    plan = finetune_config(discs, other, "mine", tmp_path, device="cpu").plan["disc"]
+    assert (plan.patch, plan.batch, plan.long_side) == ((1, 64, 96), 1, 32)

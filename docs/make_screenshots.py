@@ -12,9 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import napari
-from qtpy.QtWidgets import QApplication
+import numpy as np
+from qtpy.QtWidgets import QApplication, QScrollArea
 
 IMAGES = Path(__file__).resolve().parent / "images"
 
@@ -65,7 +67,40 @@ def main() -> None:
     review.show_difference()
     wait(lambda: False, 1)
     viewer.screenshot(str(IMAGES / "review_panel.png"), canvas_only=False, flash=False)
+    learn(viewer, panel, edit)
     viewer.close()
+
+
+def learn(viewer: napari.Viewer, panel: Any, edit: Any) -> None:
+    """Accept the photograph, and it turned, with the disc a little larger than predicted; learn from that."""
+    photograph = np.asarray(viewer.layers[0].data)
+    for turns in range(4):
+        viewer.layers.clear()
+        viewer.add_image(
+            np.ascontiguousarray(np.rot90(photograph, turns)), name=f"eye turned by {90 * turns}", rgb=True
+        )
+        panel.form.choose(model="starter", modality="fundus", tasks=("disc_cup",))
+        panel.run()
+        wait(lambda: not panel.busy)
+        edit.layer_box.set_layer(viewer.layers[-1])
+        viewer.layers[-1].selected_label = 1
+        edit.amount.setValue(12.0)
+        edit.do("grow")
+        wait(lambda: not edit.busy and not edit.accepting.busy)
+        edit.accepting.patient.setText(f"eye {turns}")
+        edit.accepting.accept()
+        wait(lambda: not edit.accepting.busy)
+    _, found = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Learn", tabify=True)
+    found.parentWidget().raise_()
+    wait(lambda: found.found is not None and not found.busy and not found.cases.busy)
+    found.start()
+    wait(lambda: found.gate_view.isVisibleTo(found), 1800)
+    area = found.findChild(QScrollArea)
+    wait(lambda: False, 1)
+    viewer.screenshot(str(IMAGES / "learn_panel.png"), canvas_only=False, flash=False)
+    area.ensureWidgetVisible(found.gate_view.report_button)
+    wait(lambda: False, 1)
+    viewer.screenshot(str(IMAGES / "gate_panel.png"), canvas_only=False, flash=False)
 
 
 if __name__ == "__main__":

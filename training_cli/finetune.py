@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meduniseg_core.errors import BadInputError
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.session import Session, resumable, work
 
@@ -82,7 +83,12 @@ def finetune(
             *(("--iterations", str(iterations)) if iterations is not None else ()),
             *(("--quick",) if quick else ()),
         )
-        run = _run(dataset, name, base, budget, modality, leave_out, seed, device, precision, folder is not None)
+        going_on = resume or finish
+        run = (
+            _run(dataset, name, base, budget, modality, leave_out, seed, device, precision, going_on)
+            if folder is None
+            else None
+        )
         with resumable(config.output):
             result = run_finetuning(
                 dataset,
@@ -118,35 +124,40 @@ def _run(
     seed: int,
     device: str,
     precision: str,
-    elsewhere: bool,
-) -> Run | None:
-    """This training as one of the listed runs; None for one with a folder of its own."""
+    going_on: bool,
+) -> Run:
+    """This training as one of the listed runs."""
     from datetime import UTC, datetime
 
-    from meduniseg_core.adaptation.runs import Request, Run, runs_folder
+    from meduniseg_core.adaptation.runs import Request, Run, check_new_name, runs_folder
     from meduniseg_core.preprocessing import RawDataset
 
-    if elsewhere:
-        return None
-    if not (runs_folder() / name / "request.json").is_file():
-        source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
-        options = [
-            *("--output", name, "--base", source, *budget, "--seed", str(seed)),
-            *("--device", device, "--precision", precision),
-            *(("--modality", modality) if modality is not None else ()),
-            *(word for case in leave_out or () for word in ("--leave-out", case)),
-        ]
-        request = Request(
-            kind="finetune",
-            name=name,
-            arguments=("finetune", str(dataset.resolve()), *options),
-            base=source,
-            dataset=str(dataset.resolve()),
-            task=RawDataset.open(dataset).task,
-            created=datetime.now(UTC),
+    source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
+    options = [
+        *("--output", name, "--base", source, *budget, "--seed", str(seed)),
+        *("--device", device, "--precision", precision),
+        *(("--modality", modality) if modality is not None else ()),
+        *(word for case in leave_out or () for word in ("--leave-out", case)),
+    ]
+    request = Request(
+        kind="finetune",
+        name=name,
+        arguments=("finetune", str(dataset.resolve()), *options),
+        base=source,
+        dataset=str(dataset.resolve()),
+        task=RawDataset.open(dataset).task,
+        created=datetime.now(UTC),
+    )
+    if (runs_folder() / name / "request.json").is_file():
+        run = Run.open(name)
+        run.check_same(request, going_on)
+    elif going_on:
+        raise BadInputError(
+            f"{runs_folder() / name}: there is no checkpoint to resume from; start it without --resume."
         )
-        Run.create(request)
-    run = Run.open(name)
+    else:
+        check_new_name(name)
+        run = Run.create(request)
     run.taken_up()
     return run
 

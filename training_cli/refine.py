@@ -106,7 +106,12 @@ def refine(
             chosen, model, name, place, iterations=iterations, seed=seed, device=device, precision=precision
         ).model_copy(update={"leave_out": tuple(leave_out or ())})
         passed = tuple(word for case in leave_out or () for word in ("--leave-out", case))
-        run = _run(name, base, chosen, iterations, rank, seed, device, precision, passed) if folder is None else None
+        going_on = resume or finish
+        run = (
+            _run(name, base, chosen, iterations, rank, seed, device, precision, passed, going_on)
+            if folder is None
+            else None
+        )
         with resumable(config.output):
             result = run_refinement(
                 model,
@@ -149,6 +154,7 @@ def _run(
     device: str,
     precision: str,
     passed: Sequence[str],
+    going_on: bool,
 ) -> Run | None:
     """This training as one of the listed runs, which are of one data set each; None for several."""
     from datetime import UTC, datetime
@@ -158,24 +164,26 @@ def _run(
 
     if len(datasets) > 1:
         return None
-    if not (runs_folder() / name / "request.json").is_file():
-        source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
-        dataset = str(datasets[0].resolve())
-        options = [
-            *("--output", name, "--base", source, "--iterations", str(iterations), "--rank", str(rank)),
-            *("--seed", str(seed), "--device", device, "--precision", precision, *passed),
-        ]
-        request = Request(
-            kind="refine",
-            name=name,
-            arguments=("refine", dataset, *options),
-            base=source,
-            dataset=dataset,
-            task=RawDataset.open(datasets[0]).task,
-            created=datetime.now(UTC),
-        )
-        Run.create(request)
-    run = Run.open(name)
+    source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
+    dataset = str(datasets[0].resolve())
+    options = [
+        *("--output", name, "--base", source, "--iterations", str(iterations), "--rank", str(rank)),
+        *("--seed", str(seed), "--device", device, "--precision", precision, *passed),
+    ]
+    request = Request(
+        kind="refine",
+        name=name,
+        arguments=("refine", dataset, *options),
+        base=source,
+        dataset=dataset,
+        task=RawDataset.open(datasets[0]).task,
+        created=datetime.now(UTC),
+    )
+    if (runs_folder() / name / "request.json").is_file():
+        run = Run.open(name)
+        run.check_same(request, going_on)
+    else:
+        run = Run.create(request)
     run.taken_up()
     return run
 
@@ -184,22 +192,23 @@ def _judge(
     session: Session, model: Model, file: Path, datasets: Sequence[Path], place: Path, device: str, precision: str
 ) -> dict[str, Any]:
     """Task -> the comparison of base and pack on the cases that the run held back; reports in ``place/gate``."""
+    from meduniseg_core.adaptation.finetune import data_of
     from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note, write_gate
     from meduniseg_core.adaptation.judging import GATE
     from meduniseg_core.inference import Predictor
     from meduniseg_core.preprocessing import RawDataset
-    from meduniseg_core.training.prepare import SPLIT_FILE
+    from meduniseg_core.training.prepare import CASES_FILE
     from meduniseg_core.training.split import read_splits
     from meduniseg_core.weights import read_pack
 
     pack = read_pack(file)
-    splits = read_splits(place / "run" / SPLIT_FILE)
+    splits = read_splits(place / "run" / CASES_FILE)
     before = Side(model.info.name, model.sha256, Predictor(model, device, precision))
     packs = dict.fromkeys(pack.info.tasks, pack)
     after = Side(pack.info.name, pack.sha256, Predictor(model, device, precision, packs=packs))
     found = {}
     for folder in datasets:
-        dataset = RawDataset.open(folder)
+        dataset = RawDataset.open(data_of(folder, RawDataset.open(folder).task, place / "run"))
         held = splits[dataset.task].validation
         notes = (*refined_note(model, pack), SELECTED)
         report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)

@@ -34,7 +34,7 @@ def list_runs(as_json: Json = False) -> None:
     ]
     print_table(("run", "task", "base", "state", "decision"), rows)
     for task, model in used.items():
-        print(f"in use for {task}: {model}")
+        print(f"adopted for {task}: {model}")
 
 
 @app.command("resume")
@@ -92,7 +92,7 @@ def adopt_run(
 
     run = Run.open(name)
     model = adopt(run, anyway=anyway)
-    _say(as_json, {"task": run.request.task, "model": model}, f"{model} is in use for {run.request.task}.")
+    _say(as_json, {"task": run.request.task, "model": model}, f"{model} is adopted for {run.request.task}.")
 
 
 @app.command("rollback")

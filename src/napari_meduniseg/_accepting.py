@@ -56,7 +56,7 @@ class Submission:
     """A correction captured in the GUI's thread, to be accepted in another."""
 
     layer: str
-    labels: np.ndarray
+    labels: Callable[[], np.ndarray]
     attributes: dict
     image: Image | tuple[Capture, ...]
     origins: Origins
@@ -143,9 +143,16 @@ def class_names(layer: Labels) -> tuple[str, ...]:
 
 
 def submission(
-    layer: Labels, image: ImageLayer | None, seconds: float | None = None, patient: str | None = None
+    layer: Labels,
+    image: ImageLayer | None,
+    seconds: float | None = None,
+    patient: str | None = None,
+    changes: Callable[[], int] = lambda: 0,
 ) -> Submission:
-    """Capture what is accepted: the layer as it is now, and its image (of a result the one it was made for).
+    """What is accepted: the layer as it is now, and its image (of a result the one it was made for).
+
+    The voxels are copied where it is accepted, which may take a while; if ``changes`` counts on meanwhile, it is
+    refused.
 
     UsageError or BadInputError where something is missing.
     """
@@ -158,9 +165,17 @@ def submission(
     else:
         source = capture((image,))
     _, attributes, _ = layer.as_layer_data_tuple()
+    data, before, name = layer.data, changes(), layer.name
+
+    def voxels() -> np.ndarray:
+        copied = np.array(data)
+        if changes() != before:
+            raise UsageError(f"{name} was changed while it was taken; accept it again.")
+        return copied
+
     return Submission(
         layer=layer.name,
-        labels=np.array(layer.data),
+        labels=voxels,
         attributes=attributes,
         image=source,
         origins=origins_of(layer),
@@ -176,7 +191,7 @@ def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
     Raises what :meth:`Ledger.accept` raises.
     """
     image = given.image if isinstance(given.image, Image) else take(given.image).image
-    labels, _ = labels_image(given.labels, given.attributes)
+    labels, _ = labels_image(given.labels(), given.attributes)
     if isinstance(given.image, tuple) and labels.geometry.shape != image.geometry.shape:
         raise UsageError(f"{given.layer} has another grid than {image.name}; choose the image the labels belong to.")
     if into.exists:
@@ -200,7 +215,7 @@ def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
         model=given.origins.model,
         seconds=given.seconds,
         who=_user(),
-        classes=given.classes if len(given.classes) >= len(ledger.classes) else None,
+        classes=given.classes,
     )
     return entry, collection_at(into.folder)
 

@@ -26,7 +26,7 @@ class Job(QObject):
 
     def __init__(self, work: Work, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._work = work
+        self._work: Work | None = work
         self._token = CancelToken()
         # a daemon: closing the viewer must not wait for a window to be finished
         self._thread = threading.Thread(target=self._run, name="meduniseg", daemon=True)
@@ -48,8 +48,10 @@ class Job(QObject):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        work, self._work = self._work, None  # what it holds (a volume, say) goes when it is done
+        assert work is not None
         try:
-            result = self._work(self._send, self._token)
+            result = work(self._send, self._token)
         except CancelledError:
             self._emit(self.cancelled)
         except MedUniSegError as error:

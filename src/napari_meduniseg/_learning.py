@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Literal
 
 from meduniseg_core.adaptation import Entry, Ledger
 from meduniseg_core.adaptation.adoption import Adoptions
-from meduniseg_core.adaptation.runs import Request, Run, free_name
+from meduniseg_core.adaptation.runs import Request, Run, check_new_name, free_name
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken
@@ -100,17 +100,17 @@ def look_up(folder: Path) -> Cases:
     return Cases(Path(folder), dataset.task, dataset.modality, rows, base)
 
 
-def thumbnails(cases: Cases, send: Callable[[object], None], cancel: CancelToken) -> None:
-    """Send ``(case, PNG)`` one after the other; a case that cannot be read is passed over. In a worker's thread."""
-    for row in cases.rows:
+def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: CancelToken) -> None:
+    """Send ``(case, PNG)`` one after the other; a case that cannot be read has none. In a worker's thread."""
+    for row in rows:
         cancel.raise_if_cancelled()
         try:
             assert row.raw.label is not None
             labels = read_labels(row.raw.label)
             colours = {label: class_colour(label) for label in range(1, int(labels.array.max()) + 1)}
             picture = overlay(read_image(row.raw.images), labels, colours, long_side=THUMBNAIL)
-        except MedUniSegError:
-            continue
+        except (MedUniSegError, OSError, ValueError):
+            continue  # what is wrong with it is said when it is trained on
         send((row.case, png_bytes(picture)))
 
 
@@ -137,6 +137,7 @@ def request_for(wish: Wish) -> Request:
 
 def begin(wish: Wish) -> Run:
     """Make the run and start its process. UsageError where the name is taken."""
+    check_new_name(wish.name)
     run = Run.create(request_for(wish))
     run.start()
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,7 +17,7 @@ from meduniseg_core.images.appearance import mismatch
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.weights import ModelInfo, PackRegistry, load_model
+from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
 from napari_meduniseg._layers import probability_layers, result_layer
 from napari_meduniseg._taking import Capture, Taken, capture, take
 from napari_meduniseg._views import slice_axis
@@ -84,18 +85,31 @@ class Predictors:
 
     _key: tuple[object, ...] | None = None
     _predictor: Predictor | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def get(self, choice: Choice) -> Predictor:
-        """Load the model if it is not the one at hand, with the packs that are in use on it."""
-        known = self._predictor.model.sha256 if self._predictor is not None else ""
-        key = choice.model, choice.device, choice.precision, known, *sorted(PackRegistry().active(known).items())
-        if self._predictor is None or self._key != key:
-            self._predictor = None  # frees the memory of the one before
-            model, packs = load_model(choice.model), PackRegistry()
-            self._predictor = Predictor(model, choice.device, choice.precision, packs=packs.active_packs(model))
-            used = sorted(packs.active(model.sha256).items())
-            self._key = choice.model, choice.device, choice.precision, model.sha256, *used
-        return self._predictor
+        """Load the model if it is not the one at hand, with the packs that are in use on it.
+
+        Forecast and run ask at the same time: one waits for the other.
+        """
+        with self._lock:
+            model, packs = self._predictor.model if self._predictor is not None else None, PackRegistry()
+            if model is None or self._key != self._key_of(choice, model.sha256, packs):
+                self._predictor = model = None  # frees the memory of the one before
+                model = load_model(choice.model)
+                found = Predictor(model, choice.device, choice.precision, packs=packs.active_packs(model))
+                self._key = self._key_of(choice, model.sha256, packs)
+                self._predictor = found
+            assert self._predictor is not None
+            return self._predictor
+
+    @staticmethod
+    def _key_of(choice: Choice, sha256: str, packs: PackRegistry) -> tuple[object, ...]:
+        """What must be the same for a predictor to serve the choice; a file that was replaced is another."""
+        file = Registry().find(choice.model).path.stat()
+        used = packs.active(sha256)
+        files = [packs.recorded(name) for name in used.values()]
+        return choice.model, file.st_mtime_ns, file.st_size, choice.device, choice.precision, *used.items(), *files
 
 
 def modalities_for(info: ModelInfo) -> list[str]:

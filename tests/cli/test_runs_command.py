@@ -86,6 +86,8 @@ def test_a_second_round_that_became_worse_is_not_adopted_by_default_and_says_why
     assert "mine-2" not in [entry.name for entry in Registry().list()]
     assert meduniseg("runs", "adopt", "mine-2", "--anyway").returncode == 0
     assert json.loads(meduniseg("runs", "list", "--json").stdout)["in_use"] == {"blob": "mine-2"}
+    done = meduniseg("finetune", dataset, "--base", first, "-o", "mine-2", *QUICK)
+    assert done.returncode == 2 and "There is a run called 'mine-2' already" in done.stderr
 
 
 def test_a_run_with_cases_left_out_never_sees_them(meduniseg, inputs, home) -> None:

@@ -103,7 +103,7 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
     assert len(learn.run_view.loss.listDataItems()) == 1
     learn.gate_view.adopt_button.click()
     qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
-    assert "organ-1 is in use for organ" in learn.gate_view.said.text()
+    assert "organ-1 is adopted for organ" in learn.gate_view.said.text()
     assert panel.form.model.currentData() == "organ-1"
 
     path, ball = write_ball(tmp_path / "new.nii.gz", 99)
@@ -122,6 +122,7 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
     assert overlap > 0.5, overlap
 
     learn.gate_view.back_button.click()
+    qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
     assert panel.form.model.currentData() == "tiny" and "out of use" in learn.gate_view.said.text()
     assert not learn.gate_view.back_button.isEnabled() and learn.gate_view.adopt_button.isEnabled()
 
@@ -165,8 +166,10 @@ def test_a_training_outlives_the_viewer_and_is_offered_again(
         qtbot.waitUntil(lambda: again.gate_view.isVisibleTo(again), timeout=120_000)
         assert run.model_file.is_file() and len(run.log()) < 100
         again.gate_view.keep()
+        qtbot.waitUntil(lambda: not again.gate_view.busy, timeout=60_000)
         assert run.decision() == "candidate"
         again.gate_view.discard()
+        qtbot.waitUntil(lambda: not again.gate_view.busy, timeout=60_000)
         assert not run.folder.exists() and again.run_box.count() == 0
     finally:
         process = run.process()
@@ -208,14 +211,17 @@ def test_a_refinement_is_adopted_as_a_pack_and_the_base_stays_chosen(
         found.append(viewer.layers[-1].metadata["meduniseg"]["provenance"]["pack"])
     assert found == ["organ-1", None]
     learn.gate_view.back_button.click()
+    qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
     assert PackRegistry().in_use_for("organ-1") == () and "tiny is used again" in learn.gate_view.said.text()
 
     models = dock(viewer, "Models")
     models.refresh("organ-1")
     assert "A pack for the model tiny; it changes organ" in models.details.toPlainText()
     models.use_button.click()
+    qtbot.waitUntil(lambda: not models.busy, timeout=30_000)
     assert PackRegistry().in_use_for("organ-1") == ("organ",) and models.use_button.text() == "Do not use"
     models.use_button.click()
+    qtbot.waitUntil(lambda: not models.busy, timeout=30_000)
     assert PackRegistry().in_use_for("organ-1") == ()
     models.remove()
     assert PackRegistry().list() == () and "Removed organ-1" in models.said.text()
@@ -260,8 +266,18 @@ def test_what_cannot_be_accepted_or_trained_is_said(viewer: Any, home: Path, qtb
     assert "for training" in accepting.said.text(), accepting.said.text()
     ledger = Ledger.open(home / "corrections" / "my_lesion")
     assert ledger.classes == ("lesion",) and ledger.dataset.modality == "mri"
+    features = {"index": [0, 1], "name": ["background", "cyst"]}
+    other = viewer.add_labels(np.ones((8, 20, 20), np.uint8), name="other", features=features)
+    edit.layer_box.set_layer(other)
+    accepting.collection.setCurrentIndex(0)
+    accepting.button.click()
+    qtbot.waitUntil(lambda: not accepting.busy, timeout=30_000)
+    assert "classes are lesion, in this order, not cyst" in accepting.said.text()
     learn = dock(viewer, "Learn")
     qtbot.waitUntil(lambda: learn.found is not None and not learn.busy, timeout=30_000)
+    learn.name.setText("TINY")
+    learn.start()
+    assert "There is a model called 'tiny'" in learn.said.text()
     learn.name.setText("a b")
     learn.start()
     assert "letters" in learn.said.text() and not (home / "runs").exists()

@@ -28,6 +28,7 @@ class Adopted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     model: str
+    sha256: str
     base: str
     when: AwareDatetime
 
@@ -62,27 +63,32 @@ class Adoptions:
         info = Registry().info(model)
         if task not in [plan.task for plan in info.tasks]:
             raise UsageError(f"Model {model} has no task '{task}'; it has: {', '.join(p.task for p in info.tasks)}.")
-        entry = Adopted(model=model, base=base, when=datetime.now(UTC))
+        entry = Adopted(model=model, sha256=Registry().verify(model).sha256, base=base, when=datetime.now(UTC))
         with self._changing() as tasks:
             tasks[task] = (*(known for known in tasks.get(task, ()) if known.model != model), entry)
 
-    def roll_back(self, task: str) -> tuple[str, str | None]:
+    def roll_back(self, task: str, expected: str | None = None) -> tuple[str, str | None]:
         """Take the newest model for a task out of use; (that one, the one in use from now on or None).
 
-        The model stays installed. UsageError where none is in use.
+        The model stays installed. UsageError where none is in use, or another one than ``expected``.
         """
-        adopted = self.of(task)
-        if not adopted:
-            raise UsageError(f"No model was adopted for the task '{task}'; there is nothing to roll back.")
         with self._changing() as tasks:
+            adopted = self.of(task)
+            if not adopted or expected not in (None, adopted[-1].model):
+                name = f"'{expected}'" if expected is not None else "No model"
+                raise UsageError(f"{name} is not in use for the task '{task}'; there is nothing to roll back.")
             tasks[task] = adopted[:-1]
         return adopted[-1].model, adopted[-2].model if len(adopted) > 1 else None
 
     def _usable(self) -> dict[str, tuple[Adopted, ...]]:
         """By task, without the models that are not installed any more; tasks that have none left are absent."""
         tasks = self._read().tasks
-        there = {entry.name for entry in Registry().list() if entry.info is not None} if tasks else set()
-        kept = {task: tuple(entry for entry in adopted if entry.model in there) for task, adopted in tasks.items()}
+        registry = Registry()
+        there = {entry.name: registry.recorded(entry.name) for entry in registry.list()} if tasks else {}
+        kept = {
+            task: tuple(entry for entry in adopted if there.get(entry.model) == entry.sha256)
+            for task, adopted in tasks.items()
+        }
         return {task: adopted for task, adopted in kept.items() if adopted}
 
     def _read(self) -> _File:

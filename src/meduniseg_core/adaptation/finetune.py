@@ -19,6 +19,7 @@ from meduniseg_core.training.split import Split, read_splits, write_splits
 from meduniseg_core.weights import Model
 
 EPOCH = 50
+DATA = "data"
 ITERATIONS = 25_000
 """The paper's number (100,000 for SIIM)."""
 
@@ -53,9 +54,12 @@ def finetune(
     Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the base does not fit the data.
     """
     start = Downstream(base, modality)
-    keep_ledger_splits([dataset], config.output)
+    data = frozen([dataset], config.output)
+    changes: dict[str, object] = {"datasets": data}
+    if config.predictions:
+        changes["predictions"] = Ledger.open(data[0]).predictions()
     return train(
-        config.model_copy(update={"datasets": (dataset,)}),
+        config.model_copy(update=changes),
         resume=resume,
         finish=finish,
         start=start,
@@ -119,24 +123,37 @@ def finetune_config(
     return TrainingConfig.model_validate({**fields, **(overrides or {})})
 
 
-def keep_ledger_splits(datasets: Sequence[Path], output: Path) -> None:
-    """A ledger has decided once for all which of its cases are training: the run's split of its task is the ledger's.
+def frozen(datasets: Sequence[Path], output: Path) -> tuple[Path, ...]:
+    """The data sets of the run in ``output``: of a ledger a snapshot in ``output/data``, taken when the run began.
 
-    Other tasks in the run's split file keep theirs.
+    So a run can be resumed whatever is accepted meanwhile. A ledger has decided once for all which of its cases are
+    training: the run's split of its task is the ledger's. Other tasks in the run's split file keep theirs.
     """
-    ledgers = [Ledger.open(folder) for folder in datasets if Ledger.is_at(folder)]
-    if not ledgers:
-        return
     path = output / SPLIT_FILE
     splits = read_splits(path) if path.is_file() else {}
-    for ledger in ledgers:
+    found = []
+    for folder in datasets:
+        if not Ledger.is_at(folder):
+            found.append(folder)
+            continue
+        ledger = Ledger.open(folder)
+        (output / DATA).mkdir(parents=True, exist_ok=True)
+        ledger = ledger.snapshot(output / DATA / ledger.task)
+        found.append(ledger.folder)
         split = sorted(ledger.split().items())
         splits[ledger.task] = Split(
             train=tuple(case for case, subset in split if subset == "training"),
             validation=tuple(case for case, subset in split if subset == "validation"),
         )
-    output.mkdir(parents=True, exist_ok=True)
-    write_splits(path, splits)
+    if splits:
+        write_splits(path, splits)
+    return tuple(found)
+
+
+def data_of(dataset: Path, task: str, output: Path) -> Path:
+    """Where the run in ``output`` has its data of a task: its snapshot, or the data set itself."""
+    snapshot = output / DATA / task
+    return snapshot if Ledger.is_at(snapshot) else dataset
 
 
 def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
@@ -158,11 +175,11 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
 
 def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:
     """``wanted`` with a patch and batch that fit the memory at hand; those of a run that was begun stay."""
+    if wanted.patch is None or wanted.batch is None:
+        return wanted
     if (output / PLANS_FILE).is_file():
         begun = load_plans(output / PLANS_FILE)[0]
         return wanted.model_copy(update={"patch": begun.patch, "batch": begun.batch})
-    if wanted.patch is None or wanted.batch is None:
-        return wanted
     config, free = base.info.config, free_bytes(resolve_device(device))
     patch, batch = fitting(wanted.patch, wanted.batch, config.features[0], config.total_stride, free)
     return wanted.model_copy(update={"patch": patch, "batch": batch})

@@ -46,9 +46,17 @@ class Pair(BaseModel):
     after: CaseScores
 
     @property
+    def dice_after(self) -> float:
+        """Mean Dice after, over the classes that there is a before of (all, where there is none)."""
+        if self.before is None:
+            return self.after.dice
+        shared = {scores.label for scores in self.before.classes}
+        return float(np.mean([scores.dice for scores in self.after.classes if scores.label in shared]))
+
+    @property
     def gain(self) -> float | None:
-        """Mean Dice after minus before."""
-        return None if self.before is None else self.after.dice - self.before.dice
+        """Mean Dice after minus before, over the classes that both know."""
+        return None if self.before is None else self.dice_after - self.before.dice
 
 
 class ClassPair(BaseModel):
@@ -88,8 +96,8 @@ class GateReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dice_after(self) -> float | None:
-        """Mean over cases; None without cases."""
-        return float(np.mean([pair.after.dice for pair in self.pairs])) if self.pairs else None
+        """Mean over cases, of the classes that there is a before of; None without cases."""
+        return float(np.mean([pair.dice_after for pair in self.pairs])) if self.pairs else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -185,22 +193,34 @@ def gate(
 ) -> GateReport:
     """Segment the labelled ``cases`` of ``dataset`` by both sides and compare each with the case's label map.
 
-    The base is asked for the same task where it has one; classes are compared by their label. Raises BadInputError for
-    a case that is gone, and what segmenting raises.
+    The base is asked for the same task where it has one and its classes stand first among the candidate's, in their
+    order; classes that only the candidate has are reported without a before. Raises BadInputError for a case that is
+    gone, and what segmenting raises.
     """
     task = dataset.task
     known = {case.case: case for case in dataset.cases("Tr")}
     gone = sorted(set(cases) - set(known))
     if gone:
         raise BadInputError(f"{dataset.folder}: case {gone[0]} is no longer there; restore it or train anew.")
-    names = dict(enumerate(candidate.predictor.model.info.plan_of(task).classes, start=1))
-    sides = [side for side in (base, candidate) if knows(side.predictor.model, task)]
+    classes = candidate.predictor.model.info.plan_of(task).classes
+    shared = known_classes(base.predictor.model, task, classes)
+    sides = [(base, shared)] if shared else []
+    sides.append((candidate, len(classes)))
+    if shared == 0 and knows(base.predictor.model, task):
+        notes = (*notes, f"The task {task} of {base.name} has other classes, so there is nothing to compare with.")
+    elif 0 < shared < len(classes):
+        notes = (*notes, f"New, and not compared: {', '.join(classes[shared:])}.")
     began, pairs = time.monotonic(), []
     for done, name in enumerate(cases):
         image, truth = _read(known[name])
         scores = [
-            evaluate_case(side.predictor.segment(image, task, cancel=cancel)[task].labels, truth, names, case=name)
-            for side in sides
+            evaluate_case(
+                side.predictor.segment(image, task, cancel=cancel)[task].labels,
+                truth,
+                dict(enumerate(classes[:count], start=1)),
+                case=name,
+            )
+            for side, count in sides
         ]
         pairs.append(Pair(before=scores[0] if len(sides) == 2 else None, after=scores[-1]))
         events(Progress("gate", done + 1, len(cases), time.monotonic() - began, name))
@@ -214,14 +234,24 @@ def gate(
         pairs=tuple(pairs),
     )
     pictures = tuple(
-        ReportPicture(rank="worst", case=case, png=_picture(sides, known[case], task, cancel)) for case in report.worst
+        ReportPicture(rank="worst", case=case, png=_picture([side for side, _ in sides], known[case], task, cancel))
+        for case in report.worst
     )
     return report.model_copy(update={"pictures": pictures})
 
 
 def by_gain(pairs: Sequence[Pair]) -> list[Pair]:
     """The worst first: by the gain, or by the Dice after where there is no before."""
-    return sorted(pairs, key=lambda pair: (pair.after.dice if pair.gain is None else pair.gain, pair.after.case))
+    return sorted(pairs, key=lambda pair: (pair.dice_after if pair.gain is None else pair.gain, pair.after.case))
+
+
+def known_classes(model: Model, task: str, classes: Sequence[str]) -> int:
+    """How many of ``classes``, from the first on, are all the classes that the model has of the task; 0 where its
+    classes are others, or it does not have the task."""
+    if not knows(model, task):
+        return 0
+    own = model.info.plan_of(task).classes
+    return len(own) if tuple(classes[: len(own)]) == own else 0
 
 
 def knows(model: Model, task: str) -> bool:
@@ -337,7 +367,7 @@ def _html(report: GateReport) -> str:
                 [
                     pair.after.case,
                     number(pair.before.dice if pair.before is not None else None),
-                    number(pair.after.dice),
+                    number(pair.dice_after),
                     number(pair.gain),
                 ]
                 for pair in ordered

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from meduniseg_core.adaptation.adoption import Adoptions
+from meduniseg_core.adaptation.finetune import data_of
 from meduniseg_core.adaptation.gate import (
     SELECTED,
     GateReport,
@@ -19,9 +19,11 @@ from meduniseg_core.adaptation.gate import (
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.files import sha256_of
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.training.prepare import SPLIT_FILE
+from meduniseg_core.training.prepare import CASES_FILE
+from meduniseg_core.training.split import read_splits
 from meduniseg_core.weights import Model, PackRegistry, Registry, load_model, read_pack
 
 GATE = "gate"
@@ -40,7 +42,7 @@ def judge(
 
     BadInputError where the run has no model or the base is another file than the one it was trained from.
     """
-    dataset = RawDataset.open(Path(run.request.dataset))
+    dataset = RawDataset.open(data_of(Path(run.request.dataset), run.request.task, run.output))
     if not run.model_file.is_file():
         raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
     candidate, notes = _candidate(run, base, device, precision)
@@ -84,16 +86,23 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
     is taken by another.
     """
     report = verdict(run)
+    if run.standing().phase != "finished":
+        raise UsageError(f"'{run.request.name}' is not finished; let it end, or stop it and keep the best.")
+    if report is not None and report.candidate_sha256 != sha256_of(run.model_file):
+        report = None  # of a model that this run made before
     if not anyway and (report is None or not report.recommended):
         why = "it was not compared with its base yet." if report is None else report.reason
         raise UsageError(f"'{run.request.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
     if run.request.kind == "refine":
-        name = PackRegistry().install(run.model_file).name
-        PackRegistry().activate(name, [run.request.task])
+        packs = PackRegistry()
+        name = packs.install(run.model_file).name
+        before = packs.active(packs.info(name).base_sha256).get(run.request.task)
+        packs.activate(name, [run.request.task])
+        run.decide("adopted", before if before != name else None)
     else:
         name = Registry().import_file(run.model_file).name
         Adoptions().adopt(run.request.task, name, run.request.base)
-    run.decide("adopted")
+        run.decide("adopted")
     return name
 
 
@@ -106,18 +115,22 @@ def in_use(run: Run) -> bool:
 
 
 def roll_back(run: Run) -> str | None:
-    """Take what the run made out of use; the model that is in use from now on, None for the base.
+    """Take what the run made out of use; the model or pack that is in use from now on, None for the base.
 
     UsageError where it is not in use.
     """
     task, name = run.request.task, run.request.name
     if not in_use(run):
         raise UsageError(f"'{name}' is not in use for {task}; there is nothing to roll back.")
-    now = None
     if run.request.kind == "refine":
-        PackRegistry().deactivate(name, [task])
+        packs, now = PackRegistry(), run.replaced()
+        if now in [entry.name for entry in packs.list()]:
+            packs.activate(str(now), [task])
+        else:
+            packs.deactivate(name, [task])
+            now = None
     else:
-        _, now = Adoptions().roll_back(task)
+        _, now = Adoptions().roll_back(task, name)
     run.decide("candidate")
     return now
 
@@ -130,10 +143,8 @@ def discard(run: Run) -> None:
 
 
 def validation_cases(run: Run, task: str) -> tuple[str, ...]:
-    """The cases that the run held back."""
-    path = run.output / SPLIT_FILE
-    try:
-        cases = json.loads(path.read_text("utf-8"))[task]["validation"]
-        return tuple(str(case) for case in cases)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInputError(f"{path}: does not name the validation cases of {task}; start the run anew.") from error
+    """The cases that the run held back; those that were left out take no part here, either."""
+    path = run.output / CASES_FILE
+    if not path.is_file():
+        raise BadInputError(f"{path}: is not there, so the cases held back are not known; start the run anew.")
+    return read_splits(path)[task].validation

@@ -7,6 +7,8 @@ line in ``ledger.jsonl``, which is written last: what a crash leaves without its
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -172,6 +174,25 @@ class Ledger:
             describe(self.dataset, names, self.entries())
             return names
 
+    def snapshot(self, target: Path) -> Ledger:
+        """The ledger as it is now, at ``target``: nothing that is accepted later changes it. One that is there stays.
+
+        Files are linked where the disk can (a ledger replaces files, it never writes into them), else copied.
+        """
+        if Ledger.is_at(target):
+            return Ledger.open(target)
+        with self._locked():
+            temporary = target.with_name(f".{target.name}.tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            for name in ("imagesTr", "labelsTr", "predictions"):
+                (temporary / name).mkdir(parents=True)
+                for file in (self.folder / name).glob("[!.]*"):
+                    _link_or_copy(file, temporary / name / file.name)
+            for name in ("dataset.json", "ledger.jsonl"):
+                shutil.copyfile(self.folder / name, temporary / name)
+            temporary.rename(target)
+        return Ledger.open(target)
+
     def accept(
         self,
         image: Image,
@@ -302,6 +323,13 @@ class Ledger:
 
 class _BusyError(BadInputError):
     """Another process holds the lock."""
+
+
+def _link_or_copy(file: Path, target: Path) -> None:
+    try:
+        os.link(file, target)
+    except OSError:  # another disk, or one that knows no links
+        shutil.copyfile(file, target)
 
 
 def _latest(entries: Sequence[Entry], digest: str) -> Entry | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from torch import nn
 
-from meduniseg_core.adaptation.finetune import keep_ledger_splits
+from meduniseg_core.adaptation.finetune import frozen
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
@@ -132,7 +132,7 @@ def refine(
     Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the data do not fit the base.
     """
     start = Refiner(base, [RawDataset.open(folder).task for folder in config.datasets], rank=rank, alpha=alpha)
-    keep_ledger_splits(config.datasets, config.output)
+    config = config.model_copy(update={"datasets": frozen(config.datasets, config.output)})
     return train(config, resume=resume, finish=finish, start=start, events=events, cancel=cancel)
 
 

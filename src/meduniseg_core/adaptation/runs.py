@@ -35,6 +35,7 @@ from meduniseg_core.files import write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.training.log import RunLog
+from meduniseg_core.weights import PackRegistry, Registry
 
 Phase = Literal["running", "stopped", "failed", "finished"]
 Decision = Literal["adopted", "candidate", "discarded"]
@@ -85,7 +86,7 @@ class Run:
     def create(cls, request: Request, home: Path | None = None) -> Self:
         """Begin a run. UsageError where there is one of this name."""
         folder = runs_folder(home) / request.name
-        if (folder / "request.json").exists():
+        if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"There is a run called '{request.name}' already; give the new one another name.")
         write_text(folder / "request.json", request.model_dump_json(indent=1))
         return cls(folder, request)
@@ -102,6 +103,19 @@ class Run:
         except (OSError, ValidationError) as error:
             raise BadInputError(f"{path}: is not a run's request; delete the run's folder.") from error
 
+    def check_same(self, request: Request, going_on: bool) -> None:
+        """UsageError where ``request`` would begin another training in this run's folder."""
+        same = (request.kind, request.dataset, request.base) == (
+            self.request.kind,
+            self.request.dataset,
+            self.request.base,
+        )
+        if not same or (self.has_checkpoint and not going_on):
+            raise UsageError(
+                f"There is a run called '{self.request.name}' already; go on with it (--resume), discard it "
+                "('meduniseg runs discard') or give the new one another name."
+            )
+
     # -- the process --------------------------------------------------------------------------------------------
 
     @property
@@ -112,20 +126,31 @@ class Run:
     def start(self, *, finish: bool = False) -> None:
         """Start the process, or go on from its last checkpoint; ``finish`` only makes the best checkpoint a model.
 
-        UsageError while it is running.
+        Once finishing was asked for, going on means to finish. UsageError while it is running, once it is finished, and
+        where there is nothing to finish.
         """
         if self.process() is not None:
             raise UsageError(f"Run '{self.request.name}' is running already.")
-        extra = [] if not self.has_checkpoint else ["--finish"] if finish else ["--resume"]
+        if self.result() is not None:
+            raise UsageError(f"Run '{self.request.name}' is finished.")
+        marker = self.folder / "finish"
+        if finish and not self.has_checkpoint:
+            raise UsageError(f"Run '{self.request.name}' has no checkpoint yet; nothing can be kept of it.")
+        if finish:
+            write_text(marker, "")
+        extra = [] if not self.has_checkpoint else ["--finish"] if marker.exists() else ["--resume"]
         arguments = [*self.request.arguments, *extra, "--json", "--progress", "json"]
         with (self.folder / "events.jsonl").open("ab") as events:
+            events.write(b'\n{"event": "start"}\n')
+            events.flush()
             process = subprocess.Popen(
                 [sys.executable, "-m", "training_cli", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=events,
                 start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+                | getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         self._keep_process(process.pid)
         _lower_priority(process.pid)
@@ -137,7 +162,8 @@ class Run:
         BadInputError while another does.
         """
         other = self.process()
-        if other is not None and other.pid != os.getpid():
+        # the parent: a virtual environment's python may be a launcher
+        if other is not None and other.pid not in (os.getpid(), os.getppid()):
             raise BadInputError(f"{self.folder}: another process trains there; wait for it or choose another name.")
         self._keep_process(os.getpid())
 
@@ -166,9 +192,11 @@ class Run:
             return
         try:
             process.terminate()
-            process.wait(wait)
-        except psutil.TimeoutExpired:
-            process.kill()
+            try:
+                process.wait(wait)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(wait)
         except psutil.Error:
             return  # it has just ended
 
@@ -198,8 +226,11 @@ class Run:
         if self.result() is not None:
             return Standing("finished")
         last = events[-1] if events else {}
-        stopped = last.get("event") != "error" or last.get("exit_code") == 130
-        if stopped:
+        if last.get("event") != "error":
+            # killed, a crash, the power; or a terminal heard what was said
+            unexpected = "It ended unexpectedly." if events else None
+            return Standing("stopped", _progress(events), unexpected, resumable=self.has_checkpoint)
+        if last.get("exit_code") == 130:
             return Standing("stopped", _progress(events), resumable=self.has_checkpoint)
         return Standing("failed", None, str(last.get("message", "")), resumable=self.has_checkpoint)
 
@@ -223,9 +254,17 @@ class Run:
             return None
         return found if found in ("adopted", "candidate", "discarded") else None
 
-    def decide(self, decision: Decision) -> None:
-        """Keep the decision."""
-        content = {"decision": decision, "when": datetime.now(UTC).isoformat()}
+    def replaced(self) -> str | None:
+        """What was in use before this run's result was adopted, where that was noted."""
+        try:
+            found = json.loads((self.folder / "decision.json").read_text("utf-8")).get("replaced")
+        except (OSError, ValueError, AttributeError):
+            return None
+        return found if isinstance(found, str) else None
+
+    def decide(self, decision: Decision, replaced: str | None = None) -> None:
+        """Keep the decision, and what was in use before."""
+        content = {"decision": decision, "when": datetime.now(UTC).isoformat(), "replaced": replaced}
         write_text(self.folder / "decision.json", json.dumps(content))
 
     def remove(self) -> None:
@@ -237,7 +276,10 @@ class Run:
 
     def _keep_process(self, pid: int) -> None:
         (self.folder / "result.json").unlink(missing_ok=True)
-        created = psutil.Process(pid).create_time()
+        try:
+            created = psutil.Process(pid).create_time()
+        except psutil.Error:
+            return  # ended already; its events say why
         write_text(self.folder / "process.json", _Process(pid=pid, created=created).model_dump_json())
 
     def _newest_events(self) -> list[dict[str, Any]]:
@@ -248,13 +290,15 @@ class Run:
                 lines = stream.read().split(b"\n")
         except OSError:
             return []
-        found = []
+        found: list[dict[str, Any]] = []
         for line in lines:
             try:
                 event = json.loads(line)
             except ValueError:
                 continue  # cut off, or a library's own words
-            if isinstance(event, dict) and "event" in event:
+            if isinstance(event, dict) and event.get("event") == "start":
+                found = []  # what was said before is another process's affair
+            elif isinstance(event, dict) and "event" in event:
                 found.append(event)
         return found
 
@@ -273,6 +317,16 @@ def runs(home: Path | None = None) -> list[Run]:
         except (BadInputError, UsageError):
             continue
     return sorted(found, key=lambda run: run.request.created, reverse=True)
+
+
+def check_new_name(name: str) -> None:
+    """UsageError where a model or a pack is called so (file systems may not tell A from a): adopting would fail."""
+    for shelf in (Registry(), PackRegistry()):
+        for entry in shelf.list():
+            if entry.name.casefold() == name.casefold():
+                raise UsageError(
+                    f"There is a {shelf.noun} called '{entry.name}' already; give the new one another name."
+                )
 
 
 def free_name(wanted: str, taken: Sequence[str], home: Path | None = None) -> str:

@@ -22,11 +22,12 @@ from meduniseg_core.preprocessing import (
     save_plans,
 )
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
-from meduniseg_core.training.split import Split, load_or_draw_splits
+from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
 
 SPLIT_FILE = "split.json"
+CASES_FILE = "cases.json"  # the split without what was left out
 PLANS_FILE = "plans.json"
 
 # the prompts' order in every model that is trained here (SPEC section 3)
@@ -85,7 +86,12 @@ def prepare(
         config.seed,
     )
     tasks = tuple(_divided(entry, splits[entry.task], set(config.leave_out)) for entry in cached)
-    info = _describe(config, [task.plan for task in tasks], datasets, splits)
+    used = {
+        task.plan.task: Split(tuple(c.case for c in task.train), tuple(c.case for c in task.validation))
+        for task in tasks
+    }
+    write_splits(config.output / CASES_FILE, used)
+    info = _describe(config, [task.plan for task in tasks], datasets, used)
     if start is not None:
         info = start.describe(info)
     return Prepared(info=info, tasks=tasks, fingerprint=_fingerprint(config, info, tasks, start))

@@ -117,6 +117,10 @@ class Shelf(ABC, Generic[Info, Content]):
         """Load the one called ``name``; BadInputError if its file is broken or was altered since installation."""
         return self._load_recorded(self.find(name))[0]
 
+    def recorded(self, name: str) -> str | None:
+        """The sha256 kept when it was installed; None where none was kept. Reads no more than that."""
+        return _recorded(self.find(name).path)
+
     def verify(self, name: str) -> Verification:
         """Read the whole file and compare it with the sha256 kept at installation; BadInputError if anything is off."""
         content, recorded = self._load_recorded(self.find(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import napari
 from napari.layers import Image as ImageLayer
@@ -45,7 +46,8 @@ class AcceptBox(QGroupBox):
         self._viewer = viewer
         self._image = image
         self._layer: Labels | None = None
-        self._clocks: dict[int, EditingClock] = {}
+        self._clocks: WeakKeyDictionary[Labels, EditingClock] = WeakKeyDictionary()
+        self._changes = 0
         self._job: Job | None = None
         self._listing: Job | None = None
         self._others: list[Collection] = []
@@ -109,8 +111,9 @@ class AcceptBox(QGroupBox):
 
     def tick(self) -> None:
         """The shown labels were changed."""
+        self._changes += 1
         if self._layer is not None:
-            self._clocks.setdefault(id(self._layer), EditingClock()).tick()
+            self._clocks.setdefault(self._layer, EditingClock()).tick()
 
     # -- doing --------------------------------------------------------------------------------------------------
 
@@ -118,17 +121,21 @@ class AcceptBox(QGroupBox):
         """Take the correction in, beside the GUI."""
         if self._job is not None or self._layer is None:
             return
-        clock = self._clocks.get(id(self._layer))
+        layer, clock = self._layer, self._clocks.get(self._layer)
         try:
             into = self._chosen()
             given = submission(
-                self._layer, self._image(), clock.seconds if clock is not None else None, self.patient.text().strip()
+                layer,
+                self._image(),
+                clock.seconds if clock is not None else None,
+                self.patient.text().strip(),
+                lambda: self._changes,
             )
         except MedUniSegError as error:
             self._say(str(error), trouble=True)
             return
         job = self._job = Job(lambda _events, _cancel: accept(given, into), self)
-        job.done.connect(lambda answer: self._accepted(*answer))
+        job.done.connect(lambda answer: self._accepted(layer, *answer))
         job.failed.connect(self._failed)
         self.button.setEnabled(False)
         self._say("Accepting ...")
@@ -136,22 +143,29 @@ class AcceptBox(QGroupBox):
 
     def choose_folder(self, folder: str) -> None:
         """A collection that lies elsewhere."""
-        try:
-            found = collection_at(Path(folder))
-        except MedUniSegError as error:
-            self._say(str(error), trouble=True)
-            self._propose()
+        if self._listing is not None:
             return
+        job = self._listing = Job(lambda _events, _cancel: collection_at(Path(folder)), self)
+        job.done.connect(self._found_other)
+        job.failed.connect(self._no_other)
+        job.start()
+
+    def _no_other(self, sentence: str) -> None:
+        self._listing = None
+        self._say(sentence, trouble=True)
+        self._propose()
+
+    def _found_other(self, found: Collection) -> None:
+        self._listing = None
         self._others = [known for known in self._others if known.folder != found.folder] + [found]
         self._list_again(found)
 
-    def _accepted(self, entry: Entry, collection: Collection) -> None:
+    def _accepted(self, layer: Labels, entry: Entry, collection: Collection) -> None:
         self._job = None
         self.button.setEnabled(self._layer is not None)
         side = "for training" if entry.subset == "training" else "held back for comparisons"
         self._say(f"Accepted as {entry.case}, {side}.")
-        if self._layer is not None:
-            self._clocks.pop(id(self._layer), None)
+        self._clocks.pop(layer, None)
         self._remember(collection)
         news().accepted.emit(str(collection.folder))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
-from meduniseg_core.events import CancelToken, EventSink
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._learning import THUMBNAIL, Cases, thumbnails
 
@@ -18,7 +19,7 @@ class CaseTable(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 3)
-        self._pictures: dict[tuple[str, str], QPixmap] = {}
+        self._pictures: dict[tuple[Path, str, str], QPixmap] = {}
         self._cases: Cases | None = None
         self._job: Job | None = None
         self.setHorizontalHeaderLabels(["case", "side", "changed"])
@@ -39,8 +40,9 @@ class CaseTable(QTableWidget):
         return self._job is not None
 
     def show_cases(self, cases: Cases | None) -> None:
-        """List these; ticks of cases that were listed before are kept."""
-        unticked = set(self.left_out())
+        """List these; ticks of the same data set's cases are kept."""
+        again = cases is not None and self._cases is not None and cases.folder == self._cases.folder
+        unticked = set(self.left_out()) if again else set()
         if self._job is not None:
             self._job.cancel()
         self._job, self._cases = None, cases
@@ -58,10 +60,11 @@ class CaseTable(QTableWidget):
             self.setItem(row, _CASE, first)
             for column, text in ((_SIDE, entry.side), (_CHANGED, entry.changed)):
                 self.setItem(row, column, QTableWidgetItem(text))
-            picture = self._pictures.get((entry.case, entry.version))
+            picture = self._pictures.get((cases.folder, entry.case, entry.version))
             if picture is not None:
                 first.setIcon(QIcon(picture))
-        job = self._job = Job(lambda events, cancel: _make(cases, events, cancel), self)
+        missing = [row for row in cases.rows if (cases.folder, row.case, row.version) not in self._pictures]
+        job = self._job = Job(lambda events, cancel: thumbnails(missing, events, cancel), self)  # type: ignore[arg-type]
         job.event.connect(lambda found: self._show_picture(job, *found))
         job.done.connect(lambda _: self._end(job))
         job.failed.connect(lambda _: self._end(job))
@@ -85,7 +88,7 @@ class CaseTable(QTableWidget):
         picture.loadFromData(png)
         for row, entry in enumerate(self._cases.rows):
             if entry.case == case:
-                self._pictures[case, entry.version] = picture
+                self._pictures[self._cases.folder, case, entry.version] = picture
                 self.item(row, _CASE).setIcon(QIcon(picture))
 
     def _end(self, job: Job) -> None:
@@ -95,7 +98,3 @@ class CaseTable(QTableWidget):
 
 def _case_of(item: QTableWidgetItem) -> str:
     return str(item.data(Qt.ItemDataRole.UserRole))
-
-
-def _make(cases: Cases, events: EventSink, cancel: CancelToken) -> None:
-    thumbnails(cases, events, cancel)  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from superqt import QCollapsible
 
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.catalog import MODALITIES
+from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
 from napari_meduniseg._news import news
@@ -234,7 +235,12 @@ class ChoiceForm(QWidget):
 
     def _offer_adopted(self, plans: list[TaskPlan]) -> None:
         """Point to the models that were adopted for the ticked tasks and are not chosen."""
-        used = Adoptions().all() if plans else {}
+        try:
+            used = Adoptions().all() if plans else {}
+        except MedUniSegError as error:
+            self.adopted.setText(str(error))
+            self.adopted.show()
+            return
         now = self.model.currentData()
         found = {plan.task: used[plan.task] for plan in plans if used.get(plan.task, now) != now}
         texts = [
@@ -245,8 +251,9 @@ class ChoiceForm(QWidget):
         self.adopted.setVisible(bool(found))
 
     def _use_adopted(self, model: str) -> None:
-        task, modality = next((task for task, name in Adoptions().all().items() if name == model), ""), self.modality()
-        self.choose(model=model, modality=modality, tasks=(task,))
+        modality, tasks = self.modality(), tuple(plan.task for plan in self.chosen_plans())
+        self.refresh_models(model)  # it may have been adopted elsewhere since
+        self.choose(modality=modality, tasks=tasks)
 
     def _region_changed(self, *_: Any) -> None:
         self._form.setRowVisible(self.shapes, self.region.currentData() == "box")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Qt, QUrl, Signal
@@ -57,7 +58,7 @@ class GateView(QGroupBox):
         self.adopt_button, self.keep_button = QPushButton("Adopt"), QPushButton("Keep as candidate")
         self.discard_button, self.back_button = QPushButton("Discard"), QPushButton("Roll back")
         self.report_button = QPushButton("Report")
-        self.adopt_button.setToolTip("Install the new model and use it for this task from now on.")
+        self.adopt_button.setToolTip("Install the new model; Segment offers it for this task from now on.")
         self.keep_button.setToolTip("Change nothing; the model stays here and can be adopted later.")
         self.discard_button.setToolTip("Delete this training and its model.")
         self.back_button.setToolTip("Take the model out of use; the one before it is used again.")
@@ -101,60 +102,65 @@ class GateView(QGroupBox):
             return
         try:
             self._report = report = verdict(run)
-        except MedUniSegError as error:
+        except (MedUniSegError, OSError) as error:
             self._report = report = None
             self.said.setText(str(error))
         self._fill(report)
         self._enable()
 
     def adopt(self, anyway: bool = False) -> None:
-        """Take the model into use, beside the GUI (the file is copied and checked)."""
+        """Take the model into use (the file is copied and checked)."""
         run = self._run
-        if run is None or self.busy:
-            return
-        job = self._job = Job(lambda _events, _cancel: adopt(run, anyway=anyway), self)
-        job.done.connect(lambda name: self._adopted(run, name))
-        job.failed.connect(self._failed)
-        self.said.setText("Adopting ...")
-        job.start()
+        if run is not None:
+            self._do(lambda: adopt(run, anyway=anyway), lambda name: self._adopted(run, name), "Adopting ...")
 
     def keep(self) -> None:
         """Leave things as they are, on purpose."""
-        if self._run is not None:
-            self._run.decide("candidate")
-            self._say(f"{self._run.request.name} is kept as a candidate; nothing else changed.")
+        run = self._run
+        if run is not None:
+            text = f"{run.request.name} is kept as a candidate; nothing else changed."
+            self._do(lambda: run.decide("candidate"), lambda _: self._say(text))
 
     def discard(self) -> None:
         """Delete the run."""
-        if self._run is None:
+        run = self._run
+        if run is not None:
+            self._do(lambda: discard(run), lambda _: self._gone(), "Deleting ...")
+
+    def roll_back(self) -> None:
+        """Use what was in use before."""
+        run = self._run
+        if run is not None:
+            self._do(lambda: roll_back(run), lambda now: self._rolled_back(run, now))
+
+    def _do(self, work: Callable[[], Any], then: Callable[[Any], None], text: str = "") -> None:
+        """Beside the GUI: files are copied or deleted, and another process may hold the lock."""
+        if self.busy:
             return
-        name = self._run.request.name
-        try:
-            discard(self._run)
-        except (MedUniSegError, OSError) as error:
-            self.said.setText(str(error))
-            return
+        job = self._job = Job(lambda _events, _cancel: work(), self)
+
+        def end(answer: Any) -> None:
+            self._job = None
+            then(answer)
+
+        job.done.connect(end)
+        job.failed.connect(self._failed)
+        self.said.setText(text)
+        job.start()
+
+    def _gone(self) -> None:
         self._run = None
         self.hide()
         self.decided.emit()
-        self.said.setText(f"{name} was deleted.")
 
-    def roll_back(self) -> None:
-        """Use the model before this one again."""
-        if self._run is None:
-            return
-        request = self._run.request
-        try:
-            now = roll_back(self._run)
-        except MedUniSegError as error:
-            self.said.setText(str(error))
-            return
+    def _rolled_back(self, run: Run, now: str | None) -> None:
+        request = run.request
         self._say(f"{request.name} is out of use for {request.task}; {now or request.base} is used again.")
-        news().models_changed.emit(now or request.base)
+        model = now if now is not None and request.kind == "finetune" else request.base
+        news().models_changed.emit(model)
 
     def _adopted(self, run: Run, name: str) -> None:
-        self._job = None
-        self._say(f"{name} is in use for {run.request.task}; Segment has it.")
+        self._say(f"{name} is adopted for {run.request.task}; Segment has it chosen, and offers it from now on.")
         news().models_changed.emit(name if run.request.kind == "finetune" else run.request.base)
 
     def _failed(self, sentence: str) -> None:
@@ -206,7 +212,12 @@ class GateView(QGroupBox):
     def _enable(self) -> None:
         if self._run is None:
             return
-        used = in_use(self._run)
+        try:
+            used = in_use(self._run)
+        except MedUniSegError as error:
+            self.said.setText(str(error))
+            return
+        self.keep_button.setEnabled(not used)
         self.adopt_button.setEnabled(not used)
         self.adopt_button.setDefault(self._report is not None and self._report.recommended)
         self.back_button.setEnabled(used)

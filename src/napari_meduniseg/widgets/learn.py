@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.runs import Run, runs
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import Registry
@@ -42,6 +43,7 @@ class LearnWidget(QWidget):
         self._viewer = napari_viewer
         self._cases: Cases | None = None
         self._jobs: list[Job] = []
+        self._asked: Path | None = None  # the data set whose cases are being looked up
         self.data = QComboBox()
         self.data.setToolTip("What to learn from: accepted corrections, or any data set in nnU-Net's raw layout.")
         self.cases = CaseTable()
@@ -119,9 +121,11 @@ class LearnWidget(QWidget):
         )
         try:
             run = begin(wish)
-        except (MedUniSegError, ValueError) as error:
-            problem = str(error) if isinstance(error, MedUniSegError) else "The name has letters, digits, _ and - only."
-            self._say(problem, True)
+        except (MedUniSegError, OSError) as error:
+            self._say(str(error), True)
+            return
+        except ValueError:
+            self._say("The name has letters, digits, _ and - only.", True)
             return
         self._say("")
         self.name.setText(proposed_name(self._cases.task))
@@ -130,12 +134,10 @@ class LearnWidget(QWidget):
     # -- data ---------------------------------------------------------------------------------------------------
 
     def _look_for_data(self, changed: str = "") -> None:
-        shown = self._cases.folder if self._cases is not None else None
-        self._work(collections, lambda found: self._list_data(found, Path(changed) if changed else shown))
+        shown = self._asked or (Path(changed) if changed else None)
+        self._work(lambda: _collections_and(shown), lambda found: self._list_data(found, shown))
 
     def _list_data(self, found: list[Collection], show: Path | None) -> None:
-        if show is not None and show not in [entry.folder for entry in found] and (show / "ledger.jsonl").is_file():
-            found = [*found, collection_at(show)]
         self.data.clear()
         for entry in found:
             self.data.addItem(entry.text, entry.folder)
@@ -158,9 +160,12 @@ class LearnWidget(QWidget):
             self.choose_data(Path(folder))
 
     def _show_data(self, folder: Path) -> None:
+        self._asked = folder
         self._work(lambda: look_up(folder), self._show_cases)
 
     def _show_cases(self, cases: Cases) -> None:
+        if cases.folder != self._asked:
+            return  # another was chosen since
         new = self._cases is None or self._cases.folder != cases.folder
         self._cases = cases
         self.cases.show_cases(cases)
@@ -263,3 +268,12 @@ class LearnWidget(QWidget):
         layout.addWidget(self.gate_view)
         layout.addStretch()
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+
+def _collections_and(folder: Path | None) -> list[Collection]:
+    """The user's collections, and the one in ``folder`` if it is one that lies elsewhere."""
+    found = collections()
+    elsewhere = folder is not None and folder not in [entry.folder for entry in found]
+    if folder is not None and elsewhere and Ledger.is_at(folder):
+        found.append(collection_at(folder))
+    return found

@@ -113,17 +113,7 @@ class ModelsWidget(QWidget):
         name = self.chosen()
         if name not in self._packs:
             return
-        packs = PackRegistry()
-        try:
-            if packs.in_use_for(name):
-                said = f"{name} is used no more for {', '.join(packs.deactivate(name))}."
-            else:
-                packs.activate(name)
-                said = f"{name} is in use for {', '.join(packs.in_use_for(name))}."
-        except MedUniSegError as error:
-            said = str(error)
-        self._show()
-        self.said.setText(said)
+        self._start(lambda _events, _cancel: _switch(str(name)), self._switched)
 
     def remove(self) -> None:
         """Delete what is chosen; a shipped model is refused."""
@@ -165,11 +155,23 @@ class ModelsWidget(QWidget):
             + (" and is the file that was installed." if recorded else "; no checksum was kept to compare with.")
         )
 
+    def _switched(self, sentence: str) -> None:
+        self._job = None
+        self._show()
+        self.said.setText(sentence)
+        news().models_changed.emit("")
+
     def _fail(self, sentence: str) -> None:
         self._job = None
         self.said.setText(sentence)
 
     def _show(self) -> None:
+        try:
+            self._show_details()
+        except MedUniSegError as error:
+            self.details.setPlainText(str(error))
+
+    def _show_details(self) -> None:
         name = self.chosen() or ""
         pack = name in self._packs
         entry = self._packs.get(name) or self._models.get(name)
@@ -195,6 +197,15 @@ class ModelsWidget(QWidget):
         answer = QMessageBox.question(self, "Remove", f"Delete the model '{name}' from this machine?")
         if answer == QMessageBox.StandardButton.Yes:
             self.remove()
+
+
+def _switch(name: str) -> str:
+    """Take a pack into use, or out of it; a sentence."""
+    packs = PackRegistry()
+    if packs.in_use_for(name):
+        return f"{name} is used no more for {', '.join(packs.deactivate(name))}."
+    packs.activate(name)
+    return f"{name} is in use for {', '.join(packs.in_use_for(name))}."
 
 
 def _shelf_for(path: Path) -> Registry | PackRegistry:

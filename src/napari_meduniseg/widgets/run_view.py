@@ -93,8 +93,8 @@ class RunView(QGroupBox):
     def pause_or_resume(self) -> None:
         """End the process, or go on from its last checkpoint."""
         run = self._run
-        if run is not None:
-            self._do(run.stop if run.process() is not None else run.start, "Wait ...")
+        if run is not None:  # what the button says is done, however the run stands by now
+            self._do(run.stop if self._phase == "running" else run.start, "Wait ...")
 
     def stop(self) -> None:
         """Train no further; what is best becomes the model."""
@@ -131,7 +131,7 @@ class RunView(QGroupBox):
         best = self._best()
         words = {
             "running": "It goes on when napari is closed.",
-            "stopped": "Paused." if standing.resumable else "It ended before its first checkpoint.",
+            "stopped": standing.trouble or ("Paused." if standing.resumable else "Ended before its first checkpoint."),
             "failed": f"It failed: {standing.trouble}",
             "finished": "Finished.",
         }

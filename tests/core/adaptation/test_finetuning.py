@@ -14,7 +14,8 @@ import torch
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
 from meduniseg_core.adaptation.transfer import Downstream, as_long_as, downstream_config, downstream_state
-from meduniseg_core.errors import UsageError
+from meduniseg_core.errors import CancelledError, UsageError
+from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import ModelConfig, build_model
@@ -182,6 +183,41 @@ def test_a_ledger_s_own_split_is_the_run_s(base: Model, discs: Path, tmp_path: P
     split = ledger.split()
     assert kept["validation"] and dict.fromkeys(kept["validation"], "validation").items() <= split.items()
     assert {case for case, own in split.items() if own == "training"} == set(kept["train"])
+
+
+def test_a_run_goes_on_with_the_cases_it_began_with_whatever_is_accepted_meanwhile(
+    base: Model, discs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ledger"
+    ledger = Ledger.create(
+        folder, task="disc", modality="ultrasound", classes=("blob",), channels=("grey",), file_ending=".png"
+    )
+
+    def accept(index: int, wrong: bool = False) -> str:
+        labels = read_labels(discs / "labelsTr" / f"disc_{index}.png")
+        given = labels.with_array(1 - labels.array) if wrong else labels
+        return ledger.accept(read_image(discs / "imagesTr" / f"disc_{index}_0000.png"), given).case
+
+    first = {accept(index) for index in range(3)}
+    options = {"iterations": 100, "device": "cpu", "precision": "fp32", "overrides": {"checkpoint_every": 1}}
+    config = finetune_config(folder, base, "mine", tmp_path / "tuned", **options)
+    cancel = CancelToken()
+
+    def stop(event: object) -> None:
+        if isinstance(event, Progress) and event.stage == "train" and event.done > 60:
+            cancel.cancel()
+
+    with pytest.raises(CancelledError):
+        finetune(folder, base, config, events=stop, cancel=cancel)
+    accept(3)
+    accept(0, wrong=True)
+    assert finetune(folder, base, finetune_config(folder, base, "mine", tmp_path / "tuned", **options), resume=True)
+    used = json.loads((config.output / "cases.json").read_text())["disc"]
+    assert {*used["train"], *used["validation"]} == first
+    snapshot = Ledger.open(config.output / "data" / "disc")
+    assert len(snapshot.entries()) == 3 and len(ledger.entries()) == 5
+    kept = read_labels(snapshot.files.labels(sorted(first)[0]))
+    assert 0 < kept.array.mean() < 0.5
 
 
 def test_quick_adapt_learns_from_the_newest_prediction_that_was_corrected(

@@ -52,6 +52,12 @@ def test_no_gain_is_worse_and_no_before_or_no_case_is_neither() -> None:
     assert none.verdict == "unjudged" and not none.recommended and "no validation cases" in none.reason
 
 
+def test_a_class_that_only_the_new_model_has_counts_neither_for_nor_against_it() -> None:
+    found = report(Pair(before=scores("x", 0.6), after=scores("x", 0.7, 0.1)))
+    assert found.verdict == "better" and found.dice_after == pytest.approx(0.7)
+    assert found.classes[1].dice_before is None and found.classes[1].dice_after == pytest.approx(0.1)
+
+
 def test_a_report_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
     picture = ReportPicture(rank="worst", case="<x>", png=b"\x89PNG")
     found = report(Pair(before=scores("<x>", 0.5), after=scores("<x>", 0.6)), pictures=(picture,), notes=("a & b",))

@@ -64,6 +64,35 @@ def test_a_process_that_took_it_up_runs_it_until_it_has_answered(run: Run) -> No
     assert run.standing().phase == "finished" and run.result() == {"model": "m"}
 
 
+def test_what_was_said_before_the_last_start_is_not_this_process_s_trouble(run: Run) -> None:
+    say(run, {"event": "error", "message": "old", "exit_code": 3})
+    with (run.folder / "events.jsonl").open("a") as stream:
+        stream.write('\n{"event": "start"}\n')
+    say(run, {"event": "progress", "stage": "train", "done": 1, "total": 2, "seconds": 1.0})
+    standing = run.standing()
+    assert standing.phase == "stopped" and standing.trouble == "It ended unexpectedly."
+
+
+def test_nothing_is_finished_that_has_no_checkpoint_and_nothing_finished_goes_on(run: Run) -> None:
+    with pytest.raises(UsageError, match="no checkpoint yet"):
+        run.start(finish=True)
+    run.answered({})
+    with pytest.raises(UsageError, match="is finished"):
+        run.start()
+
+
+def test_another_training_does_not_take_over_a_run_s_folder(run: Run) -> None:
+    same = run.request
+    run.check_same(same, going_on=False)
+    with pytest.raises(UsageError, match="another name"):
+        run.check_same(same.model_copy(update={"dataset": "e"}), going_on=True)
+    run.output.mkdir()
+    (run.output / LAST).write_bytes(b"")
+    run.check_same(same, going_on=True)
+    with pytest.raises(UsageError, match="--resume"):
+        run.check_same(same, going_on=False)
+
+
 def test_a_process_id_that_was_used_again_is_not_taken_for_the_run(run: Run) -> None:
     (run.folder / "process.json").write_text(json.dumps({"pid": os.getpid(), "created": 1.0}))
     assert run.process() is None

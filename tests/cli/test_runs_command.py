@@ -119,7 +119,7 @@ def test_a_killed_training_resumes_and_a_stopped_one_becomes_a_model(
     run = _until(lambda: _opened("mine-1"))
     _until(lambda: run.has_checkpoint)
     assert run.standing().phase == "running"
-    again = meduniseg("finetune", dataset, "--base", base, "-o", "mine-1", *options)
+    again = meduniseg("finetune", dataset, "--base", base, "-o", "mine-1", "--resume", *options)
     assert again.returncode == 3 and "another process trains there" in again.stderr
     os.kill(started.pid, signal.SIGKILL)
     started.wait()

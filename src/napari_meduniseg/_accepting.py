@@ -15,7 +15,7 @@ from napari.layers import Labels
 from meduniseg_core.adaptation import Entry, Ledger, ModelReference, channels_for, ending_for, model_beside
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
-from meduniseg_core.paths import user_folder
+from meduniseg_core.paths import corrections_folder
 from meduniseg_core.provenance import read_provenance
 from napari_meduniseg._editing import names_of
 from napari_meduniseg._layers import METADATA_KEY, Origin, labels_image
@@ -85,15 +85,10 @@ class Collection:
         return f"{self.task}: {training} for training, {validation} held back"
 
 
-def collections_folder() -> Path:
-    """Where this user's ledgers are kept."""
-    return user_folder() / "corrections"
-
-
 def collections() -> list[Collection]:
     """The ledgers of this user, by name; folders that cannot be read are passed over."""
     found = []
-    for path in sorted(collections_folder().glob("*/ledger.jsonl")):
+    for path in sorted(corrections_folder().glob("*/ledger.jsonl")):
         try:
             found.append(collection_at(path.parent))
         except Exception:
@@ -114,7 +109,7 @@ def new_collection(task: str, modality: str) -> Collection:
     plain = task.strip().lower().replace(" ", "_")
     if not plain or not plain[0].isalnum() or any(not (c.isalnum() or c in "_.-") or not c.isascii() for c in plain):
         raise UsageError(f"'{task}' cannot be a task's name; use letters, digits, _ and -.")
-    return Collection(collections_folder() / plain, plain, modality, exists=False)
+    return Collection(corrections_folder() / plain, plain, modality, exists=False)
 
 
 def origins_of(layer: Labels) -> Origins:

@@ -45,6 +45,16 @@ def write_ball(path: Path, seed: int) -> tuple[Path, np.ndarray]:
     return path, ball
 
 
+def accept_balls(home: Path, folder: Path) -> None:
+    """Three corrections of the task organ."""
+    ledger = Ledger.create(home / "corrections" / "organ", task="organ", modality="mri", classes=["liver"],
+                           channels=["MRI"])  # fmt: skip
+    for number in range(3):
+        path, ball = write_ball(folder / f"case{number}.nii.gz", number)
+        image = read_image(path)
+        ledger.accept(image, image.with_array(ball[None].astype(np.uint8)))
+
+
 def dock(viewer: Any, name: str) -> Any:
     return viewer.window.add_plugin_dock_widget("napari-meduniseg", name)[1]
 
@@ -130,12 +140,7 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
 def test_a_training_outlives_the_viewer_and_is_offered_again(
     viewer: Any, home: Path, qtbot: Any, tmp_path: Path
 ) -> None:
-    ledger = Ledger.create(home / "corrections" / "organ", task="organ", modality="mri", classes=["liver"],
-                           channels=["MRI"])  # fmt: skip
-    for number in range(3):
-        path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
-        image = read_image(path)
-        ledger.accept(image, image.with_array(ball[None].astype(np.uint8)))
+    accept_balls(home, tmp_path)
     learn = dock(viewer, "Learn")
     qtbot.waitUntil(lambda: learn.found is not None and not learn.busy and not learn.cases.busy, timeout=30_000)
     first = learn.found.rows[0].case
@@ -180,12 +185,7 @@ def test_a_training_outlives_the_viewer_and_is_offered_again(
 def test_a_refinement_is_adopted_as_a_pack_and_the_base_stays_chosen(
     viewer: Any, home: Path, qtbot: Any, tmp_path: Path
 ) -> None:
-    ledger = Ledger.create(home / "corrections" / "organ", task="organ", modality="mri", classes=["liver"],
-                           channels=["MRI"])  # fmt: skip
-    for number in range(3):
-        path, ball = write_ball(tmp_path / f"case{number}.nii.gz", number)
-        image = read_image(path)
-        ledger.accept(image, image.with_array(ball[None].astype(np.uint8)))
+    accept_balls(home, tmp_path)
     panel, learn = dock(viewer, "Segment"), dock(viewer, "Learn")
     qtbot.waitUntil(lambda: learn.found is not None and not learn.busy and not learn.cases.busy, timeout=30_000)
     learn.base.setCurrentIndex(learn.base.findData("tiny"))

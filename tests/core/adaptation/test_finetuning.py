@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from small_network import plan, save_base, write_discs
 
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
@@ -20,61 +20,18 @@ from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.model.meduniseg import count_parameters
-from meduniseg_core.preprocessing import RawDataset, TaskPlan
+from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.weights import Model, ModelInfo, load_model, save_model
-
-
-def plan(task: str, modality: str, classes: tuple[str, ...]) -> TaskPlan:
-    return TaskPlan(
-        task=task,
-        modality=modality,
-        dimension=2,
-        channels=("grey",),
-        classes=classes,
-        long_side=32,
-        patch=(1, 32, 32),
-        batch=2,
-        normalisation=("zscore",),
-        figures=(None,),
-    )
 
 
 @pytest.fixture
 def base(tmp_path: Path) -> Model:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        features=(4, 8, 8),
-        strides=((1, 2, 2), (2, 2, 2)),
-        stems=(1, 3),
-        classes=3,
-        modalities=2,
-        modal_prompt_length=8,
-        tasks=2,
-        task_prompt_channels=4,
-        task_prompt_size=(2, 2, 2),
-    )
-    info = ModelInfo(
-        name="base",
-        config=config,
-        tasks=(plan("first", "xray", ("lung", "heart")), plan("second", "ultrasound", ("blob",))),
-        modalities=("xray", "ultrasound"),
-    )
-    save_model(tmp_path / "base.safetensors", info, build_model(config).state_dict())
-    return load_model(tmp_path / "base.safetensors")
+    return save_base(tmp_path, plan("first", "xray", ("lung", "heart")), plan("second", "ultrasound", ("blob",)))
 
 
 @pytest.fixture
 def discs(tmp_path: Path) -> Path:
-    folder = tmp_path / "Dataset001_Discs"
-    rng = np.random.default_rng(1)
-    for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True)
-    y, x = np.mgrid[:40, :40]
-    for index in range(6):
-        mask = (y - rng.uniform(14, 26)) ** 2 + (x - rng.uniform(14, 26)) ** 2 < rng.uniform(6, 10) ** 2
-        image = rng.normal(60, 10, mask.shape) + 80 * mask
-        iio.imwrite(folder / "imagesTr" / f"disc_{index}_0000.png", image.clip(0, 255).astype(np.uint8))
-        iio.imwrite(folder / "labelsTr" / f"disc_{index}.png", mask.astype(np.uint8))
+    folder = write_discs(tmp_path / "Dataset001_Discs")
     content = {
         "channel_names": {"0": "grey"},
         "labels": {"background": 0, "blob": 1},

@@ -193,7 +193,8 @@ def _judge(
 ) -> dict[str, Any]:
     """Task -> the comparison of base and pack on the cases that the run held back; reports in ``place/gate``."""
     from meduniseg_core.adaptation.finetune import data_of
-    from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note, write_gate
+    from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note
+    from meduniseg_core.adaptation.gate_files import write_gate
     from meduniseg_core.adaptation.judging import GATE
     from meduniseg_core.inference import Predictor
     from meduniseg_core.preprocessing import RawDataset

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_inputs import save_tiny_model, write_dataset
 
-from meduniseg_core.adaptation.gate import GateReport
+from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.files import sha256_of
 from meduniseg_core.weights import Registry

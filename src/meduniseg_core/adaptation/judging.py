@@ -6,16 +6,9 @@ from pathlib import Path
 
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.finetune import data_of
-from meduniseg_core.adaptation.gate import (
-    SELECTED,
-    GateReport,
-    Side,
-    gate,
-    read_gate,
-    refined_note,
-    served_note,
-    write_gate,
-)
+from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note, served_note
+from meduniseg_core.adaptation.gate_files import read_gate, write_gate
+from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from meduniseg_core.adaptation.gate import GateReport, Pair, read_gate, write_gate
+from meduniseg_core.adaptation.gate_files import read_gate, write_gate
+from meduniseg_core.adaptation.gate_report import GateReport, Pair
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import CaseScores, ClassScores
 from meduniseg_core.evaluation.report import ReportPicture

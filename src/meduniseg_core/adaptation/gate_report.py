@@ -1,0 +1,165 @@
+"""What the gate found: before and after, paired by case, and the verdict that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from meduniseg_core.evaluation import CaseScores
+from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
+from meduniseg_core.evaluation.report import Interval, ReportPicture, bootstrap_interval
+
+WORSE_BY = 0.01
+"""Dice a class may lose before the new model counts as worse for it."""
+
+PICTURES = 3
+
+Verdict = Literal["better", "worse", "first", "unjudged"]
+
+
+class Pair(BaseModel):
+    """One case before and after; ``before`` is None where the base does not know the task."""
+
+    model_config = ConfigDict(frozen=True)
+
+    before: CaseScores | None
+    after: CaseScores
+
+    @property
+    def dice_after(self) -> float:
+        """Mean Dice after, over the classes that there is a before of (all, where there is none)."""
+        if self.before is None:
+            return self.after.dice
+        shared = {scores.label for scores in self.before.classes}
+        return float(np.mean([scores.dice for scores in self.after.classes if scores.label in shared]))
+
+    @property
+    def gain(self) -> float | None:
+        """Mean Dice after minus before, over the classes that both know."""
+        return None if self.before is None else self.dice_after - self.before.dice
+
+
+class ClassPair(BaseModel):
+    """One class over all cases: mean Dice and HD95 before and after (None where not measured)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    dice_before: float | None
+    dice_after: float
+    hd95_before: float | None
+    hd95_after: float | None
+
+
+class GateReport(BaseModel):
+    """The comparison; everything besides the cases follows from them. The JSON can be read back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    task: str
+    base: str
+    base_sha256: str
+    candidate: str
+    candidate_sha256: str
+    policy: str = EMPTY_MASK_POLICY
+    notes: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
+    pictures: tuple[ReportPicture, ...] = Field(default=(), exclude=True)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def dice_before(self) -> float | None:
+        """Mean over cases; None without a before."""
+        known = [pair.before.dice for pair in self.pairs if pair.before is not None]
+        return float(np.mean(known)) if known else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def dice_after(self) -> float | None:
+        """Mean over cases, of the classes that there is a before of; None without cases."""
+        return float(np.mean([pair.dice_after for pair in self.pairs])) if self.pairs else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def interval(self) -> Interval | None:
+        """Bootstrap interval of the mean paired gain; None without a before."""
+        gains = [pair.gain for pair in self.pairs if pair.gain is not None]
+        return bootstrap_interval(gains) if gains else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def classes(self) -> tuple[ClassPair, ...]:
+        """Every class of the new model over all cases."""
+        found = []
+        for column in zip(*(pair.after.classes for pair in self.pairs), strict=True):
+            label = column[0].label
+            before = [s for p in self.pairs if p.before is not None for s in p.before.classes if s.label == label]
+            found.append(
+                ClassPair(
+                    name=column[0].name,
+                    dice_before=float(np.mean([scores.dice for scores in before])) if before else None,
+                    dice_after=float(np.mean([scores.dice for scores in column])),
+                    hd95_before=_mean([scores.hd95 for scores in before]),
+                    hd95_after=_mean([scores.hd95 for scores in column]),
+                )
+            )
+        return tuple(found)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def verdict(self) -> Verdict:
+        """``worse`` if the mean Dice did not rise or a class lost more than ``WORSE_BY``; only then is there a reason
+        against adopting. ``first`` where the base did not know the task, ``unjudged`` without validation cases."""
+        if not self.pairs:
+            return "unjudged"
+        if self.dice_before is None:
+            return "first"
+        return "worse" if self._losses() else "better"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def reason(self) -> str:
+        """The verdict in a sentence or two."""
+        after, before, interval = self.dice_after, self.dice_before, self.interval
+        if after is None:
+            return "There are no validation cases, so nothing says whether the new model is better; accept more cases."
+        cases = "1 case" if len(self.pairs) == 1 else f"{len(self.pairs)} cases"
+        if before is None or interval is None:
+            return f"{self.base} does not know this task; the new model has a mean Dice of {after:.3f} on {cases}."
+        change = (
+            f"Mean Dice {before:.3f} before, {after:.3f} after, on {cases} held back from training "
+            f"(gain {after - before:+.3f}, {interval.confidence:.0%} interval {interval.low:+.3f} to "
+            f"{interval.high:+.3f})."
+        )
+        return " ".join([change, *self._losses()])
+
+    @property
+    def worst(self) -> tuple[str, ...]:
+        """The cases that lost most (without a before: those that are worst), at most ``PICTURES``."""
+        return tuple(pair.after.case for pair in by_gain(self.pairs)[:PICTURES])
+
+    @property
+    def recommended(self) -> bool:
+        """Whether adopting is what one would do."""
+        return self.verdict in ("better", "first")
+
+    def _losses(self) -> list[str]:
+        assert self.dice_before is not None and self.dice_after is not None
+        lost = [] if self.dice_after > self.dice_before else ["The mean did not rise."]
+        for entry in self.classes:
+            if entry.dice_before is not None and entry.dice_after < entry.dice_before - WORSE_BY:
+                lost.append(f"{entry.name} became worse ({entry.dice_before:.3f} to {entry.dice_after:.3f}).")
+        return lost
+
+
+def by_gain(pairs: Sequence[Pair]) -> list[Pair]:
+    """The worst first: by the gain, or by the Dice after where there is no before."""
+    return sorted(pairs, key=lambda pair: (pair.dice_after if pair.gain is None else pair.gain, pair.after.case))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

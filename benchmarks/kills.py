@@ -40,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=("training", "napari"))
     parser.add_argument("--annotate", metavar="LEDGER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.annotate:
@@ -49,8 +50,10 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MEDUNISEG_HOME"] = folder
-        print(kill_training(Path(folder), arguments.kills, rng), flush=True)
-        print(kill_napari(Path(folder), arguments.kills, rng), flush=True)
+        if arguments.only != "napari":
+            print(kill_training(Path(folder), arguments.kills, rng), flush=True)
+        if arguments.only != "training":
+            print(kill_napari(Path(folder), arguments.kills, rng), flush=True)
 
 
 def ball(seed: int) -> tuple[Image, Image]:
@@ -79,7 +82,7 @@ def kill_training(home: Path, kills: int, rng: np.random.Generator) -> str:
     done = lost = 0
     troubled.start()
     while done < kills:
-        time.sleep(float(rng.uniform(3.0, 9.0)))
+        time.sleep(float(rng.uniform(3.0, 8.0)))
         process = troubled.process()
         if process is None:
             raise SystemExit(f"the run ended ({troubled.standing()}) after {done} kills; give it more iterations")
@@ -164,6 +167,7 @@ def annotate(folder: Path) -> None:
         drawn[0, 0, seed % 32] = 1
         viewer.add_labels(drawn, name="drawn", scale=(2, 2, 2), units="mm", features=features)
         accepting.choose_folder(str(folder))
+        wait()
         accepting.accept()
         wait()
         said = accepting.said.text()

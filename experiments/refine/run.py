@@ -1,7 +1,7 @@
 """MedUniSeg* on the starter: its two weakest tasks refined, all ten measured before and after (issue 6).
 
     export MEDUNISEG_SHARED=../shared
-    python experiments/refine/run.py choose    # the two tasks furthest behind single-task networks, on validation cases
+    python experiments/refine/run.py choose    # the two tasks most surely behind single-task networks (validation)
     python experiments/refine/run.py train     # a pack for each; --only TASK: one, so that two may run at a time
     python experiments/refine/run.py evaluate  # the shipped starter with and without the packs on imagesTs
     python experiments/refine/run.py table
@@ -70,7 +70,11 @@ def datasets() -> list[RawDataset]:
 
 
 def choose() -> None:
-    """Dice of the starter and of the single-task networks on the validation cases; the tasks furthest behind."""
+    """Dice of the starter and of the single-task networks on the validation cases; the tasks most surely behind.
+
+    In the order of `meduniseg refine --suggest`: first those whose gap's interval excludes a tie, since the mean gap of
+    a few cases is noise.
+    """
     splits = read_splits(SPLIT)
     starter = load_model("starter")
     predictor = Predictor(starter, "cpu", "fp32")
@@ -84,7 +88,7 @@ def choose() -> None:
             scores = [score(predictions, task, case, starter) for case in cases]
             reports[task] = Report(task=task, tolerance=2.0, cases=tuple(scores))
         LOG.info("%s: %.3f, single-task %.3f", task, ours[task].dice.mean, theirs[task].dice.mean)
-    gaps = sorted(task_gaps(ours, theirs), key=lambda gap: -gap.gap)
+    gaps = task_gaps(ours, theirs)
     content = {
         "starter_sha256": starter.sha256,
         "chosen": [gap.task for gap in gaps[:WEAKEST]],

@@ -1,6 +1,7 @@
 """The screenshots of the documentation: real images, the real viewer. Needs a screen, or
 
     xvfb-run -a -s "-screen 0 1280x800x24" python docs/make_screenshots.py
+    xvfb-run -a -s "-screen 0 1280x800x24" python docs/make_screenshots.py learn
 
 Only scikit-image's fundus photograph is shown: it may be passed on.
 """
@@ -8,15 +9,16 @@ Only scikit-image's fundus photograph is shown: it may be passed on.
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication, QScrollArea
+from skimage.data import retina
 
 IMAGES = Path(__file__).resolve().parent / "images"
 
@@ -67,18 +69,24 @@ def main() -> None:
     review.show_difference()
     wait(lambda: False, 1)
     viewer.screenshot(str(IMAGES / "review_panel.png"), canvas_only=False, flash=False)
-    learn(viewer, panel, edit)
     viewer.close()
 
 
-def learn(viewer: napari.Viewer, panel: Any, edit: Any) -> None:
+def learn() -> None:
     """Accept the photograph, and it turned, with the disc a little larger than predicted; learn from that."""
-    photograph = np.asarray(viewer.layers[0].data)
+    os.environ["MEDUNISEG_HOME"] = tempfile.mkdtemp()
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 800)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
+    _, edit = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
+    photograph = retina()
     for turns in range(4):
-        viewer.layers.clear()
+        for layer in viewer.layers:
+            layer.visible = False
         viewer.add_image(
             np.ascontiguousarray(np.rot90(photograph, turns)), name=f"eye turned by {90 * turns}", rgb=True
         )
+        panel.form.image.set_layer(viewer.layers[-1])
         panel.form.choose(model="starter", modality="fundus", tasks=("disc_cup",))
         panel.run()
         wait(lambda: not panel.busy)
@@ -101,7 +109,8 @@ def learn(viewer: napari.Viewer, panel: Any, edit: Any) -> None:
     area.ensureWidgetVisible(found.gate_view.report_button)
     wait(lambda: False, 1)
     viewer.screenshot(str(IMAGES / "gate_panel.png"), canvas_only=False, flash=False)
+    viewer.close()
 
 
 if __name__ == "__main__":
-    main()
+    learn() if sys.argv[1:] == ["learn"] else main()

@@ -211,7 +211,7 @@ def _judge(
     for folder in datasets:
         dataset = RawDataset.open(data_of(folder, RawDataset.open(folder).task, place / "run"))
         held = splits[dataset.task].validation
-        notes = (*refined_note(model, pack), SELECTED)
+        notes = (*refined_note(model, pack), *((SELECTED,) if held else ()))
         report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)
         target = place / GATE if len(datasets) == 1 else place / GATE / dataset.task
         write_gate(report, target)

@@ -39,12 +39,13 @@ def judge(
     if not run.model_file.is_file():
         raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
     candidate, notes = _candidate(run, base, device, precision)
+    cases = validation_cases(run, dataset.task)
     report = gate(
         Side(base.info.name, base.sha256, Predictor(base, device, precision)),
         candidate,
         dataset,
-        validation_cases(run, dataset.task),
-        notes=(*notes, SELECTED),
+        cases,
+        notes=(*notes, SELECTED) if cases else notes,
         events=events,
         cancel=cancel,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +56,7 @@ def add(
     The ledger is begun where there is none and --task, --modality and --classes are given.
     """
     with work("none", as_json=as_json) as session:
-        from meduniseg_core.adaptation import model_beside
+        from meduniseg_core.adaptation import model_beside, user_logged_in
         from meduniseg_core.images import read_image, read_labels
 
         image = read_image(images)
@@ -70,7 +69,7 @@ def add(
             predicted=read_labels(predicted) if predicted is not None else None,
             model=model_beside(predicted) if predicted is not None else None,
             seconds=seconds,
-            who=who if who is not None else _user(),
+            who=who if who is not None else user_logged_in(),
             classes=_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
@@ -150,10 +149,3 @@ def _changes(entry: Entry) -> str:
     added = sum(change.added or 0 for change in entry.classes)
     removed = sum(change.removed or 0 for change in entry.classes)
     return f"+{added:,} -{removed:,} voxels"
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user, as in some containers
-        return None

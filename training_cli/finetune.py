@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError
+from training_cli.listed import comparison, is_begun, request_of, taken_up
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.session import Session, resumable, work
 
@@ -127,50 +128,25 @@ def _run(
     going_on: bool,
 ) -> Run:
     """This training as one of the listed runs."""
-    from datetime import UTC, datetime
+    from meduniseg_core.adaptation.runs import check_new_name, runs_folder
 
-    from meduniseg_core.adaptation.runs import Request, Run, check_new_name, runs_folder
-    from meduniseg_core.preprocessing import RawDataset
-
-    source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
     options = [
-        *("--output", name, "--base", source, *budget, "--seed", str(seed)),
-        *("--device", device, "--precision", precision),
+        *(*budget, "--seed", str(seed), "--device", device, "--precision", precision),
         *(("--modality", modality) if modality is not None else ()),
         *(word for case in leave_out or () for word in ("--leave-out", case)),
     ]
-    request = Request(
-        kind="finetune",
-        name=name,
-        arguments=("finetune", str(dataset.resolve()), *options),
-        base=source,
-        dataset=str(dataset.resolve()),
-        task=RawDataset.open(dataset).task,
-        created=datetime.now(UTC),
-    )
-    if (runs_folder() / name / "request.json").is_file():
-        run = Run.open(name)
-        run.check_same(request, going_on)
-    elif going_on:
-        raise BadInputError(
-            f"{runs_folder() / name}: there is no checkpoint to resume from; start it without --resume."
-        )
-    else:
+    request = request_of("finetune", dataset, name, base, options)
+    if not is_begun(name):
+        if going_on:
+            raise BadInputError(
+                f"{runs_folder() / name}: there is no checkpoint to resume from; start it without --resume."
+            )
         check_new_name(name)
-        run = Run.create(request)
-    run.taken_up()
-    return run
+    return taken_up(request, going_on)
 
 
 def _judge(session: Session, run: Run, base: Model, device: str, precision: str) -> dict[str, Any]:
     from meduniseg_core.adaptation.judging import GATE, judge
 
     report = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
-    return {
-        "verdict": report.verdict,
-        "recommended": report.recommended,
-        "reason": report.reason,
-        "dice_before": report.dice_before,
-        "dice_after": report.dice_after,
-        "html": str(run.folder / GATE / "gate.html"),
-    }
+    return comparison(report, run.folder / GATE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import UsageError
+from training_cli.listed import comparison, request_of, taken_up
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.output import table
 from training_cli.packs import split_names
@@ -157,35 +158,13 @@ def _run(
     going_on: bool,
 ) -> Run | None:
     """This training as one of the listed runs, which are of one data set each; None for several."""
-    from datetime import UTC, datetime
-
-    from meduniseg_core.adaptation.runs import Request, Run, runs_folder
-    from meduniseg_core.preprocessing import RawDataset
-
     if len(datasets) > 1:
         return None
-    source = str(Path(base).resolve()) if Path(base).suffix == ".safetensors" else base
-    dataset = str(datasets[0].resolve())
     options = [
-        *("--output", name, "--base", source, "--iterations", str(iterations), "--rank", str(rank)),
-        *("--seed", str(seed), "--device", device, "--precision", precision, *passed),
+        *("--iterations", str(iterations), "--rank", str(rank), "--seed", str(seed)),
+        *("--device", device, "--precision", precision, *passed),
     ]
-    request = Request(
-        kind="refine",
-        name=name,
-        arguments=("refine", dataset, *options),
-        base=source,
-        dataset=dataset,
-        task=RawDataset.open(datasets[0]).task,
-        created=datetime.now(UTC),
-    )
-    if (runs_folder() / name / "request.json").is_file():
-        run = Run.open(name)
-        run.check_same(request, going_on)
-    else:
-        run = Run.create(request)
-    run.taken_up()
-    return run
+    return taken_up(request_of("refine", datasets[0], name, base, options), going_on)
 
 
 def _judge(
@@ -215,14 +194,7 @@ def _judge(
         report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)
         target = place / GATE if len(datasets) == 1 else place / GATE / dataset.task
         write_gate(report, target)
-        found[dataset.task] = {
-            "verdict": report.verdict,
-            "recommended": report.recommended,
-            "reason": report.reason,
-            "dice_before": report.dice_before,
-            "dice_after": report.dice_after,
-            "html": str(target / "gate.html"),
-        }
+        found[dataset.task] = comparison(report, target)
     return found
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
-from meduniseg_core.adaptation import Entry, Ledger, ModelReference, channels_for, ending_for, model_beside
+from meduniseg_core.adaptation import (
+    Entry,
+    Ledger,
+    ModelReference,
+    channels_for,
+    ending_for,
+    model_beside,
+    user_logged_in,
+)
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
 from meduniseg_core.paths import corrections_folder
@@ -74,7 +81,6 @@ class Collection:
     modality: str | None = None
     exists: bool = True
     counts: tuple[int, int] = (0, 0)
-    classes: tuple[str, ...] = field(default=())
 
     @property
     def text(self) -> str:
@@ -101,7 +107,7 @@ def collection_at(folder: Path) -> Collection:
     ledger = Ledger.open(folder)
     sides = list(ledger.split().values())
     counts = sides.count("training"), sides.count("validation")
-    return Collection(folder, ledger.task, ledger.dataset.modality, True, counts, ledger.classes)
+    return Collection(folder, ledger.task, ledger.dataset.modality, True, counts)
 
 
 def new_collection(task: str, modality: str) -> Collection:
@@ -209,14 +215,7 @@ def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
         predicted=given.origins.predicted,
         model=given.origins.model,
         seconds=given.seconds,
-        who=_user(),
+        who=user_logged_in(),
         classes=given.classes,
     )
     return entry, collection_at(into.folder)
-
-
-def _user() -> str | None:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such user, as in some containers
-        return None

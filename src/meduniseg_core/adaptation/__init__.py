@@ -1,6 +1,6 @@
 """Adaptation: the corrections ledger, from which the next model learns."""
 
-from meduniseg_core.adaptation.entry import ClassChange, Entry, ModelReference, Subset, model_beside
+from meduniseg_core.adaptation.entry import ClassChange, Entry, ModelReference, Subset, model_beside, user_logged_in
 from meduniseg_core.adaptation.form import channels_for, ending_for
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.placement import Placement, place
@@ -18,4 +18,5 @@ __all__ = [
     "image_hash",
     "model_beside",
     "place",
+    "user_logged_in",
 ]

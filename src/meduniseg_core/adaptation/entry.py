@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from pathlib import Path
 from typing import Annotated, Literal
@@ -73,6 +74,14 @@ class Entry(_Line):
     def has_prediction(self) -> bool:
         """Whether the prediction that was corrected is kept too."""
         return self.classes[0].predicted is not None
+
+
+def user_logged_in() -> str | None:
+    """Who accepts, where nobody says; None where the system does not know (some containers)."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return None
 
 
 def model_beside(prediction: Path) -> ModelReference | None:

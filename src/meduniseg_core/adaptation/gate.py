@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meduniseg_core.adaptation.gate_report import GateReport, Pair
+from meduniseg_core.adaptation.gate_report import PICTURES, GateReport, Pair, by_gain
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_case
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
 from meduniseg_core.evaluation.report import ReportPicture
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image, read_image, read_labels
-from meduniseg_core.inference import Predictor
+from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import Model, Pack
 
@@ -58,19 +58,18 @@ def gate(
         notes = (*notes, f"The task {task} of {base.name} has other classes, so there is nothing to compare with.")
     elif 0 < shared < len(classes):
         notes = (*notes, f"New, and not compared: {', '.join(classes[shared:])}.")
-    began, pairs = time.monotonic(), []
+    began, pairs = time.monotonic(), list[Pair]()
+    kept: dict[str, tuple[list[Segmentation], Image]] = {}  # of the worst so far, for their pictures
     for done, name in enumerate(cases):
         image, truth = _read(known[name])
+        found = [side.predictor.segment(image, task, cancel=cancel)[task] for side, _ in sides]
         scores = [
-            evaluate_case(
-                side.predictor.segment(image, task, cancel=cancel)[task].labels,
-                truth,
-                dict(enumerate(classes[:count], start=1)),
-                case=name,
-            )
-            for side, count in sides
+            evaluate_case(result.labels, truth, dict(enumerate(classes[:count], start=1)), case=name)
+            for result, (_, count) in zip(found, sides, strict=True)
         ]
         pairs.append(Pair(before=scores[0] if len(sides) == 2 else None, after=scores[-1]))
+        kept[name] = found, truth
+        kept = {pair.after.case: kept[pair.after.case] for pair in by_gain(pairs)[:PICTURES]}
         events(Progress("gate", done + 1, len(cases), time.monotonic() - began, name))
     report = GateReport(
         task=task,
@@ -81,10 +80,7 @@ def gate(
         notes=tuple(notes),
         pairs=tuple(pairs),
     )
-    pictures = tuple(
-        ReportPicture(rank="worst", case=case, png=_picture([side for side, _ in sides], known[case], task, cancel))
-        for case in report.worst
-    )
+    pictures = tuple(ReportPicture(rank="worst", case=case, png=_picture(*kept[case])) for case in report.worst)
     return report.model_copy(update={"pictures": pictures})
 
 
@@ -128,10 +124,9 @@ def _read(case: RawCase) -> tuple[Image, Image]:
     return read_image(case.images), read_labels(case.label)
 
 
-def _picture(sides: Sequence[Side], case: RawCase, task: str, cancel: CancelToken | None) -> bytes:
+def _picture(found: Sequence[Segmentation], truth: Image) -> bytes:
     """Before (where there is one), after and the reference, in the slice where the reference is largest."""
-    image, truth = _read(case)
-    found = [side.predictor.segment(image, task, cancel=cancel)[task] for side in sides]
+    image = found[-1].image
     colours = dict(enumerate(found[-1].colours, start=1))
     shown = [*(result.labels for result in found), truth]
     return png_bytes(side_by_side([overlay(image, labels, colours, long_side=_SIDE, like=truth) for labels in shown]))

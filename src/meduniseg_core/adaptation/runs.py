@@ -6,7 +6,7 @@
     process.json    the process that works on it, or did last
     events.jsonl    what it said (progress, figures, messages, errors), where no terminal heard it
     result.json     what it answered at the end
-    decision.json   adopted, kept as a candidate or discarded
+    decision.json   adopted, or kept as a candidate
     run/ gate/      the training's own files; the comparison with the base
 
 The process is nobody's child to wait for: the viewer that started it may close or crash.
@@ -38,7 +38,7 @@ from meduniseg_core.training.log import RunLog
 from meduniseg_core.weights import PackRegistry, Registry
 
 Phase = Literal["running", "stopped", "failed", "finished"]
-Decision = Literal["adopted", "candidate", "discarded"]
+Decision = Literal["adopted", "candidate"]
 
 _TAIL = 1 << 16  # bytes of the newest events that are looked at
 _STOP_SECONDS = 20.0
@@ -252,7 +252,7 @@ class Run:
             found = json.loads((self.folder / "decision.json").read_text("utf-8"))["decision"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return found if found in ("adopted", "candidate", "discarded") else None
+        return found if found in ("adopted", "candidate") else None
 
     def replaced(self) -> str | None:
         """What was in use before this run's result was adopted, where that was noted."""

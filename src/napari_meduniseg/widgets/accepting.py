@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-import napari
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from qtpy.QtWidgets import (
@@ -41,9 +40,8 @@ _NEW, _OTHER = "new", "other"
 class AcceptBox(QGroupBox):
     """Collection, patient, Accept. ``image`` gives the image layer for labels whose image is not known."""
 
-    def __init__(self, viewer: napari.Viewer, image: Callable[[], ImageLayer | None]) -> None:
+    def __init__(self, image: Callable[[], ImageLayer | None]) -> None:
         super().__init__("Accept the correction")
-        self._viewer = viewer
         self._image = image
         self._layer: Labels | None = None
         self._clocks: WeakKeyDictionary[Labels, EditingClock] = WeakKeyDictionary()

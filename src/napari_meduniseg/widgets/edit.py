@@ -82,7 +82,7 @@ class EditWidget(QWidget):
         self.said = QLabel()
         self.said.setWordWrap(True)
         self.recovery = Recovery(napari_viewer)
-        self.accepting = AcceptBox(napari_viewer, self._image)
+        self.accepting = AcceptBox(self._image)
         self._lay_out()
 
         self.layer_box.chosen.connect(self._layer_changed)

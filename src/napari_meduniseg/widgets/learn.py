@@ -186,15 +186,14 @@ class LearnWidget(QWidget):
         wanted = choose or (shown.request.name if isinstance(shown, Run) else None)
         self.run_box.blockSignals(True)
         self.run_box.clear()
-        found = runs()
-        for run in found:
-            decision = run.decision()
-            self.run_box.addItem(f"{run.request.name} ({decision or run.standing().phase})", run)
-        names = [run.request.name for run in found]
+        found = [(run, run.decision(), run.standing().phase) for run in runs()]
+        for run, decision, phase in found:
+            self.run_box.addItem(f"{run.request.name} ({decision or phase})", run)
+        names = [run.request.name for run, _, _ in found]
         if first:
             # a training that napari was closed on is offered again
-            waiting = [run.request.name for run in found if run.standing().phase in ("running", "stopped")]
-            undecided = [run.request.name for run in found if run.decision() is None]
+            waiting = [run.request.name for run, _, phase in found if phase in ("running", "stopped")]
+            undecided = [run.request.name for run, decision, _ in found if decision is None]
             wanted = next(iter(waiting + undecided), None)
         index = names.index(wanted) if wanted in names else (0 if names and not first else -1)
         self.run_box.setCurrentIndex(index)
@@ -212,12 +211,10 @@ class LearnWidget(QWidget):
 
     def _phase_changed(self) -> None:
         run = self.run_box.currentData()
-        finished = isinstance(run, Run) and run.standing().phase == "finished"
-        self.gate_view.show_run(run if finished else None)
+        phase = run.standing().phase if isinstance(run, Run) else None
+        self.gate_view.show_run(run if phase == "finished" else None)
         if isinstance(run, Run):
-            self.run_box.setItemText(
-                self.run_box.currentIndex(), f"{run.request.name} ({run.decision() or run.standing().phase})"
-            )
+            self.run_box.setItemText(self.run_box.currentIndex(), f"{run.request.name} ({run.decision() or phase})")
 
     # -- the rest -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import napari
 from qtpy.QtCore import Qt
@@ -21,12 +20,10 @@ from qtpy.QtWidgets import (
 
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.errors import BadInputError, MedUniSegError
-from meduniseg_core.weights import Entry, PackInfo, PackRegistry, Registry, read_pack_info
+from meduniseg_core.weights import Entry, PackInfo, PackRegistry, Registry, read_pack_info, shelf
 from napari_meduniseg._jobs import Job, Work
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.scrolling import scrolling_layout
-
-AnyEntry = Any  # an entry of the shelf of packs
 
 
 class ModelsWidget(QWidget):
@@ -36,7 +33,7 @@ class ModelsWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._models: dict[str, Entry] = {}
-        self._packs: dict[str, AnyEntry] = {}
+        self._packs: dict[str, shelf.Entry[PackInfo]] = {}
         self._job: Job | None = None
         self.list = QListWidget()
         self.list.setToolTip("The models and packs on this machine; 'starter' comes with the program.")
@@ -217,7 +214,7 @@ def _shelf_for(path: Path) -> Registry | PackRegistry:
     return PackRegistry()
 
 
-def _pack_text(entry: AnyEntry, info: PackInfo) -> str:
+def _pack_text(entry: shelf.Entry[PackInfo], info: PackInfo) -> str:
     used = PackRegistry().in_use_for(entry.name)
     lines = [
         info.title or info.name,

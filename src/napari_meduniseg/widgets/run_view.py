@@ -82,8 +82,9 @@ class RunView(QGroupBox):
         if self._run is None or self.busy:
             return
         standing = self._run.standing()
-        self._show(standing)
-        self._draw(self._run.log())
+        log = self._run.log()
+        self._show(standing, log)
+        self._draw(log)
         if standing.phase != "running":
             self._timer.stop()
         if standing.phase != self._phase:
@@ -126,9 +127,9 @@ class RunView(QGroupBox):
         if trouble is not None:
             self.state.setText(trouble)
 
-    def _show(self, standing: Standing) -> None:
+    def _show(self, standing: Standing, log: list[dict[str, Any]]) -> None:
         running = standing.phase == "running"
-        best = self._best()
+        best = _best(log)
         words = {
             "running": "It goes on when napari is closed.",
             "stopped": standing.trouble or ("Paused." if standing.resumable else "Ended before its first checkpoint."),
@@ -149,14 +150,6 @@ class RunView(QGroupBox):
         self.progress.setValue(done)
         rest = "" if left is None else f", {duration(left)} left"
         self.progress.setFormat(f"{_STAGES.get(stage, stage)}: %p %{rest}")
-
-    def _best(self) -> str:
-        log = self._run.log() if self._run is not None else []
-        scores = [(line["mean_dice"], line["epoch"] + 1) for line in log if "mean_dice" in line]
-        if not scores:
-            return ""
-        dice, epoch = max(scores)
-        return f"Best Dice on the held-back cases so far: {dice:.3f} (epoch {epoch})."
 
     def _draw(self, log: list[dict[str, Any]]) -> None:
         if len(log) == self._shown_epochs:
@@ -182,6 +175,14 @@ class RunView(QGroupBox):
     def _open_folder(self) -> None:
         if self._run is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._run.folder)))
+
+
+def _best(log: list[dict[str, Any]]) -> str:
+    scores = [(line["mean_dice"], line["epoch"] + 1) for line in log if "mean_dice" in line]
+    if not scores:
+        return ""
+    dice, epoch = max(scores)
+    return f"Best Dice on the held-back cases so far: {dice:.3f} (epoch {epoch})."
 
 
 def _plot(title: str) -> Any:

@@ -6,8 +6,10 @@
     python experiments/transfer/run.py table > experiments/transfer/results/table.md
 
 Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
-a run see the same images, plan, recipe, seed and number of iterations, and differ in the weights they start from alone.
-Nothing is chosen on the way: the last iteration's weights are tested. Dice on imagesTs, mean over classes, then images.
+a run see the same images, plan, recipe, seed and number of iterations, and differ in the weights they start from. One
+exception: the product's recipe slows what the base knows of such images; from scratch, with nothing to keep, all learns
+at the full rate. Nothing is chosen on the way: the last iteration's weights are tested. Dice on imagesTs, mean over
+classes, then images.
 
 A finished run is done again where its recipe has changed, or, in the starter's arm, the starter's file.
 """
@@ -124,13 +126,15 @@ def configured(name: str, percent: int, seed: int, arm: Arm, base: Model, iterat
         iterations=iterations,
         seed=seed,
         device="cpu",
-        overrides=RECIPE | cache,
+        overrides=RECIPE | cache | ({"rate_shares": ()} if arm == "scratch" else {}),
     )
 
 
 def recipe_of(config: TrainingConfig) -> str:
-    """Hash of everything that decides a run but its data and the weights it starts from."""
-    content = config.model_dump(mode="json", exclude={"name", "title", "licence", "datasets", "output", "cache"})
+    """Hash of everything that decides a run but its data and the weights it starts from; a setting that is new and
+    changes nothing by default leaves it."""
+    apart = {"name", "title", "licence", "datasets", "output", "cache"}
+    content = config.model_dump(mode="json", exclude=apart, exclude_defaults=True)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

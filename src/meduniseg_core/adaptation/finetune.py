@@ -11,7 +11,7 @@ from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference.memory import free_bytes
 from meduniseg_core.model import resolve_device
-from meduniseg_core.preprocessing import RawDataset, load_plans
+from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, object_size
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
 from meduniseg_core.training.memory import fitting
 from meduniseg_core.training.prepare import PLANS_FILE, SPLIT_FILE
@@ -27,8 +27,19 @@ SHORT_BELOW = 5_000
 SHORT: Mapping[str, object] = {"momentum": 0.9, "learning_rate": 0.1, "batch_dice": True}
 """For few iterations: momentum 0.99 needs a hundred to gain speed. Rate / (1 - momentum) is the paper's."""
 
+KNOWN_CLASSES: tuple[tuple[str, float], ...] = (("*.head.*", 1), ("*", 0.1))
+KNOWN_IMAGES: tuple[tuple[str, float], ...] = (("encoder.stages.[!01].*", 0.1),)
+"""Shares of the rate for few iterations from a base that has learnt images of this modality and dimension: of all but
+the heads where it knows one of the classes too, else of the encoder's stages from the third on. At the full rate what
+it knows is gone after a hundred iterations on a few images: the network is right on these and lost on another
+patient's. A base that has never seen such images has to learn all anew (experiments/transfer)."""
+
+SMALLEST_OBJECT = 12
+"""Pixels. Smaller objects have no shape left where the network looks at more than their edges."""
+
 QUICK_ITERATIONS = 300
 QUICK: Mapping[str, object] = {
+    "rate_shares": (),
     "learning_rate": 0.005,  # at twice that a handful of cases makes the network worse at others
     "correction_oversampling": 0.5,
     "correction_weight": 2.0,  # 3 fixes what was corrected sooner, at the cost of what was right
@@ -81,8 +92,9 @@ def finetune_config(
     precision: str = "auto",
     overrides: Mapping[str, object] | None = None,
 ) -> TrainingConfig:
-    """The recipe for this data set: rate 0.01 and momentum 0.99 (0.1 and 0.9 below 5,000 iterations), polynomial decay,
-    and patch, batch and size of the base's own tasks.
+    """The recipe for this data set: rate 0.01 and momentum 0.99, polynomial decay, and patch, batch and size of the
+    base's own tasks; images with small objects are scaled down less. Below 5,000 iterations the rate is 0.1, the
+    momentum 0.9, and what the base knows of such images learns at a tenth of the rate (see ``KNOWN_IMAGES``).
 
     Batch and patch are made smaller where the device's memory is too small for them (a run that was begun keeps its
     own). ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of
@@ -117,6 +129,7 @@ def finetune_config(
     }
     if iterations < SHORT_BELOW:
         fields |= SHORT
+        fields["rate_shares"] = _known(base, raw)
     if quick:
         predictions = Ledger.open(dataset).predictions() if Ledger.is_at(dataset) else {}
         fields |= {**QUICK, "predictions": predictions}
@@ -169,8 +182,27 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
         patch=sized.patch,
         batch=sized.batch,
         spacing=same[0].spacing if same else None,
-        long_side=(same or alike or plans)[0].long_side,
+        long_side=same[0].long_side if same else _long_side((alike or plans)[0], raw),
     )
+
+
+def _long_side(known: TaskPlan, raw: RawDataset) -> int | None:
+    """That of ``known``, or what the data set's objects need to be told apart, as far as its images have it."""
+    if known.long_side is None:
+        return None
+    objects = object_size(raw)
+    if objects is None:
+        return known.long_side
+    needed = 32 * math.ceil(SMALLEST_OBJECT / objects.diameter / 32)
+    return max(known.long_side, min(needed, objects.long_side))
+
+
+def _known(base: Model, raw: RawDataset) -> tuple[tuple[str, float], ...]:
+    """What of the base is worth keeping for this data set."""
+    alike = [plan for plan in base.info.tasks if (plan.modality, plan.dimension) == (raw.modality, raw.dimension)]
+    if any(set(plan.classes) & set(raw.classes) for plan in alike):
+        return KNOWN_CLASSES
+    return KNOWN_IMAGES if alike else ()
 
 
 def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:
@@ -179,7 +211,8 @@ def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> 
         return wanted
     if (output / PLANS_FILE).is_file():
         begun = load_plans(output / PLANS_FILE)[0]
-        return wanted.model_copy(update={"patch": begun.patch, "batch": begun.batch})
+        kept = {"patch": begun.patch, "batch": begun.batch, "long_side": begun.long_side}
+        return wanted.model_copy(update=kept)
     config, free = base.info.config, free_bytes(resolve_device(device))
     patch, batch = fitting(wanted.patch, wanted.batch, config.features[0], config.total_stride, free)
     return wanted.model_copy(update={"patch": patch, "batch": batch})

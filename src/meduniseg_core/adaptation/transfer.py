@@ -19,8 +19,11 @@ class Downstream(Start):
     their scale), FUSE is not; the modal prompt is frozen, MMap's linear layer learns. The head is new, unless the base
     has a task of the same classes and channels: then that task's head is kept.
 
+    A base has a stem for every number of channels, of which only those learnt that its tasks have. For another number
+    the stem of the base's most similar task is spread over the channels.
+
     One modal prompt is left, that of the data's modality. UsageError where the base has no prompt for it (``modality``
-    names another to start from) or no stem for the number of channels.
+    names another to start from).
     """
 
     def __init__(self, base: Model, modality: str | None = None) -> None:
@@ -35,12 +38,6 @@ class Downstream(Start):
         """The downstream network for the run's only task: no FUSE, one modal prompt, the base's features."""
         plan = only_task(info)
         base = self._base.info
-        if len(plan.channels) not in base.config.stems:
-            stems = ", ".join(str(stem) for stem in base.config.stems)
-            raise UsageError(
-                f"Task {plan.task} has {len(plan.channels)} channels, and model {base.name} has stems for {stems}; "
-                "choose another base."
-            )
         prompt = self._prompt(plan)
         config = downstream_config(base.config, len(plan.channels), plan.class_count)
         provenance = {
@@ -48,6 +45,7 @@ class Downstream(Start):
             "kind": "fine-tuned",
             "base": base.name,
             "base_sha256": self._base.sha256,
+            "stem_of_channels": self._stem(plan),
             "modal_prompt_of": base.modalities[prompt] if config.modalities else None,
             "head": "kept" if self._same_task(plan) is not None else "new",
         }
@@ -58,7 +56,8 @@ class Downstream(Start):
         """Copy the weights and freeze the modal prompt."""
         plan = only_task(info)
         fresh = network.state_dict()
-        state = downstream_state(self._base.network.state_dict(), fresh, self._prompt(plan))
+        known = with_stem(self._base.network.state_dict(), self._stem(plan), len(plan.channels))
+        state = downstream_state(known, fresh, self._prompt(plan))
         state = as_long_as(fresh, state, flat=plan.dimension == 2)
         if self._same_task(plan) is not None:
             heads = {name: value for name, value in self._base.network.state_dict().items() if _is_head(name)}
@@ -87,6 +86,20 @@ class Downstream(Start):
                 f"{', '.join(base.modalities)}."
             )
         return base.modalities.index(wanted)
+
+    def _stem(self, plan: TaskPlan) -> int:
+        """The number of channels whose stem the run starts with."""
+        wanted = len(plan.channels)
+        known = min(
+            self._base.info.tasks,
+            key=lambda task: (
+                len(task.channels) != wanted,
+                task.modality != plan.modality,
+                task.dimension != plan.dimension,
+                abs(len(task.channels) - wanted),
+            ),
+        )
+        return len(known.channels)
 
     def _same_task(self, plan: TaskPlan) -> str | None:
         """The base's task with the same classes in the same order and as many channels."""
@@ -128,6 +141,17 @@ def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: 
         if state[name].shape != own.shape:
             raise UsageError(f"The base's weight {name} does not fit: {tuple(base[name].shape)}, {tuple(own.shape)}.")
     return state
+
+
+def with_stem(base: dict[str, Tensor], learnt: int, wanted: int) -> dict[str, Tensor]:
+    """``base`` with a stem for ``wanted`` channels made of that for ``learnt`` ones: each channel gets an equal share
+    of what that one makes of an image whose channels are alike."""
+    if learnt == wanted:
+        return base
+    own, other = f"encoder.stems.{wanted}", f"encoder.stems.{learnt}"
+    weight = base[f"{other}.weight"]
+    spread = weight.sum(dim=1, keepdim=True).expand(-1, wanted, *weight.shape[2:]) / wanted
+    return {**base, f"{own}.weight": spread, f"{own}.bias": base[f"{other}.bias"]}
 
 
 def as_long_as(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bool) -> dict[str, Tensor]:

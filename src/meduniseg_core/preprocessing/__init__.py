@@ -6,6 +6,7 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, is_colour
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
+from meduniseg_core.preprocessing.object_size import ObjectSize, object_size
 from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
@@ -19,6 +20,7 @@ __all__ = [
     "Fingerprint",
     "IntensityFigures",
     "Normalisation",
+    "ObjectSize",
     "Preprocessed",
     "RawCase",
     "RawDataset",
@@ -30,6 +32,7 @@ __all__ = [
     "is_colour",
     "load_plans",
     "make_plan",
+    "object_size",
     "preprocess",
     "preprocess_dataset",
     "preprocess_labels",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -71,6 +72,10 @@ class TrainingConfig(BaseModel):
         default="sgd", description="sgd: the paper's; adamw reaches a usable network in far fewer iterations"
     )
     learning_rate: float = Field(default=0.01, gt=0)
+    rate_shares: tuple[tuple[str, float], ...] = Field(
+        default=(),
+        description="(pattern, share): weights whose name fits learn with that share of the rate; the first that fits",
+    )
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
     poly_power: float = Field(default=0.9, gt=0)
@@ -110,6 +115,16 @@ class TrainingConfig(BaseModel):
         if len(set(starts)) < len(starts) or any(not 0 < epoch < self.epochs for epoch in starts):
             raise ValueError("rate_restarts are distinct epochs between the first and the last")
         return self
+
+    @model_validator(mode="after")
+    def _shares_above_zero(self) -> Self:
+        if any(share <= 0 for _, share in self.rate_shares):
+            raise ValueError("rate_shares are above 0")
+        return self
+
+    def share_of(self, name: str) -> float:
+        """The share of the learning rate for the weight of this name."""
+        return next((share for pattern, share in self.rate_shares if fnmatchcase(name, pattern)), 1.0)
 
     @property
     def total_iterations(self) -> int:

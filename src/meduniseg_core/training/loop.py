@@ -72,17 +72,24 @@ def train(
 
 
 def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta)."""
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta).
+
+    Every group of parameters has its ``share`` of the learning rate.
+    """
+    by_share: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            by_share[config.share_of(name)].append(parameter)
+    groups = [{"params": own, "share": share} for share, own in by_share.items()]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(
-            learning,
+            groups,
             lr=config.learning_rate,
             betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
         )
     return torch.optim.SGD(
-        learning,
+        groups,
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.momentum > 0,
@@ -160,7 +167,7 @@ class Trainer:
         config, plan = self._config, self._prepared.tasks[batch.task].plan
         rate = config.rate_at(self._state.iteration)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         images = batch.images.to(self._device, non_blocking=True)
         labels = batch.labels.to(self._device, non_blocking=True)
         size = len(images)

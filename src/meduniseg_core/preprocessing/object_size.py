@@ -1,0 +1,50 @@
+"""How large a data set's objects are in its images: what decides how much an image may be scaled down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from skimage.measure import label, regionprops
+
+from meduniseg_core.images import read_labels
+from meduniseg_core.preprocessing.dataset import RawDataset
+
+CASES = 20
+
+
+@dataclass(frozen=True)
+class ObjectSize:
+    """``diameter``: of the class with the smallest objects, as a share of the image's longer side; ``long_side``:
+    median of the images, pixels."""
+
+    diameter: float
+    long_side: int
+
+
+def object_size(dataset: RawDataset) -> ObjectSize | None:
+    """Size of the objects in a data set of 2D images, from at most 20 of its training labels, evenly taken; None where
+    they hold no object.
+
+    An object is a connected component, its size the diameter of a circle of its area. A class has the size that a pixel
+    of it has in the middle (the median weighted by area), so that specks do not count.
+    """
+    cases = [case for case in dataset.cases("Tr") if case.label is not None]
+    sizes: dict[int, list[tuple[float, float]]] = {}
+    sides = []
+    for case in cases[:: -(-len(cases) // CASES) or 1]:
+        assert case.label is not None
+        array = read_labels(case.label).array[0, 0]
+        side = max(array.shape)
+        sides.append(side)
+        for index in range(1, len(dataset.classes) + 1):
+            for region in regionprops(label(array == index, connectivity=2)):
+                sizes.setdefault(index, []).append((region.equivalent_diameter_area / side, region.area / side**2))
+    if not sizes:
+        return None
+    return ObjectSize(min(_weighted_median(own) for own in sizes.values()), int(np.median(sides)))
+
+
+def _weighted_median(values: list[tuple[float, float]]) -> float:
+    size, weight = np.array(sorted(values)).T
+    return float(size[np.searchsorted(np.cumsum(weight), weight.sum() / 2)])

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from small_network import plan, save_base, write_discs
 
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
-from meduniseg_core.adaptation.transfer import Downstream, as_long_as, downstream_config, downstream_state
+from meduniseg_core.adaptation.transfer import Downstream, as_long_as, downstream_config, downstream_state, with_stem
 from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import read_image, read_labels
@@ -32,6 +33,12 @@ def base(tmp_path: Path) -> Model:
 @pytest.fixture
 def discs(tmp_path: Path) -> Path:
     folder = write_discs(tmp_path / "Dataset001_Discs")
+    describe(folder)
+    return folder
+
+
+def describe(folder: Path, **changes: object) -> None:
+    """Write dataset.json."""
     content = {
         "channel_names": {"0": "grey"},
         "labels": {"background": 0, "blob": 1},
@@ -39,8 +46,7 @@ def discs(tmp_path: Path) -> Path:
         "modality": "ultrasound",
         "task": "disc",
     }
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return folder
+    (folder / "dataset.json").write_text(json.dumps(content | changes))
 
 
 def test_the_paper_s_downstream_network_has_the_paper_s_size() -> None:
@@ -278,3 +284,62 @@ def test_a_new_task_has_the_pixel_size_of_its_kind_and_the_largest_patch_the_bas
     other = replace(base, info=base.info.model_copy(update={"tasks": (larger, second)}))
     plan = finetune_config(discs, other, "mine", tmp_path, device="cpu").plan["disc"]
     assert (plan.patch, plan.batch, plan.long_side) == ((1, 64, 96), 1, 32)
+
+
+def test_what_the_base_knows_of_such_images_learns_slowly_in_short_trainings(
+    base: Model, discs: Path, tmp_path: Path
+) -> None:
+    def shares(**options: object) -> dict[str, float]:
+        config = finetune_config(discs, base, "mine", tmp_path, **{"iterations": 100, "device": "cpu", **options})
+        return {name: config.share_of(name) for name in build_model(base.info.config).state_dict()}
+
+    known = shares()  # "blob" in ultrasound
+    assert {name for name, share in known.items() if share == 1} == {name for name in known if ".head." in name}
+    assert set(known.values()) == {1, 0.1}
+    describe(discs, labels={"background": 0, "cyst": 1})
+    images = shares()
+    assert {name for name, share in images.items() if share != 1} == {
+        name for name in images if name.startswith("encoder.stages.2.")
+    }
+    describe(discs, modality="pet")
+    assert set(shares().values()) == {1}
+    describe(discs, modality="ultrasound")
+    assert set(shares(iterations=25_000).values()) == set(shares(quick=True).values()) == {1}
+
+
+def test_a_stem_that_no_task_of_the_base_has_is_made_of_the_most_similar_task_s(base: Model) -> None:
+    theirs = base.network.state_dict()
+    state = with_stem(theirs, learnt=1, wanted=2)
+    grey = torch.randn(1, 1, 1, 32, 32)
+    weight, bias = state["encoder.stems.2.weight"], state["encoder.stems.2.bias"]
+    expected = torch.conv3d(grey, theirs["encoder.stems.1.weight"], theirs["encoder.stems.1.bias"])
+    torch.testing.assert_close(torch.conv3d(grey.expand(1, 2, 1, 32, 32), weight, bias), expected)
+    assert with_stem(theirs, learnt=3, wanted=3) is theirs
+
+
+def test_data_of_more_channels_than_the_base_has_stems_for_can_be_learnt(base: Model, tmp_path: Path) -> None:
+    folder = write_discs(tmp_path / "Dataset002_Pairs")
+    for path in list((folder / "imagesTr").iterdir()):
+        path.with_name(path.name.replace("_0000", "_0001")).write_bytes(path.read_bytes())
+    describe(folder, channel_names={"0": "first", "1": "second"})
+    config = finetune_config(folder, base, "pairs", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
+    tuned = load_model(finetune(folder, base, config).model)
+    assert tuned.info.config.stems == (2,) and tuned.info.provenance["stem_of_channels"] == 1
+
+
+def test_images_with_small_objects_are_scaled_down_less(base: Model, discs: Path, tmp_path: Path) -> None:
+    def long_side() -> int | None:
+        return finetune_config(discs, base, "mine", tmp_path, iterations=50, device="cpu").plan["disc"].long_side
+
+    dots = np.zeros((400, 400), np.uint8)
+    for y in range(20, 380, 60):
+        for x in range(20, 380, 60):
+            dots[y : y + 16, x : x + 16] = 1  # as large as a circle of 18 pixels
+    for path in (discs / "labelsTr").iterdir():
+        iio.imwrite(path, dots)
+    assert long_side() == 288  # 12 pixels would be 267
+    for path in (discs / "labelsTr").iterdir():
+        dots = np.zeros((60, 60), np.uint8)
+        dots[::6, ::6] = 1
+        iio.imwrite(path, dots)
+    assert long_side() == 60  # more than the images have is no use

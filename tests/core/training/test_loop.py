@@ -239,3 +239,24 @@ def test_weighted_corrections_change_what_is_learnt_and_neutral_settings_do_not(
         weights[name] = load_model(train(other_output(run, name)).model).network.state_dict()
     assert all(torch.equal(weights["plain"][name], value) for name, value in weights["neutral"].items())
     assert not all(torch.equal(weights["plain"][name], value) for name, value in weights["weighted"].items())
+
+
+def test_weights_whose_share_of_the_rate_is_small_move_less(config: TrainingConfig) -> None:
+    def moved(shares: tuple[tuple[str, float], ...], name: str) -> dict[str, float]:
+        changed = other_output(config, name).model_copy(update={"epochs": 1, "rate_shares": shares})
+        path = train(changed.model_copy(update={"weight_decay": 0.0, "momentum": 0.0})).model
+        torch.manual_seed(config.seed)
+        model = load_model(path)
+        start = loop.build_model(model.info.config).state_dict()
+        return {key: float((value - start[key]).norm()) for key, value in model.network.state_dict().items()}
+
+    plain = moved((), "plain")
+    slow = moved((("encoder.stem_norm.*", 1.0), ("encoder.*", 1e-4)), "slow")
+    deep = "encoder.stages.1.0.conv.weight"
+    assert 0 < slow[deep] < plain[deep] / 1000
+    assert slow["encoder.stem_norm.weight"] > plain["encoder.stem_norm.weight"] / 10
+
+
+def test_a_share_of_nothing_is_refused(config: TrainingConfig) -> None:
+    with pytest.raises(ValueError, match="rate_shares are above 0"):
+        TrainingConfig.model_validate({**config.model_dump(), "rate_shares": [("encoder.*", 0)]})

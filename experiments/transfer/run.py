@@ -4,12 +4,17 @@
     python experiments/transfer/run.py train --only cardiac --only nuclei &      # two processes, one core each;
     python experiments/transfer/run.py train --only kidney --only brain          # what is finished stays
     python experiments/transfer/run.py table > experiments/transfer/results/table.md
+    python experiments/transfer/run.py choose                                    # how the product's rates were chosen
 
 Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
 a run see the same images, plan, recipe, seed and number of iterations, and differ in the weights they start from. One
 exception: the product's recipe slows what the base knows of such images; from scratch, with nothing to keep, all learns
 at the full rate. Nothing is chosen on the way: the last iteration's weights are tested. Dice on imagesTs, mean over
 classes, then images.
+
+``choose`` compares what of the base learns at a tenth of the rate, without imagesTs: 20 % of the training images, other
+seeds, tested on the training images that a run left out; and, for kidneys, on those of other patients (AbdomenCT's
+imagesTs, which the starter has not learnt from either).
 
 A finished run is done again where its recipe has changed, or, in the starter's arm, the starter's file.
 """
@@ -23,19 +28,21 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 
-from meduniseg_core.adaptation.finetune import finetune_config
+from meduniseg_core.adaptation.finetune import KNOWN_CLASSES, KNOWN_IMAGES, finetune_config
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.evaluation import dice
 from meduniseg_core.files import write_text
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import MedUniSeg
-from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.weights import Model, ModelInfo, load_model
 
@@ -59,6 +66,14 @@ RECIPE: dict[str, object] = {
     "checkpoint_every": 1000,
 }
 """Over the product's recipe for few iterations, which was chosen on training cases that runs had left out."""
+
+CHOOSING_SEEDS = (10, 11, 12)
+CHOICES: dict[str, tuple[tuple[str, float], ...]] = {
+    "from scratch": (),
+    "nothing": (),
+    "deep encoder": KNOWN_IMAGES,
+    "all but the heads": KNOWN_CLASSES,
+}
 
 Arm = Literal["scratch", "starter"]
 LOG = logging.getLogger("transfer")
@@ -99,22 +114,34 @@ def subset(source: Path, percent: int, seed: int, target: Path) -> Path:
     return target
 
 
-def test_dice(model: Path, source: Path) -> list[float]:
-    """Dice of every held-out image, mean over classes."""
-    dataset = RawDataset.open(source)
+def test_dice(model: Path, cases: Sequence[RawCase], classes: Sequence[tuple[int, int]]) -> list[float]:
+    """Dice of every image, mean over ``classes``: pairs of the model's label and that in the image's reference."""
     predictor = Predictor(load_model(model), device="cpu", precision="fp32")
     task = predictor.model.info.tasks[0].task
     scores = []
-    for case in dataset.cases("Ts"):
+    for case in cases:
         assert case.label is not None
         labels = predictor.segment(read_image(case.images), [task])[task].labels.array[0]
         truth = read_labels(case.label).array[0]
-        scores.append(float(np.mean([dice(labels, truth, k + 1) for k in range(len(dataset.classes))])))
+        scores.append(float(np.mean([dice(labels == own, truth == other, 1) for own, other in classes])))
     return scores
 
 
-def configured(name: str, percent: int, seed: int, arm: Arm, base: Model, iterations: int) -> TrainingConfig:
-    """One run. Both arms share the preprocessed cases."""
+def all_classes(dataset: RawDataset) -> list[tuple[int, int]]:
+    """Every class is what it is called."""
+    return [(label, label) for label in range(1, len(dataset.classes) + 1)]
+
+
+def configured(
+    name: str,
+    percent: int,
+    seed: int,
+    arm: str,
+    base: Model,
+    iterations: int,
+    overrides: Mapping[str, object] | None = None,
+) -> TrainingConfig:
+    """One run. All arms share the preprocessed cases."""
     place = RUNS / name / f"{percent}-{seed}"
     data = subset(data_folder(name), percent, seed, place / "data")
     cache = {"cache": RUNS / "cache" / f"{name}-{percent}-{seed}"}
@@ -126,7 +153,7 @@ def configured(name: str, percent: int, seed: int, arm: Arm, base: Model, iterat
         iterations=iterations,
         seed=seed,
         device="cpu",
-        overrides=RECIPE | cache | ({"rate_shares": ()} if arm == "scratch" else {}),
+        overrides=RECIPE | cache | ({"rate_shares": ()} if arm == "scratch" else {}) | dict(overrides or {}),
     )
 
 
@@ -140,7 +167,8 @@ def recipe_of(config: TrainingConfig) -> str:
 
 def data_folder(name: str) -> Path:
     """The data set's folder."""
-    return Path(os.environ["MEDUNISEG_SHARED"]).resolve() / "data" / DATASETS[name]
+    folder = "Dataset110_AbdomenCT" if name == "abdomen" else DATASETS[name]
+    return Path(os.environ["MEDUNISEG_SHARED"]).resolve() / "data" / folder
 
 
 def read_rows(results: Path, name: str) -> dict[str, Any]:
@@ -162,7 +190,8 @@ def run(name: str, iterations: int, seeds: int, results: Path) -> None:
                 if {field: rows.get(key, {}).get(field) for field in mark} == mark:
                     continue
                 result = train(config, start=start)
-                scores = test_dice(result.model, data_folder(name))
+                dataset = RawDataset.open(data_folder(name))
+                scores = test_dice(result.model, dataset.cases("Ts"), all_classes(dataset))
                 rows[key] = {
                     **mark,
                     "iterations": config.total_iterations,
@@ -174,6 +203,47 @@ def run(name: str, iterations: int, seeds: int, results: Path) -> None:
                 write_text(results / f"{name}.json", json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
                 shutil.rmtree(config.output)
                 LOG.info("%s %s: %.1f %% in %.0f s", name, key, 100 * float(np.mean(scores)), result.seconds)
+
+
+def choose(name: str, iterations: int, results: Path) -> None:
+    """Train and test every choice; the file of figures is written after every run."""
+    base, path = load_model("starter"), results / "choice.json"
+    dataset = RawDataset.open(data_folder(name))
+    for seed in CHOOSING_SEEDS:
+        for choice, shares in CHOICES.items():
+            arm = "scratch" if choice == "from scratch" else choice.replace(" ", "_")
+            config = configured(name, 20, seed, arm, base, iterations, {"rate_shares": shares})
+            start = Scratch(base) if arm == "scratch" else Downstream(base)
+            model = train(config, start=start).model
+            used = {file.name for file in (config.datasets[0] / "labelsTr").iterdir()}
+            left = [case for case in dataset.cases("Tr") if case.label is not None and case.label.name not in used]
+            row = {"left_out": round(float(np.mean(test_dice(model, left, all_classes(dataset)))), 4)}
+            if name == "kidney":
+                others = RawDataset.open(data_folder("abdomen"))
+                label = others.classes.index("kidney") + 1
+                holding = [case for case in others.cases("Ts") if (read_labels(case.label).array == label).any()]
+                row["other_patients"] = round(float(np.mean(test_dice(model, holding, [(1, label)]))), 4)
+            with FileLock(RUNS / "choice.lock"):
+                rows = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+                rows[f"{name} {seed} {choice}"] = row
+                write_text(path, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+            shutil.rmtree(config.output)
+            LOG.info("%s %d %s: %s", name, seed, choice, row)
+
+
+def choice_table(results: Path) -> str:
+    """Markdown: Dice in %, mean over the seeds, by choice."""
+    rows = json.loads((results / "choice.json").read_text("utf-8"))
+    columns = [(name, "left_out") for name in DATASETS] + [("kidney", "other_patients")]
+    titles = [name if kind == "left_out" else f"{name}s of other patients" for name, kind in columns]
+    lines = [f"| at a tenth of the rate | {' | '.join(titles)} |", f"|{' --- |' * (len(columns) + 1)}"]
+    for choice in CHOICES:
+        cells = []
+        for name, kind in columns:
+            own = [row[kind] for key, row in rows.items() if key.startswith(f"{name} ") and key.endswith(f" {choice}")]
+            cells.append(f"{100 * np.mean(own):.1f}" if own else "-")
+        lines.append(f"| {choice} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def table(results: Path) -> str:
@@ -203,7 +273,7 @@ def table(results: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "table"))
+    parser.add_argument("step", choices=("train", "table", "choose"))
     parser.add_argument("--only", choices=tuple(DATASETS), action="append")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--runs", type=int, default=len(SEEDS), help="of every data set and fraction")
@@ -212,8 +282,14 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if arguments.step == "table":
         print(table(arguments.results))
+        if (arguments.results / "choice.json").is_file():
+            print("\nWhat learns at a tenth of the rate (20 % of the training images, images that the run left out):\n")
+            print(choice_table(arguments.results))
         return 0
     for name in arguments.only or DATASETS:
+        if arguments.step == "choose":
+            choose(name, arguments.iterations, arguments.results)
+            continue
         run(name, arguments.iterations, arguments.runs, arguments.results)
     return 0
 

@@ -85,9 +85,9 @@ class GateReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def interval(self) -> Interval | None:
-        """Bootstrap interval of the mean paired gain; None without a before."""
+        """Bootstrap interval of the mean paired gain; None without a before, and for one case, which has none."""
         gains = [pair.gain for pair in self.pairs if pair.gain is not None]
-        return bootstrap_interval(gains) if gains else None
+        return bootstrap_interval(gains) if len(gains) > 1 else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -127,12 +127,16 @@ class GateReport(BaseModel):
         if after is None:
             return "There are no validation cases, so nothing says whether the new model is better; accept more cases."
         cases = "1 case" if len(self.pairs) == 1 else f"{len(self.pairs)} cases"
-        if before is None or interval is None:
+        if before is None:
             return f"{self.base} does not know this task; the new model has a mean Dice of {after:.3f} on {cases}."
+        sure = (
+            "which is too few to say how sure that is"
+            if interval is None
+            else f"{interval.confidence:.0%} interval {interval.low:+.3f} to {interval.high:+.3f}"
+        )
         change = (
             f"Mean Dice {before:.3f} before, {after:.3f} after, on {cases} held back from training "
-            f"(gain {after - before:+.3f}, {interval.confidence:.0%} interval {interval.low:+.3f} to "
-            f"{interval.high:+.3f})."
+            f"(gain {after - before:+.3f}, {sure})."
         )
         return " ".join([change, *self._losses()])
 

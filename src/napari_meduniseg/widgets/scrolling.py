@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 _LOW = 240  # px: what a panel keeps at least
@@ -17,6 +17,12 @@ class _Area(QScrollArea):
         bar = self.verticalScrollBar()
         width = content.minimumSizeHint().width() + max(bar.width(), bar.sizeHint().width()) + _ROOM
         return QSize(width, min(_LOW, content.minimumSizeHint().height()))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """A content that became wider needs a wider panel: without a word of that, Qt cuts its right edge off."""
+        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 def scrolling_layout(panel: QWidget) -> QVBoxLayout:

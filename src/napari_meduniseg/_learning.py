@@ -148,13 +148,6 @@ def proposed_name(task: str) -> str:
     return free_name(task, [entry.name for entry in (*Registry().list(), *PackRegistry().list())])
 
 
-def duration(seconds: float) -> str:
-    """Seconds as one reads them."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _row(case: RawCase, entry: Entry | None) -> CaseRow:
     if entry is None:
         return CaseRow(case.case, SIDES[None], case.patient, "", case, "")

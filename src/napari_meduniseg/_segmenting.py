@@ -18,6 +18,7 @@ from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
+from napari_meduniseg._durations import duration
 from napari_meduniseg._layers import probability_layers, result_layer
 from napari_meduniseg._taking import Capture, Taken, capture, take
 from napari_meduniseg._views import slice_axis
@@ -74,7 +75,7 @@ class Forecast:
     @property
     def text(self) -> str:
         """One line."""
-        time = "" if self.seconds is None else f"about {_duration(self.seconds)}, "
+        time = "" if self.seconds is None else f"about {duration(self.seconds)}, "
         windows = "1 window" if self.windows == 1 else f"{self.windows} windows"
         return f"At most: {time}{self.gibibytes:.1f} GiB, {windows}"
 
@@ -260,9 +261,3 @@ def _to_image(spans: list[tuple[int, int]], captured: Capture) -> Box:
     for (low, high), axis, flip in zip(shown, change.axes, change.flips, strict=True):
         box[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)
     return box[0], box[1], box[2]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min"

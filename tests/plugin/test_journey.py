@@ -73,11 +73,10 @@ def test_ten_clicks_from_the_image_to_the_saved_correction(
         return path, ""
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", dialog)
-    clicks.count += 1  # back to the tab of the Segment panel
-    clicks.on(panel.actions.save_button)
-    qtbot.waitUntil(lambda: not panel.actions.busy, timeout=30_000)
-    assert clicks.count <= 10, clicks.count
-    assert proposed == [str(tmp_path / "mr_organ.nii.gz")] and "Saved" in panel.hint.text()
+    clicks.on(edit.save_button)
+    qtbot.waitUntil(lambda: not edit.save_button.busy, timeout=30_000)
+    assert clicks.count <= 9, clicks.count
+    assert proposed == [str(tmp_path / "mr_organ.nii.gz")] and "Saved" in edit.said.text()
     saved = read_labels(Path(proposed[0]))
     assert saved.geometry.is_close(read_image(source).geometry)
     assert json.loads((tmp_path / "mr_organ.json").read_text())["edited"] is True
@@ -89,8 +88,8 @@ def test_what_cannot_be_saved_is_said(gui: Any, qtbot: Any, tmp_path: Path) -> N
     layer = gui.add_labels(np.ones((4, 5), np.uint8), name="mine")
     panel.actions.offer([layer])
     (tmp_path / "file").write_text("")
-    panel.actions.save(tmp_path / "file" / "labels.png")
-    qtbot.waitUntil(lambda: not panel.actions.busy, timeout=30_000)
+    panel.actions.save_button.save(tmp_path / "file" / "labels.png")
+    qtbot.waitUntil(lambda: not panel.actions.save_button.busy, timeout=30_000)
     assert "choose another place" in panel.hint.text() and str(tmp_path) in panel.hint.text()
     gui.layers.remove(layer)
     panel.actions.correct()

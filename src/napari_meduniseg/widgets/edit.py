@@ -40,6 +40,7 @@ from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
 from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 DOUBTFUL_KEY = "Shift-N"
@@ -79,6 +80,7 @@ class EditWidget(QWidget):
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Do the step again.")
+        self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
         self.said = QLabel()
         self.said.setWordWrap(True)
         self.recovery = Recovery(napari_viewer)
@@ -92,6 +94,7 @@ class EditWidget(QWidget):
         self.redo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.redo()))
         self.class_button.clicked.connect(self._ask_for_class)
         self.doubtful.clicked.connect(self.go_to_doubtful)
+        self.save_button.said.connect(lambda sentence, _trouble: self.said.setText(sentence))
         self.ball.toggled.connect(self._pan)
         self.relabel.toggled.connect(self._pan)
         self._layer_changed()
@@ -300,7 +303,7 @@ class EditWidget(QWidget):
         ball.addRow(self.relabel)
         layout.addLayout(ball)
         last = QHBoxLayout()
-        for widget in (self.doubtful, self.undo_button, self.redo_button):
+        for widget in (self.doubtful, self.undo_button, self.redo_button, self.save_button):
             last.addWidget(widget)
         layout.addLayout(last)
         layout.addWidget(self.said)

@@ -11,8 +11,8 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout
 
 from meduniseg_core.adaptation.runs import Run, Standing
+from napari_meduniseg._durations import duration
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._learning import duration
 
 _EVERY_MS = 1000
 _COLOURS = ("#e64b3c", "#3ca0eb", "#3cbe6e", "#f5be2d", "#aa6ed7", "#f58737", "#4bcdcd", "#eb78af")

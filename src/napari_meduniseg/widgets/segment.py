@@ -154,9 +154,8 @@ class SegmentWidget(QWidget):
         results = outcome.results
         seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
-        self._say(
-            f"Done in {seconds:.1f} s ({first.settings.get('precision', '')}, {first.rung}). {first.intended_use}"
-        )
+        how = f"{first.settings.get('precision', '')}, {first.rung}"
+        self._say(f"Done in {seconds:.1f} s. {first.intended_use}", details=how)
 
     def _fail(self, sentence: str) -> None:
         self._end()
@@ -242,6 +241,7 @@ class SegmentWidget(QWidget):
         if not self.busy:
             self._say(sentence, warn=True)
 
-    def _say(self, text: str, warn: bool = False) -> None:
+    def _say(self, text: str, warn: bool = False, details: str = "") -> None:
         self.hint.setText(text)
+        self.hint.setToolTip(details)
         self.hint.setStyleSheet("color: #d98c00;" if warn else "")

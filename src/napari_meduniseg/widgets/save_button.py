@@ -1,0 +1,75 @@
+"""A button that saves a labels layer beside its image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QPushButton
+
+from napari_meduniseg._jobs import Job
+from napari_meduniseg._layers import source_of
+from napari_meduniseg._writer import write_labels_layer
+
+
+class SaveButton(QPushButton):
+    """Saves what ``layer`` gives; without a layer it says ``missing``. ``said`` brings what happened in one sentence,
+    and whether it is trouble."""
+
+    said = Signal(str, bool)
+
+    def __init__(self, layer: Callable[[], Labels | None], missing: str) -> None:
+        super().__init__("Save ...")
+        self._layer, self._missing = layer, missing
+        self._job: Job | None = None
+        self.setToolTip("Save the labels, as they are now, on the image's own grid.")
+        self.clicked.connect(self._ask_and_save)
+
+    @property
+    def busy(self) -> bool:
+        """Whether labels are being saved."""
+        return self._job is not None
+
+    def save(self, path: Path) -> None:
+        """Write the labels beside the GUI."""
+        layer = self._layer()
+        if layer is None or self.busy:
+            return
+        _, attributes, _ = layer.as_layer_data_tuple()
+        now = np.array(layer.data)
+        job = self._job = Job(lambda _events, _cancel: write_labels_layer(str(path), now, attributes), self)
+        job.done.connect(lambda written: self._end(f"Saved {', '.join(Path(one).name for one in written)}.", False))
+        job.failed.connect(lambda sentence: self._end(sentence, True))
+        self.said.emit(f"Saving {path.name} ...", False)
+        job.start()
+
+    def _end(self, sentence: str, trouble: bool) -> None:
+        self._job = None
+        self.said.emit(sentence, trouble)
+
+    def _ask_and_save(self) -> None:
+        layer = self._layer()
+        if layer is None:
+            self.said.emit(self._missing, True)
+            return
+        kinds = "Pictures (*.png *.tif)" if layer.ndim == 2 else "Volumes (*.nii.gz *.nii *.nrrd *.mha)"
+        name, _ = QFileDialog.getSaveFileName(self, "Save the labels", str(suggestion(layer)), kinds)
+        if name:
+            self.save(Path(name))
+
+
+def suggestion(layer: Labels) -> Path:
+    """Beside the image, named after it and the task; in the home folder where the image came from no file."""
+    belongs = source_of(layer.metadata)
+    source = None if belongs is None else belongs[0].source
+    ending = ".png" if layer.ndim == 2 else ".nii.gz"
+    plain = re.sub(r"\.(nii\.gz|nii|nrrd|mha|png|jpe?g|tiff?|dcm)\b", "", layer.name)
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in plain).strip("_")
+    while "__" in name:
+        name = name.replace("__", "_")
+    folder = Path.home() if source is None else Path(source).parent
+    return folder / f"{name}{ending}"

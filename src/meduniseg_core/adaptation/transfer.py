@@ -19,8 +19,8 @@ class Downstream(Start):
     their scale), FUSE is not; the modal prompt is frozen, MMap's linear layer learns. The head is new, unless the base
     has a task of the same classes and channels: then that task's head is kept.
 
-    A base has a stem for every number of channels, of which only those learnt that its tasks have. For another number
-    the stem of the base's most similar task is spread over the channels.
+    The stem is that of the base's most similar task, first by modality; where that has another number of channels its
+    stem is spread over the channels. (A stem of the right number may never have learnt, or knows PET and not MRI.)
 
     One modal prompt is left, that of the data's modality. UsageError where the base has no prompt for it (``modality``
     names another to start from).
@@ -93,8 +93,8 @@ class Downstream(Start):
         known = min(
             self._base.info.tasks,
             key=lambda task: (
-                len(task.channels) != wanted,
                 task.modality != plan.modality,
+                len(task.channels) != wanted,
                 task.dimension != plan.dimension,
                 abs(len(task.channels) - wanted),
             ),

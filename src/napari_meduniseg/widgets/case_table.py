@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._learning import THUMBNAIL, Cases, thumbnails
+from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
 _CASE, _SIDE, _CHANGED = range(3)
 
@@ -33,6 +34,7 @@ class CaseTable(QTableWidget):
         self.horizontalHeader().setSectionResizeMode(_CASE, QHeaderView.ResizeMode.Stretch)
         self.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.setMinimumHeight(180)
+        outline_boxes(self)
 
     @property
     def busy(self) -> bool:

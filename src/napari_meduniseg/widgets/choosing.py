@@ -30,6 +30,7 @@ from meduniseg_core.weights import ModelInfo, Registry
 from napari_meduniseg._news import news
 from napari_meduniseg._segmenting import Choice, is_flat, modalities_for, tasks_for
 from napari_meduniseg.widgets.layer_combo import LayerCombo
+from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
 _TITLES = {name: modality.title for name, modality in MODALITIES.items()}
 _REGIONS = (("Whole image", "volume"), ("Visible slice", "slice"), ("Box (Shapes layer)", "box"))
@@ -55,6 +56,7 @@ class ChoiceForm(QWidget):
         self.tasks = QListWidget()
         self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
         self.tasks.setMaximumHeight(110)
+        outline_boxes(self.tasks)
         self.adopted = QLabel()
         self.adopted.setWordWrap(True)
         self.adopted.setToolTip("A model that learned from accepted corrections and was taken into use.")

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableW
 
 from napari_meduniseg._editing import Locks, names_of, unnamed
 from napari_meduniseg._jobs import Job
+from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
 _CLASS, _SHOWN, _LOCKED = range(3)
 
@@ -32,6 +33,7 @@ class ClassPalette(QTableWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.verticalHeader().hide()
+        outline_boxes(self)
         self.setMinimumHeight(120)  # three classes stay in sight where panels share the screen
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.horizontalHeader().setSectionResizeMode(_CLASS, QHeaderView.ResizeMode.Stretch)

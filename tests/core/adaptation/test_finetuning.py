@@ -317,6 +317,26 @@ def test_a_stem_that_no_task_of_the_base_has_is_made_of_the_most_similar_task_s(
     assert with_stem(theirs, learnt=3, wanted=3) is theirs
 
 
+def test_the_stem_is_one_that_knows_the_modality_even_with_another_number_of_channels(base: Model) -> None:
+    xray, ultrasound = base.info.tasks
+    colour = xray.model_copy(
+        update={"channels": ("R", "G", "B"), "normalisation": ("zscore",) * 3, "figures": (None,) * 3}
+    )
+    other = replace(base, info=base.info.model_copy(update={"tasks": (colour, ultrasound)}))
+    wanted = colour.model_copy(update={"task": "new", "modality": "ultrasound"})
+    config = downstream_config(base.info.config, 3, wanted.class_count)
+    info = ModelInfo(name="run", config=config, tasks=(wanted,), modalities=("ultrasound",))
+    start = Downstream(other)
+    described = start.describe(info)
+    assert described.provenance["stem_of_channels"] == 1
+    network = build_model(described.config)
+    start.load(network, described)
+    stem = network.state_dict()["encoder.stems.3.weight"]
+    torch.testing.assert_close(stem[:, 0], stem[:, 2])
+    theirs = base.network.state_dict()["encoder.stems.1.weight"][:, 0]
+    torch.testing.assert_close(stem[:, 0] / stem[:, 0].norm(), theirs / theirs.norm())
+
+
 def test_data_of_more_channels_than_the_base_has_stems_for_can_be_learnt(base: Model, tmp_path: Path) -> None:
     folder = write_discs(tmp_path / "Dataset002_Pairs")
     for path in list((folder / "imagesTr").iterdir()):

@@ -130,7 +130,7 @@ class GateReport(BaseModel):
         if before is None:
             return f"{self.base} does not know this task; the new model has a mean Dice of {after:.3f} on {cases}."
         sure = (
-            "which is too few to say how sure that is"
+            "one case does not say how sure that is"
             if interval is None
             else f"{interval.confidence:.0%} interval {interval.low:+.3f} to {interval.high:+.3f}"
         )

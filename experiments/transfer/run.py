@@ -16,7 +16,8 @@ classes, then images.
 seeds, tested on the training images that a run left out; and, for kidneys, on those of other patients (AbdomenCT's
 imagesTs, which the starter has not learnt from either).
 
-A finished run is done again where its recipe has changed, or, in the starter's arm, the starter's file.
+A finished run is done again where its recipe has changed, or, in the starter's arm, the starter's file; a finished
+choice never, unless results/choice.json is removed.
 """
 
 from __future__ import annotations
@@ -211,6 +212,9 @@ def choose(name: str, iterations: int, results: Path) -> None:
     dataset = RawDataset.open(data_folder(name))
     for seed in CHOOSING_SEEDS:
         for choice, shares in CHOICES.items():
+            key = f"{name} {seed} {choice}"
+            if path.is_file() and key in json.loads(path.read_text("utf-8")):
+                continue
             arm = "scratch" if choice == "from scratch" else choice.replace(" ", "_")
             config = configured(name, 20, seed, arm, base, iterations, {"rate_shares": shares})
             start = Scratch(base) if arm == "scratch" else Downstream(base)
@@ -225,7 +229,7 @@ def choose(name: str, iterations: int, results: Path) -> None:
                 row["other_patients"] = round(float(np.mean(test_dice(model, holding, [(1, label)]))), 4)
             with FileLock(RUNS / "choice.lock"):
                 rows = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-                rows[f"{name} {seed} {choice}"] = row
+                rows[key] = row
                 write_text(path, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
             shutil.rmtree(config.output)
             LOG.info("%s %d %s: %s", name, seed, choice, row)

@@ -1,9 +1,11 @@
-"""Fine-tuning from the starter against the same network from scratch: the paper's Table 4 in miniature.
+r"""Fine-tuning from the starter against the same network from scratch: the paper's Table 4 in miniature.
 
     export MEDUNISEG_SHARED=../shared OMP_NUM_THREADS=1
     python experiments/transfer/run.py train --only cardiac --only nuclei &      # two processes, one core each;
     python experiments/transfer/run.py train --only kidney --only brain          # what is finished stays
     python experiments/transfer/run.py table > experiments/transfer/results/table.md
+    python experiments/transfer/run.py train --only brain --percent 20 --seed 3 --seed 4 --seed 5 \
+        --results experiments/transfer/results/more_runs                         # beyond the table: six runs of one image
     python experiments/transfer/run.py choose                                    # how the product's rates were chosen
 
 Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
@@ -179,11 +181,11 @@ def read_rows(results: Path, name: str) -> dict[str, Any]:
     return rows
 
 
-def run(name: str, iterations: int, seeds: int, results: Path) -> None:
+def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int], results: Path) -> None:
     """Train and test what is not there yet; the file of figures is written after every run."""
     base, rows = load_model("starter"), read_rows(results, name)
-    for seed in SEEDS[:seeds]:
-        for percent in PERCENT:
+    for seed in seeds:
+        for percent in percents:
             for arm, start in (("starter", Downstream(base)), ("scratch", Scratch(base))):
                 config = configured(name, percent, seed, arm, base, iterations)
                 mark = {"recipe": recipe_of(config), "starter": base.sha256 if arm == "starter" else None}
@@ -193,6 +195,7 @@ def run(name: str, iterations: int, seeds: int, results: Path) -> None:
                 result = train(config, start=start)
                 dataset = RawDataset.open(data_folder(name))
                 scores = test_dice(result.model, dataset.cases("Ts"), all_classes(dataset))
+                rows = read_rows(results, name)  # another process may have added to it
                 rows[key] = {
                     **mark,
                     "iterations": config.total_iterations,
@@ -280,7 +283,8 @@ def main() -> int:
     parser.add_argument("step", choices=("train", "table", "choose"))
     parser.add_argument("--only", choices=tuple(DATASETS), action="append")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
-    parser.add_argument("--runs", type=int, default=len(SEEDS), help="of every data set and fraction")
+    parser.add_argument("--seed", type=int, action="append", help="default: the three of the table")
+    parser.add_argument("--percent", type=int, choices=PERCENT, action="append", help="default: all")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
@@ -294,7 +298,7 @@ def main() -> int:
         if arguments.step == "choose":
             choose(name, arguments.iterations, arguments.results)
             continue
-        run(name, arguments.iterations, arguments.runs, arguments.results)
+        run(name, arguments.iterations, arguments.seed or SEEDS, arguments.percent or PERCENT, arguments.results)
     return 0
 
 

@@ -5,13 +5,13 @@ r"""Fine-tuning from the starter against the same network from scratch: the pape
     python experiments/transfer/run.py train --only kidney --only brain          # what is finished stays
     python experiments/transfer/run.py table > experiments/transfer/results/table.md
     python experiments/transfer/run.py train --only brain --percent 20 --seed 3 --seed 4 --seed 5 \
-        --results experiments/transfer/results/more_runs                         # beyond the table: six runs of one image
+        --results experiments/transfer/results/more_runs                         # beyond the table: one image, six runs
     python experiments/transfer/run.py choose                                    # how the product's rates were chosen
 
 Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
 a run see the same images, plan, recipe, seed and number of iterations, and differ in the weights they start from. One
 exception: the product's recipe slows what the base knows of such images; from scratch, with nothing to keep, all learns
-at the full rate. Nothing is chosen on the way: the last iteration's weights are tested. Dice on imagesTs, mean over
+at the full rate. Nothing is chosen within a run: the last iteration's weights are tested. Dice on imagesTs, mean over
 classes, then images.
 
 ``choose`` compares what of the base learns at a tenth of the rate, without imagesTs: 20 % of the training images, other

@@ -31,9 +31,9 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -78,7 +78,6 @@ CHOICES: dict[str, tuple[tuple[str, float], ...]] = {
     "all but the heads": KNOWN_CLASSES,
 }
 
-Arm = Literal["scratch", "starter"]
 LOG = logging.getLogger("transfer")
 
 
@@ -142,7 +141,7 @@ def configured(
     arm: str,
     base: Model,
     iterations: int,
-    overrides: Mapping[str, object] | None = None,
+    overrides: dict[str, object],
 ) -> TrainingConfig:
     """One run. All arms share the preprocessed cases."""
     place = RUNS / name / f"{percent}-{seed}"
@@ -156,7 +155,7 @@ def configured(
         iterations=iterations,
         seed=seed,
         device="cpu",
-        overrides=RECIPE | cache | ({"rate_shares": ()} if arm == "scratch" else {}) | dict(overrides or {}),
+        overrides=RECIPE | cache | overrides,
     )
 
 
@@ -175,10 +174,18 @@ def data_folder(name: str) -> Path:
 
 
 def read_rows(results: Path, name: str) -> dict[str, Any]:
-    """Finished runs of a data set: ``PERCENT SEED ARM`` -> figures."""
+    """Finished runs of a data set (``PERCENT SEED ARM`` -> figures), or of the choice."""
     path = results / f"{name}.json"
     rows: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return rows
+
+
+def add_row(results: Path, name: str, key: str, row: dict[str, object]) -> None:
+    """Note a finished run; other processes may be adding theirs."""
+    results.mkdir(parents=True, exist_ok=True)
+    with FileLock(RUNS / "results.lock"):
+        rows = read_rows(results, name) | {key: row}
+        write_text(results / f"{name}.json", json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
 
 
 def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int], results: Path) -> None:
@@ -186,8 +193,11 @@ def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int
     base, rows = load_model("starter"), read_rows(results, name)
     for seed in seeds:
         for percent in percents:
-            for arm, start in (("starter", Downstream(base)), ("scratch", Scratch(base))):
-                config = configured(name, percent, seed, arm, base, iterations)
+            for arm, start, changes in (
+                ("starter", Downstream(base), {}),
+                ("scratch", Scratch(base), {"rate_shares": ()}),
+            ):
+                config = configured(name, percent, seed, arm, base, iterations, changes)
                 mark = {"recipe": recipe_of(config), "starter": base.sha256 if arm == "starter" else None}
                 key = f"{percent} {seed} {arm}"
                 if {field: rows.get(key, {}).get(field) for field in mark} == mark:
@@ -195,28 +205,26 @@ def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int
                 result = train(config, start=start)
                 dataset = RawDataset.open(data_folder(name))
                 scores = test_dice(result.model, dataset.cases("Ts"), all_classes(dataset))
-                rows = read_rows(results, name)  # another process may have added to it
-                rows[key] = {
+                row = {
                     **mark,
                     "iterations": config.total_iterations,
                     "images": len(list((config.datasets[0] / "labelsTr").iterdir())),
                     "dice": [round(score, 4) for score in scores],
                     "seconds": round(result.seconds, 1),
                 }
-                results.mkdir(parents=True, exist_ok=True)
-                write_text(results / f"{name}.json", json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+                add_row(results, name, key, row)
                 shutil.rmtree(config.output)
                 LOG.info("%s %s: %.1f %% in %.0f s", name, key, 100 * float(np.mean(scores)), result.seconds)
 
 
 def choose(name: str, iterations: int, results: Path) -> None:
     """Train and test every choice; the file of figures is written after every run."""
-    base, path = load_model("starter"), results / "choice.json"
+    base, rows = load_model("starter"), read_rows(results, "choice")
     dataset = RawDataset.open(data_folder(name))
     for seed in CHOOSING_SEEDS:
         for choice, shares in CHOICES.items():
             key = f"{name} {seed} {choice}"
-            if path.is_file() and key in json.loads(path.read_text("utf-8")):
+            if key in rows:
                 continue
             arm = "scratch" if choice == "from scratch" else choice.replace(" ", "_")
             config = configured(name, 20, seed, arm, base, iterations, {"rate_shares": shares})
@@ -230,17 +238,14 @@ def choose(name: str, iterations: int, results: Path) -> None:
                 label = others.classes.index("kidney") + 1
                 holding = [case for case in others.cases("Ts") if (read_labels(case.label).array == label).any()]
                 row["other_patients"] = round(float(np.mean(test_dice(model, holding, [(1, label)]))), 4)
-            with FileLock(RUNS / "choice.lock"):
-                rows = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-                rows[key] = row
-                write_text(path, json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+            add_row(results, "choice", key, row)
             shutil.rmtree(config.output)
             LOG.info("%s %d %s: %s", name, seed, choice, row)
 
 
 def choice_table(results: Path) -> str:
     """Markdown: Dice in %, mean over the seeds, by choice."""
-    rows = json.loads((results / "choice.json").read_text("utf-8"))
+    rows = read_rows(results, "choice")
     columns = [(name, "left_out") for name in DATASETS] + [("kidney", "other_patients")]
     titles = [name if kind == "left_out" else f"{name}s of other patients" for name, kind in columns]
     lines = [f"| at a tenth of the rate | {' | '.join(titles)} |", f"|{' --- |' * (len(columns) + 1)}"]

@@ -94,6 +94,7 @@ def segment(
         modality = known_modality(info, modality)
         tasks = choose_tasks(info, task, modality)
         refuse_strangers(cases, tasks, output, wanted_ending)
+        tell_adopted(session, info.name, tasks)
 
         from meduniseg_core.inference import Predictor
         from meduniseg_core.inference.grouping import chosen_plans
@@ -142,6 +143,21 @@ def known_modality(info: ModelInfo, text: str | None) -> str | None:
     name = find_modality(text).name
     info.modality_index(name)
     return name
+
+
+def tell_adopted(session: Session, model: str, tasks: Sequence[str]) -> None:
+    """Say for which tasks another model than ``model`` was adopted: it learned from this user's corrections."""
+    from meduniseg_core.adaptation.adoption import Adoptions
+
+    try:
+        adopted = Adoptions().all()
+    except BadInputError as error:
+        session.events(Message("warning", str(error)))
+        return
+    for task in tasks:
+        name = adopted.get(task, model)
+        if name != model:
+            session.events(Message("info", f"{name} was adopted for {task}; '--model {name}' would use it."))
 
 
 @dataclass

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_inputs import write_photograph, write_volume
+from small_inputs import save_tiny_model, write_photograph, write_volume
 
+from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.weights import Registry
 
 
 @pytest.fixture
@@ -211,3 +213,22 @@ def test_one_of_a_folder_s_series_is_chosen_by_name(meduniseg, tiny_model, tmp_p
     done = meduniseg("segment", folder, *common, "--series", "thick")
     assert done.returncode == 0, done.stderr
     assert read_labels(tmp_path / "out" / "study.nii.gz").geometry.shape == (18, 40, 40)
+
+
+def test_a_model_that_was_adopted_for_the_task_is_pointed_to_unless_it_is_the_one_that_runs(
+    meduniseg, tiny_model, volume, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
+    Registry().install(save_tiny_model(tmp_path / "better.safetensors", "better"))
+    Adoptions().adopt("organ", "better", "tiny")
+    hint = "better was adopted for organ; '--model better' would use it."
+
+    def said(task: str, model: object) -> str:
+        done = meduniseg("segment", volume, "-o", tmp_path / task, "-t", task, "-m", model)
+        assert done.returncode == 0, done.stderr
+        return " ".join(done.stderr.split())
+
+    assert hint in said("organ", tiny_model)
+    assert "was adopted for" not in said("organ", "better") + said("vessel", tiny_model)
+    (tmp_path / "home" / "adopted.json").write_text("{")
+    assert "delete it to begin with no adopted model" in said("organ", tiny_model)

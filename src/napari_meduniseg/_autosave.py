@@ -11,6 +11,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,8 +60,17 @@ class Snapshot:
     about: str
 
 
-def snapshot(layer: Labels) -> Snapshot:
-    """Copy what :func:`write` needs; quick, for the GUI's thread."""
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """What :func:`restore` read: labels, napari's options for their layer, and the classes that were locked."""
+
+    labels: np.ndarray
+    options: dict[str, Any]
+    locked: frozenset[int]
+
+
+def snapshot(layer: Labels, locked: Collection[int] = ()) -> Snapshot:
+    """Copy what :func:`write` needs; quick, for the GUI's thread. ``locked``: classes that may not be painted over."""
     belongs = source_of(layer.metadata)
     source = None if belongs is None else belongs[0].source
     classes = names_of(layer)
@@ -70,6 +80,7 @@ def snapshot(layer: Labels) -> Snapshot:
         "saved": datetime.now(UTC).isoformat(),
         "classes": {str(label): name for label, name in classes.items()},
         "colours": {str(label): [round(255 * v) for v in colour[:3]] for label, colour in colours.items()},
+        "locked": sorted(int(label) for label in locked),
         "units": [str(unit) for unit in layer.units],
         "affine": np.asarray(layer.affine.affine_matrix).tolist(),
         "source": None if source is None else str(source),
@@ -113,8 +124,8 @@ def leftovers() -> list[Leftover]:
     return sorted(found, key=lambda leftover: leftover.saved, reverse=True)
 
 
-def restore(leftover: Leftover) -> tuple[np.ndarray, dict[str, Any]]:
-    """The labels and napari's options for them; on the grid of their image where that can still be read.
+def restore(leftover: Leftover) -> Restored:
+    """The labels and what is known about them; on the grid of their image where that can still be read.
 
     BadInputError where the file is damaged.
     """
@@ -128,7 +139,8 @@ def restore(leftover: Leftover) -> tuple[np.ndarray, dict[str, Any]]:
         **{key: about[key] for key in _PLACEMENT},
         **class_options(classes, colours),
     }
-    return labels, {**options, **_origin(about["source"], labels, options)}
+    locked = frozenset(int(label) for label in about.get("locked", ()))
+    return Restored(labels, {**options, **_origin(about["source"], labels, options)}, locked)
 
 
 def take_over(leftover: Leftover, layer: Labels) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
     widget.recovery.save_now()
     assert not list(_autosave.folder().glob("*"))  # nothing was changed yet
     labels.data_setitem((np.array([3]), np.array([4]), np.array([5])), np.array([1], np.uint8))
+    widget.palette_table.set_locked(1, True)
     widget.recovery.save_now()
     qtbot.waitUntil(lambda: not widget.recovery.busy)
     (kept,) = _autosave.folder().glob("*")
@@ -61,6 +64,8 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
     back = gui.layers[-1]
     assert back.name == "mine (restored)" and list(back.features["name"])[1:] == ["liver"]
     np.testing.assert_allclose(back.data_to_world((3, 4, 5)), image.data_to_world((3, 4, 5)))
+    back.paint((3, 4, 5), 0)
+    assert back.data[3, 4, 5] == 1 and "locked class" in widget.said.text()  # its lock came back, too
     gui.layers.selection = {back}
     assert gui.layers.save(str(tmp_path / "out.nii.gz"), selected=True, plugin="napari-meduniseg")
     written = read_labels(tmp_path / "out.nii.gz")
@@ -84,3 +89,12 @@ def test_unwanted_edits_are_discarded(gui: Any, own_home: Path) -> None:
     widget.recovery.refresh()
     widget.recovery.discard_button.click()
     assert not dead.exists() and widget.recovery.box.count() == 0
+
+
+def test_edits_that_an_older_version_kept_without_their_locks_come_back_unlocked(gui: Any, own_home: Path) -> None:
+    taken = _autosave.snapshot(gui.add_labels(np.ones((4, 5), np.uint8), name="flat"), locked={1})
+    about = json.loads(taken.about)
+    assert about.pop("locked") == [1]
+    crash(_autosave.write(replace(taken, about=json.dumps(about))))
+    (leftover,) = _autosave.leftovers()
+    assert _autosave.restore(leftover).locked == frozenset()

@@ -83,7 +83,7 @@ class EditWidget(QWidget):
         self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
         self.said = QLabel()
         self.said.setWordWrap(True)
-        self.recovery = Recovery(napari_viewer)
+        self.recovery = Recovery(napari_viewer, self._locks)
         self.accepting = AcceptBox(self._image)
         self._lay_out()
 

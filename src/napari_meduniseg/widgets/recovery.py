@@ -10,6 +10,7 @@ from qtpy.QtCore import QCoreApplication, QTimer
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_meduniseg import _autosave
+from napari_meduniseg._editing import Locks
 from napari_meduniseg._jobs import Job
 
 SAVE_EVERY_MS = 30_000
@@ -19,9 +20,9 @@ _END_SECONDS = 10.0
 class Recovery(QWidget):
     """Invisible until there is something to offer back."""
 
-    def __init__(self, viewer: napari.Viewer) -> None:
+    def __init__(self, viewer: napari.Viewer, locks: Locks) -> None:
         super().__init__()
-        self._viewer = viewer
+        self._viewer, self._locks = viewer, locks
         self._dirty: set[Labels] = set()
         self._watched: Labels | None = None
         self._job: Job | None = None
@@ -75,7 +76,7 @@ class Recovery(QWidget):
             self._dirty.discard(layer)
         if not self._dirty:
             return
-        taken = [_autosave.snapshot(layer) for layer in self._dirty]
+        taken = [_autosave.snapshot(layer, self._locks.of(layer)) for layer in self._dirty]
         layers = set(self._dirty)
         self._dirty.clear()
         job = self._job = Job(lambda _events, _cancel: _write_all(taken), self)
@@ -109,13 +110,17 @@ class Recovery(QWidget):
         if leftover is None or self._reading is not None:
             return
         job = self._reading = Job(lambda _events, _cancel: _autosave.restore(leftover), self)
-        job.done.connect(lambda found: self._restored(leftover, *found))
+        job.done.connect(lambda found: self._restored(leftover, found))
         job.failed.connect(self._unreadable)
         job.start()
 
-    def _restored(self, leftover: _autosave.Leftover, data: Any, options: dict[str, Any]) -> None:
+    def _restored(self, leftover: _autosave.Leftover, found: _autosave.Restored) -> None:
         self._reading = None
-        _autosave.take_over(leftover, self._viewer.add_labels(data, **options))
+        layer = Labels(found.labels, **found.options)
+        for label in found.locked:
+            self._locks.set(layer, label, True)
+        self._viewer.add_layer(layer)  # type: ignore[no-untyped-call]
+        _autosave.take_over(leftover, layer)
         self.refresh()
 
     def _unreadable(self, sentence: str) -> None:

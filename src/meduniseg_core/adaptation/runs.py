@@ -18,8 +18,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,8 +27,9 @@ from typing import Any, Literal, Self
 import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from meduniseg_core.adaptation import detached
+from meduniseg_core.adaptation.run_events import newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.events import Progress
 from meduniseg_core.files import write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.training.checkpoint import LAST
@@ -39,10 +38,6 @@ from meduniseg_core.weights import PackRegistry, Registry
 
 Phase = Literal["running", "stopped", "failed", "finished"]
 Decision = Literal["adopted", "candidate"]
-
-_TAIL = 1 << 16  # bytes of the newest events that are looked at
-_STOP_SECONDS = 20.0
-_NICE = 5
 
 
 class Request(BaseModel):
@@ -67,13 +62,6 @@ class Standing:
     progress: tuple[str, int, int, float | None] | None = None
     trouble: str | None = None
     resumable: bool = False
-
-
-class _Process(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    pid: int = Field(ge=1)
-    created: float = Field(description="when the system started it: a process id is used again")
 
 
 class Run:
@@ -140,21 +128,9 @@ class Run:
             write_text(marker, "")
         extra = [] if not self.has_checkpoint else ["--finish"] if marker.exists() else ["--resume"]
         arguments = [*self.request.arguments, *extra, "--json", "--progress", "json"]
-        with (self.folder / "events.jsonl").open("ab") as events:
-            events.write(b'\n{"event": "start"}\n')
-            events.flush()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "training_cli", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=events,
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-                | getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-        self._keep_process(process.pid)
-        _lower_priority(process.pid)
-        process.returncode = 0  # nobody waits for it: no warning when this object goes
+        pid = detached.start(arguments, self.folder / "events.jsonl")
+        self._keep_process(pid)
+        detached.lower_priority(pid)
 
     def taken_up(self) -> None:
         """The present process works on the run from now on (started by :meth:`start`, or from a terminal).
@@ -170,35 +146,17 @@ class Run:
     def answered(self, answer: Mapping[str, Any]) -> None:
         """The present process has finished the run with this answer."""
         write_text(self.folder / "result.json", json.dumps(answer, default=str, indent=1))
-        (self.folder / "process.json").unlink(missing_ok=True)
+        self._process_file.unlink(missing_ok=True)
 
     def process(self) -> psutil.Process | None:
         """The process at work; None where there is none."""
-        try:
-            known = _Process.model_validate_json((self.folder / "process.json").read_bytes())
-            process = psutil.Process(known.pid)
-            same = abs(process.create_time() - known.created) < 1.0
-            if same and process.status() == psutil.STATUS_ZOMBIE:
-                _reap(known.pid)
-                return None
-            return process if same else None
-        except (OSError, ValidationError, psutil.Error):
-            return None
+        return detached.find(self._process_file)
 
-    def stop(self, *, wait: float = _STOP_SECONDS) -> None:
-        """Ask the process to end where nothing is half done; kill it if it has not after ``wait`` seconds."""
+    def stop(self) -> None:
+        """Ask the process to end where nothing is half done; it is killed if it has not after 20 seconds."""
         process = self.process()
-        if process is None:
-            return
-        try:
-            process.terminate()
-            try:
-                process.wait(wait)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait(wait)
-        except psutil.Error:
-            return  # it has just ended
+        if process is not None:
+            detached.stop(process)
 
     # -- how it stands ------------------------------------------------------------------------------------------
 
@@ -220,18 +178,18 @@ class Run:
     def standing(self) -> Standing:
         """Looked up now; quick."""
         running = self.process() is not None
-        events = self._newest_events()
+        events = newest_events(self.folder / "events.jsonl")
         if running:
-            return Standing("running", _progress(events))
+            return Standing("running", newest_progress(events))
         if self.result() is not None:
             return Standing("finished")
         last = events[-1] if events else {}
         if last.get("event") != "error":
             # killed, a crash, the power; or a terminal heard what was said
             unexpected = "It ended unexpectedly." if events else None
-            return Standing("stopped", _progress(events), unexpected, resumable=self.has_checkpoint)
+            return Standing("stopped", newest_progress(events), unexpected, resumable=self.has_checkpoint)
         if last.get("exit_code") == 130:
-            return Standing("stopped", _progress(events), resumable=self.has_checkpoint)
+            return Standing("stopped", newest_progress(events), resumable=self.has_checkpoint)
         return Standing("failed", None, str(last.get("message", "")), resumable=self.has_checkpoint)
 
     def result(self) -> dict[str, Any] | None:
@@ -274,33 +232,13 @@ class Run:
         (self.folder / "request.json").unlink()  # from here on it is none, whatever is left
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    @property
+    def _process_file(self) -> Path:
+        return self.folder / "process.json"
+
     def _keep_process(self, pid: int) -> None:
         (self.folder / "result.json").unlink(missing_ok=True)
-        try:
-            created = psutil.Process(pid).create_time()
-        except psutil.Error:
-            return  # ended already; its events say why
-        write_text(self.folder / "process.json", _Process(pid=pid, created=created).model_dump_json())
-
-    def _newest_events(self) -> list[dict[str, Any]]:
-        path = self.folder / "events.jsonl"
-        try:
-            with path.open("rb") as stream:
-                stream.seek(max(0, path.stat().st_size - _TAIL))
-                lines = stream.read().split(b"\n")
-        except OSError:
-            return []
-        found: list[dict[str, Any]] = []
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # cut off, or a library's own words
-            if isinstance(event, dict) and event.get("event") == "start":
-                found = []  # what was said before is another process's affair
-            elif isinstance(event, dict) and "event" in event:
-                found.append(event)
-        return found
+        detached.note(self._process_file, pid)
 
 
 def runs_folder(home: Path | None = None) -> Path:
@@ -336,32 +274,3 @@ def free_name(wanted: str, taken: Sequence[str], home: Path | None = None) -> st
     while f"{wanted}-{number}" in used or (runs_folder(home) / f"{wanted}-{number}").exists():
         number += 1
     return f"{wanted}-{number}"
-
-
-def _progress(events: list[dict[str, Any]]) -> tuple[str, int, int, float | None] | None:
-    for event in reversed(events):
-        if event.get("event") == "progress":
-            stage, done, total = str(event.get("stage", "")), int(event.get("done", 0)), int(event.get("total", 0))
-            left = Progress(stage, done, total, float(event.get("seconds", 0.0))).remaining_seconds
-            return stage, done, total, left
-    return None
-
-
-def _lower_priority(pid: int) -> None:
-    """People work beside it: it gets what they leave. Linux weighs sessions before processes, so both are told."""
-    try:
-        psutil.Process(pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", _NICE))
-        group = Path(f"/proc/{pid}/autogroup")
-        if group.exists():
-            group.write_text(str(_NICE))
-    except (OSError, psutil.Error):
-        return  # as it was, then
-
-
-def _reap(pid: int) -> None:
-    """A child that has ended stays in the system's list until its parent has looked."""
-    if hasattr(os, "waitpid"):
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except OSError:
-            return  # not our child

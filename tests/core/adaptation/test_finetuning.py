@@ -1,4 +1,4 @@
-"""Fine-tuning: what is taken over, what learns, what comes out."""
+"""Fine-tuning: the recipe, what learns, what comes out."""
 
 from __future__ import annotations
 
@@ -10,24 +10,18 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from small_network import plan, save_base, write_discs
+from small_network import write_discs
 
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
-from meduniseg_core.adaptation.transfer import Downstream, as_long_as, downstream_config, downstream_state, with_stem
-from meduniseg_core.errors import CancelledError, UsageError
+from meduniseg_core.adaptation.transfer import Downstream
+from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
-from meduniseg_core.model import ModelConfig, build_model
-from meduniseg_core.model.meduniseg import count_parameters
+from meduniseg_core.model import build_model
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.weights import Model, ModelInfo, load_model, save_model
-
-
-@pytest.fixture
-def base(tmp_path: Path) -> Model:
-    return save_base(tmp_path, plan("first", "xray", ("lung", "heart")), plan("second", "ultrasound", ("blob",)))
+from meduniseg_core.weights import Model, load_model, save_model
 
 
 @pytest.fixture
@@ -47,41 +41,6 @@ def describe(folder: Path, **changes: object) -> None:
         "task": "disc",
     }
     (folder / "dataset.json").write_text(json.dumps(content | changes))
-
-
-def test_the_paper_s_downstream_network_has_the_paper_s_size() -> None:
-    assert count_parameters(downstream_config(ModelConfig(), 3, 2))["total"] == 31_242_544
-
-
-def test_everything_but_fuse_and_the_head_is_taken_over(base: Model) -> None:
-    theirs = base.network.state_dict()
-    fresh = build_model(downstream_config(base.info.config, 1, 4)).state_dict()
-    state = downstream_state(theirs, fresh, prompt=1)
-    assert set(state) == set(fresh)
-    torch.testing.assert_close(state["modal_map.prompts"], theirs["modal_map.prompts"][1:])
-    torch.testing.assert_close(state["encoder.stems.1.weight"], theirs["encoder.stems.1.weight"])
-    up = "decoder.levels.0.up.weight"
-    assert theirs[up].shape[0] == 9 and state[up].shape[0] == 8
-    torch.testing.assert_close(state[up], theirs[up][:8])
-    for name in state:
-        if name.endswith("head.weight"):
-            assert state[name] is fresh[name]
-        elif name not in ("modal_map.prompts", up):
-            torch.testing.assert_close(state[name], theirs[name])
-
-
-def test_without_the_prior_the_downstream_network_is_the_base_with_a_prior_of_zero(base: Model) -> None:
-    config = downstream_config(base.info.config, 1, 3)
-    network = build_model(config).eval()
-    state = downstream_state(base.network.state_dict(), network.state_dict(), prompt=0)
-    state.update({name: value for name, value in base.network.state_dict().items() if name.endswith("head.weight")})
-    network.load_state_dict(state)
-    image, zero = torch.randn(1, 1, 1, 32, 32), torch.zeros(1, dtype=torch.long)
-    with torch.no_grad():
-        features = base.network.encode(image, zero)
-        assert features.priors is not None
-        features.priors.zero_()
-        torch.testing.assert_close(network(image, None, zero, 1)[0], base.network.decode(features, zero)[0])
 
 
 def test_the_prompt_stays_and_the_rest_learns(base: Model, discs: Path, tmp_path: Path) -> None:
@@ -118,18 +77,6 @@ def test_it_can_be_resumed_but_not_from_another_base(base: Model, discs: Path, t
     save_model(tmp_path / "other.safetensors", base.info, base.network.state_dict())
     with pytest.raises(Exception, match="another configuration"):
         finetune(discs, load_model(tmp_path / "other.safetensors"), config, resume=True)
-
-
-def test_a_base_that_does_not_fit_is_refused_in_a_sentence(base: Model, discs: Path) -> None:
-    info = ModelInfo(
-        name="run",
-        config=downstream_config(base.info.config, 1, 2),
-        tasks=(plan("skin", "dermoscopy", ("lesion",)),),
-        modalities=("dermoscopy",),
-    )
-    with pytest.raises(UsageError, match=r"no prompt for the modality 'dermoscopy'.*--modality: xray, ultrasound"):
-        Downstream(base).describe(info)
-    assert Downstream(base, "xray").describe(info).provenance["modal_prompt_of"] == "xray"
 
 
 def test_a_ledger_s_own_split_is_the_run_s(base: Model, discs: Path, tmp_path: Path) -> None:
@@ -223,30 +170,6 @@ def test_a_task_that_the_base_knows_is_preprocessed_as_the_base_does(base: Model
     assert load_model(finetune(discs, base, config).model).info.tasks == (own,)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 32, 32), (1, 1, 4, 32, 32)])
-def test_weights_start_as_long_as_fresh_ones_and_compute_the_same(base: Model, shape: tuple[int, ...]) -> None:
-    network = build_model(downstream_config(base.info.config, 1, 3)).eval()
-    fresh = {name: value.clone() for name, value in network.state_dict().items()}
-    trained = {
-        name: value * (5 if ".conv." in name or ".stems." in name else 1) + 0.1 * torch.randn_like(value)
-        for name, value in fresh.items()
-    }
-    flat = shape[2] == 1
-    image, zero = torch.randn(shape), torch.zeros(1, dtype=torch.long)
-    scaled = as_long_as(fresh, trained, flat=flat)
-    seen = (slice(None), slice(None), slice(1, 2) if flat else slice(None))
-    name = "decoder.levels.1.blocks.0.conv.weight"
-    assert trained[name][seen].norm() > 4 * fresh[name][seen].norm()
-    torch.testing.assert_close(scaled[name][seen].norm(), fresh[name][seen].norm())
-    outputs = []
-    with torch.no_grad():
-        for state in (trained, scaled):
-            network.load_state_dict(state)
-            outputs.append(network(image, None, zero, 2))
-    for before, after in zip(*outputs, strict=True):
-        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
-
-
 def test_where_memory_is_short_the_batch_gets_smaller_and_a_resumed_run_keeps_it(
     base: Model, discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,36 +228,6 @@ def test_what_the_base_knows_of_such_images_learns_slowly_in_short_trainings(
     assert set(shares().values()) == {1}
     describe(discs, modality="ultrasound")
     assert set(shares(iterations=25_000).values()) == set(shares(quick=True).values()) == {1}
-
-
-def test_a_stem_that_no_task_of_the_base_has_is_made_of_the_most_similar_task_s(base: Model) -> None:
-    theirs = base.network.state_dict()
-    state = with_stem(theirs, learnt=1, wanted=2)
-    grey = torch.randn(1, 1, 1, 32, 32)
-    weight, bias = state["encoder.stems.2.weight"], state["encoder.stems.2.bias"]
-    expected = torch.conv3d(grey, theirs["encoder.stems.1.weight"], theirs["encoder.stems.1.bias"])
-    torch.testing.assert_close(torch.conv3d(grey.expand(1, 2, 1, 32, 32), weight, bias), expected)
-    assert with_stem(theirs, learnt=3, wanted=3) is theirs
-
-
-def test_the_stem_is_one_that_knows_the_modality_even_with_another_number_of_channels(base: Model) -> None:
-    xray, ultrasound = base.info.tasks
-    colour = xray.model_copy(
-        update={"channels": ("R", "G", "B"), "normalisation": ("zscore",) * 3, "figures": (None,) * 3}
-    )
-    other = replace(base, info=base.info.model_copy(update={"tasks": (colour, ultrasound)}))
-    wanted = colour.model_copy(update={"task": "new", "modality": "ultrasound"})
-    config = downstream_config(base.info.config, 3, wanted.class_count)
-    info = ModelInfo(name="run", config=config, tasks=(wanted,), modalities=("ultrasound",))
-    start = Downstream(other)
-    described = start.describe(info)
-    assert described.provenance["stem_of_channels"] == 1
-    network = build_model(described.config)
-    start.load(network, described)
-    stem = network.state_dict()["encoder.stems.3.weight"]
-    torch.testing.assert_close(stem[:, 0], stem[:, 2])
-    theirs = base.network.state_dict()["encoder.stems.1.weight"][:, 0]
-    torch.testing.assert_close(stem[:, 0] / stem[:, 0].norm(), theirs / theirs.norm())
 
 
 def test_data_of_more_channels_than_the_base_has_stems_for_can_be_learnt(base: Model, tmp_path: Path) -> None:

@@ -1,0 +1,98 @@
+"""Processes that outlive the one that started them, known to any later one by a small file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from meduniseg_core.files import write_text
+
+_STOP_SECONDS = 20.0
+_NICE = 5
+
+
+class _Known(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pid: int = Field(ge=1)
+    created: float = Field(description="when the system started it: a process id is used again")
+
+
+def start(arguments: Sequence[str], events: Path) -> int:
+    """Start ``meduniseg ARGUMENTS...``; its id. What it says is appended to ``events``, after a line that it starts."""
+    with events.open("ab") as stream:
+        stream.write(b'\n{"event": "start"}\n')
+        stream.flush()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "training_cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stream,
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+            | getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+    process.returncode = 0  # nobody waits for it: no warning when this object goes
+    return process.pid
+
+
+def note(path: Path, pid: int) -> None:
+    """Write into ``path`` which process it is."""
+    try:
+        created = psutil.Process(pid).create_time()
+    except psutil.Error:
+        return  # ended already; its events say why
+    write_text(path, _Known(pid=pid, created=created).model_dump_json())
+
+
+def find(path: Path) -> psutil.Process | None:
+    """The process that ``path`` speaks of, if it still runs."""
+    try:
+        known = _Known.model_validate_json(path.read_bytes())
+        process = psutil.Process(known.pid)
+        same = abs(process.create_time() - known.created) < 1.0
+        if same and process.status() == psutil.STATUS_ZOMBIE:
+            _reap(known.pid)
+            return None
+        return process if same else None
+    except (OSError, ValidationError, psutil.Error):
+        return None
+
+
+def stop(process: psutil.Process, wait: float = _STOP_SECONDS) -> None:
+    """Ask a process to end where nothing is half done; kill it if it has not after ``wait`` seconds."""
+    try:
+        process.terminate()
+        try:
+            process.wait(wait)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(wait)
+    except psutil.Error:
+        return  # it has just ended
+
+
+def lower_priority(pid: int) -> None:
+    """People work beside it: it gets what they leave. Linux weighs sessions before processes, so both are told."""
+    try:
+        psutil.Process(pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", _NICE))
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists():
+            group.write_text(str(_NICE))
+    except (OSError, psutil.Error):
+        return  # as it was, then
+
+
+def _reap(pid: int) -> None:
+    """A child that has ended stays in the system's list until its parent has looked."""
+    if hasattr(os, "waitpid"):
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            return  # not our child

@@ -1,0 +1,42 @@
+"""What a run's process has said of late: JSON lines, among which a library may have put words of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from meduniseg_core.events import Progress
+
+_TAIL = 1 << 16  # bytes of the newest events that are looked at
+
+
+def newest_events(path: Path) -> list[dict[str, Any]]:
+    """The newest events since the process was started last, oldest first."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - _TAIL))
+            lines = stream.read().split(b"\n")
+    except OSError:
+        return []
+    found: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut off, or a library's own words
+        if isinstance(event, dict) and event.get("event") == "start":
+            found = []  # what was said before is another process's affair
+        elif isinstance(event, dict) and "event" in event:
+            found.append(event)
+    return found
+
+
+def newest_progress(events: list[dict[str, Any]]) -> tuple[str, int, int, float | None] | None:
+    """(stage, done, total, seconds left or None)."""
+    for event in reversed(events):
+        if event.get("event") == "progress":
+            stage, done, total = str(event.get("stage", "")), int(event.get("done", 0)), int(event.get("total", 0))
+            left = Progress(stage, done, total, float(event.get("seconds", 0.0))).remaining_seconds
+            return stage, done, total, left
+    return None

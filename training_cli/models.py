@@ -11,8 +11,9 @@ from meduniseg_core.errors import UsageError
 from training_cli import packs
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
-from training_cli.output import print_json, print_table
+from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
+from training_cli.shelf import Overwrite, Replace, Sha256, remove_named, verify_named
 
 if TYPE_CHECKING:
     from meduniseg_core.weights import Entry, ModelInfo
@@ -23,8 +24,6 @@ app = typer.Typer(help="List, inspect, import, export, verify, install and remov
 app.add_typer(packs.app, name="packs")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
-Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Replace another model of the same name.")]
 
 
 @app.command("list")
@@ -152,7 +151,7 @@ def export(
         str | None,
         typer.Option("--task", metavar="TASK[,TASK...]", help="With --pack: of these of its tasks; default: all."),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")] = False,
+    replace: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Copy a model to a file that can be given to others."""
@@ -164,7 +163,7 @@ def export(
         raise UsageError("--task chooses among the tasks of a pack; give one with --pack.")
     else:
         path = Registry().export(name, output, replace=replace)
-    _say(as_json, {"name": name, "path": path}, str(path))
+    print_answer(as_json, {"name": name, "path": path}, str(path))
 
 
 @app.command()
@@ -172,10 +171,7 @@ def verify(name: Name, as_json: Json = False) -> None:
     """Read a whole model file and compare it with the SHA-256 kept when it was installed."""
     from meduniseg_core.weights import Registry
 
-    found = Registry().verify(name)
-    note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
-    payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
-    _say(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
+    verify_named(Registry(), name, as_json)
 
 
 @app.command()
@@ -199,8 +195,7 @@ def remove(name: Name, as_json: Json = False) -> None:
     """Delete an installed model."""
     from meduniseg_core.weights import Registry
 
-    Registry().remove(name)
-    _say(as_json, {"removed": name}, f"Removed {name}.")
+    remove_named(Registry(), name, as_json)
 
 
 def entry_report(entry: Entry) -> dict[str, Any]:
@@ -233,8 +228,7 @@ def _export_merged(name: str, pack: str, task: str | None, output: Path, replace
     from meduniseg_core.weights import load_model, save_model
     from meduniseg_core.weights.merged import merged_model
 
-    chosen = [part.strip() for part in task.split(",") if part.strip()] if task is not None else None
-    details, state = merged_model(load_model(name), packs.load_pack(pack), chosen)
+    details, state = merged_model(load_model(name), packs.load_pack(pack), packs.split_names(task))
     path = output / f"{details.name}.safetensors" if output.is_dir() else output
     if path.exists() and not replace:
         raise UsageError(f"{path} exists already; choose another name or remove it first.")
@@ -276,10 +270,3 @@ def _parameters(details: ModelInfo) -> dict[str, int]:
     from meduniseg_core.model import count_parameters
 
     return count_parameters(details.config)
-
-
-def _say(as_json: bool, payload: dict[str, Any], sentence: str) -> None:
-    if as_json:
-        print_json(payload)
-    else:
-        print(sentence)

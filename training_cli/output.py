@@ -53,6 +53,14 @@ def print_json(payload: Mapping[str, Any], stream: TextIO | None = None) -> None
     print(json.dumps(plain(payload), ensure_ascii=False, indent=2, allow_nan=False), file=stream or sys.stdout)
 
 
+def print_answer(as_json: bool, payload: Mapping[str, Any], sentence: str) -> None:
+    """A command's short answer: the payload for programs, the sentence for people."""
+    if as_json:
+        print_json(payload)
+    else:
+        print(sentence)
+
+
 def print_json_line(payload: Mapping[str, Any]) -> None:
     """One event on stderr, whole and at once, so that a reading program never waits."""
     print(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False), file=sys.stderr, flush=True)

@@ -9,8 +9,9 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from training_cli.options import Json, ProgressOption
-from training_cli.output import print_json, print_table
+from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
+from training_cli.shelf import Overwrite, Replace, Sha256, remove_named, verify_named
 
 if TYPE_CHECKING:
     from meduniseg_core.weights import Model, Pack, PackInfo, PackRegistry
@@ -80,10 +81,8 @@ def info(
 @app.command()
 def install(
     source: Annotated[str, typer.Argument(metavar="FILE_OR_URL", help="A pack's file, or its https address.")],
-    sha256: Annotated[
-        str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")
-    ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace another pack of the same name.")] = False,
+    sha256: Sha256 = None,
+    replace: Replace = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -100,10 +99,7 @@ def verify(name: Name, as_json: Json = False) -> None:
     """Read a whole pack and compare it with the SHA-256 kept when it was installed."""
     from meduniseg_core.weights import PackRegistry
 
-    found = PackRegistry().verify(name)
-    note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
-    payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
-    _say(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
+    verify_named(PackRegistry(), name, as_json)
 
 
 @app.command()
@@ -112,14 +108,14 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PATH", help="A folder, or a name for the file.")
     ] = Path(),
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")] = False,
+    replace: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Copy a pack to a file that can be given to others who have its base."""
     from meduniseg_core.weights import PackRegistry
 
     path = PackRegistry().export(name, output, replace=replace)
-    _say(as_json, {"name": name, "path": path}, str(path))
+    print_answer(as_json, {"name": name, "path": path}, str(path))
 
 
 @app.command()
@@ -127,8 +123,7 @@ def remove(name: Name, as_json: Json = False) -> None:
     """Delete a pack; where it was in use the model alone takes over."""
     from meduniseg_core.weights import PackRegistry
 
-    PackRegistry().remove(name)
-    _say(as_json, {"removed": name}, f"Removed {name}.")
+    remove_named(PackRegistry(), name, as_json)
 
 
 @app.command()
@@ -138,7 +133,7 @@ def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
 
     used = PackRegistry().activate(name, split_names(task))
     tasks = [own for own, pack in used.items() if pack == name]
-    _say(as_json, {"name": name, "in_use_for": tasks}, f"{name} is in use for {', '.join(tasks)}.")
+    print_answer(as_json, {"name": name, "in_use_for": tasks}, f"{name} is in use for {', '.join(tasks)}.")
 
 
 @app.command()
@@ -147,7 +142,9 @@ def deactivate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
     from meduniseg_core.weights import PackRegistry
 
     stopped = PackRegistry().deactivate(name, split_names(task))
-    _say(as_json, {"name": name, "stopped": list(stopped)}, f"{name} is no longer in use for {', '.join(stopped)}.")
+    print_answer(
+        as_json, {"name": name, "stopped": list(stopped)}, f"{name} is no longer in use for {', '.join(stopped)}."
+    )
 
 
 def pack_report(entry: Entry[PackInfo], registry: PackRegistry) -> dict[str, Any]:
@@ -205,10 +202,3 @@ def _is_file(name: str) -> bool:
 def split_names(tasks: str | None) -> list[str] | None:
     """The names in a comma-separated option."""
     return None if tasks is None else [task.strip() for task in tasks.split(",") if task.strip()]
-
-
-def _say(as_json: bool, payload: dict[str, Any], sentence: str) -> None:
-    if as_json:
-        print_json(payload)
-    else:
-        print(sentence)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from training_cli.options import Device, Json, Precision, ProgressOption
-from training_cli.output import print_json, print_table
+from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def resume_run(name: Name, as_json: Json = False) -> None:
 
     run = Run.open(name)
     run.start()
-    _say(as_json, report(run), f"{name} goes on; 'meduniseg runs list' shows how it stands.")
+    print_answer(as_json, report(run), f"{name} goes on; 'meduniseg runs list' shows how it stands.")
 
 
 @app.command("stop")
@@ -54,7 +54,7 @@ def stop_run(name: Name, as_json: Json = False) -> None:
 
     run = Run.open(name)
     run.stop()
-    _say(as_json, report(run), f"{name} is stopped.")
+    print_answer(as_json, report(run), f"{name} is stopped.")
 
 
 @app.command("gate")
@@ -92,7 +92,7 @@ def adopt_run(
 
     run = Run.open(name)
     model = adopt(run, anyway=anyway)
-    _say(as_json, {"task": run.request.task, "model": model}, f"{model} is adopted for {run.request.task}.")
+    print_answer(as_json, {"task": run.request.task, "model": model}, f"{model} is adopted for {run.request.task}.")
 
 
 @app.command("rollback")
@@ -105,7 +105,9 @@ def roll_back(
 
     former, now = Adoptions().roll_back(task)
     after = f"{now} is in use again" if now is not None else "no adopted model is left for it"
-    _say(as_json, {"task": task, "taken_back": former, "in_use": now}, f"{former} is out of use for {task}; {after}.")
+    print_answer(
+        as_json, {"task": task, "taken_back": former, "in_use": now}, f"{former} is out of use for {task}; {after}."
+    )
 
 
 @app.command("discard")
@@ -115,7 +117,7 @@ def discard_run(name: Name, as_json: Json = False) -> None:
     from meduniseg_core.adaptation.runs import Run
 
     discard(Run.open(name))
-    _say(as_json, {"discarded": name}, f"{name} is deleted.")
+    print_answer(as_json, {"discarded": name}, f"{name} is deleted.")
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -129,10 +131,3 @@ def report(run: Run) -> dict[str, Any]:
         "resumable": standing.resumable,
         "decision": run.decision(),
     }
-
-
-def _say(as_json: bool, payload: dict[str, Any], sentence: str) -> None:
-    if as_json:
-        print_json(payload)
-    else:
-        print(sentence)

@@ -1,0 +1,30 @@
+"""What models and packs have in common on the command line: both are files on a shelf, known by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from training_cli.output import print_answer
+
+if TYPE_CHECKING:
+    from meduniseg_core.weights.shelf import Shelf
+
+Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace another one of the same name.")]
+Overwrite = Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")]
+
+
+def verify_named(shelf: Shelf[Any, Any], name: str, as_json: bool) -> None:
+    """Read a whole file and say how it compares with the SHA-256 kept when it was installed."""
+    found = shelf.verify(name)
+    note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
+    payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
+    print_answer(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
+
+
+def remove_named(shelf: Shelf[Any, Any], name: str, as_json: bool) -> None:
+    """Delete a file and say so."""
+    shelf.remove(name)
+    print_answer(as_json, {"removed": name}, f"Removed {name}.")

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from meduniseg_core.adaptation.finetune import KNOWN_CLASSES, KNOWN_IMAGES, finetune_config
+from meduniseg_core.adaptation.finetune import KNOWN_CLASSES, finetune_config, warm_up
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.evaluation import dice
 from meduniseg_core.files import write_text
@@ -70,12 +70,21 @@ RECIPE: dict[str, object] = {
 }
 """Over the product's recipe for few iterations, which was chosen on training cases that runs had left out."""
 
-CHOOSING_SEEDS = (10, 11, 12)
-CHOICES: dict[str, tuple[tuple[str, float], ...]] = {
-    "from scratch": (),
-    "nothing": (),
-    "deep encoder": KNOWN_IMAGES,
-    "all but the heads": KNOWN_CLASSES,
+AT_ONCE: dict[str, object] = {"rate_shares": (), "rate_warm_ups": ()}
+"""All learns at the full rate from the first iteration."""
+
+CHOOSING_SEEDS = {
+    "cardiac": (10, 11, 12),
+    "nuclei": (10, 11, 12),
+    "kidney": (10, 11, 12),
+    "brain": (10, 11, 12, 13, 14, 15, 16, 23),  # a single image in each run: every one of the four twice
+}
+CHOICES: dict[str, dict[str, object]] = {
+    "from scratch": AT_ONCE,
+    "nothing": AT_ONCE,
+    "deep encoder": AT_ONCE | {"rate_shares": (("encoder.stages.[!01].*", 0.1),)},
+    "all but the heads": AT_ONCE | {"rate_shares": KNOWN_CLASSES},
+    "nothing, warm-up": AT_ONCE | {"rate_warm_ups": warm_up(ITERATIONS)},
 }
 
 LOG = logging.getLogger("transfer")
@@ -195,7 +204,7 @@ def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int
         for percent in percents:
             for arm, start, changes in (
                 ("starter", Downstream(base), {}),
-                ("scratch", Scratch(base), {"rate_shares": ()}),
+                ("scratch", Scratch(base), AT_ONCE),
             ):
                 config = configured(name, percent, seed, arm, base, iterations, changes)
                 mark = {"recipe": recipe_of(config), "starter": base.sha256 if arm == "starter" else None}
@@ -217,17 +226,17 @@ def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int
                 LOG.info("%s %s: %.1f %% in %.0f s", name, key, 100 * float(np.mean(scores)), result.seconds)
 
 
-def choose(name: str, iterations: int, results: Path) -> None:
+def choose(name: str, iterations: int, seeds: Sequence[int], results: Path) -> None:
     """Train and test every choice; the file of figures is written after every run."""
     base, rows = load_model("starter"), read_rows(results, "choice")
     dataset = RawDataset.open(data_folder(name))
-    for seed in CHOOSING_SEEDS:
-        for choice, shares in CHOICES.items():
+    for seed in seeds:
+        for choice, changes in CHOICES.items():
             key = f"{name} {seed} {choice}"
             if key in rows:
                 continue
-            arm = "scratch" if choice == "from scratch" else choice.replace(" ", "_")
-            config = configured(name, 20, seed, arm, base, iterations, {"rate_shares": shares})
+            arm = "scratch" if choice == "from scratch" else choice.replace(",", "").replace(" ", "_")
+            config = configured(name, 20, seed, arm, base, iterations, changes)
             start = Scratch(base) if arm == "scratch" else Downstream(base)
             model = train(config, start=start).model
             used = {file.name for file in (config.datasets[0] / "labelsTr").iterdir()}
@@ -288,7 +297,9 @@ def main() -> int:
     parser.add_argument("step", choices=("train", "table", "choose"))
     parser.add_argument("--only", choices=tuple(DATASETS), action="append")
     parser.add_argument("--iterations", type=int, default=ITERATIONS)
-    parser.add_argument("--seed", type=int, action="append", help="default: the three of the table")
+    parser.add_argument(
+        "--seed", type=int, action="append", help="default: the three of the table, those of the choice"
+    )
     parser.add_argument("--percent", type=int, choices=PERCENT, action="append", help="default: all")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
     arguments = parser.parse_args()
@@ -301,7 +312,7 @@ def main() -> int:
         return 0
     for name in arguments.only or DATASETS:
         if arguments.step == "choose":
-            choose(name, arguments.iterations, arguments.results)
+            choose(name, arguments.iterations, arguments.seed or CHOOSING_SEEDS[name], arguments.results)
             continue
         run(name, arguments.iterations, arguments.seed or SEEDS, arguments.percent or PERCENT, arguments.results)
     return 0

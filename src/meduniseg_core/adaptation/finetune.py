@@ -28,11 +28,14 @@ SHORT: Mapping[str, object] = {"momentum": 0.9, "learning_rate": 0.1, "batch_dic
 """For few iterations: momentum 0.99 needs a hundred to gain speed. Rate / (1 - momentum) is the paper's."""
 
 KNOWN_CLASSES: tuple[tuple[str, float], ...] = (("*.head.*", 1), ("*", 0.1))
-KNOWN_IMAGES: tuple[tuple[str, float], ...] = (("encoder.stages.[!01].*", 0.1),)
-"""Shares of the rate for few iterations from a base that has learnt images of this modality and dimension: of all but
-the heads where it knows one of the classes too, else of the encoder's stages from the third on. At the full rate what
-it knows is gone after a hundred iterations on a few images: the network is right on these and lost on another
-patient's. A base that has never seen such images has to learn all anew (experiments/transfer)."""
+"""Shares of the rate for few iterations from a base that knows one of the classes in images of this modality and
+dimension. At the full rate what it knows is gone after a hundred iterations on a few images: the network is right on
+these and lost on another patient's."""
+
+WARM_UP = 50
+"""Iterations within which all but the heads come to their rate, for few iterations from a base that has learnt other
+classes in such images: the first steps of new heads, which know nothing yet, do not shake what it has learnt. A base
+that has never seen such images has to learn all anew, and at once (experiments/transfer)."""
 
 SMALLEST_OBJECT = 12
 """Pixels. Smaller objects have no shape left where the network looks at more than their edges."""
@@ -40,6 +43,7 @@ SMALLEST_OBJECT = 12
 QUICK_ITERATIONS = 300
 QUICK: Mapping[str, object] = {
     "rate_shares": (),
+    "rate_warm_ups": (),
     "learning_rate": 0.005,  # at twice that a handful of cases makes the network worse at others
     "correction_oversampling": 0.5,
     "correction_weight": 2.0,  # 3 fixes what was corrected sooner, at the cost of what was right
@@ -94,7 +98,7 @@ def finetune_config(
 ) -> TrainingConfig:
     """The recipe for this data set: rate 0.01 and momentum 0.99, polynomial decay, and patch, batch and size of the
     base's own tasks; images with small objects are scaled down less. Below 5,000 iterations the rate is 0.1, the
-    momentum 0.9, and what the base knows of such images learns at a tenth of the rate (see ``KNOWN_IMAGES``).
+    momentum 0.9, and what the base knows of such images is spared (see ``KNOWN_CLASSES`` and ``WARM_UP``).
 
     Batch and patch are made smaller where the device's memory is too small for them (a run that was begun keeps its
     own). ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of
@@ -129,7 +133,7 @@ def finetune_config(
     }
     if iterations < SHORT_BELOW:
         fields |= SHORT
-        fields["rate_shares"] = _known(base, raw)
+        fields |= _keeping(base, raw, iterations)
     if quick:
         predictions = Ledger.open(dataset).predictions() if Ledger.is_at(dataset) else {}
         fields |= {**QUICK, "predictions": predictions}
@@ -197,12 +201,17 @@ def _long_side(known: TaskPlan, raw: RawDataset) -> int | None:
     return max(known.long_side, min(needed, objects.long_side))
 
 
-def _known(base: Model, raw: RawDataset) -> tuple[tuple[str, float], ...]:
-    """What of the base is worth keeping for this data set."""
+def _keeping(base: Model, raw: RawDataset, iterations: int) -> dict[str, object]:
+    """How the rates spare what the base knows of this data set."""
     alike = [plan for plan in base.info.tasks if (plan.modality, plan.dimension) == (raw.modality, raw.dimension)]
     if any(set(plan.classes) & set(raw.classes) for plan in alike):
-        return KNOWN_CLASSES
-    return KNOWN_IMAGES if alike else ()
+        return {"rate_shares": KNOWN_CLASSES}
+    return {"rate_warm_ups": warm_up(iterations)} if alike else {}
+
+
+def warm_up(iterations: int) -> tuple[tuple[str, int], ...]:
+    """Of all but the heads: ``WARM_UP`` iterations, a third of a run that is shorter than three times that."""
+    return (("*.head.*", 0), ("*", min(WARM_UP, iterations // 3)))
 
 
 def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:

@@ -76,6 +76,11 @@ class TrainingConfig(BaseModel):
         default=(),
         description="(pattern, share): weights whose name fits learn with that share of the rate; the first that fits",
     )
+    rate_warm_ups: tuple[tuple[str, int], ...] = Field(
+        default=(),
+        description="(pattern, iterations): weights whose name fits begin at rate 0 and reach theirs after so many; "
+        "the first that fits, 0 for none",
+    )
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
     poly_power: float = Field(default=0.9, gt=0)
@@ -122,9 +127,19 @@ class TrainingConfig(BaseModel):
             raise ValueError("rate_shares are above 0")
         return self
 
+    @model_validator(mode="after")
+    def _warm_ups_not_negative(self) -> Self:
+        if any(iterations < 0 for _, iterations in self.rate_warm_ups):
+            raise ValueError("rate_warm_ups are numbers of iterations, 0 or more")
+        return self
+
     def share_of(self, name: str) -> float:
         """The share of the learning rate for the weight of this name."""
         return next((share for pattern, share in self.rate_shares if fnmatchcase(name, pattern)), 1.0)
+
+    def warm_up_of(self, name: str) -> int:
+        """The iterations within which the weight of this name comes to its rate; 0: it has it from the start."""
+        return next((iterations for pattern, iterations in self.rate_warm_ups if fnmatchcase(name, pattern)), 0)
 
     @property
     def total_iterations(self) -> int:

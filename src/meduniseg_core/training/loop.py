@@ -21,6 +21,7 @@ from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkp
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
+from meduniseg_core.training.optimizer import make_optimizer, set_rates
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.validation import TaskNetwork, validate
@@ -69,32 +70,6 @@ def train(
         raise BadInputError(
             f"{config.output}: another process trains there; wait for it or choose another output folder."
         ) from error
-
-
-def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta).
-
-    Every group of parameters has its ``share`` of the learning rate.
-    """
-    by_share: dict[float, list[nn.Parameter]] = defaultdict(list)
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            by_share[config.share_of(name)].append(parameter)
-    groups = [{"params": own, "share": share} for share, own in by_share.items()]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(
-            groups,
-            lr=config.learning_rate,
-            betas=(config.momentum, 0.999),
-            weight_decay=config.weight_decay,
-        )
-    return torch.optim.SGD(
-        groups,
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        nesterov=config.momentum > 0,
-        weight_decay=config.weight_decay,
-    )
 
 
 class Trainer:
@@ -165,9 +140,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> float:
         config, plan = self._config, self._prepared.tasks[batch.task].plan
-        rate = config.rate_at(self._state.iteration)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["share"]
+        set_rates(self._optimizer, config, self._state.iteration)
         images = batch.images.to(self._device, non_blocking=True)
         labels = batch.labels.to(self._device, non_blocking=True)
         size = len(images)

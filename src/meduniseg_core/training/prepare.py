@@ -214,6 +214,7 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "predictions",
             *(("correction_oversampling", "correction_weight") if not config.predictions else ()),
             *(("rate_shares",) if not config.rate_shares else ()),
+            *(("rate_warm_ups",) if not config.rate_warm_ups else ()),
         },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]

@@ -209,25 +209,26 @@ def test_a_new_task_has_the_pixel_size_of_its_kind_and_the_largest_patch_the_bas
     assert (plan.patch, plan.batch, plan.long_side) == ((1, 64, 96), 1, 32)
 
 
-def test_what_the_base_knows_of_such_images_learns_slowly_in_short_trainings(
-    base: Model, discs: Path, tmp_path: Path
-) -> None:
-    def shares(**options: object) -> dict[str, float]:
-        config = finetune_config(discs, base, "mine", tmp_path, **{"iterations": 100, "device": "cpu", **options})
-        return {name: config.share_of(name) for name in build_model(base.info.config).state_dict()}
+def test_what_the_base_knows_is_spared_in_short_trainings(base: Model, discs: Path, tmp_path: Path) -> None:
+    def rates(**options: object) -> dict[str, tuple[float, int]]:
+        config = finetune_config(discs, base, "mine", tmp_path, **{"iterations": 300, "device": "cpu", **options})
+        names = build_model(base.info.config).state_dict()
+        return {name: (config.share_of(name), config.warm_up_of(name)) for name in names}
 
-    known = shares()  # "blob" in ultrasound
-    assert {name for name, share in known.items() if share == 1} == {name for name in known if ".head." in name}
-    assert set(known.values()) == {1, 0.1}
+    def apart(found: dict[str, tuple[float, int]]) -> set[tuple[float, int]]:
+        """Whether those that have the full rate at once are the heads; what the others have."""
+        assert {name for name, rate in found.items() if rate == (1, 0)} == {name for name in found if ".head." in name}
+        return set(found.values()) - {(1, 0)}
+
+    assert apart(rates()) == {(0.1, 0)}  # "blob" in ultrasound
     describe(discs, labels={"background": 0, "cyst": 1})
-    images = shares()
-    assert {name for name, share in images.items() if share != 1} == {
-        name for name in images if name.startswith("encoder.stages.2.")
-    }
+    assert apart(rates()) == {(1, 50)}
+    assert apart(rates(iterations=50)) == {(1, 16)}
     describe(discs, modality="pet")
-    assert set(shares().values()) == {1}
-    describe(discs, modality="ultrasound")
-    assert set(shares(iterations=25_000).values()) == set(shares(quick=True).values()) == {1}
+    assert set(rates().values()) == {(1, 0)}
+    for labels in ({"background": 0, "blob": 1}, {"background": 0, "cyst": 1}):
+        describe(discs, labels=labels)
+        assert set(rates(iterations=25_000).values()) == set(rates(quick=True).values()) == {(1, 0)}
 
 
 def test_data_of_more_channels_than_the_base_has_stems_for_can_be_learnt(base: Model, tmp_path: Path) -> None:

@@ -260,3 +260,5 @@ def test_weights_whose_share_of_the_rate_is_small_move_less(config: TrainingConf
 def test_a_share_of_nothing_is_refused(config: TrainingConfig) -> None:
     with pytest.raises(ValueError, match="rate_shares are above 0"):
         TrainingConfig.model_validate({**config.model_dump(), "rate_shares": [("encoder.*", 0)]})
+    with pytest.raises(ValueError, match="rate_warm_ups are numbers of iterations"):
+        TrainingConfig.model_validate({**config.model_dump(), "rate_warm_ups": [("encoder.*", -1)]})

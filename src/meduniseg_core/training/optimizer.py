@@ -1,0 +1,44 @@
+"""The optimizer of a run, and the rate of every weight at every iteration (SPEC section 6)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import nn
+
+from meduniseg_core.training.config import TrainingConfig
+
+
+def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta).
+
+    Every group of parameters has its ``share`` of the learning rate and its ``warm_up``; see :func:`set_rates`.
+    """
+    alike: dict[tuple[float, int], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            alike[config.share_of(name), config.warm_up_of(name)].append(parameter)
+    groups = [{"params": own, "share": share, "warm_up": warm_up} for (share, warm_up), own in alike.items()]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            groups,
+            lr=config.learning_rate,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.SGD(
+        groups,
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay,
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, config: TrainingConfig, iteration: int) -> None:
+    """The rates for this iteration: the schedule's, times the group's share, rising from 0 within its warm-up."""
+    rate = config.rate_at(iteration)
+    for group in optimizer.param_groups:
+        warm_up = group.get("warm_up", 0)  # a checkpoint of a version that had none
+        group["lr"] = rate * group["share"] * (min(1.0, iteration / warm_up) if warm_up else 1.0)

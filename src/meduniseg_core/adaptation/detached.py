@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from meduniseg_core.adaptation.run_events import append_event
 from meduniseg_core.files import write_text
 
 _STOP_SECONDS = 20.0
@@ -26,9 +27,8 @@ class _Known(BaseModel):
 
 def start(arguments: Sequence[str], events: Path) -> int:
     """Start ``meduniseg ARGUMENTS...``; its id. What it says is appended to ``events``, after a line that it starts."""
+    append_event(events, {"event": "start"})
     with events.open("ab") as stream:
-        stream.write(b'\n{"event": "start"}\n')
-        stream.flush()
         process = subprocess.Popen(
             [sys.executable, "-m", "training_cli", *arguments],
             stdin=subprocess.DEVNULL,

@@ -32,6 +32,12 @@ def newest_events(path: Path) -> list[dict[str, Any]]:
     return found
 
 
+def append_event(path: Path, event: dict[str, Any]) -> None:
+    """Add an event on a line of its own, wherever the last word was cut off."""
+    with path.open("ab") as stream:
+        stream.write(b"\n" + json.dumps(event).encode() + b"\n")
+
+
 def newest_progress(events: list[dict[str, Any]]) -> tuple[str, int, int, float | None] | None:
     """(stage, done, total, seconds left or None)."""
     for event in reversed(events):

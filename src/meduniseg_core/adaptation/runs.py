@@ -28,7 +28,7 @@ import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.adaptation import detached
-from meduniseg_core.adaptation.run_events import newest_events, newest_progress
+from meduniseg_core.adaptation.run_events import append_event, newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
 from meduniseg_core.paths import user_folder
@@ -128,7 +128,7 @@ class Run:
             write_text(marker, "")
         extra = [] if not self.has_checkpoint else ["--finish"] if marker.exists() else ["--resume"]
         arguments = [*self.request.arguments, *extra, "--json", "--progress", "json"]
-        pid = detached.start(arguments, self.folder / "events.jsonl")
+        pid = detached.start(arguments, self._events_file)
         self._keep_process(pid)
         detached.lower_priority(pid)
 
@@ -155,8 +155,13 @@ class Run:
     def stop(self) -> None:
         """Ask the process to end where nothing is half done; it is killed if it has not after 20 seconds."""
         process = self.process()
-        if process is not None:
-            detached.stop(process)
+        if process is None:
+            return
+        detached.stop(process)
+        said = newest_events(self._events_file)
+        if self.result() is None and (not said or said[-1].get("event") != "error"):
+            # it had to be killed (Windows knows nothing else), which is no trouble: it was asked for
+            append_event(self._events_file, {"event": "error", "message": "Interrupted.", "exit_code": 130})
 
     # -- how it stands ------------------------------------------------------------------------------------------
 
@@ -178,7 +183,7 @@ class Run:
     def standing(self) -> Standing:
         """Looked up now; quick."""
         running = self.process() is not None
-        events = newest_events(self.folder / "events.jsonl")
+        events = newest_events(self._events_file)
         if running:
             return Standing("running", newest_progress(events))
         if self.result() is not None:
@@ -231,6 +236,10 @@ class Run:
             raise UsageError(f"Run '{self.request.name}' is running; stop it first.")
         (self.folder / "request.json").unlink()  # from here on it is none, whatever is left
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _events_file(self) -> Path:
+        return self.folder / "events.jsonl"
 
     @property
     def _process_file(self) -> Path:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from meduniseg_core.adaptation.runs import Request, Run, free_name, runs
+from meduniseg_core.adaptation import detached
+from meduniseg_core.adaptation.runs import Request, Run, Standing, free_name, runs
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.training.checkpoint import LAST
 
@@ -62,6 +65,20 @@ def test_a_process_that_took_it_up_runs_it_until_it_has_answered(run: Run) -> No
         run.remove()
     run.answered({"model": Path("m")})
     assert run.standing().phase == "finished" and run.result() == {"model": "m"}
+
+
+def test_a_process_that_had_to_be_killed_when_it_was_to_stop_is_stopped_and_not_in_trouble(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(run, {"event": "progress", "stage": "train", "done": 10, "total": 40, "seconds": 5.0})
+    deaf = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    detached.note(run.folder / "process.json", deaf.pid)
+    assert run.standing().phase == "running"
+    monkeypatch.setattr(detached, "stop", lambda process: (process.kill(), process.wait()))
+    run.stop()
+    assert deaf.wait() is not None
+    assert run.standing() == Standing("stopped", ("train", 10, 40, pytest.approx(15.0)))
+    run.stop()  # nothing is left to stop
 
 
 def test_what_was_said_before_the_last_start_is_not_this_process_s_trouble(run: Run) -> None:

@@ -10,13 +10,13 @@ r"""Fine-tuning from the starter against the same network from scratch: the pape
 
 Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
 a run see the same images, plan, recipe, seed and number of iterations, and differ in the weights they start from. One
-exception: the product's recipe slows what the base knows of such images; from scratch, with nothing to keep, all learns
-at the full rate. Nothing is chosen within a run: the last iteration's weights are tested. Dice on imagesTs, mean over
-classes, then images.
+exception: the product's recipe spares what the base knows of such images; from scratch, with nothing to keep, all
+learns at the full rate from the first iteration. Nothing is chosen within a run: the last iteration's weights are
+tested. Dice on imagesTs, mean over classes, then images.
 
-``choose`` compares what of the base learns at a tenth of the rate, without imagesTs: 20 % of the training images, other
-seeds, tested on the training images that a run left out; and, for kidneys, on those of other patients (AbdomenCT's
-imagesTs, which the starter has not learnt from either).
+``choose`` compares how the rates spare the base, without imagesTs: 20 % of the training images, other seeds, tested on
+the training images that a run left out; and, for kidneys, on those of other patients (AbdomenCT's imagesTs, which the
+starter has not learnt from either).
 
 A finished run is done again where its recipe has changed, or, in the starter's arm, the starter's file; a finished
 choice never, unless results/choice.json is removed.
@@ -81,10 +81,10 @@ CHOOSING_SEEDS = {
 }
 CHOICES: dict[str, dict[str, object]] = {
     "from scratch": AT_ONCE,
-    "nothing": AT_ONCE,
-    "deep encoder": AT_ONCE | {"rate_shares": (("encoder.stages.[!01].*", 0.1),)},
-    "all but the heads": AT_ONCE | {"rate_shares": KNOWN_CLASSES},
-    "nothing, warm-up": AT_ONCE | {"rate_warm_ups": warm_up(ITERATIONS)},
+    "all at once": AT_ONCE,
+    "deep encoder at a tenth": AT_ONCE | {"rate_shares": (("encoder.stages.[!01].*", 0.1),)},
+    "all but the heads at a tenth": AT_ONCE | {"rate_shares": KNOWN_CLASSES},
+    "warm-up": AT_ONCE | {"rate_warm_ups": warm_up(ITERATIONS)},
 }
 
 LOG = logging.getLogger("transfer")
@@ -235,7 +235,7 @@ def choose(name: str, iterations: int, seeds: Sequence[int], results: Path) -> N
             key = f"{name} {seed} {choice}"
             if key in rows:
                 continue
-            arm = "scratch" if choice == "from scratch" else choice.replace(",", "").replace(" ", "_")
+            arm = "scratch" if choice == "from scratch" else choice.replace(" ", "_")
             config = configured(name, 20, seed, arm, base, iterations, changes)
             start = Scratch(base) if arm == "scratch" else Downstream(base)
             model = train(config, start=start).model
@@ -257,7 +257,7 @@ def choice_table(results: Path) -> str:
     rows = read_rows(results, "choice")
     columns = [(name, "left_out") for name in DATASETS] + [("kidney", "other_patients")]
     titles = [name if kind == "left_out" else f"{name}s of other patients" for name, kind in columns]
-    lines = [f"| at a tenth of the rate | {' | '.join(titles)} |", f"|{' --- |' * (len(columns) + 1)}"]
+    lines = [f"| rates | {' | '.join(titles)} |", f"|{' --- |' * (len(columns) + 1)}"]
     for choice in CHOICES:
         cells = []
         for name, kind in columns:
@@ -307,7 +307,9 @@ def main() -> int:
     if arguments.step == "table":
         print(table(arguments.results))
         if (arguments.results / "choice.json").is_file():
-            print("\nWhat learns at a tenth of the rate (20 % of the training images, images that the run left out):\n")
+            print(
+                "\nHow the rates spare the base (20 % of the training images, tested on those that the run left out):\n"
+            )
             print(choice_table(arguments.results))
         return 0
     for name in arguments.only or DATASETS:

@@ -80,12 +80,13 @@ CHOOSING_SEEDS = {
     "brain": (10, 11, 12, 13, 14, 15, 16, 23),  # a single image in each run: every one of the four twice
 }
 CHOICES: dict[str, dict[str, object]] = {
-    "from scratch": AT_ONCE,
-    "all at once": AT_ONCE,
-    "deep encoder at a tenth": AT_ONCE | {"rate_shares": (("encoder.stages.[!01].*", 0.1),)},
-    "all but the heads at a tenth": AT_ONCE | {"rate_shares": KNOWN_CLASSES},
-    "warm-up": AT_ONCE | {"rate_warm_ups": warm_up(ITERATIONS)},
+    "from scratch": {},
+    "all at once": {},
+    "deep encoder at a tenth": {"rate_shares": (("encoder.stages.[!01].*", 0.1),)},
+    "all but the heads at a tenth": {"rate_shares": KNOWN_CLASSES},
+    "warm-up": {"rate_warm_ups": warm_up(ITERATIONS)},
 }
+"""Over AT_ONCE."""
 
 LOG = logging.getLogger("transfer")
 
@@ -226,7 +227,7 @@ def run(name: str, iterations: int, seeds: Sequence[int], percents: Sequence[int
                 LOG.info("%s %s: %.1f %% in %.0f s", name, key, 100 * float(np.mean(scores)), result.seconds)
 
 
-def choose(name: str, iterations: int, seeds: Sequence[int], results: Path) -> None:
+def choose(name: str, seeds: Sequence[int], results: Path) -> None:
     """Train and test every choice; the file of figures is written after every run."""
     base, rows = load_model("starter"), read_rows(results, "choice")
     dataset = RawDataset.open(data_folder(name))
@@ -236,7 +237,7 @@ def choose(name: str, iterations: int, seeds: Sequence[int], results: Path) -> N
             if key in rows:
                 continue
             arm = "scratch" if choice == "from scratch" else choice.replace(" ", "_")
-            config = configured(name, 20, seed, arm, base, iterations, changes)
+            config = configured(name, 20, seed, arm, base, ITERATIONS, AT_ONCE | changes)
             start = Scratch(base) if arm == "scratch" else Downstream(base)
             model = train(config, start=start).model
             used = {file.name for file in (config.datasets[0] / "labelsTr").iterdir()}
@@ -296,7 +297,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("train", "table", "choose"))
     parser.add_argument("--only", choices=tuple(DATASETS), action="append")
-    parser.add_argument("--iterations", type=int, default=ITERATIONS)
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of train")
     parser.add_argument(
         "--seed", type=int, action="append", help="default: the three of the table, those of the choice"
     )
@@ -314,7 +315,7 @@ def main() -> int:
         return 0
     for name in arguments.only or DATASETS:
         if arguments.step == "choose":
-            choose(name, arguments.iterations, arguments.seed or CHOOSING_SEEDS[name], arguments.results)
+            choose(name, arguments.seed or CHOOSING_SEEDS[name], arguments.results)
             continue
         run(name, arguments.iterations, arguments.seed or SEEDS, arguments.percent or PERCENT, arguments.results)
     return 0

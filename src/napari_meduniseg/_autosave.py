@@ -98,6 +98,11 @@ def write(taken: Snapshot) -> Path:
     return taken.path
 
 
+def is_kept(layer: Labels) -> bool:
+    """Whether edits of the layer were written and are not saved yet."""
+    return _path(layer).exists()
+
+
 def forget(layer: Labels) -> None:
     """The layer is saved, or its edits are not wanted."""
     _path(layer).unlink(missing_ok=True)

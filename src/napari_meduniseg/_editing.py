@@ -23,10 +23,12 @@ from napari_meduniseg._views import slice_axis
 class Locks:
     """Classes that may not be painted over, per layer; they follow the layer, not its name.
 
-    ``blocked`` is called when a lock has kept napari's own tools from changing something.
+    ``blocked`` is called when a lock has kept napari's own tools from changing something, ``changed`` with a layer
+    whose locks are others now.
     """
 
     blocked: Callable[[], None] = lambda: None
+    changed: Callable[[Labels], None] = lambda _layer: None
     _by_layer: WeakKeyDictionary[Labels, set[int]] = field(default_factory=WeakKeyDictionary)
     _guarded: WeakSet[Labels] = field(default_factory=WeakSet)
 
@@ -37,6 +39,7 @@ class Locks:
     def set(self, layer: Labels, label: int, locked: bool) -> None:
         """Lock or unlock a class."""
         (self.of(layer).add if locked else self.of(layer).discard)(label)
+        self.changed(layer)
 
     def guard(self, layer: Labels) -> None:
         """Make napari's own brush, eraser, fill and polygon know the locks of this layer.

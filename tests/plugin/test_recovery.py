@@ -46,10 +46,14 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
         features={"index": [0, 1], "name": ["background", "liver"]},
     )
     widget = edit_panel(gui)
-    widget.recovery.save_now()
-    assert not list(_autosave.folder().glob("*"))  # nothing was changed yet
-    labels.data_setitem((np.array([3]), np.array([4]), np.array([5])), np.array([1], np.uint8))
     widget.palette_table.set_locked(1, True)
+    widget.palette_table.set_locked(1, False)
+    widget.recovery.save_now()
+    assert not list(_autosave.folder().glob("*"))  # nothing was changed yet; locks alone are nothing to miss
+    labels.data_setitem((np.array([3]), np.array([4]), np.array([5])), np.array([1], np.uint8))
+    widget.recovery.save_now()
+    qtbot.waitUntil(lambda: not widget.recovery.busy)
+    widget.palette_table.set_locked(1, True)  # after the edit was kept
     widget.recovery.save_now()
     qtbot.waitUntil(lambda: not widget.recovery.busy)
     (kept,) = _autosave.folder().glob("*")

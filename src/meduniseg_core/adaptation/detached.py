@@ -12,6 +12,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.adaptation.run_events import append_event
+from meduniseg_core.errors import UsageError
 from meduniseg_core.files import write_text
 
 _STOP_SECONDS = 20.0
@@ -66,7 +67,10 @@ def find(path: Path) -> psutil.Process | None:
 
 
 def stop(process: psutil.Process, wait: float = _STOP_SECONDS) -> None:
-    """Ask a process to end where nothing is half done; kill it if it has not after ``wait`` seconds."""
+    """Ask a process to end where nothing is half done; kill it if it has not after ``wait`` seconds.
+
+    UsageError where it may not be stopped, or does not end even so.
+    """
     try:
         process.terminate()
         try:
@@ -74,8 +78,10 @@ def stop(process: psutil.Process, wait: float = _STOP_SECONDS) -> None:
         except psutil.TimeoutExpired:
             process.kill()
             process.wait(wait)
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return  # it has just ended
+    except psutil.Error as error:
+        raise UsageError(f"Process {process.pid} could not be stopped ({error}); stop it by hand.") from error
 
 
 def lower_priority(pid: int) -> None:

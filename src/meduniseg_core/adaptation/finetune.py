@@ -133,7 +133,7 @@ def finetune_config(
     }
     if iterations < SHORT_BELOW:
         fields |= SHORT
-        fields |= _keeping(base, raw, iterations)
+        fields |= _keeping(base, raw, epochs * EPOCH)
     if quick:
         predictions = Ledger.open(dataset).predictions() if Ledger.is_at(dataset) else {}
         fields |= {**QUICK, "predictions": predictions}

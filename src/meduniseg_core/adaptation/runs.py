@@ -141,6 +141,8 @@ class Run:
         # the parent: a virtual environment's python may be a launcher
         if other is not None and other.pid not in (os.getpid(), os.getppid()):
             raise BadInputError(f"{self.folder}: another process trains there; wait for it or choose another name.")
+        if other is None:  # from a terminal, which hears what it says
+            append_event(self._events_file, {"event": "start"})
         self._keep_process(os.getpid())
 
     def answered(self, answer: Mapping[str, Any]) -> None:

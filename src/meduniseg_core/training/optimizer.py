@@ -40,5 +40,5 @@ def set_rates(optimizer: torch.optim.Optimizer, config: TrainingConfig, iteratio
     """The rates for this iteration: the schedule's, times the group's share, rising from 0 within its warm-up."""
     rate = config.rate_at(iteration)
     for group in optimizer.param_groups:
-        warm_up = group.get("warm_up", 0)  # a checkpoint of a version that had none
+        warm_up = group["warm_up"]
         group["lr"] = rate * group["share"] * (min(1.0, iteration / warm_up) if warm_up else 1.0)

@@ -23,6 +23,7 @@ class Recovery(QWidget):
     def __init__(self, viewer: napari.Viewer, locks: Locks) -> None:
         super().__init__()
         self._viewer, self._locks = viewer, locks
+        locks.changed = self._locks_changed
         self._dirty: set[Labels] = set()
         self._watched: Labels | None = None
         self._job: Job | None = None
@@ -133,6 +134,10 @@ class Recovery(QWidget):
         if leftover is not None:
             leftover.path.unlink(missing_ok=True)
             self.refresh()
+
+    def _locks_changed(self, layer: Labels) -> None:
+        if _autosave.is_kept(layer):  # a lock alone is no edit that one would miss
+            self._dirty.add(layer)
 
     def _changed(self, _event: Any = None) -> None:
         if self._watched is not None:

@@ -67,18 +67,32 @@ def test_a_process_that_took_it_up_runs_it_until_it_has_answered(run: Run) -> No
     assert run.standing().phase == "finished" and run.result() == {"model": "m"}
 
 
-def test_a_process_that_had_to_be_killed_when_it_was_to_stop_is_stopped_and_not_in_trouble(
+def test_a_process_that_does_not_hear_is_killed_and_its_run_is_stopped_not_in_trouble(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     say(run, {"event": "progress", "stage": "train", "done": 10, "total": 40, "seconds": 5.0})
-    deaf = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    detached.note(run.folder / "process.json", deaf.pid)
-    assert run.standing().phase == "running"
-    monkeypatch.setattr(detached, "stop", lambda process: (process.kill(), process.wait()))
-    run.stop()
-    assert deaf.wait() is not None
-    assert run.standing() == Standing("stopped", ("train", 10, 40, pytest.approx(15.0)))
-    run.stop()  # nothing is left to stop
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    deaf = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert deaf.stdout is not None and deaf.stdout.readline()  # it does not hear from here on
+        detached.note(run.folder / "process.json", deaf.pid)
+        assert run.standing().phase == "running"
+        stop = detached.stop
+        monkeypatch.setattr(detached, "stop", lambda process: stop(process, wait=0.5))
+        run.stop()
+        assert run.standing() == Standing("stopped", ("train", 10, 40, pytest.approx(15.0)))
+        run.stop()  # nothing is left to stop
+    finally:
+        deaf.kill()
+        deaf.communicate()
+
+
+def test_an_old_error_is_not_the_trouble_of_a_run_that_a_terminal_took_up_again(run: Run) -> None:
+    say(run, {"event": "error", "message": "old", "exit_code": 3})
+    run.taken_up()
+    (run.folder / "process.json").unlink()  # killed
+    standing = run.standing()
+    assert standing.phase == "stopped" and standing.trouble is None
 
 
 def test_what_was_said_before_the_last_start_is_not_this_process_s_trouble(run: Run) -> None:

@@ -4,8 +4,9 @@ r"""Fine-tuning from the starter against the same network from scratch: the pape
     python experiments/transfer/run.py train --only cardiac --only nuclei &      # two processes, one core each;
     python experiments/transfer/run.py train --only kidney --only brain          # what is finished stays
     python experiments/transfer/run.py table > experiments/transfer/results/table.md
-    python experiments/transfer/run.py train --only brain --percent 20 --results experiments/transfer/results/more_runs \
-        --seed 10 --seed 11 --seed 12 --seed 13 --seed 14 --seed 15 --seed 16 --seed 23   # each of the four images twice
+    python experiments/transfer/run.py train --only brain --percent 20 \
+        --seed 10 --seed 11 --seed 12 --seed 13 --seed 14 --seed 15 --seed 16 --seed 23 \
+        --results experiments/transfer/results/more_runs                         # each of its four images twice
     python experiments/transfer/run.py choose                                    # how the product's rates were chosen
 
 Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of

@@ -27,15 +27,16 @@ SHORT_BELOW = 5_000
 SHORT: Mapping[str, object] = {"momentum": 0.9, "learning_rate": 0.1, "batch_dice": True}
 """For few iterations: momentum 0.99 needs a hundred to gain speed. Rate / (1 - momentum) is the paper's."""
 
-KNOWN_CLASSES: tuple[tuple[str, float], ...] = (("*.head.*", 1), ("*", 0.1))
+_HEADS = "*.head.*"
+KNOWN_CLASSES: tuple[tuple[str, float], ...] = ((_HEADS, 1), ("*", 0.1))
 """Shares of the rate for few iterations from a base that knows one of the classes in images of this modality and
 dimension. At the full rate what it knows is gone after a hundred iterations on a few images: the network is right on
 these and lost on another patient's."""
 
 WARM_UP = 50
 """Iterations within which all but the heads come to their rate, for few iterations from a base that has learnt other
-classes in such images: the first steps of new heads, which know nothing yet, do not shake what it has learnt. A base
-that has never seen such images has to learn all anew, and at once (experiments/transfer)."""
+classes in such images: the first steps of new heads, which know nothing yet, are not to shake what it has learnt. A
+base that has never seen such images has to learn all anew, and at once (experiments/transfer)."""
 
 SMALLEST_OBJECT = 12
 """Pixels. Smaller objects have no shape left where the network looks at more than their edges."""
@@ -211,7 +212,7 @@ def _keeping(base: Model, raw: RawDataset, iterations: int) -> dict[str, object]
 
 def warm_up(iterations: int) -> tuple[tuple[str, int], ...]:
     """Of all but the heads: ``WARM_UP`` iterations, a third of a run that is shorter than three times that."""
-    return (("*.head.*", 0), ("*", min(WARM_UP, iterations // 3)))
+    return ((_HEADS, 0), ("*", min(WARM_UP, iterations // 3)))
 
 
 def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:

@@ -155,7 +155,10 @@ class Run:
         return detached.find(self._process_file)
 
     def stop(self) -> None:
-        """Ask the process to end where nothing is half done; it is killed if it has not after 20 seconds."""
+        """Ask the process to end where nothing is half done; it is killed if it has not after 20 seconds.
+
+        UsageError where it cannot be stopped.
+        """
         process = self.process()
         if process is None:
             return

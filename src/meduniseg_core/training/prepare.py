@@ -213,8 +213,7 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             # hashed with the cases; and runs without corrections keep the fingerprint they have
             "predictions",
             *(("correction_oversampling", "correction_weight") if not config.predictions else ()),
-            *(("rate_shares",) if not config.rate_shares else ()),
-            *(("rate_warm_ups",) if not config.rate_warm_ups else ()),
+            *(name for name in ("rate_shares", "rate_warm_ups") if not getattr(config, name)),
         },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]

@@ -37,6 +37,7 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "seconds": round(segmentation.seconds, 3),
         "ran_on": segmentation.rung,
         "classes": [dataclasses.asdict(row) for row in segmentation.table()],
+        "warnings": [finding.as_json() for finding in segmentation.findings],
     }
     return Result(case, path, report)
 

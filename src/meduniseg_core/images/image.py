@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.geometry import Geometry
 
 
@@ -20,7 +21,8 @@ class Image:
 
     ``array`` has shape ``(C, D, H, W)`` (a 2D image has D = 1, a label map C = 1) and is read-only, in the dtype of its
     file. ``physical`` is False for photographs and other images that have no size in mm: their spacing is 1.
-    ``meta`` is what the file says besides (``format``, ``dtype``, header fields needed to write it back).
+    ``meta`` is what the file says besides (``format``, ``dtype``, header fields needed to write it back). ``findings``
+    is what its reader found out and the user must know.
     """
 
     array: np.ndarray
@@ -28,6 +30,7 @@ class Image:
     physical: bool = True
     source: Path | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4:
@@ -62,3 +65,7 @@ class Image:
     def with_array(self, array: np.ndarray, **meta: Any) -> Image:
         """Another array ``(C', D, H, W)`` on the same grid; ``meta`` entries are added."""
         return replace(self, array=array, meta={**self.meta, **meta})
+
+    def with_findings(self, *findings: Finding) -> Image:
+        """The same image with these findings after its own, each once."""
+        return replace(self, findings=merge(self.findings, findings))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import format_of
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.orientation import same_grid
@@ -89,7 +90,8 @@ def stack_channels(images: Sequence[Image]) -> Image:
         dtype = np.dtype(np.float32)
     array = np.concatenate([image.array.astype(dtype, copy=False) for image in images])
     sources = tuple(str(image.source) for image in images if image.source is not None)
-    return first.with_array(array, sources=sources, dtype=str(dtype))
+    findings = merge(*(image.findings for image in images))
+    return replace(first, findings=findings).with_array(array, sources=sources, dtype=str(dtype))
 
 
 def _read_one(path: Path, series: str | None) -> Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
+from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
+from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
 from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.segmentation import Segmentation
@@ -107,13 +110,22 @@ class Predictor:
         request = Request(tta, overlap, box, probabilities)
         request.check(image)
         plans = self._plans(tasks, modality)
+        checked = {plan.task: merge(image.findings, check_image(image, plan)) for plan in plans}
         straightened = Straightened.of(image)
+        if straightened is not None:
+            text = (
+                f"The axes of {image.name} are not at right angles: it is resampled, and the labels are brought back."
+            )
+            checked = {task: merge(found, [Finding("sheared_grid", text, "info")]) for task, found in checked.items()}
+        report(merge(*checked.values()), events)
         if straightened is None:
-            return self._segment_all(image, plans, request, events, cancel)
-        text = f"The axes of {image.name} are not at right angles: it is resampled, and the labels are brought back."
-        events(Message("info", text))
-        found = self._segment_all(straightened.straight, plans, straightened.request(request), events, cancel)
-        return {task: straightened.restore(result, box) for task, result in found.items()}
+            results = self._segment_all(image, plans, request, events, cancel)
+        else:
+            found = self._segment_all(straightened.straight, plans, straightened.request(request), events, cancel)
+            results = {task: straightened.restore(result, box) for task, result in found.items()}
+        return {
+            task: replace(result, findings=merge(checked[task], result.findings)) for task, result in results.items()
+        }
 
     def _segment_all(
         self, image: Image, plans: list[TaskPlan], request: Request, events: EventSink, cancel: CancelToken | None

@@ -12,6 +12,7 @@ import numpy as np
 
 from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ending_of, stem_of
 
 Colour = tuple[int, int, int]
@@ -53,7 +54,8 @@ class Segmentation:
     ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
     colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
     asked for. ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack`` refined
-    the model for this task (None: the model alone).
+    the model for this task (None: the model alone). ``findings``: what readers and checks found out about the image
+    and the result; the JSON's "warnings".
     """
 
     labels: Image
@@ -71,6 +73,7 @@ class Segmentation:
     settings: dict[str, Any] = field(default_factory=dict)
     pack: str | None = None
     pack_sha256: str | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -125,6 +128,7 @@ class Segmentation:
             "seconds": round(self.seconds, 3),
             "ran_on": self.rung,
             "intended_use": self.intended_use,
+            "warnings": [finding.as_json() for finding in self.findings],
         }
 
     def save(self, path: str | Path) -> Path:

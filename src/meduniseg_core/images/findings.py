@@ -1,0 +1,58 @@
+"""What a reader or a check found out about an image that its user must know: typed, so that every front end shows it.
+
+Readers put findings on the image (`Image.findings`); checks of an image against a task add theirs
+(`meduniseg_core.inference`). They are reported as messages and stand under "warnings" in the JSON beside a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from meduniseg_core.events import EventSink, Message
+
+FindingCode = Literal[
+    "orientation_unknown",  # the file does not say left from right
+    "orientation_applied",  # EXIF: shown and segmented upright, labels on the file's own pixel grid
+    "header_mended",  # a header field that other readers mend without doubt
+    "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal
+    "sheared_grid",
+    "channels_converted",
+    "intensity_scaled",  # stored values were rescaled to be read
+    "intensity_mismatch",  # the values do not look like the modality
+    "intensity_window",  # clipped to the window that the task expects
+    "field_of_view",  # shows far more or less than the training images
+    "channel_pair_doubtful",  # files taken as channels of one case that look like two cases
+    "slices_chosen",  # other objects, series or frames of the source were left out
+    "implausible_result",  # a class far outside the training's sizes, intensities or positions
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found out.
+
+    ``text`` is one sentence that names the file. ``level``: "info" for what was handled with no doubt left, "warning"
+    for what can make the result wrong.
+    """
+
+    code: FindingCode
+    text: str
+    level: Literal["info", "warning"] = "warning"
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"code", "level", "text"}``."""
+        fields = asdict(self)
+        return {"code": fields["code"], "level": fields["level"], "text": fields["text"]}
+
+
+def report(findings: Iterable[Finding], events: EventSink) -> None:
+    """Send every finding as a message."""
+    for finding in findings:
+        events(Message(finding.level, finding.text))
+
+
+def merge(*groups: Iterable[Finding]) -> tuple[Finding, ...]:
+    """All findings in order, each once."""
+    return tuple(dict.fromkeys(finding for group in groups for finding in group))

@@ -1,13 +1,55 @@
-"""Writes that are either whole or not there, and hashes of files."""
+"""Files: opened only where they are files, written whole or not at all, and their hashes."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from meduniseg_core.errors import BadInputError
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open an ordinary file for reading (links are followed).
+
+    Raises BadInputError where it cannot be read, and at once for a named pipe, a socket or a device, which could
+    block for ever or never end.
+    """
+    path = Path(path)
+    check_regular(path)  # asked before it is opened: opening a device may already do something
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    stream = os.fdopen(handle, "rb")
+    if not stat.S_ISREG(os.fstat(handle).st_mode):  # exchanged in between
+        stream.close()
+        raise _not_regular(path)
+    return stream
+
+
+def check_regular(path: Path) -> None:
+    """Raise BadInputError unless ``path`` is an ordinary file: for libraries that open paths themselves."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise _unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        raise _not_regular(path)
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> BadInputError:
+    reason = getattr(error, "strerror", None) or "it cannot be opened"
+    return BadInputError(f"{path} cannot be read ({reason}); check the path and its permissions.")
+
+
+def _not_regular(path: Path) -> BadInputError:
+    return BadInputError(f"{path} is no ordinary file (a folder, a pipe or a device); pass a file with data in it.")
 
 
 @contextmanager
@@ -48,9 +90,9 @@ def write_text(target: Path, text: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as 64 lower-case hexadecimal digits."""
+    """The file's SHA-256 as 64 lower-case hexadecimal digits; BadInputError where it is no ordinary file."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

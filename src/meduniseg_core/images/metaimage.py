@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import check_spacing
 from meduniseg_core.images.header_text import (
     assemble,
@@ -24,7 +25,7 @@ from meduniseg_core.images.header_text import (
     whole_numbers,
 )
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import claimed_bytes, open_bytes
+from meduniseg_core.images.raw_data import claimed_bytes
 
 _DTYPE = {
     "MET_CHAR": "i1",
@@ -58,7 +59,7 @@ def read_metaimage(path: Path) -> Image:
     """
     name = path.name
     with ExitStack() as stack:
-        stream = stack.enter_context(open_bytes(path))
+        stream = stack.enter_context(open_regular(path))
         fields = _parse(stream, name)
         rank = whole_numbers(fields.get("ndims", ""), name, "NDims")
         sizes = whole_numbers(fields.get("dimsize", ""), name, "DimSize")
@@ -77,7 +78,7 @@ def read_metaimage(path: Path) -> Image:
             if data_file.upper().startswith("LIST") or "%" in data_file:
                 raise BadInputError(f"{name} spreads its voxels over several files; save it as one .mha file.")
             data_path = data_file_beside(path, data_file)
-            stream = stack.enter_context(open_bytes(data_path))
+            stream = stack.enter_context(open_regular(data_path))
             name = data_path.name
         _skip(stream, fields, claimed_bytes(stored, dtype.itemsize), name)
         available = os.fstat(stream.fileno()).st_size - stream.tell()

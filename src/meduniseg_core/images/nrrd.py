@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import open_regular
 from meduniseg_core.images.header_text import (
     assemble,
     data_file_beside,
@@ -26,7 +27,7 @@ from meduniseg_core.images.header_text import (
     whole_numbers,
 )
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import claimed_bytes, open_bytes
+from meduniseg_core.images.raw_data import claimed_bytes
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -63,7 +64,7 @@ def read_nrrd(path: Path) -> Image:
     """
     name = path.name
     with ExitStack() as stack:
-        stream = stack.enter_context(open_bytes(path))
+        stream = stack.enter_context(open_regular(path))
         fields = _parse(stream, name)
         dtype = _dtype(fields, name)
         sizes = whole_numbers(_need(fields, "sizes", name), name, "sizes")
@@ -77,7 +78,7 @@ def read_nrrd(path: Path) -> Image:
             if detached.upper().startswith("LIST") or "%" in detached:
                 raise BadInputError(f"{name} spreads its voxels over several files; save it as one .nrrd file.")
             data_path = data_file_beside(path, detached)
-            stream = stack.enter_context(open_bytes(data_path))
+            stream = stack.enter_context(open_regular(data_path))
             name = data_path.name
         _skip(stream, fields, claimed_bytes(sizes, dtype.itemsize), encoding, name)
         available = os.fstat(stream.fileno()).st_size - stream.tell()

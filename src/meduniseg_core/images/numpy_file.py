@@ -12,11 +12,11 @@ from typing import IO, Any
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path
+from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, open_bytes, read_exactly
+from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 
 
 def read_numpy(path: Path) -> Image:
@@ -29,7 +29,7 @@ def read_numpy(path: Path) -> Image:
     if name.lower().endswith(".npz"):
         array = _read_npz(path)
     else:
-        with open_bytes(path) as stream:
+        with open_regular(path) as stream:
             array = _read_array(stream, name, path.stat().st_size)
     array = check_numeric(array, name)
     colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
@@ -81,7 +81,7 @@ def _read_array(stream: IO[bytes], name: str, available: int) -> np.ndarray:
 def _read_npz(path: Path) -> np.ndarray:
     name = path.name
     try:
-        with open_bytes(path) as stream, zipfile.ZipFile(stream) as archive:
+        with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
             members = [item for item in archive.infolist() if item.filename.endswith(".npy")]
             if len(members) != 1:
                 raise BadInputError(f"{name} holds {len(members)} arrays; save the wanted one with numpy.save.")

@@ -16,11 +16,11 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path
+from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, open_bytes
+from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim
 
 _PILLOW_NAMES = {"PNG", "BMP", "JPEG", "MPO"}
 _GREY_MODES = {"1", "L", "I;16", "I;16B", "I;16L", "I"}
@@ -102,7 +102,7 @@ class _opened:  # noqa: N801 - used as a function
 
     def __enter__(self) -> PillowImage.Image:
         path = self._path
-        self._stream = open_bytes(path)
+        self._stream = open_regular(path)
         self._quiet.__enter__()
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on size; size is judged below
         try:
@@ -186,7 +186,7 @@ def _through_itk(path: Path) -> np.ndarray:
 
 def _png_depth(path: Path) -> int | None:
     """Bits per sample in a PNG's header; None for other formats."""
-    with open_bytes(path) as stream:
+    with open_regular(path) as stream:
         start = stream.read(26)
     return start[24] if start.startswith(b"\x89PNG\r\n\x1a\n") and len(start) == 26 else None
 

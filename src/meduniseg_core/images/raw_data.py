@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Protocol, cast
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import brief
 
 DEFLATE_LIMIT = 1032
@@ -49,7 +49,7 @@ def check_claim(name: str, claimed: int, available: int, limit: int = 1) -> None
 
 def open_maybe_gzip(path: Path) -> tuple[IO[bytes], bool]:
     """Open ``path`` for reading; a gzip file is known by its first two bytes, whatever its name."""
-    stream = open_bytes(path)
+    stream = open_regular(path)
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
     if not packed:
@@ -69,15 +69,6 @@ class _OwningGzip(gzip.GzipFile):
             super().close()
         finally:
             self._owned.close()
-
-
-def open_bytes(path: Path) -> io.BufferedReader:
-    """Open ``path`` for reading; BadInputError says why it cannot be."""
-    try:
-        return open(path, "rb")  # noqa: PTH123 - Path.open returns the same, typed less exactly
-    except OSError as error:
-        reason = error.strerror or "it cannot be opened"
-        raise BadInputError(f"{path} cannot be read ({reason}); check the path and its permissions.") from error
 
 
 def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:

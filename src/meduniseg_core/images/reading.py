@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import check_regular
+from meduniseg_core.images.checks import brief
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import format_of
 from meduniseg_core.images.image import Image
@@ -131,8 +133,15 @@ def _read_one(path: Path, series: str | None) -> Image:
 
 
 def _check_exists(path: Path) -> None:
-    if not path.exists():
+    """There is something to read: a folder, or an ordinary file (a pipe would block for ever)."""
+    try:
+        found = path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        raise BadInputError(f"{str(path)[:200]!r} is no usable path ({brief(error)}); check it.") from error
+    if not found:
         raise BadInputError(f"{path} does not exist; check the path.")
+    if not path.is_dir():
+        check_regular(path)
 
 
 def _as_labels(image: Image, name: str) -> Image:

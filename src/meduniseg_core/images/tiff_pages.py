@@ -7,14 +7,14 @@ import struct
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.raw_data import open_bytes
+from meduniseg_core.files import open_regular
 
 _PAGE_LIMIT = 1_000_000
 
 
 def check_pages(path: Path) -> None:
     """Raise BadInputError unless ``path`` is a TIFF whose every page directory lies within the file, up to the last."""
-    with open_bytes(path) as stream:
+    with open_regular(path) as stream:
         start = stream.read(16)
         order = {b"II": "<", b"MM": ">"}.get(start[:2])
         version = struct.unpack(f"{order}H", start[2:4])[0] if order and len(start) == 16 else 0

@@ -56,4 +56,5 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
         plan.normalisation,
         plan.figures,
         plan.crop_to_body,
+        plan.hu_window,
     )

@@ -212,13 +212,13 @@ class Predictor:
 
     def _prepare(self, image: Image, plan: TaskPlan, request: Request, events: EventSink) -> VolumeSource | SliceSource:
         if plan.modality == "ct" and "ct" not in plan.normalisation and looks_like_ct(image):
-            window = CT_WINDOWS[0]
+            low, high = plan.hu_window if plan.hu_window is not None else (CT_WINDOWS[0].low, CT_WINDOWS[0].high)
             text = (
                 f"Task {plan.task} has learned from pictures of a soft-tissue window, not from Hounsfield units: "
-                f"{image.name} is clipped to {window.low:.0f}..{window.high:.0f} HU for it."
+                f"{image.name} is clipped to {low:.0f}..{high:.0f} HU for it."
             )
-            events(Message("warning", text))
-            image = image.with_array(np.clip(image.array, window.low, window.high))
+            events(Message("info" if plan.hu_window is not None else "warning", text))
+            image = image.with_array(np.clip(image.array, low, high))
         if plan.dimension == 2 and not image.is_2d:
             text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
             events(Message("info", text))

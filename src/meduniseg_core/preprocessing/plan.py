@@ -51,6 +51,11 @@ class TaskPlan(BaseModel):
         default=(), description="axes of (D, H, W) along which mirroring keeps every class's meaning"
     )
     crop_to_body: bool = True
+    hu_window: tuple[float, float] | None = Field(
+        default=None,
+        description="of a CT task that learned from windowed pictures: the HU that are black and white in them; a CT "
+        "in HU is clipped to it first",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -63,6 +68,8 @@ class TaskPlan(BaseModel):
         for kind, figures in zip(self.normalisation, self.figures, strict=True):
             if kind == "ct" and figures is None:
                 raise ValueError("normalisation 'ct' needs intensity figures")
+        if self.hu_window is not None and not self.hu_window[0] < self.hu_window[1]:
+            raise ValueError("hu_window is two HU, the lower one first")
         if self.dimension == 2 and self.patch[0] != 1:
             raise ValueError("a 2D task has a patch of depth 1")
         if any(axis not in (0, 1, 2) for axis in self.mirror_axes):

@@ -6,7 +6,7 @@ batches as an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from meduniseg_core.preprocessing import CachedCase, TaskPlan
-from meduniseg_core.training.augmentation import AugmentationConfig, sample_maps
+from meduniseg_core.training.absence import AbsenceSettings, AbsenceSource
+from meduniseg_core.training.augmentation import AugmentationConfig, for_task, sample_maps
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,24 @@ class Batch:
         return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, changed)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """An image (C, D, H, W), its label maps (D, H, W), and the patch's centre and zoom in it."""
+
+    case: str
+    data: np.ndarray
+    maps: tuple[np.ndarray, ...]
+    centre: tuple[int, int, int]
+    zoom: float | None = None
+
+
 class BatchSource(Dataset[Batch]):
     """``source[i]`` is the batch of iteration ``i``.
 
     A batch holds one task; within an epoch each task has ``iterations_per_task`` batches in random order (SPEC section
     6). The last third of a batch is centred on a random voxel of a random foreground class of the case. A share
-    ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead.
+    ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead. ``absence`` says
+    of which tasks how many samples lack the target. Augmentation follows the task's modality (`augmentation.presets`).
     """
 
     def __init__(
@@ -62,6 +75,7 @@ class BatchSource(Dataset[Batch]):
         oversampling: float,
         augmentation: AugmentationConfig,
         correction_oversampling: float = 0.0,
+        absence: Mapping[str, AbsenceSettings] | None = None,
     ) -> None:
         self._tasks = tuple(tasks)
         self._corrected = [[case for case in data.cases if len(case.changed_voxels)] for data in self._tasks]
@@ -70,7 +84,13 @@ class BatchSource(Dataset[Batch]):
         self._total = total
         self._seed = seed
         self._oversampling = oversampling
-        self._augmentation = augmentation
+        self._augmentation = [for_task(augmentation, data.plan.modality, data.plan.dimension) for data in self._tasks]
+        cases = {data.plan.task: data.cases for data in self._tasks}
+        self._absent = {
+            position: AbsenceSource(data.plan, data.cases, (absence or {})[data.plan.task], cases)
+            for position, data in enumerate(self._tasks)
+            if data.plan.task in (absence or {})
+        }
 
     def __len__(self) -> int:
         return self._total
@@ -91,25 +111,36 @@ class BatchSource(Dataset[Batch]):
         images, maps, names = [], [], []
         for index in range(size):
             rng = np.random.default_rng([self._seed, 1, iteration, index])
-            case, centre = self._draw(task, rng, forced=index >= first_forced)
-            changed = case.changed
+            source = self._source(task, rng, forced=index >= first_forced)
             image, own = sample_maps(
-                case.data,
-                (case.seg,) if changed is None else (case.seg, changed),
-                centre,
+                source.data,
+                source.maps,
+                source.centre,
                 data.plan.patch,
                 data.plan.mirror_axes,
                 rng,
-                self._augmentation,
+                self._augmentation[task],
                 spacing=data.plan.spacing,
+                zoom=source.zoom,
             )
             images.append(torch.as_tensor(image))
             maps.append(torch.as_tensor(own))
-            names.append(case.case)
+            names.append(source.case)
         changes = None
         if any(len(own) > 1 for own in maps):
             changes = torch.stack([own[1].float() if len(own) > 1 else torch.zeros(own[0].shape) for own in maps])
         return Batch(task, torch.stack(images), torch.stack([own[0].long() for own in maps]), tuple(names), changes)
+
+    def _source(self, task: int, rng: np.random.Generator, forced: bool) -> _Source:
+        """Where the next sample is taken from."""
+        absent = self._absent.get(task)
+        if absent is not None and rng.random() < absent.share:
+            found = absent.draw(rng)
+            if found is not None:
+                return _Source(found.case, found.data, (found.seg,), found.centre, found.zoom)
+        case, centre = self._draw(task, rng, forced)
+        changed = case.changed
+        return _Source(case.case, case.data, (case.seg,) if changed is None else (case.seg, changed), centre)
 
     def _draw(self, task: int, rng: np.random.Generator, forced: bool) -> tuple[CachedCase, tuple[int, int, int]]:
         """A case and the centre of the patch to take from it."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.model.config import Stride
+from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
 
 
@@ -37,6 +38,7 @@ class PlanSettings(BaseModel):
     batch: int | None = Field(default=None, ge=1)
     spacing: tuple[float, float, float] | None = None
     long_side: int | None = None
+    hu_window: tuple[float, float] | None = Field(default=None, description="see `TaskPlan.hu_window`")
     classes: tuple[str, ...] | None = Field(
         default=None, description="other names for the data set's classes, in order"
     )
@@ -100,6 +102,13 @@ class TrainingConfig(BaseModel):
         default=0.0, ge=0, le=1, description="share of the samples that is centred on a corrected voxel"
     )
     correction_weight: float = Field(default=1.0, ge=1, description="how often a corrected voxel counts in the loss")
+
+    absence: dict[str, AbsenceSettings] = Field(
+        default_factory=dict, description="by 2D task: samples in which the target is not there"
+    )
+    average_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="the model is the running mean of the weights, per iteration (EMA)"
+    )
 
     validation_fraction: float = Field(default=0.2, ge=0, lt=1)
     validation_every: int = Field(default=10, ge=1, description="epochs")

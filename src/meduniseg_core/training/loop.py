@@ -16,6 +16,7 @@ from torch import nn
 from meduniseg_core.errors import BadInputError, NonFiniteLossError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
 from meduniseg_core.model import MedUniSeg, autocast, build_model, resolve_device, resolve_precision
+from meduniseg_core.training.averaging import averaged, update_average
 from meduniseg_core.training.batches import Batch, BatchSource, TaskData, batches_from
 from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, save_checkpoint
 from meduniseg_core.training.config import TrainingConfig
@@ -120,6 +121,7 @@ class Trainer:
             config.foreground_oversampling,
             config.augmentation,
             config.correction_oversampling,
+            config.absence,
         )
         batches = batches_from(source, state.iteration, config.workers, pin=self._device.type == "cuda")
         before, began, first = state.seconds, time.monotonic(), state.iteration
@@ -172,6 +174,8 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if config.average_decay is not None:
+            update_average(self._optimizer, config.average_decay, self._state.iteration)
         return value
 
     def _voxel_weights(self, batch: Batch) -> torch.Tensor | None:
@@ -233,7 +237,8 @@ class Trainer:
                 continue
             index, modality = self._info.task_index(task.plan.task), self._info.modality_index(task.plan.modality)
             seen = TaskNetwork(self._network, index, modality, self._device, self._dtype)
-            means = validate(seen, task.plan, cases, self._cancel).mean(axis=0)
+            with averaged(self._optimizer):
+                means = validate(seen, task.plan, cases, self._cancel).mean(axis=0)
             scores[task.plan.task] = dict(zip(task.plan.classes, means.tolist(), strict=True))
             self._events(Metric("dice", float(means.mean()), self._state.iteration, task.plan.task))
         return scores
@@ -253,8 +258,9 @@ class Trainer:
         }
         path = config.output / f"{config.name}.safetensors"
         info = self._info.model_copy(update={"provenance": provenance})
-        if self._start is None:
-            save_model(path, info, self._learner.state_dict())
-        else:
-            self._start.save(path, info, self._learner)
+        with averaged(self._optimizer):
+            if self._start is None:
+                save_model(path, info, self._learner.state_dict())
+            else:
+                self._start.save(path, info, self._learner)
         return TrainingResult(path, state.epoch, state.best_dice, state.best_epoch, state.seconds, stopped_early)

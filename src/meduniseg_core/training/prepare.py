@@ -124,6 +124,8 @@ def _cache(
         events=events,
         cancel=cancel,
     )
+    if chosen.hu_window is not None:
+        plan = plan.model_copy(update={"hu_window": chosen.hu_window})
     if chosen.classes is not None:
         if len(chosen.classes) != len(plan.classes):
             raise UsageError(
@@ -196,6 +198,15 @@ def _describe(
     )
 
 
+def _unset(plan: TaskPlan) -> set[str]:
+    """Fields of a plan that came later and that it does not use: it keeps the hash it had without them."""
+    return {name for name in ("hu_window",) if getattr(plan, name) is None}
+
+
+# settings that came later: runs without them keep the fingerprint they have
+_OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay")
+
+
 def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
     # where files lie, and how many processes prepare batches, may change between start and resume
     settings = config.model_dump(
@@ -213,14 +224,18 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             # hashed with the cases; and runs without corrections keep the fingerprint they have
             "predictions",
             *(("correction_oversampling", "correction_weight") if not config.predictions else ()),
-            *(name for name in ("rate_shares", "rate_warm_ups") if not getattr(config, name)),
+            *(
+                name
+                for name in ("rate_shares", "rate_warm_ups", "absence", "average_decay")
+                if not getattr(config, name)
+            ),
         },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]
     content = {
         "settings": settings,
         "config": info.config.model_dump(mode="json"),
-        "plans": [plan.model_dump(mode="json") for plan in info.tasks],
+        "plans": [plan.model_dump(mode="json", exclude=_unset(plan)) for plan in info.tasks],
         "cases": cases,
         **({} if start is None else {"start": start.fingerprint}),
     }

@@ -18,7 +18,7 @@ from meduniseg_core.training.augmentation import AugmentationConfig, augment, sa
 PLAIN = AugmentationConfig.none()
 PROBABILITIES = [name for name in AugmentationConfig.model_fields if name.startswith("p_")]
 EVERYTHING = AugmentationConfig.model_validate(dict.fromkeys(PROBABILITIES, 1.0))
-INTENSITIES = [name for name in PROBABILITIES if name not in ("p_rotation", "p_scaling", "p_mirror")]
+INTENSITIES = [name for name in PROBABILITIES if name not in ("p_rotation", "p_scaling", "p_aspect", "p_mirror")]
 
 
 def only(**changes: object) -> AugmentationConfig:

@@ -2,86 +2,66 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.files import check_regular
 
-_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
-_ALONE = -1  # the file CASE.ext beside CASE_0000.ext
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image to segment: a file, a folder of DICOM, or one file per channel in their order."""
-
-    name: str
-    paths: tuple[Path, ...]
-
-    @property
-    def source(self) -> Path | tuple[Path, ...]:
-        """As ``read_image`` takes it."""
-        return self.paths[0] if len(self.paths) == 1 else self.paths
+if TYPE_CHECKING:
+    from meduniseg_core.images import Case
 
 
-def collect_cases(arguments: Sequence[Path]) -> list[Case]:
-    """All cases, folders' first.
+def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> list[Case]:
+    """All cases, folders' first, those that cannot be used with their fault.
 
-    BadInputError for a path that is missing or a folder without images; UsageError where two cases have one name,
-    so that they would write the same result.
+    ``channels`` is how many files the task takes per case (None: not known). BadInputError for a path that is missing
+    or neither a file nor a folder, and for a folder without images; UsageError where two cases have one name, so that
+    they would write the same result.
     """
-    from meduniseg_core.images import find_cases
+    from meduniseg_core.images.cases import folder_cases, group_files
 
     cases: list[Case] = []
     files: list[Path] = []
     for path in dict.fromkeys(arguments):
         if path.is_dir():
-            cases += [Case(name, paths) for name, paths in find_cases(path).items()]
-        elif path.is_file():
+            cases += folder_cases(path, channels=channels)
+        elif path.exists():
+            check_regular(path)
             files.append(path)
         else:
             raise BadInputError(f"{path} does not exist; check the path.")
-    cases += group_channels(files)
+    cases += group_files(files, channels)
     _refuse_equal_names(cases)
     return cases
 
 
-def group_channels(files: Iterable[Path]) -> list[Case]:
-    """Files CASE_0000.ext, CASE_0001.ext, ... of one folder are one case; every other file is a case of its own.
-
-    Numbered files without a _0000 among them (scan_0042.nii.gz, IMG_0007.jpg) are not channels: a shell's wildcard may
-    well name a part of a folder only. BadInputError where a channel in between is missing.
-    """
-    from meduniseg_core.images.formats import ending_of, stem_of
-
-    groups: dict[tuple[Path, str, str], dict[int, Path]] = {}
-    for path in files:
-        match = _CHANNEL.match(stem_of(path))
-        case, channel = (match["case"], int(match["channel"])) if match else (stem_of(path), _ALONE)
-        groups.setdefault((path.parent, case, ending_of(path) or ""), {})[channel] = path
-    cases: list[Case] = []
-    for (folder, case, ending), group in groups.items():
-        if 0 not in group:
-            cases += [Case(stem_of(path), (path,)) for path in group.values()]
-            continue
-        if _ALONE in group:
-            cases.append(Case(case, (group.pop(_ALONE),)))
-        missing = sorted(set(range(max(group))) - set(group))
-        if missing:
-            raise BadInputError(
-                f"{folder / case}_{missing[0]:04d}{ending} is missing among the channels; add that file."
+def cases_for(arguments: Sequence[Path], channels: Iterable[int]) -> list[Case]:
+    """The cases for tasks that take these numbers of files per case; UsageError where the numbers make a difference."""
+    first, *others = sorted(set(channels))
+    cases = collect_cases(arguments, first)
+    for other in others:
+        differing = set(cases) ^ set(collect_cases(arguments, other))
+        if differing:
+            case = min(differing, key=lambda case: (-len(case.paths), case.name))
+            raise UsageError(
+                f"{case.paths[0].name} to {case.paths[-1].name} are one case for tasks of {other} channels and several "
+                f"for tasks of {first}; ask for tasks of one kind at a time."
             )
-        cases.append(Case(case, tuple(group[channel] for channel in sorted(group))))
     return cases
 
 
+def same_name(name: str) -> str:
+    """Equal for names that some file system takes for one: without regard to case and to how accents are encoded."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _refuse_equal_names(cases: Sequence[Case]) -> None:
-    """Names are compared as file systems do that ignore upper and lower case."""
     seen: dict[str, Case] = {}
     for case in cases:
-        other = seen.setdefault(case.name.casefold(), case)
+        other = seen.setdefault(same_name(case.name), case)
         if other is not case:
             raise UsageError(
                 f"{other.paths[0]} and {case.paths[0]} are both called '{case.name}', so one's result would overwrite "

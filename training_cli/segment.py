@@ -12,7 +12,7 @@ import typer
 
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, OutOfMemoryError, UsageError
 from meduniseg_core.events import CaseDone, Message, Progress
-from training_cli.inputs import Case, collect_cases
+from training_cli.inputs import cases_for
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
 from training_cli.packs import packs_for
@@ -21,7 +21,7 @@ from training_cli.session import Session, work
 from training_cli.targets import chosen_ending, default_ending, refuse_strangers, target_folder, was_edited
 
 if TYPE_CHECKING:
-    from meduniseg_core.images import Image
+    from meduniseg_core.images import Case, Image
     from meduniseg_core.inference import Predictor
     from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
@@ -88,11 +88,11 @@ def segment(
     result is replaced, unless it was corrected since.
     """
     with work(progress, as_json=as_json) as session:
-        cases = collect_cases(images)
         wanted_ending = chosen_ending(ending)
         info = _model_info(model)
         modality = known_modality(info, modality)
         tasks = choose_tasks(info, task, modality)
+        cases = cases_for(images, channels_of(info, tasks))
         refuse_strangers(cases, tasks, output, wanted_ending)
         tell_adopted(session, info.name, tasks)
 
@@ -132,6 +132,13 @@ def choose_tasks(info: ModelInfo, text: str | None, modality: str | None) -> lis
     for name in chosen:
         info.task_index(name)
     return chosen
+
+
+def channels_of(info: ModelInfo, tasks: Sequence[str]) -> list[int]:
+    """How many files a case has for each of the tasks."""
+    from meduniseg_core.preprocessing import files_per_case
+
+    return [files_per_case(info.plan_of(task).channels) for task in tasks]
 
 
 def known_modality(info: ModelInfo, text: str | None) -> str | None:
@@ -201,6 +208,8 @@ class Run:
         """Segment one case; its files are written once all its tasks are done."""
         from meduniseg_core.images import read_image
 
+        if case.fault is not None:
+            raise case.fault
         image = read_image(case.source, series=self.series)
         tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task)]
         if not tasks:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meduniseg_core.errors import UsageError
-from training_cli.inputs import Case
+
+if TYPE_CHECKING:
+    from meduniseg_core.images import Case
 
 
 def target_folder(output: Path, task: str, task_count: int) -> Path:

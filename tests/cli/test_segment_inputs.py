@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.errors import BadInputError, UsageError
-from training_cli.inputs import Case, collect_cases, group_channels
+from meduniseg_core.images import Case
+from training_cli.inputs import cases_for, collect_cases
 
 
 def touched(folder: Path, *names: str) -> list[Path]:
@@ -18,25 +20,37 @@ def touched(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in names]
 
 
-def test_numbered_files_from_0000_on_are_the_channels_of_one_case(tmp_path) -> None:
-    files = touched(tmp_path, "a_0001.nii.gz", "b_0000.nii.gz", "a_0000.nii.gz")
-    assert group_channels(files) == [Case("a", (files[2], files[0])), Case("b", (files[1],))]
-
-
-def test_numbered_files_without_0000_are_cases_of_their_own(tmp_path) -> None:
-    files = touched(tmp_path, "IMG_0041.jpg", "IMG_0042.jpg")
-    assert [case.name for case in group_channels(files)] == ["IMG_0041", "IMG_0042"]
-
-
 def test_channels_of_different_folders_are_different_cases(tmp_path) -> None:
     files = touched(tmp_path / "x", "a_0000.nii.gz") + touched(tmp_path / "y", "a_0001.nii.gz")
-    assert [case.name for case in group_channels(files)] == ["a", "a_0001"]
+    assert [case.name for case in collect_cases(files)] == ["a", "a_0001"]
 
 
-def test_a_missing_channel_is_named(tmp_path) -> None:
-    files = touched(tmp_path, "a_0000.nii.gz", "a_0002.nii.gz")
-    with pytest.raises(BadInputError, match=r"a_0001\.nii\.gz is missing"):
-        group_channels(files)
+def test_a_missing_channel_costs_its_own_case_and_is_named(tmp_path) -> None:
+    files = touched(tmp_path, "a_0000.nii.gz", "a_0002.nii.gz", "b.nii.gz")
+    broken, sound = collect_cases(files)
+    assert "a_0001.nii.gz is missing" in str(broken.fault)
+    assert sound == Case("b", (files[2],)) and sound.fault is None
+
+
+@pytest.mark.parametrize("channels", [None, 1, 2, 3])
+def test_a_folder_and_a_wildcard_give_the_same_cases(tmp_path, channels) -> None:
+    files = touched(
+        tmp_path / "in", "amos_0001.nii.gz", "amos_0005.nii.gz", "pat_0000.nii.gz", "pat_0001.nii.gz", "z.nii.gz",
+        "one_0000.nii.gz", "gap_0000.nii.gz", "gap_0002.nii.gz",
+    )  # fmt: skip
+    folder, wildcard = collect_cases([tmp_path / "in"], channels), collect_cases(sorted(files), channels)
+    assert sorted(folder, key=lambda case: case.name) == sorted(wildcard, key=lambda case: case.name)
+    faults = [[(case.name, str(case.fault)) for case in cases if case.fault] for cases in (folder, wildcard)]
+    assert sorted(faults[0]) == sorted(faults[1])
+
+
+def test_tasks_that_would_read_the_names_differently_are_not_asked_at_once(tmp_path) -> None:
+    touched(tmp_path / "in", "pat_0000.nii.gz", "pat_0001.nii.gz")
+    with pytest.raises(UsageError, match=r"pat_0000\.nii\.gz to pat_0001\.nii\.gz are one case .* of 2 channels"):
+        cases_for([tmp_path / "in"], [1, 2])
+    assert [case.name for case in cases_for([tmp_path / "in"], [1, 1])] == ["pat_0000", "pat_0001"]
+    touched(tmp_path / "other", "a_0000.nii.gz", "amos_0001.nii.gz")
+    assert [case.name for case in cases_for([tmp_path / "other"], [1, 2])] == ["a", "amos_0001"]
 
 
 def test_a_file_given_twice_is_one_case(tmp_path) -> None:
@@ -49,12 +63,22 @@ def test_a_folder_of_cases_gives_all_of_them(tmp_path) -> None:
     assert collect_cases([tmp_path]) == [Case("a", (first,)), Case("b", (second,))]
 
 
-@pytest.mark.parametrize("names", [("a.nii.gz", "a.png"), ("a.nii.gz", "A.nrrd"), ("a.nii.gz", "a_0000.nii.gz")])
+@pytest.mark.parametrize(
+    "names",
+    [("a.nii.gz", "a.png"), ("a.nii.gz", "A.nrrd"), ("a.nii.gz", "a_0000.nii.gz"), ("\u00e9.nii", "e\u0301.nrrd")],
+)
 def test_two_inputs_that_would_write_the_same_result_are_refused(tmp_path, names) -> None:
     files = touched(tmp_path, *names)
     with pytest.raises(UsageError) as caught:
         collect_cases(files)
     assert all(str(path) in str(caught.value) for path in files)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_a_pipe_is_refused_at_once(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    with pytest.raises(BadInputError, match=r"pipe\.nii\.gz is no ordinary file"):
+        collect_cases([tmp_path / "pipe.nii.gz"])
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meduniseg_core.errors import UsageError
-from training_cli.inputs import Case
+from meduniseg_core.images import Case
 from training_cli.targets import chosen_ending, recorded_task, refuse_strangers, target_folder
 
 CASES = [Case("a", (Path("a.nii.gz"),))]

@@ -26,7 +26,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, write_text
 from meduniseg_core.images import Image
 from meduniseg_core.images.formats import stem_of
-from meduniseg_core.preprocessing import RawDataset, is_colour
+from meduniseg_core.preprocessing import RawDataset, files_per_case
 
 _OURS = ("imagesTr", "labelsTr", "history", "predictions")
 
@@ -53,7 +53,7 @@ class LedgerFolder:
 
     def images(self, case: str, channels: Sequence[str]) -> tuple[Path, ...]:
         """One file per channel; a colour image is one file."""
-        count = 1 if is_colour(tuple(channels)) else len(channels)
+        count = files_per_case(tuple(channels))
         return tuple(self.root / "imagesTr" / f"{case}_{index:04d}{self.ending}" for index in range(count))
 
     def labels(self, case: str) -> Path:
@@ -133,12 +133,12 @@ def description_text(content: dict[str, Any]) -> str:
 
 
 def case_name(image: Image, digest: str, taken: set[str]) -> str:
-    """A name for a new case: that of its file and the beginning of its hash.
+    """A name for a new case: that of its (first) file and the beginning of its hash.
 
     It depends on the image alone, so an image accepted again after a crash overwrites what was left of it; and it never
-    ends in _0000, which nnU-Net takes for a channel.
+    ends in _0000, which nnU-Net takes for a channel. Other numbers are part of a case's name (see `images.cases`).
     """
-    stem = re.sub(r"_\d{4}$", "", stem_of(image.source)) if image.source is not None else "image"
+    stem = stem_of(image.source).removesuffix("_0000") if image.source is not None else "image"
     stem = re.sub(r"[^A-Za-z0-9_.\-]+", "_", stem).strip("_.-")[:48] or "image"
     names = (f"{stem}-{digest[:digits]}" for digits in (12, 24, 64))
     return next(name for name in names if name.casefold() not in taken)

@@ -3,7 +3,7 @@
 Arrays are ``(C, D, H, W)``; positions are LPS in mm.
 """
 
-from meduniseg_core.images.cases import find_cases
+from meduniseg_core.images.cases import Case, find_cases
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -12,6 +12,7 @@ from meduniseg_core.images.reading import check_channels, read_image, read_label
 from meduniseg_core.images.writing import write_image, write_labels
 
 __all__ = [
+    "Case",
     "Finding",
     "Geometry",
     "Image",

@@ -1,66 +1,162 @@
-"""The cases of a folder, by nnU-Net's naming: ``CASE_0000.ext``, ``CASE_0001.ext``, ... are the channels of CASE."""
+"""Which files are one case: ``CASE_0000.ext``, ``CASE_0001.ext``, ... are the channels of CASE (nnU-Net's naming).
+
+The one rule for folders, lists of files, data sets and corrections. It knows how many files the task takes per case
+(`channels`; None: not known), because cohorts number patients the same way:
+
+- where ``_0000`` is missing, numbers are never channels (amos_0001, IMG_0417): every file is a case of its own;
+- a task that takes one file per case has no channels to number: pat_0000 and pat_0001 are two cases. Only a ``_0000``
+  that stands alone is nnU-Net's mark of the single channel, and no part of the case's name;
+- otherwise files numbered from 0000 on are the channels of one case.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.formats import ENDINGS, PHOTOGRAPH_FORMATS, ending_of, format_of
+from meduniseg_core.files import open_regular
+from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
 
-_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$", re.DOTALL)
+_ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 
 
-def find_cases(folder: str | Path, file_ending: str | None = None) -> dict[str, tuple[Path, ...]]:
+@dataclass(frozen=True)
+class Case:
+    """One image: a file, a folder of DICOM, or one file per channel in their order.
+
+    ``fault`` is why these files cannot be a case as they are (a channel is missing, say), else None.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    fault: BadInputError | None = field(default=None, compare=False)
+
+    @property
+    def source(self) -> Path | tuple[Path, ...]:
+        """As ``read_image`` takes it."""
+        return self.paths[0] if len(self.paths) == 1 else self.paths
+
+
+def find_cases(
+    folder: str | Path, file_ending: str | None = None, channels: int | None = None
+) -> dict[str, tuple[Path, ...]]:
     """The cases of ``folder`` in order of name: case name -> its files, one per channel.
 
-    A colour image is one file; a file without ``_0000`` is a case of its own, as is a subfolder of DICOM (and the
-    folder itself, where it holds one). ``file_ending`` (as in dataset.json) restricts to that ending. Hidden files and
-    endings that are not images are passed over. Raises BadInputError for a missing folder, one without images, missing
-    channels, and one case in several formats.
+    ``file_ending`` (as in dataset.json) restricts to that ending, ``channels`` is how many files a case has (None: not
+    known; see the module's text). Raises BadInputError as :func:`folder_cases` does, and for the first fault.
+    """
+    cases = folder_cases(folder, file_ending, channels)
+    for case in cases:
+        if case.fault is not None:
+            raise case.fault
+    return {case.name: case.paths for case in cases}
+
+
+def folder_cases(folder: str | Path, file_ending: str | None = None, channels: int | None = None) -> list[Case]:
+    """The cases of ``folder`` in order of name, those that cannot be used with their fault.
+
+    A colour image is one file, a subfolder of DICOM one case (and the folder itself, where it holds some). Hidden files
+    and endings that are not images are passed over. Raises BadInputError for a missing folder and one without images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder; check the path.")
-    named: dict[str, dict[int, list[Path]]] = {}
-    plain: dict[str, list[Path]] = {}
+    files: list[Path] = []
+    subfolders: list[Case] = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if file_ending is None and holds_dicom(path):
-                plain.setdefault(path.name, []).append(path)
+            if file_ending is None:
+                subfolders += _dicom_case(path)
             continue
         ending = _ending(path, file_ending)
-        if ending is None or (file_ending is None and ENDINGS[ending] == "dicom"):
-            continue
-        stem = path.name[: -len(ending)]
-        match = _CHANNEL.match(stem)
-        if match is None:
-            plain.setdefault(stem, []).append(path)
-        else:
-            named.setdefault(match["case"], {}).setdefault(int(match["channel"]), []).append(path)
-    cases = _assemble(named, plain)
+        if ending is not None and (file_ending is not None or ENDINGS[ending] != "dicom"):
+            files.append(path)
+    cases = [*group_files(files, channels, file_ending), *subfolders]
     if not cases and file_ending is None and holds_dicom(folder):
-        return {folder.resolve().name: (folder,)}
+        return [Case(folder.resolve().name, (folder,))]
     if not cases:
         wanted = file_ending or "known image"
         raise BadInputError(f"{folder} holds no {wanted} files; check the folder.")
-    return dict(sorted(cases.items()))
+    return sorted(_each_once(cases), key=lambda case: case.name)
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Whether some file directly in ``folder`` begins as DICOM files do (128 bytes, then DICM)."""
-    return any(path.is_file() and not path.name.startswith(".") and is_dicom(path) for path in sorted(folder.iterdir()))
+def group_files(files: Iterable[Path], channels: int | None = None, file_ending: str | None = None) -> list[Case]:
+    """Files by case, in order of first appearance; files of different folders are never one case.
+
+    ``channels`` is how many files a case has (None: not known). Two cases may have one name here.
+    """
+    groups: dict[tuple[Path, str], dict[int, list[Path]]] = {}
+    for path in files:
+        case, channel = channel_of(_stem(path, file_ending))
+        groups.setdefault((path.parent, case), {}).setdefault(_ALONE if channel is None else channel, []).append(path)
+    return [case for (_, name), group in groups.items() for case in _cases(name, group, channels, file_ending)]
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether ``path`` carries DICOM's mark at byte 128."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+def channel_of(stem: str) -> tuple[str, int | None]:
+    """What the name of a file (without its ending) may mean: case and number, or the case alone (None)."""
+    match = _CHANNEL.match(stem)
+    return (match["case"], int(match["channel"])) if match else (stem, None)
+
+
+def _cases(name: str, group: dict[int, list[Path]], channels: int | None, file_ending: str | None) -> Iterator[Case]:
+    """The cases of the files NAME.ext and NAME_0000.ext, NAME_0001.ext, ..."""
+    for path in group.pop(_ALONE, ()):
+        yield Case(name, (path,))
+    if 0 not in group or (channels == 1 and len(group) > 1):
+        for number in sorted(group):
+            for path in group[number]:
+                yield Case(_stem(path, file_ending), (path,))
+        return
+    paths = [path for number in sorted(group) for path in group[number]]
+    if channels == 1:
+        for path in paths:  # of two formats: two cases of one name
+            yield Case(name, (path,))
+        return
+    yield Case(name, tuple(paths), _fault(name, group, channels, file_ending))
+
+
+def _fault(name: str, group: dict[int, list[Path]], channels: int | None, ending: str | None) -> BadInputError | None:
+    """Why the numbered files cannot be the channels of one case, if so."""
+    paths = [path for number in sorted(group) for path in group[number]]
+    count = max(group) + 1
+    if channels is not None and count > 1:  # a single file may hold all channels
+        count = max(count, channels)
+    for channel in range(count):
+        if channel not in group:
+            missing = paths[0].with_name(f"{name}_{channel:04d}{paths[0].name[len(_stem(paths[0], ending)) :]}")
+            return BadInputError(f"Case {name} has no channel {channel:04d} ({missing} is missing); add that file.")
+        if len(group[channel]) > 1:
+            return BadInputError(_twice(name, group[channel]))
+    if channels is not None and count > channels:
+        return BadInputError(
+            f"{paths[0].name} to {paths[-1].name} are {len(paths)} files, and a case has {channels} channels here; "
+            "leave the others out, or number each case's files from _0000 on."
+        )
+    endings = sorted({path.name[len(_stem(path, ending)) :].lower() for path in paths})
+    if len(endings) > 1:
+        return BadInputError(f"Case {name} has channels in several formats ({', '.join(endings)}); use one format.")
+    return None
+
+
+def _each_once(cases: Iterable[Case]) -> list[Case]:
+    """The cases by name; several of one name become one with a fault."""
+    by_name: dict[str, list[Case]] = {}
+    for case in cases:
+        by_name.setdefault(case.name, []).append(case)
+    return [_one_of(name, same) for name, same in by_name.items()]
+
+
+def _one_of(name: str, same: list[Case]) -> Case:
+    if len(same) == 1:
+        return same[0]
+    paths = tuple(path for case in same for path in case.paths)
+    return replace(same[0], paths=paths, fault=BadInputError(_twice(name, paths)))
 
 
 def _ending(path: Path, wanted: str | None) -> str | None:
@@ -70,38 +166,31 @@ def _ending(path: Path, wanted: str | None) -> str | None:
     return wanted if name.endswith(wanted.lower()) and len(name) > len(wanted) else None
 
 
-def _assemble(named: dict[str, dict[int, list[Path]]], plain: dict[str, list[Path]]) -> dict[str, tuple[Path, ...]]:
-    cases: dict[str, tuple[Path, ...]] = {}
-    for case, channels in named.items():
-        if 0 not in channels and all(_is_photograph(path) for paths in channels.values() for path in paths):
-            # IMG_0001.jpg, IMG_0002.jpg ...: a camera's numbers, not channels
-            for paths in channels.values():
-                for path in paths:
-                    plain.setdefault(path.name[: path.name.rindex(".")], []).append(path)
-            continue
-        for channel in range(max(channels) + 1):
-            if channel not in channels:
-                raise BadInputError(
-                    f"Case {case} has no channel {channel:04d} ({case}_{channel:04d}.*); add the missing file."
-                )
-            if len(channels[channel]) > 1:
-                raise BadInputError(_twice(case, channels[channel]))
-        endings = {path.name[len(f"{case}_0000") :].lower() for paths in channels.values() for path in paths}
-        if len(endings) > 1:
-            raise BadInputError(
-                f"Case {case} has channels in several formats ({', '.join(sorted(endings))}); use one format."
-            )
-        cases[case] = tuple(channels[channel][0] for channel in sorted(channels))
-    for case, paths in plain.items():
-        if len(paths) > 1 or case in cases:
-            raise BadInputError(_twice(case, [*paths, *cases.get(case, ())]))
-        cases[case] = (paths[0],)
-    return cases
+def _stem(path: Path, file_ending: str | None) -> str:
+    return stem_of(path) if file_ending is None else path.name[: -len(file_ending)]
 
 
-def _is_photograph(path: Path) -> bool:
-    return ending_of(path) is not None and format_of(path) in PHOTOGRAPH_FORMATS
-
-
-def _twice(case: str, paths: list[Path]) -> str:
+def _twice(case: str, paths: Iterable[Path]) -> str:
     return f"Case {case} is there more than once ({', '.join(path.name for path in paths)}); keep one of them."
+
+
+def _dicom_case(folder: Path) -> list[Case]:
+    """The case that a subfolder of DICOM is, none for other subfolders; one that cannot be looked into has a fault."""
+    try:
+        return [Case(folder.name, (folder,))] if holds_dicom(folder) else []
+    except BadInputError as error:
+        return [Case(folder.name, (folder,), error)]
+    except OSError as error:
+        reason = f"{folder} cannot be read ({error.strerror}); check its permissions."
+        return [Case(folder.name, (folder,), BadInputError(reason))]
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether some file directly in ``folder`` begins as DICOM files do (128 bytes, then DICM)."""
+    return any(path.is_file() and not path.name.startswith(".") and is_dicom(path) for path in sorted(folder.iterdir()))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether ``path`` carries DICOM's mark at byte 128."""
+    with open_regular(path) as stream:
+        return stream.read(132)[128:] == b"DICM"

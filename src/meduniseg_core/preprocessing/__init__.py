@@ -4,7 +4,7 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 """
 
 from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
-from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, is_colour
+from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_case, is_colour
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
 from meduniseg_core.preprocessing.object_size import ObjectSize, object_size
 from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
@@ -28,6 +28,7 @@ __all__ = [
     "TaskPlan",
     "Trace",
     "case_seed",
+    "files_per_case",
     "fingerprint",
     "is_colour",
     "load_plans",

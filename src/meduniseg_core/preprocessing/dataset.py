@@ -42,6 +42,11 @@ def is_colour(channels: tuple[str, ...]) -> bool:
     return len(channels) == 3 and all(name.lower() in names for name, names in zip(channels, _COLOURS, strict=True))
 
 
+def files_per_case(channels: tuple[str, ...]) -> int:
+    """How many files hold one case: one per channel, a single one for a colour image."""
+    return 1 if is_colour(channels) else len(channels)
+
+
 class DatasetDescription(BaseModel):
     """`dataset.json`; keys of nnU-Net that do not concern us are ignored. ``modality``, ``task``, ``patient_of`` and
     ``sided`` are our optional additions, which nnU-Net ignores."""
@@ -186,10 +191,10 @@ class RawDataset:
         ending = self.description.file_ending
         labels = self.folder / f"labels{split}"
         found: list[RawCase] = []
-        for case, images in sorted(find_cases(folder, ending).items()):
+        for case, images in find_cases(folder, ending, files_per_case(self.channels)).items():
             label = labels / f"{case}{ending}"
             patient = self.description.patient_of.get(case, case)
-            found.append(RawCase(case, tuple(images), label if label.is_file() else None, patient))
+            found.append(RawCase(case, images, label if label.is_file() else None, patient))
         return found
 
     def check(self, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import numpy as np
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image, read_image, read_labels
-from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, Split, is_colour
-
-_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+from meduniseg_core.images.cases import channel_of, group_files
+from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, Split, files_per_case
 
 
 def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> list[str]:
@@ -64,20 +62,20 @@ def _check_files(dataset: RawDataset, split: Split) -> list[str]:
     ending = dataset.description.file_ending
     if not images.is_dir():
         return [f"{images} is missing; a data set needs it."] if split == "Tr" else []
+    wanted = files_per_case(dataset.channels)
     channels: dict[str, set[int]] = {}
-    for path in _files(images, ending):
-        match = _CHANNEL.match(path.name[: -len(ending)])
-        if match is not None:
-            channels.setdefault(match["case"], set()).add(int(match["channel"]))
-    wanted = range(1 if is_colour(dataset.channels) else len(dataset.channels))
+    for path in _files(images, ending) if wanted > 1 else ():
+        case, channel = channel_of(path.name[: -len(ending)])
+        if channel is not None:
+            channels.setdefault(case, set()).add(channel)
     problems = [
         f"{images / f'{case}_{channel:04d}{ending}'} is missing; add that channel or remove the case."
         for case, have in sorted(channels.items())
-        for channel in wanted
+        for channel in range(wanted)
         if channel not in have
     ]
     if labels.is_dir():
-        cases = set(channels) | {path.name[: -len(ending)] for path in _files(images, ending)}
+        cases = set(channels) | {case.name for case in group_files(_files(images, ending), wanted, ending)}
         problems += [
             f"{path} has no image in {images.name}; add {path.name[: -len(ending)]}_0000{ending} or remove it."
             for path in _files(labels, ending)

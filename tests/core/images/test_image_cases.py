@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import find_cases, read_image
+from meduniseg_core.images import Case, find_cases, read_image
+from meduniseg_core.images.cases import folder_cases, group_files
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -46,11 +48,58 @@ def test_a_cameras_numbers_are_no_channels(tmp_path: Path) -> None:
     assert list(found(tmp_path)) == ["IMG_0001", "IMG_0002", "IMG_0417"]
 
 
+PATIENTS = ["pat_0000.nii.gz", "pat_0001.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "cases"),
+    [
+        (["amos_0001.nii.gz", "amos_0002.nii.gz", "amos_0005.nii.gz"], None, ["amos_0001", "amos_0002", "amos_0005"]),
+        (["amos_0001.nii.gz"], 1, ["amos_0001"]),
+        (["amos_0001.nii.gz", "amos_0002.nii.gz"], 2, ["amos_0001", "amos_0002"]),
+        (PATIENTS, 1, ["pat_0000", "pat_0001"]),
+        (PATIENTS, 2, ["pat"]),
+        (PATIENTS, None, ["pat"]),
+        (["pat_0000.nii.gz", "pat_0002.nii.gz"], 1, ["pat_0000", "pat_0002"]),  # a gap among patients is none
+        (["pat_0000.nii.gz", "pat_0001.nrrd"], 1, ["pat_0000", "pat_0001"]),
+        (["pat_0000.nii.gz"], 1, ["pat"]),  # alone: nnU-Net's mark of the only channel
+        (["a_0001_0000.nii.gz", "a_0002_0000.nii.gz"], 1, ["a_0001", "a_0002"]),
+        (["a_0001_0000.nii.gz", "a_0001_0001.nii.gz", "a_0002_0000.nii.gz"], 2, ["a_0001", "a_0002"]),
+        (["IMG_0000.jpg", "IMG_0001.jpg"], 1, ["IMG_0000", "IMG_0001"]),
+        (["pat.nii.gz", *PATIENTS], 1, ["pat", "pat_0000", "pat_0001"]),
+    ],
+)
+def test_numbers_are_channels_only_where_the_task_has_channels(
+    names: list[str], channels: int | None, cases: list[str], tmp_path: Path
+) -> None:
+    touch(tmp_path, *names)
+    assert list(find_cases(tmp_path, channels=channels)) == cases
+    assert [case.name for case in group_files([tmp_path / name for name in names], channels)] == cases
+
+
+@pytest.mark.parametrize(
+    ("names", "channels", "reason"),
+    [
+        (["a_0000.nii.gz", "a_0001.nii.gz"], 3, r"Case a has no channel 0002 \(.*a_0002\.nii\.gz is missing\)"),
+        (["a_0000.nii.gz", "a_0002.nii.gz"], 2, "Case a has no channel 0001"),
+        (["a_0000.nii.gz", "a_0001.nii.gz", "a_0002.nii.gz"], 2, "are 3 files, and a case has 2 channels"),
+    ],
+)
+def test_channels_that_do_not_fit_the_task_cost_their_own_case(
+    names: list[str], channels: int, reason: str, tmp_path: Path
+) -> None:
+    touch(tmp_path, *names, "b_0001.nii.gz")
+    broken, sound = folder_cases(tmp_path, channels=channels)
+    assert broken.fault is not None and re.search(reason, str(broken.fault))
+    assert sound == Case("b_0001", (tmp_path / "b_0001.nii.gz",)) and sound.fault is None
+    with pytest.raises(BadInputError, match=reason):
+        find_cases(tmp_path, channels=channels)
+
+
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
         (["a_0000.nii.gz", "a_0002.nii.gz"], "Case a has no channel 0001"),
-        (["a_0001.nii.gz"], "Case a has no channel 0000"),
         (["a_0000.nii.gz", "a_0001.nrrd"], "several formats"),
         (["a_0000.nii.gz", "a_0000.nrrd"], "more than once"),
         (["a.nii.gz", "a_0000.nii.gz"], "more than once"),

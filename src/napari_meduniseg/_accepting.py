@@ -24,8 +24,9 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
 from meduniseg_core.paths import corrections_folder
 from meduniseg_core.provenance import read_provenance
+from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
 from napari_meduniseg._editing import names_of
-from napari_meduniseg._layers import METADATA_KEY, Origin, labels_image
+from napari_meduniseg._layers import METADATA_KEY, Origin
 from napari_meduniseg._taking import Capture, capture, take
 
 PAUSE = 60.0
@@ -66,6 +67,7 @@ class Submission:
     labels: Callable[[], np.ndarray]
     attributes: dict
     image: Image | tuple[Capture, ...]
+    grid: Grid | None
     origins: Origins
     classes: tuple[str, ...]
     seconds: float | None = None
@@ -150,21 +152,22 @@ def submission(
     patient: str | None = None,
     changes: Callable[[], int] = lambda: 0,
 ) -> Submission:
-    """What is accepted: the layer as it is now, and its image (of a result the one it was made for).
+    """What is accepted: the layer as it is now, and its image (of a result the one it was made for, else ``image``).
 
     The voxels are copied where it is accepted, which may take a while; if ``changes`` counts on meanwhile, it is
     refused.
 
     UsageError or BadInputError where something is missing.
     """
-    record = layer.metadata.get(METADATA_KEY)
     source: Image | tuple[Capture, ...]
-    if isinstance(record, dict) and isinstance(record.get("like"), Image):
-        source = record["like"]
+    grid = made_for(layer)
+    if grid is not None and grid.image is not None:
+        source = grid.image
     elif image is None:
         raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
     else:
         source = capture((image,))
+        grid = grid_of(image) if image_layers_at(layer, (image,)) else None
     _, attributes, _ = layer.as_layer_data_tuple()
     data, before, name = layer.data, changes(), layer.name
 
@@ -179,6 +182,7 @@ def submission(
         labels=voxels,
         attributes=attributes,
         image=source,
+        grid=grid,
         origins=origins_of(layer),
         classes=class_names(layer),
         seconds=seconds,
@@ -192,9 +196,16 @@ def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
     Raises what :meth:`Ledger.accept` raises.
     """
     image = given.image if isinstance(given.image, Image) else take(given.image).image
-    labels, _ = labels_image(given.labels(), given.attributes)
-    if isinstance(given.image, tuple) and labels.geometry.shape != image.geometry.shape:
-        raise UsageError(f"{given.layer} has another grid than {image.name}; choose the image the labels belong to.")
+    array = given.labels()
+    if given.grid is not None:
+        labels = Image(given.grid.stored(array), given.grid.geometry, given.grid.physical)
+    else:
+        placed = labels_image(array, given.attributes, ())
+        labels = placed.labels
+        if placed.like is None or labels.geometry.shape != image.geometry.shape:
+            raise UsageError(
+                f"{given.layer} has another grid than {image.name}; choose the image the labels belong to."
+            )
     if into.exists:
         ledger = Ledger.open(into.folder)
     else:

@@ -25,8 +25,9 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import write_bytes
 from meduniseg_core.images import canonical_orientation, read_image
 from meduniseg_core.paths import user_folder
+from napari_meduniseg._belonging import source_of
 from napari_meduniseg._editing import names_of
-from napari_meduniseg._layers import class_options, origin_metadata, source_of
+from napari_meduniseg._layers import class_options, origin_metadata
 
 _SUFFIX = ".labels.npz"
 _PLACEMENT = ("scale", "translate", "rotate", "shear")
@@ -166,7 +167,7 @@ def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> 
     if tuple(labels.shape) != tuple(shape):
         return {}
     one = image if image.channels == 1 else image.with_array(image.array[:1])
-    return origin_metadata(one, change, labels, options)
+    return origin_metadata(one, change, labels, options, is_labels=True)
 
 
 def _path(layer: Labels) -> Path:

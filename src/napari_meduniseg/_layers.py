@@ -9,15 +9,14 @@ shown along its own axes.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet, ref
 
 import numpy as np
-from napari.layers import Labels as LabelsLayer
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
 
-from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
 from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
 from meduniseg_core.inference import Segmentation
@@ -31,12 +30,24 @@ DERIVED = "derived"
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Where a layer comes from: the image as it was read, and the layer's own array and placement at that time."""
+    """Where a layer comes from: the image as it was read, and the layer's own array and placement at that time (mm)."""
 
     image: Image
     change: Reorientation
     shown: np.ndarray
     affine: np.ndarray
+    is_labels: bool = False
+
+    def __post_init__(self) -> None:
+        _LIVING.add(self)
+
+
+_LIVING: WeakSet[Origin] = WeakSet()
+
+
+def living_origins() -> list[Origin]:
+    """Of every image that was read and whose layer is still there, in any viewer; label files are none."""
+    return [origin for origin in _LIVING if not origin.is_labels]
 
 
 def image_layers(image: Image) -> list[LayerData]:
@@ -65,7 +76,7 @@ def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple
     canonical, change = canonical_orientation(labels)
     data = np.array(canonical.array[0, 0] if labels.is_2d else canonical.array[0])
     options = {**_placement(canonical), "name": labels.name, **class_options(classes, colours)}
-    metadata = origin_metadata(labels, change, data, options)
+    metadata = origin_metadata(labels, change, data, options, is_labels=True)
     return data, {**options, **metadata}, "labels"
 
 
@@ -85,6 +96,8 @@ def result_layer(result: Segmentation, change: Reorientation, like: Layer, name:
         "predicted": result.labels,
         "change": change,
         "crc": checksum(data),
+        "shown_by": ref(like),
+        "place": geometry_of(world_in_mm(like), data.shape),
     }
     return data, {**options, "metadata": {METADATA_KEY: metadata}}, "labels"
 
@@ -117,49 +130,9 @@ def is_derived(layer: Layer) -> bool:
     return layer.metadata.get(METADATA_KEY) == DERIVED
 
 
-def labels_image(layer_data: np.ndarray, attributes: dict[str, Any]) -> tuple[Image, Image | None]:
-    """A labels layer as ``(labels, like)`` for writing: on the grid of the image it belongs to, where that is known.
-
-    ``attributes`` are those napari hands to writers. BadInputError where the layer has more than three dimensions.
-    """
-    array = np.asarray(layer_data)
-    belongs = source_of(attributes.get("metadata") or {})
-    if belongs is not None:
-        like, change = belongs
-        back = change.inverse(as_volume(array))
-        if tuple(back.shape[1:]) == like.geometry.shape:
-            meta = {key: value for key, value in like.meta.items() if key not in ("colour", "dtype")}
-            return replace(like, array=np.ascontiguousarray(back), meta=meta), like
-    return plain_image(array, attributes), None
-
-
-def source_of(metadata: dict[str, Any]) -> tuple[Image, Reorientation] | None:
-    """The image that a layer with this metadata shows or was made for, and how it was turned; None where unknown."""
-    record = metadata.get(METADATA_KEY)
-    if isinstance(record, Origin):
-        return record.image, record.change
-    if isinstance(record, dict) and isinstance(record.get("like"), Image):
-        return record["like"], record["change"]
-    return None
-
-
-def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the layer") -> Image:
-    """An array that napari places by ``attributes`` (scale, translate, rotate, shear, affine, units), as an image."""
-    if array.ndim not in (2, 3) or array.size == 0:
-        raise BadInputError(f"{name} has {array.ndim} dimensions; choose a layer with two or three (and some voxels).")
-    probe = LabelsLayer(
-        np.zeros((1,) * array.ndim, np.uint8),
-        **{key: attributes[key] for key in ("scale", "translate", "rotate", "shear", "affine") if key in attributes},
-    )
-    geometry = geometry_of(world_of(probe), array.shape)
-    return Image(as_volume(array), geometry, physical=array.ndim == 3)
-
-
 def spacing_of(layer: Layer) -> tuple[float, ...]:
     """mm per voxel along the layer's axes (as it stands where it has no unit of length)."""
-    world = world_of(layer)[:-1, :-1]
-    factors = [millimetres(unit) if is_length(unit) else 1.0 for unit in layer.units]
-    return tuple(float(value) for value in np.linalg.norm(world * np.asarray(factors)[:, None], axis=0))
+    return tuple(float(value) for value in np.linalg.norm(world_in_mm(layer)[:-1, :-1], axis=0))
 
 
 def unit_of(layer: Layer) -> str:
@@ -201,14 +174,14 @@ def _placement(canonical: Image) -> dict[str, Any]:
 
 
 def origin_metadata(
-    image: Image, change: Reorientation, data: np.ndarray, options: dict[str, Any]
+    image: Image, change: Reorientation, data: np.ndarray, options: dict[str, Any], is_labels: bool = False
 ) -> dict[str, dict[str, Origin]]:
     """napari's ``metadata`` for a layer that shows ``image`` as ``data``, placed by ``options``."""
     size = len(options["scale"])
     affine = np.eye(size + 1)
     affine[:size, :size] = np.diag(options["scale"])
     affine[:size, size] = options.get("translate", (0.0,) * size)
-    return {"metadata": {METADATA_KEY: Origin(image, change, data, affine)}}
+    return {"metadata": {METADATA_KEY: Origin(image, change, data, affine, is_labels)}}
 
 
 def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
@@ -230,6 +203,14 @@ def world_of(layer: Layer) -> np.ndarray:
     for axis in range(size):
         affine[:size, axis] = np.asarray(layer.data_to_world(tuple(np.eye(size)[axis]))) - origin
     return affine
+
+
+def world_in_mm(layer: Layer) -> np.ndarray:
+    """:func:`world_of` with units of length turned into mm; others (pixels) are taken as they stand."""
+    world = world_of(layer)
+    factors = [millimetres(unit) if is_length(unit) else 1.0 for unit in layer.units]
+    world[:-1] *= np.asarray(factors)[:, None]
+    return world
 
 
 def geometry_of(world: np.ndarray, shape: tuple[int, ...]) -> Geometry:

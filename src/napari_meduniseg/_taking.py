@@ -18,15 +18,8 @@ from napari.layers import Image as ImageLayer
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, Reorientation, check_channels, stack_channels
-from napari_meduniseg._layers import (
-    METADATA_KEY,
-    Origin,
-    as_volume,
-    geometry_of,
-    is_length,
-    millimetres,
-    world_of,
-)
+from napari_meduniseg._belonging import grid_of, has_length, is_as_read
+from napari_meduniseg._layers import METADATA_KEY, Origin, as_volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,23 +90,17 @@ def same_images(some: Sequence[Capture], others: Sequence[Capture]) -> bool:
 
 def _capture(layer: ImageLayer) -> Capture:
     record = layer.metadata.get(METADATA_KEY)
-    if isinstance(record, Origin) and layer.data is record.shown and np.allclose(world_of(layer), record.affine):
+    if isinstance(record, Origin) and is_as_read(layer, record):
         return Capture(layer.name, layer.data, layer.rgb, record.image, True, record.change)
     shape = _checked_shape(layer)
+    grid = grid_of(layer)
     assumed = []
-    lengths = [is_length(unit) for unit in layer.units]
-    physical = all(lengths)
-    if len(shape) == 3 and not physical:
+    if len(shape) == 3 and not has_length(layer) and grid.image is None:
         assumed.append(f"The layer {layer.name} has no unit of length: its scale is taken as mm.")
-        physical = True
-    factors = [millimetres(unit) if known else 1.0 for unit, known in zip(layer.units, lengths, strict=True)]
-    world = world_of(layer)
-    world[:-1] *= np.asarray(factors)[:, None]
-    geometry = geometry_of(world, shape)
     meta = {"colour": "rgb"} if layer.rgb else {}
-    nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *geometry.shape))
-    outline = Image(nothing, geometry, physical, source=_file_of(layer), meta=meta)
-    return Capture(layer.name, layer.data, layer.rgb, outline, False, Reorientation(), tuple(assumed))
+    nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *grid.geometry.shape))
+    outline = Image(nothing, grid.geometry, grid.physical, source=_file_of(layer), meta=meta)
+    return Capture(layer.name, layer.data, layer.rgb, outline, False, grid.change, tuple(assumed))
 
 
 def _file_of(layer: ImageLayer) -> Path:
@@ -145,12 +132,18 @@ def _checked_shape(layer: ImageLayer) -> tuple[int, ...]:
 
 
 def _read(item: Capture) -> Image:
+    image = as_image(item)
+    if not item.known and image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        raise BadInputError(f"The layer {item.name} holds NaN or infinite values; replace them first.")
+    return image
+
+
+def as_image(item: Capture) -> Image:
+    """The voxels of one layer, whatever their values, on their grid. BadInputError where they are no numbers."""
     if item.known:
         return item.outline
     array = np.asarray(item.data)
     _check_numbers(item.name, array.dtype)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise BadInputError(f"The layer {item.name} holds NaN or infinite values; replace them first.")
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if item.rgb:
@@ -159,7 +152,7 @@ def _read(item: Capture) -> Image:
             volume = np.rint(255 * np.clip(volume, 0, 1)).astype(np.uint8)
     else:
         volume = as_volume(array)
-    return item.outline.with_array(np.ascontiguousarray(volume))
+    return item.outline.with_array(np.ascontiguousarray(item.change.inverse(volume)))
 
 
 def _check_numbers(name: str, dtype: np.dtype) -> None:

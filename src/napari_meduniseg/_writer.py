@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import napari
 import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+from napari.utils.notifications import show_warning
 
 from meduniseg_core.files import write_text
 from meduniseg_core.images import write_image, write_labels
 from meduniseg_core.provenance import provenance_path
-from napari_meduniseg._layers import METADATA_KEY, Origin, checksum, labels_image, plain_image
+from napari_meduniseg._belonging import labels_image
+from napari_meduniseg._layers import METADATA_KEY, checksum
+from napari_meduniseg._taking import as_image, capture
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write a labels layer; the provenance of a result goes beside it as JSON, with whether it was edited since."""
-    labels, like = labels_image(np.asarray(data), attributes)
-    write_labels(labels, path, like=like)
+    """For *File > Save*: as :func:`write_on_grid`; what the user must know appears as a warning of napari's."""
+    written, notes = write_on_grid(path, data, attributes, layers_around(data))
+    for note in notes:
+        show_warning(note)
+    return written
+
+
+def write_on_grid(
+    path: str,
+    data: Any,
+    attributes: dict[str, Any],
+    layers: Sequence[Layer] | None = None,
+    prefer: ImageLayer | None = None,
+) -> tuple[list[str], tuple[str, ...]]:
+    """Write a labels layer on the stored grid of its image; the files written, and what the user must know.
+
+    The provenance of a result goes beside it as JSON, with whether it was edited since. ``layers`` and ``prefer`` are
+    those of :func:`labels_image`.
+    """
+    placed = labels_image(np.asarray(data), attributes, layers, prefer)
+    write_labels(placed.labels, path, like=placed.like)
     written = [path]
     record = (attributes.get("metadata") or {}).get(METADATA_KEY)
     if isinstance(record, dict) and "provenance" in record:
@@ -25,14 +50,23 @@ def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list
         about = {**record["provenance"], "edited": checksum(np.asarray(data)) != record["crc"]}
         write_text(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
         written.append(str(beside))
-    return written
+    return written, placed.notes
 
 
 def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an image layer, with the header's geometry where the layer is what was read."""
-    record = (attributes.get("metadata") or {}).get(METADATA_KEY)
-    if isinstance(record, Origin) and data is record.shown:
-        write_image(record.image, path)
-    else:
-        write_image(plain_image(np.asarray(data), attributes, str(attributes.get("name", "the layer"))), path)
+    """Write an image layer with its geometry: the file's own where it lies where it was read to lie."""
+    keys = ("name", "scale", "translate", "rotate", "shear", "affine", "units", "metadata", "rgb")
+    given = {key: attributes[key] for key in keys if attributes.get(key) is not None}
+    (taken,) = capture((ImageLayer(data, contrast_limits=(0, 1), **given),))
+    write_image(as_image(taken), path)
+    for text in taken.assumed:
+        show_warning(text)
     return [path]
+
+
+def layers_around(data: Any) -> Sequence[Layer] | None:
+    """The layers of the viewer that shows these labels; None where there is none, as in scripts."""
+    viewer = napari.current_viewer()
+    if viewer is None or all(layer.data is not data for layer in viewer.layers):
+        return None
+    return list(viewer.layers)

@@ -11,9 +11,9 @@ from napari.layers import Labels
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
+from napari_meduniseg._belonging import source_of
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._layers import source_of
-from napari_meduniseg._writer import write_labels_layer
+from napari_meduniseg._writer import layers_around, write_on_grid
 
 
 class SaveButton(QPushButton):
@@ -40,12 +40,15 @@ class SaveButton(QPushButton):
         if layer is None or self.busy:
             return
         _, attributes, _ = layer.as_layer_data_tuple()
-        now = np.array(layer.data)
-        job = self._job = Job(lambda _events, _cancel: write_labels_layer(str(path), now, attributes), self)
-        job.done.connect(lambda written: self._end(f"Saved {', '.join(Path(one).name for one in written)}.", False))
+        now, layers = np.array(layer.data), layers_around(layer.data)
+        job = self._job = Job(lambda _events, _cancel: write_on_grid(str(path), now, attributes, layers), self)
+        job.done.connect(lambda answer: self._saved(*answer))
         job.failed.connect(lambda sentence: self._end(sentence, True))
         self.said.emit(f"Saving {path.name} ...", False)
         job.start()
+
+    def _saved(self, written: list[str], notes: tuple[str, ...]) -> None:
+        self._end(" ".join([f"Saved {', '.join(Path(one).name for one in written)}.", *notes]), bool(notes))
 
     def _end(self, sentence: str, trouble: bool) -> None:
         self._job = None

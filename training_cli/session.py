@@ -56,10 +56,10 @@ def resumable(output: Path) -> Iterator[None]:
     try:
         yield
     except CancelledError as error:
-        from meduniseg_core.training.checkpoint import LAST
+        from meduniseg_core.training.checkpoint import has_checkpoint
 
-        checkpoint = output / LAST
-        rest = f"--resume goes on from {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+        there = has_checkpoint(output)
+        rest = f"--resume goes on from the checkpoint in {output}" if there else "there is no checkpoint yet"
         raise CancelledError(f"Interrupted; {rest}.") from error
 
 

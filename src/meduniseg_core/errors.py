@@ -6,8 +6,28 @@ command line returns for it. Nothing in the core raises a bare ``RuntimeError`` 
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import ClassVar
+
+_ALLOCATOR_TEXTS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # Windows
+    "[enforce fail at alloc_cpu.cpp",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",  # outside PyTorch's own pool: page-locked memory, the driver
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "could not create a memory object",  # oneDNN
+    "std::bad_alloc",
+    "Failed to allocate memory",  # ITK
+    "Cannot allocate memory",  # the system's own words, passed on by a library
+    "Caught MemoryError in DataLoader worker",  # an error of a process that prepares batches comes as text
+    "_ArrayMemoryError",
+    "Unable to allocate",  # NumPy's, likewise
+    "is killed by signal: Killed",  # the system ended such a process for want of memory
+)
+_WINDOWS_SHORTAGES = (8, 14, 1455)  # not enough memory, out of memory, paging file too small
 
 
 class MedUniSegError(Exception):
@@ -47,6 +67,14 @@ class CancelledError(MedUniSegError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether Python's or PyTorch's memory has run out. PyTorch is never imported just to ask."""
+    """Whether memory has run out, Python's, an accelerator's or a library's own; any other RuntimeError is a bug.
+
+    Most allocators say so by a type, PyTorch's on the CPU and those of libraries in C++ by their words alone, and the
+    system by a code. PyTorch is never imported just to ask.
+    """
     torch = sys.modules.get("torch")
-    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in _WINDOWS_SHORTAGES
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATOR_TEXTS)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 
+_TEMPORARY = ".tmp-"  # how the names of half-written files begin
+
 
 def open_regular(path: Path) -> io.BufferedReader:
     """Open an ordinary file for reading (links are followed).
@@ -62,7 +64,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(target.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -87,6 +89,15 @@ def write_bytes(target: Path, data: bytes) -> None:
 def write_text(target: Path, text: str) -> None:
     """Write ``text`` as UTF-8 to ``target`` atomically."""
     write_bytes(target, text.encode("utf-8"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of :func:`atomic_path` that a killed process left in ``folder``.
+
+    Only for whoever holds the folder's lock: nobody else is writing there.
+    """
+    for leftover in folder.glob(f"{_TEMPORARY}*"):
+        leftover.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

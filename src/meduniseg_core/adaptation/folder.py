@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.adaptation.entry import CaseName, Entry
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path, write_text
+from meduniseg_core.files import atomic_path, remove_leftovers, write_text
 from meduniseg_core.images import Image
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.preprocessing import RawDataset, files_per_case
@@ -76,7 +76,7 @@ class LedgerFolder:
 
     def begin(self, pending: Pending) -> None:
         """Note what is about to be written, before anything is."""
-        _sweep(self.root)  # of a process killed in the line below
+        remove_leftovers(self.root)  # of a process killed in the line below
         write_text(_pending_path(self.root), pending.model_dump_json())
 
     def undo(self, pending: Pending) -> None:
@@ -86,7 +86,7 @@ class LedgerFolder:
         if pending.archived is not None and self.history(pending.case, pending.archived).is_file():
             self.history(pending.case, pending.archived).replace(self.labels(pending.case))
         for folder in (self.root, *(self.root / name for name in _OURS)):
-            _sweep(folder)
+            remove_leftovers(folder)
 
 
 def read_pending(root: Path) -> Pending | None:
@@ -142,12 +142,6 @@ def case_name(image: Image, digest: str, taken: set[str]) -> str:
     stem = re.sub(r"[^A-Za-z0-9_.\-]+", "_", stem).strip("_.-")[:48] or "image"
     names = (f"{stem}-{digest[:digits]}" for digits in (12, 24, 64))
     return next(name for name in names if name.casefold() not in taken)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed; whoever holds the lock is alone here."""
-    for leftover in folder.glob(".tmp-*"):
-        leftover.unlink(missing_ok=True)
 
 
 def _pending_path(root: Path) -> Path:

@@ -1,7 +1,12 @@
-"""``ledger.jsonl``: JSON lines that are only ever appended."""
+"""``ledger.jsonl``: JSON lines that are only ever appended.
+
+A last line without its line break may be half of one that a crash tore, or a whole one whose line break an editor took
+away. Half a line is never whole JSON, so the two can be told apart.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +23,8 @@ from meduniseg_core.preprocessing._validation import first_fault
 
 @dataclass(frozen=True)
 class Journal:
-    """What a ledger's lines say; ``whole`` is the number of bytes up to the end of the last whole line."""
+    """What a ledger's lines say; ``whole`` is the number of bytes up to the end of the last whole line, with its line
+    break where it has one."""
 
     header: Header
     entries: tuple[Entry, ...]
@@ -38,8 +44,8 @@ def start_journal(path: Path, header: Header) -> None:
 
 
 def read_journal(path: Path) -> Journal:
-    """Read all whole lines. Needs no lock: whatever follows the last line break is a write under way or torn by a
-    crash, was never acknowledged, and is passed over.
+    """Read all whole lines. Needs no lock: half a line at the end is a write under way or torn by a crash, was never
+    acknowledged, and is passed over. So are empty lines at the end.
 
     Raises BadInputError, naming file and line, for any other damage.
     """
@@ -47,8 +53,7 @@ def read_journal(path: Path) -> Journal:
         content = path.read_bytes()
     except OSError as error:
         raise BadInputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    whole = content.rfind(b"\n") + 1
-    lines = content[:whole].split(b"\n")[:-1]
+    lines, whole = _whole_lines(content)
     if not lines:
         raise BadInputError(f"{path} has no header in line 1; restore the file from a backup.")
     header = _parsed(Header, lines[0], path, 1)
@@ -70,10 +75,28 @@ def append_entry(path: Path, journal: Journal, entry: Entry) -> None:
     line = entry.model_dump_json().encode("utf-8") + b"\n"
     with path.open("r+b") as stream:
         stream.truncate(journal.whole)
-        stream.seek(journal.whole)
-        stream.write(line)
+        stream.seek(journal.whole - 1)
+        stream.write(line if stream.read(1) == b"\n" else b"\n" + line)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _whole_lines(content: bytes) -> tuple[list[bytes], int]:
+    """The whole lines, and the number of bytes they take."""
+    end = content.rfind(b"\n") + 1
+    if _is_json(content[end:]):
+        end = len(content)
+    whole = len(content[:end].rstrip())
+    lines = content[:whole].split(b"\n") if whole else []
+    return lines, whole + content[whole:end].startswith(b"\n")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parsed(kind: type[_LineT], line: bytes, path: Path, number: int) -> _LineT:

@@ -32,7 +32,7 @@ from meduniseg_core.adaptation.run_events import append_event, newest_events, ne
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
 from meduniseg_core.paths import user_folder
-from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.checkpoint import has_checkpoint
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.weights import PackRegistry, Registry
 
@@ -178,7 +178,7 @@ class Run:
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is something to go on from."""
-        return (self.output / LAST).is_file()
+        return has_checkpoint(self.output)
 
     @property
     def model_file(self) -> Path:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from meduniseg_core.errors import OutOfMemoryError
+from meduniseg_core.errors import OutOfMemoryError, is_out_of_memory
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.model.config import ModelConfig
@@ -25,14 +25,6 @@ Result = TypeVar("Result")
 ACTIVATION_FACTOR = 12.0
 """Peak bytes of one pass over bytes of one full-resolution feature map. Measured on the CPU: 7.4 to 11 (base width 8 to
 32, volumes and images, fp32 and bf16): skips of all stages, the concatenation, a convolution's result, workspace."""
-
-_ALLOCATOR_TEXTS = (
-    "DefaultCPUAllocator: can't allocate memory",
-    "DefaultCPUAllocator: not enough memory",
-    "[enforce fail at alloc_cpu.cpp",
-    "MPS backend out of memory",
-    "could not create a memory object",  # oneDNN
-)
 
 
 @dataclass(frozen=True)
@@ -78,13 +70,6 @@ def ladder(device: torch.device, batch: int, most_slabs: int = 4) -> list[Rung]:
         rungs.append(Rung(cpu, 1, cpu))
         rungs += [Rung(cpu, 1, cpu, count) for count in slabs]
     return rungs
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out; any other RuntimeError is not one."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATOR_TEXTS)
 
 
 def descend(
@@ -165,14 +150,14 @@ def readable(count: int) -> str:
 
 
 @contextmanager
-def out_of_memory_means(remedy: str) -> Iterator[None]:
-    """Turn memory that runs out inside the block into an OutOfMemoryError that ends with ``remedy``."""
+def out_of_memory_means(remedy: str, doing: str = "prepare the image") -> Iterator[None]:
+    """Turn memory that runs out inside the block into an OutOfMemoryError: ``doing`` what, and the ``remedy``."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        raise OutOfMemoryError(f"Not enough memory to prepare the image; {remedy}.") from error
+        raise OutOfMemoryError(f"Not enough memory to {doing}; {remedy}.") from error
 
 
 def _shortage(rung: Rung, need: Need, free: Callable[[torch.device], int]) -> str | None:

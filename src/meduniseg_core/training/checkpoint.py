@@ -1,13 +1,14 @@
 """The state of a run in one safetensors file: whole or not there, never pickled.
 
 Tensors: ``network.*``, ``optimizer.KEY.*`` (momentum_buffer, or AdamW's exp_avg, exp_avg_sq, step), ``rng`` (torch's
-generator). The JSON in the header holds the rest. The batches are a function of the iteration's number, so that number
-is the sampler's state.
+generator). The JSON in the header holds the rest, and a checksum of the tensors. The batches are a function of the
+iteration's number, so that number is the sampler's state.
 """
 
 from __future__ import annotations
 
-import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path
+from meduniseg_core.errors import BadInputError, is_out_of_memory
+from meduniseg_core.files import atomic_path, check_regular
 
 LAST = "checkpoint_last.safetensors"
 BEST = "checkpoint_best.safetensors"
@@ -46,8 +47,29 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
                 tensors[f"optimizer.{key}.{name}"] = value
     tensors["rng"] = torch.get_rng_state()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"state": state.model_dump_json(), "crc32": _checksum(contiguous)}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata={"state": state.model_dump_json()})
+        save_file(contiguous, temporary, metadata=metadata)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can go on from what lies in ``folder``."""
+    return any((folder / name).is_file() for name in (LAST, BEST))
+
+
+def newest_checkpoint(folder: Path, fingerprint: str) -> Path:
+    """The checkpoint in ``folder`` that a run goes on from: the last one, or the best where that stands further.
+
+    The last one, too, where it is missing or damaged: loading it says so.
+    """
+    last, best = folder / LAST, folder / BEST
+    try:
+        ahead = _state_of(best)
+        if ahead.fingerprint != fingerprint or (last.is_file() and _state_of(last).iteration >= ahead.iteration):
+            return last
+    except (SafetensorError, ValidationError, OSError):
+        return last
+    return best
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> RunState:
@@ -58,17 +80,31 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     """
     if not path.is_file():
         raise BadInputError(f"{path}: there is no checkpoint to resume from; start the run without --resume.")
+    check_regular(path)
     try:
+        state = _state_of(path)
         with safe_open(path, framework="pt") as stream:
-            state = RunState.model_validate_json((stream.metadata() or {}).get("state", ""))
+            checksum = (stream.metadata() or {}).get("crc32")
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, ValidationError, OSError, json.JSONDecodeError) as error:
-        raise BadInputError(f"{path}: the checkpoint is damaged ({error}); start the run anew.") from error
+    except (SafetensorError, ValidationError, OSError) as error:
+        raise BadInputError(f"{path}: the checkpoint is damaged ({_line(error)}); start the run anew.") from error
+    if checksum not in (None, _checksum(tensors)):
+        raise BadInputError(f"{path}: the checkpoint is damaged (its checksum is wrong); start the run anew.")
     if state.fingerprint != fingerprint:
         raise BadInputError(
             f"{path}: the checkpoint belongs to another configuration or other data; "
             "resume with the config it was started with, or choose another output folder."
         )
+    try:
+        _restore(tensors, network, optimizer)
+    except (KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise BadInputError(f"{path}: the checkpoint is damaged ({_line(error)}); start the run anew.") from error
+    return state
+
+
+def _restore(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     network.load_state_dict(_part(tensors, "network."))
     parameters = dict(network.named_parameters())
     for full_name, value in _part(tensors, "optimizer.").items():
@@ -77,8 +113,27 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
         device = torch.device("cpu") if key == "step" else parameters[name].device
         optimizer.state[parameters[name]][key] = value.to(device)
     torch.set_rng_state(tensors["rng"])
-    return state
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Any]:
+def _state_of(path: Path) -> RunState:
+    """Where the run stood, from the header alone."""
+    with safe_open(path, framework="pt") as stream:
+        return RunState.model_validate_json((stream.metadata() or {}).get("state", ""))
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 over names and bytes: safetensors has none, and a flipped bit is a weight like any other."""
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(name.encode("utf-8"), value)
+        if tensors[name].numel():
+            value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

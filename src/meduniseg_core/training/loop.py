@@ -15,10 +15,12 @@ from torch import nn
 
 from meduniseg_core.errors import BadInputError, NonFiniteLossError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
+from meduniseg_core.files import remove_leftovers
+from meduniseg_core.inference.memory import out_of_memory_means
 from meduniseg_core.model import MedUniSeg, autocast, build_model, resolve_device, resolve_precision
 from meduniseg_core.training.averaging import averaged, update_average
 from meduniseg_core.training.batches import Batch, BatchSource, TaskData, batches_from
-from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, save_checkpoint
+from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
@@ -27,6 +29,8 @@ from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.validation import TaskNetwork, validate
 from meduniseg_core.weights import save_model
+
+_REMEDY = "close other programs or make patch, batch or workers smaller"
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ def train(
 
     Raises:
         BadInputError: unusable data or config, or nothing to resume from.
+        OutOfMemoryError: memory ran out; the last checkpoint stays.
         NonFiniteLossError: the loss became NaN or infinite; names the cases.
         CancelledError: within one iteration of ``cancel``; the last checkpoint stays.
     """
     config.output.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(config.output / ".lock", timeout=0):
+        with FileLock(config.output / ".lock", timeout=0), out_of_memory_means(_REMEDY, "train"):
+            remove_leftovers(config.output)  # of a process killed while it wrote a checkpoint
             return Trainer(config, events, cancel, start).run(resume, finish)
     except Timeout as error:
         raise BadInputError(
@@ -106,9 +112,10 @@ class Trainer:
         """Train to the end, to an early stop, or from where a former run was interrupted."""
         config, state = self._config, self._state
         if resume or finish:
-            state = self._state = load_checkpoint(
-                config.output / LAST, self._learner, self._optimizer, self._prepared.fingerprint
-            )
+            # with checkpoints further apart than validations the best may stand further than the last: what it says of
+            # the best epoch is true of it alone
+            newest = newest_checkpoint(config.output, self._prepared.fingerprint)
+            state = self._state = load_checkpoint(newest, self._learner, self._optimizer, self._prepared.fingerprint)
             self._events(Message("info", f"Resuming after epoch {state.epoch} of {config.epochs}."))
         self._log.restart(state.epoch)
         if finish:
@@ -164,19 +171,25 @@ class Trainer:
         )
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise NonFiniteLossError(
-                f"The loss became {value} in iteration {self._state.iteration} on task {plan.task}, cases "
-                f"{', '.join(batch.cases)}; look at these images, or lower the learning rate, and --resume."
-            )
+            raise NonFiniteLossError(self._diverged("loss", value, batch))
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip)
+        norm = float(nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip))
+        if not np.isfinite(norm) and not self._scaler.is_enabled():  # a scaler passes over such a step by itself
+            raise NonFiniteLossError(self._diverged("gradient", norm, batch))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if config.average_decay is not None:
             update_average(self._optimizer, config.average_decay, self._state.iteration)
         return value
+
+    def _diverged(self, what: str, value: float, batch: Batch) -> str:
+        return (
+            f"The {what} became {value} in iteration {self._state.iteration} on task "
+            f"{self._prepared.tasks[batch.task].plan.task}, cases {', '.join(batch.cases)}; look at these images, or "
+            "lower the learning rate, and --resume."
+        )
 
     def _voxel_weights(self, batch: Batch) -> torch.Tensor | None:
         extra = self._config.correction_weight - 1
@@ -219,12 +232,12 @@ class Trainer:
             and state.best_dice is not None
             and state.epoch - state.best_epoch >= config.patience
         )
+        self._log.append(line)  # before the checkpoint: a resume takes back what is logged beyond it
         # the best one first: a kill between the two writes must not leave a state whose best is missing
         if better:
             save_checkpoint(config.output / BEST, self._learner, self._optimizer, state)
         if state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs or stop:
             save_checkpoint(config.output / LAST, self._learner, self._optimizer, state)
-        self._log.append(line)
         return stop
 
     def _validate(self) -> dict[str, dict[str, float]]:

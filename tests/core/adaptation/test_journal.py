@@ -25,15 +25,54 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_a_torn_last_line_is_passed_over_and_cut_off(ledger: Ledger, torn: bytes | None) -> None:
     path = ledger.folder / "ledger.jsonl"
     whole = path.read_bytes()
-    # None: all of a line but its line break, which was never acknowledged either
+    # None: all of a line but its last byte
     path.write_bytes(
-        whole + (whole.splitlines()[-1].replace(b'"sequence":2', b'"sequence":3') if torn is None else torn)
+        whole + (whole.splitlines()[-1].replace(b'"sequence":2', b'"sequence":3')[:-1] if torn is None else torn)
     )
     assert len(Ledger.open(ledger.folder).entries()) == 2
     entry = ledger.accept(volume(7), mask(volume(7), 7))
     assert entry.sequence == 3
     assert path.read_bytes().startswith(whole) and len(path.read_bytes().splitlines()) == 4
     assert Ledger.open(ledger.folder).entries()[2] == entry
+
+
+@pytest.mark.parametrize("end", [b"", b"\n\n", b"\r\n", b"  \n \n"])
+def test_an_editor_that_changed_the_end_of_the_file_costs_no_case(ledger: Ledger, end: bytes) -> None:
+    path = ledger.folder / "ledger.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join(lines) + end)
+    assert [entry.sequence for entry in Ledger.open(ledger.folder).entries()] == [1, 2]
+    entry = ledger.accept(volume(7), mask(volume(7), 7))
+    assert entry.sequence == 3
+    assert path.read_bytes().splitlines()[:3] == lines
+    assert path.read_bytes().endswith(b"}\n")
+    assert [entry.sequence for entry in Ledger.open(ledger.folder).entries()] == [1, 2, 3]
+    assert len(ledger.dataset.cases("Tr")) == 3
+
+
+def test_a_header_without_its_line_break_is_a_ledger(tmp_path: Path) -> None:
+    ledger = begun(tmp_path)
+    path = ledger.folder / "ledger.jsonl"
+    path.write_bytes(path.read_bytes().rstrip())
+    assert ledger.accept(volume(7), mask(volume(7), 7)).sequence == 1
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [(b'"case":"', b'"case":"../', "is damaged"), (b'"version":1', b'"version":2', "is of a newer version")],
+)
+def test_a_whole_last_line_that_does_not_hold_is_named_and_never_overwritten(
+    ledger: Ledger, old: bytes, new: bytes, said: str
+) -> None:
+    path = ledger.folder / "ledger.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[:-1], lines[-1].replace(old, new)]))
+    damaged = path.read_bytes()
+    for use in (lambda: Ledger.open(ledger.folder), lambda: ledger.accept(volume(7), mask(volume(7), 7))):
+        with pytest.raises(BadInputError, match=rf"ledger\.jsonl, line 3: {said}"):
+            use()
+    assert path.read_bytes() == damaged
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import torch
 
-from meduniseg_core.errors import OutOfMemoryError
+from meduniseg_core.errors import OutOfMemoryError, is_out_of_memory
 from meduniseg_core.events import Event, Message
 from meduniseg_core.inference.memory import (
     Need,
     Rung,
     activation_bytes,
     descend,
-    is_out_of_memory,
     ladder,
     out_of_memory_means,
     slab_window,
@@ -55,6 +56,15 @@ def test_the_cpus_ladder_ends_in_slabs() -> None:
         (RuntimeError(CPU_TEXT), True),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("Caught MemoryError in DataLoader worker process 0.\nOriginal Traceback"), True),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), True),
+        (RuntimeError("unable to mmap 8 bytes from file </torch_1>: Cannot allocate memory (12)"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Segmentation fault. "), False),
         (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
         (RuntimeError("out of memory was not the problem here"), False),
         (ValueError("DefaultCPUAllocator: can't allocate memory"), False),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError, UsageError
+from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError, OutOfMemoryError, UsageError
 from meduniseg_core.events import CancelToken, Event, Metric, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.training import TrainingConfig, loop, train
@@ -262,3 +262,117 @@ def test_a_share_of_nothing_is_refused(config: TrainingConfig) -> None:
         TrainingConfig.model_validate({**config.model_dump(), "rate_shares": [("encoder.*", 0)]})
     with pytest.raises(ValueError, match="rate_warm_ups are numbers of iterations"):
         TrainingConfig.model_validate({**config.model_dump(), "rate_warm_ups": [("encoder.*", -1)]})
+
+
+def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
+    """Validation finds these Dice, epoch after epoch."""
+    left = iter(scores)
+
+    def validate(_network: object, plan: object, cases: list[object], *_: object) -> np.ndarray:
+        return np.full((len(cases), 1), next(left))
+
+    monkeypatch.setattr(loop, "validate", validate)
+
+
+@pytest.mark.parametrize(
+    ("every", "scores", "stop_after", "best"),
+    [
+        (3, [0.2, 0.3, 0.25, 0.5, 0.4], 11, 4),  # the last checkpoint is of epoch 3 and thinks that 2 was the best
+        (3, [0.2, 0.3, 0.4, 0.5, 0.3], 11, 4),  # ... that it is the best itself
+        (4, [0.2, 0.1], 5, 1),  # there is no last checkpoint yet
+        (2, [0.2, 0.6, 0.5, 0.1], 9, 2),  # the best is older than the last
+    ],
+)
+def test_finishing_records_the_epoch_and_dice_of_the_weights_that_are_kept(
+    config: TrainingConfig,
+    discs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    every: int,
+    scores: list[float],
+    stop_after: int,
+    best: int,
+) -> None:
+    changes = {"datasets": (discs,), "epochs": 6, "validation_every": 1, "checkpoint_every": every, "select": "best"}
+    run = config.model_copy(update=changes)
+    scored(monkeypatch, scores)
+    token = StopAfter(stop_after)
+    with pytest.raises(CancelledError):
+        train(run, events=token.listen, cancel=token)
+    finished = train(run, finish=True)
+    model = load_model(finished.model)
+    assert (finished.best_epoch, finished.best_dice) == (best, max(scores))
+    assert model.info.provenance["selected_epoch"] == best
+    assert model.info.provenance["validation_dice"] == max(scores)
+    only = other_output(run, "only").model_copy(update={"epochs": 6, "select": "last"})
+    scored(monkeypatch, scores)
+    token = StopAfter(2 * best + 1)  # the same run, stopped in the epoch after: its last state is the best one's
+    with pytest.raises(CancelledError):
+        train(only.model_copy(update={"checkpoint_every": 1}), events=token.listen, cancel=token)
+    same = load_model(train(only.model_copy(update={"checkpoint_every": 1}), finish=True).model)
+    ours, theirs = model.network.state_dict(), same.network.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_killed_before_its_checkpoint_keeps_one_line_of_log_per_epoch(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config)
+    halved = other_output(config, "halved")
+
+    def killed(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        saving = loop.save_checkpoint
+        patch.setattr(loop, "save_checkpoint", lambda *args: killed() if args[3].epoch == 2 else saving(*args))
+        train(halved)
+    train(halved, resume=True)
+    ours, theirs = ((folder / "log.jsonl").read_text() for folder in (config.output, halved.output))
+    losses = [[json.loads(line)["loss"] for line in text.splitlines()] for text in (ours, theirs)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == whole.epochs
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_checkpoint_with_a_flipped_bit_is_refused(config: TrainingConfig, place: float) -> None:
+    train(config)
+    path = config.output / LAST
+    data = bytearray(path.read_bytes())
+    data[int(place * len(data))] ^= 1  # still a number, and almost the same one
+    path.write_bytes(data)
+    with pytest.raises(BadInputError, match="is damaged"):
+        train(config, resume=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.",
+        "std::bad_alloc",
+    ],
+)
+def test_memory_that_runs_out_in_training_is_said_so(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    def full(*_args: object, **_kwargs: object) -> torch.Tensor:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(loop, "deep_supervision_loss", full)
+    with pytest.raises(OutOfMemoryError, match=r"Not enough memory to train; .*batch.*\.$"):
+        train(config)
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(NonFiniteLossError, match=r"The gradient became inf .*(disc|ball)_\d"):
+        train(config)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(config: TrainingConfig) -> None:
+    config.output.mkdir(parents=True)
+    (config.output / ".tmp-abc.safetensors").write_bytes(b"half")
+    train(config)
+    assert not list(config.output.glob(".tmp-*"))

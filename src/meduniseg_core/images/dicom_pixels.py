@@ -1,121 +1,183 @@
-"""The pixel values of one DICOM file, in the units its rescaling names (HU for CT)."""
+"""The pixel values of DICOM frames, in the units their rescaling names (HU for CT)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.encaps import generate_frames
+from pydicom.pixels import pixel_array
+from pydicom.uid import RLELossless
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import brief
+from meduniseg_core.images.dicom_codec import Decoder
+from meduniseg_core.images.dicom_slices import Slice
+from meduniseg_core.images.dicom_source import naming, pixel_bytes, read_with_pixels
 
 _LOSSLESS_DTYPES = tuple(np.dtype(code) for code in ("u1", "i2", "u2", "i4"))
-_SMALL = 1 << 26
+_SMALL = 1 << 25
+_RATIO = 256
+"""Compressed pixels above ``_SMALL`` bytes that unpack to more than this many times their length are a lie."""
+_LARGEST_FRAME = 1 << 28
+_ROWS_AT_A_TIME = 1 << 20  # pixels
 
 
-def read_pixels(dataset: Dataset, path: Path) -> np.ndarray:
-    """``(C, H, W)`` of a single-frame data set: C = 3 for colour, else 1.
+def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
+    """``(C, H, W)`` of every frame, in their order: C = 3 for colour, else 1.
 
     Whole-number rescaling keeps an integer dtype (the smallest that holds every possible value: int16 for CT), any
     other gives float32. MONOCHROME1 is inverted, so that more is always brighter. Raises BadInputError where pixels are
     missing, or fewer than the header promises.
     """
-    name = path.name
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if syntax is None or syntax == DeflatedExplicitVRLittleEndian:
-        raise BadInputError(
-            f"{name} is stored in a transfer syntax that is not read; export it uncompressed or as JPEG 2000."
-        )
+    of_file: dict[Path, list[int]] = {}
+    for place, item in enumerate(slices):
+        of_file.setdefault(item.path, []).append(place)
+    planes: dict[int, np.ndarray] = {}
+    for path, places in of_file.items():
+        with naming(path):
+            dataset = read_with_pixels(path)
+            if dataset is None:
+                raise BadInputError(f"{path.name} changed while it was read; try again.")
+            _check(dataset, path.name)
+            packed = _packed_frames(dataset, path.name)
+            for place in places:
+                item = slices[place]
+                stored = _frame(dataset, packed, item.frame or 0, decoder, path.name)
+                planes[place] = _values(dataset, stored, item.rescale)
+    return [planes[place] for place in range(len(slices))]
+
+
+def _check(dataset: Dataset, name: str) -> None:
+    """Sizes and lengths before anything is decoded; elements that are often missing get their defaults."""
     if "PixelData" not in dataset:
         raise BadInputError(f"{name} is truncated: its pixels are missing or break off; copy or export it again.")
-    samples = int(dataset.get("SamplesPerPixel", 1) or 1)
-    bits = int(dataset.get("BitsAllocated", 0) or 0)
+    bits = int(dataset.get("BitsAllocated") or 0)
     if bits not in (8, 16, 32):
         raise BadInputError(f"{name} stores {bits} bits a pixel; export it with 8, 16 or 32.")
-    claimed = int(dataset.Rows) * int(dataset.Columns) * samples * (bits // 8)
-    held = len(dataset.PixelData)
-    photometric = str(dataset.get("PhotometricInterpretation", "MONOCHROME2"))
-    grey = samples == 1 and photometric in ("MONOCHROME1", "MONOCHROME2")
-    if not syntax.is_compressed and held < claimed:
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax or syntax.keyword.startswith(("MPEG", "HEVC", "SMPTE", "JPIP")):
         raise BadInputError(
-            f"{name} is truncated: {claimed:,} bytes of pixels are promised, {held:,} there; export it again."
+            f"{name} is stored in a transfer syntax that is not read ({syntax.name}); export it uncompressed or as "
+            "JPEG 2000."
         )
-    if syntax.is_compressed and claimed > max(_SMALL, 1100 * held):
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    if samples not in (1, 3):
+        raise BadInputError(f"{name} has {samples} values a pixel; export it as grey or RGB.")
+    defaults = {
+        "SamplesPerPixel": samples,
+        "PhotometricInterpretation": "MONOCHROME2" if samples == 1 else "RGB",
+        "BitsStored": bits,
+        "PixelRepresentation": 0,
+        "PlanarConfiguration": 0,
+    }
+    for keyword, value in defaults.items():
+        if dataset.get(keyword) in (None, ""):
+            setattr(dataset, keyword, value)
+    if not 1 <= int(dataset.BitsStored) <= bits:
+        raise BadInputError(f"{name} uses {dataset.BitsStored} of {bits} bits; export it again.")
+    if dataset.get("HighBit") in (None, ""):
+        dataset.HighBit = int(dataset.BitsStored) - 1
+    claimed, held = pixel_bytes(dataset), len(dataset.PixelData)
+    if not syntax.is_compressed:
+        if str(dataset.PhotometricInterpretation) == "YBR_FULL_422":
+            claimed = claimed * 2 // 3
+        if held < claimed:
+            raise BadInputError(
+                f"{name} is truncated: {claimed:,} bytes of pixels are promised, {held:,} there; export it again."
+            )
+    elif claimed > max(_SMALL, _RATIO * held) or claimed // _frames(dataset) > _LARGEST_FRAME:
         raise BadInputError(
             f"{name} claims {claimed:,} bytes of pixels, which its {held:,} cannot hold; export it again."
         )
-    if not grey:
-        colours = _through_gdcm(path, colour=True)
-        if colours is None:
-            raise BadInputError(f"{name} has colours that cannot be decoded; export it uncompressed.")
-        return colours
-    slope, intercept = _rescale(dataset, name)
-    low, high = _stored_range(dataset, name)
-    if syntax.is_compressed:
-        decoded = _through_gdcm(path, colour=False)  # rescaled by GDCM
-        if decoded is None:
-            decoded = _stored(dataset, name).astype(np.float64)[None] * slope + intercept
-        values = decoded[0].astype(np.float64)
-    else:
-        values = _stored(dataset, name).astype(np.float64) * slope + intercept
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    if photometric == "MONOCHROME1":
-        values = ends[0] + ends[1] - values
-    return np.asarray(values.astype(_dtype(slope, intercept, ends))[None])
 
 
-def _rescale(dataset: Dataset, name: str) -> tuple[float, float]:
+def _packed_frames(dataset: Dataset, name: str) -> list[bytes] | None:
+    """The compressed frames, or None where the pixels are not compressed."""
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return None
+    frames = _frames(dataset)
+    offsets = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    extended = (offsets[0], offsets[1]) if offsets[0] and offsets[1] else None
+    packed = list(generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=extended))
+    if len(packed) < frames or not all(packed[:frames]):
+        raise BadInputError(
+            f"{name} is truncated: {frames} compressed frames are promised, {sum(map(bool, packed))} there; "
+            "export it again."
+        )
+    return packed
+
+
+def _frame(dataset: Dataset, packed: list[bytes] | None, index: int, decoder: Decoder, name: str) -> np.ndarray:
+    """Stored values ``(H, W)`` or colours ``(H, W, 3)``."""
+    grey = _is_grey(dataset)
+    if packed is None and (grey or str(dataset.PhotometricInterpretation) == "RGB"):
+        return _through_pydicom(dataset, index, name)
+    frame = packed[index] if packed is not None else _native_frame(dataset, index)
+    decoded = decoder.decode(dataset, frame, not grey, name)
+    if decoded is None and dataset.file_meta.TransferSyntaxUID == RLELossless and grey:
+        return _through_pydicom(dataset, index, name)
+    if decoded is None:
+        raise BadInputError(f"{name} has pixels that cannot be decoded; export it uncompressed.")
+    return decoded
+
+
+def _frames(dataset: Dataset) -> int:
+    return max(int(dataset.get("NumberOfFrames") or 1), 1)
+
+
+def _native_frame(dataset: Dataset, index: int) -> bytes:
+    frames = _frames(dataset)
+    size = len(dataset.PixelData) // frames
+    if str(dataset.PhotometricInterpretation) != "YBR_FULL_422":
+        size = pixel_bytes(dataset) // frames
+    return bytes(dataset.PixelData[index * size : (index + 1) * size])
+
+
+def _is_grey(dataset: Dataset) -> bool:
+    return int(dataset.SamplesPerPixel) == 1 and str(dataset.PhotometricInterpretation).startswith("MONOCHROME")
+
+
+def _through_pydicom(dataset: Dataset, index: int, name: str) -> np.ndarray:
     try:
-        slope = float(dataset.get("RescaleSlope", 1) if dataset.get("RescaleSlope") is not None else 1)
-        intercept = float(dataset.get("RescaleIntercept", 0) if dataset.get("RescaleIntercept") is not None else 0)
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"{name} has an unreadable rescaling in its header; export it again.") from error
-    if slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept):
-        raise BadInputError(f"{name} rescales its pixels by {slope:g} and adds {intercept:g}; export it again.")
-    return slope, intercept
+        array = np.asarray(pixel_array(dataset, index=index, raw=True))
+    except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
+        raise BadInputError(f"{name} cannot be decoded ({brief(error)}); export it uncompressed.") from error
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    return array.reshape(shape if int(dataset.SamplesPerPixel) == 1 else (*shape, 3))
 
 
-def _stored_range(dataset: Dataset, name: str) -> tuple[int, int]:
+def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float]) -> np.ndarray:
+    if stored.ndim == 3:
+        return np.ascontiguousarray(np.moveaxis(stored, -1, 0))
+    slope, intercept = rescale
+    low, high = _stored_range(dataset)
+    # values beyond the stated bits (overlays, wrong headers) are kept, not wrapped round
+    low, high = min(low, int(stored.min())), max(high, int(stored.max()))
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    values = np.empty(stored.shape, dtype=_dtype(slope, intercept, ends))
+    inverted = str(dataset.PhotometricInterpretation) == "MONOCHROME1"
+    rows = max(1, _ROWS_AT_A_TIME // stored.shape[1])
+    for first in range(0, stored.shape[0], rows):
+        block = stored[first : first + rows].astype(np.float64) * slope + intercept
+        values[first : first + rows] = ends[0] + ends[1] - block if inverted else block
+    return values[None]
+
+
+def _stored_range(dataset: Dataset) -> tuple[int, int]:
     """The least and the largest stored value that the header allows."""
-    bits = int(dataset.get("BitsStored", 0) or dataset.BitsAllocated)
-    if not 1 <= bits <= int(dataset.BitsAllocated):
-        raise BadInputError(f"{name} uses {bits} of {dataset.BitsAllocated} bits; export it again.")
-    if int(dataset.get("PixelRepresentation", 0) or 0) == 1:
+    bits = int(dataset.BitsStored)
+    if int(dataset.PixelRepresentation) == 1:
         return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     return 0, (1 << bits) - 1
 
 
-def _stored(dataset: Dataset, name: str) -> np.ndarray:
-    try:
-        return np.asarray(dataset.pixel_array)
-    except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
-        raise BadInputError(f"{name} cannot be decoded ({brief(error)}); export it uncompressed.") from error
-
-
-def _dtype(slope: float, intercept: float, ends: list[float]) -> np.dtype[np.generic]:
-    if slope == int(slope) and intercept == int(intercept):
+def _dtype(slope: float, intercept: float, ends: Sequence[float]) -> np.dtype[np.generic]:
+    if math.isfinite(sum(ends)) and slope == int(slope) and intercept == int(intercept):
         for dtype in _LOSSLESS_DTYPES:
             if np.iinfo(dtype).min <= ends[0] and ends[1] <= np.iinfo(dtype).max:
                 return dtype
     return np.dtype(np.float32)
-
-
-def _through_gdcm(path: Path, colour: bool) -> np.ndarray | None:
-    """Compressed and colour pixels ``(C, H, W)``, or None where GDCM cannot (some RLE, which pydicom can).
-
-    GDCM (in SimpleITK) decodes every JPEG family, palettes and YBR; pydicom alone would need further packages.
-    """
-    import SimpleITK as sitk  # noqa: N813 - its usual name; imported late, it is large
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        array = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError:
-        return None
-    array = array.reshape(array.shape[-3:] if colour and array.shape[-1] == 3 else (*array.shape[-2:], 1))
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0))

@@ -1,138 +1,156 @@
-"""Where DICOM slices lie: read from each header, checked as a stack."""
+"""One DICOM frame's place: read from each header, with the fault that it may have kept until the frame is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.dicom_frames import frame_headers
+from meduniseg_core.images.dicom_source import class_of, naming
+from meduniseg_core.images.dicom_spacing import Header, SpacingSource, floats, pixel_spacing
 
-UNEVEN_TOLERANCE = 0.05
-"""Largest distance of a slice from its place in an even stack, as a fraction of the slice distance."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One file's place: in mm, LPS. ``orientation`` is (row direction, column direction), six cosines."""
+    """One frame's place: in mm, LPS. ``orientation`` is (row direction, column direction), six cosines.
+
+    ``frame`` counts the frames of a multi-frame file from 0 (None: the file holds one), whose ``volume`` is the file
+    or its concatenation, and ``part`` which of the file's volumes it is of. ``location`` is the scanner's
+    own coordinate along the stack. ``fault`` is what makes the frame unusable, raised only where it is wanted.
+    """
 
     path: Path
-    uid: str
-    number: str
-    description: str
-    modality: str
-    rows: int
-    columns: int
-    orientation: tuple[float, ...] | None
-    position: tuple[float, ...] | None
-    spacing: tuple[float, float] | None
-    thickness: float | None
+    uid: str = ""
+    number: str = ""
+    description: str = ""
+    modality: str = ""
+    patient: str = ""
+    kind: str = ""
+    rows: int = 0
+    columns: int = 0
+    samples: int = 1
+    orientation: tuple[float, ...] | None = None
+    position: tuple[float, ...] | None = None
+    location: float | None = None
+    spacing: tuple[float, float] | None = None
+    spacing_source: SpacingSource = "none"
+    thickness: float | None = None
+    rescale: tuple[float, float] = (1.0, 0.0)
+    instance: int | None = None
+    instance_uid: str = ""
+    frame: int | None = None
+    volume: str = ""
+    part: tuple[str, ...] = ()
+    over_time: bool = False
+    fault: BadInputError | None = None
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What the slices of one stack have in common."""
-        turned = None if self.orientation is None else tuple(round(value, 3) + 0.0 for value in self.orientation)
-        pixel = None if self.spacing is None else tuple(round(value, 4) for value in self.spacing)
-        return (self.uid, self.rows, self.columns, turned, pixel)
+    def name(self) -> str:
+        """The file's name, with the frame where it holds several."""
+        return self.path.name if self.frame is None else f"{self.path.name} (frame {self.frame + 1})"
 
 
-def slice_of(dataset: Dataset, path: Path) -> Slice:
-    """The place of a single-frame data set; BadInputError for multi-frame files and impossible headers."""
+def slices_of(dataset: Dataset, path: Path) -> list[Slice]:
+    """Every frame of an image file; faults are kept in the slices, those of the whole file in a single one."""
+    common = _series(dataset, path)
+    try:
+        with naming(path):
+            headers = frame_headers(dataset, path.name)
+    except BadInputError as fault:
+        return [Slice(path, **common, fault=fault)]
+    return [_slice(header, dataset, path, common, frame, part) for header, frame, part in headers]
+
+
+def _series(dataset: Dataset, path: Path) -> dict[str, Any]:
+    """What names the series; text that cannot be read is left out."""
+
+    def text(keyword: str) -> str:
+        try:
+            with naming(path):
+                return str(dataset.get(keyword) or "").strip()
+        except BadInputError:
+            return ""
+
+    return {
+        "uid": text("SeriesInstanceUID"),
+        "number": text("SeriesNumber"),
+        "description": text("SeriesDescription"),
+        "modality": text("Modality"),
+        "patient": text("PatientID"),
+        "kind": str(class_of(dataset) or ""),
+        "instance_uid": text("SOPInstanceUID"),
+    }
+
+
+def _slice(
+    header: Header, dataset: Dataset, path: Path, common: dict[str, Any], frame: int | None, part: tuple[str, ...]
+) -> Slice:
     name = path.name
-    frames = _floats(dataset, "NumberOfFrames", 1, name)
-    if frames is not None and frames[0] > 1:
-        raise BadInputError(
-            f"{name} holds {frames[0]:.0f} frames in one file; convert it to NIfTI (with dcm2niix, say) first."
-        )
-    rows, columns = int(dataset.Rows or 0), int(dataset.Columns or 0)
-    if rows < 1 or columns < 1:
-        raise BadInputError(f"{name} has impossible sizes ({rows}x{columns}) in its header; export it again.")
-    spacing = _floats(dataset, "PixelSpacing", 2, name) or _floats(dataset, "ImagerPixelSpacing", 2, name)
-    if spacing is not None and not all(np.isfinite(value) and value > 0 for value in spacing):
-        raise BadInputError(
-            f"{name} gives a pixel size of {spacing[0]:g} x {spacing[1]:g}, which cannot be; export it again."
-        )
-    thickness = _floats(dataset, "SpacingBetweenSlices", 1, name) or _floats(dataset, "SliceThickness", 1, name)
+    faults: list[BadInputError] = []
+
+    def asked(read: Callable[[], T], otherwise: T) -> T:
+        try:
+            with naming(path):
+                return read()
+        except BadInputError as error:
+            faults.append(error)
+            return otherwise
+
+    rows, columns = asked(lambda: _size(dataset, name), (0, 0))
+    nothing: tuple[tuple[float, float] | None, SpacingSource] = (None, "none")
+    spacing, source = asked(lambda: pixel_spacing(header, common["modality"], name), nothing)
+    thickness = asked(lambda: _thickness(header, name), None)
     return Slice(
-        path=path,
-        uid=str(dataset.get("SeriesInstanceUID") or ""),
-        number=str(dataset.get("SeriesNumber") or ""),
-        description=str(dataset.get("SeriesDescription") or ""),
-        modality=str(dataset.get("Modality") or ""),
+        path,
+        **common,
         rows=rows,
         columns=columns,
-        orientation=_orientation(dataset, name),
-        position=_floats(dataset, "ImagePositionPatient", 3, name),
-        spacing=None if spacing is None else (spacing[0], spacing[1]),
-        thickness=None if thickness is None or not thickness[0] > 0 else thickness[0],
+        samples=asked(lambda: int(dataset.get("SamplesPerPixel") or 1), 1),
+        orientation=asked(lambda: _orientation(header, name), None),
+        position=asked(lambda: _position(header, name), None),
+        location=asked(lambda: _one(header, "SliceLocation", name), None),
+        spacing=spacing,
+        spacing_source=source,
+        thickness=thickness,
+        rescale=asked(lambda: _rescale(header, name), (1.0, 0.0)),
+        instance=_instance(dataset, path) if frame is None else frame,
+        frame=frame,
+        volume="" if frame is None else str(dataset.get("ConcatenationUID") or path),
+        part=part,
+        over_time=any(keyword in dataset for keyword in ("FrameTime", "FrameTimeVector", "CineRate")),
+        fault=faults[0] if faults else None,
     )
 
 
-def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geometry]:
-    """The order of ``slices`` along their normal, and the grid they make; BadInputError where they make none.
+def _size(dataset: Dataset, name: str) -> tuple[int, int]:
+    rows, columns = int(dataset.Rows or 0), int(dataset.Columns or 0)
+    if rows < 1 or columns < 1:
+        raise BadInputError(f"{name} has impossible sizes ({rows}x{columns}) in its header; export it again.")
+    return rows, columns
 
-    d runs from the first to the last slice, so the columns of a tilted gantry's grid are not perpendicular.
-    """
-    first = slices[0]
-    shape = (len(slices), first.rows, first.columns)
-    in_plane = first.spacing or (1.0, 1.0)
-    if first.orientation is None or any(item.position is None for item in slices):
-        if len(slices) > 1:
-            raise BadInputError(
-                f"{name} has {len(slices)} images without a position in space; pass a single file of them."
-            )
-        return [0], Geometry(shape, (first.thickness or 1.0 if first.spacing else 1.0, *in_plane))
-    along_w, along_h = np.array(first.orientation[:3]), np.array(first.orientation[3:])
-    normal = np.cross(along_w, along_h)
-    positions = np.array([item.position for item in slices])
-    if not np.isfinite(positions).all():
+
+def _thickness(header: Header, name: str) -> float | None:
+    value = _one(header, "SpacingBetweenSlices", name) or _one(header, "SliceThickness", name)
+    return value if value is not None and np.isfinite(value) and value > 0 else None
+
+
+def _position(header: Header, name: str) -> tuple[float, ...] | None:
+    position = floats(header, "ImagePositionPatient", 3, name)
+    if position is not None and not np.isfinite(position).all():
         raise BadInputError(f"{name} has a position that is NaN or infinite; export the series again.")
-    heights = positions @ normal
-    order = [int(index) for index in np.argsort(heights, kind="stable")]
-    positions, heights = positions[order], heights[order]
-    if len(slices) > 1:
-        step = (positions[-1] - positions[0]) / (len(slices) - 1)
-        _check_even(positions, heights, step, [slices[index].path.name for index in order], name)
-    else:
-        step = normal * (first.thickness or 1.0)
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, along_h * in_plane[0], along_w * in_plane[1]
-    affine[:3, 3] = positions[0]
-    return order, Geometry.from_affine(affine, shape)
+    return position
 
 
-def _check_even(positions: np.ndarray, heights: np.ndarray, step: np.ndarray, files: list[str], name: str) -> None:
-    gaps = np.diff(heights)
-    usual = float(np.median(gaps))
-    same = int(np.argmin(gaps))
-    if gaps[same] < max(1e-3, 0.1 * usual):
-        raise BadInputError(
-            f"{name} has several slices at one place ({files[same]} and {files[same + 1]}: time points or copies); "
-            "put one volume's files into a folder of their own."
-        )
-    wide = int(np.argmax(gaps))
-    if gaps[wide] > 1.5 * usual:
-        missing = int(np.sum(np.maximum(np.rint(gaps / usual) - 1, 0)))
-        raise BadInputError(
-            f"{name} misses about {missing} slice(s): {gaps[wide]:.4g} mm lie between {files[wide]} and "
-            f"{files[wide + 1]}, elsewhere {usual:.4g} mm; export the complete series."
-        )
-    expected = positions[0] + np.arange(len(positions))[:, None] * step
-    off = float(np.abs(positions - expected).max())
-    if off > UNEVEN_TOLERANCE * float(np.linalg.norm(step)):
-        raise BadInputError(
-            f"{name} has unevenly spaced slices ({gaps.min():.4g} to {gaps.max():.4g} mm apart, up to {off:.3g} mm "
-            "out of place); export it with even spacing or resample it first."
-        )
-
-
-def _orientation(dataset: Dataset, name: str) -> tuple[float, ...] | None:
-    cosines = _floats(dataset, "ImageOrientationPatient", 6, name)
+def _orientation(header: Header, name: str) -> tuple[float, ...] | None:
+    cosines = floats(header, "ImageOrientationPatient", 6, name)
     if cosines is None:
         return None
     rows = np.array(cosines).reshape(2, 3)
@@ -141,15 +159,24 @@ def _orientation(dataset: Dataset, name: str) -> tuple[float, ...] | None:
     return cosines
 
 
-def _floats(dataset: Dataset, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
-    """The numbers of an element, or None where it is absent or empty."""
+def _rescale(header: Header, name: str) -> tuple[float, float]:
+    """(slope, intercept) from stored values to the header's unit."""
+    slope, intercept = _one(header, "RescaleSlope", name), _one(header, "RescaleIntercept", name)
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    if slope == 0 or not np.isfinite(slope) or not np.isfinite(intercept):
+        raise BadInputError(f"{name} rescales its pixels by {slope:g} and adds {intercept:g}; export it again.")
+    return slope, intercept
+
+
+def _instance(dataset: Dataset, path: Path) -> int | None:
     try:
-        value = dataset.get(keyword)
-        if value is None or value == "" or (hasattr(value, "__len__") and len(value) == 0):
-            return None
-        values = [float(item) for item in value] if hasattr(value, "__iter__") else [float(value)]
-    except (TypeError, ValueError) as error:
-        raise BadInputError(f"{name} has an unreadable {keyword} in its header; export it again.") from error
-    if len(values) != count:
-        raise BadInputError(f"{name} has {len(values)} numbers for {keyword} instead of {count}; export it again.")
-    return tuple(values)
+        with naming(path):
+            value = _one(dataset, "InstanceNumber", path.name)
+    except BadInputError:
+        return None
+    return int(value) if value is not None and np.isfinite(value) else None
+
+
+def _one(header: Header, keyword: str, name: str) -> float | None:
+    values = floats(header, keyword, 1, name)
+    return None if values is None else values[0]

@@ -25,6 +25,7 @@ FindingCode = Literal[
     "field_of_view",  # shows far more or less than the training images
     "channel_pair_doubtful",  # files taken as channels of one case that look like two cases
     "slices_chosen",  # other objects, series or frames of the source were left out
+    "frames_as_stack",  # frames without a place in space (over time), read as a stack
     "implausible_result",  # a class far outside the training's sizes, intensities or positions
 ]
 

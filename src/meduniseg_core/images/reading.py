@@ -129,7 +129,7 @@ def _read_one(path: Path, series: str | None) -> Image:
         return read_numpy(path)
     from meduniseg_core.images.dicom import read_dicom_file
 
-    return read_dicom_file(path)
+    return read_dicom_file(path, series)
 
 
 def _check_exists(path: Path) -> None:

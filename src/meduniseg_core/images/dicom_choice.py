@@ -1,0 +1,196 @@
+"""Which frames of a DICOM source are read: they are grouped into series, and one of those is chosen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.dicom_slices import Slice
+from meduniseg_core.images.dicom_stack import is_placed
+from meduniseg_core.images.findings import Finding
+
+NO_IMAGES = frozenset(
+    (
+        *("SEG", "RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "RWV", "DOC", "AU", "ECG"),
+        *("HD", "PLAN", "SMR", "TEXTUREMAP", "M3D", "OSS", "ASMT", "ANN", "RESP", "EPS", "STAIN", "POS", "PLR", "LEN"),
+    )
+)
+"""Modalities of what belongs to images and is none."""
+
+NO_IMAGE_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.66",  # segmentations, registrations, raw data
+    "1.2.840.10008.5.1.4.1.1.481",  # radiotherapy; its images are told apart below
+    "1.2.840.10008.5.1.4.1.1.30",  # parametric maps
+    "1.2.840.10008.5.1.4.1.1.88",  # reports
+    "1.2.840.10008.5.1.4.1.1.11",  # presentation states
+    "1.2.840.10008.5.1.4.1.1.104",  # encapsulated documents
+    "1.2.840.10008.5.1.4.1.1.9",  # waveforms
+    "1.2.840.10008.1.3.10",  # DICOMDIR
+)
+_RT_IMAGE = "1.2.840.10008.5.1.4.1.1.481.1"
+
+_ALIKE = 1e-3
+"""Largest difference of direction cosines, and relative one of pixel sizes, within a series: headers have noise."""
+
+_LISTED = 12  # series that an error lists at most
+
+
+@dataclass
+class Source:
+    """What a file or folder holds: frames of images, and other objects by their modality."""
+
+    name: str
+    slices: list[Slice] = field(default_factory=list)
+    others: list[Slice] = field(default_factory=list)
+
+
+def is_no_image(kind: str, modality: str) -> bool:
+    """Whether an object of this SOP class and modality is none that shows the patient, whatever pixels it has."""
+    if kind == _RT_IMAGE:
+        return False
+    return modality in NO_IMAGES or any(kind == root or kind.startswith(root + ".") for root in NO_IMAGE_CLASSES)
+
+
+def choose(source: Source, series: str | None) -> tuple[list[Slice], tuple[Finding, ...]]:
+    """The frames of the one series of images, or of the one that ``series`` names; and what was left out for it.
+
+    Pictures without a place in space (screenshots, dose sheets) give way to the one series that has a place.
+    BadInputError lists what there is where that leaves a choice, and raises the fault of a chosen frame.
+    """
+    groups = sorted(_groups(source.slices), key=lambda group: not _has_place(group))
+    if not groups:
+        what = _counted(source.others)
+        raise BadInputError(
+            f"{source.name} holds no DICOM images{f' (only {what})' if what else ''}; pass the file or folder that "
+            "holds a series of images."
+        )
+    chosen = _only(groups, source) if series is None else _picked(groups, series, source)
+    fault = next((item.fault for item in chosen if item.fault is not None), None)
+    if fault is not None:
+        raise fault
+    left = [item for group in groups if group is not chosen for item in group]
+    if series is not None or not (left or source.others):
+        return chosen, ()
+    parts = [_counted(source.others)] if source.others else []
+    if left:
+        shown = ", ".join(dict.fromkeys(item.path.name for item in left[:3]))
+        parts.append(f"{len(left)} picture(s) without a position ({shown}{', ...' if len(left) > 3 else ''})")
+    text = f"{Path(source.name).name}: {_described(chosen)} is read; left out: {' and '.join(parts)}."
+    return chosen, (Finding("slices_chosen", text, "info"),)
+
+
+def _only(groups: list[list[Slice]], source: Source) -> list[Slice]:
+    placed = [group for group in groups if _has_place(group)]
+    candidates = placed or groups
+    if len(candidates) == 1:
+        return candidates[0]
+    patients = len({item.patient for item in source.slices})
+    of_several = f" of {patients} patients" if patients > 1 else ""
+    raise BadInputError(
+        f"{source.name} holds {len(groups)} series{of_several} ({_listing(groups)}); pick one with --series "
+        "(Python: series=...)."
+    )
+
+
+def _picked(groups: list[list[Slice]], series: str, source: Source) -> list[Slice]:
+    matching = [
+        group
+        for number, group in enumerate(groups, start=1)
+        if series == f"#{number}" or _matches(group[0], series) or series == " ".join(group[0].part)
+    ]
+    if len(matching) > 1:
+        matching = [group for group in matching if _has_place(group)] or matching
+    if len(matching) == 1:
+        return matching[0]
+    other = next((item for item in source.others if _matches(item, series)), None)
+    if not matching and other is not None:
+        raise BadInputError(
+            f"Series '{series}' of {source.name} is no image ({other.modality or 'another object'}); it holds: "
+            f"{_listing(groups)}."
+        )
+    many = "no series" if not matching else "several series"
+    raise BadInputError(f"{source.name} holds {many} '{series}'; it holds: {_listing(groups)}.")
+
+
+def _matches(item: Slice, series: str) -> bool:
+    return series != "" and series in (item.uid, item.number, item.description)
+
+
+def _groups(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Frames that belong together: one series, one size, nearly one orientation and pixel size."""
+    groups: list[list[Slice]] = []
+    unclear: list[Slice] = []
+    for item in slices:
+        if item.fault is not None or not is_placed([item]):
+            unclear.append(item)
+            continue
+        for group in groups:
+            if _key(item) == _key(group[0]) and _nearly_alike(item, group[0]):
+                group.append(item)
+                break
+        else:
+            groups.append([item])
+    for item in unclear:
+        for group in groups:
+            if _belongs(item, group[0]):
+                group.append(item)
+                break
+        else:
+            groups.append([item])
+    return groups
+
+
+def _key(item: Slice) -> tuple[Any, ...]:
+    return (item.patient, item.uid, item.rows, item.columns, item.samples, item.volume, item.part)
+
+
+def _belongs(item: Slice, first: Slice) -> bool:
+    """Whether a frame without a readable place is one of a series: its loss must not go unnoticed."""
+    same_series = item.uid == first.uid and item.patient == first.patient and item.kind == first.kind
+    if item.frame is not None or first.frame is not None:
+        return item.path == first.path and (item.fault is not None or _key(item) == _key(first))
+    return same_series and (item.fault is not None or first.fault is not None or _key(item) == _key(first))
+
+
+def _nearly_alike(item: Slice, first: Slice) -> bool:
+    return _near(item.orientation, first.orientation, 0.0, _ALIKE) and _near(item.spacing, first.spacing, _ALIKE, 0.0)
+
+
+def _near(one: Sequence[float] | None, other: Sequence[float] | None, relative: float, absolute: float) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(np.allclose(one, other, rtol=relative, atol=absolute))
+
+
+def _has_place(group: Sequence[Slice]) -> bool:
+    """By the frames that can be read: a damaged one does not make a series a heap of pictures."""
+    sound = [item for item in group if item.fault is None]
+    return any(item.position is not None for item in sound) or is_placed(sound)
+
+
+def _counted(others: Sequence[Slice]) -> str:
+    counts = Counter(item.modality or "other" for item in others)
+    return ", ".join(f"{count} {modality}" for modality, count in counts.items())
+
+
+def _described(group: Sequence[Slice]) -> str:
+    first = group[0]
+    return f"series {first.number or '-'} '{first.description}' ({len(group)} image{'s' if len(group) != 1 else ''})"
+
+
+def _listing(groups: Sequence[Sequence[Slice]]) -> str:
+    lines = [
+        f"#{number} number {group[0].number or '-'} '{group[0].description}'"
+        f"{''.join(f', {part}' for part in (group[0].path.name,) * (group[0].frame is not None) + group[0].part)}, "
+        f"{len(group)} images of "
+        f"{group[0].rows}x{group[0].columns}, UID {group[0].uid or '-'}"
+        for number, group in enumerate(groups, start=1)
+    ]
+    more = len(lines) - _LISTED
+    return "; ".join(lines[:_LISTED]) + (f"; and {more} more" if more > 0 else "")

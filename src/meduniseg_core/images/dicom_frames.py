@@ -1,0 +1,119 @@
+"""Multi-frame DICOM: what each frame's functional groups say, as if it were a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from meduniseg_core.errors import BadInputError
+
+_GROUPS = (
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),
+    *("FrameContentSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"),
+    *("MREchoSequence", "MRDiffusionSequence", "CardiacSynchronizationSequence"),
+    *("TemporalPositionSequence", "CTExposureSequence", "MRTimingAndRelatedParametersSequence"),
+    *("MRAveragesSequence", "MRMetaboliteMapSequence", "MRImagingModifierSequence", "MRVelocityEncodingSequence"),
+)
+"""The functional groups that are looked into."""
+
+_NESTED = ("DiffusionGradientDirectionSequence", "VelocityEncodingAcquisitionSequence")
+
+_PARTS = (
+    *("StackID", "FrameType", "ComplexImageComponent", "TemporalPositionIndex", "EffectiveEchoTime", "EchoTime"),
+    *("DiffusionBValue", "DiffusionDirectionality", "DiffusionGradientOrientation", "NominalCardiacTriggerDelayTime"),
+    "NominalPercentageOfCardiacPhase",
+    *("TemporalPositionTimeOffset", "KVP", "MetaboliteMapDescription", "RepetitionTime", "FlipAngle"),
+    *("InversionTimes", "MagnetizationTransfer", "VelocityEncodingDirection"),
+)
+"""What can tell several volumes of one file apart, the most telling first."""
+
+
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")
+_MOST = 1 << 16  # frames
+
+
+class FrameHeader:
+    """One frame's elements: its own functional groups, then the shared ones, then the file's."""
+
+    def __init__(self, own: Mapping[str, Any], shared: Mapping[str, Any], dataset: Dataset) -> None:
+        self._own, self._shared, self._dataset = own, shared, dataset
+
+    def get(self, keyword: str, default: Any = None) -> Any:
+        """The value of the element, or ``default``."""
+        for table in (self._own, self._shared):
+            if keyword in table:
+                return table[keyword]
+        return self._dataset.get(keyword, default)
+
+
+HeaderOfFrame = tuple[Dataset | FrameHeader, int | None, tuple[str, ...]]
+
+
+def frame_headers(dataset: Dataset, name: str) -> list[HeaderOfFrame]:
+    """Every frame's header, its number from 0 (None where the file holds a single one), and which volume it is of.
+
+    Frames at one place are told apart by echo, time, b-value and the like; the volume is named by what differs.
+    BadInputError where the file has another number of frames than it says.
+    """
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    own = dataset.get("PerFrameFunctionalGroupsSequence")
+    if frames < 1:
+        raise BadInputError(f"{name} says that it holds {frames} frames; export it again.")
+    if not own:
+        if frames == 1:
+            return [(dataset, None, ())]
+        if frames > _MOST:
+            raise BadInputError(f"{name} says that it holds {frames:,} frames, too many to be read; export a part.")
+        # a place in the file's own header is that of none or of the first frame
+        header = FrameHeader(dict.fromkeys(_PLACE), {}, dataset)
+        return [(header, frame, ()) for frame in range(frames)]
+    if len(own) != frames:
+        raise BadInputError(f"{name} says that it holds {frames} frames and describes {len(own)}; export it again.")
+    shared_items = dataset.get("SharedFunctionalGroupsSequence")
+    shared = _flat(shared_items[0]) if shared_items else {}
+    headers = [FrameHeader(_flat(item), shared, dataset) for item in own]
+    parts = _parts(headers)
+    return [(header, frame, part) for frame, (header, part) in enumerate(zip(headers, parts, strict=True))]
+
+
+def _flat(groups: Dataset) -> dict[str, Any]:
+    """The elements of the functional groups of one frame, whatever group they stand in."""
+    table: dict[str, Any] = {}
+    for keyword in _GROUPS:
+        items = groups.get(keyword)
+        if items:
+            table.update(_elements(items[0]))
+    return table
+
+
+def _elements(item: Dataset) -> Iterator[tuple[str, Any]]:
+    for element in item:
+        if element.VR != "SQ":
+            yield element.keyword, element.value
+        elif element.keyword in _NESTED and element.value:
+            yield from _elements(element.value[0])
+
+
+def _parts(headers: Sequence[FrameHeader]) -> list[tuple[str, ...]]:
+    """For each frame what tells its volume from the file's others: empty where no two frames share a place."""
+    places = [str((header.get("ImagePositionPatient"), header.get("ImageOrientationPatient"))) for header in headers]
+    parts: list[tuple[str, ...]] = [()] * len(headers)
+    if any(header.get("ImagePositionPatient") is None for header in headers):
+        return parts
+    for keyword in _PARTS:
+        if len({*zip(places, parts, strict=True)}) == len(places):
+            break
+        values = [header.get(keyword) for header in headers]
+        if len({str(value) for value in values}) > 1:
+            parts = [(*part, f"{keyword} {_text(value)}") for part, value in zip(parts, values, strict=True)]
+    return parts
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return value or "-"
+    if hasattr(value, "__iter__"):
+        return "/".join(_text(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,173 @@
+"""DICOM files opened: known by their content, read in bounded pieces, and whatever pydicom raises named and worded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+from pydicom.values import converters
+
+from meduniseg_core.errors import BadInputError, MedUniSegError
+from meduniseg_core.files import open_regular
+from meduniseg_core.images.checks import brief
+
+HEADER = (
+    *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SpecificCharacterSet"),
+    *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", "ConcatenationUID"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+    *("ImageOrientationPatient", "ImagePositionPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices"),
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelSpacingCalibrationType"),
+    *("SequenceOfUltrasoundRegions", "FrameTime", "FrameTimeVector", "FrameIncrementPointer", "CineRate"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""What is read of a file to place its frames; everything else in it stays unread."""
+
+_PIXELS = (
+    *("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor"),
+    *("BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
+    *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
+    "SegmentedBluePaletteColorLookupTableData",
+)
+_HEADER_TAGS = [Tag(keyword) for keyword in HEADER]
+_PIXEL_TAGS = [*_HEADER_TAGS, *(Tag(keyword) for keyword in _PIXELS)]
+_PIXEL_GROUP = 0x7FE00000
+_MARK = 132  # bytes up to the end of DICM
+_FIRST_GROUPS = (0x0002, 0x0008)
+_DEFLATED_HEADER = 1 << 23  # how much of a deflated file is unpacked to read its header
+_DEFLATED_RATIO = 64  # real images pack far less
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether ``path`` is DICOM by its content: DICM at byte 128, or, without it, a data set's first element."""
+    with open_regular(path) as stream:
+        return _looks_like_dicom(stream.read(_MARK), path.stat().st_size)
+
+
+def read_header(path: Path) -> Dataset | None:
+    """The elements of ``HEADER`` that the file has; None where it is not DICOM. BadInputError where it is damaged."""
+    return _read(path, _HEADER_TAGS, pixels=False)
+
+
+def read_with_pixels(path: Path) -> Dataset | None:
+    """Header and pixel data; ``file_meta.TransferSyntaxUID`` is always there. None where the file is not DICOM."""
+    dataset = _read(path, _PIXEL_TAGS, pixels=True)
+    if dataset is not None and "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        uncompressed = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else uncompressed
+    return dataset
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name ``path`` in whatever pydicom raises while it is used: it interprets elements only when they are asked for.
+
+    Its remarks on values outside the standard, of which real files are full, are not passed on.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (MedUniSegError, MemoryError):
+            raise
+        except Exception as error:  # a parser of foreign bytes fails in every way that Python has
+            raise BadInputError(f"{path.name} is truncated or damaged ({brief(error)}); copy it again.") from error
+
+
+def _looks_like_dicom(start: bytes, size: int) -> bool:
+    if start[128:] == b"DICM":
+        return True
+    if len(start) < 16:
+        return False
+    group, element, vr, length = struct.unpack_from("<HH2sH", start)
+    if group not in _FIRST_GROUPS or element > 0x1000:
+        return False
+    if vr.isalpha():
+        return vr.decode("latin-1") in converters and length <= 0xFF
+    return bool(struct.unpack_from("<I", start, 4)[0] < min(size, 1 << 10))
+
+
+def _read(path: Path, tags: Sequence[int], pixels: bool) -> Dataset | None:
+    with naming(path), open_regular(path) as stream:
+        size = path.stat().st_size
+        if not _looks_like_dicom(stream.read(_MARK), size):
+            return None
+        stream.seek(0)
+        bounded = cast(BinaryIO, _Bounded(stream, size))
+        # the meta group first: pydicom would inflate a deflated file whole
+        read_preamble(bounded, force=True)
+        meta = FileMetaDataset(read_dataset(bounded, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
+        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            return _read_deflated(bounded.read(), meta, tags, pixels, path.name)
+        bounded.seek(0)
+        return pydicom.dcmread(bounded, stop_before_pixels=not pixels, force=True, specific_tags=list(tags))
+
+
+class _Bounded:
+    """A stream that is never asked for more than it has: lengths in damaged headers reach 4 GB."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self._size = stream, size
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._stream.tell(), 0)
+        return self._stream.read(left if size is None or size < 0 else min(size, left))
+
+
+def _read_deflated(packed: bytes, meta: FileMetaDataset, tags: Sequence[int], pixels: bool, name: str) -> Dataset:
+    """Unpack the header, then no more than the pixels that it promises."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = inflate.decompress(packed, _DEFLATED_HEADER)
+    dataset = _parsed(data, meta, tags, pixels=False)
+    if pixels:
+        claimed = pixel_bytes(dataset)
+        if claimed > max(_DEFLATED_HEADER, _DEFLATED_RATIO * len(packed)):
+            raise BadInputError(
+                f"{name} claims {claimed:,} bytes of pixels, which its {len(packed):,} cannot hold; export it again."
+            )
+        data += inflate.decompress(inflate.unconsumed_tail, claimed + 1)
+        dataset = _parsed(data, meta, tags, pixels=True)
+    return dataset
+
+
+def _parsed(data: bytes, meta: FileMetaDataset, tags: Sequence[int], pixels: bool) -> Dataset:
+    stop = None if pixels else (lambda tag, *_: tag >= _PIXEL_GROUP)
+    dataset = read_dataset(io.BytesIO(data), False, True, stop_when=stop, specific_tags=list(tags))
+    dataset.file_meta = FileMetaDataset(meta)
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # as it lies now
+    return dataset
+
+
+def pixel_bytes(dataset: Dataset) -> int:
+    """Bytes of all frames, unpacked, as the header has them."""
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    bits = int(dataset.get("BitsAllocated") or 8)
+    return int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) * samples * max(frames, 1) * -(-bits // 8)
+
+
+def class_of(dataset: Dataset) -> UID | None:
+    """The SOP class, from the file's meta group or the data set."""
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")
+    return UID(str(kind), validation_mode=pydicom.config.IGNORE) if kind else None

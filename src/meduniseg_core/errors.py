@@ -60,6 +60,18 @@ class NonFiniteLossError(MedUniSegError):
     exit_code = 3
 
 
+class NonFiniteOutputError(BadInputError):
+    """The network's logits hold NaN or infinite values: no labels can be made of them.
+
+    ``subject`` says of what ("task spleen on scan.nii.gz"), ``remedy`` what to do. Whoever can run the same again more
+    precisely catches it.
+    """
+
+    def __init__(self, subject: str, remedy: str) -> None:
+        super().__init__(f"The network's output for {subject} holds NaN or infinite values; {remedy}.")
+        self.subject = subject
+
+
 class CancelledError(MedUniSegError):
     """The user stopped the work; nothing half-written is left."""
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from meduniseg_core.errors import UsageError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
 from meduniseg_core.images import Image
 from meduniseg_core.inference.content import Air
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Workload
 from meduniseg_core.inference.memory import Rung, slab_window
-from meduniseg_core.inference.sliding_window import Output, SlidingWindow, passes_of
+from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
 from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
 from meduniseg_core.inference.windows import Box, WindowGrid, window_shape
 from meduniseg_core.preprocessing import TaskPlan
@@ -45,13 +45,14 @@ class Request:
 
 
 class Pass:
-    """``plans`` share preprocessing and encoder; ``engine_of`` gives the network on a device."""
+    """``plans`` share preprocessing and encoder; ``name``: the image's; ``engine_of`` gives the network on a device."""
 
     def __init__(
         self,
         info: ModelInfo,
         plans: list[TaskPlan],
         source: VolumeSource | SliceSource,
+        name: str,
         request: Request,
         engine_of: Callable[[torch.device], Engine],
         events: EventSink,
@@ -60,6 +61,7 @@ class Pass:
         self._info = info
         self._plans = plans
         self._source = source
+        self._name = name
         self._request = request
         self._engine_of = engine_of
         self._events = events
@@ -68,13 +70,17 @@ class Pass:
         """Seconds per voxel of a window, once the pass has run."""
 
     def run(self, rung: Rung) -> list[Collector]:
-        """Segment on ``rung``; one collector per plan, ready for its result."""
+        """Segment on ``rung``; one collector per plan, ready for its result.
+
+        NonFiniteOutputError where the network's answer cannot be used, BadInputError where the image already cannot.
+        """
         engine = self._engine_of(rung.device)
         modality = self._info.modality_index(self._plans[0].modality)
         network = engine.for_tasks([self._info.task_index(plan.task) for plan in self._plans], modality)
         collectors = [self._source.collector(plan.class_count, self._request.probabilities) for plan in self._plans]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
+            self._check(chunk)
             grid = self._grid(chunk, rung)
             total = self._source.windows(grid)
             sliding = SlidingWindow(
@@ -85,7 +91,13 @@ class Pass:
                 is_empty=Air(chunk.data, self._plans[0], chunk.stack),
             )
             outputs = [
-                Output(plan.class_count, collector.sink(chunk), plan.mirror_axes)
+                Output(
+                    plan.class_count,
+                    collector.sink(chunk),
+                    plan.mirror_axes,
+                    subject=f"task {plan.task} on {self._name}",
+                    remedy=_remedy(self._info, engine.dtype),
+                )
                 for plan, collector in zip(self._plans, collectors, strict=True)
             ]
             shifted = _shifted(self._events, done, total, began)
@@ -110,11 +122,25 @@ class Pass:
         grid = WindowGrid.over(shape, window, self._request.overlap, region)
         return replace(before, grid=grid, windows=len(grid), probabilities=self._request.probabilities)
 
+    def _check(self, chunk: Chunk) -> None:
+        """What is no number would be taken for air, and its windows skipped."""
+        if not is_finite(chunk.data):
+            raise BadInputError(
+                f"{self._name} holds values so large that task {self._plans[0].task} cannot be prepared from them; "
+                "set voxels without a measurement to the background's value."
+            )
+
     def _grid(self, chunk: Chunk, rung: Rung) -> WindowGrid:
         d, h, w = chunk.data.shape[1:]
         stride = self._info.config.total_stride
         window = slab_window(window_shape((d, h, w), self._plans[0].patch, stride), rung.slabs, stride)
         return WindowGrid.over((d, h, w), window, self._request.overlap, chunk.region)
+
+
+def _remedy(info: ModelInfo, dtype: torch.dtype) -> str:
+    if dtype != torch.float32:
+        return "run it again with the precision fp32"
+    return f"this model ({info.name}) cannot segment it, use another one"
 
 
 def _shifted(events: EventSink, before: int, total: int, began: float) -> EventSink:

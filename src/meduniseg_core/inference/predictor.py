@@ -238,7 +238,7 @@ class Predictor:
         began = time.perf_counter()
         info = self.model.info
         pack = self.packs.get(plans[0].task)
-        work = Pass(info, plans, source, request, lambda device: self.engine(device, pack), events, cancel)
+        work = Pass(info, plans, source, image.name, request, lambda device: self.engine(device, pack), events, cancel)
         load = work.load(workload_before(image, plans, info.config, request.overlap))
         remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
         collectors, rung = descend(

@@ -8,6 +8,7 @@ the volume. Several tasks share the encoder's pass over each window.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from meduniseg_core.errors import NonFiniteOutputError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.windows import WindowGrid, box_shape, overlap_of, whole
@@ -49,11 +51,16 @@ class WindowNetwork(Protocol):
 
 @dataclass(frozen=True)
 class Output:
-    """One task's logits: how many classes, along which axes its images may be mirrored, and who takes them."""
+    """One task's logits: how many classes, along which axes its images may be mirrored, and who takes them.
+
+    ``subject`` and ``remedy`` are what the error about logits that are not finite says.
+    """
 
     classes: int
     sink: Sink
     mirror_axes: tuple[int, ...] = ()
+    subject: str = "the image"
+    remedy: str = "run it again with the precision fp32"
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class SlidingWindow:
 
         Raises:
             CancelledError: at most one batch of windows after ``cancel`` was set.
+            NonFiniteOutputError: logits that are about to leave for a sink are not finite.
         """
         starts = [start for start in grid.starts() if not self._skips(image, start, grid.window)]
         skipped = len(grid) - len(starts)
@@ -192,6 +200,8 @@ class _Blender:
             for output, band in zip(outputs, self._bands, strict=True):
                 planes = band[:, :count]
                 self._normalise(planes, self._first - low)
+                if not is_finite(planes):
+                    raise NonFiniteOutputError(output.subject, output.remedy)
                 output.sink.write(self._first - low, planes)
             for band in self._bands:
                 _move(band, count, axis=1)
@@ -210,6 +220,11 @@ class _Blender:
         empty = sums == 0
         planes.div_(sums + empty)
         planes[0].masked_fill_(empty, BACKGROUND_LOGIT)
+
+
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite. One sum tells it, but where it overflows, and it needs no memory."""
+    return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _move(band: Tensor, count: int, axis: int) -> None:

@@ -60,7 +60,9 @@ def preprocess(image: Image, plan: TaskPlan, *, keep: Image | None = None, event
     _check_dimension(canonical, plan)
     array = _match_channels(canonical, plan, events)
     if array.dtype.kind == "f" and not _all_finite(array):
-        raise BadInputError(f"{image.name} holds values that are not finite (NaN or infinity); replace them first.")
+        raise BadInputError(
+            f"{image.name} holds values that are not finite (NaN, infinity, or beyond float32); replace them first."
+        )
 
     box = _box(array, canonical, plan, keep, reorientation, events)
     cropped = array[(slice(None), *box_slices(box))]
@@ -229,4 +231,7 @@ def _foreground_mask(array: np.ndarray, cropped: np.ndarray, shape: Shape3, plan
 
 
 def _all_finite(array: np.ndarray) -> bool:
-    return all(bool(np.isfinite(slab).all()) for channel in array for slab in channel)
+    with np.errstate(over="ignore"):  # the network computes in float32
+        return all(
+            bool(np.isfinite(slab.astype(np.float32, copy=False)).all()) for channel in array for slab in channel
+        )

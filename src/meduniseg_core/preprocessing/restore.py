@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.errors import NonFiniteOutputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.geometry import Shape3
@@ -85,7 +85,7 @@ def restore_logits(
     crop are ``background`` (probability 1). ``max_bytes`` bounds the working memory beside the results (at least one
     slice of one tile is always taken); :func:`restore_bytes` says what the whole needs.
 
-    Raises UsageError where ``logits`` are not on the traced grid, BadInputError where they are not finite,
+    Raises UsageError where ``logits`` are not on the traced grid, NonFiniteOutputError where they are not finite,
     CancelledError once cancelled.
     """
     source = torch.from_numpy(np.ascontiguousarray(logits)) if isinstance(logits, np.ndarray) else logits.detach().cpu()
@@ -212,7 +212,7 @@ def _winners(source: torch.Tensor, dtype: Any, name: str) -> np.ndarray:
     result = np.empty(tuple(source.shape[1:]), dtype=dtype)
     for d in range(source.shape[1]):
         if not bool(torch.isfinite(source[:, d]).all()):
-            raise BadInputError(f"The network's output for {name} is not finite; run it again with the precision fp32.")
+            raise NonFiniteOutputError(name, "run it again with the precision fp32")
         result[d] = _argmax(source[:, d])
     return result
 

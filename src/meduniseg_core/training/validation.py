@@ -16,6 +16,7 @@ from meduniseg_core.model import MedUniSeg, autocast
 from meduniseg_core.preprocessing import CachedCase, TaskPlan
 
 OVERLAP = 0.5
+_REMEDY = "look at this image, or lower the learning rate or choose the precision fp32, and --resume"
 
 
 class _LabelSink:
@@ -48,7 +49,10 @@ class TaskNetwork:
 def validate(
     network: TaskNetwork, plan: TaskPlan, cases: Sequence[CachedCase], cancel: CancelToken | None = None
 ) -> np.ndarray:
-    """Dice (cases, foreground classes) of every case by ``plan``; both empty counts as 1 (SPEC section 9)."""
+    """Dice (cases, foreground classes) of every case by ``plan``; both empty counts as 1 (SPEC section 9).
+
+    NonFiniteOutputError names the task and the case whose logits are NaN or infinite.
+    """
     scores = np.zeros((len(cases), plan.class_count - 1))
     for row, case in enumerate(cases):
         image = torch.as_tensor(np.asarray(case.data, dtype=np.float32))
@@ -56,9 +60,8 @@ def validate(
         sink = _LabelSink(shape)
         window = (min(plan.patch[0], max(shape[0], 1)) if plan.dimension == 2 else plan.patch[0], *plan.patch[1:])
         grid = WindowGrid.over(shape, (window[0], window[1], window[2]), OVERLAP)
-        SlidingWindow(batch=plan.batch).run(
-            image, grid, network, [Output(classes=plan.class_count, sink=sink)], cancel=cancel
-        )
+        output = Output(plan.class_count, sink, subject=f"task {plan.task} on {case.case}", remedy=_REMEDY)
+        SlidingWindow(batch=plan.batch).run(image, grid, network, [output], cancel=cancel)
         reference = case.seg
         scores[row] = [dice(sink.labels, reference, label) for label in range(1, plan.class_count)]
     return scores

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError, OutOfMemoryError, UsageError
+from meduniseg_core.errors import (
+    BadInputError,
+    CancelledError,
+    NonFiniteLossError,
+    NonFiniteOutputError,
+    OutOfMemoryError,
+    UsageError,
+)
 from meduniseg_core.events import CancelToken, Event, Metric, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.training import TrainingConfig, loop, train
@@ -376,3 +383,16 @@ def test_what_a_killed_process_left_half_written_is_removed(config: TrainingConf
     (config.output / ".tmp-abc.safetensors").write_bytes(b"half")
     train(config)
     assert not list(config.output.glob(".tmp-*"))
+
+
+def test_a_network_that_answers_nan_in_validation_is_an_error(
+    config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = loop.TaskNetwork.__call__
+
+    def answer(network: object, images: torch.Tensor, outputs: list[int]) -> list[torch.Tensor]:
+        return [logits * float("nan") for logits in forward(network, images, outputs)]
+
+    monkeypatch.setattr(loop.TaskNetwork, "__call__", answer)
+    with pytest.raises(NonFiniteOutputError, match=r"task disc on disc_\d .*--resume"):
+        train(config)

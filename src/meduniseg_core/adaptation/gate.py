@@ -12,7 +12,7 @@ from meduniseg_core.evaluation import evaluate_case
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
 from meduniseg_core.evaluation.report import ReportPicture
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.images import Image, read_image, read_labels
+from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import Model, Pack
@@ -121,7 +121,8 @@ SELECTED = (
 
 def _read(case: RawCase) -> tuple[Image, Image]:
     assert case.label is not None
-    return read_image(case.images), read_labels(case.label)
+    image = read_image(case.images)
+    return image, place_labels(read_labels(case.label), image)
 
 
 def _picture(found: Sequence[Segmentation], truth: Image) -> bytes:

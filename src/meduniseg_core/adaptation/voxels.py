@@ -11,7 +11,7 @@ import numpy as np
 
 from meduniseg_core.adaptation.entry import ClassChange
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Image, reorient_to
+from meduniseg_core.images import Image, place_labels
 from meduniseg_core.images.reading import smallest_dtype
 
 
@@ -42,7 +42,7 @@ def image_hash(image: Image) -> str:
 
 
 def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
-    """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``; other orders of the axes are turned.
+    """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``, as :func:`place_labels` puts them there.
 
     Raises BadInputError for several channels, another grid, fractional values, and ids beyond ``classes``.
     """
@@ -62,10 +62,8 @@ def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
             f"({', '.join(classes)}); name the new class or correct the labels."
         )
     whole = labels.with_array(array.astype(smallest_dtype(int(high)), copy=False))
-    if labels.geometry.shape == image.geometry.shape and not (labels.physical and image.physical):
-        return replace(whole, geometry=image.geometry, physical=image.physical)  # a picture has no place to compare
-    turned = reorient_to(replace(whole, source=labels.source or Path(name)), image.geometry)  # its errors say the name
-    return replace(turned, source=labels.source, physical=image.physical)
+    placed = place_labels(replace(whole, source=labels.source or Path(name)), image)  # its errors say the name
+    return replace(placed, source=labels.source, physical=image.physical)
 
 
 def class_changes(corrected: Image, predicted: Image | None, classes: Sequence[str]) -> tuple[ClassChange, ...]:

@@ -10,10 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation.metrics import surface_distances
-from meduniseg_core.images import Image
-
-SAME_GRID_TOLERANCE = 0.01
-"""mm by which the grids of a prediction and its reference may differ: headers hold single-precision numbers."""
+from meduniseg_core.images import Image, join_labels
 
 
 class ClassScores(BaseModel):
@@ -81,14 +78,14 @@ def evaluate_case(
     tolerance: float = 2.0,
     surface: bool = True,
 ) -> CaseScores:
-    """Compare two label maps (C = 1) on one grid.
+    """Compare two label maps (C = 1) of one image; axes may be ordered otherwise, and either may be cropped.
 
     ``names`` are the foreground classes (label id -> name); None takes the ids found in either. ``prediction`` None
     counts as an empty one. ``tolerance`` of the surface Dice is in mm (pixels where the images have no size). Raises
-    BadInputError if the grids differ.
+    BadInputError where the two do not lie on one grid.
     """
     if prediction is not None:
-        _check_same_grid(prediction, reference, case)
+        prediction, reference = on_one_grid(prediction, reference, case)
     truth = reference.array[0]
     guess = prediction.array[0] if prediction is not None else np.zeros_like(truth)
     present = {int(label) for array in (truth, guess) for label in np.unique(array)} - {0}
@@ -134,16 +131,10 @@ def _class_scores(
     )
 
 
-def _check_same_grid(prediction: Image, reference: Image, case: str) -> None:
-    name = f"case {case}" if case else prediction.name
-    if prediction.geometry.shape != reference.geometry.shape:
-        raise BadInputError(
-            f"The prediction of {name} has the grid {prediction.geometry.shape} and its reference "
-            f"{reference.geometry.shape}; save both on the grid of the image."
-        )
-    both_physical = prediction.physical and reference.physical
-    if both_physical and not prediction.geometry.is_close(reference.geometry, SAME_GRID_TOLERANCE):
-        raise BadInputError(
-            f"The prediction of {name} and its reference lie differently in space (spacing, origin or direction); "
-            "save both on the grid of the image."
-        )
+def on_one_grid(prediction: Image, reference: Image, case: str = "") -> tuple[Image, Image]:
+    """Both label maps on one grid (:func:`join_labels`); BadInputError names the case where they have none."""
+    try:
+        return join_labels(prediction, reference)
+    except BadInputError as error:
+        name = f"case {case}" if case else prediction.name
+        raise BadInputError(f"The prediction of {name} and its reference lie differently in space: {error}") from error

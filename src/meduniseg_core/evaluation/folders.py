@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.evaluation.cases import CaseScores, evaluate_case
+from meduniseg_core.evaluation.cases import CaseScores, evaluate_case, on_one_grid
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
 from meduniseg_core.evaluation.report import Report, ReportPicture
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.images import Image, find_cases, read_image, read_labels
+from meduniseg_core.images import Image, find_cases, place_labels, read_image, read_labels
 from meduniseg_core.images.formats import ending_of, stem_of
 
 PICTURE_SIDE = 360
@@ -51,8 +51,8 @@ def evaluate_folders(
     for done, (case, prediction, reference) in enumerate(pairs):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        guess = read_labels(prediction) if prediction is not None else None
-        truth = read_labels(reference)
+        guess, truth = _read(case, prediction, reference)
+        notes += [finding.text for labels in (guess, truth) if labels is not None for finding in labels.findings]
         scores.append(evaluate_case(guess, truth, None, case=case, tolerance=tolerance, surface=surface))
         events(Progress("evaluate", done + 1, len(pairs), time.monotonic() - began, case))
     found = {label.label for case in scores for label in case.classes}
@@ -141,9 +141,9 @@ def _pictures(report: Report, pairs: Sequence[Pair], images: Path | None) -> tup
     drawn = []
     for rank, scores in report.ranked():
         prediction, reference = by_case[scores.case]
-        truth = read_labels(reference)
-        guess = read_labels(prediction) if prediction is not None else truth.with_array(np.zeros_like(truth.array))
-        image = _background(truth, sources.get(scores.case))
+        read, truth = _read(scores.case, prediction, reference)
+        guess = read if read is not None else truth.with_array(np.zeros_like(truth.array))
+        image, guess, truth = _on_background(guess, truth, sources.get(scores.case))
         # both halves show the slice in which the reference is largest, or the prediction where there is none
         leading = truth if truth.array.any() else guess
         shown = [overlay(image, labels, long_side=PICTURE_SIDE, like=leading) for labels in (guess, truth)]
@@ -151,9 +151,18 @@ def _pictures(report: Report, pairs: Sequence[Pair], images: Path | None) -> tup
     return tuple(drawn)
 
 
-def _background(truth: Image, files: tuple[Path, ...] | None) -> Image:
+def _read(case: str, prediction: Path | None, reference: Path) -> tuple[Image | None, Image]:
+    """The prediction, if there is one, and the reference, on one grid."""
+    truth = read_labels(reference)
+    return (None, truth) if prediction is None else on_one_grid(read_labels(prediction), truth, case)
+
+
+def _on_background(guess: Image, truth: Image, files: tuple[Path, ...] | None) -> tuple[Image, Image, Image]:
+    """The image to draw on, with both label maps on its grid; black where none is given, or where they do not fit."""
     if files is not None:
         image = read_image(files)
-        if image.geometry.shape == truth.geometry.shape:
-            return image
-    return truth.with_array(np.zeros_like(truth.array))
+        try:
+            return image, place_labels(guess, image), place_labels(truth, image)
+        except BadInputError:
+            pass  # the figures stand; only their picture has no background
+    return truth.with_array(np.zeros_like(truth.array)), guess, truth

@@ -6,8 +6,9 @@ Arrays are ``(C, D, H, W)``; positions are LPS in mm.
 from meduniseg_core.images.cases import Case, find_cases
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.grid import join_labels, place_labels, reorient_to, same_grid
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.orientation import Reorientation, canonical_orientation, reorient_to
+from meduniseg_core.images.orientation import Reorientation, canonical_orientation
 from meduniseg_core.images.reading import check_channels, read_image, read_labels, stack_channels
 from meduniseg_core.images.writing import write_image, write_labels
 
@@ -20,9 +21,12 @@ __all__ = [
     "canonical_orientation",
     "check_channels",
     "find_cases",
+    "join_labels",
+    "place_labels",
     "read_image",
     "read_labels",
     "reorient_to",
+    "same_grid",
     "stack_channels",
     "write_image",
     "write_labels",

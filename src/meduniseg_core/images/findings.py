@@ -26,6 +26,8 @@ FindingCode = Literal[
     "channel_pair_doubtful",  # files taken as channels of one case that look like two cases
     "slices_chosen",  # other objects, series or frames of the source were left out
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
+    "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
+    "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
     "implausible_result",  # a class far outside the training's sizes, intensities or positions
 ]
 

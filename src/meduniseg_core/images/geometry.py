@@ -70,8 +70,15 @@ class Geometry:
         return self.shear <= tolerance
 
     def is_close(self, other: Geometry, tolerance: float = 1e-4) -> bool:
-        """Whether both are the same grid: equal shape, affine entries within ``tolerance`` mm."""
-        return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, rtol=0, atol=tolerance))
+        """Whether both are equal but for rounding: equal shape, no voxel further apart than ``tolerance`` mm.
+
+        Whether two images lie on one grid is another question, which :mod:`grid` answers.
+        """
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[d, h, w, 1.0] for d in (0, 1) for h in (0, 1) for w in (0, 1)])
+        corners[:, :3] *= np.maximum(np.asarray(self.shape) - 1, 1)
+        return bool(np.abs(corners @ (self.affine - other.affine).T).max() <= tolerance)
 
 
 def _vector(values: np.ndarray) -> Vector3:

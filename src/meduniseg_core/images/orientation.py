@@ -8,7 +8,6 @@ from types import EllipsisType
 
 import numpy as np
 
-from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 
@@ -82,36 +81,6 @@ def canonical_orientation(image: Image) -> tuple[Image, Reorientation]:
     return turned, change
 
 
-def reorient_to(image: Image, geometry: Geometry, tolerance: float = 1e-3) -> Image:
-    """``image`` with its axes permuted and flipped onto ``geometry``; BadInputError where that is another grid.
-
-    ``tolerance`` is the largest difference of any corner's position that is taken for equal, in mm.
-    """
-    for axes in permutations((0, 1, 2)):
-        for bits in range(8):
-            change = Reorientation((axes[0], axes[1], axes[2]), (bool(bits & 4), bool(bits & 2), bool(bits & 1)))
-            if _same_grid(change.forward_geometry(image.geometry), geometry, tolerance):
-                return replace(image, array=change.forward(image.array), geometry=geometry)
-    raise BadInputError(
-        f"{image.name} lies on another grid ({_describe(image.geometry)}) than the image it belongs to "
-        f"({_describe(geometry)}); resample it onto that image first."
-    )
-
-
-def same_grid(first: Geometry, second: Geometry, tolerance: float = 1e-3) -> bool:
-    """Whether two grids have the same shape and no voxel lies further apart than ``tolerance`` mm."""
-    return _same_grid(first, second, tolerance)
-
-
-def _same_grid(first: Geometry, second: Geometry, tolerance: float) -> bool:
-    if first.shape != second.shape:
-        return False
-    far = np.array([(d, h, w, 1) for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=np.float64)
-    far[:, :3] *= np.maximum(np.asarray(first.shape) - 1, 0)
-    difference = (first.affine - second.affine) @ far.T
-    return bool(np.abs(difference).max() <= tolerance)
-
-
 def _towards_canonical(image: Image) -> Reorientation:
     if not image.physical:
         return Reorientation()
@@ -132,10 +101,3 @@ def _towards_canonical(image: Image) -> Reorientation:
 
 def _fit(along: np.ndarray, order: tuple[int, ...]) -> float:
     return float(sum(along[_ROW_OF_AXIS[n], axis] for n, axis in enumerate(order)))
-
-
-def _describe(geometry: Geometry) -> str:
-    size = "x".join(str(value) for value in geometry.shape)
-    spacing = "x".join(f"{value:.4g}" for value in geometry.spacing)
-    origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
-    return f"{size} voxels of {spacing} mm from ({origin})"

@@ -13,8 +13,8 @@ from meduniseg_core.files import check_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import format_of
+from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.orientation import same_grid
 
 LABEL_LIMIT = 65535
 """The largest label id: what 16 bits hold."""
@@ -66,21 +66,23 @@ def read_labels(path: str | Path) -> Image:
 
 
 def check_channels(images: Sequence[Image]) -> None:
-    """BadInputError unless these are single-channel images on one grid; no voxel is looked at."""
+    """BadInputError unless these are single-channel images on one grid (see :mod:`grid`; the order of the axes may
+    differ); no voxel is looked at."""
     first = images[0]
     for image in images:
         if image.channels != 1:
             raise BadInputError(
                 f"{image.name} has {image.channels} channels; give one single-channel file per channel."
             )
-        if image.physical != first.physical or not same_grid(first.geometry, image.geometry):
+        relation = relate(image.geometry, first.geometry).relation
+        if image.physical != first.physical or relation not in ("same", "reordered"):
             raise BadInputError(
                 f"{image.name} does not lie on the grid of {first.name}; resample the channels of a case onto one grid."
             )
 
 
 def stack_channels(images: Sequence[Image]) -> Image:
-    """One image of single-channel images on one grid (no voxel further apart than 1e-3 mm), in the given order.
+    """One image of single-channel images on one grid, in the given order and on the first one's grid.
 
     Different dtypes become their common one (float32 where integers and floats mix).
     """
@@ -90,7 +92,8 @@ def stack_channels(images: Sequence[Image]) -> Image:
     dtype = kinds.pop() if len(kinds) == 1 else np.result_type(*(image.array.dtype for image in images))
     if dtype == np.float64 and not all(image.array.dtype == np.float64 for image in images):
         dtype = np.dtype(np.float32)
-    array = np.concatenate([image.array.astype(dtype, copy=False) for image in images])
+    turned = [first, *(reorient_to(image, first.geometry) for image in images[1:])]
+    array = np.concatenate([image.array.astype(dtype, copy=False) for image in turned])
     sources = tuple(str(image.source) for image in images if image.source is not None)
     findings = merge(*(image.findings for image in images))
     return replace(first, findings=findings).with_array(array, sources=sources, dtype=str(dtype))

@@ -8,8 +8,8 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats import ENDINGS, ending_of
+from meduniseg_core.images.grid import place_labels, reorient_to, same_grid
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.orientation import reorient_to, same_grid
 from meduniseg_core.images.reading import LABEL_LIMIT, smallest_dtype
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff", ".npy")
@@ -19,8 +19,8 @@ IMAGE_ENDINGS = LABEL_ENDINGS
 def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) -> None:
     """Write a label map ``(1, D, H, W)``; the format is the ending's: .nii.gz .nii .nrrd .mha .png .bmp .tif .npy.
 
-    ``like`` is the image the labels belong to: they are turned into its orientation (axes permuted and flipped; another
-    grid is refused) and take over its header's geometry, to the bit for NIfTI to NIfTI. Ids are stored as uint8, or
+    ``like`` is the image the labels belong to: they are placed on its grid (:func:`place_labels`; another grid is
+    refused) and take over its header's geometry, to the bit for NIfTI to NIfTI. Ids are stored as uint8, or
     uint16 above 255. Raises BadInputError for several channels, negative, fractional or too large values, and for a
     format that cannot hold the map (PNG: one slice).
     """
@@ -39,7 +39,7 @@ def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) 
         raise BadInputError(f"The labels for {path.name} hold fractional values; pass whole numbers.")
     whole = labels.with_array(array.astype(smallest_dtype(int(high))))
     if like is not None:
-        whole = reorient_to(whole, like.geometry)
+        whole = place_labels(whole, like)
     _write(whole, path, LABEL_ENDINGS, like if like is not None else labels)
 
 

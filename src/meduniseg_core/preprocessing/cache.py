@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
 from meduniseg_core.files import atomic_path, sha256_of, write_text
-from meduniseg_core.images import Image, read_image, read_labels
+from meduniseg_core.images import Image, place_labels, read_image, read_labels
+from meduniseg_core.images.findings import report
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
-from meduniseg_core.preprocessing.pipeline import check_same_grid, preprocess, preprocess_labels
+from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import TaskPlan
 
 CACHE_VERSION = 1
@@ -218,12 +219,14 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
             f"{labels.name} holds label id {highest} and task {job.plan.task} has ids up to {most}; correct either."
         )
     # at right angles first (a tilted gantry); labels follow, and cases that do not fit are found before that
-    check_same_grid(labels, image.geometry, image.name)
+    labels = place_labels(labels, image)
+    report(labels.findings, heard.append)
+    difference = None if job.prediction is None else _difference(labels, job.prediction)
     image, straightened = resample_to_orthonormal(image) if image.physical else (image, False)
     if straightened:
         heard.append(Message("info", f"{image.name} has a sheared grid and was resampled to right angles."))
         labels = resample_to(labels, image.geometry, labels=True)
-    difference = None if job.prediction is None else _difference(labels, job.prediction, straightened)
+        difference = None if difference is None else resample_to(difference, image.geometry, labels=True)
     made = preprocess(image, job.plan, keep=labels, events=heard.append)
     seg = preprocess_labels(labels, made.trace)
     changed = None if difference is None else preprocess_labels(difference, made.trace)
@@ -263,12 +266,9 @@ def _sampled(seg: np.ndarray, labels: Sequence[int], job: _Job) -> dict[int, lis
     return points
 
 
-def _difference(labels: Image, prediction: Path, straightened: bool) -> Image:
+def _difference(labels: Image, prediction: Path) -> Image:
     """1 where ``labels`` differ from the prediction, on their grid."""
-    predicted = read_labels(prediction)
-    if straightened:
-        predicted = resample_to(predicted, labels.geometry, labels=True)
-    check_same_grid(predicted, labels.geometry, labels.name)
+    predicted = place_labels(read_labels(prediction), labels)
     return labels.with_array((labels.array != predicted.array).astype(np.uint8))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.images import Image, read_image, read_labels
+from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.images.cases import channel_of, group_files
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, Split, files_per_case
 
@@ -111,8 +111,6 @@ def _check_case(dataset: RawDataset, case: RawCase, split: Split, depths: dict[b
 
 
 def _check_label(dataset: RawDataset, path: Path, image: Image | None) -> list[str]:
-    from meduniseg_core.preprocessing.pipeline import check_same_grid
-
     try:
         labels = read_labels(path)
     except MedUniSegError as error:
@@ -120,7 +118,7 @@ def _check_label(dataset: RawDataset, path: Path, image: Image | None) -> list[s
     problems: list[str] = []
     if image is not None:
         try:
-            check_same_grid(labels, image.geometry, image.name)
+            place_labels(labels, image)
         except BadInputError as error:
             problems.append(str(error))
     strange = sorted(set(np.unique(labels.array).tolist()) - set(range(len(dataset.classes) + 1)))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.images import canonical_orientation, read_image, read_labels
+from meduniseg_core.images import canonical_orientation, place_labels, read_image, read_labels
 from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.body import body_box, box_shape, box_slices, whole_box
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
@@ -130,12 +130,7 @@ def _look_at(case: RawCase, dataset: RawDataset, ct: tuple[bool, ...], seed: int
     labels = np.zeros(0, dtype=np.int64)
     inside: np.ndarray | None = None
     if case.label is not None:
-        read = read_labels(case.label)
-        if read.geometry.shape != stored.geometry.shape:
-            raise BadInputError(
-                f"The labels {read.name} have another grid than {image.name}; draw them on the image's grid."
-            )
-        ids = turn.forward(read.array)[0]
+        ids = turn.forward(place_labels(read_labels(case.label), stored).array)[0]
         labels = np.unique(ids)
         inside = np.flatnonzero(ids)
     generator = np.random.default_rng(case_seed(case.case, seed))

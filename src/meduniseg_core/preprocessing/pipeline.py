@@ -8,7 +8,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import EventSink, Message, ignore
-from meduniseg_core.images import Image, Reorientation, canonical_orientation
+from meduniseg_core.images import Image, Reorientation, canonical_orientation, place_labels
 from meduniseg_core.images.geometry import Geometry, Shape3
 from meduniseg_core.preprocessing.body import (
     Box,
@@ -33,7 +33,6 @@ from meduniseg_core.preprocessing.resample import (
 from meduniseg_core.preprocessing.trace import Trace, grid_of
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
-_SAME_GRID = 1e-2
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,12 @@ def preprocess(image: Image, plan: TaskPlan, *, keep: Image | None = None, event
 
 
 def preprocess_labels(labels: Image, trace: Trace) -> np.ndarray:
-    """``labels`` (1, D, H, W) of the traced image on the network's grid: uint8 (d, h, w).
+    """``labels`` (1, D, H, W) on the traced image's grid (see :func:`place_labels`), on the network's: uint8 (d, h, w).
 
     Each class is resampled linearly and the strongest taken; classes too thin for that keep their voxels. Raises
     BadInputError where the grid is not the image's, or an id is not in 0..255.
     """
-    check_same_grid(labels, trace.geometry, trace.name)
+    labels = place_labels(labels, trace.outline)
     array = labels.array[0]
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 255:
@@ -115,26 +114,6 @@ def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
         target = _target_spacing(canonical, plan)
         scaled = [max(1, round(size[a] * canonical.spacing[a] / target[a])) for a in range(3)]
     return scaled[0], scaled[1], scaled[2]
-
-
-def check_same_grid(labels: Image, geometry: Geometry, name: str) -> None:
-    """Raise BadInputError unless ``labels`` is one channel on ``geometry`` (to a hundredth of a voxel)."""
-    if labels.channels != 1:
-        raise BadInputError(f"{labels.name} has {labels.channels} channels; a label map has one.")
-    if labels.geometry.shape != geometry.shape:
-        raise BadInputError(
-            f"The labels {labels.name} have the grid {labels.geometry.shape} and {name} has {geometry.shape}; "
-            "draw them on the same grid."
-        )
-    tolerance = _SAME_GRID * min(geometry.spacing) * max(geometry.shape) ** 0.5
-    corners = np.array([[d, h, w, 1] for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=float)
-    corners[:, :3] *= np.array(geometry.shape) - 1
-    apart = np.abs(corners @ (labels.geometry.affine - geometry.affine).T).max()
-    if labels.physical and apart > tolerance:
-        raise BadInputError(
-            f"The labels {labels.name} lie {apart:.3g} mm away from {name}; "
-            "give both the same spacing, origin and direction."
-        )
 
 
 def _check_geometry(image: Image, plan: TaskPlan) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from meduniseg_core.images import Reorientation
+from meduniseg_core.images import Image, Reorientation
 from meduniseg_core.images.geometry import Geometry, Shape3
 from meduniseg_core.preprocessing.body import Box, box_shape
 from meduniseg_core.preprocessing.resample import Rules
@@ -37,6 +37,12 @@ class Trace:
     def name(self) -> str:
         """The image's file name, or "the image"."""
         return self.source.name if self.source is not None else "the image"
+
+    @property
+    def outline(self) -> Image:
+        """The image without its voxels (all zero; they take no memory): where labels must lie."""
+        nothing = np.broadcast_to(np.zeros((), np.uint8), (1, *self.geometry.shape))
+        return Image(nothing, self.geometry, self.physical, self.source, self.meta)
 
     @property
     def box_shape(self) -> Shape3:

@@ -145,10 +145,13 @@ def test_labels_that_do_not_belong_to_the_image_are_refused(tmp_path: Path) -> N
     image = volume(1)
     good = mask(image, 1)
     elsewhere = replace(good, geometry=replace(image.geometry, origin=(0.0, 0.0, 0.0)), source=tmp_path / "l.nii.gz")
-    smaller = mask(volume(1, shape=(4, 9, 12)), 1)
+    coarser = mask(volume(1, shape=(2, 10, 12)), 1)
+    coarser = replace(coarser, geometry=replace(coarser.geometry, spacing=(6.0, 0.7, 0.7)))
+    beyond = mask(volume(1, shape=(4, 11, 12)), 1)
     for wrong, said in (
         (elsewhere, r"^l\.nii\.gz lies on another grid"),
-        (smaller, "^the label map lies on another grid"),
+        (coarser, "^the label map lies on another grid"),
+        (beyond, "^the label map marks .* voxels outside"),
         (image.with_array(good.array + 0.5), "fractional"),
         (image.with_array(good.array.astype(np.int16) - 1), "label -1"),
         (image.with_array(np.repeat(good.array, 2, axis=0)), "2 channels"),

@@ -81,8 +81,8 @@ def test_a_missing_prediction_is_named_and_empty_or_refused(folders: tuple[Path,
 
 
 def test_other_grids_are_refused_by_name(folders: tuple[Path, Path]) -> None:
-    write_labels(label_map(4, geometry=Geometry((5, 10, 10), (3.0, 1.0, 1.0))), folders[0] / "a_0001.nii.gz")
-    with pytest.raises(BadInputError, match=r"case a_0001 has the grid \(5, 10, 10\)"):
+    write_labels(label_map(4, geometry=Geometry((5, 10, 10), (2.4, 1.0, 1.0))), folders[0] / "a_0001.nii.gz")
+    with pytest.raises(BadInputError, match=r"case a_0001 .*another grid \(5x10x10 voxels of 2\.4"):
         evaluate_folders(*folders)
     moved = Geometry((4, 10, 10), (3.0, 1.0, 1.0), origin=(0.0, 0.5, 0.0))
     write_labels(label_map(4, geometry=moved), folders[0] / "a_0001.nii.gz")

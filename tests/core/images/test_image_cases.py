@@ -146,10 +146,10 @@ def test_mixed_types_become_float32(tmp_path: Path) -> None:
 
 def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     first = channel(tmp_path / "a.nii", 1)
-    for other in (channel(tmp_path / "b.nii", 1, shift=0.01), channel(tmp_path / "c.nii", 1, shape=(6, 5, 3))):
+    for other in (channel(tmp_path / "b.nii", 1, shift=0.2), channel(tmp_path / "c.nii", 1, shape=(6, 5, 3))):
         with pytest.raises(BadInputError, match=rf"{other.name} does not lie on the grid of a\.nii"):
             read_image([first, other])
-    nearly = channel(tmp_path / "d.nii", 1, shift=0.0005)
+    nearly = channel(tmp_path / "d.nii", 1, shift=0.04)  # a scanner's rounding: micrometres, here 1/50 of a voxel
     assert read_image([first, nearly]).channels == 2
 
 

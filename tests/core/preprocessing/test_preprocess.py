@@ -167,8 +167,10 @@ def test_sheared_grids_are_refused(make_plan_of: MakePlan) -> None:
 
 def test_labels_of_another_grid_are_refused(make_plan_of: MakePlan, make_volume: MakeImage) -> None:
     trace = preprocess(make_volume(np.ones((4, 5, 6))), make_plan_of()).trace
-    with pytest.raises(BadInputError, match="same grid"):
-        preprocess_labels(make_volume(np.zeros((4, 5, 7), np.uint8)), trace)
+    with pytest.raises(BadInputError, match=r"another grid \(4x5x7 voxels"):
+        preprocess_labels(make_volume(np.zeros((4, 5, 7), np.uint8), (1.0, 1.0, 0.8)), trace)
+    with pytest.raises(BadInputError, match="marks 20 voxels outside"):
+        preprocess_labels(make_volume(np.ones((4, 5, 7), np.uint8)), trace)
     with pytest.raises(BadInputError, match="mm away"):
         preprocess_labels(make_volume(np.zeros((4, 5, 6), np.uint8), origin=(0.5, 0.0, 0.0)), trace)
     with pytest.raises(BadInputError, match="from 0 to 255"):

@@ -121,14 +121,14 @@ def test_every_problem_is_found_and_names_its_file(
 ) -> None:
     image, labels = ct_case()
     strange = make_volume(np.where(labels.array[0] > 0, 7, 0).astype(np.uint8), (3.0, 1.0, 1.0))
-    smaller = make_volume(labels.array[0][:-1], (3.0, 1.0, 1.0))
+    coarser = make_volume(labels.array[0][::2], (6.0, 1.0, 1.0))
     elsewhere = make_volume(labels.array[0], (3.0, 1.0, 1.0), origin=(0.0, 0.0, 50.0))
     folder = make_dataset(
         {
             "good": (image, labels),
             "unlabelled": (image, None),
             "strange": (image, strange),
-            "smaller": (image, smaller),
+            "coarser": (image, coarser),
             "elsewhere": (image, elsewhere),
         },
         patient_of={"nobody": "P"},
@@ -140,7 +140,7 @@ def test_every_problem_is_found_and_names_its_file(
     for words in (
         ("unlabelled.nii.gz", "missing"),
         ("strange.nii.gz", "label ids", "(7)"),
-        ("smaller.nii.gz", "grid"),
+        ("coarser.nii.gz", "grid"),
         ("elsewhere.nii.gz", "mm away"),
         ("orphan.nii.gz", "no image"),
         ("broken_0000.nii.gz",),

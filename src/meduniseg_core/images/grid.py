@@ -1,0 +1,272 @@
+"""Do two arrays of voxels lie on one grid? The one definition, for everything that compares images or joins them.
+
+Two grids are the same where every voxel of one lies on a voxel of the other, to :data:`TOLERANCE` of the smallest voxel
+edge at every corner, whatever the order and direction of the axes. Their extents may differ: a label map that was
+cropped, or that reaches beyond its image, lies on the image's grid by a shift of whole voxels. Nothing is resampled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from typing import Literal
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.geometry import Geometry, Shape3
+from meduniseg_core.images.image import Image
+from meduniseg_core.images.orientation import Reorientation
+
+TOLERANCE = 1 / 20
+"""Of the smallest voxel edge, for the corner that lies furthest off.
+
+Headers round (single precision, six digits, DICOM's 16 characters): a few hundredths of a voxel over 512 voxels. What
+is drawn by hand is right to half a voxel at best, and half a voxel is where another neighbour would be the nearest.
+"""
+
+_MOST_JOINED = 2**28
+"""Voxels of a grid that holds two label maps: far more than any scan, so that a stray origin cannot take all memory."""
+
+Relation = Literal["same", "reordered", "shifted", "other"]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How one grid lies on another.
+
+    ``same``: voxel by voxel. ``reordered``: after ``change``, a matter of axis order and direction. ``shifted``: after
+    ``change``, voxel (0, 0, 0) lies at index ``shift`` (d, h, w) of the other grid, and the extents differ. ``other``:
+    the voxels do not coincide; the corner furthest off is ``apart`` mm from the nearest voxel's place.
+    """
+
+    relation: Relation
+    change: Reorientation = field(default_factory=Reorientation)
+    shift: Shape3 = (0, 0, 0)
+    apart: float = 0.0
+
+
+def relate(grid: Geometry, target: Geometry) -> Placement:
+    """Where the voxels of ``grid`` lie on ``target``; in all 48 orientations, the stored one first."""
+    tolerance = TOLERANCE * _smallest_edge(grid, target)
+    to_index = np.linalg.inv(target.affine)
+    nearest: Placement | None = None
+    for axes in permutations((0, 1, 2)):
+        change = _turned(grid, target, (axes[0], axes[1], axes[2]))
+        turned = change.forward_geometry(grid)
+        first = to_index @ np.array([*turned.origin, 1.0])
+        # of two single slices either both lie at one place, or they are different slices
+        flat = (np.array(turned.shape) == 1) & (np.array(target.shape) == 1)
+        steps = np.where(flat, 0.0, np.rint(first[:3]))
+        if not np.isfinite(steps).all() or np.abs(steps).max() > 2**31:
+            continue
+        shift = (int(steps[0]), int(steps[1]), int(steps[2]))
+        apart = _apart(turned, target, shift)
+        if apart <= tolerance:
+            if shift != (0, 0, 0) or turned.shape != target.shape:
+                return Placement("shifted", change, shift, apart)
+            return Placement("same" if change.is_identity else "reordered", change, shift, apart)
+        if nearest is None or apart < nearest.apart:
+            nearest = Placement("other", change, shift, apart)
+    return nearest if nearest is not None else Placement("other", apart=float("inf"))
+
+
+def same_grid(first: Geometry, second: Geometry) -> bool:
+    """Whether two grids have the same voxels in the same order."""
+    return relate(first, second).relation == "same"
+
+
+def reorient_to(image: Image, geometry: Geometry) -> Image:
+    """``image`` (any C) with its axes permuted and flipped onto ``geometry``; BadInputError where that is another grid
+    or another extent."""
+    placement = relate(image.geometry, geometry)
+    if placement.relation not in ("same", "reordered"):
+        raise BadInputError(
+            f"{image.name} lies on another grid ({describe(image.geometry)}) than the image it belongs to "
+            f"({describe(geometry)}); resample it onto that image first."
+        )
+    return replace(image, array=placement.change.forward(image.array), geometry=geometry)
+
+
+def place_labels(labels: Image, image: Image) -> Image:
+    """The label map ``labels`` (1, D, H, W) on exactly the grid of ``image``; no value is interpolated.
+
+    Axes are permuted and flipped, a cropped map is filled up with background, an empty margin is cut off. Where a place
+    in the patient is not known for both (pictures, files that do not say their orientation), the voxels are taken in
+    their stored order if the sizes agree. What had to be done or taken for granted stands in the result's findings.
+
+    Raises BadInputError, naming both, for several channels, another grid, and labelled voxels outside the image.
+    """
+    if labels.channels != 1:
+        raise BadInputError(
+            f"{_name(labels)} has {labels.channels} channels and a label map has one; join the classes into one map."
+        )
+    if not (labels.physical and image.physical):
+        return _as_stored(labels, image)
+    placement = relate(labels.geometry, image.geometry)
+    if placement.relation == "same":
+        return replace(labels, geometry=image.geometry)
+    if not (_oriented(labels) and _oriented(image)):
+        return _without_orientation(labels, image)
+    if placement.relation == "other":
+        raise BadInputError(_elsewhere(labels, image, placement))
+    placed = _placed(labels, image.geometry, placement, image.name)
+    if placement.relation == "reordered":
+        return placed
+    covered, whole = _size(labels.geometry), _size(image.geometry)
+    text = (
+        f"{_name(labels)} ({covered} voxels) was placed on the grid of {image.name} ({whole}); the rest is background."
+    )
+    return placed.with_findings(Finding("labels_placed", text, "info"))
+
+
+def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
+    """Two label maps of one image on the smallest grid that holds both, in the order and directions of ``second``.
+
+    As :func:`place_labels`, but each may reach beyond the other (two crops of one image). Raises BadInputError for
+    other grids, and for extents so far apart that no image holds both.
+    """
+    if not (first.physical and second.physical and _oriented(first) and _oriented(second)):
+        return place_labels(first, second), second
+    placement = relate(first.geometry, second.geometry)
+    if placement.relation != "shifted":
+        return place_labels(first, second), second
+    size = placement.change.forward_geometry(first.geometry).shape
+    low = [min(0, start) for start in placement.shift]
+    high = [max(n, s + m) for n, s, m in zip(second.geometry.shape, placement.shift, size, strict=True)]
+    shape = (high[0] - low[0], high[1] - low[1], high[2] - low[2])
+    if np.prod(shape, dtype=float) > max(_MOST_JOINED, 4 * first.array.size, 4 * second.array.size):
+        raise BadInputError(
+            f"{_name(first)} and {_name(second)} lie too far apart to be of one image (it would take {_times(shape)} "
+            "voxels to hold both); compare label maps of one image."
+        )
+    origin = second.geometry.affine @ np.array([*low, 1.0])
+    joint = replace(second.geometry, shape=shape, origin=(float(origin[0]), float(origin[1]), float(origin[2])))
+    both = []
+    for labels in (first, second):
+        onto = relate(labels.geometry, joint)
+        both.append(replace(labels, geometry=joint) if onto.relation == "same" else _placed(labels, joint, onto, ""))
+    return both[0], both[1]
+
+
+def describe(geometry: Geometry) -> str:
+    """A grid in words: size, spacing and origin."""
+    spacing = "x".join(f"{value:.4g}" for value in geometry.spacing)
+    origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
+    return f"{_size(geometry)} voxels of {spacing} mm from ({origin})"
+
+
+# -- inside ---------------------------------------------------------------------------------------------------------
+
+
+def _turned(grid: Geometry, target: Geometry, axes: Shape3) -> Reorientation:
+    """The axes of ``grid`` in this order, each in the direction of the target's axis at its position."""
+    along = np.einsum("ra,ra->a", np.asarray(grid.direction)[:, list(axes)], np.asarray(target.direction))
+    # an axis of one voxel in both has no direction that matters
+    flat = [grid.shape[axis] == 1 and target.shape[n] == 1 for n, axis in enumerate(axes)]
+    flips = [bool(cosine < 0) and not single for cosine, single in zip(along, flat, strict=True)]
+    return Reorientation(axes, (flips[0], flips[1], flips[2]))
+
+
+def _apart(grid: Geometry, target: Geometry, shift: Shape3) -> float:
+    """mm between the corner voxels of ``grid`` and the voxels of ``target`` that they are taken for.
+
+    The thickness of a single voxel counts where the other grid has more of them (a slice of a volume), not between two
+    2D images, whose thickness is often a guess.
+    """
+    reach = [max(n - 1, 1 if m > 1 else 0) for n, m in zip(grid.shape, target.shape, strict=True)]
+    corners = np.array([[d, h, w, 1.0] for d in (0, 1) for h in (0, 1) for w in (0, 1)]) * [*reach, 1.0]
+    taken_for = corners + np.array([*shift, 0.0])
+    difference = corners @ grid.affine.T - taken_for @ target.affine.T
+    return float(np.linalg.norm(difference[:, :3], axis=1).max())
+
+
+def _smallest_edge(*grids: Geometry) -> float:
+    """mm, over the axes that have more than one voxel, where there are any."""
+    edges = [edge for grid in grids for edge, n in zip(grid.spacing, grid.shape, strict=True) if n > 1]
+    return min(edges or [edge for grid in grids for edge in grid.spacing])
+
+
+def _placed(labels: Image, target: Geometry, placement: Placement, name: str) -> Image:
+    turned = placement.change.forward(labels.array)
+    if turned.shape[1:] == target.shape and placement.shift == (0, 0, 0):
+        return replace(labels, array=turned, geometry=target)
+    inner, outer = [], []
+    for start, length, size in zip(placement.shift, turned.shape[1:], target.shape, strict=True):
+        low, high = min(max(start, 0), size), max(min(start + length, size), 0)
+        outer.append(slice(low, max(low, high)))
+        inner.append(slice(low - start, max(low, high) - start))
+    kept = turned[:, *inner]
+    outside = int(np.count_nonzero(turned)) - int(np.count_nonzero(kept))
+    if outside or kept.size == 0:
+        where = ", ".join(str(start) for start in placement.shift)
+        what = f"marks {outside:,} voxels" if outside else "lies"
+        raise BadInputError(
+            f"{_name(labels)} {what} outside {name} (it begins at voxel ({where}) of {_times(target.shape)}); "
+            "give the label map of this image, or cut off what lies outside."
+        )
+    array = np.zeros((1, *target.shape), dtype=labels.array.dtype)
+    array[:, *outer] = kept
+    return replace(labels, array=array, geometry=target)
+
+
+def _as_stored(labels: Image, image: Image) -> Image:
+    """Pixel for pixel: at least one of the two has no place in the patient."""
+    if labels.geometry.shape != image.geometry.shape:
+        raise BadInputError(
+            f"{_name(labels)} lies on another grid ({_size(labels.geometry)} voxels) than {image.name} "
+            f"({_size(image.geometry)}); draw the labels on the same grid as the image."
+        )
+    placed = replace(labels, geometry=image.geometry, physical=image.physical)
+    if labels.physical == image.physical:
+        return placed
+    unknown = image.name if labels.physical else _name(labels)
+    text = (
+        f"{unknown} does not say where it lies in the patient: {_name(labels)} and {image.name} were taken to fit "
+        "voxel by voxel, because their sizes are the same."
+    )
+    return placed.with_findings(Finding("grid_not_comparable", text))
+
+
+def _without_orientation(labels: Image, image: Image) -> Image:
+    """One file does not say its orientation, so that only its stored order can be compared, and its spacing."""
+    shape, tolerance = image.geometry.shape, TOLERANCE * _smallest_edge(image.geometry)
+    steps = zip(labels.geometry.spacing, image.geometry.spacing, shape, strict=True)
+    unknown = image.name if not _oriented(image) else _name(labels)
+    if labels.geometry.shape != shape or any(abs(a - b) * (n - 1) > tolerance for a, b, n in steps):
+        raise BadInputError(
+            f"{unknown} does not say its orientation and {_name(labels)} lies on another grid "
+            f"({describe(labels.geometry)}) than {image.name} ({describe(image.geometry)}); resample it onto that "
+            "image first."
+        )
+    text = (
+        f"{unknown} does not say its orientation: {_name(labels)} and {image.name} were taken to fit voxel by voxel "
+        "as they are stored, because their sizes and spacings are the same."
+    )
+    placed = replace(labels, geometry=image.geometry)
+    return placed.with_findings(Finding("grid_not_comparable", text))
+
+
+def _name(labels: Image) -> str:
+    return labels.name if labels.source is not None else "the label map"
+
+
+def _oriented(image: Image) -> bool:
+    return bool(image.meta.get("orientation_known", True))
+
+
+def _elsewhere(labels: Image, image: Image, placement: Placement) -> str:
+    return (
+        f"{_name(labels)} lies on another grid ({describe(labels.geometry)}) than {image.name} "
+        f"({describe(image.geometry)}): its voxels are up to {placement.apart:.3g} mm away from the image's; "
+        "resample it onto that image first."
+    )
+
+
+def _size(geometry: Geometry) -> str:
+    return _times(geometry.shape)
+
+
+def _times(shape: Shape3) -> str:
+    return "x".join(str(value) for value in shape)

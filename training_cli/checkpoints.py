@@ -25,11 +25,10 @@ def import_checkpoint(
     events: EventSink,
 ) -> Entry:
     """Convert a UniSeg checkpoint and keep it as the model ``name``; what had to be assumed is said in ``events``."""
-    from meduniseg_core.files import sha256_of
+    from meduniseg_core.files import check_regular, sha256_of
     from meduniseg_core.weights import PLANNER_SPACINGS, Registry, UniSegOptions, import_uniseg
 
-    if not file.is_file():
-        raise BadInputError(f"{file}: there is no such file; check the path.")
+    check_regular(file)
     found = sha256_of(file) if sha256 is not None else None
     if sha256 is not None and found != sha256.strip().lower():
         raise BadInputError(f"{file}: its sha256 is {found} and should be {sha256}; get the right file.")
@@ -48,12 +47,11 @@ def _read_options(path: Path) -> UniSegOptions:
     """The fields of ``UniSegOptions`` that a JSON file gives."""
     from pydantic import ValidationError
 
+    from meduniseg_core.files import read_small
     from meduniseg_core.weights import UniSegOptions
 
     try:
-        return UniSegOptions.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+        return UniSegOptions.model_validate_json(read_small(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 
+MAX_SMALL_BYTES = 64 << 20
 _TEMPORARY = ".tmp-"  # how the names of half-written files begin
 
 
@@ -33,6 +34,18 @@ def open_regular(path: Path) -> io.BufferedReader:
         stream.close()
         raise _not_regular(path)
     return stream
+
+
+def read_small(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
+    """The whole of an ordinary file that a person may have written (a configuration, plans).
+
+    Raises BadInputError where it cannot be read or is larger than any such file.
+    """
+    with open_regular(path) as stream:
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise BadInputError(f"{path} is larger than {max_bytes} bytes, more than such files have; check it.")
+    return data
 
 
 def check_regular(path: Path) -> None:

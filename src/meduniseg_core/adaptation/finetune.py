@@ -6,12 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.transfer import Downstream
+from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference.memory import free_bytes
 from meduniseg_core.model import resolve_device
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, object_size
+from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
 from meduniseg_core.training.memory import fitting
 from meduniseg_core.training.prepare import PLANS_FILE, SPLIT_FILE
@@ -105,7 +109,7 @@ def finetune_config(
     own). ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of
     corrected cases within minutes: 300 iterations by default, in which what a ledger's annotators changed is sampled
     more often and weighted more. ``folder`` takes the run and the cache. ``overrides`` are fields of
-    :class:`TrainingConfig`.
+    :class:`TrainingConfig`. UsageError for values that no training can have.
     """
     raw = RawDataset.open(dataset)
     if iterations is None:
@@ -138,7 +142,10 @@ def finetune_config(
     if quick:
         predictions = Ledger.open(dataset).predictions() if Ledger.is_at(dataset) else {}
         fields |= {**QUICK, "predictions": predictions}
-    return TrainingConfig.model_validate({**fields, **(overrides or {})})
+    try:
+        return TrainingConfig.model_validate({**fields, **(overrides or {})})
+    except ValidationError as error:
+        raise UsageError(f"A fine-tuning cannot be done so: {first_fault(error)}; give another value.") from None
 
 
 def frozen(datasets: Sequence[Path], output: Path) -> tuple[Path, ...]:

@@ -5,9 +5,10 @@ The plan of every task of a model ends up in the model's file (`weights`).
 
 from __future__ import annotations
 
-from typing import Literal, Self
+import math
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Normalisation = Literal["ct", "zscore", "zscore_nonzero", "none"]
 """``ct``: clip to the data set's percentiles, standardise with its figures. ``zscore``: mean 0, deviation 1 per image
@@ -15,15 +16,41 @@ and channel. ``zscore_nonzero``: the same over the voxels that are not constant 
 (skull-stripped MR; nnU-Net's mask for normalisation). ``none``: as stored."""
 
 
+# Wider than anything that is imaged, from a micrograph's pixels to a whole-body scout; narrow enough that a plan with a
+# slip (metres, a lost exponent) or a hostile one is refused here and not by memory that runs out.
+MIN_MILLIMETRES, MAX_MILLIMETRES = 1e-5, 1e3
+Millimetres = Annotated[float, Field(ge=MIN_MILLIMETRES, le=MAX_MILLIMETRES, allow_inf_nan=False)]
+Intensity = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+MAX_SIDE, MAX_PATCH_VOXELS, MAX_BATCH = 1 << 14, 1 << 28, 1 << 12
+LongSide = Annotated[int, Field(ge=16, le=MAX_SIDE)]
+Batch = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+
+
+def check_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:
+    """ValueError for a patch (D, H, W) that no network of any size takes."""
+    if min(patch) < 1 or max(patch) > MAX_SIDE or math.prod(patch) > MAX_PATCH_VOXELS:
+        raise ValueError(f"{patch} is an impossible patch or size")
+    return patch
+
+
+Patch = Annotated[tuple[int, int, int], AfterValidator(check_patch)]
+
+
 class IntensityFigures(BaseModel):
     """Figures of the foreground intensities of one channel over a data set (HU for CT)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: float
-    std: float = Field(gt=0)
-    percentile_00_5: float
-    percentile_99_5: float
+    mean: Intensity
+    std: float = Field(ge=1e-9, le=1e9, allow_inf_nan=False)
+    percentile_00_5: Intensity
+    percentile_99_5: Intensity
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.percentile_00_5 > self.percentile_99_5:
+            raise ValueError("the lower percentile lies above the upper one")
+        return self
 
 
 class TaskPlan(BaseModel):
@@ -41,10 +68,10 @@ class TaskPlan(BaseModel):
     dimension: Literal[2, 3]
     channels: tuple[str, ...] = Field(min_length=1, description="names, in the order the network takes them")
     classes: tuple[str, ...] = Field(min_length=1, description="foreground classes; label id = position + 1")
-    spacing: tuple[float, float, float] | None = None
-    long_side: int | None = Field(default=None, ge=16)
-    patch: tuple[int, int, int]
-    batch: int = Field(default=2, ge=1)
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    long_side: LongSide | None = None
+    patch: Patch
+    batch: Batch = 2
     normalisation: tuple[Normalisation, ...]
     figures: tuple[IntensityFigures | None, ...]
     mirror_axes: tuple[int, ...] = Field(
@@ -61,8 +88,6 @@ class TaskPlan(BaseModel):
     def _consistent(self) -> Self:
         if (self.spacing is None) == (self.long_side is None):
             raise ValueError("give exactly one of spacing and long_side")
-        if self.spacing is not None and min(self.spacing) <= 0:
-            raise ValueError("spacing must be positive")
         if len(self.normalisation) != len(self.channels) or len(self.figures) != len(self.channels):
             raise ValueError("normalisation and figures need one entry per channel")
         for kind, figures in zip(self.normalisation, self.figures, strict=True):

@@ -11,11 +11,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import write_text
+from meduniseg_core.files import read_small, write_text
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.plan import TaskPlan
 
-_LIMIT = 64 * 2**20
 # a list over several lines without texts or lists in it; inside JSON texts line breaks are escaped, so they never match
 _FLAT_LIST = re.compile(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]")
 
@@ -50,13 +49,7 @@ def load_plans(path: Path) -> tuple[TaskPlan, ...]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _LIMIT:
-            raise BadInputError(f"{path} is too large to be a file of plans; give the JSON that 'dataset plan' writes.")
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(
-            f"The plans {path} cannot be read ({error.strerror}); give an existing JSON file."
-        ) from None
+        document = json.loads(read_small(path).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"The plans {path} are not JSON ({error}); correct that place or plan again.") from None
     try:

@@ -11,7 +11,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import read_small
 from meduniseg_core.model.config import Stride
+from meduniseg_core.preprocessing.plan import Batch, LongSide, Millimetres, Patch
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
 
@@ -19,7 +21,7 @@ from meduniseg_core.training.augmentation import AugmentationConfig
 class NetworkSettings(BaseModel):
     """The part of the architecture that is chosen; classes, tasks and modalities follow from the data sets."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     strides: tuple[Stride, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -32,12 +34,12 @@ class NetworkSettings(BaseModel):
 class PlanSettings(BaseModel):
     """What may be fixed by hand in a task's plan; what is left out is planned from the data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    patch: tuple[int, int, int] | None = None
-    batch: int | None = Field(default=None, ge=1)
-    spacing: tuple[float, float, float] | None = None
-    long_side: int | None = None
+    patch: Patch | None = None
+    batch: Batch | None = None
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
+    long_side: LongSide | None = None
     hu_window: tuple[float, float] | None = Field(default=None, description="see `TaskPlan.hu_window`")
     classes: tuple[str, ...] | None = Field(
         default=None, description="other names for the data set's classes, in order"
@@ -51,7 +53,7 @@ class PlanSettings(BaseModel):
 class TrainingConfig(BaseModel):
     """Everything that decides a universal training. Relative paths are relative to the config file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
     title: str = ""
@@ -117,11 +119,13 @@ class TrainingConfig(BaseModel):
     select: Literal["best", "last"] = "best"
 
     checkpoint_every: int = Field(default=1, ge=1, description="epochs")
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
     device: str = "auto"
     precision: str = "auto"
-    threads: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=0, ge=0, description="processes that prepare batches; the batches do not depend on it")
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    workers: int = Field(
+        default=0, ge=0, le=256, description="processes that prepare batches; the batches do not depend on it"
+    )
 
     @model_validator(mode="after")
     def _restarts_within_the_run(self) -> Self:
@@ -181,10 +185,8 @@ class TrainingConfig(BaseModel):
         """
         path = Path(path)
         try:
-            raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-        except OSError as error:
-            raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raw: dict[str, Any] = tomllib.loads(read_small(path).decode("utf-8"))
+        except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
         root = path.resolve().parent
         for key in ("output", "cache"):

@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 import meduniseg_core
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
@@ -21,10 +23,12 @@ from meduniseg_core.preprocessing import (
     preprocess_dataset,
     save_plans,
 )
+from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
+from meduniseg_core.weights.model_file import has_sane_sizes
 
 SPLIT_FILE = "split.json"
 CASES_FILE = "cases.json"  # the split without what was left out
@@ -148,18 +152,25 @@ def _divided(entry: CachedDataset, split: Split, left_out: set[str]) -> Prepared
 def _model_config(
     config: TrainingConfig, classes: int, tasks: int, stems: tuple[int, ...], modalities: int
 ) -> ModelConfig:
+    """UsageError for a network that cannot be built."""
     network = config.network
-    return ModelConfig(
-        features=network.features,
-        strides=network.strides,
-        stems=stems,
-        classes=classes,
-        modalities=modalities if network.priors else 0,
-        modal_prompt_length=network.modal_prompt_length,
-        tasks=tasks if network.priors else 0,
-        task_prompt_channels=network.task_prompt_channels,
-        task_prompt_size=network.task_prompt_size,
-    )
+    try:
+        built = ModelConfig(
+            features=network.features,
+            strides=network.strides,
+            stems=stems,
+            classes=classes,
+            modalities=modalities if network.priors else 0,
+            modal_prompt_length=network.modal_prompt_length,
+            tasks=tasks if network.priors else 0,
+            task_prompt_channels=network.task_prompt_channels,
+            task_prompt_size=network.task_prompt_size,
+        )
+    except ValidationError as error:
+        raise UsageError(f"The config's network cannot be built: {first_fault(error)}; correct the config.") from None
+    if not has_sane_sizes(built):
+        raise UsageError("The config's network has impossible sizes; correct the config.")
+    return built
 
 
 def _describe(

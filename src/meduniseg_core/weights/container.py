@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path
+from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.weights.header import parse_json, read_header
 
 StorageType = Literal["fp32", "fp16"]
@@ -117,13 +117,11 @@ def check_shapes(path: Path, kind: Kind[Description], expected: Shapes, found: S
 
 def _open(path: Path, kind: Kind[Description]) -> BinaryIO:
     try:
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such {kind.noun} file; check the path.") from error
-    except OSError as error:
-        raise BadInputError(
-            f"{path}: cannot be opened ({error.strerror}); give the path of a {kind.noun} file."
-        ) from error
+        return open_regular(path)
+    except BadInputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise BadInputError(f"{path}: there is no such {kind.noun} file; check the path.") from error
+        raise
 
 
 def _described(

@@ -26,7 +26,6 @@ MODEL = Kind("model", FORMAT, FORMAT_VERSION, ModelInfo)
 
 # Above any network one would train, far below what would hurt before the tensors' shapes are compared.
 _MAX_STAGES, _MAX_STEMS, _MAX_STRIDE, _MAX_WIDTH, _MAX_PROMPT_SIDE = 12, 32, 8, 1 << 14, 256
-_MAX_PATCH_VOXELS, _MAX_SIDE = 1 << 28, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -95,10 +94,5 @@ def has_sane_sizes(config: ModelConfig) -> bool:
 def _check(path: Path, info: ModelInfo, found: Shapes) -> None:
     if not has_sane_sizes(info.config):
         MODEL.refuse(path, "its architecture has impossible sizes")
-    for plan in info.tasks:
-        depth, height, width = plan.patch
-        too_big = max(plan.patch) > _MAX_SIDE or depth * height * width > _MAX_PATCH_VOXELS
-        if min(plan.patch) < 1 or too_big or (plan.long_side or 0) > _MAX_SIDE:
-            MODEL.refuse(path, f"task {plan.task} has an impossible patch or size")
     remedy = "the file does not belong to the architecture it names"
     container.check_shapes(path, MODEL, expected_shapes(info.config), found, remedy)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import open_regular
 
 MAX_BYTES = 256 << 20
 _REMEDY = "get the file from a source you trust, or import without it"
@@ -51,11 +52,8 @@ def read_plain_pickle(path: Path) -> Any:
 
     Numpy scalars come back as Python ones. BadInputError names whatever else the file asks for; nothing of it is run.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
+    with open_regular(path) as stream:
+        data = stream.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise BadInputError(f"{path}: larger than {MAX_BYTES} bytes, no plans file is; check that it is the right one.")
     try:

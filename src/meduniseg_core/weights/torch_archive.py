@@ -1,23 +1,28 @@
 """Reading the tensors of somebody else's PyTorch checkpoint: inspected first, then loaded with ``weights_only=True``.
 
 ``weights_only`` keeps a checkpoint from running code. The inspection before it closes what that leaves open: storages
-that claim more bytes than their record holds, compressed records that blow up, and an unclear message.
+that claim more bytes than their record holds, compressed records that blow up, bytes that changed on the way (PyTorch
+does not look at the records' checksums), and a message that tells people to load the file with less care.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, is_out_of_memory
+from meduniseg_core.files import open_regular
 from meduniseg_core.weights.restricted_pickle import BROKEN_PICKLE, ForbiddenGlobalError, check_memo
 
 MAX_BYTES = 8 << 30
@@ -47,33 +52,44 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     BadInputError, in one sentence, for anything but tensors and plain data; nothing in the file is run.
     """
-    try:
-        size = path.stat().st_size
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
         if size > MAX_BYTES:
             raise BadInputError(f"{path}: has {size} bytes, more than any checkpoint; check that it is the right file.")
-        with zipfile.ZipFile(path) as archive:
-            _inspect(archive, size)
-        with safe_globals(_numpy_scalars()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except ForbiddenGlobalError as error:
-        raise BadInputError(f"{path}: asks for '{error}', which no checkpoint needs; {_REMEDY}.") from error
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file; check the path.") from error
-    except zipfile.BadZipFile as error:
-        raise BadInputError(
-            f"{path}: is not a checkpoint in the format of PyTorch 1.6 and newer; "
-            "check the download, or save it again with a newer PyTorch."
-        ) from error
-    except OSError as error:
-        raise BadInputError(f"{path}: cannot be read ({error.strerror}); check the path.") from error
-    except (*BROKEN_PICKLE, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadInputError(f"{path}: is not a sound checkpoint ({reason:.150}); {_REMEDY}.") from error
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                _inspect(archive, size)
+        except ForbiddenGlobalError as error:
+            raise BadInputError(f"{path}: asks for '{error}', which no checkpoint needs; {_REMEDY}.") from error
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            raise BadInputError(
+                f"{path}: is not a checkpoint in the format of PyTorch 1.6 and newer; "
+                "check the download, or save it again with a newer PyTorch."
+            ) from error
+        except OSError as error:
+            raise BadInputError(f"{path}: cannot be read ({error.strerror or error}); check the path.") from error
+        except (*BROKEN_PICKLE, zlib.error, RuntimeError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise BadInputError(f"{path}: is not a sound checkpoint ({reason:.150}); {_REMEDY}.") from error
+        stream.seek(0)
+        content = _loaded(path, stream)
     if not isinstance(content, dict):
         raise BadInputError(
             f"{path}: holds no dictionary, so it is no nnU-Net checkpoint; check that it is the right file."
         )
     return content
+
+
+def _loaded(path: Path, stream: BinaryIO) -> Any:
+    """What PyTorch makes of an inspected file. Its own words, warnings too, speak of loading it with less care."""
+    try:
+        with safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except (*BROKEN_PICKLE, RuntimeError, OSError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise BadInputError(f"{path}: is not a sound checkpoint (its tensors cannot be read); {_REMEDY}.") from error
 
 
 def state_dict_of(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
@@ -141,6 +157,7 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError("its records are compressed, which PyTorch's are not")
     if len({entry.filename for entry in entries}) != len(entries):
         raise ValueError("a record occurs twice")
+    _check_sums(archive)
     pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
     if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
         raise ValueError("it has no single, sane description of its tensors")
@@ -149,6 +166,17 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> None:
     data = archive.read(pickles[0])
     check_memo(data)
     _Inspector(data, sizes).load()
+
+
+def _check_sums(archive: zipfile.ZipFile) -> None:
+    """Read every record, which compares it with its CRC-32; ValueError names the first that has changed."""
+    for entry in archive.infolist():
+        try:
+            with archive.open(entry) as record:
+                while record.read(1 << 20):
+                    pass
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"its record {entry.filename!r:.60} is damaged") from error
 
 
 def _numpy_scalars() -> list[Any]:

@@ -21,13 +21,13 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.plan import IntensityFigures, Millimetres, Normalisation, TaskPlan
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import expected_shapes
 from meduniseg_core.weights.torch_archive import read_checkpoint, state_dict_of
 from meduniseg_core.weights.uniseg_plans import NnunetPlans, read_plans
 
-Spacing = tuple[float, float, float]
+Spacing = tuple[Millimetres, Millimetres, Millimetres]
 
 _TASK_COUNT = 11  # the first eleven of the paper's upstream tasks are UniSeg's, in its order
 _CT_SCHEMES = {"CT", "CT2"}

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.preprocessing.plan import IntensityFigures
+from meduniseg_core.preprocessing.plan import MAX_MILLIMETRES, MIN_MILLIMETRES, IntensityFigures
 from meduniseg_core.weights.restricted_pickle import read_plain_pickle
 
 
@@ -44,8 +44,8 @@ def read_plans(path: Path) -> NnunetPlans:
     spacing = patch = None
     if stage.get("current_spacing") is not None:
         spacing = _numbers(path, stage["current_spacing"], "current_spacing")
-        if min(spacing) <= 0:
-            _refuse(path, "their current_spacing is not positive")
+        if min(spacing) < MIN_MILLIMETRES or max(spacing) > MAX_MILLIMETRES:
+            _refuse(path, "their current_spacing is not positive, or not that of an image")
     if stage.get("patch_size") is not None:
         numbers = _numbers(path, stage["patch_size"], "patch_size")
         patch = int(numbers[0]), int(numbers[1]), int(numbers[2])
@@ -99,12 +99,11 @@ def _figures(path: Path, channel: int, entry: Any) -> IntensityFigures:
             )
         }
         figures = IntensityFigures(**values)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise BadInputError(
-            f"{path}: not usable as plans, because the intensity figures of channel {channel} are malformed; "
-            "give the right plans, or import without them."
-        ) from error
-    if not all(map(math.isfinite, values.values())) or figures.percentile_00_5 >= figures.percentile_99_5:
+    except ValidationError:
+        _refuse(path, f"the intensity figures of channel {channel} are malformed, their values are impossible")
+    except (KeyError, TypeError, ValueError):
+        _refuse(path, f"the intensity figures of channel {channel} are malformed")
+    if figures.percentile_00_5 >= figures.percentile_99_5:
         _refuse(path, f"the intensity figures of channel {channel} are impossible")
     return figures
 

@@ -19,7 +19,7 @@ from weights_samples import CONFIG, small_info, small_state
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model import ModelConfig
-from meduniseg_core.weights import load_model, read_info, read_model, save_model
+from meduniseg_core.weights import Registry, load_model, read_info, read_model, read_pack, save_model
 from meduniseg_core.weights.container import METADATA_KEY
 
 Edit = Callable[[dict[str, Any]], None]
@@ -293,6 +293,59 @@ def test_absurd_patches_are_refused(path: Path, patch: list[int]) -> None:
         read_info(path)
 
 
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [
+        *[((), "spacing", [value, 1.5, 1.5]) for value in (0, -1.0, 1e-30, 1e4, 1e30)],
+        *[(("figures", 0), "mean", value) for value in (1e30, -1e300)],
+        *[(("figures", 0), "std", value) for value in (0, -1.0, 1e-300, 1e30)],
+        (("figures", 0), "percentile_00_5", 1e12),
+        (("figures", 0), "percentile_00_5", 300.0),
+        ((), "batch", 1 << 40),
+    ],
+)
+def test_absurd_preprocessing_is_refused_naming_the_place(path: Path, place: tuple, key: str, value: object) -> None:
+    save_model(path, small_info(), small_state())
+
+    def change(info: dict[str, Any]) -> None:
+        target = info["tasks"][0]
+        for step in place:
+            target = target[step]
+        target[key] = value
+
+    edit_info(path, change)
+    for use in (read_info, load_model):
+        with pytest.raises(BadInputError, match=r"wrong at 'tasks\.0") as caught:
+            use(path)
+        one_sentence(caught.value, path)
+
+
+@pytest.mark.parametrize("text", [b"NaN", b"Infinity", b"1e999"])
+def test_figures_that_are_no_numbers_are_refused(path: Path, text: bytes) -> None:
+    save_model(path, small_info(), small_state())
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = data[8 : 8 + length].replace(b'\\"mean\\":40.0', b'\\"mean\\":' + text)
+    assert header != data[8 : 8 + length]
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + length :])
+    with pytest.raises(BadInputError) as caught:
+        load_model(path)
+    one_sentence(caught.value, path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_ordinary_files_are_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "model.safetensors"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    uses = (load_model, read_info, read_pack, Registry(tmp_path / "models").import_file)
+    for use in uses:
+        with pytest.raises(BadInputError, match="no ordinary file"):
+            use(path)
+
+
 def save_raw(path: Path, state: dict[str, torch.Tensor]) -> None:
     """A model file with tensors that `save_model` would refuse."""
     save_model(path, small_info(), small_state())
@@ -318,7 +371,7 @@ def test_missing_unexpected_misshapen_and_non_finite_tensors_are_named(path: Pat
 def test_paths_that_are_no_files_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="no such model file"):
         load_model(tmp_path / "absent.safetensors")
-    with pytest.raises(BadInputError, match="cannot be opened"):
+    with pytest.raises(BadInputError, match="no ordinary file"):
         load_model(tmp_path)
 
 

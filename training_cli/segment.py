@@ -223,7 +223,8 @@ class Run:
             folder = target_folder(self.output, task, len(self.tasks))
             path = segmentation.save(folder / f"{case.name}{self.ending or default_ending(image.is_2d)}")
             self.results.append(result_of(case.name, path, segmentation))
-            self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3)))
+            warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
+            self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3), warnings))
 
     def _keeps(self, case: Case, task: str) -> bool:
         """Whether the case's former result was corrected by hand: nobody wants to lose that."""

@@ -51,12 +51,14 @@ class Message:
 
 @dataclass(frozen=True)
 class CaseDone:
-    """The labels of one task of one case are written; ``seconds`` is what segmenting took."""
+    """The labels of one task of one case are written; ``seconds`` is what segmenting took, ``warnings`` are the
+    sentences of what was found out and can make the result wrong."""
 
     case: str
     task: str
     path: str
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 Event = Progress | Metric | Message | CaseDone

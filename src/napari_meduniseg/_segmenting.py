@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -13,8 +14,9 @@ from napari.layers import Labels, Layer, Shapes
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message
-from meduniseg_core.images.appearance import mismatch
+from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.inference import Predictor, Segmentation
+from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
@@ -174,12 +176,18 @@ def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: C
     return Outcome(taken, results, {task: result.table() for task, result in results.items()})
 
 
-def look_at(captures: tuple[Capture, ...], modality: str) -> str | None:
-    """Why the image does not look like the modality, None where nothing speaks against it; runs in a worker's thread.
+def look_at(captures: tuple[Capture, ...], plans: Sequence[TaskPlan]) -> dict[str, tuple[Finding, ...]]:
+    """What speaks against segmenting the image, by task; runs in a worker's thread.
 
     It reads the voxels. BadInputError for those that are no numbers.
     """
-    return mismatch(take(captures).image, modality)
+    image = take(captures).image
+    return {plan.task: merge(image.findings, check_image(image, plan)) for plan in plans}
+
+
+def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]) -> list[str]:
+    """The sentences of the findings that can make a result of ``tasks`` wrong, each once."""
+    return [finding.text for finding in merge(*(found.get(task, ()) for task in tasks)) if finding.level == "warning"]
 
 
 def forecast(order: Order, predictors: Predictors) -> Forecast:

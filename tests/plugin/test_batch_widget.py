@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_inputs import write_volume
 
@@ -30,7 +31,8 @@ def cases(tmp_path: Path) -> Path:
 
 
 def texts(widget: Any) -> list[str]:
-    return [widget.queue.item(row).text() for row in range(widget.queue.count())]
+    lines: list[str] = widget.queue.lines()
+    return lines
 
 
 def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
@@ -46,7 +48,7 @@ def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
     assert sum("broken" in text for text in texts(widget)) >= 1
     assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan0", "✓ scan1"]  # each once
     assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)
-    done = next(widget.queue.item(row) for row in range(widget.queue.count()) if "scan1" in texts(widget)[row])
+    done = next(widget.queue.item(row, 0) for row, text in enumerate(texts(widget)) if "scan1" in text)
     widget.queue.itemDoubleClicked.emit(done)
     assert list(gui.layers[-1].features["name"]) == ["background", "artery", "vein"]
     assert gui.layers[0].name.startswith("scan")
@@ -62,7 +64,7 @@ def test_a_result_can_be_opened_while_the_others_run_and_stays_after_cancel(
     widget.run()
     qtbot.waitUntil(lambda: len(texts(widget)) == 2, timeout=120_000)
     assert widget.busy and texts(widget)[0].startswith("✓ scan0 (vessel, ")
-    widget.queue.itemDoubleClicked.emit(widget.queue.item(0))
+    widget.queue.itemDoubleClicked.emit(widget.queue.item(0, 0))
     assert list(gui.layers[-1].features["name"]) == ["background", "artery", "vein"]
     assert gui.layers[0].name.startswith("scan")
     widget.cancel()
@@ -112,3 +114,25 @@ def test_a_result_that_was_corrected_since_is_kept_and_that_is_said(
     assert (tmp_path / "out" / "scan0.nii.gz").stat().st_mtime_ns == before
     assert any(text.startswith("! scan0: its result was corrected") for text in texts(widget))
     assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan1"]
+
+
+def test_what_was_found_out_stands_with_its_case_and_can_be_sorted(widget: Any, qtbot: Any, tmp_path: Path) -> None:
+    from qtpy.QtCore import Qt
+
+    from meduniseg_core.images import Geometry, Image, write_image
+
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    write_volume(folder / "a_mr.nii.gz")
+    hounsfield = np.random.default_rng(0).choice([-1000, 0, 60], size=(1, 20, 36, 40)).astype(np.int16)
+    write_image(Image(hounsfield, Geometry((20, 36, 40), (2.0, 2.0, 2.0))), folder / "b_ct.nii.gz")
+    write_volume(folder / "c_mr.nii.gz", seed=1)
+    widget.folder.setText(str(folder))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    said = "b_ct.nii.gz looks like CT: its values are Hounsfield units."
+    assert [said in text for text in texts(widget)] == [False, True, False]  # in its own row, once
+    widget.queue.sortItems(3, Qt.SortOrder.DescendingOrder)
+    assert texts(widget)[0].startswith("✓ b_ct") and said in texts(widget)[0]
+    assert json.loads((tmp_path / "out" / "b_ct.json").read_text())["warnings"][0]["text"] == said

@@ -14,6 +14,7 @@ import pytest
 from small_inputs import save_tiny_model, write_volume
 
 from meduniseg_core.events import CancelToken, EventSink
+from meduniseg_core.images import Finding
 
 
 @pytest.fixture
@@ -286,12 +287,12 @@ def test_an_answer_about_the_layer_before_is_not_shown(
 
     asked, go = [], threading.Event()
 
-    def looking(captures: Any, modality: str) -> str | None:
+    def looking(captures: Any, plans: Any) -> dict[str, tuple[Finding, ...]]:
         asked.append(captures[0].name)
         if captures[0].name == "first":
             go.wait(30)
-            return "about the first"
-        return None
+            return {"organ": (Finding("intensity_mismatch", "about the first"),)}
+        return {}
 
     monkeypatch.setattr(module, "look_at", looking)
     gui.add_image(np.zeros((20, 36, 40), np.int16), units="mm", name="first")
@@ -302,6 +303,17 @@ def test_an_answer_about_the_layer_before_is_not_shown(
     go.set()
     qtbot.wait(300)
     assert widget.warning.isHidden()
+
+
+def test_what_a_result_s_findings_say_stands_below_run(gui: Any, widget: Any, qtbot: Any) -> None:
+    array = np.random.default_rng(0).choice([-1000, 0, 60], size=(20, 36, 40)).astype(np.int16)
+    gui.add_image(array, units="mm", name="ct", contrast_limits=(-160, 240))
+    widget.form.choose(modality="mri", tasks=("organ",))
+    qtbot.waitUntil(lambda: "Hounsfield" in widget.warning.text(), timeout=30_000)  # before Run
+    widget._warn([])
+    widget.run()
+    until_idle(qtbot, widget)
+    assert "looks like CT" in widget.warning.text() and not widget.warning.isHidden()
 
 
 def test_a_sheared_layer_is_resampled_and_that_is_said(

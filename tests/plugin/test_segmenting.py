@@ -24,6 +24,7 @@ from napari_meduniseg._segmenting import (
     modalities_for,
     prepare,
     tasks_for,
+    warnings_of,
 )
 from napari_meduniseg._taking import capture
 from napari_meduniseg._views import set_view
@@ -171,6 +172,10 @@ def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
 def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
     captures = capture([layer])
-    assert look_at(captures, "mri") is None
-    assert "grey" in str(look_at(captures, "fundus"))
-    assert "Hounsfield" in str(look_at(captures, "ct"))
+    mr = Registry().info("tiny").plan_of("organ")
+    ct = mr.model_copy(update={"task": "ct", "normalisation": ("ct",)})
+    photograph = Registry().info("tiny").plan_of("disc_cup")
+    found = look_at(captures, [mr, ct, photograph])
+    assert found["organ"] == ()
+    assert ["Hounsfield" in text for text in warnings_of(found, ["organ", "ct"])] == [True]
+    assert "grey" in warnings_of(found, ["disc_cup"])[0]

@@ -1,4 +1,4 @@
-"""What an image looks like: whether its values fit a modality, and the usual CT windows (HU)."""
+"""What an image looks like: Hounsfield units or not, colour or not, and the usual CT windows (HU)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import numpy as np
 from meduniseg_core.images.image import Image
 
 COLOUR_MODALITIES = frozenset({"dermoscopy", "fundus", "pathology", "endoscopy"})
+HU_OFFSET = 1024.0
+"""What is missing where a CT was exported without its rescale intercept (some add 1000, which is near enough)."""
+
 _SAMPLE = 100_000  # voxels that are looked at
+_AIR_BELOW = -300.0  # HU: an image with such values shows air or lung
+_LOWEST, _HIGHEST = -4000.0, 5000.0  # paddings and metal beyond them are left out or rare
+_TISSUE = (-150.0, 300.0)
+_COLOURED = 0.1  # a pixel's channels lie further apart than this share of the range
+_PHOTOGRAPH = 0.25  # share of coloured pixels: annotations and Doppler in a grey image have fewer
+_GREY = 0.002
 
 
 @dataclass(frozen=True)
@@ -30,41 +39,106 @@ CT_WINDOWS: tuple[Window, ...] = (
 
 
 def looks_like_ct(image: Image) -> bool:
-    """Whether the values are Hounsfield units: one channel, in mm, with air near -1000 HU and tissue above 0."""
-    if image.channels != 1 or not image.physical or image.array.dtype == np.uint8:
+    """Whether the values are Hounsfield units: one channel with air near -1000 HU and tissue above 0."""
+    return image.channels == 1 and has_air_and_tissue(image.array[0])
+
+
+def has_air_and_tissue(channel: np.ndarray) -> bool:
+    """Whether one channel (D, H, W) holds Hounsfield units with air, by its range alone."""
+    if channel.dtype == np.uint8:
         return False
-    low, high = np.percentile(_sample(image), (0.5, 99.5))
-    return bool(-4000 <= low <= -300 and 0 <= high <= 5000)
+    low, high = np.percentile(_sample(channel), (0.5, 99.5))
+    return bool(_LOWEST <= low <= _AIR_BELOW and 0 <= high <= _HIGHEST)
 
 
-def is_grey(image: Image) -> bool:
-    """Whether a colour image has no colour: its channels are equal."""
-    sample = _sample(image)
-    return bool(np.array_equal(sample[0], sample[1]) and np.array_equal(sample[0], sample[-1]))
+def is_surely_ct(channel: np.ndarray) -> bool:
+    """Whether one channel (D, H, W) can hardly be anything but Hounsfield units: air near -1000 and soft tissue near 0.
+
+    Phase and difference images of MR reach such values too, without these two heaps.
+    """
+    if not has_air_and_tissue(channel):
+        return False
+    values = _without_padding(_sample(channel))
+    low = float(np.percentile(values, 0.5))
+    return -1500 <= low <= -800 and _share(values, *_TISSUE) >= 0.03
 
 
-def mismatch(image: Image, modality: str) -> str | None:
-    """Why ``image`` does not look like ``modality``, as one sentence, or None where nothing speaks against it."""
-    if modality in COLOUR_MODALITIES:
-        if image.channels == 1:
-            return f"{image.name} is grey, and {modality} images are in colour."
-        if image.channels == 3 and is_grey(image):
-            return f"{image.name} has three equal channels, and {modality} images are in colour."
-        return None
-    if image.channels == 3 and image.meta.get("colour") == "rgb" and not is_grey(image):
-        return f"{image.name} is a colour photograph, and {modality} images are grey."
-    if modality == "ct" and image.physical and not image.is_2d and not looks_like_ct(image):
-        low, high = (float(value) for value in np.percentile(_sample(image), (0.5, 99.5)))
-        return (
-            f"{image.name} does not look like CT: its values run from {low:.4g} to {high:.4g}, "
-            "and Hounsfield units have air near -1000."
-        )
-    if modality in ("mri", "pet", "ultrasound") and looks_like_ct(image):
-        return f"{image.name} looks like CT: its values are Hounsfield units."
+def not_hounsfield(channel: np.ndarray, lowest_used: float | None = None) -> str | None:
+    """Why one channel (D, H, W) is not in Hounsfield units, as the end of a sentence; None where nothing speaks for it.
+
+    A part of the body without air is no fault. ``lowest_used``: what the network's task clips to (HU); values that were
+    clipped above it have lost something.
+    """
+    values = _without_padding(_sample(channel))
+    low, middle, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
+    fault = f"its values run from {low:.4g} to {high:.4g}, and Hounsfield units have air near -1000"
+    if channel.dtype == np.uint8 or not _LOWEST <= low <= _HIGHEST or high > _HIGHEST:
+        return fault
+    if float(np.percentile(values, 5)) < -1200:
+        return f"{fault} (they seem to be {HU_OFFSET:.0f} too low)"
+    if low <= _AIR_BELOW:
+        return None if high >= 0 or _share(values, *_TISSUE) >= 0.002 else fault
+    if is_stored_higher(channel):
+        return f"{fault} (they seem to be stored {HU_OFFSET:.0f} too high: subtract that)"
+    within_body = low <= -20 and high >= 50 and _TISSUE[0] <= middle <= _TISSUE[1]
+    if not within_body:
+        return fault
+    clipped = _share(values, low, low) >= 0.02
+    if clipped and lowest_used is not None and low > lowest_used + 20:
+        return f"its values were clipped at {low:.4g}, and the task looks at Hounsfield units from {lowest_used:.4g} on"
     return None
 
 
-def _sample(image: Image) -> np.ndarray:
-    """Evenly spread voxels, (C, n)."""
-    flat = image.array.reshape(image.channels, -1)
-    return flat[:, :: max(1, flat.shape[1] // _SAMPLE)]
+def is_stored_higher(channel: np.ndarray) -> bool:
+    """Whether one channel (D, H, W) is a CT stored 1024 too high: air near 0 and soft tissue near 1024."""
+    if channel.dtype == np.uint8:
+        return False
+    values = _sample(channel)
+    low, high = np.percentile(values, (0.5, 99.5))
+    tissue = _share(values, HU_OFFSET + _TISSUE[0], HU_OFFSET + _TISSUE[1])
+    without_air = low > HU_OFFSET - 300 and tissue >= 0.5
+    with_air = -50 <= low <= 300 and tissue >= 0.05 and _share(values, -50, 400) >= 0.05
+    return bool((with_air or without_air) and high <= _HIGHEST + HU_OFFSET)
+
+
+def is_picture(channel: np.ndarray) -> bool:
+    """Whether the values of one channel (D, H, W) are those of a picture: 0 to 255, or scaled to 0..1 or -1..1."""
+    if channel.dtype == np.uint8:
+        return True
+    low, high = np.percentile(_sample(channel), (0.5, 99.5))
+    return bool(low >= -1.01 and high <= 255.5)
+
+
+def is_grey(image: Image) -> bool:
+    """Whether a colour image has no colour: its channels are equal, but for a lossy compression's rounding."""
+    return coloured_share(image) <= _GREY
+
+
+def is_photograph(image: Image) -> bool:
+    """Whether much of a colour image has colour: more than annotations or a Doppler map in a grey one."""
+    return coloured_share(image) > _PHOTOGRAPH
+
+
+def coloured_share(image: Image) -> float:
+    """Share of the pixels of a colour image (3, D, H, W) whose channels differ by more than a tenth of its range."""
+    sample = np.stack([_sample(channel) for channel in image.array[:3]]).astype(np.float64)
+    reach = sample.max() - min(0.0, sample.min())
+    return float(np.mean(np.ptp(sample, axis=0) > _COLOURED * reach)) if reach > 0 else 0.0
+
+
+def _share(values: np.ndarray, low: float, high: float) -> float:
+    return float(np.mean((values >= low) & (values <= high)))
+
+
+def _without_padding(values: np.ndarray) -> np.ndarray:
+    """Without the constant that fills what a scanner did not see: a common lowest value below all air."""
+    lowest = values.min()
+    filled = values == lowest
+    return values[~filled] if lowest < -1100 and 0.005 < filled.mean() < 1 else values
+
+
+def _sample(channel: np.ndarray) -> np.ndarray:
+    """Evenly spread voxels, (n,)."""
+    flat = channel.reshape(-1)
+    # an odd step: an even one meets the same columns of every row
+    return np.asarray(flat[:: max(1, flat.size // _SAMPLE) | 1])

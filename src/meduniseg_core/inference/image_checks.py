@@ -2,12 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+
 from meduniseg_core.images import Finding, Image
-from meduniseg_core.images.appearance import mismatch
-from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.images.appearance import (
+    COLOUR_MODALITIES,
+    CT_WINDOWS,
+    HU_OFFSET,
+    has_air_and_tissue,
+    is_grey,
+    is_photograph,
+    is_picture,
+    is_stored_higher,
+    is_surely_ct,
+    looks_like_ct,
+    not_hounsfield,
+)
+from meduniseg_core.preprocessing import TaskPlan, is_colour
+
+_NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 
 
 def check_image(image: Image, plan: TaskPlan) -> tuple[Finding, ...]:
     """What speaks against segmenting ``image`` (C, D, H, W) by the task of ``plan``; empty where nothing does."""
-    text = mismatch(image, plan.modality)
-    return () if text is None else (Finding("intensity_mismatch", text),)
+    return tuple(_intensities(image, plan))
+
+
+def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
+    """A CT in Hounsfield units, clipped for a task that has learned from pictures of a window; else ``image`` itself.
+
+    :func:`check_image` says so.
+    """
+    if not _needs_window(image, plan):
+        return image
+    return image.with_array(np.clip(image.array, *_window(plan)))
+
+
+def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
+    for text in _colour_faults(image, plan):
+        yield Finding("intensity_mismatch", text)
+    if _needs_window(image, plan):
+        low, high = _window(plan)
+        yield Finding(
+            "intensity_window",
+            f"Task {plan.task} has learned from pictures of a soft-tissue window, not from Hounsfield units: "
+            f"{image.name} is clipped to {low:.0f}..{high:.0f} HU for it.",
+            "info" if plan.hu_window is not None else "warning",
+        )
+    if image.channels != len(plan.channels):
+        return  # converted from or to colour, or refused
+    for index, (channel, name) in enumerate(zip(image.array, plan.channels, strict=True)):
+        whose = image.name if image.channels == 1 else f"Channel {index + 1} ({name}) of {image.name}"
+        fault = _channel_fault(channel, index, whose, plan)
+        if fault is not None:
+            yield Finding("intensity_mismatch", fault)
+
+
+def _channel_fault(channel: np.ndarray, index: int, whose: str, plan: TaskPlan) -> str | None:
+    figures = plan.figures[index]
+    if plan.normalisation[index] == "ct":
+        fault = not_hounsfield(channel, None if figures is None else figures.percentile_00_5)
+        return None if fault is None else f"{whose} does not look like CT: {fault}."
+    if plan.modality == "ct" and is_stored_higher(channel):
+        return f"{whose} looks like CT stored {HU_OFFSET:.0f} too high: subtract that, so that air is near -1000 HU."
+    if plan.modality == "ct" and not is_picture(channel) and not has_air_and_tissue(channel):
+        return (
+            f"{whose} does not look like CT: its values are neither Hounsfield units with air near -1000 nor those of "
+            f"a picture (0 to 255), as task {plan.task} has learned from."
+        )
+    if plan.modality in _NEVER_NEGATIVE and is_surely_ct(channel):
+        return f"{whose} looks like CT: its values are Hounsfield units."
+    return None
+
+
+def _colour_faults(image: Image, plan: TaskPlan) -> Iterator[str]:
+    if is_colour(plan.channels):
+        kind = plan.modality if plan.modality in COLOUR_MODALITIES else f"{plan.task}'s"
+        if image.channels == 1:
+            yield f"{image.name} is grey, and {kind} images are in colour."
+        elif image.channels == 3 and is_grey(image):
+            yield f"{image.name} has three equal channels, and {kind} images are in colour."
+    elif image.channels == 3 and image.meta.get("colour") == "rgb" and is_photograph(image):
+        yield f"{image.name} is a colour photograph, and {plan.modality} images are grey."
+
+
+def _needs_window(image: Image, plan: TaskPlan) -> bool:
+    return plan.modality == "ct" and "ct" not in plan.normalisation and looks_like_ct(image)
+
+
+def _window(plan: TaskPlan) -> tuple[float, float]:
+    """The window (HU) of the pictures that a task has learned from; the usual one where its plan does not say."""
+    return plan.hu_window if plan.hu_window is not None else (CT_WINDOWS[0].low, CT_WINDOWS[0].high)

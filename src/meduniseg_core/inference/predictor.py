@@ -7,20 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from meduniseg_core import __version__
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
-from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
 from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
-from meduniseg_core.inference.image_checks import check_image
+from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window
 from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
 from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.segmentation import Segmentation
@@ -211,14 +209,7 @@ class Predictor:
         return chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
 
     def _prepare(self, image: Image, plan: TaskPlan, request: Request, events: EventSink) -> VolumeSource | SliceSource:
-        if plan.modality == "ct" and "ct" not in plan.normalisation and looks_like_ct(image):
-            low, high = plan.hu_window if plan.hu_window is not None else (CT_WINDOWS[0].low, CT_WINDOWS[0].high)
-            text = (
-                f"Task {plan.task} has learned from pictures of a soft-tissue window, not from Hounsfield units: "
-                f"{image.name} is clipped to {low:.0f}..{high:.0f} HU for it."
-            )
-            events(Message("info" if plan.hu_window is not None else "warning", text))
-            image = image.with_array(np.clip(image.array, low, high))
+        image = in_the_tasks_window(image, plan)
         if plan.dimension == 2 and not image.is_2d:
             text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
             events(Message("info", text))

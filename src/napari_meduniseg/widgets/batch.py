@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -16,10 +15,9 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QListWidget,
-    QListWidgetItem,
     QProgressBar,
     QPushButton,
+    QTableWidgetItem,
     QWidget,
 )
 
@@ -28,9 +26,8 @@ from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights import Registry
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
+from napari_meduniseg.widgets.case_queue import CaseQueue
 from napari_meduniseg.widgets.scrolling import scrolling_layout
-
-_PATH = Qt.ItemDataRole.UserRole
 
 
 class BatchWidget(QWidget):
@@ -58,8 +55,7 @@ class BatchWidget(QWidget):
         self.copy_button.setToolTip("Copy the command that does the same in a terminal.")
         self.progress = QProgressBar()
         self.progress.setToolTip("Cases done, and windows of the present one.")
-        self.queue = QListWidget()
-        self.queue.setToolTip("What happened to each case; a double click opens the result.")
+        self.queue = CaseQueue()
         self.said = QLabel()
         self.said.setWordWrap(True)
         form = QFormLayout()
@@ -155,14 +151,14 @@ class BatchWidget(QWidget):
             self.progress.setRange(0, 1000 * total)
             self.progress.setValue(round(1000 * (done + share)))
         elif kind == "casedone":  # at once: what is done can be looked at while the others run
-            item = QListWidgetItem(f"✓ {event['case']} ({event['task']}, {event['seconds']:.1f} s)")
-            item.setData(_PATH, event["path"])
-            self.queue.addItem(item)
+            self.queue.add_result(
+                event["case"], event["task"], event["path"], event["seconds"], event.get("warnings", ())
+            )
         elif kind == "message" and event.get("level") == "warning":
-            self.queue.addItem(QListWidgetItem(f"! {event['text']}"))
+            self.queue.add_message(str(event["text"]))
         elif kind == "error":
             self._failed.append(str(event["message"]))
-            self.queue.addItem(QListWidgetItem(f"✗ {event['message']}"))
+            self.queue.add_failure(str(event["message"]))
 
     def _finished(self, result: Any, code: int) -> None:
         self._command = None
@@ -181,8 +177,8 @@ class BatchWidget(QWidget):
         else:
             self.said.setText(self._failed[-1] if self._failed else f"The command ended with code {code}.")
 
-    def _open(self, item: QListWidgetItem) -> None:
-        path = item.data(_PATH)
+    def _open(self, item: QTableWidgetItem) -> None:
+        path = self.queue.path_of(item)
         if not path:
             return
         from napari.layers import Layer

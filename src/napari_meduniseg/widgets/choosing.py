@@ -153,6 +153,12 @@ class ChoiceForm(QWidget):
         names = [item.data(Qt.ItemDataRole.UserRole) for item in items if item.checkState() == Qt.CheckState.Checked]
         return [known[name] for name in names if name in known]
 
+    def possible_plans(self) -> list[TaskPlan]:
+        """The plans of all tasks of the modality that the image can get, ticked or not."""
+        layer = self.image.layer()
+        flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
+        return tasks_for(self._info, self.modality(), flat) if self._info is not None else []
+
     def classes_text(self) -> str:
         """All classes of the ticked tasks."""
         return ", ".join(name for plan in self.chosen_plans() for name in plan.classes)
@@ -197,10 +203,8 @@ class ChoiceForm(QWidget):
         self._fill_tasks()
 
     def _fill_tasks(self, *_: Any) -> None:
-        layer = self.image.layer()
-        flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
         before = {plan.task for plan in self.chosen_plans()}
-        plans = tasks_for(self._info, self.modality(), flat) if self._info is not None else []
+        plans = self.possible_plans()
         self.tasks.blockSignals(True)
         self.tasks.clear()
         for plan in plans:

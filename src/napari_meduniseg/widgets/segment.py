@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import napari
@@ -12,6 +13,8 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidg
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
+from meduniseg_core.images import Finding
+from meduniseg_core.preprocessing import TaskPlan
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._segmenting import (
     Choice,
@@ -24,6 +27,7 @@ from napari_meduniseg._segmenting import (
     forecast,
     look_at,
     prepare,
+    warnings_of,
 )
 from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
@@ -46,7 +50,8 @@ class SegmentWidget(QWidget):
         self._order: Order | None = None
         self._forecast_job: Job | None = None
         self._look_job: Job | None = None
-        self._looked_at: tuple[tuple[Capture, ...], str | None] = (), None
+        self._looked_at: tuple[tuple[Capture, ...], list[TaskPlan]] = (), []
+        self._found: dict[str, tuple[Finding, ...]] = {}
         self._trouble = ""  # what the voxels are no good for
 
         self.form = ChoiceForm(napari_viewer)
@@ -156,6 +161,8 @@ class SegmentWidget(QWidget):
         first = next(iter(results.values()))
         how = f"{first.settings.get('precision', '')}, {first.rung}"
         self._say(f"Done in {seconds:.1f} s. {first.intended_use}", details=how)
+        found = {task: result.findings for task, result in results.items()}
+        self._warn(warnings_of(found, found))
 
     def _fail(self, sentence: str) -> None:
         self._end()
@@ -211,33 +218,43 @@ class SegmentWidget(QWidget):
             self._say(f"{found.text}. Classes: {self.form.classes_text()}.")
 
     def _look_at_image(self, choice: Choice) -> None:
-        """Warn of an image that does not look like what was chosen: its voxels are read once, not at every tick."""
-        modality = self.form.modality()
+        """Warn of an image that is not what the tasks expect: its voxels are read once, not at every tick."""
+        plans = self.form.possible_plans()
         try:
             captures = capture(choice.layers)
         except MedUniSegError:
             captures = ()  # what is wrong is said where the order is prepared
-        if modality == self._looked_at[1] and same_images(captures, self._looked_at[0]):
+        if plans == self._looked_at[1] and same_images(captures, self._looked_at[0]):
+            self._show_found()
             return
-        self._looked_at = captures, modality
+        self._looked_at = captures, plans
         self._look_job = None
         self._trouble = ""
-        self._warn(None)
-        if not captures or modality is None:
+        self._look_done({})
+        if not captures or not plans:
             return
-        job = self._start(lambda _events, _cancel: look_at(captures, modality))
-        job.done.connect(lambda text: self._warn(text) if job is self._look_job else None)
+        job = self._start(lambda _events, _cancel: look_at(captures, plans))
+        job.done.connect(lambda found: self._look_done(found) if job is self._look_job else None)
         job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
         self._look_job = job
         job.start()
 
-    def _warn(self, text: str | None) -> None:
-        self.warning.setText(text or "")
-        self.warning.setVisible(text is not None)
+    def _look_done(self, found: dict[str, tuple[Finding, ...]]) -> None:
+        self._found = found
+        self._show_found()
+
+    def _show_found(self) -> None:
+        """What was found out about the image, for the tasks that are ticked."""
+        tasks = [plan.task for plan in self.form.chosen_plans()] or list(self._found)
+        self._warn(warnings_of(self._found, tasks))
+
+    def _warn(self, texts: Sequence[str]) -> None:
+        self.warning.setText("\n".join(texts))
+        self.warning.setVisible(bool(texts))
 
     def _no_good(self, sentence: str) -> None:
         self._trouble = sentence
-        self._looked_at = (), None  # it may be mended: look again at the next change
+        self._looked_at = (), []  # it may be mended: look again at the next change
         if not self.busy:
             self._say(sentence, warn=True)
 

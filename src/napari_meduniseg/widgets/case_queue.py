@@ -1,0 +1,85 @@
+"""The table of a batch: what became of each case, and what was found out about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
+
+_PATH = Qt.ItemDataRole.UserRole
+_CASE, _TASK, _SECONDS, _WARNINGS, _TEXT = range(5)
+_AMBER = QColor("#d98c00")
+
+
+class CaseQueue(QTableWidget):
+    """One row per result, failure or message; a click on a header sorts, so that doubtful cases stand together."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 5)
+        self.setHorizontalHeaderLabels(["case", "task", "s", "!", "found out"])
+        self.setToolTip(
+            "What happened to each case and what to look at; click a header to sort, double click to open the result."
+        )
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setWordWrap(False)
+        self.verticalHeader().hide()
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(_TEXT, QHeaderView.ResizeMode.Stretch)
+        header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # as they come, until a header is clicked
+        self.setSortingEnabled(True)
+
+    def clear(self) -> None:
+        """Remove all rows; the header stays."""
+        self.setRowCount(0)
+
+    def add_result(self, case: str, task: str, path: str, seconds: float, warnings: Sequence[str]) -> None:
+        """A case is done; its warnings may have been said before as messages, which it takes over."""
+        for row in reversed(range(self.rowCount())):
+            if self._cell(row, _CASE) == "!" and self._cell(row, _TEXT) in warnings:
+                self.removeRow(row)
+        self._add(f"✓ {case}", task, f"{seconds:.1f}", warnings, path)
+
+    def add_message(self, text: str) -> None:
+        """A warning that belongs to no result (yet)."""
+        self._add("!", "", "", [text])
+
+    def add_failure(self, text: str) -> None:
+        """A case that failed, or the sentence that the command ended with."""
+        self._add("✗", "", "", [text])
+
+    def path_of(self, item: QTableWidgetItem) -> str:
+        """The label file of the item's row; empty where it has none."""
+        first = self.item(item.row(), _CASE)
+        return str(first.data(_PATH) or "")
+
+    def lines(self) -> list[str]:
+        """The rows as text, in the order shown."""
+        found = []
+        for row in range(self.rowCount()):
+            case, task, seconds, _, text = (self._cell(row, column) for column in range(5))
+            about = f" ({task}, {seconds} s)" if task else ""
+            found.append(f"{case}{about}{' ' if text else ''}{text}")
+        return found
+
+    def _add(self, case: str, task: str, seconds: str, texts: Sequence[str], path: str = "") -> None:
+        self.setSortingEnabled(False)  # a row that moves while it is filled would be filled elsewhere
+        row = self.rowCount()
+        self.insertRow(row)
+        number = QTableWidgetItem()
+        number.setData(Qt.ItemDataRole.DisplayRole, len(texts))  # a number: sorted as one
+        cells = (*(QTableWidgetItem(text) for text in (case, task, seconds)), number, QTableWidgetItem(" ".join(texts)))
+        for column, item in enumerate(cells):
+            item.setToolTip("\n".join(texts) or case)
+            if texts:
+                item.setForeground(_AMBER)
+            self.setItem(row, column, item)
+        cells[_CASE].setData(_PATH, path)
+        self.setSortingEnabled(True)
+
+    def _cell(self, row: int, column: int) -> str:
+        item = self.item(row, column)
+        return item.text() if item is not None else ""

@@ -396,3 +396,20 @@ def test_a_network_that_answers_nan_in_validation_is_an_error(
     monkeypatch.setattr(loop.TaskNetwork, "__call__", answer)
     with pytest.raises(NonFiniteOutputError, match=r"task disc on disc_\d .*--resume"):
         train(config)
+
+
+def test_with_a_running_mean_a_resumed_run_is_bit_identical_and_the_model_is_the_mean(config: TrainingConfig) -> None:
+    config = config.model_copy(update={"average_decay": 0.9})
+    whole = train(config)
+    halved = other_output(config, "halved")
+    token = StopAfter(5)
+    with pytest.raises(CancelledError):
+        train(halved, events=token.listen, cancel=token)
+    resumed = train(halved, resume=True)
+    first, second = load_model(whole.model).network.state_dict(), load_model(resumed.model).network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    plain = load_model(train(other_output(config, "plain").model_copy(update={"average_decay": None})).model)
+    last = plain.network.state_dict()
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    # the mean of few weights that start alike stays near the last ones
+    assert all(torch.allclose(first[name], last[name], atol=0.5) for name in first)

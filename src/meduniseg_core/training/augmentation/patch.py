@@ -73,7 +73,7 @@ def sample_maps(
             raise ValueError(f"an image of shape {data.shape} does not fit labels of shape {seg.shape}")
     in_plane = in_plane_only(patch, spacing)
     matrix = draw_transform(patch, spacing, in_plane, rng, config, zoom)
-    start = [clamped(c - p // 2, p, n) for c, p, n in zip(centre, patch, data.shape[1:], strict=True)]
+    start = [_start(c, p, n, zoom) for c, p, n in zip(centre, patch, data.shape[1:], strict=True)]
     if matrix is None:
         image, labels = read_box(data, start, patch, np.float32), read_all(maps, start, patch, np.uint8)
     else:
@@ -88,6 +88,12 @@ def sample_maps(
         image = np.ascontiguousarray(np.flip(image, flipped))
         labels = np.ascontiguousarray(np.flip(labels, flipped))
     return image, labels
+
+
+def _start(centre: int, size: int, available: int, zoom: float | None) -> int:
+    """Where the patch begins, moved so far that what it shows stays inside the image where that is large enough."""
+    shown = size if zoom is None or size == 1 else max(1, round(size * zoom))
+    return clamped(centre - shown // 2, shown, available) + shown // 2 - size // 2
 
 
 def augment(

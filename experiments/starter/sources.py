@@ -55,7 +55,7 @@ def is_new(case: str) -> bool:
 
 def configuration(arm: str, fold: str) -> TrainingConfig:
     """The universal recipe, short, of four tasks without one source."""
-    base = TrainingConfig.from_toml(HERE / "universal.toml")
+    base = TrainingConfig.from_toml(HERE / "sixteen.toml")
     datasets = [folder for folder in base.datasets if RawDataset.open(folder).task in TASKS]
     names = [case.case for folder in datasets for case in RawDataset.open(folder).cases("Tr")]
     left_out = tuple(sorted(name for name in names if is_new(name) == (fold == "new")))
@@ -84,7 +84,7 @@ def configuration(arm: str, fold: str) -> TrainingConfig:
 def scores(predictor: Predictor, fold: str) -> dict[str, dict[str, float]]:
     """Dice by task and case on the source that the fold leaves out."""
     found: dict[str, dict[str, float]] = {}
-    for folder in TrainingConfig.from_toml(HERE / "universal.toml").datasets:
+    for folder in TrainingConfig.from_toml(HERE / "sixteen.toml").datasets:
         dataset = RawDataset.open(folder)
         if dataset.task not in TASKS:
             continue

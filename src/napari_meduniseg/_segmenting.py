@@ -20,6 +20,7 @@ from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
+from napari_meduniseg._links import bind
 from napari_meduniseg._durations import duration
 from napari_meduniseg._layers import probability_layers, result_layer
 from napari_meduniseg._taking import Capture, Taken, capture, take
@@ -220,9 +221,10 @@ def add_results(order: Order, outcome: Outcome, viewer: ViewerModel) -> list[Lab
     for task, result in outcome.results.items():
         name = f"{layer.name}: {task}"
         for data, options, _ in probability_layers(result, outcome.taken.change, layer, name):
-            viewer.add_image(data, **options)
+            bind(viewer.add_image(data, **options), layer)
         data, options, _ = result_layer(result, outcome.taken.change, layer, name)
         added.append(viewer.add_labels(data, **options))
+        bind(added[-1], layer)
     return added
 
 

@@ -99,11 +99,11 @@ def _capture(layer: ImageLayer) -> Capture:
         assumed.append(f"The layer {layer.name} has no unit of length: its scale is taken as mm.")
     meta = {"colour": "rgb"} if layer.rgb else {}
     nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *grid.geometry.shape))
-    outline = Image(nothing, grid.geometry, grid.physical, source=_file_of(layer), meta=meta)
+    outline = Image(nothing, grid.geometry, grid.physical, source=file_of(layer), meta=meta)
     return Capture(layer.name, layer.data, layer.rgb, outline, False, grid.change, tuple(assumed))
 
 
-def _file_of(layer: ImageLayer) -> Path:
+def file_of(layer: ImageLayer) -> Path:
     """The file that napari read the layer from, else the layer's name: what the image is called from now on."""
     path = layer.source.path
     return Path(path) if path else Path(re.sub(r"[^\w.\-]+", "_", layer.name))

@@ -86,7 +86,6 @@ def test_ten_clicks_from_the_image_to_the_saved_correction(
 def test_what_cannot_be_saved_is_said(gui: Any, qtbot: Any, tmp_path: Path) -> None:
     _, panel = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
     layer = gui.add_labels(np.ones((4, 5), np.uint8), name="mine")
-    panel.actions.offer([layer])
     (tmp_path / "file").write_text("")
     panel.actions.save_button.save(tmp_path / "file" / "labels.png")
     qtbot.waitUntil(lambda: not panel.actions.save_button.busy, timeout=30_000)

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGroupBox,
-    QLabel,
     QLineEdit,
     QPushButton,
 )
@@ -33,12 +32,14 @@ from napari_meduniseg._accepting import (
 )
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._news import news
+from napari_meduniseg.widgets.message import Sentence
 
 _NEW, _OTHER = "new", "other"
 
 
 class AcceptBox(QGroupBox):
-    """Collection, patient, Accept. ``image`` gives the image layer for labels whose image is not known."""
+    """Collection, patient, Accept. ``image`` gives the image of the labels; the button and what is said
+    are placed by the panel, where they stay in sight."""
 
     def __init__(self, image: Callable[[], ImageLayer | None]) -> None:
         super().__init__("Accept the correction")
@@ -64,15 +65,12 @@ class AcceptBox(QGroupBox):
         )
         self.button = QPushButton("Accept")
         self.button.setToolTip("Keep image and labels, as they are now, in the collection. Again: the newer replaces.")
-        self.said = QLabel()
-        self.said.setWordWrap(True)
+        self.said = Sentence(0)
         self._form = QFormLayout(self)
         self._form.addRow("Collection", self.collection)
         self._form.addRow("Task", self.task)
         self._form.addRow("Modality", self.modality)
         self._form.addRow("Patient", self.patient)
-        self._form.addRow(self.button)
-        self._form.addRow(self.said)
         self.collection.activated.connect(self._picked)
         self.button.clicked.connect(self.accept)
         news().accepted.connect(self._heard)
@@ -173,8 +171,7 @@ class AcceptBox(QGroupBox):
         self._say(sentence, trouble=True)
 
     def _say(self, text: str, trouble: bool = False) -> None:
-        self.said.setText(text)
-        self.said.setStyleSheet("color: #d98c00;" if trouble else "")
+        self.said.say(text, trouble)
 
     # -- the list -----------------------------------------------------------------------------------------------
 

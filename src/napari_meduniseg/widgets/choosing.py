@@ -7,7 +7,7 @@ from typing import Any
 
 import napari
 from napari.layers import Image as ImageLayer
-from napari.layers import Shapes
+from napari.layers import Layer, Shapes
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -27,9 +27,11 @@ from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
+from napari_meduniseg._links import same_place
+from napari_meduniseg._current import current_of
 from napari_meduniseg._news import news
 from napari_meduniseg._segmenting import Choice, is_flat, modalities_for, tasks_for
-from napari_meduniseg.widgets.layer_combo import LayerCombo
+from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
 _TITLES = {name: modality.title for name, modality in MODALITIES.items()}
@@ -48,8 +50,10 @@ class ChoiceForm(QWidget):
 
         self.model = QComboBox()
         self.model.setToolTip("The network. 'starter' comes with the program, for demonstration; others are installed.")
-        self.image = LayerCombo(viewer, ImageLayer)
-        self.image.setToolTip("The image to segment; for a task with several channels, the first one.")
+        self.image = image_combo(current_of(viewer))
+        self.image.setToolTip(
+            "The image to segment; for a task with several channels, the first one. One that is chosen is shown alone."
+        )
         self.more_channels: list[LayerCombo] = []
         self.modality_box = QComboBox()
         self.modality_box.setToolTip("What kind of image it is.")
@@ -229,7 +233,7 @@ class ChoiceForm(QWidget):
             self._form.removeRow(combo)
         self.more_channels = []
         for number in range(wanted):
-            combo = LayerCombo(self._viewer, ImageLayer)
+            combo = LayerCombo(self._viewer, ImageLayer, prefer=self._is_another_channel)
             combo.setToolTip(f"The layer with channel {number + 2} of the task: {channels[number + 1]}.")
             combo.chosen.connect(lambda *_: self.changed.emit())
             self._form.insertRow(2 + number, channels[number + 1], combo)
@@ -238,6 +242,12 @@ class ChoiceForm(QWidget):
         if isinstance(label, QLabel):
             label.setText(channels[0] if wanted else "Image")
         self.changed.emit()
+
+    def _is_another_channel(self, layer: Layer) -> bool:
+        """Whether a layer may hold the next channel: on the image's grid, and not chosen yet."""
+        image = self.image.layer()
+        taken = [image, *(combo.layer() for combo in self.more_channels)]
+        return image is not None and same_place(layer, image) and not any(layer is one for one in taken)
 
     def _offer_adopted(self, plans: list[TaskPlan]) -> None:
         """Point to the models that were adopted for the ticked tasks and are not chosen."""

@@ -15,13 +15,13 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QInputDialog,
-    QLabel,
     QPushButton,
     QWidget,
 )
 
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError
+from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
     Locks,
     add_class,
@@ -33,15 +33,17 @@ from napari_meduniseg._editing import (
     uncertainty_for,
 )
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._layers import is_derived, unit_of
+from napari_meduniseg._layers import unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.class_palette import ClassPalette
-from napari_meduniseg.widgets.layer_combo import LayerCombo
+from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
+from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.save_button import SaveButton
-from napari_meduniseg.widgets.scrolling import scrolling_layout
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
+from napari_meduniseg.widgets.target_name import TargetName
 
 DOUBTFUL_KEY = "Shift-N"
 
@@ -52,12 +54,13 @@ class EditWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        self._current = current_of(napari_viewer)
         self._locks = Locks(blocked=self._say_locked)
         self._watched: Labels | None = None
         self._job: Job | None = None
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
-        self.layer_box = LayerCombo(napari_viewer, Labels)
-        self.layer_box.setToolTip("The labels to correct.")
+        self.layer_box = labels_combo(self._current)
+        self.layer_box.setToolTip("The labels to correct; choosing some shows their image.")
         self.palette_table = ClassPalette(self._locks)
         self.class_button = QPushButton("Add a class ...")
         self.class_button.setToolTip("A class of your own: named, with a colour, ready to be painted.")
@@ -71,8 +74,8 @@ class EditWidget(QWidget):
         self.range_on.setToolTip("The ball changes only voxels whose intensity lies in this range.")
         self.low = spin(-160.0, -1e6, 1e6, "Lowest intensity that is painted.")
         self.high = spin(240.0, -1e6, 1e6, "Highest intensity that is painted.")
-        self.image_box = LayerCombo(napari_viewer, ImageLayer, prefer=lambda layer: not is_derived(layer))
-        self.image_box.setToolTip("The image whose intensities count.")
+        self.image_box = CurrentCombo(self._current, ImageLayer, self._image, self._choose_image)
+        self.image_box.setToolTip("The image that the labels belong to; another one brings its own labels.")
         self.relabel = QCheckBox("Relabel on click")
         self.relabel.setToolTip("A click gives the component under it the chosen class; with Shift it erases it.")
         self.doubtful = QPushButton("Next doubtful slice")
@@ -81,13 +84,13 @@ class EditWidget(QWidget):
         self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Do the step again.")
         self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
-        self.said = QLabel()
-        self.said.setWordWrap(True)
+        self.said = Sentence()
+        self.name = TargetName(self._current)
         self.recovery = Recovery(napari_viewer, self._locks)
         self.accepting = AcceptBox(self._image)
         self._lay_out()
 
-        self.layer_box.chosen.connect(self._layer_changed)
+        self._current.events.changed.connect(self._current_changed)
         self.operations.asked.connect(self.do)
         self.palette_table.picked.connect(self._take_brush)
         self.undo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.undo()))
@@ -108,8 +111,8 @@ class EditWidget(QWidget):
 
     def do(self, name: str) -> None:
         """Carry out one operation on the chosen class; one undo step."""
-        layer = self.layer_box.layer()
-        if not isinstance(layer, Labels):
+        layer = self._watched
+        if layer is None:
             self.said.setText("There is no labels layer; segment an image or add one.")
             return
         self._work(layer, lambda: operation(name, layer, self._locks.of(layer), self._viewer, self.amount.value()))
@@ -170,9 +173,8 @@ class EditWidget(QWidget):
             widget.setEnabled(on)
 
     def _on_layer(self, act: Callable[[Labels], Any]) -> None:
-        layer = self.layer_box.layer()
-        if isinstance(layer, Labels):
-            act(layer)
+        if self._watched is not None:
+            act(self._watched)
 
     # -- the mouse ----------------------------------------------------------------------------------------------
 
@@ -196,14 +198,13 @@ class EditWidget(QWidget):
                 yield
 
     def _paint_ball(self, layer: Labels, position: tuple[float, ...], erase: bool) -> None:
-        image = self.image_box.layer() if self.range_on.isChecked() else None
+        image = self._image() if self.range_on.isChecked() else None
         before = layer.selected_label
         try:
             if erase:
                 layer.selected_label = 0
             limits = (self.low.value(), self.high.value()) if self.range_on.isChecked() else None
-            source = image if isinstance(image, ImageLayer) else None
-            edit = sphere_at(layer, position, self.radius.value(), self._locks.of(layer), source, limits)
+            edit = sphere_at(layer, position, self.radius.value(), self._locks.of(layer), image, limits)
             apply(layer, edit)
         except MedUniSegError as error:
             self.said.setText(str(error))
@@ -212,13 +213,17 @@ class EditWidget(QWidget):
 
     # -- keeping up ---------------------------------------------------------------------------------------------
 
+    def _current_changed(self, _event: Any = None) -> None:
+        if self._current.labels is not self._watched:
+            self._layer_changed()
+
     def _layer_changed(self) -> None:
-        layer = self.layer_box.layer()
+        layer = self._current.labels
         if self._watched is not None and self._mouse in self._watched.mouse_drag_callbacks:
             self._watched.mouse_drag_callbacks.remove(self._mouse)
             self._watched.events.paint.disconnect(self._count)
             self._watched.events.labels_update.disconnect(self._count)
-        self._watched = layer if isinstance(layer, Labels) else None
+        self._watched = layer
         self._changes += 1
         if self._watched is not None:
             self._locks.guard(self._watched)
@@ -236,7 +241,7 @@ class EditWidget(QWidget):
     def _take_brush(self, _label: int) -> None:
         """Who picks a class wants to paint with it."""
         if self._watched is not None:
-            self._viewer.layers.selection.active = self._watched
+            self._current.choose_labels(self._watched)
             if not (self.ball.isChecked() or self.relabel.isChecked()):
                 self._watched.mode = "paint"
 
@@ -253,8 +258,13 @@ class EditWidget(QWidget):
         self.accepting.tick()
 
     def _image(self) -> ImageLayer | None:
-        layer = self.image_box.layer()
-        return layer if isinstance(layer, ImageLayer) else None
+        """The image of the labels; where there are none, the one that one looks at."""
+        labels = self._current.labels
+        return self._current.image if labels is None else self._current.image_of(labels)
+
+    def _choose_image(self, image: ImageLayer) -> None:
+        if not self._current.say_image(image):
+            self._current.choose_image(image)
 
     def _ask_for_class(self) -> None:
         name, agreed = QInputDialog.getText(self, "New class", "Its name:")
@@ -287,6 +297,7 @@ class EditWidget(QWidget):
         layout.addWidget(self.recovery)
         form = QFormLayout()
         form.addRow("Labels", self.layer_box)
+        form.addRow("Image", self.image_box)
         layout.addLayout(form)
         layout.addWidget(self.palette_table)
         layout.addWidget(self.class_button)
@@ -299,14 +310,17 @@ class EditWidget(QWidget):
         row.addWidget(self.low)
         row.addWidget(self.high)
         ball.addRow(row)
-        ball.addRow("Image", self.image_box)
         ball.addRow(self.relabel)
         layout.addLayout(ball)
-        last = QHBoxLayout()
-        for widget in (self.doubtful, self.undo_button, self.redo_button, self.save_button):
-            last.addWidget(widget)
-        layout.addLayout(last)
-        layout.addWidget(self.said)
+        layout.addWidget(self.doubtful)
         layout.addWidget(self.accepting)
         layout.addStretch()
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        footer = footer_layout(self)
+        footer.addWidget(self.said)
+        footer.addWidget(self.accepting.said)
+        footer.addWidget(self.name)
+        last = QHBoxLayout()
+        for widget in (self.undo_button, self.redo_button, self.save_button, self.accepting.button):
+            last.addWidget(widget)
+        footer.addLayout(last)

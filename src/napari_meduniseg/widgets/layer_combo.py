@@ -1,4 +1,4 @@
-"""A combo box of the viewer's layers of one type that follows insertions, removals and new names."""
+"""Combo boxes of the viewer's layers of one type that follow insertions, removals and new names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import napari
-from napari.layers import Layer
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy
 
+from napari_meduniseg._current import Current
+from napari_meduniseg._layers import is_derived
+
 
 class LayerCombo(QComboBox):
-    """Emits ``chosen`` when another layer (or none) is chosen, by the user or because layers came and went."""
+    """Emits ``chosen`` when another layer (or none) is chosen, by the user or because layers came and went.
+
+    Layers that show probabilities, uncertainty or differences are not listed: they are no images and no labels.
+    """
 
     chosen = Signal()
 
@@ -24,7 +31,7 @@ class LayerCombo(QComboBox):
         self._layers: list[Layer] = []
         # a long name must not widen the panel at the image's cost
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
+        self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         layers = viewer.layers
         layers.events.inserted.connect(self._refresh)
@@ -43,22 +50,28 @@ class LayerCombo(QComboBox):
         """Choose a layer of the viewer."""
         self.setCurrentIndex(self._layers.index(layer))
 
+    def _wanted(self, before: Layer | None) -> Layer | None:
+        """Which of the layers that are listed now is to be chosen: the one before, where it is still there."""
+        if before in self._layers:
+            return before
+        preferred = (layer for layer in self._layers if self._prefer(layer))
+        return next(preferred, self._layers[0] if self._layers else None)
+
     def _refresh(self, _event: Any = None) -> None:
         before = self.layer()
         for layer in self._layers:
             layer.events.name.disconnect(self._rename)
         # the newest first: it is usually the one that was just opened
-        self._layers = [layer for layer in reversed(self._viewer.layers) if type(layer) is self._kind]
+        self._layers = [
+            layer for layer in reversed(self._viewer.layers) if type(layer) is self._kind and not is_derived(layer)
+        ]
         for layer in self._layers:
             layer.events.name.connect(self._rename)
         self.blockSignals(True)
         self.clear()
         self.addItems([layer.name for layer in self._layers])
-        if before in self._layers:
-            self.setCurrentIndex(self._layers.index(before))
-        else:
-            preferred = [number for number, layer in enumerate(self._layers) if self._prefer(layer)]
-            self.setCurrentIndex(preferred[0] if preferred else min(0, len(self._layers) - 1))
+        wanted = self._wanted(before)
+        self.setCurrentIndex(self._layers.index(wanted) if wanted in self._layers else -1)
         self.blockSignals(False)
         if self.layer() is not before:
             self.chosen.emit()
@@ -66,3 +79,51 @@ class LayerCombo(QComboBox):
     def _rename(self, _event: Any = None) -> None:
         for index, layer in enumerate(self._layers):
             self.setItemText(index, layer.name)
+
+
+class CurrentCombo(LayerCombo):
+    """Shows what ``now`` gives whenever the viewer's current image or labels are others; a choice calls ``choose``."""
+
+    def __init__(
+        self,
+        current: Current,
+        kind: type[Layer],
+        now: Callable[[], Layer | None],
+        choose: Callable[[Any], object],
+    ) -> None:
+        self._now, self._choose = now, choose
+        super().__init__(current.viewer, kind)
+        current.events.changed.connect(self._follow)
+        self.currentIndexChanged.connect(self._picked)
+        self.activated.connect(self._picked_again)
+
+    def set_layer(self, layer: Layer) -> None:
+        """Make a layer of the viewer the current one."""
+        self._choose(layer)
+
+    def _picked(self, _index: int) -> None:
+        layer = self.layer()
+        if layer is not None and layer is not self._now():
+            self._choose(layer)
+
+    def _picked_again(self, _index: int) -> None:
+        layer = self.layer()
+        if layer is not None:  # the one that was chosen already may have been hidden since
+            self._choose(layer)
+
+    def _wanted(self, before: Layer | None) -> Layer | None:
+        return self._now()
+
+    def _follow(self, _event: Any = None) -> None:
+        if self._now() is not self.layer():
+            self._refresh()
+
+
+def image_combo(current: Current) -> CurrentCombo:
+    """The current image."""
+    return CurrentCombo(current, ImageLayer, lambda: current.image, current.choose_image)
+
+
+def labels_combo(current: Current) -> CurrentCombo:
+    """The current labels."""
+    return CurrentCombo(current, Labels, lambda: current.labels, current.choose_labels)

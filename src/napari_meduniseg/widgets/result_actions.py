@@ -1,52 +1,58 @@
-"""What one does with a result: correct it, save it beside its image."""
+"""What one does with labels: correct them, save them beside their image."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import napari
 from napari.layers import Labels
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
+from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
+from napari_meduniseg._current import current_of
 from napari_meduniseg.widgets.save_button import SaveButton
+from napari_meduniseg.widgets.target_name import TargetName
 
-_REMOVED = "The result was removed; run again."
+_MISSING = "There are no labels; run first. Those that were removed can be made again."
 
 
 class ResultActions(QWidget):
-    """Two buttons for the newest result; ``said`` brings what happened in one sentence, and whether it is trouble."""
+    """Two buttons for the current labels, and their name; ``said`` brings what happened in one sentence, and whether it
+    is trouble."""
 
     said = Signal(str, bool)
 
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
-        self._viewer = viewer
-        self._layers: list[Labels] = []
-        self.correct_button, self.save_button = QPushButton("Correct ..."), SaveButton(self.layer, _REMOVED)
-        self.correct_button.setToolTip("Open the Edit panel for this result.")
+        self._viewer, self._current = viewer, current_of(viewer)
+        self.name = TargetName(self._current)
+        self.correct_button, self.save_button = QPushButton("Correct ..."), SaveButton(self.layer, _MISSING)
+        self.correct_button.setToolTip("Open the Edit panel for these labels.")
         self.correct_button.clicked.connect(self.correct)
         self.save_button.said.connect(self.said)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.correct_button)
-        row.addWidget(self.save_button)
-        self.hide()
-
-    def offer(self, layers: list[Labels]) -> None:
-        """Show the buttons for these results."""
-        self._layers = layers
-        self.setVisible(bool(layers))
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(self.name, 0, 0, 1, 2)
+        grid.addWidget(self.correct_button, 1, 0)
+        grid.addWidget(self.save_button, 1, 1)
+        self._current.events.changed.connect(self._enable)
+        self._enable()
 
     def layer(self) -> Labels | None:
-        """The result that is meant: the selected one if it is among them, else the first that is still there."""
-        there = [layer for layer in self._layers if layer in self._viewer.layers]
-        active = self._viewer.layers.selection.active
-        return active if active in there else next(iter(there), None)
+        """The labels that are meant."""
+        return self._current.labels
 
     def correct(self) -> None:
-        """Open the Edit panel beside this one and give it the result."""
+        """Open the Edit panel, or bring it to the front."""
         layer = self.layer()
         if layer is None:
-            self.said.emit(_REMOVED, True)
+            self.said.emit(_MISSING, True)
             return
-        _, panel = self._viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
-        panel.layer_box.set_layer(layer)
+        dock, _ = self._viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
+        dock.show()
+        dock.raise_()
+        self._current.choose_labels(layer)
+
+    def _enable(self, _event: Any = None) -> None:
+        for button in (self.correct_button, self.save_button):
+            button.setEnabled(self.layer() is not None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
@@ -19,7 +19,9 @@ _COLUMNS = ("class", "voxels", "size", "mean")
 
 
 class ResultTable(QWidget):
-    """One row per class; a click shows the class in its layer."""
+    """One row per class; a click picks the class in its layer, and ``picked`` brings that layer."""
+
+    picked = Signal(object)
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,9 +49,7 @@ class ResultTable(QWidget):
 
     def show_results(self, outcome: Outcome, layers: list[Labels]) -> None:
         """Replace the rows; from now on they follow what is corrected in the layers."""
-        for layer in self._layers.values():
-            layer.events.paint.disconnect(self._changed)
-            layer.events.labels_update.disconnect(self._changed)
+        self.clear()
         self._outcome = outcome
         self._layers = dict(zip(outcome.results, layers, strict=True))
         for layer in layers:
@@ -57,12 +57,32 @@ class ResultTable(QWidget):
             layer.events.labels_update.connect(self._changed)
         self._fill(outcome, layers)
 
+    def clear(self) -> None:
+        """Show no result."""
+        for layer in self._layers.values():
+            layer.events.paint.disconnect(self._changed)
+            layer.events.labels_update.disconnect(self._changed)
+        self._outcome, self._layers, self._targets = None, {}, []
+        self._settle.stop()
+        self.table.setRowCount(0)
+        self.hide()
+
+    def shows(self, layers: list[Labels]) -> bool:
+        """Whether the rows are those of these layers."""
+        return list(self._layers.values()) == layers
+
+    def count_again(self) -> None:
+        """The labels may have been changed while others were shown."""
+        self._settle.start()
+
     def _changed(self, _event: Any = None) -> None:
         self._settle.start()
 
     def _recount(self) -> None:
         """Count what the layers hold now, beside the GUI."""
-        if self._outcome is None or self._job is not None:
+        if self._outcome is None:
+            return
+        if self._job is not None:
             self._settle.start()  # once more when the count that runs is done
             return
         outcome, now = self._outcome, {task: np.asarray(layer.data) for task, layer in self._layers.items()}
@@ -108,3 +128,4 @@ class ResultTable(QWidget):
         if 0 <= row < len(self._targets):
             layer, label = self._targets[row]
             layer.selected_label = label
+            self.picked.emit(layer)

@@ -1,16 +1,29 @@
-"""Panels that scroll where the screen is small: docked below each other they must not push the window off it."""
+"""Panels that scroll where the screen is small, whose last rows stay in sight, and that open as tabs of one place."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QDockWidget,
+    QFrame,
+    QMainWindow,
+    QScrollArea,
+    QScrollBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 _LOW = 240  # px: what a panel keeps at least
 _ROOM = 6  # px: frame and rounding
 
 
 class _Area(QScrollArea):
-    """As wide as its content, as low as it must be."""
+    """As wide as its content, as low as it must be. The mouse wheel scrolls it and changes no value in it."""
+
+    _placed = False
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         content = self.widget()
@@ -20,9 +33,28 @@ class _Area(QScrollArea):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """A content that became wider needs a wider panel: without a word of that, Qt cuts its right edge off."""
-        if watched is self.widget() and event.type() == QEvent.Type.LayoutRequest:
+        kind = event.type()
+        if kind == QEvent.Type.Wheel and watched is not self.widget():
+            event.ignore()  # it goes on to the widget around, and so to this area
+            return True
+        if kind == QEvent.Type.LayoutRequest and watched is self.widget():
             self.updateGeometry()
+            self._mind_the_wheel()
         return super().eventFilter(watched, event)
+
+    def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        super().showEvent(event)
+        self._mind_the_wheel()
+        if not self._placed:
+            self._placed = True
+            _open_as_tab(self)
+
+    def _mind_the_wheel(self) -> None:
+        """Values keep still under a wheel that is meant for the panel, with the focus and without."""
+        for kind in (QComboBox, QAbstractSpinBox, QAbstractSlider):
+            for child in self.widget().findChildren(kind):
+                if not isinstance(child, QScrollBar):
+                    child.installEventFilter(self)  # once more is no more
 
 
 def scrolling_layout(panel: QWidget) -> QVBoxLayout:
@@ -34,5 +66,48 @@ def scrolling_layout(panel: QWidget) -> QVBoxLayout:
     area.setWidget(content)
     outer = QVBoxLayout(panel)
     outer.setContentsMargins(0, 0, 0, 0)
-    outer.addWidget(area)
+    outer.setSpacing(0)
+    outer.addWidget(area, 1)
     return QVBoxLayout(content)
+
+
+def footer_layout(panel: QWidget) -> QVBoxLayout:
+    """The layout of what stays in sight below the scroll area of a panel that has one: messages first, buttons last.
+
+    It ends at the panel's lower edge: a message that needs another line takes it from the scroll area, and the buttons
+    below it keep their places.
+    """
+    footer = QWidget()
+    outer = panel.layout()
+    assert isinstance(outer, QVBoxLayout)
+    outer.addWidget(footer)
+    layout = QVBoxLayout(footer)
+    layout.setContentsMargins(9, 3, 9, 6)
+    layout.setSpacing(4)
+    return layout
+
+
+def _open_as_tab(area: QWidget) -> None:
+    """Panels share one place, as tabs: below each other none of them has room."""
+    dock = _parent(area, QDockWidget)
+    window = _parent(area, QMainWindow)
+    if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow) or dock.isFloating():
+        return
+    place = window.dockWidgetArea(dock)
+    others = {_parent(other, QDockWidget) for other in window.findChildren(_Area) if other is not area}
+    beside = [
+        other
+        for other in window.findChildren(QDockWidget)
+        if other in others and not other.isFloating() and window.dockWidgetArea(other) == place
+    ]
+    if beside and dock not in window.tabifiedDockWidgets(beside[-1]):
+        window.tabifyDockWidget(beside[-1], dock)
+        dock.show()
+        dock.raise_()
+
+
+def _parent(widget: QWidget, kind: type[QWidget]) -> QWidget | None:
+    found = widget.parentWidget()
+    while found is not None and not isinstance(found, kind):
+        found = found.parentWidget()
+    return found

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import napari
-from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QSizePolicy, QWidget
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
 from meduniseg_core.images import Finding
 from meduniseg_core.preprocessing import TaskPlan
+from napari_meduniseg._current import current_of
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._segmenting import (
     Choice,
@@ -31,9 +33,10 @@ from napari_meduniseg._segmenting import (
 )
 from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
+from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
-from napari_meduniseg.widgets.scrolling import scrolling_layout
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 from napari_meduniseg.widgets.view_bar import ViewBar
 
 _SETTLE_MS = 250  # changes that follow each other faster are one
@@ -45,6 +48,8 @@ class SegmentWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
+        self._current = current_of(napari_viewer)
+        self._results: WeakKeyDictionary[Labels, tuple[Outcome, list[Labels]]] = WeakKeyDictionary()
         self._predictors = Predictors()
         self._job: Job | None = None
         self._order: Order | None = None
@@ -55,11 +60,8 @@ class SegmentWidget(QWidget):
         self._trouble = ""  # what the voxels are no good for
 
         self.form = ChoiceForm(napari_viewer)
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
-        self.warning = QLabel()
-        self.warning.setWordWrap(True)
-        self.warning.setStyleSheet("color: #d98c00;")
+        self.hint = Sentence()
+        self.warning = Sentence(0)
         self.warning.hide()
         self.run_button = QPushButton("Run")
         self.run_button.setToolTip("Segment the image by the tasks that are ticked.")
@@ -68,6 +70,9 @@ class SegmentWidget(QWidget):
         self.cancel_button.setEnabled(False)
         self.progress = QProgressBar()
         self.progress.setToolTip("Windows computed so far, and the time that is left.")
+        room = QSizePolicy(self.progress.sizePolicy())
+        room.setRetainSizeWhenHidden(True)
+        self.progress.setSizePolicy(room)
         self.progress.hide()
         self.table = ResultTable()
         self.actions = ResultActions(napari_viewer)
@@ -76,25 +81,26 @@ class SegmentWidget(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.cancel_button)
-        self.view_bar = ViewBar(napari_viewer, self._image_layer)
+        self.view_bar = ViewBar(napari_viewer)
         layout = scrolling_layout(self)
         layout.addWidget(self.view_bar)
         layout.addWidget(self.form)
-        # the messages come below, so that no text moves a button from under the mouse
-        layout.addLayout(buttons)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.warning)
-        layout.addWidget(self.hint)
         layout.addWidget(self.table)
-        layout.addWidget(self.actions)
         layout.addStretch()
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
+        footer = footer_layout(self)
+        for widget in (self.warning, self.hint, self.progress):
+            footer.addWidget(widget)
+        footer.addLayout(buttons)
+        footer.addWidget(self.actions)
 
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MS)
         self._settle.timeout.connect(self._look_ahead)
         self.form.changed.connect(self._choice_changed)
+        self.table.picked.connect(self._current.choose_labels)
+        self._current.events.changed.connect(self._show_table)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self._settle.start()
@@ -139,10 +145,6 @@ class SegmentWidget(QWidget):
         self.cancel()
         super().closeEvent(event)
 
-    def _image_layer(self) -> ImageLayer | None:
-        layers = self.form.choice().layers
-        return layers[0] if layers else None
-
     def _start(self, work: Any) -> Job:
         return Job(work, self)
 
@@ -150,19 +152,33 @@ class SegmentWidget(QWidget):
         order = self._order
         self._end()
         assert order is not None
-        layers = add_results(order, outcome, self._viewer)
+        image = order.choice.layers[0]
+        with self._current.adding_to(image) as layers:
+            layers += add_results(order, outcome, self._viewer)
         if not layers:
             self._say("The image layer was removed meanwhile; the result was dropped.", warn=True)
             return
-        self.table.show_results(outcome, layers)
-        self.actions.offer(layers)
+        for layer in layers:
+            self._results[layer] = outcome, layers
+        self._show_table()
         results = outcome.results
         seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
         how = f"{first.settings.get('precision', '')}, {first.rung}"
-        self._say(f"Done in {seconds:.1f} s. {first.intended_use}", details=how)
+        elsewhere = "" if self._current.labels in layers else f" It waits at {image.name}: choose that under Image."
+        self._say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}", details=how)
         found = {task: result.findings for task, result in results.items()}
         self._warn(warnings_of(found, found))
+
+    def _show_table(self, _event: Any = None) -> None:
+        """What was found in the current image, where its labels are a result."""
+        labels = self._current.labels
+        known = None if labels is None else self._results.get(labels)
+        if known is None:
+            self.table.clear()
+        elif not self.table.shows(known[1]):
+            self.table.show_results(*known)
+            self.table.count_again()
 
     def _fail(self, sentence: str) -> None:
         self._end()
@@ -249,7 +265,7 @@ class SegmentWidget(QWidget):
         self._warn(warnings_of(self._found, tasks))
 
     def _warn(self, texts: Sequence[str]) -> None:
-        self.warning.setText("\n".join(texts))
+        self.warning.say("\n".join(texts), trouble=True)
         self.warning.setVisible(bool(texts))
 
     def _no_good(self, sentence: str) -> None:
@@ -259,6 +275,5 @@ class SegmentWidget(QWidget):
             self._say(sentence, warn=True)
 
     def _say(self, text: str, warn: bool = False, details: str = "") -> None:
-        self.hint.setText(text)
+        self.hint.say(text, trouble=warn)
         self.hint.setToolTip(details)
-        self.hint.setStyleSheet("color: #d98c00;" if warn else "")

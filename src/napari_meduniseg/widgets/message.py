@@ -1,0 +1,78 @@
+"""Labels that never widen or move their panel: sentences that wrap anywhere, names that are shortened."""
+
+from __future__ import annotations
+
+import re
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QLabel, QSizePolicy
+
+_TROUBLE = "color: #d98c00;"
+_BREAK = "\u200b"  # a place where a line may end that cannot be seen: file names and paths have no blanks
+
+
+class Sentence(QLabel):
+    """One sentence to the user. Room for ``lines`` is kept, so that the usual one changes no size."""
+
+    def __init__(self, lines: int = 2) -> None:
+        super().__init__()
+        self._plain = ""
+        self.setWordWrap(True)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setMinimumHeight(lines * self.fontMetrics().lineSpacing() + 4)
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+
+    def text(self) -> str:
+        """The sentence."""
+        return self._plain
+
+    def setText(self, text: str) -> None:  # noqa: N802 - Qt's name
+        """Show a sentence."""
+        self._plain = text
+        super().setText(re.sub(r"(?<=[/\\_\-.:])(?=\w)", _BREAK, text))
+
+    def say(self, text: str, trouble: bool = False) -> None:
+        """Show a sentence; trouble stands out."""
+        self.setText(text)
+        self.setStyleSheet(_TROUBLE if trouble else "")
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        return QSize(0, self.minimumHeight())
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        return QSize(0, max(self.minimumHeight(), self.heightForWidth(self.width())))
+
+
+class Name(QLabel):
+    """One line that is shortened in the middle where it does not fit; the tooltip has all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plain = ""
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def text(self) -> str:
+        """The whole name."""
+        return self._plain
+
+    def setText(self, text: str) -> None:  # noqa: N802 - Qt's name
+        """Show a name."""
+        self._plain = text
+        self.setToolTip(text)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:  # noqa: N802 - Qt's name
+        super().resizeEvent(event)
+        self._fit()
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        return QSize(0, super().minimumSizeHint().height())
+
+    def _fit(self) -> None:
+        super().setText(self.fontMetrics().elidedText(self._plain, Qt.TextElideMode.ElideMiddle, self.width()))

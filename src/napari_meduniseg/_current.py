@@ -17,8 +17,8 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from napari.utils.events import EmitterGroup
 
-from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, same_place
-from napari_meduniseg._layers import METADATA_KEY, is_derived
+from napari_meduniseg._layers import is_derived
+from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, lies_on, tells_its_image
 
 _OPAQUE = 0.95  # a layer of this opacity hides what lies below it
 _SEE_THROUGH = ("additive", "minimum", "multiplicative")
@@ -96,7 +96,7 @@ class Current:
         """The current labels, whose image is not known, belong to this one; False where they are known or do not lie
         on it."""
         labels = self._labels
-        if labels is None or self.image_of(labels) is not None or not same_place(labels, image):
+        if labels is None or self.image_of(labels) is not None or not lies_on(labels, image):
             return False
         bind(labels, image)
         self.choose_labels(labels)
@@ -141,8 +141,8 @@ class Current:
         layer: Layer = event.value
         layer.events.visible.connect(self._visibility)
         image = self._image
-        of_several = isinstance(layer, Labels) and not _tells_its_image(layer) and self.image_of(layer) is None
-        if of_several and image is not None and same_place(layer, image):
+        of_several = isinstance(layer, Labels) and not tells_its_image(layer) and self.image_of(layer) is None
+        if of_several and image is not None and lies_on(layer, image):
             bind(layer, image)  # who adds labels to one of several images of one grid means the one he looks at
         if self._image is None:
             self._settle()
@@ -276,7 +276,7 @@ class Current:
         if isinstance(layer, ImageLayer) and not is_derived(layer):
             return are_siblings(layer, image)
         belongs = self.image_of(layer)
-        return same_place(layer, image) if belongs is None else are_siblings(belongs, image)
+        return lies_on(layer, image) if belongs is None else are_siblings(belongs, image)
 
     def _hide(self, layer: Layer) -> None:
         layer.visible = False
@@ -298,8 +298,3 @@ class Current:
 
 def _covers(image: ImageLayer) -> bool:
     return image.opacity >= _OPAQUE and str(image.blending) not in _SEE_THROUGH
-
-
-def _tells_its_image(labels: Labels) -> bool:
-    """Whether the labels are a result's or a file's: then no image is guessed for them."""
-    return METADATA_KEY in labels.metadata

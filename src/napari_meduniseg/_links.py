@@ -1,7 +1,7 @@
 """Which image a layer belongs to: the one home of that link, for results, label files and labels the user made.
 
-Knows no Qt. Links are kept beside the layers, not in their metadata: a layer that is duplicated takes its metadata
-along, and napari writes them.
+Knows no Qt. What was once found, or said by the user, is kept beside the layers, not in their metadata: a layer that is
+duplicated takes its metadata along. Where layers lie is `_belonging`'s.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 
 from meduniseg_core.images import Image
 from meduniseg_core.provenance import read_provenance
-from napari_meduniseg._layers import METADATA_KEY, Origin, is_derived, is_length, millimetres, world_of
+from napari_meduniseg._belonging import image_layer_of, image_layers_at
+from napari_meduniseg._layers import METADATA_KEY, Origin, is_derived
 from napari_meduniseg._taking import file_of
-
-_CLOSE = 0.05  # of a voxel: how far the corners of two layers on one grid may lie apart
 
 _links: WeakKeyDictionary[Layer, weakref.ref[ImageLayer]] = WeakKeyDictionary()
 
@@ -33,15 +31,15 @@ def bind(layer: Layer, image: ImageLayer) -> None:
 def image_of(layer: Layer, layers: Iterable[Layer]) -> ImageLayer | None:
     """The one of ``layers`` that ``layer`` belongs to; None where that cannot be told.
 
-    What was bound is believed; then what a result or a label file says about its image; then the grid, where only one
-    image lies on it.
+    What was bound is believed; then the image that a result or a label file names, where it lies there; then the place,
+    where only one image is.
     """
-    images = images_among(layers)
+    layers = list(layers)
     bound = _links.get(layer)
     linked = None if bound is None else bound()
-    if linked is not None and any(linked is image for image in images):
+    if linked is not None and any(linked is other for other in layers):
         return linked
-    found = _found(layer, images)
+    found = _found(layer, layers)
     if found is not None:
         bind(layer, found)
     return found
@@ -58,52 +56,34 @@ def labels_among(layers: Iterable[Layer]) -> list[Labels]:
 
 
 def are_siblings(one: ImageLayer, other: ImageLayer) -> bool:
-    """Whether both are channels of one image (or one layer)."""
+    """Whether both are one layer, or channels of one file."""
     if one is other:
         return True
     records = [layer.metadata.get(METADATA_KEY) for layer in (one, other)]
     sources = [record.image.source for record in records if isinstance(record, Origin)]
-    return len(sources) == 2 and sources[0] is not None and sources[0] == sources[1] and same_place(one, other)
+    return len(sources) == 2 and sources[0] is not None and sources[0] == sources[1]
 
 
-def same_place(one: Layer, other: Layer) -> bool:
-    """Whether two layers have the same voxels at the same places of the world."""
-    shape = _shape(one)
-    if shape != _shape(other) or one.ndim != other.ndim:
-        return False
-    first, second = _millimetre_world(one), _millimetre_world(other)
-    corners = np.array(np.meshgrid(*([0.0, size - 1.0] for size in shape))).reshape(len(shape), -1)
-    corners = np.vstack([corners, np.ones(corners.shape[1])])
-    apart = np.abs((first - second) @ corners)[:-1].max()
-    smallest = float(np.linalg.norm(first[:-1, :-1], axis=0).min())
-    return bool(apart <= _CLOSE * smallest)
+def lies_on(layer: Layer, image: ImageLayer) -> bool:
+    """Whether a layer has the voxels of an image, at the same places of the world."""
+    return bool(image_layers_at(layer, (image,)))
 
 
-def _found(layer: Layer, images: list[ImageLayer]) -> ImageLayer | None:
+def tells_its_image(layer: Layer) -> bool:
+    """Whether the layer is a result's or a file's: then no image is guessed for it."""
+    return METADATA_KEY in layer.metadata
+
+
+def _found(layer: Layer, layers: list[Layer]) -> ImageLayer | None:
     record = layer.metadata.get(METADATA_KEY)
     like = record.get("like") if isinstance(record, dict) else None
-    if isinstance(like, Image):
-        shown = _showing(like, images)
-        if shown is not None:
-            return shown
-    here = [image for image in images if same_place(layer, image)]
     name = like.name if isinstance(like, Image) else _image_named_by(record)
     if name:
-        here = [image for image in here if _file_name(image) == name]
-    return here[0] if here and all(are_siblings(here[0], image) for image in here) else None
-
-
-def _showing(like: Image, images: list[ImageLayer]) -> ImageLayer | None:
-    """The layer that was read as the image ``like``, or from its file."""
-    known = [
-        (image, record.image) for image in images if isinstance(record := image.metadata.get(METADATA_KEY), Origin)
-    ]
-    for image, shown in known:
-        if shown is like:
-            return image
-    if like.source is None:
-        return None
-    return next((image for image, shown in known if shown.source == like.source), None)
+        layers = [other for other in layers if isinstance(other, ImageLayer) and _file_name(other) == name]
+    if isinstance(layer, Labels):
+        return image_layer_of(layer, layers)
+    here = image_layers_at(layer, layers)
+    return here[0] if here and all(are_siblings(here[0], other) for other in here) else None
 
 
 def _image_named_by(record: object) -> str:
@@ -117,15 +97,3 @@ def _image_named_by(record: object) -> str:
 def _file_name(image: ImageLayer) -> str:
     record = image.metadata.get(METADATA_KEY)
     return record.image.name if isinstance(record, Origin) else file_of(image).name
-
-
-def _shape(layer: Layer) -> tuple[int, ...]:
-    data = layer.data[0] if layer.multiscale else layer.data
-    return tuple(int(size) for size in data.shape[: layer.ndim])  # an RGB layer's colours are no axis
-
-
-def _millimetre_world(layer: Layer) -> np.ndarray:
-    world = world_of(layer)
-    factors = [millimetres(unit) if is_length(unit) else 1.0 for unit in layer.units]
-    world[:-1] *= np.asarray(factors)[:, None]
-    return world

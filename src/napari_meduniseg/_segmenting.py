@@ -20,9 +20,9 @@ from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
-from napari_meduniseg._links import bind
 from napari_meduniseg._durations import duration
 from napari_meduniseg._layers import probability_layers, result_layer
+from napari_meduniseg._links import bind
 from napari_meduniseg._taking import Capture, Taken, capture, take
 from napari_meduniseg._views import slice_axis
 

@@ -18,12 +18,16 @@ from meduniseg_core.images import write_image, write_labels
 from meduniseg_core.provenance import provenance_path
 from napari_meduniseg._belonging import labels_image
 from napari_meduniseg._layers import METADATA_KEY, checksum
+from napari_meduniseg._links import image_of
 from napari_meduniseg._taking import as_image, capture
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """For *File > Save*: as :func:`write_on_grid`; what the user must know appears as a warning of napari's."""
-    written, notes = write_on_grid(path, data, attributes, layers_around(data))
+    layers = layers_around(data)
+    saved = next((layer for layer in layers or () if layer.data is data), None)
+    image = None if layers is None or saved is None else image_of(saved, layers)
+    written, notes = write_on_grid(path, data, attributes, layers, image)
     for note in notes:
         show_warning(note)
     return written

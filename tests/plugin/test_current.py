@@ -11,9 +11,9 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from small_inputs import write_volume
 
-from napari_meduniseg._links import bind, image_of, same_place
 from napari_meduniseg._current import Current, current_of
 from napari_meduniseg._layers import DERIVED, METADATA_KEY
+from napari_meduniseg._links import bind, image_of, lies_on
 from napari_meduniseg._reader import read_one
 
 SHAPE = (12, 10)
@@ -184,7 +184,7 @@ def test_labels_among_images_of_one_grid_that_were_there_before_are_not_guessed_
     assert not current.say_image(viewer.layers["c"])  # it is known now
 
 
-def test_same_place_counts_units_and_turns_and_forgives_rounding() -> None:
+def test_the_place_counts_units_and_turns_and_forgives_rounding() -> None:
     viewer = ViewerModel()
     shape = (6, 8, 9)
     one = viewer.add_image(np.zeros(shape), scale=(3.0, 0.7, 0.7), units="mm")
@@ -193,8 +193,8 @@ def test_same_place_counts_units_and_turns_and_forgives_rounding() -> None:
     turned = viewer.add_labels(np.zeros(shape, int), scale=(3.0, 0.7, 0.7), rotate=(10.0, 0, 0), units="mm")
     rgb = viewer.add_image(np.zeros((6, 8, 3), np.uint8), rgb=True)
     flat = viewer.add_labels(np.zeros((6, 8), int))
-    assert same_place(one, same) and not same_place(one, moved) and not same_place(one, turned)
-    assert same_place(rgb, flat) and not same_place(flat, one)
+    assert lies_on(same, one) and not lies_on(moved, one) and not lies_on(turned, one)
+    assert lies_on(flat, rgb) and not lies_on(flat, one)
 
 
 def test_a_label_file_belongs_to_the_image_that_its_json_names(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
-from napari_meduniseg._links import same_place
 from napari_meduniseg._current import current_of
+from napari_meduniseg._links import lies_on
 from napari_meduniseg._news import news
 from napari_meduniseg._segmenting import Choice, is_flat, modalities_for, tasks_for
 from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
@@ -247,7 +247,8 @@ class ChoiceForm(QWidget):
         """Whether a layer may hold the next channel: on the image's grid, and not chosen yet."""
         image = self.image.layer()
         taken = [image, *(combo.layer() for combo in self.more_channels)]
-        return image is not None and same_place(layer, image) and not any(layer is one for one in taken)
+        lies_there = isinstance(image, ImageLayer) and lies_on(layer, image)
+        return lies_there and not any(layer is one for one in taken)
 
     def _offer_adopted(self, plans: list[TaskPlan]) -> None:
         """Point to the models that were adopted for the ticked tasks and are not chosen."""

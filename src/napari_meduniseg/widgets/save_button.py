@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._jobs import Job
+from napari_meduniseg._links import image_of
 from napari_meduniseg._writer import layers_around, write_on_grid
 
 
@@ -41,7 +42,8 @@ class SaveButton(QPushButton):
             return
         _, attributes, _ = layer.as_layer_data_tuple()
         now, layers = np.array(layer.data), layers_around(layer.data)
-        job = self._job = Job(lambda _events, _cancel: write_on_grid(str(path), now, attributes, layers), self)
+        image = None if layers is None else image_of(layer, layers)
+        job = self._job = Job(lambda _events, _cancel: write_on_grid(str(path), now, attributes, layers, image), self)
         job.done.connect(lambda answer: self._saved(*answer))
         job.failed.connect(lambda sentence: self._end(sentence, True))
         self.said.emit(f"Saving {path.name} ...", False)

@@ -63,6 +63,11 @@ def place_of(layer: Layer) -> Geometry:
     return geometry_of(world_in_mm(layer), tuple(int(length) for length in shape[: layer.ndim]))
 
 
+def in_one_place(one: Layer, other: Layer) -> bool:
+    """Whether two layers of two or three dimensions have the same voxels at the same places."""
+    return all(layer.ndim in (2, 3) for layer in (one, other)) and _same_place(place_of(one), place_of(other))
+
+
 def grid_of(layer: ImageLayer, layers: Iterable[Layer] | None = None) -> Grid:
     """The grid of an image layer: that of the file it was read from, or of the one read image it lies exactly on;
     else what its transforms say."""

@@ -75,6 +75,11 @@ class Current:
         """The image that labels belong to; None where that cannot be told."""
         return image_of(labels, self.viewer.layers)
 
+    def labels_of(self, image: ImageLayer) -> list[Labels]:
+        """All labels of an image, the topmost last."""
+        found = ((labels, self.image_of(labels)) for labels in labels_among(self.viewer.layers))
+        return [labels for labels, belongs in found if belongs is not None and are_siblings(belongs, image)]
+
     def choose_image(self, image: ImageLayer) -> None:
         """Look at this image, alone: other images and their labels are hidden until :meth:`show_all`."""
         with self._holding():
@@ -198,7 +203,7 @@ class Current:
             if labels is not now and above and self.image_of(labels) is self._image:
                 self._set(self._image, labels)
         elif labels is now and self._image is not None:
-            seen = [other for other in self._all_labels_of(self._image) if other.visible]
+            seen = [other for other in self.labels_of(self._image) if other.visible]
             if seen:
                 self._set(self._image, seen[-1])
 
@@ -239,7 +244,7 @@ class Current:
 
     def _labels_for(self, image: ImageLayer) -> Labels | None:
         """The labels of an image that one works on: those worked on last, else the topmost; visible ones first."""
-        all_of_it = self._all_labels_of(image)
+        all_of_it = self.labels_of(image)
         seen = [labels for labels in all_of_it if labels.visible]
         reference = self._latest.get(image)
         latest = None if reference is None else reference()
@@ -247,10 +252,6 @@ class Current:
         if any(latest is labels for labels in candidates):
             return latest
         return candidates[-1] if candidates else None
-
-    def _all_labels_of(self, image: ImageLayer) -> list[Labels]:
-        found = ((labels, self.image_of(labels)) for labels in labels_among(self.viewer.layers))
-        return [labels for labels, belongs in found if belongs is not None and are_siblings(belongs, image)]
 
     def _is_seen(self, image: ImageLayer) -> bool:
         """Whether an image is visible, and no other one lies over it that hides it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -15,20 +15,41 @@ from napari.layers import Labels
 from meduniseg_core import editing
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
+from napari_meduniseg._intensities import intensities
 from napari_meduniseg._layers import class_options, spacing_of
+from napari_meduniseg._links import lies_on
 from napari_meduniseg._views import slice_axis
+
+PaintOver = Literal["background", "visible", "everything"]
+"""What loses its class to what is painted: nothing but the background, visible classes too, or all of them."""
+
+_LOCKED = "A locked class was left as it is; unlock it in the palette to change it."
+_KEPT = {
+    "background": "Other classes were left as they are: Paint over says background only.",
+    "visible": "Hidden classes were left as they are: Paint over says visible classes.",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one step may change, as the core's operations want it: ``locked`` never; ``over``: None for all others."""
+
+    locked: frozenset[int] = frozenset()
+    over: tuple[int, ...] | None = None
 
 
 @dataclass
 class Locks:
-    """Classes that may not be painted over, per layer; they follow the layer, not its name.
+    """What may not be painted over: locked classes, per layer (they follow the layer, not its name), and what
+    ``paint_over`` leaves out.
 
-    ``blocked`` is called when a lock has kept napari's own tools from changing something, ``changed`` with a layer
-    whose locks are others now.
+    ``blocked`` is called with a sentence when that has kept napari's own tools from changing something, ``changed``
+    with a layer whose locks are others now.
     """
 
-    blocked: Callable[[], None] = lambda: None
+    blocked: Callable[[str], None] = lambda _sentence: None
     changed: Callable[[Labels], None] = lambda _layer: None
+    paint_over: PaintOver = "background"
     _by_layer: WeakKeyDictionary[Labels, set[int]] = field(default_factory=WeakKeyDictionary)
     _guarded: WeakSet[Labels] = field(default_factory=WeakSet)
 
@@ -41,10 +62,20 @@ class Locks:
         (self.of(layer).add if locked else self.of(layer).discard)(label)
         self.changed(layer)
 
-    def guard(self, layer: Labels) -> None:
-        """Make napari's own brush, eraser, fill and polygon know the locks of this layer.
+    def rule(self, layer: Labels, label: int) -> Rule:
+        """What may become ``label``. Erasing (0) where only the background is painted over takes the selected class."""
+        locked = frozenset(self.of(layer))
+        if self.paint_over == "everything":
+            return Rule(locked)
+        if self.paint_over == "background":
+            return Rule(locked, (int(layer.selected_label),) if label == 0 else ())
+        hidden, only = _hidden(layer)
+        return Rule(locked | (hidden - {label}), only)
 
-        They all write through the one step that is replaced here on this layer, and leaves locked voxels out before
+    def guard(self, layer: Labels) -> None:
+        """Make napari's own brush, eraser, fill and polygon know the rule.
+
+        They all write through the one step that is replaced here on this layer, and leaves other voxels out before
         anything is written: so a stroke stays one step of undo, and undo restores exactly what it changed. napari 0.9
         has no public place for that (its *preserve labels* protects all classes or none).
         """
@@ -53,20 +84,37 @@ class Locks:
             return
         self._guarded.add(layer)
 
-        def write_unlocked(data: np.ndarray, mask: np.ndarray, new_label: int, *rest: Any) -> np.ndarray | None:
-            free = free_to_become(data, new_label, self.of(layer))
-            if not free[mask].all():
-                self.blocked()
-            return write(data, mask & free, new_label, *rest)
+        def write_free(data: np.ndarray, mask: np.ndarray, new_label: int, *rest: Any) -> np.ndarray | None:
+            rule = self.rule(layer, new_label)
+            before = data[mask]
+            free = editing.takeable(before, new_label, rule.locked, rule.over)
+            barred = before[~free & (before != new_label)]
+            if barred.size:
+                locked = self.of(layer)
+                self.blocked(self.why(new_label in locked or bool(np.isin(barred, list(locked)).any())))
+            allowed = mask.copy()
+            allowed[mask] = free
+            return write(data, allowed, new_label, *rest)
 
-        layer._apply_mask_to_data = write_unlocked
+        layer._apply_mask_to_data = write_free
+
+    def why(self, locked: bool) -> str:
+        """Why something was left as it is: by a lock, or by what is painted over."""
+        return _LOCKED if locked or self.paint_over == "everything" else _KEPT[self.paint_over]
 
 
-def free_to_become(labels: np.ndarray, label: int, locked: set[int]) -> np.ndarray:
-    """Where voxels may become ``label``: none of a locked class may change, and none may become one."""
-    if label in locked:
-        return np.zeros(labels.shape, dtype=bool)
-    return ~np.isin(labels, list(locked))
+def _hidden(layer: Labels) -> tuple[frozenset[int], tuple[int, ...] | None]:
+    """Labels that are not seen; and, where only some can be seen at all, those."""
+    if layer.show_selected_label:
+        return frozenset(), (int(layer.selected_label),)
+    colours = getattr(layer.colormap, "color_dict", None)
+    if colours is None:
+        return frozenset(), None
+    seen = {label: bool(np.asarray(colour)[3] > 0) for label, colour in colours.items()}
+    named = {int(label): shown for label, shown in seen.items() if label is not None}
+    hidden = frozenset(label for label, shown in named.items() if not shown and label)
+    others = seen.get(None, False)
+    return hidden, None if others else tuple(label for label, shown in named.items() if shown)
 
 
 def apply(layer: Labels, edit: Edit) -> int:
@@ -76,58 +124,66 @@ def apply(layer: Labels, edit: Edit) -> int:
     return edit.count
 
 
-def operation(name: str, layer: Labels, locked: set[int], viewer: ViewerModel, amount: float) -> Callable[[], Edit]:
+def operation(name: str, layer: Labels, rule: Rule, viewer: ViewerModel, amount: float) -> Callable[[], Edit]:
     """What finds the edit that the button ``name`` asks for, for the layer's selected class; to be called in a thread.
 
     It raises UsageError where the edit cannot be; one that no thread is needed for is raised here.
     """
-    labels, locked = _array(layer), set(locked)
+    labels, locked, over = _array(layer), rule.locked, rule.over
     label = int(layer.selected_label)
     spacing = spacing_of(layer)
     axis = slice_axis(layer, viewer)
     calls: dict[str, Callable[[], Edit]] = {
-        "fill_holes": lambda: editing.fill_holes(labels, label, locked=locked),
+        "fill_holes": lambda: editing.fill_holes(labels, label, locked=locked, over=over),
         "fill_holes_in_slices": lambda: editing.fill_holes(
-            labels, label, axis=axis if labels.ndim == 3 else None, locked=locked
+            labels, label, axis=axis if labels.ndim == 3 else None, locked=locked, over=over
         ),
         "keep_largest": lambda: editing.keep_largest(labels, label, locked=locked),
         "remove_islands": lambda: editing.remove_islands(labels, label, amount, spacing, locked=locked),
-        "smooth": lambda: editing.smooth(labels, label, amount, spacing, locked=locked),
-        "grow": lambda: editing.grow(labels, label, amount, spacing, locked=locked),
+        "smooth": lambda: editing.smooth(labels, label, amount, spacing, locked=locked, over=over),
+        "grow": lambda: editing.grow(labels, label, amount, spacing, locked=locked, over=over),
         "shrink": lambda: editing.shrink(labels, label, amount, spacing, locked=locked),
-        "fill_between": lambda: editing.fill_between(labels, label, axis, spacing, locked=locked),
+        "fill_between": lambda: editing.fill_between(labels, label, axis, spacing, locked=locked, over=over),
     }
     return calls[name]
 
 
-def relabel_at(layer: Labels, position: tuple[float, ...], label: int, locked: set[int]) -> Callable[[], Edit]:
-    """What finds the edit that gives the component at a place of the world another label; to be called in a thread."""
+def relabel_at(layer: Labels, position: tuple[float, ...], label: int, rule: Rule) -> Callable[[], Edit]:
+    """What finds the edit that gives the component at a place of the world another label; to be called in a thread.
+
+    Who points at a component means its class: only locks keep it.
+    """
     place = np.rint(np.asarray(layer.world_to_data(position))[-layer.ndim :]).astype(int)
-    labels, index, barred = _array(layer), [int(value) for value in place], set(locked)
-    return lambda: editing.relabel_component(labels, index, label, locked=barred)
+    labels, index = _array(layer), [int(value) for value in place]
+    return lambda: editing.relabel_component(labels, index, label, locked=rule.locked)
 
 
 def sphere_at(
     layer: Labels,
     position: tuple[float, ...],
     radius: float,
-    locked: set[int],
+    label: int,
+    rule: Rule,
     image: ImageLayer | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Edit:
-    """Paint the selected label as a ball in mm at a place of the world, on voxels of ``image`` within ``limits``."""
-    if image is not None and limits is not None and tuple(image.data.shape) != tuple(layer.data.shape):
-        raise UsageError(f"{image.name} has another grid than {layer.name}; choose the image the labels belong to.")
+    """Paint the label as a ball in mm at a place of the world, on voxels of ``image`` within ``limits``."""
+    bounded = image if limits is not None else None
+    if bounded is not None and (
+        tuple(bounded.data.shape[: bounded.ndim]) != tuple(layer.data.shape) or not lies_on(layer, bounded)
+    ):
+        raise UsageError(f"{bounded.name} has another grid than {layer.name}; choose the image the labels belong to.")
     centre = np.asarray(layer.world_to_data(position))[-layer.ndim :]
     return editing.sphere(
         _array(layer),
         [float(value) for value in centre],
         radius,
-        int(layer.selected_label),
+        label,
         spacing_of(layer),
-        image=None if image is None else np.asarray(image.data),
+        image=None if bounded is None else intensities(bounded),
         limits=limits,
-        locked=locked,
+        locked=rule.locked,
+        over=rule.over,
     )
 
 

@@ -168,6 +168,7 @@ def test_without_labels_it_says_so(gui: Any) -> None:
 
 
 def test_napari_s_own_tools_know_the_locks(widget: Any, labels: Any) -> None:
+    widget.over_box.setCurrentIndex(widget.over_box.findData("everything"))  # else a lock has nothing to keep
     widget.palette_table.set_locked(2, True)
     before = labels.data.copy()
     kidney = before == 2

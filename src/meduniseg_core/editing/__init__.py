@@ -1,7 +1,7 @@
 """Corrections of label maps: every operation says which voxels change to what, in mm, and touches no locked class."""
 
 from meduniseg_core.editing.brush import in_range, sphere
-from meduniseg_core.editing.edit import Edit
+from meduniseg_core.editing.edit import Edit, takeable
 from meduniseg_core.editing.interpolate import fill_between
 from meduniseg_core.editing.operations import (
     fill_holes,
@@ -27,4 +27,5 @@ __all__ = [
     "shrink",
     "smooth",
     "sphere",
+    "takeable",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from meduniseg_core.editing.edit import Edit, in_whole
+from meduniseg_core.editing.edit import Edit, in_whole, takeable
 from meduniseg_core.errors import UsageError
 
 
@@ -20,11 +20,13 @@ def sphere(
     image: np.ndarray | None = None,
     limits: tuple[float, float] | None = None,
     locked: Collection[int] = (),
+    over: Collection[int] | None = None,
 ) -> Edit:
     """Paint ``label`` (0 erases) on all voxels whose centres lie within ``radius`` mm of ``centre`` (in voxels).
 
     With ``image`` (same grid) and ``limits`` only voxels whose intensity lies within the limits, ends included, change.
-    Voxels of locked classes stay. The voxel under the centre is painted however small the radius is.
+    Voxels of locked classes stay, and those of classes that are not in ``over`` (None: all are). The voxel under the
+    centre is painted however small the radius is.
     """
     if label in locked:
         raise UsageError(f"Class {label} is locked; unlock it first.")
@@ -40,11 +42,9 @@ def sphere(
     if all(0 <= index < size for index, size in zip(under, hit.shape, strict=True)):
         hit[under] = True
     inside = labels[box]
-    hit &= inside != label
-    if locked:
-        hit &= ~np.isin(inside, list(locked))
+    hit &= (inside != label) & takeable(inside, label, locked, over)
     if image is not None and limits is not None:
-        hit &= in_range(image[box], limits)
+        hit &= in_range(np.asarray(image[box]), limits)
     where = in_whole(np.nonzero(hit), box)
     return Edit(where, np.full(where[0].shape, label, labels.dtype))
 

@@ -31,15 +31,36 @@ class Edit:
         return changed
 
 
-def class_edit(labels: np.ndarray, label: int, box: Slices, wanted: np.ndarray, locked: Collection[int] = ()) -> Edit:
-    """Make ``label`` cover exactly ``wanted`` within ``box``: new voxels are taken from classes that are not locked,
-    voxels it gives up become background. UsageError where ``label`` itself is locked or is the background."""
+def takeable(
+    labels: np.ndarray, label: int, locked: Collection[int] = (), over: Collection[int] | None = None
+) -> np.ndarray:
+    """Where voxels (an array of any shape) may become ``label``.
+
+    None of a ``locked`` class may change, and none may become one. ``over``: the classes that are painted over besides
+    the background; None for all of them.
+    """
+    if label in locked:
+        return np.zeros(labels.shape, dtype=bool)
+    free = ~np.isin(labels, list(locked))
+    if over is not None:
+        free &= np.isin(labels, [0, label, *over])
+    return free
+
+
+def class_edit(
+    labels: np.ndarray,
+    label: int,
+    box: Slices,
+    wanted: np.ndarray,
+    locked: Collection[int] = (),
+    over: Collection[int] | None = None,
+) -> Edit:
+    """Make ``label`` cover ``wanted`` within ``box``: new voxels are taken where :func:`takeable` allows it, voxels it
+    gives up become background. UsageError where ``label`` itself is locked or is the background."""
     check_editable(label, locked)
     inside = labels[box]
     own = inside == label
-    gained = wanted & ~own
-    if locked:
-        gained &= ~np.isin(inside, list(locked))
+    gained = wanted & ~own & takeable(inside, label, locked, over)
     lost = own & ~wanted
     changed = np.nonzero(gained | lost)
     values = np.where(gained[changed], label, 0).astype(labels.dtype)

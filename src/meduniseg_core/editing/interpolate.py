@@ -13,7 +13,13 @@ from meduniseg_core.errors import UsageError
 
 
 def fill_between(
-    labels: np.ndarray, label: int, axis: int, spacing: Sequence[float], *, locked: Collection[int] = ()
+    labels: np.ndarray,
+    label: int,
+    axis: int,
+    spacing: Sequence[float],
+    *,
+    locked: Collection[int] = (),
+    over: Collection[int] | None = None,
 ) -> Edit:
     """Fill the empty slices of ``label`` (D, H, W) along ``axis`` between neighbouring slices that hold it.
 
@@ -41,7 +47,7 @@ def fill_between(
     box = [slice(0, size) for size in labels.shape]
     others = [position for position in range(3) if position != axis]
     box[others[0]], box[others[1]] = plane_box
-    return class_edit(labels, label, tuple(box), np.moveaxis(wanted, 0, axis), locked)
+    return class_edit(labels, label, tuple(box), np.moveaxis(wanted, 0, axis), locked, over)
 
 
 def _signed(plane: np.ndarray, sampling: Sequence[float]) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Operations on one class of a label map, 2D ``(H, W)`` or 3D ``(D, H, W)``.
 
 ``spacing`` is in mm along the array's axes, so that anisotropic volumes are treated as the bodies they are. ``locked``
-classes lose no voxel. All raise UsageError for the background and for a locked class.
+classes lose no voxel; where a class gains voxels it takes them from the background and the classes in ``over`` (None:
+from all). All raise UsageError for the background and for a locked class.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from meduniseg_core.errors import UsageError
 Spacing = Sequence[float]
 
 
-def fill_holes(labels: np.ndarray, label: int, *, axis: int | None = None, locked: Collection[int] = ()) -> Edit:
+def fill_holes(
+    labels: np.ndarray,
+    label: int,
+    *,
+    axis: int | None = None,
+    locked: Collection[int] = (),
+    over: Collection[int] | None = None,
+) -> Edit:
     """Fill what ``label`` encloses: cavities of the body, or with ``axis`` the holes of every slice along it."""
     check_editable(label, locked)
     mask = labels == label
@@ -30,7 +38,7 @@ def fill_holes(labels: np.ndarray, label: int, *, axis: int | None = None, locke
     else:
         filled = np.stack([ndimage.binary_fill_holes(plane) for plane in np.moveaxis(own, axis, 0)])
         filled = np.moveaxis(filled, 0, axis)
-    return class_edit(labels, label, box, filled, locked)
+    return class_edit(labels, label, box, filled, locked, over)
 
 
 def keep_largest(labels: np.ndarray, label: int, *, locked: Collection[int] = ()) -> Edit:
@@ -48,7 +56,15 @@ def remove_islands(
     return _keep(labels, label, locked, lambda sizes: sizes * voxel >= smallest)
 
 
-def smooth(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locked: Collection[int] = ()) -> Edit:
+def smooth(
+    labels: np.ndarray,
+    label: int,
+    mm: float,
+    spacing: Spacing,
+    *,
+    locked: Collection[int] = (),
+    over: Collection[int] | None = None,
+) -> Edit:
     """Smooth the surface with a Gaussian of ``mm``; the class keeps its place and, nearly, its size."""
     check_editable(label, locked)
     sigma = mm / _checked(spacing, labels.ndim)
@@ -58,10 +74,18 @@ def smooth(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locke
     if box is None or mm <= 0:
         return nothing(labels)
     blurred = ndimage.gaussian_filter(mask[box].astype(np.float32), sigma, mode="nearest", truncate=3.0)
-    return class_edit(labels, label, box, blurred > 0.5, locked)
+    return class_edit(labels, label, box, blurred > 0.5, locked, over)
 
 
-def grow(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locked: Collection[int] = ()) -> Edit:
+def grow(
+    labels: np.ndarray,
+    label: int,
+    mm: float,
+    spacing: Spacing,
+    *,
+    locked: Collection[int] = (),
+    over: Collection[int] | None = None,
+) -> Edit:
     """Add every voxel whose centre lies within ``mm`` of a voxel of the class."""
     check_editable(label, locked)
     sampling = _checked(spacing, labels.ndim)
@@ -70,7 +94,7 @@ def grow(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locked:
     if box is None or mm <= 0:
         return nothing(labels)
     distance = ndimage.distance_transform_edt(~mask[box], sampling=sampling)
-    return class_edit(labels, label, box, distance <= mm * (1 + 1e-9), locked)
+    return class_edit(labels, label, box, distance <= mm * (1 + 1e-9), locked, over)
 
 
 def shrink(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locked: Collection[int] = ()) -> Edit:

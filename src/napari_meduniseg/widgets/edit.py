@@ -12,6 +12,7 @@ from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QCheckBox,
+    QComboBox,
     QFormLayout,
     QHBoxLayout,
     QInputDialog,
@@ -20,10 +21,12 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.editing import Edit
-from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.errors import MedUniSegError, UsageError
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
     Locks,
+    PaintOver,
+    Rule,
     add_class,
     apply,
     next_doubtful,
@@ -37,6 +40,7 @@ from napari_meduniseg._layers import unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.class_palette import ClassPalette
+from napari_meduniseg.widgets.intensity_range import IntensityRange
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
@@ -46,6 +50,11 @@ from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 from napari_meduniseg.widgets.target_name import TargetName
 
 DOUBTFUL_KEY = "Shift-N"
+_PAINT_OVER: tuple[tuple[str, PaintOver], ...] = (
+    ("Background only", "background"),
+    ("Visible classes", "visible"),
+    ("Everything", "everything"),
+)
 
 
 class EditWidget(QWidget):
@@ -55,7 +64,7 @@ class EditWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._current = current_of(napari_viewer)
-        self._locks = Locks(blocked=self._say_locked)
+        self._locks = Locks(blocked=self._say_kept)
         self._watched: Labels | None = None
         self._job: Job | None = None
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
@@ -70,14 +79,21 @@ class EditWidget(QWidget):
         self.radius.setSuffix(" mm")
         self.ball = QCheckBox("Paint balls in 3D (click or drag)")
         self.ball.setToolTip("A left click paints the class as a ball, in all slices at once; with Shift it erases.")
-        self.range_on = QCheckBox("Only intensities")
-        self.range_on.setToolTip("The ball changes only voxels whose intensity lies in this range.")
-        self.low = spin(-160.0, -1e6, 1e6, "Lowest intensity that is painted.")
-        self.high = spin(240.0, -1e6, 1e6, "Highest intensity that is painted.")
+        self.range = IntensityRange()
+        self.range_on, self.low, self.high = self.range.box, self.range.low, self.range.high
+        self.over_box = QComboBox()
+        self.over_box.setToolTip(
+            "What loses its class to what is painted, by every tool of this panel and by napari's brush, eraser, fill "
+            "and polygon. Locked classes never do. Erasing where it is the background takes the chosen class only."
+        )
+        for title, what in _PAINT_OVER:
+            self.over_box.addItem(title, what)
         self.image_box = CurrentCombo(self._current, ImageLayer, self._image, self._choose_image)
         self.image_box.setToolTip("The image that the labels belong to; another one brings its own labels.")
         self.relabel = QCheckBox("Relabel on click")
-        self.relabel.setToolTip("A click gives the component under it the chosen class; with Shift it erases it.")
+        self.relabel.setToolTip(
+            "A click gives the component under it, whatever its class, the chosen class; with Shift it erases it."
+        )
         self.doubtful = QPushButton("Next doubtful slice")
         self.doubtful.setToolTip(f"Jump to the next slice in doubt, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
@@ -98,9 +114,11 @@ class EditWidget(QWidget):
         self.class_button.clicked.connect(self._ask_for_class)
         self.doubtful.clicked.connect(self.go_to_doubtful)
         self.save_button.said.connect(lambda sentence, _trouble: self.said.setText(sentence))
+        self.over_box.currentIndexChanged.connect(self._set_paint_over)
         self.ball.toggled.connect(self._pan)
         self.relabel.toggled.connect(self._pan)
         self._layer_changed()
+        self._current_changed()
 
     # -- doing --------------------------------------------------------------------------------------------------
 
@@ -115,7 +133,7 @@ class EditWidget(QWidget):
         if layer is None:
             self.said.setText("There is no labels layer; segment an image or add one.")
             return
-        self._work(layer, lambda: operation(name, layer, self._locks.of(layer), self._viewer, self.amount.value()))
+        self._work(layer, lambda: operation(name, layer, self._rule(layer), self._viewer, self.amount.value()))
 
     def go_to_doubtful(self) -> None:
         """Show the next slice in doubt."""
@@ -160,7 +178,10 @@ class EditWidget(QWidget):
             self._end("The labels were changed meanwhile; do it again.")
         else:
             count = apply(layer, edit)
-            nothing = "Nothing had to be changed; an amount below the voxels' size changes nothing."
+            nothing = (
+                "Nothing had to be changed: an amount below the voxels' size changes nothing, and what lies there may "
+                "be kept (locks, Paint over)."
+            )
             self._end(f"{count:,} voxels changed." if count else nothing)
 
     def _end(self, sentence: str) -> None:
@@ -187,7 +208,7 @@ class EditWidget(QWidget):
         if self.relabel.isChecked():
             label = 0 if erase else int(layer.selected_label)
             position = tuple(event.position)
-            self._work(layer, lambda: relabel_at(layer, position, label, self._locks.of(layer)))
+            self._work(layer, lambda: relabel_at(layer, position, label, Rule(frozenset(self._locks.of(layer)))))
             return
         with layer.block_history():
             self._paint_ball(layer, event.position, erase)
@@ -198,22 +219,23 @@ class EditWidget(QWidget):
                 yield
 
     def _paint_ball(self, layer: Labels, position: tuple[float, ...], erase: bool) -> None:
-        image = self._image() if self.range_on.isChecked() else None
-        before = layer.selected_label
+        image, limits = (self._image(), self.range.limits()) if self.range.on else (None, None)
+        label = 0 if erase else int(layer.selected_label)
         try:
-            if erase:
-                layer.selected_label = 0
-            limits = (self.low.value(), self.high.value()) if self.range_on.isChecked() else None
-            edit = sphere_at(layer, position, self.radius.value(), self._locks.of(layer), image, limits)
+            if limits is not None and image is None:
+                raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
+            edit = sphere_at(layer, position, self.radius.value(), label, self._locks.rule(layer, label), image, limits)
             apply(layer, edit)
         except MedUniSegError as error:
             self.said.setText(str(error))
-        finally:
-            layer.selected_label = before
+
+    def _rule(self, layer: Labels) -> Rule:
+        return self._locks.rule(layer, int(layer.selected_label))
 
     # -- keeping up ---------------------------------------------------------------------------------------------
 
     def _current_changed(self, _event: Any = None) -> None:
+        self.range.show_image(self._image())
         if self._current.labels is not self._watched:
             self._layer_changed()
 
@@ -250,8 +272,11 @@ class EditWidget(QWidget):
         if on and self._watched is not None:
             self._watched.mode = "pan_zoom"
 
-    def _say_locked(self) -> None:
-        self.said.setText("A locked class was left as it is; unlock it in the palette to change it.")
+    def _say_kept(self, sentence: str) -> None:
+        self.said.setText(sentence)
+
+    def _set_paint_over(self, _index: int) -> None:
+        self._locks.paint_over = self.over_box.currentData()
 
     def _count(self, _event: Any = None) -> None:
         self._changes += 1
@@ -301,15 +326,14 @@ class EditWidget(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.palette_table)
         layout.addWidget(self.class_button)
+        over = QFormLayout()
+        over.addRow("Paint over", self.over_box)
+        layout.addLayout(over)
         layout.addWidget(self.operations)
         ball = QFormLayout()
         ball.addRow(self.ball)
         ball.addRow("Radius", self.radius)
-        row = QHBoxLayout()
-        row.addWidget(self.range_on)
-        row.addWidget(self.low)
-        row.addWidget(self.high)
-        ball.addRow(row)
+        ball.addRow(self.range)
         ball.addRow(self.relabel)
         layout.addLayout(ball)
         layout.addWidget(self.doubtful)

@@ -7,6 +7,7 @@ from typing import Any
 
 import napari
 import numpy as np
+from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import (
@@ -16,7 +17,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QHeaderView,
-    QLabel,
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
@@ -33,11 +33,15 @@ from meduniseg_core.evaluation.comparison import (
     difference,
     write_comparison,
 )
+from napari_meduniseg._belonging import in_one_place
+from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import names_of
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._layers import copied_placement, spacing_of, unit_of
+from napari_meduniseg._layers import DERIVED, METADATA_KEY, copied_placement, spacing_of, unit_of
+from napari_meduniseg._links import are_siblings
 from napari_meduniseg.widgets.layer_combo import LayerCombo
-from napari_meduniseg.widgets.scrolling import scrolling_layout
+from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 _COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
 
@@ -47,7 +51,8 @@ class ReviewWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self._viewer = napari_viewer
+        self._viewer, self._current = napari_viewer, current_of(napari_viewer)
+        self._image: ImageLayer | None = None
         self._job: Job | None = None
         self.rows: list[ClassComparison] = []
         self._unit, self._length = "ml", "mm"
@@ -71,8 +76,7 @@ class ReviewWidget(QWidget):
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.said = QLabel()
-        self.said.setWordWrap(True)
+        self.said = Sentence()
         form = QFormLayout()
         form.addRow("First", self.first)
         form.addRow("Second", self.second)
@@ -84,12 +88,14 @@ class ReviewWidget(QWidget):
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.table)
-        layout.addWidget(self.said)
+        footer_layout(self).addWidget(self.said)
         for box in (self.first, self.second):
             box.chosen.connect(self._keep_apart)
         # last: the boxes list a new layer first
         napari_viewer.layers.events.inserted.connect(self._keep_apart, position="last")
         self._keep_apart()
+        self._current.events.changed.connect(self._follow)
+        self._follow()
         self.compare_button.clicked.connect(self.compare)
         self.difference_button.clicked.connect(self.show_difference)
         self.export_button.clicked.connect(self._ask_and_export)
@@ -144,6 +150,7 @@ class ReviewWidget(QWidget):
             name=f"{first.name} against {second.name}",
             colormap=DirectLabelColormap(color_dict=_COLOURS),
             features=features,
+            metadata={METADATA_KEY: DERIVED},
             **copied_placement(first),
         )
         return layer
@@ -157,9 +164,26 @@ class ReviewWidget(QWidget):
         first, second = self.first.layer(), self.second.layer()
         if not isinstance(first, Labels) or not isinstance(second, Labels) or first is second:
             raise BadInputError("Choose two different labels layers of one image.")
-        if first.data.shape != second.data.shape:
+        one, two = self._current.image_of(first), self._current.image_of(second)
+        if one is not None and two is not None and not are_siblings(one, two):
+            raise BadInputError(
+                f"{first.name} belongs to the image {one.name} and {second.name} to {two.name}; compare labels of one "
+                "image."
+            )
+        if first.data.shape != second.data.shape or not in_one_place(first, second):
             raise BadInputError(f"{first.name} and {second.name} have different grids; compare labels of one image.")
         return first, second
+
+    def _follow(self, _event: Any = None) -> None:
+        """Offer the labels of the image that one looks at, the current ones first."""
+        image, now = self._current.image, self._current.labels
+        if now is None or image is None or image is self._image:
+            return
+        self._image = image
+        others = [labels for labels in self._current.labels_of(image) if labels is not now]
+        for box, labels in ((self.first, now), (self.second, others[-1] if others else None)):
+            if labels is not None and box.layer() is not labels:
+                box.set_layer(labels)
 
     def _show(self, rows: list[ClassComparison]) -> None:
         self._job = None

@@ -66,6 +66,35 @@ def test_a_locked_class_is_refused_and_an_absent_one_left_alone(name: str) -> No
         assert OPERATIONS[name](np.zeros((4, 5, 6), np.uint8)).count == 0
 
 
+def test_growing_takes_background_only_or_the_classes_that_are_named() -> None:
+    labels = np.zeros((5, 30, 12), np.uint8)
+    labels[:, 8:14], labels[:, 14:20], labels[:, 5:8] = 1, 2, 3
+    for over, lose in (((), set()), ((2,), {2}), ((3,), {3}), ((2, 3), {2, 3}), (None, {2, 3})):
+        grown = grow(labels, 1, 1.2, SPACING, over=over).apply(labels)
+        assert {old for old in (2, 3) if (grown == old).sum() < (labels == old).sum()} == lose, over
+    assert (grow(labels, 1, 1.2, SPACING, over=(2, 3), locked=(2,)).apply(labels) == 2).sum() == (labels == 2).sum()
+
+
+@pytest.mark.parametrize("name", ["fill", "smooth", "grow", "between"])
+def test_no_operation_takes_a_class_that_is_not_painted_over(name: str) -> None:
+    labels = ball((9, 40, 30), 9.0)
+    labels[4, 15:25, 10:20] = 2  # within the class
+    labels[:, :, :13][labels[:, :, :13] == 1] = 3  # beside it
+    labels[3:6][labels[3:6] == 1] = 0
+    free, kept = (OPERATIONS[name](labels, over=over).apply(labels) for over in (None, ()))
+    assert (kept[labels > 1] == labels[labels > 1]).all() and (free[labels == 0] == kept[labels == 0]).all()
+
+
+def test_the_brush_takes_and_erases_only_what_it_may() -> None:
+    labels = np.zeros((1, 9, 9), np.uint8)
+    labels[:, :, 4:6], labels[:, :, 6:] = 1, 2
+    centre, spacing = (0.0, 4.0, 5.0), (1.0, 1.0, 1.0)
+    painted = sphere(labels, centre, 3.0, 3, spacing, over=()).apply(labels)
+    assert (painted[labels > 0] == labels[labels > 0]).all() and (painted == 3).any()
+    erased = sphere(labels, centre, 3.0, 0, spacing, over=(1,)).apply(labels)
+    assert (erased == 2).sum() == (labels == 2).sum() and (erased == 1).sum() < (labels == 1).sum()
+
+
 @pytest.mark.parametrize("mm", [1.0, 3.0, 4.5])
 def test_growing_a_voxel_makes_a_ball_in_millimetres(mm: float) -> None:
     labels = np.zeros((9, 31, 15), np.uint8)

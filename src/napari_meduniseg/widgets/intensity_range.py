@@ -1,0 +1,93 @@
+"""*Only intensities*: a range that begins with what the image at hand has."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from napari.layers import Image as ImageLayer
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
+
+from napari_meduniseg._intensities import Range, usual_range
+from napari_meduniseg._jobs import Job
+from napari_meduniseg.widgets.operation_buttons import spin
+
+
+class IntensityRange(QWidget):
+    """A box and two numbers. Every image keeps the numbers that were set for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._image: ImageLayer | None = None
+        self._job: Job | None = None
+        self._chosen: WeakKeyDictionary[ImageLayer, tuple[float, float]] = WeakKeyDictionary()
+        self._offered: WeakKeyDictionary[ImageLayer, Range] = WeakKeyDictionary()
+        self.box = QCheckBox("Only intensities")
+        self.box.setToolTip(
+            "The ball changes only voxels whose intensity (of photographs: brightness) lies in this range."
+        )
+        self.low = spin(0.0, -1e9, 1e9, "")
+        self.high = spin(1.0, -1e9, 1e9, "")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.box, self.low, self.high):
+            row.addWidget(widget)
+        for number in (self.low, self.high):
+            number.setMinimumWidth(60)  # the largest number it may hold must not widen the panel
+            number.valueChanged.connect(self._keep)
+        self._explain(None)
+
+    @property
+    def on(self) -> bool:
+        """Whether painting keeps to the range."""
+        return bool(self.box.isChecked())
+
+    @property
+    def busy(self) -> bool:
+        """Whether the image's intensities are being looked at."""
+        return self._job is not None
+
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest intensity."""
+        return self.low.value(), self.high.value()
+
+    def show_image(self, image: ImageLayer | None) -> None:
+        """The image that counts from now on."""
+        if image is self._image:
+            return
+        self._image, self._job = image, None
+        self._explain(None)
+        if image is None:
+            return
+        if image in self._offered:
+            self._show(image, self._offered[image])
+            return
+        find = usual_range(image)
+        job = self._job = Job(lambda _events, _cancel: find(), self)
+        job.done.connect(lambda found: self._found(image, found) if job is self._job else None)
+        job.failed.connect(lambda _sentence: self._found(image, None) if job is self._job else None)
+        job.start()
+
+    def _found(self, image: ImageLayer, found: Range | None) -> None:
+        self._job = None
+        if found is not None:
+            self._offered[image] = found
+            self._show(image, found)
+
+    def _show(self, image: ImageLayer, found: Range) -> None:
+        low, high = self._chosen.get(image, (found.low, found.high))
+        for number, value in ((self.low, low), (self.high, high)):
+            number.blockSignals(True)
+            number.setDecimals(found.decimals)
+            number.setSingleStep(found.step)
+            number.setValue(value)
+            number.blockSignals(False)
+        self._explain(found)
+
+    def _explain(self, found: Range | None) -> None:
+        runs = "" if found is None else f" The image's run from {found.lowest:g} to {found.highest:g}."
+        for number, which in ((self.low, "Lowest"), (self.high, "Highest")):
+            number.setToolTip(f"{which} intensity that is painted.{runs}")
+
+    def _keep(self, _value: float) -> None:
+        if self._image is not None:
+            self._chosen[self._image] = self.limits()

@@ -1,0 +1,108 @@
+"""What painting takes: the background, visible classes, everything; by our tools and by napari's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+
+from napari_meduniseg._editing import Locks, apply, operation, relabel_at, sphere_at
+from napari_meduniseg._layers import class_options
+
+NAMES = {1: "liver", 2: "kidney", 3: "vein"}
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    return ViewerModel()
+
+
+@pytest.fixture
+def labels(viewer: ViewerModel) -> Labels:
+    """Liver in the middle, kidney on its left, vein on its right; the vein is hidden."""
+    data = np.zeros((3, 20, 24), np.uint8)
+    data[:, 5:15, 8:16], data[:, 5:15, 2:8], data[:, 5:15, 16:22] = 1, 2, 3
+    layer = viewer.add_labels(data, units="mm", **class_options(NAMES, {}))
+    table = {label: np.asarray(layer.get_color(label), dtype=float) for label in NAMES}
+    table[3][3] = 0.0
+    layer.colormap = type(layer.colormap)(color_dict={**table, 0: np.zeros(4), None: np.ones(4)})
+    layer.selected_label, layer.brush_size = 1, 12
+    return layer
+
+
+def losers(before: np.ndarray, after: np.ndarray) -> set[int]:
+    """The classes that lost voxels."""
+    return {int(label) for label in np.unique(before[before != after])} - {0}
+
+
+@pytest.mark.parametrize(
+    ("choice", "lose"), [("background", set()), ("visible", {2}), ("everything", {2, 3})], ids=lambda v: str(v)
+)
+def test_every_tool_takes_what_was_chosen_and_no_more(
+    viewer: ViewerModel, labels: Labels, choice: str, lose: set[int]
+) -> None:
+    said: list[str] = []
+    locks = Locks(blocked=said.append, paint_over=choice)  # type: ignore[arg-type]
+    locks.guard(labels)
+    before = labels.data.copy()
+    apply(labels, operation("grow", labels, locks.rule(labels, 1), viewer, 4.0)())
+    assert losers(before, labels.data) == lose and (labels.data == 1).sum() > (before == 1).sum()
+    labels.undo()
+    apply(labels, sphere_at(labels, (1, 10, 12), 9.0, 1, locks.rule(labels, 1)))
+    assert losers(before, labels.data) == lose
+    labels.undo()
+    for column in (8, 15):
+        labels.paint((1, 10, column), 1)
+    assert losers(before, labels.data) == lose and bool(said) == (choice != "everything")
+    labels.undo()
+    labels.undo()
+    labels.paint_polygon([(1, 1, 1), (1, 1, 22), (1, 18, 22), (1, 18, 1)], 1)
+    assert losers(before, labels.data) == lose and (labels.data[1, 3] == 1).any()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
+@pytest.mark.parametrize(
+    ("choice", "lose"), [("background", {1}), ("visible", {1, 2}), ("everything", {1, 2, 3})], ids=lambda v: str(v)
+)
+def test_erasing_takes_the_chosen_class_and_what_is_painted_over(labels: Labels, choice: str, lose: set[int]) -> None:
+    locks = Locks(paint_over=choice)  # type: ignore[arg-type]
+    locks.guard(labels)
+    before = labels.data.copy()
+    for column in (8, 15):
+        labels.paint((1, 10, column), 0)
+    assert losers(before, labels.data) == lose
+    labels.undo()
+    labels.undo()
+    apply(labels, sphere_at(labels, (1, 10, 12), 9.0, 0, locks.rule(labels, 0)))
+    assert losers(before, labels.data) == lose
+
+
+def test_a_lock_is_stronger_and_the_reason_is_said(labels: Labels) -> None:
+    said: list[str] = []
+    locks = Locks(blocked=said.append, paint_over="everything")
+    locks.guard(labels)
+    locks.set(labels, 2, True)
+    before = labels.data.copy()
+    labels.paint((1, 10, 8), 1)
+    assert losers(before, labels.data) == set() and "locked class" in said[-1]
+    locks.set(labels, 2, False)
+    locks.paint_over = "background"
+    labels.paint((1, 10, 8), 1)
+    assert "background only" in said[-1]
+
+
+def test_only_the_selected_label_is_seen_where_napari_shows_no_other(labels: Labels) -> None:
+    locks = Locks(paint_over="visible")
+    labels.show_selected_label = True
+    before = labels.data.copy()
+    apply(labels, sphere_at(labels, (1, 10, 12), 9.0, 1, locks.rule(labels, 1)))
+    assert losers(before, labels.data) == set() and (labels.data == 1).sum() > (before == 1).sum()
+
+
+def test_who_points_at_a_component_means_its_class(labels: Labels) -> None:
+    locks = Locks()
+    before = labels.data.copy()
+    apply(labels, relabel_at(labels, (1, 10, 4), 1, locks.rule(labels, 1))())
+    assert losers(before, labels.data) == {2}

@@ -17,6 +17,7 @@ FindingCode = Literal[
     "orientation_applied",  # EXIF: shown and segmented upright, labels on the file's own pixel grid
     "header_mended",  # a header field that other readers mend without doubt
     "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal
+    "spacing_unusual",  # far from what the task's images have
     "sheared_grid",
     "channels_converted",
     "intensity_scaled",  # stored values were rescaled to be read

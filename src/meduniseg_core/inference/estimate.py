@@ -16,7 +16,7 @@ from meduniseg_core.inference.windows import WindowGrid, box_shape, window_shape
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.preprocessing.body import whole_box
-from meduniseg_core.preprocessing.pipeline import target_shape
+from meduniseg_core.preprocessing.working_size import check_working_size, target_shape
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,13 @@ class Workload:
 
 
 def workload_before(image: Image, plans: Sequence[TaskPlan], config: ModelConfig, overlap: float) -> Workload:
-    """The pass over ``image`` by shapes alone, as if nothing were cropped."""
+    """The pass over ``image`` by shapes alone, as if nothing were cropped.
+
+    BadInputError for a voxel size that cannot be.
+    """
     plan = plans[0]
     geometry = canonical_orientation(image)[0].geometry
+    check_working_size(geometry, plan, image.name)
     shape = target_shape(geometry, whole_box(geometry.shape), plan)
     if plan.dimension == 2 and not image.is_2d:
         shape = geometry.shape[0], shape[1], shape[2]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from meduniseg_core.images import Finding, Image
+from meduniseg_core.images import Finding, Image, canonical_orientation
 from meduniseg_core.images.appearance import (
     COLOUR_MODALITIES,
     CT_WINDOWS,
@@ -21,13 +21,23 @@ from meduniseg_core.images.appearance import (
     not_hounsfield,
 )
 from meduniseg_core.preprocessing import TaskPlan, is_colour
+from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
 
 _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 
 
 def check_image(image: Image, plan: TaskPlan) -> tuple[Finding, ...]:
     """What speaks against segmenting ``image`` (C, D, H, W) by the task of ``plan``; empty where nothing does."""
-    return tuple(_intensities(image, plan))
+    found = list(_intensities(image, plan))
+    if image.physical:
+        found += unusual_spacing(canonical_orientation(image)[0].geometry, plan, image.name)
+    return tuple(found)
+
+
+def refuse_image(image: Image, plan: TaskPlan) -> None:
+    """BadInputError for an image that the task of ``plan`` would get wrong for certain: a voxel size that cannot be."""
+    if image.physical:
+        check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
 
 
 def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:

@@ -19,6 +19,7 @@ from meduniseg_core.errors import OutOfMemoryError, is_out_of_memory
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.preprocessing.working_size import readable_bytes as readable
 
 Result = TypeVar("Result")
 
@@ -142,11 +143,6 @@ def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
     if all(size <= step for size, step in zip(sizes, stride, strict=True)):
         return window  # a bottleneck of one voxel has no variance to be normalised by
     return min(sizes[0], window[0]), min(sizes[1], window[1]), min(sizes[2], window[2])
-
-
-def readable(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 @contextmanager

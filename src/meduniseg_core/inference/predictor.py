@@ -18,7 +18,7 @@ from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
-from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window
+from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window, refuse_image
 from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
 from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.segmentation import Segmentation
@@ -108,6 +108,8 @@ class Predictor:
         request = Request(tta, overlap, box, probabilities)
         request.check(image)
         plans = self._plans(tasks, modality)
+        for plan in plans:
+            refuse_image(image, plan)
         checked = {plan.task: merge(image.findings, check_image(image, plan)) for plan in plans}
         straightened = Straightened.of(image)
         if straightened is not None:
@@ -215,7 +217,8 @@ class Predictor:
             events(Message("info", text))
             return SliceSource(image, plan, request.box, events)
         with out_of_memory_means(_REMEDY):
-            return VolumeSource(preprocess(image, plan, events=events), request.box)
+            room = self._free(torch.device("cpu"))
+            return VolumeSource(preprocess(image, plan, room=room, events=events), request.box)
 
     def _segment(
         self,

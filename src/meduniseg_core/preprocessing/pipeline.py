@@ -9,10 +9,11 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.images import Image, Reorientation, canonical_orientation, place_labels
-from meduniseg_core.images.geometry import Geometry, Shape3
+from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing.body import (
     Box,
     body_box,
+    box_shape,
     box_slices,
     box_union,
     constant_background,
@@ -31,6 +32,7 @@ from meduniseg_core.preprocessing.resample import (
     resample_labels,
 )
 from meduniseg_core.preprocessing.trace import Trace, grid_of
+from meduniseg_core.preprocessing.working_size import check_room, check_working_size, target_shape, target_spacing
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
 
@@ -43,20 +45,25 @@ class Preprocessed:
     trace: Trace
 
 
-def preprocess(image: Image, plan: TaskPlan, *, keep: Image | None = None, events: EventSink = ignore) -> Preprocessed:
+def preprocess(
+    image: Image, plan: TaskPlan, *, keep: Image | None = None, room: int | None = None, events: EventSink = ignore
+) -> Preprocessed:
     """Canonical orientation, crop to the body, resampling to the task's grid, normalisation (nnU-Net's scheme).
 
     ``image`` (C, D, H, W). With ``plan.spacing`` (mm) the image must have a size in mm; with ``plan.long_side`` its
     longer side is scaled to that many pixels and nothing is cropped. A depth of 1 stays 1. A grey image for a task of
     colour images is repeated to three channels, a colour image for a task of one channel becomes luminance; both are
-    said in ``events``. ``keep``: a label map of the image (training) whose foreground the crop must not lose.
+    said in ``events``. ``keep``: a label map of the image (training) whose foreground the crop must not lose. ``room``:
+    bytes that may be taken (None: not asked).
 
     Raises BadInputError for another channel mismatch, a volume for a 2D task, a 2D image for a 3D task, an image
-    without a size in mm where one is needed, values that are not finite, and axes that are not at right angles.
+    without a size in mm where one is needed, a voxel size that cannot be, values that are not finite, and axes that are
+    not at right angles; OutOfMemoryError, before anything is computed, where ``room`` is too small.
     """
     _check_geometry(image, plan)
     canonical, reorientation = canonical_orientation(image)
     _check_dimension(canonical, plan)
+    check_working_size(canonical.geometry, plan, image.name)
     array = _match_channels(canonical, plan, events)
     if array.dtype.kind == "f" and not _all_finite(array):
         raise BadInputError(
@@ -66,10 +73,12 @@ def preprocess(image: Image, plan: TaskPlan, *, keep: Image | None = None, event
     box = _box(array, canonical, plan, keep, reorientation, events)
     cropped = array[(slice(None), *box_slices(box))]
     shape = target_shape(canonical.geometry, box, plan)
+    if room is not None:
+        check_room(box_shape(box), shape, plan, image.name, room)
     if plan.long_side is not None:
         rules, of_labels = photograph_rules(), Rules(("nearest", "linear", "linear"))
     else:
-        current, target = canonical.geometry.spacing, _target_spacing(canonical.geometry, plan)
+        current, target = canonical.geometry.spacing, target_spacing(canonical.geometry, plan)
         rules, of_labels = image_rules(current, target), label_rules(current, target)
     mask = _foreground_mask(array, cropped, shape, plan)
     data = resample(cropped, shape, rules)
@@ -102,18 +111,6 @@ def preprocess_labels(labels: Image, trace: Trace) -> np.ndarray:
         raise BadInputError(f"{labels.name} has label ids from {low} to {high}; use ids from 0 to 255.")
     canonical = trace.reorientation.forward(labels.array)[0]
     return resample_labels(canonical[box_slices(trace.box)], trace.grid.shape, trace.label_rules)
-
-
-def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
-    """Size (d, h, w) of the network's grid for ``box`` of a canonical grid: at least 1 per axis, a depth of 1 stays."""
-    size = [high - low for low, high in box]
-    if plan.long_side is not None:
-        factor = plan.long_side / max(size[1], size[2])
-        scaled = [size[0], max(1, round(size[1] * factor)), max(1, round(size[2] * factor))]
-    else:
-        target = _target_spacing(canonical, plan)
-        scaled = [max(1, round(size[a] * canonical.spacing[a] / target[a])) for a in range(3)]
-    return scaled[0], scaled[1], scaled[2]
 
 
 def _check_geometry(image: Image, plan: TaskPlan) -> None:
@@ -188,13 +185,6 @@ def _box(
                 )
             box = with_labels
     return box
-
-
-def _target_spacing(canonical: Geometry, plan: TaskPlan) -> tuple[float, float, float]:
-    assert plan.spacing is not None  # TaskPlan: exactly one of spacing and long_side
-    if canonical.shape[0] == 1:
-        return canonical.spacing[0], plan.spacing[1], plan.spacing[2]
-    return plan.spacing
 
 
 def _foreground_mask(array: np.ndarray, cropped: np.ndarray, shape: Shape3, plan: TaskPlan) -> np.ndarray | None:

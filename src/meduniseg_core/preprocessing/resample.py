@@ -103,6 +103,15 @@ def _kernel(distance: np.ndarray, rule: Rule) -> np.ndarray:
     return np.where(x <= 1.0, near, np.where(x < 2.0, far, 0.0))
 
 
+def resample_bytes(size: Shape3, shape: Shape3, channels: int) -> int:
+    """Bytes that :func:`resample` takes at most for ``channels`` of ``size`` to ``shape``, its result included."""
+    if size == shape:
+        return 4 * channels * shape[0] * shape[1] * shape[2]
+    plane = size[0] * shape[1] * shape[2]
+    matrices = 3 * max(n_in * n_out for n_in, n_out in zip(size, shape, strict=True))  # in double precision first
+    return 4 * (channels * shape[0] * shape[1] * shape[2] + plane + matrices) + _CHUNK_BYTES
+
+
 def resample(array: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
     """``array`` (C, D, H, W) of any real dtype on the grid ``shape``: float32 (C, d, h, w).
 

@@ -1,0 +1,100 @@
+"""How large an image will be on its task's grid, bounded before anything is computed.
+
+A header can claim any voxel size: micrometres written as mm, a scale of 1e10. Resampling such an image would take
+hours and all memory, or leave one voxel of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from meduniseg_core.errors import BadInputError, OutOfMemoryError
+from meduniseg_core.images import Finding
+from meduniseg_core.images.geometry import Geometry, Shape3, Vector3
+from meduniseg_core.preprocessing.body import Box, box_shape, whole_box
+from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.preprocessing.resample import resample_bytes
+
+COARSEST, FINEST = 60.0, 1 / 250
+"""Voxels of a task's image against the task's own, per axis: beyond is a wrong header (units differ by 1000)."""
+
+MOST_VOXELS = 2**31 - 1
+_UNUSUALLY_COARSE, _UNUSUALLY_FINE = 12.0, 1 / 25
+
+
+def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
+    """Size (d, h, w) of the network's grid for ``box`` of a canonical grid: at least 1 per axis, a depth of 1 stays."""
+    size = box_shape(box)
+    if plan.long_side is not None:
+        factor = plan.long_side / max(size[1], size[2])
+        scaled = [size[0], max(1, round(size[1] * factor)), max(1, round(size[2] * factor))]
+    else:
+        target = target_spacing(canonical, plan)
+        scaled = [max(1, round(size[a] * canonical.spacing[a] / target[a])) for a in range(3)]
+    return scaled[0], scaled[1], scaled[2]
+
+
+def target_spacing(canonical: Geometry, plan: TaskPlan) -> Vector3:
+    """The spacing of the network's grid, mm; the depth of a 2D image is its own."""
+    assert plan.spacing is not None  # TaskPlan: exactly one of spacing and long_side
+    if canonical.shape[0] == 1 or plan.dimension == 2:
+        return canonical.spacing[0], plan.spacing[1], plan.spacing[2]
+    return plan.spacing
+
+
+def check_working_size(canonical: Geometry, plan: TaskPlan, name: str) -> None:
+    """BadInputError for a voxel size that no image of the task has, and for a working size beyond any memory."""
+    if plan.spacing is None:
+        return
+    target = target_spacing(canonical, plan)
+    ratios = [own / wanted for own, wanted in zip(canonical.spacing, target, strict=True)]
+    if max(ratios) > COARSEST or min(ratios) < FINEST:
+        raise BadInputError(
+            f"{name} has voxels of {_sizes(canonical.spacing)} mm and task {plan.task} works with {_sizes(target)} mm: "
+            "that cannot be the size of its voxels; correct it in the header (are its units mm?)."
+        )
+    shape = target_shape(canonical, whole_box(canonical.shape), plan)
+    if math.prod(shape) > MOST_VOXELS:
+        raise BadInputError(
+            f"{name} would have {_sizes(shape)} voxels on the grid of task {plan.task}, more than can be worked on; "
+            "correct its voxel size or cut it into parts."
+        )
+
+
+def check_room(size: Shape3, shape: Shape3, plan: TaskPlan, name: str, room: int) -> None:
+    """OutOfMemoryError where resampling ``size`` voxels to ``shape`` takes more than ``room`` bytes."""
+    needed = resample_bytes(size, shape, len(plan.channels))
+    if needed > room:
+        raise OutOfMemoryError(
+            f"Not enough memory to prepare {name} for task {plan.task} ({_sizes(shape)} voxels): about "
+            f"{readable_bytes(needed)} are needed and {readable_bytes(room)} are free; "
+            "cut the image into parts, or close other programs."
+        )
+
+
+def readable_bytes(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+
+
+def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[Finding]:
+    """A voxel size that may be right and is far from what the task's images have."""
+    if plan.spacing is None:
+        return
+    target = target_spacing(canonical, plan)
+    axes = range(3) if canonical.shape[0] > 1 and plan.dimension == 3 else (1, 2)
+    for axis in axes:
+        low, high = target[axis] * _UNUSUALLY_FINE, target[axis] * _UNUSUALLY_COARSE
+        own = canonical.spacing[axis]
+        if not low <= own <= high:
+            text = (
+                f"{name} has voxels of {_sizes(canonical.spacing)} mm, and task {plan.task} works with "
+                f"{_sizes(target)} mm: check that its header is right."
+            )
+            yield Finding("spacing_unusual", text)
+            return
+
+
+def _sizes(values: tuple[float, ...] | Shape3) -> str:
+    return " x ".join(f"{value:.4g}" if isinstance(value, float) else f"{value:,}" for value in values)

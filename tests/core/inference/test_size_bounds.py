@@ -1,0 +1,89 @@
+"""The working size is bounded before anything is computed, whatever a header claims."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from inference_samples import picture_plan, tiny_model, volume, volume_plan
+
+from meduniseg_core.errors import BadInputError, OutOfMemoryError
+from meduniseg_core.images import Geometry, Image, read_image
+from meduniseg_core.inference import Predictor
+from meduniseg_core.inference.image_checks import check_image
+from meduniseg_core.preprocessing import preprocess
+
+
+def stored(path: Path, spacing: tuple[float, float, float], shape: tuple[int, int, int] = (20, 30, 40)) -> Path:
+    array = np.random.default_rng(0).integers(-1000, 300, shape).astype(np.int16)
+    image = nib.Nifti1Image(array, np.diag([*spacing, 1.0]))
+    image.header.set_xyzt_units("mm")
+    image.to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-6, 2e-3, 1e3, 1e4, 1e10, 1e30])
+@pytest.mark.parametrize("axes", [(0,), (2,), (0, 1, 2)])
+def test_a_voxel_size_that_cannot_be_is_refused_at_once(tmp_path: Path, size: float, axes: tuple[int, ...]) -> None:
+    sizes = [2.0, 2.0, 2.0]
+    for axis in axes:
+        sizes[axis] = size
+    path = stored(tmp_path / "scan.nii.gz", (sizes[0], sizes[1], sizes[2]))
+    predictor = Predictor(tiny_model([volume_plan()]), "cpu", "fp32")
+    began = time.perf_counter()
+    # (the reader may refuse the smallest and largest itself)
+    with pytest.raises(BadInputError, match=r"scan.nii.gz .*(header|orientation)") as caught:
+        predictor.segment(read_image(path), "organ")
+    assert time.perf_counter() - began < 5 and "\n" not in str(caught.value)
+
+
+def test_the_forecast_refuses_it_too() -> None:
+    image = Image(np.zeros((1, 8, 8, 8), np.int16), Geometry((8, 8, 8), (1e9, 2.0, 2.0)))
+    with pytest.raises(BadInputError, match="correct it in the header"):
+        Predictor(tiny_model([volume_plan()]), "cpu", "fp32").estimate(image, "organ")
+
+
+def test_training_images_are_bounded_as_well() -> None:
+    image = Image(np.zeros((1, 8, 8, 8), np.int16), Geometry((8, 8, 8), (2.0, 2.0, 5000.0)))
+    with pytest.raises(BadInputError, match="5000 mm"):
+        preprocess(image, volume_plan())
+
+
+def test_more_voxels_than_can_be_worked_on_are_refused() -> None:
+    array = np.broadcast_to(np.zeros((), np.int16), (1, 400, 400, 400))
+    image = Image(array, Geometry((400, 400, 400), (20.0, 20.0, 20.0)))
+    with pytest.raises(BadInputError, match="4,000 x 4,000 x 4,000 voxels"):
+        Predictor(tiny_model([volume_plan()]), "cpu", "fp32").segment(image, "organ")
+
+
+def test_the_prepared_array_is_estimated_against_free_memory_first() -> None:
+    array = np.broadcast_to(np.zeros((), np.int16), (1, 100, 100, 100))
+    image = Image(array, Geometry((100, 100, 100), (20.0, 20.0, 20.0)))  # 1,000 x 1,000 x 1,000 at 2 mm
+    predictor = Predictor(tiny_model([volume_plan()]), "cpu", "fp32", free=lambda _: 2 << 30)
+    began = time.perf_counter()
+    with pytest.raises(OutOfMemoryError, match=r"about 4\.\d GiB are needed and 2\.0 GiB are free"):
+        predictor.segment(image, "organ")
+    assert time.perf_counter() - began < 10
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 0.4, 0.4), (10.0, 1.0, 1.0), (0.3, 0.3, 0.3), (1.0, 8.0, 8.0)])
+def test_the_sizes_of_real_scanners_are_no_finding(spacing: tuple[float, float, float]) -> None:
+    image = Image(volume((8, 16, 16)).array, Geometry((8, 16, 16), spacing))
+    assert check_image(image, volume_plan()) == ()
+
+
+def test_an_unusual_size_is_said() -> None:
+    tenth = Image(volume((8, 16, 16)).array, Geometry((8, 16, 16), (0.07, 0.07, 0.07)))
+    assert [finding.code for finding in check_image(tenth, volume_plan())] == ["spacing_unusual"]
+
+
+def test_the_depth_of_a_slice_and_photographs_have_no_bound() -> None:
+    flat = volume_plan(dimension=2, patch=(1, 64, 64))
+    slice_ = Image(volume((1, 32, 32)).array, Geometry((1, 32, 32), (1e4, 2.0, 2.0)))
+    assert check_image(slice_, flat) == ()
+    assert preprocess(slice_, flat).data.shape == (1, 1, 32, 32)
+    photograph = Image(np.zeros((3, 1, 3000, 20), np.uint8), Geometry((1, 3000, 20), (1.0, 1.0, 1.0)), physical=False)
+    assert preprocess(photograph, picture_plan()).data.shape == (3, 1, 64, 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +26,31 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
     from meduniseg_core.images.cases import folder_cases, group_files
 
     cases: list[Case] = []
+    folders: list[Path] = []  # of each case the folder that was given
     files: list[Path] = []
     for path in dict.fromkeys(arguments):
         if path.is_dir():
             cases += folder_cases(path, channels=channels)
+            folders += [path] * (len(cases) - len(folders))
         elif path.exists():
             check_regular(path)
             files.append(path)
         else:
             raise BadInputError(f"{path} does not exist; check the path.")
-    cases += group_files(files, channels)
+    cases = _told_apart(cases, folders) + group_files(files, channels)
     _refuse_equal_names(cases)
     return cases
+
+
+def _told_apart(cases: Sequence[Case], folders: Sequence[Path]) -> list[Case]:
+    """DICOM series that have one name in several of the given folders (``cohort/*``: CT, CT) get those names, too."""
+    names = Counter(same_name(case.name) for case in cases)
+    return [
+        replace(case, name=f"{folder.resolve().name}_{case.name}")
+        if names[same_name(case.name)] > 1 and case.paths[0].is_dir() and case.paths[0] != folder
+        else case
+        for case, folder in zip(cases, folders, strict=True)
+    ]
 
 
 def cases_for(arguments: Sequence[Path], channels: Iterable[int]) -> list[Case]:

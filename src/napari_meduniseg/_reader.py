@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import read_image, read_labels
-from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, format_of
+from meduniseg_core.images.dicom_folders import dicom_places, holds_dicom
+from meduniseg_core.images.dicom_source import is_dicom
+from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
 from meduniseg_core.provenance import read_provenance
 from napari_meduniseg._layers import LayerData, image_layers, label_layer
 
-_DICOM_MARK = b"DICM"
-_LOOKED_AT = 40  # files of a folder
+_AT_ONCE = 12  # images of a folder that are opened together
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
@@ -27,7 +29,20 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def read_one(path: Path) -> list[LayerData]:
-    """The layers of one file or DICOM folder. BadInputError, in one sentence, where it cannot be read."""
+    """The layers of one file, or of the DICOM in a folder and below it.
+
+    BadInputError, in one sentence, where it cannot be read, and for a folder of more than a dozen images.
+    """
+    if path.is_dir():
+        places = dicom_places(path)
+        if len(places) > _AT_ONCE:
+            raise BadInputError(
+                f"{path} holds {len(places)} DICOM images; open one of its folders or files, or segment all of them "
+                "with the Batch panel."
+            )
+        if len(places) > 1:
+            return [layer for place in places for layer in image_layers(read_image(place.path))]
+        return image_layers(read_image(path))
     provenance = read_provenance(path) if path.is_file() else None
     if provenance is not None:
         return [label_layer(read_labels(path), provenance.classes, provenance.colours)]
@@ -36,8 +51,9 @@ def read_one(path: Path) -> list[LayerData]:
 
 def _is_ours(path: Path) -> bool:
     if path.is_dir():
-        files = (item for item in sorted(path.iterdir()) if item.is_file())
-        return any(_is_dicom(item) for _, item in zip(range(_LOOKED_AT), files, strict=False))
+        return holds_dicom(path)
+    if ending_of(path) is None:
+        return _is_dicom(path)
     if format_of(path) in PHOTOGRAPH_FORMATS:
         return read_provenance(path) is not None
     return True
@@ -45,7 +61,6 @@ def _is_ours(path: Path) -> bool:
 
 def _is_dicom(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == _DICOM_MARK
-    except OSError:
+        return is_dicom(path)
+    except BadInputError:
         return False

@@ -84,3 +84,13 @@ def test_a_pipe_is_refused_at_once(tmp_path) -> None:
 def test_a_path_that_is_not_there_is_named(tmp_path) -> None:
     with pytest.raises(BadInputError, match=r"nowhere\.nii\.gz does not exist"):
         collect_cases([tmp_path / "nowhere.nii.gz"])
+
+
+def test_series_of_one_name_in_several_folders_get_the_folders_names_too(tmp_path) -> None:
+    for patient in ("P001", "P002", "P003"):
+        (tmp_path / patient / "CT").mkdir(parents=True)
+        # a DICOM file as far as finding goes: the mark, then a header that breaks off
+        (tmp_path / patient / "CT" / "IM0001").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00\x10\x00UI")
+    cases = collect_cases(sorted(tmp_path.iterdir()))
+    assert [case.name for case in cases] == ["P001_CT", "P002_CT", "P003_CT"]
+    assert [case.paths[0].parent.name for case in cases] == ["P001", "P002", "P003"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import open_regular
+from meduniseg_core.images.dicom_folders import dicom_places
 from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$", re.DOTALL)
@@ -59,30 +59,26 @@ def find_cases(
 def folder_cases(folder: str | Path, file_ending: str | None = None, channels: int | None = None) -> list[Case]:
     """The cases of ``folder`` in order of name, those that cannot be used with their fault.
 
-    A colour image is one file, a subfolder of DICOM one case (and the folder itself, where it holds some). Hidden files
-    and endings that are not images are passed over. Raises BadInputError for a missing folder and one without images.
+    A colour image is one file. DICOM is looked for in subfolders, too: a folder of slices is one case, a file that is
+    an image of its own (an X-ray) is one (see `dicom_folders`). Hidden files and other files are passed over. Raises
+    BadInputError for a missing folder and one without images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder; check the path.")
     files: list[Path] = []
-    subfolders: list[Case] = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            if file_ending is None:
-                subfolders += _dicom_case(path)
+        if path.name.startswith(".") or path.is_dir():
             continue
         ending = _ending(path, file_ending)
         if ending is not None and (file_ending is not None or ENDINGS[ending] != "dicom"):
             files.append(path)
-    cases = [*group_files(files, channels, file_ending), *subfolders]
-    if not cases and file_ending is None and holds_dicom(folder):
-        return [Case(folder.resolve().name, (folder,))]
+    cases = group_files(files, channels, file_ending)
+    if file_ending is None:
+        cases += [Case(place.name, (place.path,), place.fault) for place in dicom_places(folder)]
     if not cases:
-        wanted = file_ending or "known image"
-        raise BadInputError(f"{folder} holds no {wanted} files; check the folder.")
+        wanted = f"{file_ending} files" if file_ending else "known image files, and no DICOM in it or below it"
+        raise BadInputError(f"{folder} holds no {wanted}; check the folder.")
     return sorted(_each_once(cases), key=lambda case: case.name)
 
 
@@ -172,25 +168,3 @@ def _stem(path: Path, file_ending: str | None) -> str:
 
 def _twice(case: str, paths: Iterable[Path]) -> str:
     return f"Case {case} is there more than once ({', '.join(path.name for path in paths)}); keep one of them."
-
-
-def _dicom_case(folder: Path) -> list[Case]:
-    """The case that a subfolder of DICOM is, none for other subfolders; one that cannot be looked into has a fault."""
-    try:
-        return [Case(folder.name, (folder,))] if holds_dicom(folder) else []
-    except BadInputError as error:
-        return [Case(folder.name, (folder,), error)]
-    except OSError as error:
-        reason = f"{folder} cannot be read ({error.strerror}); check its permissions."
-        return [Case(folder.name, (folder,), BadInputError(reason))]
-
-
-def holds_dicom(folder: Path) -> bool:
-    """Whether some file directly in ``folder`` begins as DICOM files do (128 bytes, then DICM)."""
-    return any(path.is_file() and not path.name.startswith(".") and is_dicom(path) for path in sorted(folder.iterdir()))
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether ``path`` carries DICOM's mark at byte 128."""
-    with open_regular(path) as stream:
-        return stream.read(132)[128:] == b"DICM"

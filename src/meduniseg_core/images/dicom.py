@@ -12,6 +12,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
 from meduniseg_core.images.dicom_choice import Source, choose, is_no_image
 from meduniseg_core.images.dicom_codec import Decoder
+from meduniseg_core.images.dicom_folders import dicom_places
 from meduniseg_core.images.dicom_pixels import read_planes
 from meduniseg_core.images.dicom_slices import Slice, slices_of
 from meduniseg_core.images.dicom_source import class_of, naming, read_header
@@ -20,6 +21,8 @@ from meduniseg_core.images.dicom_stack import stack_geometry
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
+
+_NAMED = 8  # subfolders that an error names at most
 
 
 def read_dicom_series(folder: Path, series: str | None = None) -> Image:
@@ -38,7 +41,26 @@ def read_dicom_series(folder: Path, series: str | None = None) -> Image:
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             add_file(source, path)
-    return _read(source, series, folder)
+    if source.slices or source.others:
+        return _read(source, series, folder)
+    return _read_below(folder, series)
+
+
+def _read_below(folder: Path, series: str | None) -> Image:
+    """The only image in subfolders of ``folder``, which is said; BadInputError names what there is where it is not."""
+    places = dicom_places(folder)
+    if not places:
+        raise BadInputError(f"{folder} holds no DICOM images, nor does a folder below it; pass the folder of a series.")
+    if len(places) > 1:
+        names = ", ".join(str(place.path.relative_to(folder)) for place in places[:_NAMED])
+        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        raise BadInputError(f"{folder} holds {len(places)} DICOM images in folders below it ({names}{more}); pass one.")
+    place = places[0]
+    if place.fault is not None:
+        raise place.fault
+    image = read_dicom_series(place.path, series) if place.path.is_dir() else read_dicom_file(place.path, series)
+    text = f"{folder.name}: the image in its subfolder {place.path.relative_to(folder)} is read."
+    return image.with_findings(Finding("slices_chosen", text, "info"))
 
 
 def read_dicom_file(path: Path, series: str | None = None) -> Image:

@@ -12,7 +12,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import check_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.findings import merge
-from meduniseg_core.images.formats import format_of
+from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
 
@@ -47,7 +47,7 @@ def read_labels(path: str | Path) -> Image:
     """
     path = Path(path)
     _check_exists(path)
-    kind = "dicom" if path.is_dir() else format_of(path)
+    kind = "dicom" if path.is_dir() else _format_of(path)
     if kind == "jpeg":
         raise BadInputError(
             f"{path.name} is a JPEG, whose compression changes label ids; save the labels as PNG or NIfTI."
@@ -105,7 +105,7 @@ def _read_one(path: Path, series: str | None) -> Image:
         from meduniseg_core.images.dicom import read_dicom_series
 
         return read_dicom_series(path, series)
-    kind = format_of(path)
+    kind = _format_of(path)
     if kind == "nifti":
         from meduniseg_core.images.nifti import read_nifti
 
@@ -133,6 +133,16 @@ def _read_one(path: Path, series: str | None) -> Image:
     from meduniseg_core.images.dicom import read_dicom_file
 
     return read_dicom_file(path, series)
+
+
+def _format_of(path: Path) -> Format:
+    """By the ending; a file without a known one may be DICOM by its content."""
+    if ending_of(path) is None:
+        from meduniseg_core.images.dicom_source import is_dicom
+
+        if is_dicom(path):
+            return "dicom"
+    return format_of(path)
 
 
 def _check_exists(path: Path) -> None:

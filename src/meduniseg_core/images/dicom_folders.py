@@ -1,0 +1,152 @@
+"""Where DICOM lies in a folder and below it (a CD, a cohort), and which files are one image.
+
+A folder of slices is one image; files that each hold an image of their own (X-rays, photographs, ultrasound,
+multi-frame volumes) are one each. Nothing is merged across folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
+
+DEPTH = 12
+"""How far below a folder DICOM is looked for."""
+
+_GENERIC = frozenset({"dicom", "dicoms", "dcm", "images", "data"})  # folder names that say nothing of what is in them
+_LOOKED_AT = 40  # files of each folder, where only asked whether there is DICOM
+_TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
+
+
+@dataclass(frozen=True)
+class DicomPlace:
+    """One image: ``path`` is a file, or a folder of slices; ``fault`` is why it could not be looked into."""
+
+    name: str
+    path: Path
+    fault: BadInputError | None = None
+
+
+def dicom_places(folder: Path) -> list[DicomPlace]:
+    """The DICOM images in ``folder`` and its subfolders, by path, with names that differ.
+
+    A name consists of the first folder below ``folder`` and of those further down (and the file) that tell images
+    apart; an image right in ``folder``, or all there is, is named after ``folder`` itself.
+    """
+    found = list(_below(folder, (), set()))
+    names = _names([parts for parts, _, _ in found], folder.resolve().name)
+    return [DicomPlace(name, path, fault) for name, (_, path, fault) in zip(names, found, strict=True)]
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether one of the first files in ``folder``, or in a folder below it, is DICOM by its content."""
+    return any(True for _ in _below(folder, (), set(), quick=True))
+
+
+Found = tuple[tuple[str, ...], Path, BadInputError | None]
+
+
+def _below(folder: Path, parts: tuple[str, ...], seen: set[Path], quick: bool = False) -> Iterator[Found]:
+    real = folder.resolve()
+    if real in seen or len(parts) > DEPTH:
+        return
+    seen.add(real)
+    try:
+        entries = sorted(item for item in folder.iterdir() if not item.name.startswith("."))
+    except OSError as error:
+        reason = f"{folder} cannot be read ({error.strerror}); check its permissions."
+        yield parts, folder, BadInputError(reason)
+        return
+    plain = (item for item in entries if item.is_file())
+    files = (item for item in (islice(plain, _LOOKED_AT) if quick else plain) if _may_be_dicom(item))
+    if quick:
+        yield from ((parts, item, None) for item in files)
+    else:
+        yield from _images(folder, parts, files)
+    for item in entries:
+        if item.is_dir():
+            yield from _below(item, (*parts, item.name), seen, quick)
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """By content, for names that are no other format's; a file of DICOM's ending that cannot be read counts."""
+    from meduniseg_core.images.dicom_source import is_dicom
+
+    ending = ending_of(path)
+    if ending is not None and ENDINGS[ending] != "dicom":
+        return False
+    try:
+        return is_dicom(path)
+    except BadInputError:
+        return ending is not None
+
+
+def _images(folder: Path, parts: tuple[str, ...], files: Iterable[Path]) -> Iterator[Found]:
+    """The folder, where it holds slices or one image (and screenshots); else each of its image files."""
+    kinds: dict[Path, Kind] = {}
+    for path in files:
+        kinds[path] = _kind(path)
+        if kinds[path] == "slice":  # one is enough: the others' headers need not be read
+            yield parts, folder, None
+            return
+    alone = [path for path, kind in kinds.items() if kind != "other"]
+    volumes = [path for path, kind in kinds.items() if kind == "volume"]
+    pictures_aside = len(volumes) == 1 and all(kinds[path] in ("volume", "screenshot") for path in alone)
+    if len(alone) <= 1 or pictures_aside:
+        if kinds and (alone or not parts):  # nothing but reports: said where the user pointed
+            yield parts, folder, None
+        return
+    stems = [stem_of(path) for path in alone]
+    for path, stem in zip(alone, stems, strict=True):
+        yield (*parts, stem if stems.count(stem) == 1 else path.name), path, None
+
+
+Kind = Literal["slice", "volume", "image", "screenshot", "other"]
+
+
+def _kind(path: Path) -> Kind:
+    """``slice`` of a stack, an image of its own, or ``other`` (no image). What is damaged is an image with a fault."""
+    from pydicom.uid import SecondaryCaptureImageStorage
+
+    from meduniseg_core.images.dicom import add_file
+    from meduniseg_core.images.dicom_choice import Source
+    from meduniseg_core.images.dicom_spacing import PROJECTIONS
+    from meduniseg_core.images.dicom_stack import is_placed
+
+    source = Source(path.name)
+    try:
+        add_file(source, path)
+    except BadInputError:
+        return "image"
+    if not source.slices:
+        return "other"
+    first = source.slices[0]
+    if first.frame is not None and first.position is not None:
+        return "volume"
+    if first.kind.startswith(SecondaryCaptureImageStorage) and first.position is None:
+        return "screenshot"
+    if first.frame is not None or first.modality in PROJECTIONS:
+        return "image"
+    placed = is_placed([first]) or first.location is not None or first.modality in _TOMOGRAPHIC
+    return "slice" if placed else "image"
+
+
+def _names(paths: list[tuple[str, ...]], own: str) -> list[str]:
+    """Names for images at ``paths``: parts at which the tree of folders branches, and the first that says something."""
+    names = ["_".join(_telling(path, paths)) or own for path in paths]
+    twice = {name for name in names if names.count(name) > 1}
+    return ["_".join(path) if name in twice and path else name for name, path in zip(names, paths, strict=True)]
+
+
+def _telling(path: tuple[str, ...], paths: Iterable[tuple[str, ...]]) -> list[str]:
+    kept = []
+    for level, part in enumerate(path):
+        beside = {other[level] if len(other) > level else None for other in paths if other[:level] == path[:level]}
+        if len(beside) > 1 or (level == 0 and part.casefold() not in _GENERIC):
+            kept.append(part)
+    return kept

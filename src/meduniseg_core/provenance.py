@@ -20,6 +20,7 @@ class Provenance:
     classes: dict[int, str]
     colours: dict[int, tuple[int, int, int]]
     image: str = ""
+    exif_orientation: int | None = None  # of the photograph's pixels, and so of the label map's, where it is not 1
 
 
 def provenance_path(labels: Path) -> Path:
@@ -43,7 +44,8 @@ def read_provenance(labels: Path) -> Provenance | None:
         return None
     # a name, never a path: it is looked for in a folder of the caller's choice
     image = Path(str(content.get("image") or "")).name
-    return Provenance(task, model, classes, colours, image)
+    turned = content.get("exif_orientation")
+    return Provenance(task, model, classes, colours, image, turned if turned in range(2, 9) else None)
 
 
 def _colour(value: object) -> tuple[int, int, int]:

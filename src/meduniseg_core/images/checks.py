@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
 
 CHANNEL_LIMIT = 4
 """More entries than this along a further axis are time points or measurements, not channels (SPEC section 2: stems)."""
+
+LARGEST_VALUE = 1e18
+"""Intensities are squared in 32-bit floats, which end at 3e38: one voxel beyond would empty a whole label map."""
+
+SPACING_RANGE = (1e-6, 1e3)
+"""Voxel sizes in mm that are believed: from 1 nm (electron microscopes) to 1 m, both beyond any real one."""
+
+_FARTHEST = 1e6  # mm: a kilometre from the isocentre, where single precision has lost the voxel
+_BLOCK = 1 << 20
 
 
 def brief(error: BaseException) -> str:
@@ -30,25 +41,50 @@ def check_numeric(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Refuse NaN and infinity, saying how many there are."""
+    """Refuse NaN, infinity and values beyond :data:`LARGEST_VALUE`, saying how many there are."""
     if array.dtype.kind != "f":
         return
-    bad = 0
-    for block in array.reshape(array.shape[0], -1) if array.ndim > 1 else (array,):
-        bad += block.size - int(np.count_nonzero(np.isfinite(block)))
-    if bad:
+    unknown = beyond = 0
+    example = 0.0
+    limit = min(LARGEST_VALUE, float(np.finfo(array.dtype).max))
+    for block in _blocks(array):
+        fits = np.abs(block) <= limit  # False for NaN, too
+        if fits.all():
+            continue
+        strange = block[~fits]
+        finite = strange[np.isfinite(strange)]
+        unknown += strange.size - finite.size
+        beyond += finite.size
+        example = float(finite[0]) if finite.size else example
+    remedy = "replace them (with the background value, say) and save it again"
+    if unknown:
+        raise BadInputError(f"{name} holds {unknown:,} voxels that are NaN or infinite; {remedy}.")
+    if beyond:
         raise BadInputError(
-            f"{name} holds {bad:,} voxels that are NaN or infinite; replace them (with the background value, say) "
-            "and save it again."
+            f"{name} holds {beyond:,} voxels beyond what can be computed with ({example:.3g}, say, a mark for missing "
+            f"data?); {remedy}."
         )
 
 
+def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """Flat pieces of ``array``, small enough that what is derived from them hardly counts."""
+    for part in array if array.ndim > 1 else (array,):
+        flat = part.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):
+            yield flat[start : start + _BLOCK]
+
+
 def check_spacing(spacing: tuple[float, ...], name: str) -> None:
-    """Refuse a voxel size that is zero, negative, NaN or infinite."""
+    """Refuse a voxel size that is zero, negative, NaN, infinite, or no image's (see :data:`SPACING_RANGE`)."""
+    sizes = " x ".join(f"{value:g}" for value in spacing)
     if not all(np.isfinite(value) and value > 0 for value in spacing):
-        sizes = " x ".join(f"{value:g}" for value in spacing)
         raise BadInputError(
             f"{name} gives a voxel size of {sizes}, which cannot be; correct its header and save it again."
+        )
+    if not all(SPACING_RANGE[0] <= value <= SPACING_RANGE[1] for value in spacing):
+        raise BadInputError(
+            f"{name} gives a voxel size of {sizes} mm, which no microscope and no scanner has; correct the size or its "
+            "unit in the header and save it again."
         )
 
 
@@ -62,6 +98,11 @@ def check_affine(affine: np.ndarray, name: str) -> None:
     if abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-3:
         raise BadInputError(
             f"{name} has an orientation whose axes lie in one plane; correct its header and save it again."
+        )
+    if np.abs(matrix[:3, 3]).max() > _FARTHEST:
+        raise BadInputError(
+            f"{name} lies {np.abs(matrix[:3, 3]).max():.3g} mm from its scanner's centre, which cannot be; correct the "
+            "origin in its header and save it again."
         )
 
 

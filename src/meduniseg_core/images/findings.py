@@ -6,7 +6,7 @@ Readers put findings on the image (`Image.findings`); checks of an image against
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ FindingCode = Literal[
     "header_mended",  # a header field that other readers mend without doubt
     "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal
     "spacing_unusual",  # far from what the task's images have
+    "labels_renumbered",  # a label map whose ids were not unique
     "sheared_grid",
     "channels_converted",
     "intensity_scaled",  # stored values were rescaled to be read
@@ -49,6 +50,20 @@ class Finding:
         """``{"code", "level", "text"}``."""
         fields = asdict(self)
         return {"code": fields["code"], "level": fields["level"], "text": fields["text"]}
+
+
+def orientation_unknown(name: str, why: str) -> Finding:
+    """``name`` does not say which side is left, because of ``why`` (half a sentence)."""
+    return Finding(
+        "orientation_unknown",
+        f"{name} does not say how it lies in the patient ({why}), so left and right may be swapped: check a side in "
+        "the viewer, or save it with its orientation.",
+    )
+
+
+def header_mended(name: str, what: Sequence[str]) -> Finding:
+    """The header of ``name`` was read with these faults mended (half-sentences)."""
+    return Finding("header_mended", f"{name} has a faulty header that was mended: {'; '.join(what)}.", "info")
 
 
 def report(findings: Iterable[Finding], events: EventSink) -> None:

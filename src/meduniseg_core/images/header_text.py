@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -10,12 +12,14 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_affine, check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import check_claim, claimed_bytes, read_exactly, read_to_end, unpacked
 
 _LINE_LIMIT = 1 << 20
 _LINES_LIMIT = 10_000
+_LARGEST = 1e15
 
 
 def header_line(stream: IO[bytes], name: str) -> str | None:
@@ -39,13 +43,16 @@ def header_lines(stream: IO[bytes], name: str) -> list[str]:
 
 
 def numbers(text: str, name: str, field: str) -> list[float]:
-    """The floats of a header field, separated by blanks."""
+    """The floats of a header field, separated by blanks; NaN, infinity and what overflows when squared are refused."""
     try:
-        return [float(item) for item in text.split()]
+        values = [float(item) for item in text.split()]
     except ValueError as error:
-        raise BadInputError(
-            f"{name} has an unreadable '{field}' in its header ({text[:80]}); export it again."
-        ) from error
+        raise _unreadable(text, name, field) from error
+    if any(not math.isfinite(value) for value in values):
+        raise BadInputError(f"{name} has NaN or infinity in its '{field}'; correct its header and save it again.")
+    if any(abs(value) > _LARGEST for value in values):
+        raise _unreadable(text, name, field)
+    return values
 
 
 def whole_numbers(text: str, name: str, field: str) -> list[int]:
@@ -53,9 +60,31 @@ def whole_numbers(text: str, name: str, field: str) -> list[int]:
     try:
         return [int(item) for item in text.split()]
     except ValueError as error:
+        raise _unreadable(text, name, field) from error
+
+
+def whole_number(fields: dict[str, str], field: str, default: int, name: str, title: str | None = None) -> int:
+    """The one integer in ``fields[field]``, or the default where there is no such field (an empty one is refused)."""
+    text = fields.get(field, str(default))
+    values = whole_numbers(text, name, title or field)
+    if len(values) != 1:
+        raise _unreadable(text, name, title or field)
+    return values[0]
+
+
+def _unreadable(text: str, name: str, field: str) -> BadInputError:
+    return BadInputError(f"{name} has an unreadable '{field}' in its header ({text[:80]}); export it again.")
+
+
+def go_to(stream: IO[bytes], place: int, name: str) -> None:
+    """Seek to byte ``place``, which must lie within the file."""
+    size = os.fstat(stream.fileno()).st_size
+    if not 0 <= place <= size:
         raise BadInputError(
-            f"{name} has an unreadable '{field}' in its header ({text[:80]}); export it again."
-        ) from error
+            f"{name} is truncated or its header is wrong: its voxels should begin at byte {place:,} of {size:,}; copy "
+            "or export the file again."
+        )
+    stream.seek(place)
 
 
 def data_file_beside(header: Path, named: str) -> Path:
@@ -69,6 +98,10 @@ def data_file_beside(header: Path, named: str) -> Path:
         )
     if not candidate.is_file():
         raise BadInputError(f"{header.name} keeps its voxels in '{plain}', which is missing; put that file beside it.")
+    if candidate.samefile(header):
+        raise BadInputError(
+            f"{header.name} names itself as the file of its voxels; name the file that holds them, or export it again."
+        )
     if candidate.resolve().parent != header.resolve().parent:
         raise BadInputError(
             f"{header.name} keeps its voxels in '{plain}', a link out of its folder; copy the file itself."
@@ -102,14 +135,17 @@ def assemble(
     path: Path,
     meta: dict[str, Any],
     physical: bool,
+    findings: tuple[Finding, ...] = (),
+    layers: bool = False,
 ) -> Image:
     """An Image from ``voxels`` (slowest axis first) and the LPS step vectors of its spatial axes (fastest first).
 
-    ``channel_axis`` counts fastest first, too.
+    ``channel_axis`` counts fastest first, too. ``layers``: its entries are layers of a segmentation, however many.
     """
     name = path.name
     array = voxels[None] if channel_axis is None else np.moveaxis(voxels, voxels.ndim - 1 - channel_axis, 0)
-    check_channel_count(array.shape[0], name)
+    if not layers:
+        check_channel_count(array.shape[0], name)
     columns = list(directions)
     if array.ndim == 3:
         array = array[:, None]
@@ -122,4 +158,6 @@ def assemble(
     affine[:3, 3] = origin
     check_affine(affine, name)
     geometry = Geometry.from_affine(affine, (array.shape[1], array.shape[2], array.shape[3]))
-    return Image(array, geometry, physical=physical, source=path, meta={**meta, "dtype": str(array.dtype)})
+    return Image(
+        array, geometry, physical=physical, source=path, meta={**meta, "dtype": str(array.dtype)}, findings=findings
+    )

@@ -15,13 +15,16 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
-from meduniseg_core.images.checks import check_spacing
+from meduniseg_core.images.checks import check_channel_count, check_spacing
+from meduniseg_core.images.findings import orientation_unknown
 from meduniseg_core.images.header_text import (
     assemble,
     data_file_beside,
+    go_to,
     header_line,
     numbers,
     read_voxels,
+    whole_number,
     whole_numbers,
 )
 from meduniseg_core.images.image import Image
@@ -54,24 +57,27 @@ _FIELD_LIMIT = 10_000
 def read_metaimage(path: Path) -> Image:
     """Read ``.mha`` or ``.mhd`` as ``(C, D, H, W)``; several elements a voxel, or a fourth axis, become C (at most 4).
 
-    A file without ElementSpacing is not ``physical``. Raises BadInputError for a data file outside the header's folder,
+    A file without ElementSpacing is not ``physical``; one without TransformMatrix has the finding
+    "orientation_unknown". Raises BadInputError for a data file outside the header's folder,
     truncated data, sizes the file cannot hold, text voxels and degenerate grids.
     """
     name = path.name
     with ExitStack() as stack:
         stream = stack.enter_context(open_regular(path))
         fields = _parse(stream, name)
-        rank = whole_numbers(fields.get("ndims", ""), name, "NDims")
+        rank = whole_number(fields, "ndims", 0, name, "NDims")
         sizes = whole_numbers(fields.get("dimsize", ""), name, "DimSize")
-        if not rank or len(sizes) != rank[0] or len(sizes) not in (2, 3, 4):
-            raise BadInputError(f"{name} has sizes {sizes} that do not fit its NDims; save it as a 2D or 3D image.")
+        if len(sizes) != rank or rank not in (2, 3, 4):
+            raise BadInputError(f"{name} has sizes {sizes[:9]} that do not fit its NDims; save it as a 2D or 3D image.")
         dtype = _dtype(fields, name)
-        elements = whole_numbers(fields.get("elementnumberofchannels", "1"), name, "ElementNumberOfChannels")[0]
+        elements = whole_number(fields, "elementnumberofchannels", 1, name, "ElementNumberOfChannels")
+        check_channel_count(elements if elements > 1 or len(sizes) < 4 else sizes[3], name)
         if elements > 1 and len(sizes) == 4:
             raise BadInputError(f"{name} holds several volumes of several channels; save the wanted one as a 3D file.")
         if not _yes(fields, "binarydata", default=True):
             raise BadInputError(f"{name} has its voxels as text; save it with BinaryData = True.")
         stored = [elements, *sizes] if elements != 1 else sizes
+        directions, origin = _grid(fields, rank, name)  # before any voxel: a header that cannot be costs nothing
         encoding = "gzip" if _yes(fields, "compresseddata") else "raw"
         data_file = fields["elementdatafile"]
         if data_file.upper() != "LOCAL":
@@ -83,12 +89,12 @@ def read_metaimage(path: Path) -> Image:
         _skip(stream, fields, claimed_bytes(stored, dtype.itemsize), name)
         available = os.fstat(stream.fileno()).st_size - stream.tell()
         voxels = read_voxels(stream, stored, dtype, encoding, name, available)
-    directions, origin = _grid(fields, len(sizes), path.name)
     channel = 0 if elements != 1 else (3 if len(sizes) == 4 else None)
-    meta: dict[str, Any] = {"format": "metaimage", "orientation_known": "transformmatrix" in fields}
-    return assemble(
-        voxels, channel, directions, origin, path, meta, "elementspacing" in fields or "elementsize" in fields
-    )
+    known = "transformmatrix" in fields
+    physical = "elementspacing" in fields or "elementsize" in fields
+    meta: dict[str, Any] = {"format": "metaimage", "orientation_known": known}
+    findings = () if known or not physical else (orientation_unknown(path.name, "its header has no TransformMatrix"),)
+    return assemble(voxels, channel, directions, origin, path, meta, physical, findings)
 
 
 def _parse(stream: IO[bytes], name: str) -> dict[str, str]:
@@ -127,11 +133,11 @@ def _yes(fields: dict[str, str], field: str, default: bool = False) -> bool:
 
 
 def _skip(stream: IO[bytes], fields: dict[str, str], size: int, name: str) -> None:
-    count = whole_numbers(fields.get("headersize", "0"), name, "HeaderSize")[0]
+    count = whole_number(fields, "headersize", 0, name, "HeaderSize")
     if count == -1:  # the voxels are the file's last bytes
-        stream.seek(max(os.fstat(stream.fileno()).st_size - size, stream.tell()))
-    elif count > 0:
-        stream.seek(count)
+        go_to(stream, max(os.fstat(stream.fileno()).st_size - size, stream.tell()), name)
+    elif count:
+        go_to(stream, count, name)
 
 
 def _grid(fields: dict[str, str], rank: int, name: str) -> tuple[list[np.ndarray], np.ndarray]:

@@ -24,8 +24,10 @@ from meduniseg_core.images.checks import (
     check_numeric,
     check_spacing,
 )
+from meduniseg_core.images.findings import header_mended, orientation_unknown
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
+from meduniseg_core.images.nifti_mending import mend_header
 from meduniseg_core.images.raw_data import (
     DEFLATE_LIMIT,
     check_claim,
@@ -33,10 +35,12 @@ from meduniseg_core.images.raw_data import (
     open_maybe_gzip,
     read_exactly,
     read_to_end,
+    skip,
 )
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: unknown (taken as mm), m, mm, um
+_OFFSET_LIMIT = 1 << 26  # bytes of header extensions that are passed over
 _SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
@@ -44,39 +48,49 @@ def read_nifti(path: Path) -> Image:
     """Read a NIfTI file as ``(C, D, H, W)``: w is NIfTI's axis i, h its j, d its k, C its fourth axis (at most 4).
 
     The stored dtype is kept; where the header scales (``scl_slope``, ``scl_inter``) the result is float32. The affine
-    is the sform, else the qform, else (both codes 0) nibabel's base affine with ``meta["orientation_known"] = False``.
-    Units of m or um become mm. Raises BadInputError for truncated data, a header that lies about sizes, a voxel size of
-    0 or NaN, a degenerate orientation, NaN or infinite voxels, and more than four volumes.
+    is the sform, else the qform, else (both codes 0) nibabel's base affine with ``meta["orientation_known"] = False``
+    and the finding "orientation_unknown". Units of m or um become mm. Faults that every reader mends alike
+    (`nifti_mending`) are the finding "header_mended". Raises BadInputError for truncated data, a header that lies about
+    sizes, voxel sizes that no image has, a degenerate orientation, voxels that are NaN, infinite or beyond what can be
+    computed with, and more than four volumes.
     """
     name = path.name
     stream, packed = open_maybe_gzip(path)
     with stream:
         header = _read_header(stream, name)
+        mended = mend_header(header)
         spatial, channels, dtype = _layout(header, name)
-        offset = _data_offset(header, name)
+        affine = _affine(header, name)  # before any voxel: a header that cannot be costs nothing
+        offset, guessed = _data_offset(header, name)
         size = claimed_bytes((*spatial, channels), dtype.itemsize)
         limit = DEFLATE_LIMIT if packed else 1
         check_claim(name, offset + size, path.stat().st_size, limit)
-        read_exactly(stream, offset - header.sizeof_hdr, name)
+        skip(stream, offset - header.sizeof_hdr, name)
         data = read_exactly(stream, size, name)
-        if packed:
+        if guessed:
+            read_to_end(stream, 0, name)  # only where every byte is accounted for is there no doubt where voxels begin
+            mended.append(f"its voxels were said to begin at byte 0 and begin at {offset}")
+        elif packed:
             read_to_end(stream, size + (1 << 20), name)
     array = _arrange(data, dtype, (channels, *reversed(spatial)))
     array, scaled = _scale(check_numeric(array, name), header, name)
     check_finite(array, name)
-    affine = _affine(header, name)
     geometry = Geometry.from_affine(affine, (spatial[2], spatial[1], spatial[0]))
+    known = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
     meta: dict[str, Any] = {
         "format": "nifti",
         "dtype": str(dtype.newbyteorder("=")) if dtype.fields is None else "rgb",
         "scaled": scaled,
         "header": header.binaryblock,
         "header_endianness": header.endianness,
-        "orientation_known": int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0,
+        "orientation_known": known,
     }
     if dtype.fields is not None:
         meta["colour"] = "rgb"
-    return Image(array=array, geometry=geometry, physical=True, source=path, meta=meta)
+    findings = [] if known else [orientation_unknown(name, "its sform and qform codes are 0")]
+    if mended:
+        findings.append(header_mended(name, mended))
+    return Image(array=array, geometry=geometry, physical=True, source=path, meta=meta, findings=tuple(findings))
 
 
 def write_nifti(path: Path, array: np.ndarray, geometry: Geometry, like: Image | None = None) -> None:
@@ -133,7 +147,7 @@ def _layout(header: Any, name: str) -> tuple[tuple[int, int, int], int, np.dtype
     pixdim = tuple(float(value) for value in header["pixdim"][1 : min(rank, 3) + 1])
     if int(header["sform_code"]) > 0:  # a negative size is against the standard, but has no meaning beside an sform
         pixdim = tuple(abs(value) for value in pixdim)
-    check_spacing(pixdim, name)
+    check_spacing(tuple(value * _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0) for value in pixdim), name)
     if any(int(header[field]) not in range(6) for field in ("sform_code", "qform_code")):
         raise BadInputError(f"{name} has an unknown sform or qform code; correct its header and save it again.")
     try:
@@ -151,13 +165,16 @@ def _layout(header: Any, name: str) -> tuple[tuple[int, int, int], int, np.dtype
     return (sizes[0], sizes[1], sizes[2]), 1, dtype
 
 
-def _data_offset(header: Any, name: str) -> int:
+def _data_offset(header: Any, name: str) -> tuple[int, bool]:
+    """Where the voxels begin, and whether that is a guess (a file of one piece that says byte 0)."""
     offset = float(header["vox_offset"])
-    if not np.isfinite(offset) or offset != int(offset) or offset < header.sizeof_hdr:
+    if offset == 0:
+        return int(header.sizeof_hdr) + 4, True
+    if not np.isfinite(offset) or offset != int(offset) or not header.sizeof_hdr <= offset <= _OFFSET_LIMIT:
         raise BadInputError(
-            f"{name} says its voxels begin at byte {offset:g}, inside the header; export the file again."
+            f"{name} says its voxels begin at byte {offset:g}, which no header reaches to; export the file again."
         )
-    return int(offset)
+    return int(offset), False
 
 
 def _arrange(data: np.ndarray, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -178,10 +195,11 @@ def _scale(array: np.ndarray, header: Any, name: str) -> tuple[np.ndarray, bool]
         )
     if (slope, inter) == (1.0, 0.0):
         return array, False
-    scaled = array.astype(np.float32)
+    scaled = np.empty(array.shape, np.float32)
     with np.errstate(over="ignore"):  # an overflow to infinity is refused by the check for finite values
-        scaled *= np.float32(slope)
-        scaled += np.float32(inter)
+        for source, target in zip(array, scaled, strict=True):
+            for plane, result in zip(source, target, strict=True):  # plane by plane: in float64, which tiny slopes need
+                result[...] = plane.astype(np.float64) * slope + inter
     return scaled, True
 
 
@@ -198,17 +216,17 @@ def _affine(header: Any, name: str) -> np.ndarray:
         raise BadInputError(
             f"{name} has an invalid qform ({brief(error)}); correct its header and save it again."
         ) from error
-    if int(header["dim"][0]) == 2 and not np.any(ras[:3, 2]):
+    if int(header["dim"][0]) == 2 and not np.any(ras[:3, 2]) and np.isfinite(ras).all():
         # a 2D file may leave the third axis out: one unit along the normal
         normal = np.cross(ras[:3, 0], ras[:3, 1])
         ras[:3, 2] = normal / (np.linalg.norm(normal) or 1.0)
-    check_affine(ras, name)
     unit = int(header["xyzt_units"]) & 7
     if unit not in _MM_PER_UNIT:
         raise BadInputError(
             f"{name} measures space in unknown units (code {unit}); correct its header and save it again."
         )
     ras[:3] *= _MM_PER_UNIT[unit]
+    check_affine(ras, name)
     lps: np.ndarray = LPS_FROM_RAS @ ras[:, [2, 1, 0, 3]]
     return lps
 

@@ -17,17 +17,21 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
+from meduniseg_core.images.findings import header_mended, orientation_unknown
 from meduniseg_core.images.header_text import (
     assemble,
     data_file_beside,
+    go_to,
     header_line,
     header_lines,
     numbers,
     read_voxels,
+    whole_number,
     whole_numbers,
 )
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import claimed_bytes
+from meduniseg_core.images.slicer_segments import segments_of
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
@@ -52,6 +56,7 @@ _LPS_SIGNS = {
     "las": (1, -1, 1),
 }
 _MM_PER_UNIT = {"mm": 1.0, "m": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "microns": 0.001}
+_NO_VECTOR = re.compile(r"none|\(\s*nan\s*(,\s*nan\s*)*\)", flags=re.IGNORECASE)
 _SPATIAL_KINDS = {"domain", "space"}
 _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "centerings": "centers"}
 
@@ -59,20 +64,22 @@ _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte 
 def read_nrrd(path: Path) -> Image:
     """Read ``.nrrd`` or ``.nhdr`` as ``(C, D, H, W)``: the axis without a direction in space becomes C (at most 4).
 
-    RAS, LAS and LPS spaces become LPS; a file without spacing is not ``physical``. Raises BadInputError for a data file
+    RAS, LAS and LPS spaces become LPS (none: the finding "orientation_unknown"); a file without spacing is not
+    ``physical``. What 3D Slicer writes of a segmentation is ``meta["segments"]``. Raises BadInputError for a data file
     outside the header's folder, truncated data, sizes the file cannot hold, unknown encodings and degenerate grids.
     """
     name = path.name
     with ExitStack() as stack:
         stream = stack.enter_context(open_regular(path))
-        fields = _parse(stream, name)
+        fields, pairs = _parse(stream, name)
         dtype = _dtype(fields, name)
         sizes = whole_numbers(_need(fields, "sizes", name), name, "sizes")
         encoding = fields.get("encoding", "").lower()
         if encoding not in _ENCODINGS:
             raise BadInputError(f"{name} has its voxels as '{encoding}'; save it with the encoding raw or gzip.")
-        if len(sizes) != whole_numbers(_need(fields, "dimension", name), name, "dimension")[0]:
+        if len(sizes) != whole_number(fields, "dimension", 0, name):
             raise BadInputError(f"{name} has {len(sizes)} sizes and another dimension in its header; export it again.")
+        axes = _axes(fields, sizes, name)  # before any voxel: a header that cannot be costs nothing
         detached = fields.get("data file")
         if detached is not None:
             if detached.upper().startswith("LIST") or "%" in detached:
@@ -83,11 +90,20 @@ def read_nrrd(path: Path) -> Image:
         _skip(stream, fields, claimed_bytes(sizes, dtype.itemsize), encoding, name)
         available = os.fstat(stream.fileno()).st_size - stream.tell()
         voxels = read_voxels(stream, sizes, dtype, _ENCODINGS[encoding], name, available)
-    axes = _axes(fields, sizes, path.name)
+    segments = segments_of(pairs, path.name)
     meta: dict[str, Any] = {"format": "nrrd", "orientation_known": axes.oriented}
+    if segments:
+        meta["segments"] = segments
     if axes.colour and sizes[axes.channel or 0] == 3:
         meta["colour"] = "rgb"
-    return assemble(voxels, axes.channel, axes.directions, axes.origin, path, meta, axes.physical)
+    findings = []
+    if axes.physical and not axes.oriented:
+        findings.append(orientation_unknown(path.name, "its header has no known 'space'"))
+    if dtype.itemsize > 1 and "endian" not in fields:
+        findings.append(header_mended(path.name, ["it has no 'endian', and little is what nearly all files have"]))
+    return assemble(
+        voxels, axes.channel, axes.directions, axes.origin, path, meta, axes.physical, tuple(findings), bool(segments)
+    )
 
 
 @dataclass(frozen=True)
@@ -100,20 +116,26 @@ class _Axes:
     colour: bool
 
 
-def _parse(stream: IO[bytes], name: str) -> dict[str, str]:
+def _parse(stream: IO[bytes], name: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The format's own fields, and the key/value pairs that programs add."""
     magic = header_line(stream, name) or ""
     if not re.fullmatch(r"NRRD000\d", magic):
         raise BadInputError(f"{name} is not an NRRD file (it does not begin with NRRD); export it again.")
     fields: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for line in header_lines(stream, name):
-        if line.startswith("#") or ":=" in line:
+        if line.startswith("#"):
+            continue
+        if ":=" in line:
+            key, _, value = line.partition(":=")
+            pairs[key] = value
             continue
         key, colon, value = line.partition(":")
         if not colon:
             raise BadInputError(f"{name} has an unreadable line in its header ({line[:80]}); export it again.")
         key = key.strip().lower()
         fields[_ALIASES.get(key, key)] = value.strip()
-    return fields
+    return fields, pairs
 
 
 def _need(fields: dict[str, str], field: str, name: str) -> str:
@@ -135,18 +157,19 @@ def _dtype(fields: dict[str, str], name: str) -> np.dtype[Any]:
 
 
 def _skip(stream: IO[bytes], fields: dict[str, str], size: int, encoding: str, name: str) -> None:
-    lines = whole_numbers(fields.get("line skip", "0"), name, "line skip")[0]
-    count = whole_numbers(fields.get("byte skip", "0"), name, "byte skip")[0]
+    lines = whole_number(fields, "line skip", 0, name)
+    count = whole_number(fields, "byte skip", 0, name)
     if not 0 <= lines <= 10_000 or count < -1 or (count and encoding != "raw"):
         raise BadInputError(
             f"{name} skips bytes in a way that is not read; save it without 'byte skip' and 'line skip'."
         )
     for _ in range(lines):
-        header_line(stream, name)
+        if header_line(stream, name) is None:
+            break
     if count == -1:  # the voxels are the file's last bytes
-        stream.seek(max(os.fstat(stream.fileno()).st_size - size, stream.tell()))
+        go_to(stream, max(os.fstat(stream.fileno()).st_size - size, stream.tell()), name)
     elif count:
-        stream.seek(count, os.SEEK_CUR)
+        go_to(stream, stream.tell() + count, name)
 
 
 def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
@@ -190,7 +213,7 @@ def _vectors(fields: dict[str, str], rank: int, name: str) -> list[np.ndarray | 
     items = re.findall(r"none|\([^)]*\)", text, flags=re.IGNORECASE)
     if len(items) != rank:
         raise BadInputError(f"{name} has {len(items)} space directions for {rank} axes; export the file again.")
-    return [None if item.lower() == "none" else _tuple(item, name) for item in items]
+    return [None if _NO_VECTOR.fullmatch(item) else _tuple(item, name) for item in items]
 
 
 def _tuple(text: str, name: str) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
 import zipfile
 import zlib
@@ -18,6 +20,9 @@ from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 
+_HEADER_LIMIT = 10_000  # bytes; NumPy's own limit
+_DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, struct.error, KeyError)
+
 
 def read_numpy(path: Path) -> Image:
     """Read an array of shape (H, W), (H, W, 3) uint8 (a colour picture), (D, H, W) or (C, D, H, W), C at most 4.
@@ -33,12 +38,7 @@ def read_numpy(path: Path) -> Image:
             array = _read_array(stream, name, path.stat().st_size)
     array = check_numeric(array, name)
     colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
-    if colour:
-        array = np.moveaxis(array, -1, 0)[:, None]
-    elif array.ndim in (2, 3, 4):
-        array = array.reshape((1,) * (4 - array.ndim) + array.shape)
-    else:
-        raise BadInputError(f"{name} has shape {array.shape}; save it as (H, W), (D, H, W) or (C, D, H, W).")
+    array = np.moveaxis(array, -1, 0)[:, None] if colour else array.reshape((1,) * (4 - array.ndim) + array.shape)
     check_channel_count(array.shape[0], name)
     array = np.ascontiguousarray(array)
     check_finite(array, name)
@@ -63,19 +63,32 @@ def _read_array(stream: IO[bytes], name: str, available: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's remark on headers written by Python 2
-            version = np.lib.format.read_magic(stream)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(stream)
-    except (ValueError, TypeError, SyntaxError, TokenError, EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+            shape, fortran, dtype = _header(stream)
+    except (*_DAMAGE, ValueError, TypeError, SyntaxError, TokenError, RecursionError, MemoryError) as error:
         raise BadInputError(f"{name} is not a NumPy array file; save it with numpy.save.") from error
     if dtype.hasobject or dtype.kind not in "buif":
         raise BadInputError(f"{name} holds {dtype} values, which are not read; save it with integer or float values.")
-    if any(size < 0 for size in shape):
-        raise BadInputError(f"{name} has an impossible shape {shape}; save it again.")
+    if len(shape) not in (2, 3, 4) or any(size < 0 for size in shape):
+        raise BadInputError(f"{name} has the shape {str(shape)[:80]}; save it as (H, W), (D, H, W) or (C, D, H, W).")
+    if 0 in shape:
+        raise BadInputError(f"{name} is empty: its shape is {str(shape)[:80]}; save an image with voxels.")
     size = claimed_bytes(shape, dtype.itemsize)
     check_claim(name, size, available)
     array = read_exactly(stream, size, name).view(dtype)
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and type. The header's own length is looked at before that many bytes are read."""
+    version = np.lib.format.read_magic(stream)
+    count = struct.unpack("<H", stream.read(2))[0] if version == (1, 0) else struct.unpack("<I", stream.read(4))[0]
+    if count > _HEADER_LIMIT:
+        raise ValueError("a header of that length is none of NumPy's")
+    text = stream.read(count)
+    whole = io.BytesIO(struct.pack("<H" if version == (1, 0) else "<I", count) + text)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = reader(whole)
+    return shape, fortran, dtype
 
 
 def _read_npz(path: Path) -> np.ndarray:
@@ -86,8 +99,10 @@ def _read_npz(path: Path) -> np.ndarray:
             if len(members) != 1:
                 raise BadInputError(f"{name} holds {len(members)} arrays; save the wanted one with numpy.save.")
             member = members[0]
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise BadInputError(f"{name} is packed in a way that is not read; save it with numpy.savez_compressed.")
             check_claim(name, member.file_size, path.stat().st_size, DEFLATE_LIMIT)
             with archive.open(member) as inner:
                 return _read_array(inner, name, member.file_size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise BadInputError(f"{name} is damaged or encrypted ({brief(error)}); save it again.") from error

@@ -20,11 +20,12 @@ from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim
+from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, check_expansion
+from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
 
 _PILLOW_NAMES = {"PNG", "BMP", "JPEG", "MPO"}
 _GREY_MODES = {"1", "L", "I;16", "I;16B", "I;16L", "I"}
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, IndexError, EOFError)
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, IndexError, KeyError, TypeError, EOFError, AssertionError)
 _JPEG_LIMIT = 2048  # a bit for a block of 8x8, at half resolution for two of three channels, is 1024: twice that
 MAX_PIXELS = 500_000_000
 """Larger pictures do not fit into memory several times over; they are refused before they are unpacked."""
@@ -33,16 +34,15 @@ MAX_PIXELS = 500_000_000
 def read_raster(path: Path) -> Image:
     """Read a PNG, BMP or JPEG as ``(C, 1, H, W)``: C = 3 for colour, else 1; uint8 or uint16 as stored.
 
-    Palette images become RGB (grey where the palette is grey), CMYK becomes RGB, an opaque alpha channel is dropped.
-    Raises BadInputError for damaged files, animations and images with transparent pixels.
+    A picture that is stored turned is turned upright by its EXIF orientation (`upright`). Palette images become RGB
+    (grey where the palette is grey), CMYK becomes RGB, an opaque alpha channel is dropped. Raises BadInputError for
+    damaged files, animations and images with transparent pixels.
     """
     with _opened(path) as picture:
         array, colour = _values(picture, path)
         meta: dict[str, Any] = {"format": str(picture.format).lower(), "dtype": str(array.dtype), "colour": colour}
-        turned = picture.getexif().get(0x0112, 1)
-    if turned != 1:
-        meta["exif_orientation"] = int(turned)  # pixels stay as stored: labels must fit them
-    return _image(array, path, meta)
+        orientation = _orientation(picture, path)
+    return turned_upright(_image(array, path, meta), orientation)
 
 
 def read_raster_labels(path: Path) -> Image:
@@ -73,11 +73,16 @@ def read_raster_labels(path: Path) -> Image:
                     "save it as grey or palette with ids as values."
                 )
             array = array[:1]
-    return _image(array, path, {"format": kind, "dtype": str(array.dtype), "colour": "grey"})
+        orientation = _orientation(picture, path)
+    labels = _image(array, path, {"format": kind, "dtype": str(array.dtype), "colour": "grey"})
+    return turned_upright(labels, orientation, labels=True)
 
 
-def write_raster(path: Path, array: np.ndarray) -> None:
-    """Write ``(1 or 3, 1, H, W)``, uint8 (or uint16 with one channel, PNG only), losslessly and atomically."""
+def write_raster(path: Path, array: np.ndarray, orientation: int = 1) -> None:
+    """Write ``(1 or 3, 1, H, W)``, uint8 (or uint16 with one channel, PNG only), losslessly and atomically.
+
+    ``orientation``: the EXIF orientation of these pixels; a BMP has no place for one.
+    """
     if array.shape[1] != 1:
         raise BadInputError(f"{path.name} cannot hold {array.shape[1]} slices; write .nii.gz, .nrrd, .mha or .tif.")
     if array.shape[0] not in (1, 3) or (array.dtype != np.uint8 and array.shape[0] != 1):
@@ -89,8 +94,13 @@ def write_raster(path: Path, array: np.ndarray) -> None:
     flat = array[0, 0] if array.shape[0] == 1 else np.moveaxis(array[:, 0], 0, -1)
     picture = PillowImage.fromarray(np.ascontiguousarray(flat))
     kind = "BMP" if path.name.lower().endswith(".bmp") else "PNG"
+    options: dict[str, Any] = {}
+    if orientation != 1 and kind == "PNG":
+        exif = PillowImage.Exif()
+        exif[TAG] = orientation
+        options["exif"] = exif
     with atomic_path(path) as temporary:
-        picture.save(temporary, format=kind)
+        picture.save(temporary, format=kind, **options)
 
 
 class _opened:  # noqa: N801 - used as a function
@@ -125,6 +135,7 @@ class _opened:  # noqa: N801 - used as a function
     def _check_claim(self, picture: PillowImage.Image) -> None:
         depth = _png_depth(self._path)
         pixels, held = picture.width * picture.height, self._path.stat().st_size
+        check_expansion(self._path.name, pixels * len(picture.getbands()), held)
         if depth is not None:
             check_claim(self._path.name, pixels * depth // 8, held, DEFLATE_LIMIT)
         elif picture.format in ("JPEG", "MPO"):
@@ -143,6 +154,10 @@ class _opened:  # noqa: N801 - used as a function
             raise BadInputError(
                 f"{self._path.name} is truncated or damaged ({brief(error)}); copy or export it again."
             ) from error
+
+
+def _orientation(picture: PillowImage.Image, path: Path) -> int | None:
+    return orientation_in(picture.getexif().get(TAG), path.name)
 
 
 def _values(picture: PillowImage.Image, path: Path) -> tuple[np.ndarray, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 import numpy as np
+import psutil
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
@@ -22,6 +23,8 @@ BZIP2_LIMIT = 48_000
 """bzip2 packs up to 900 kB of equal bytes into about forty: the same bound for that encoding, with some slack."""
 
 _BLOCK = 1 << 22
+_MUCH = 1 << 28
+_MOST_EXPANSION = 200
 
 
 class ByteStream(Protocol):
@@ -44,6 +47,17 @@ def check_claim(name: str, claimed: int, available: int, limit: int = 1) -> None
         raise BadInputError(
             f"{name} is truncated or its header is wrong: it claims {claimed:,} bytes of voxels and the file's "
             f"{available:,} bytes cannot hold them; copy or export the file again."
+        )
+
+
+def check_expansion(name: str, claimed: int, available: int) -> None:
+    """Refuse hundreds of megabytes out of next to nothing, where a library unpacks and cannot be stopped.
+
+    No picture shrinks to a two-hundredth; a blank one does, and files that are made to fill memory.
+    """
+    if claimed > _MUCH and claimed > _MOST_EXPANSION * available:
+        raise BadInputError(
+            f"{name} would unpack from {available:,} to {claimed:,} bytes, as no picture does; export the file again."
         )
 
 
@@ -72,16 +86,24 @@ class _OwningGzip(gzip.GzipFile):
 
 
 def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
-    """``size`` bytes as a uint8 array; BadInputError where the stream ends or breaks before."""
-    buffer = np.empty(size, dtype=np.uint8)
+    """``size`` bytes as a uint8 array; BadInputError where the stream ends or breaks before, or memory is too small.
+
+    Memory is taken as data come that are worth it: runs of one value, of which a small packed file can hold gigabytes,
+    are written once all the promised bytes were seen (zeros never: fresh memory is zero).
+    """
+    buffer = _memory(size, name)
+    runs: list[tuple[int, int, int]] = []
     done = 0
     try:
         while done < size:
-            block = stream.read(min(_BLOCK, size - done))
-            if not block:
+            block = np.frombuffer(stream.read(min(_BLOCK, size - done)), dtype=np.uint8)
+            if not block.size:
                 break
-            buffer[done : done + len(block)] = np.frombuffer(block, dtype=np.uint8)
-            done += len(block)
+            if block[0] == block[-1] and (block == block[0]).all():
+                runs.append((done, done + block.size, int(block[0])))
+            else:
+                buffer[done : done + block.size] = block
+            done += block.size
     except (EOFError, zlib.error, OSError) as error:
         raise BadInputError(
             f"{name} is truncated or damaged: its packed data breaks off ({brief(error)}); copy or export it again."
@@ -91,7 +113,37 @@ def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
             f"{name} is truncated: its header promises {size:,} bytes of voxels and {done:,} are there; "
             "copy or export the file again."
         )
+    for start, stop, value in runs:
+        if value:
+            buffer[start:stop] = value
     return buffer
+
+
+def skip(stream: ByteStream, size: int, name: str) -> None:
+    """Pass over ``size`` bytes, keeping none; BadInputError where the stream ends or breaks before."""
+    while size > 0:
+        size -= read_exactly(stream, min(_BLOCK, size), name).size
+
+
+def check_memory(size: int, name: str) -> None:
+    """Refuse ``size`` bytes that the machine does not have free."""
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise _too_large(size, name)
+
+
+def _memory(size: int, name: str) -> np.ndarray:
+    check_memory(size, name)
+    try:
+        return np.zeros(size, dtype=np.uint8)
+    except (MemoryError, ValueError) as error:
+        raise _too_large(size, name) from error
+
+
+def _too_large(size: int, name: str) -> BadInputError:
+    return BadInputError(
+        f"{name} unpacks to {size / 1e9:,.1f} GB and less memory is free; crop it, or use a machine with more memory."
+    )
 
 
 def read_to_end(stream: ByteStream, most: int, name: str) -> None:

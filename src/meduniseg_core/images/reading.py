@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.files import check_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
+from meduniseg_core.images.slicer_segments import join_segments
+from meduniseg_core.images.upright import meet, turned_upright
+from meduniseg_core.provenance import read_provenance
 
 LABEL_LIMIT = 65535
 """The largest label id: what 16 bits hold."""
@@ -28,24 +33,56 @@ def read_image(path: str | Path | Sequence[str | Path], *, series: str | None = 
     its number or its description). A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``.
 
     Raises BadInputError naming the file, the reason and the remedy: unknown format, truncated or damaged data, a header
-    that claims more than the file holds, NaN or infinite voxels, a voxel size of 0, time series, several DICOM series.
+    that claims more than the file holds, voxels that are NaN, infinite or beyond 32-bit floats, impossible voxel sizes,
+    time series, several DICOM series. What the user must know besides is in ``findings``.
     """
-    if isinstance(path, (str, Path)):
-        return _read_one(Path(path), series)
-    paths = [Path(item) for item in path]
+    paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(item) for item in path]
     if not paths:
         raise BadInputError("No file was given to read; pass at least one path.")
-    images = [_read_one(item, series) for item in paths]
+    images = []
+    for item in paths:
+        with _naming(item):
+            images.append(_read_one(item, series))
     return images[0] if len(images) == 1 else stack_channels(images)
 
 
-def read_labels(path: str | Path) -> Image:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Whatever a reader or a library within it meets is said as a fault of this file, foreseen or not."""
+    try:
+        yield
+    except MedUniSegError:
+        raise
+    except MemoryError as error:
+        raise BadInputError(
+            f"{path.name} does not fit into the memory that is free; crop it, or use a machine with more memory."
+        ) from error
+    except Exception as error:
+        raise BadInputError(
+            f"{path.name} cannot be read ({type(error).__name__}: {brief(error)}); copy or export it again."
+        ) from error
+
+
+def read_labels(
+    path: str | Path, *, like: Image | None = None, drawn_on: Literal["stored", "shown"] | None = None
+) -> Image:
     """Read a label map as ``(1, D, H, W)`` with an integer dtype; ids are the stored values.
 
-    Palette PNG gives its indices; integer-valued floats become uint8 or uint16. Raises BadInputError for JPEG (lossy:
-    ids would be guessed), alpha, real colour, several channels, fractional or negative values and ids above 65535.
+    Names that the file itself gives its labels (3D Slicer's ``.seg.nrrd``) are ``meta["class_names"]``, id -> name.
+    Palette PNG gives its indices; integer-valued floats become uint8 or uint16. A map that says how its pixels are
+    turned is turned upright; ``like`` is the image it belongs to, needed where that is a photograph that is stored
+    turned, and ``drawn_on`` the answer where neither files nor sizes tell which way round the map is (`upright.meet`).
+
+    Raises BadInputError for JPEG (lossy: ids would be guessed), alpha, real colour, several channels, fractional or
+    negative values, ids above 65535, and a map that may lie either way round on ``like``.
     """
     path = Path(path)
+    with _naming(path):
+        labels = _read_labels(path)
+        return labels if like is None else meet(labels, like, drawn_on)
+
+
+def _read_labels(path: Path) -> Image:
     _check_exists(path)
     kind = "dicom" if path.is_dir() else _format_of(path)
     if kind == "jpeg":
@@ -62,7 +99,12 @@ def read_labels(path: str | Path) -> Image:
         image = read_tiff_labels(path)
     else:
         image = _read_one(path, None)
-    return _as_labels(image, path.name)
+    image = _as_labels(image, path.name)
+    if kind in ("raster", "tiff") and ending_of(path) != ".bmp":
+        return image
+    # a format without a place for the orientation: the JSON of `Segmentation.save` has it
+    recorded = read_provenance(path) if image.is_2d else None
+    return turned_upright(image, recorded.exif_orientation if recorded is not None else None, labels=True)
 
 
 def check_channels(images: Sequence[Image]) -> None:
@@ -158,6 +200,8 @@ def _check_exists(path: Path) -> None:
 
 
 def _as_labels(image: Image, name: str) -> Image:
+    if "segments" in image.meta:
+        image = join_segments(image)
     array = image.array
     if array.shape[0] == 3 and image.meta.get("colour") == "rgb":
         if any(not np.array_equal(array[0], array[channel]) for channel in (1, 2)):

@@ -14,11 +14,13 @@ import tifffile
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.findings import Finding, orientation_unknown
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import check_claim, claimed_bytes
+from meduniseg_core.images.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
 from meduniseg_core.images.tiff_pages import check_pages
-from meduniseg_core.images.tiff_spacing import stated_spacing
+from meduniseg_core.images.tiff_spacing import voxel_size
+from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
 
 # how far one byte can expand, by TIFF compression number
 _EXPANSION = {1: 1, 5: 1500, 7: 1100, 8: 1032, 32773: 64, 32946: 1032}
@@ -32,8 +34,9 @@ _DAMAGE = (ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, 
 def read_tiff(path: Path) -> Image:
     """Read a TIFF as ``(C, D, H, W)``: samples or channels (at most 4) are C, pages or z are D.
 
-    ``physical`` only where OME or ImageJ metadata state a pixel size with a unit (dots per inch are no size). Palette
-    images become RGB, MinIsWhite is inverted, an opaque alpha channel is dropped. Raises BadInputError for truncated
+    ``physical`` only where nnU-Net's JSON beside the file gives a spacing, or OME or ImageJ metadata state a pixel size
+    with a unit (dots per inch are no size). Pages that are stored turned are turned upright (`upright`). Palette images
+    become RGB, MinIsWhite is inverted, an opaque alpha channel is dropped. Raises BadInputError for truncated
     files, time series, several series in one file, and compressions other than none, deflate, LZW, PackBits and JPEG.
     """
     content = _read(path)
@@ -50,7 +53,7 @@ def read_tiff(path: Path) -> Image:
                 f"{path.name} has transparent pixels; flatten it onto a background and save it without alpha."
             )
         array = array[:-1]
-    return _image(path, array, content.spacing, colour)
+    return turned_upright(_image(path, array, content, colour), content.orientation)
 
 
 def read_tiff_labels(path: Path) -> Image:
@@ -68,19 +71,26 @@ def read_tiff_labels(path: Path) -> Image:
     if content.photometric == _MIN_IS_WHITE:
         raise BadInputError(f"{path.name} is stored inverted (MinIsWhite): its ids are unclear; save it as MinIsBlack.")
     colour = "rgb" if content.photometric == _RGB and content.array.shape[0] == 3 else "grey"
-    return _image(path, content.array, content.spacing, colour)
+    # writers put the default in without a thought: only an orientation that differs says something of a mask
+    orientation = content.orientation if content.orientation != 1 else None
+    return turned_upright(_image(path, content.array, content, colour), orientation, labels=True)
 
 
-def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool) -> None:
+def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool, orientation: int = 1) -> None:
     """Write ``(C, D, H, W)`` with deflate, atomically: uint8, uint16 and float32 as ImageJ stack, other types as OME.
 
-    The voxel size is kept (in mm), the place and orientation in the patient are not: TIFF has none.
+    The voxel size is kept (in mm), the place and orientation in the patient are not: TIFF has none. ``orientation``:
+    how these pixels are to be turned for viewing (TIFF's field of that name, EXIF's numbers).
     """
     depth, height, width = geometry.spacing
+    shared: dict[str, Any] = {"compression": "zlib"}
+    if orientation != 1:
+        shared["extratags"] = [(TAG, "H", 1, orientation, False)]
     metadata: dict[str, Any]
     with atomic_path(path) as temporary:
         if array.shape[:2] == (3, 1) and array.dtype == np.uint8:
-            tifffile.imwrite(temporary, np.moveaxis(array[:, 0], 0, -1), photometric="rgb", compression="zlib")
+            pixels = np.moveaxis(array[:, 0], 0, -1)
+            tifffile.imwrite(temporary, pixels, photometric="rgb", **shared)
         elif array.dtype in (np.uint8, np.uint16, np.float32):
             metadata = {"axes": "ZCYX"} | ({"spacing": depth, "unit": "mm"} if physical else {})
             tifffile.imwrite(
@@ -90,7 +100,7 @@ def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool
                 photometric="minisblack",
                 resolution=(1 / width, 1 / height) if physical else None,
                 metadata=metadata,
-                compression="zlib",
+                **shared,
             )
         else:
             metadata = {"axes": "CZYX"}
@@ -98,9 +108,7 @@ def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool
                 for axis, size in zip("ZYX", geometry.spacing, strict=True):
                     metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "mm"}
             try:
-                tifffile.imwrite(
-                    temporary, array, ome=True, photometric="minisblack", metadata=metadata, compression="zlib"
-                )
+                tifffile.imwrite(temporary, array, ome=True, photometric="minisblack", metadata=metadata, **shared)
             except (ValueError, KeyError, TypeError) as error:
                 raise BadInputError(
                     f"{path.name} cannot hold values of type {array.dtype}; convert them first."
@@ -118,6 +126,8 @@ class _Content:
     alpha: bool
     colormap: np.ndarray | None
     spacing: tuple[float, float, float] | None
+    orientation: int | None
+    findings: tuple[Finding, ...]
 
 
 def _read(path: Path) -> _Content:
@@ -130,16 +140,24 @@ def _read(path: Path) -> _Content:
                 raise BadInputError(f"{name} holds images of different sizes; save the wanted one alone.")
             series, page = tiff.series[0], tiff.series[0].keyframe
             _check_size(series, page, path)
+            tag = page.tags.get(TAG)
+            orientation = orientation_in(tag.value if tag is not None else None, name)
             through_itk = int(page.compression) in _THROUGH_ITK
+            if through_itk and orientation not in (None, 1):  # ITK turns some of them
+                raise BadInputError(f"{name} is stored turned and compressed; save it upright, or uncompressed.")
             array = _through_itk(series, page, path) if through_itk else series.asarray()
+            arranged = check_numeric(_arrange(array, series.axes, name), name)
+            spacing, findings = voxel_size(tiff, path)
             return _Content(
-                array=check_numeric(_arrange(array, series.axes, name), name),
+                array=arranged,
                 photometric=int(page.photometric),
                 compression=int(page.compression),
                 bits=int(page.bitspersample),
                 alpha=any(int(kind) in (1, 2) for kind in page.extrasamples),
                 colormap=page.colormap,
-                spacing=stated_spacing(tiff, name),
+                spacing=spacing,
+                orientation=orientation,
+                findings=findings,
             )
     except BadInputError:
         raise
@@ -159,7 +177,7 @@ def _check_size(series: Any, page: Any, path: Path) -> None:
         kind = getattr(page.compression, "name", page.compression)
         raise BadInputError(f"{path.name} is compressed as {kind}; save it uncompressed or with deflate.")
     available = path.stat().st_size
-    held = 0
+    pieces: list[tuple[int, int]] = []
     for item in series.pages:
         if item is None:
             raise BadInputError(f"{path.name} misses pages that its header names; export it again.")
@@ -169,7 +187,8 @@ def _check_size(series: Any, page: Any, path: Path) -> None:
             raise BadInputError(
                 f"{path.name} is truncated: its pixels should reach beyond its end; copy or export it again."
             )
-        held += sum(counts)
+        pieces += zip(offsets, counts, strict=True)
+    held = _covered(pieces)
     claimed = claimed_bytes(series.shape, series.dtype.itemsize)
     if int(page.bitspersample) < 8:
         claimed = claimed * int(page.bitspersample) // 8
@@ -177,6 +196,17 @@ def _check_size(series: Any, page: Any, path: Path) -> None:
         held = available - int(series.dataoffset)
     if claimed > _SMALL or limit == 1:
         check_claim(path.name, claimed, held, limit)
+    check_expansion(path.name, claimed, held)
+    check_memory(claimed, path.name)
+
+
+def _covered(pieces: list[tuple[int, int]]) -> int:
+    """Bytes of the file that are used, however often: strips that lie over each other hold no more than one."""
+    total = end = 0
+    for offset, count in sorted(pieces):
+        total += max(0, offset + count - max(offset, end))
+        end = max(end, offset + count)
+    return total
 
 
 def _through_itk(series: Any, page: Any, path: Path) -> np.ndarray:
@@ -225,12 +255,15 @@ def _through_palette(array: np.ndarray, colormap: np.ndarray | None, name: str) 
     return np.ascontiguousarray(colours[:, array[0]])
 
 
-def _image(path: Path, array: np.ndarray, spacing: tuple[float, float, float] | None, colour: str) -> Image:
+def _image(path: Path, array: np.ndarray, content: _Content, colour: str) -> Image:
     check_channel_count(array.shape[0], path.name)
     check_finite(array, path.name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
     meta: dict[str, Any] = {"format": "tiff", "dtype": str(array.dtype), "orientation_known": False}
     if shape[0] == 1 or colour == "rgb":
         meta["colour"] = colour
-    geometry = Geometry(shape, spacing or (1.0, 1.0, 1.0))
-    return Image(array, geometry, physical=spacing is not None, source=path, meta=meta)
+    findings = content.findings
+    if content.spacing is not None and shape[0] > 1:
+        findings += (orientation_unknown(path.name, "TIFF has no place for it"),)
+    geometry = Geometry(shape, content.spacing or (1.0, 1.0, 1.0))
+    return Image(array, geometry, physical=content.spacing is not None, source=path, meta=meta, findings=findings)

@@ -1,7 +1,11 @@
-"""The voxel size a TIFF states in its OME or ImageJ metadata, in mm."""
+"""The voxel size of a TIFF in mm: in the JSON that nnU-Net puts beside a stack, or in its OME or ImageJ metadata."""
 
 from __future__ import annotations
 
+import json
+import math
+import re
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -9,6 +13,7 @@ import tifffile
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import brief, check_spacing
+from meduniseg_core.images.findings import Finding
 
 _MM_PER_UNIT = {
     "m": 1000.0,
@@ -26,18 +31,68 @@ _MM_PER_UNIT = {
 }
 
 
-def stated_spacing(tiff: tifffile.TiffFile, name: str) -> tuple[float, float, float] | None:
-    """``(d, h, w)`` in mm, or None where the file states no size with a unit of length.
+_CHANNEL = re.compile(r".+_\d{4}$")
+_LARGEST_JSON = 1 << 20  # bytes
 
-    An unstated slice distance is taken to be the pixel's width. Raises BadInputError for sizes of 0 or NaN.
+Spacing = tuple[float, float, float]
+
+
+def voxel_size(tiff: tifffile.TiffFile, path: Path) -> tuple[Spacing | None, tuple[Finding, ...]]:
+    """``(d, h, w)`` in mm, or None where nothing states a size with a unit of length.
+
+    nnU-Net's JSON goes before what the file itself says, because people write it for this purpose; the finding
+    "spacing_assumed" says so. An unstated slice distance is taken to be the pixel's width. Raises BadInputError for
+    sizes of 0 or NaN, and for a JSON whose spacing is not three numbers.
     """
-    spacing = _from_ome(tiff, name) if tiff.is_ome else _from_imagej(tiff) if tiff.is_imagej else None
-    if spacing is not None:
-        check_spacing(spacing, name)
-    return spacing
+    name = path.name
+    own = _from_ome(tiff, name) if tiff.is_ome else _from_imagej(tiff, name) if tiff.is_imagej else None
+    if own is not None:
+        check_spacing(own, name)
+    for beside in _json_files(path):
+        found = _from_json(beside, name)
+        if found is None:
+            continue
+        check_spacing(found, beside.name)
+        differs = own is not None and any(abs(a - b) > 0.01 * a for a, b in zip(found, own, strict=True))
+        text = f"{name}: the voxel size {_shown(found)} mm is that of {beside.name}"
+        text += f", and not the {_shown(own)} mm that the file itself states." if own is not None and differs else "."
+        return found, (Finding("spacing_assumed", text, "warning" if differs else "info"),)
+    return own, ()
 
 
-def _from_ome(tiff: tifffile.TiffFile, name: str) -> tuple[float, float, float] | None:
+def _shown(spacing: Spacing) -> str:
+    return " x ".join(f"{value:g}" for value in spacing)
+
+
+def _json_files(path: Path) -> tuple[Path, ...]:
+    """``CASE.json`` of ``CASE.tif``, and of the channel ``CASE_0000.tif``."""
+    stem = path.name[: path.name.rindex(".")]
+    stems = (stem, stem[:-5]) if _CHANNEL.search(stem) else (stem,)
+    return tuple(path.with_name(f"{item}.json") for item in stems)
+
+
+def _from_json(beside: Path, name: str) -> Spacing | None:
+    """nnU-Net's ``{"spacing": [d, h, w]}`` in mm; None where there is no such file, or it is another JSON."""
+    try:
+        if not beside.is_file() or beside.stat().st_size > _LARGEST_JSON:
+            return None
+        content = json.loads(beside.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or "spacing" not in content:
+        return None
+    values = content["spacing"]
+    if not (isinstance(values, list) and len(values) == 3 and all(type(value) in (int, float) for value in values)):
+        raise BadInputError(
+            f"{beside.name} beside {name} has a 'spacing' that is not three numbers; write it as [d, h, w] in mm."
+        )
+    try:
+        return float(values[0]), float(values[1]), float(values[2])
+    except OverflowError:
+        return math.inf, math.inf, math.inf
+
+
+def _from_ome(tiff: tifffile.TiffFile, name: str) -> Spacing | None:
     try:
         root = ElementTree.fromstring(tiff.ome_metadata or "")
         pixels = next((item for item in root.iter() if item.tag.rpartition("}")[2] == "Pixels"), None)
@@ -56,15 +111,18 @@ def _from_ome(tiff: tifffile.TiffFile, name: str) -> tuple[float, float, float] 
     return sizes.get("Z", width), sizes.get("Y", width), width
 
 
-def _from_imagej(tiff: tifffile.TiffFile) -> tuple[float, float, float] | None:
+def _from_imagej(tiff: tifffile.TiffFile, name: str) -> Spacing | None:
     stated: dict[str, Any] = tiff.imagej_metadata or {}
     scale = _MM_PER_UNIT.get(str(stated.get("unit", "")))
     page = tiff.pages.first
     if scale is None or "XResolution" not in page.tags or "YResolution" not in page.tags:
         return None
-    width, height = (_pixel_size(page.tags[tag].value) for tag in ("XResolution", "YResolution"))
-    # ImageJ writes the distance of slices, negative where a stack runs downwards
-    depth = abs(float(stated.get("spacing", width)))
+    try:
+        width, height = (_pixel_size(page.tags[tag].value) for tag in ("XResolution", "YResolution"))
+        # ImageJ writes the distance of slices, negative where a stack runs downwards
+        depth = abs(float(stated.get("spacing", width)))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadInputError(f"{name} has an unreadable ImageJ voxel size ({brief(error)}); export it again.") from error
     return depth * scale, height * scale, width * scale
 
 

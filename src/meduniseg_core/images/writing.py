@@ -11,6 +11,7 @@ from meduniseg_core.images.formats import ENDINGS, ending_of
 from meduniseg_core.images.grid import place_labels, reorient_to, same_grid
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.reading import LABEL_LIMIT, smallest_dtype
+from meduniseg_core.images.upright import as_stored, plain, stored_orientation
 
 LABEL_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff", ".npy")
 IMAGE_ENDINGS = LABEL_ENDINGS
@@ -20,9 +21,10 @@ def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) 
     """Write a label map ``(1, D, H, W)``; the format is the ending's: .nii.gz .nii .nrrd .mha .png .bmp .tif .npy.
 
     ``like`` is the image the labels belong to: they are placed on its grid (:func:`place_labels`; another grid is
-    refused) and take over its header's geometry, to the bit for NIfTI to NIfTI. Ids are stored as uint8, or
-    uint16 above 255. Raises BadInputError for several channels, negative, fractional or too large values, and for a
-    format that cannot hold the map (PNG: one slice).
+    refused) and take over its header's geometry, to the bit for NIfTI to NIfTI. For a photograph that is stored turned
+    they are written on the file's own pixels, with its orientation where the format holds one (`upright`). Ids are
+    stored as uint8, or uint16 above 255. Raises BadInputError for several channels, negative, fractional or too large
+    values, and for a format that cannot hold the map (PNG: one slice).
     """
     path = Path(path)
     array = labels.array
@@ -47,20 +49,23 @@ def write_image(image: Image, path: str | Path, *, like: Image | None = None) ->
     """Write an image ``(C, D, H, W)`` in its dtype (float16, which formats lack, as float32); formats as for labels.
 
     Where ``like`` (or the image itself) was read from NIfTI and lies on the same grid, a NIfTI keeps its header's
-    geometry. Raises BadInputError for a format that cannot hold the image.
+    geometry. On the pixels of ``like`` as its file stores them, where one is given; else upright. Raises BadInputError
+    for a format that cannot hold the image.
     """
     path = Path(path)
     if like is not None:
         image = reorient_to(image, like.geometry)
     if image.array.dtype == np.float16 and not path.name.lower().endswith(".npy"):
         image = image.with_array(image.array.astype(np.float32))
-    _write(image, path, IMAGE_ENDINGS, like if like is not None else image)
+    _write(image, path, IMAGE_ENDINGS, like if like is not None else plain(image))
 
 
 def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> None:
     ending = ending_of(path)
     if ending not in endings:
         raise BadInputError(f"{path.name} has an ending that is not written here; use one of {' '.join(endings)}.")
+    orientation = stored_orientation(like)
+    image = as_stored(image, orientation)
     array = np.ascontiguousarray(image.array)
     kind = ENDINGS[ending]
     if kind == "nifti":
@@ -74,7 +79,7 @@ def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> N
     elif kind == "tiff":
         from meduniseg_core.images.tiff import write_tiff
 
-        write_tiff(path, array, image.geometry, image.physical)
+        write_tiff(path, array, image.geometry, image.physical, orientation)
     elif kind == "numpy":
         from meduniseg_core.images.numpy_file import write_numpy
 
@@ -82,4 +87,4 @@ def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> N
     else:
         from meduniseg_core.images.raster import write_raster
 
-        write_raster(path, array)
+        write_raster(path, array, orientation)

@@ -163,14 +163,15 @@ def test_the_sform_goes_before_the_qform_and_the_qform_is_used_without_one(tmp_p
 
 @pytest.mark.parametrize(("code", "scale"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
 def test_units_become_millimetres_and_labels_keep_the_header(code: int, scale: float, tmp_path: Path) -> None:
-    path = patched(saved(tmp_path / "u.nii", volume("uint8")), xyzt_units=code)
+    affine = AFFINE if code != 1 else AFFINE / [[1024], [1024], [1024], [1]]  # voxels of metres are refused
+    path = patched(saved(tmp_path / "u.nii", volume("uint8"), affine), xyzt_units=code)
     image = read_image(path)
-    np.testing.assert_allclose(image.geometry.spacing, np.array([4.0, 1.5, 2.0]) * scale)
-    np.testing.assert_allclose(image.geometry.origin, np.array([-30.0, 20.5, 7.25]) * scale)
+    np.testing.assert_allclose(image.geometry.spacing, np.linalg.norm(affine[:3, :3], axis=0)[::-1] * scale)
+    np.testing.assert_allclose(image.geometry.origin, affine[:3, 3] * [-scale, -scale, scale])
     write_labels(image, tmp_path / "l.nii.gz", like=image)
     written = nib.load(tmp_path / "l.nii.gz")
     assert int(written.header["xyzt_units"]) == code
-    assert np.array_equal(written.affine, AFFINE)
+    assert np.array_equal(written.affine, affine)
 
 
 @pytest.mark.parametrize(("sform", "qform"), [(0, 0), (0, 1), (1, 0), (2, 1), (4, 3)])

@@ -1,0 +1,101 @@
+"""Segmentations of 3D Slicer (``.seg.nrrd``): names, label values and layers stand in the header's key/value pairs.
+
+Keys: https://slicer.readthedocs.io, "Segmentations", file format. Segments that overlap lie in layers of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.image import Image
+
+_KEY = re.compile(r"Segment(\d{1,4})_(Name|ID|LabelValue|Layer|Color)")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment: the voxels of layer ``layer`` that have the value ``value``; its colour is RGB, 0..255."""
+
+    name: str
+    value: int
+    layer: int
+    colour: tuple[int, int, int] | None
+
+
+def segments_of(pairs: Mapping[str, str], name: str) -> tuple[Segment, ...]:
+    """The segments that a header's key/value pairs describe, in their order; none where it is no segmentation."""
+    found: dict[int, dict[str, str]] = {}
+    for key, text in pairs.items():
+        match = _KEY.fullmatch(key)
+        if match:
+            found.setdefault(int(match[1]), {})[match[2]] = text.strip()
+    return tuple(_segment(number, found[number], name) for number in sorted(found))
+
+
+def join_segments(image: Image) -> Image:
+    """``image`` of ``meta["segments"]`` as one label map (1, D, H, W), with ``meta["class_names"]`` (id -> name) and
+    ``meta["class_colours"]``.
+
+    Ids are the segments' own values; where layers use a value twice, segments are numbered 1, 2, ... in their order
+    (finding "labels_renumbered"). Raises BadInputError for segments that overlap, because a voxel of a label map has
+    one class, and for layers that are missing.
+    """
+    segments: Sequence[Segment] = image.meta["segments"]
+    array, name = image.array, image.name
+    if any(segment.layer >= array.shape[0] for segment in segments):
+        raise BadInputError(f"{name} describes more layers than the {array.shape[0]} it has; export it again.")
+    values = [segment.value for segment in segments]
+    twice = len(set(values)) < len(values)
+    ids = list(range(1, len(segments) + 1)) if twice else values
+    numbered = list(zip(ids, segments, strict=True))
+    names = {number: segment.name for number, segment in numbered}
+    colours = {number: segment.colour for number, segment in numbered if segment.colour is not None}
+    if array.shape[0] == 1 and not twice:
+        return image.with_array(array, class_names=names, class_colours=colours)
+    joined = np.zeros(array.shape[1:], dtype=np.uint16)
+    for number, segment in numbered:
+        inside = array[segment.layer] == segment.value
+        taken = joined[inside]
+        if taken.any():
+            raise BadInputError(
+                f"{name} has segments that overlap ({names[int(taken[taken > 0][0])]} and {segment.name}), and a voxel "
+                "of a label map has one class; in Slicer, export them as a label map (or one file per segment)."
+            )
+        joined[inside] = number
+    merged = image.with_array(joined[None], class_names=names, class_colours=colours)
+    if not twice:
+        return merged
+    listed = ", ".join(f"{number} {text}" for number, text in names.items())
+    text = f"{name} uses the same label value in several layers, so its segments were numbered anew: {listed}."
+    return merged.with_findings(Finding("labels_renumbered", text, "info"))
+
+
+def _segment(number: int, keys: Mapping[str, str], name: str) -> Segment:
+    """Before Slicer 4.11 there were no values and layers: segment n was layer n, with the value 1."""
+    try:
+        value = int(keys.get("LabelValue", "1"))
+        layer = int(keys.get("Layer", "0" if "LabelValue" in keys else str(number)))
+    except ValueError as error:
+        raise BadInputError(
+            f"{name} has an unreadable label value or layer of segment {number}; export it again from Slicer."
+        ) from error
+    if not 1 <= value <= 65535 or layer < 0:
+        raise BadInputError(
+            f"{name} gives segment {number} the label value {value} in layer {layer}; export it again from Slicer."
+        )
+    return Segment(keys.get("Name") or keys.get("ID") or f"segment {number}", value, layer, _colour(keys.get("Color")))
+
+
+def _colour(text: str | None) -> tuple[int, int, int] | None:
+    """Three numbers from 0 to 1, or None where they are not (a colour is no reason to refuse a label map)."""
+    try:
+        red, green, blue = (round(255 * min(max(float(part), 0.0), 1.0)) for part in (text or "").split())
+    except (ValueError, OverflowError):
+        return None
+    return red, green, blue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli.options import Json
+from training_cli.options import DrawnOn, Json
 from training_cli.session import work
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add(
     who: Annotated[
         str | None, typer.Option("--who", metavar="NAME", help="The annotator; default: the user logged in.")
     ] = None,
+    drawn_on: DrawnOn = None,
     as_json: Json = False,
 ) -> None:
     """Accept a corrected case; the same image again replaces its labels and keeps the former ones.
@@ -58,22 +59,26 @@ def add(
     with work("none", as_json=as_json) as session:
         from meduniseg_core.adaptation import model_beside, user_logged_in
         from meduniseg_core.images import read_image, read_labels
+        from meduniseg_core.images.findings import merge
+        from meduniseg_core.images.upright import meet
 
         image = read_image(images)
-        corrected = read_labels(labels)
+        corrected = meet(read_labels(labels), image, drawn_on)
         ledger = _ledger(folder, image, task, modality, _names(classes), _names(channels))
         entry = ledger.accept(
             image,
             corrected,
             patient=patient,
-            predicted=read_labels(predicted) if predicted is not None else None,
+            predicted=meet(read_labels(predicted), image, drawn_on) if predicted is not None else None,
             model=model_beside(predicted) if predicted is not None else None,
             seconds=seconds,
             who=who if who is not None else user_logged_in(),
             classes=_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
-        session.result({"ledger": folder, "entry": entry.model_dump(mode="json")}, line)
+        warnings = [finding.as_json() for finding in merge(image.findings, corrected.findings)]
+        content = {"ledger": folder, "entry": entry.model_dump(mode="json"), "warnings": warnings}
+        session.result(content, line, *(finding["text"] for finding in warnings))
 
 
 @app.command("list")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training_cli.options import Json, ProgressOption
+from training_cli.options import DrawnOn, Json, ProgressOption
 from training_cli.output import table
 from training_cli.session import work
 
@@ -44,6 +44,7 @@ def evaluate(
     refuse_missing: Annotated[
         bool, typer.Option("--refuse-missing", help="A missing prediction is an error; else it counts as empty.")
     ] = False,
+    drawn_on: DrawnOn = None,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -63,6 +64,7 @@ def evaluate(
             pictures=output is not None,
             title=f"{predictions} against {references}",
             task=dataset.task if dataset is not None else "",
+            drawn_on=drawn_on,
             events=session.events,
             cancel=session.cancel,
         )

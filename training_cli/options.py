@@ -25,4 +25,12 @@ Precision = Annotated[
 ModelName = Annotated[
     str, typer.Option("--model", "-m", metavar="NAME|FILE", help="An installed model or a model file.")
 ]
+DrawnOn = Annotated[
+    Literal["stored", "shown"] | None,
+    typer.Option(
+        "--drawn-on",
+        help="For photographs with an EXIF orientation and masks without one, where their size does not tell: whether "
+        "the masks were drawn on the stored pixels or on the photograph as it is shown.",
+    ),
+]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the results.")]

@@ -19,6 +19,7 @@ from napari.layers import Layer
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, Reorientation
+from meduniseg_core.images.upright import MASK_KEY
 from napari_meduniseg._layers import (
     METADATA_KEY,
     Origin,
@@ -169,7 +170,7 @@ def _placed(array: np.ndarray, grid: Grid) -> Placed:
     stored = grid.stored(array)
     if grid.image is None:
         return Placed(Image(stored, grid.geometry, grid.physical), None)
-    meta = {key: value for key, value in grid.image.meta.items() if key not in ("colour", "dtype")}
+    meta = {key: value for key, value in grid.image.meta.items() if key not in ("colour", "dtype", MASK_KEY)}
     return Placed(replace(grid.image, array=stored, meta=meta), grid.image)
 
 

@@ -37,6 +37,7 @@ from meduniseg_core.catalog import find_modality
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
+from meduniseg_core.images.upright import plain
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.dataset import DatasetDescription
@@ -243,7 +244,8 @@ class Ledger:
                 who=who,
                 when=datetime.now(UTC),
             )
-            self._write(journal, dataset, entry, former, image, corrected, before)
+            # upright in the ledger, photographs that were stored turned, too: other programs need not know of EXIF
+            self._write(journal, dataset, entry, former, plain(image), corrected, before)
         return entry
 
     # -- inside -------------------------------------------------------------------------------------------------

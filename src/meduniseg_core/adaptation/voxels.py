@@ -44,7 +44,8 @@ def image_hash(image: Image) -> str:
 def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
     """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``, as :func:`place_labels` puts them there.
 
-    Raises BadInputError for several channels, another grid, fractional values, and ids beyond ``classes``.
+    Raises BadInputError for several channels, another grid, fractional values, ids beyond ``classes``, and a mask of a
+    photograph that is stored turned where it is not known which way round the mask is (`images.upright`).
     """
     array = labels.array
     name = labels.name if labels.source is not None else "the label map"

@@ -16,6 +16,7 @@ from meduniseg_core.evaluation.report import Report, ReportPicture
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image, find_cases, place_labels, read_image, read_labels
 from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.images.upright import DrawnOn, meet
 
 PICTURE_SIDE = 360
 _NAMED = 5
@@ -33,6 +34,7 @@ def evaluate_folders(
     pictures: bool = True,
     title: str = "Evaluation",
     task: str = "",
+    drawn_on: DrawnOn | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Report:
@@ -41,23 +43,27 @@ def evaluate_folders(
     ``class_names``: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs. ``images`` is the
     folder the pictures of the worst, median and best case are drawn from (None: on black). A reference without
     prediction is named in the report and counts as an empty prediction, or is refused (``missing="refuse"``).
-    ``tolerance`` of the surface Dice is in mm; ``surface=False`` leaves the surface metrics out. Raises BadInputError
-    for folders without label maps or without common cases, and for grids that differ.
+    Names that label files carry themselves are used where none are given. ``drawn_on`` is what masks of photographs
+    that are stored turned were drawn on, where they do not say (`images.upright`). ``tolerance`` of the surface Dice is
+    in mm; ``surface=False`` leaves the surface metrics out. Raises BadInputError for folders without label maps or
+    without common cases, and for grids that differ.
     """
     pairs, notes = _matched(Path(predictions), Path(references), missing)
     names = _names(class_names)
     scores: list[CaseScores] = []
+    named: dict[int, str] = {}  # by the files themselves
     began = time.monotonic()
     for done, (case, prediction, reference) in enumerate(pairs):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        guess, truth = _read(case, prediction, reference)
+        guess, truth = _read(case, prediction, reference, drawn_on)
         notes += [finding.text for labels in (guess, truth) if labels is not None for finding in labels.findings]
         scores.append(evaluate_case(guess, truth, None, case=case, tolerance=tolerance, surface=surface))
+        named |= {**({} if guess is None else guess.meta.get("class_names", {})), **truth.meta.get("class_names", {})}
         events(Progress("evaluate", done + 1, len(pairs), time.monotonic() - began, case))
     found = {label.label for case in scores for label in case.classes}
     if names is None:
-        names = {label: f"label {label}" for label in sorted(found)}
+        names = {label: named.get(label, f"label {label}") for label in sorted(found)}
     elif found - names.keys():
         ids = ", ".join(str(label) for label in sorted(found - names.keys()))
         notes.append(f"Labels without a class name were left out: {ids}.")
@@ -70,7 +76,7 @@ def evaluate_folders(
     )
     if not pictures:
         return report
-    return report.model_copy(update={"pictures": _pictures(report, pairs, images)})
+    return report.model_copy(update={"pictures": _pictures(report, pairs, images, drawn_on)})
 
 
 Pair = tuple[str, Path | None, Path]
@@ -135,13 +141,15 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(listed[:_NAMED]) + more
 
 
-def _pictures(report: Report, pairs: Sequence[Pair], images: Path | None) -> tuple[ReportPicture, ...]:
+def _pictures(
+    report: Report, pairs: Sequence[Pair], images: Path | None, drawn_on: DrawnOn | None
+) -> tuple[ReportPicture, ...]:
     by_case = {case: (prediction, reference) for case, prediction, reference in pairs}
     sources = find_cases(images) if images is not None else {}
     drawn = []
     for rank, scores in report.ranked():
         prediction, reference = by_case[scores.case]
-        read, truth = _read(scores.case, prediction, reference)
+        read, truth = _read(scores.case, prediction, reference, drawn_on)
         guess = read if read is not None else truth.with_array(np.zeros_like(truth.array))
         image, guess, truth = _on_background(guess, truth, sources.get(scores.case))
         # both halves show the slice in which the reference is largest, or the prediction where there is none
@@ -151,10 +159,13 @@ def _pictures(report: Report, pairs: Sequence[Pair], images: Path | None) -> tup
     return tuple(drawn)
 
 
-def _read(case: str, prediction: Path | None, reference: Path) -> tuple[Image | None, Image]:
+def _read(case: str, prediction: Path | None, reference: Path, drawn_on: DrawnOn | None) -> tuple[Image | None, Image]:
     """The prediction, if there is one, and the reference, on one grid."""
     truth = read_labels(reference)
-    return (None, truth) if prediction is None else on_one_grid(read_labels(prediction), truth, case)
+    if prediction is None:
+        return None, truth
+    guess = read_labels(prediction)
+    return on_one_grid(meet(guess, truth, drawn_on), meet(truth, guess, drawn_on), case)
 
 
 def _on_background(guess: Image, truth: Image, files: tuple[Path, ...] | None) -> tuple[Image, Image, Image]:

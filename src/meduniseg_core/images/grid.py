@@ -18,6 +18,7 @@ from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry, Shape3
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.orientation import Reorientation
+from meduniseg_core.images.upright import meet
 
 TOLERANCE = 1 / 20
 """Of the smallest voxel edge, for the corner that lies furthest off.
@@ -96,12 +97,16 @@ def place_labels(labels: Image, image: Image) -> Image:
     in the patient is not known for both (pictures, files that do not say their orientation), the voxels are taken in
     their stored order if the sizes agree. What had to be done or taken for granted stands in the result's findings.
 
-    Raises BadInputError, naming both, for several channels, another grid, and labelled voxels outside the image.
+    A mask of a photograph that is stored turned is turned with it (`upright.meet`).
+
+    Raises BadInputError, naming both, for several channels, another grid, labelled voxels outside the image, and a mask
+    that may lie either way round.
     """
     if labels.channels != 1:
         raise BadInputError(
             f"{_name(labels)} has {labels.channels} channels and a label map has one; join the classes into one map."
         )
+    labels = meet(labels, image)
     if not (labels.physical and image.physical):
         return _as_stored(labels, image)
     placement = relate(labels.geometry, image.geometry)
@@ -127,6 +132,7 @@ def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
     As :func:`place_labels`, but each may reach beyond the other (two crops of one image). Raises BadInputError for
     other grids, and for extents so far apart that no image holds both.
     """
+    first, second = meet(first, second), meet(second, first)
     if not (first.physical and second.physical and _oriented(first) and _oriented(second)):
         return place_labels(first, second), second
     placement = relate(first.geometry, second.geometry)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.slicer_segments import join_segments
-from meduniseg_core.images.upright import meet, turned_upright
-from meduniseg_core.provenance import read_provenance
+from meduniseg_core.images.upright import turned_upright
 
 LABEL_LIMIT = 65535
 """The largest label id: what 16 bits hold."""
@@ -63,23 +61,19 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_labels(
-    path: str | Path, *, like: Image | None = None, drawn_on: Literal["stored", "shown"] | None = None
-) -> Image:
+def read_labels(path: str | Path) -> Image:
     """Read a label map as ``(1, D, H, W)`` with an integer dtype; ids are the stored values.
 
     Names that the file itself gives its labels (3D Slicer's ``.seg.nrrd``) are ``meta["class_names"]``, id -> name.
     Palette PNG gives its indices; integer-valued floats become uint8 or uint16. A map that says how its pixels are
-    turned is turned upright; ``like`` is the image it belongs to, needed where that is a photograph that is stored
-    turned, and ``drawn_on`` the answer where neither files nor sizes tell which way round the map is (`upright.meet`).
+    turned is turned upright; for one that does not, `upright.meet` has the rule, and :func:`place_labels` asks it.
 
     Raises BadInputError for JPEG (lossy: ids would be guessed), alpha, real colour, several channels, fractional or
-    negative values, ids above 65535, and a map that may lie either way round on ``like``.
+    negative values, and ids above 65535.
     """
     path = Path(path)
     with _naming(path):
-        labels = _read_labels(path)
-        return labels if like is None else meet(labels, like, drawn_on)
+        return _read_labels(path)
 
 
 def _read_labels(path: Path) -> Image:
@@ -102,6 +96,8 @@ def _read_labels(path: Path) -> Image:
     image = _as_labels(image, path.name)
     if kind in ("raster", "tiff") and ending_of(path) != ".bmp":
         return image
+    from meduniseg_core.provenance import read_provenance  # late: it imports the endings from here
+
     # a format without a place for the orientation: the JSON of `Segmentation.save` has it
     recorded = read_provenance(path) if image.is_2d else None
     return turned_upright(image, recorded.exif_orientation if recorded is not None else None, labels=True)

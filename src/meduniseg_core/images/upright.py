@@ -13,7 +13,7 @@ where nothing tells, it is refused rather than guessed (`meet`).
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,8 +28,11 @@ TAG = 0x0112
 KEY = "exif_orientation"
 """``Image.meta``: how the file of an upright array is stored, where it is stored turned; also in a result's JSON."""
 
-_MASK = "mask_grid"
+MASK_KEY = "mask_grid"
 """``Image.meta`` of a label map that was read: "upright" (the file said so) or "unknown"; absent: as its array."""
+
+DrawnOn = Literal["stored", "shown"]
+"""The pixels that a mask was drawn on: those of the file, or the photograph as viewers show it."""
 
 _SWAPPED = (0, 2, 1)
 _TO_UPRIGHT = {
@@ -70,7 +73,7 @@ def turned_upright(image: Image, orientation: int | None, *, labels: bool = Fals
     An image that was turned has the finding "orientation_applied"; a label map remembers whether its file said which
     way round it is (see :func:`meet`).
     """
-    meta: dict[str, Any] = {_MASK: "unknown" if orientation is None else "upright"} if labels else {}
+    meta: dict[str, Any] = {MASK_KEY: "unknown" if orientation is None else "upright"} if labels else {}
     if orientation in (None, 1):
         return replace(image, meta={**image.meta, **meta}) if meta else image
     turned = _turn(image, _TO_UPRIGHT[orientation])
@@ -100,10 +103,10 @@ def as_stored(image: Image, orientation: int) -> Image:
 
 def plain(image: Image) -> Image:
     """``image`` as one whose file, from now on, is stored as it is shown."""
-    return replace(image, meta={key: value for key, value in image.meta.items() if key not in (KEY, _MASK)})
+    return replace(image, meta={key: value for key, value in image.meta.items() if key not in (KEY, MASK_KEY)})
 
 
-def meet(labels: Image, image: Image, drawn_on: str | None = None) -> Image:
+def meet(labels: Image, image: Image, drawn_on: DrawnOn | None = None) -> Image:
     """``labels`` (1, 1, H, W) as they lie on the upright array of ``image``, where that is stored turned.
 
     The rule: labels whose file says its orientation (its own EXIF or TIFF field, or our JSON beside it) are upright by
@@ -113,7 +116,7 @@ def meet(labels: Image, image: Image, drawn_on: str | None = None) -> Image:
     ``drawn_on`` answers where nothing tells: "stored" or "shown". Raises BadInputError without that answer.
     """
     orientation = stored_orientation(image)
-    if orientation == 1 or labels.meta.get(_MASK) != "unknown":
+    if orientation == 1 or labels.meta.get(MASK_KEY) != "unknown":
         return labels
     turned = turned_upright(labels, orientation, labels=True)
     fits_shown = labels.geometry.shape == image.geometry.shape
@@ -121,10 +124,11 @@ def meet(labels: Image, image: Image, drawn_on: str | None = None) -> Image:
     if fits_shown and fits_stored and drawn_on is None and not np.array_equal(labels.array, turned.array):
         raise BadInputError(
             f"{image.name} is stored turned (EXIF orientation {orientation}) and {labels.name} does not say whether it "
-            "was drawn on the stored pixels or on the photograph as it is shown; say which, or save the photograph "
-            "upright and the mask with it."
+            "was drawn on the stored pixels or on the photograph as it is shown; say which (drawn-on: stored or "
+            "shown), or save the photograph upright and draw on that."
         )
-    return turned if fits_stored and (not fits_shown or drawn_on == "stored") else labels
+    fitting = turned if fits_stored and (not fits_shown or drawn_on == "stored") else labels
+    return replace(fitting, meta={**fitting.meta, MASK_KEY: "upright"})
 
 
 def _turn(image: Image, change: Reorientation) -> Image:

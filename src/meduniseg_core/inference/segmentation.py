@@ -14,6 +14,7 @@ from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.images.upright import KEY, stored_orientation
 
 Colour = tuple[int, int, int]
 
@@ -124,12 +125,18 @@ class Segmentation:
             "image": self.image.name,
             "classes": {str(label): name for label, name in enumerate(self.class_names, start=1)},
             "colours": {str(label): list(colour) for label, colour in enumerate(self.colours, start=1)},
+            **self._turned(),
             "settings": self.settings,
             "seconds": round(self.seconds, 3),
             "ran_on": self.rung,
             "intended_use": self.intended_use,
             "warnings": [finding.as_json() for finding in self.findings],
         }
+
+    def _turned(self) -> dict[str, int]:
+        """How the pixels of the image's file, and so of the label file, are turned against what is seen."""
+        orientation = stored_orientation(self.image)
+        return {} if orientation == 1 else {KEY: orientation}
 
     def save(self, path: str | Path) -> Path:
         """Write the labels, and beside them their provenance as ``<name>.json``; each file is whole or not there.

@@ -148,6 +148,11 @@ def _match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarr
             )
         )
         return np.broadcast_to(image.array, (3, *image.array.shape[1:]))
+    if image.channels == 3 and wanted == 1 and image.meta.get("colour") == "rgb" and _is_rendering(image):
+        raise BadInputError(
+            f"{image.name} holds colours (RGB voxels), which say nothing of intensities, and task {plan.task} takes "
+            "one channel; give the image that they were made from."
+        )
     if image.channels == 3 and wanted == 1 and (image.meta.get("colour") == "rgb" or not image.physical):
         events(
             Message(
@@ -159,6 +164,11 @@ def _match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarr
     raise BadInputError(
         f"{image.name} has {image.channels} channel(s) and task {plan.task} takes {wanted} ({names}); give those."
     )
+
+
+def _is_rendering(image: Image) -> bool:
+    """Colours in a volume, or in a format of volumes, were painted by a program: cameras and scanners give pictures."""
+    return not image.is_2d or image.meta.get("format") in ("nifti", "nrrd", "metaimage")
 
 
 def _box(

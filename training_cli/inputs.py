@@ -16,27 +16,35 @@ if TYPE_CHECKING:
     from meduniseg_core.images import Case
 
 
+def check_arguments(arguments: Iterable[Path]) -> None:
+    """BadInputError for a path that is missing, or neither a file nor a folder."""
+    for path in arguments:
+        if not path.exists():
+            raise BadInputError(f"{path} does not exist; check the path.")
+        if not path.is_dir():
+            check_regular(path)
+
+
 def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> list[Case]:
     """All cases, folders' first, those that cannot be used with their fault.
 
-    ``channels`` is how many files the task takes per case (None: not known). BadInputError for a path that is missing
-    or neither a file nor a folder, and for a folder without images; UsageError where two cases have one name, so that
-    they would write the same result.
+    ``channels`` is how many files the task takes per case (None: not known). Results of ours in a folder are no images.
+    BadInputError as of :func:`check_arguments` and for a folder without images; UsageError where two cases have one
+    name, so that they would write the same result.
     """
     from meduniseg_core.images.cases import folder_cases, group_files
+    from meduniseg_core.provenance import is_result
 
+    check_arguments(arguments)
     cases: list[Case] = []
     folders: list[Path] = []  # of each case the folder that was given
     files: list[Path] = []
     for path in dict.fromkeys(arguments):
         if path.is_dir():
-            cases += folder_cases(path, channels=channels)
+            cases += folder_cases(path, channels=channels, passed_over=is_result)
             folders += [path] * (len(cases) - len(folders))
-        elif path.exists():
-            check_regular(path)
-            files.append(path)
         else:
-            raise BadInputError(f"{path} does not exist; check the path.")
+            files.append(path)
     cases = _told_apart(cases, folders) + group_files(files, channels)
     _refuse_equal_names(cases)
     return cases

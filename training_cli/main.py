@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from meduniseg_core import __version__
-from meduniseg_core.errors import MedUniSegError, is_out_of_memory
 from training_cli import (
     catalog,
     corrections,
@@ -31,9 +29,8 @@ from training_cli import (
     train,
     viewer,
 )
-from training_cli.output import print_error
-
-EXIT_OK, EXIT_BUG, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_MEMORY, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+from training_cli.explaining import EXIT_INTERRUPTED, EXIT_OK, explain, show_traceback, show_tracebacks
+from training_cli.output import print_error, tolerate_encodings
 
 app = typer.Typer(
     name="meduniseg",
@@ -77,7 +74,9 @@ def _options(
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code (DESIGN section 2); errors go to stderr in one sentence."""
+    tolerate_encodings()
     arguments, debug = _without_debug(arguments)
+    show_tracebacks(debug)
     json_events = _wants_json_events(arguments)
     try:
         result = typer.main.get_command(app).main(list(arguments), prog_name="meduniseg", standalone_mode=False)
@@ -89,28 +88,9 @@ def main(arguments: Sequence[str]) -> int:
         return _reader_went_away()
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = explain(error)
-        if debug:
-            traceback.print_exc()
+        show_traceback(error)
         print_error(sentence, code, as_json=json_events)
         return code
-
-
-def explain(error: BaseException) -> tuple[str, int]:
-    """The sentence a user reads about ``error``, and the exit code."""
-    if isinstance(error, MedUniSegError):
-        return str(error), error.exit_code
-    if isinstance(error, typer.TyperException):
-        return _usage_sentence(error), EXIT_USAGE
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "Interrupted.", EXIT_INTERRUPTED
-    if is_out_of_memory(error):
-        return "This machine's memory does not suffice; close other programs or use a smaller image.", EXIT_MEMORY
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = (error.strerror or "cannot be used").lower()
-        return f"{error.filename}: {reason}; check the path and its permissions.", EXIT_BAD_INPUT
-    kind = type(error).__name__
-    detail = " ".join(str(error).split()) or "no details"
-    return f"Unexpected {kind}: {detail}; run again with --debug and report what it prints.", EXIT_BUG
 
 
 def run() -> None:
@@ -129,14 +109,6 @@ def _wants_json_events(arguments: Sequence[str]) -> bool:
     """Whether a program reads stderr; known before the arguments are parsed, for errors in them."""
     pairs = zip(arguments, [*arguments[1:], ""], strict=True)
     return any(pair == ("--progress", "json") or pair[0] == "--progress=json" for pair in pairs)
-
-
-def _usage_sentence(error: typer.TyperException) -> str:
-    # "Value error, " is pydantic's, by which typer checks the values
-    text = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "meduniseg"
-    return f"{text}; see '{command} --help'."
 
 
 def _reader_went_away() -> int:

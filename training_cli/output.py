@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,21 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 240
 """Columns of a table on a pipe: wide, so that no cell is cut off or wrapped."""
+
+# what could begin a line of its own, move the cursor or turn the order of letters: names of files may hold it
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def tolerate_encodings() -> None:
+    """Let stdout and stderr escape what their encoding lacks: names of files are bytes, a console has a code page."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """``text`` on one line, with control characters as Python writes them (``\\n``)."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def console(stream: TextIO) -> Console:
@@ -37,7 +54,7 @@ def table(
     for column in columns:
         built.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        built.add_row(*(Text(str(cell)) for cell in row))
+        built.add_row(*(Text(printable(str(cell))) for cell in row))
     return built
 
 
@@ -50,7 +67,8 @@ def print_table(
 
 def print_json(payload: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """One JSON object; numbers that JSON has no word for become null."""
-    print(json.dumps(plain(payload), ensure_ascii=False, indent=2, allow_nan=False), file=stream or sys.stdout)
+    stream = stream or sys.stdout
+    print(_json(payload, stream, indent=2), file=stream)
 
 
 def print_answer(as_json: bool, payload: Mapping[str, Any], sentence: str) -> None:
@@ -58,20 +76,33 @@ def print_answer(as_json: bool, payload: Mapping[str, Any], sentence: str) -> No
     if as_json:
         print_json(payload)
     else:
-        print(sentence)
+        print(printable(sentence))
 
 
 def print_json_line(payload: Mapping[str, Any]) -> None:
     """One event on stderr, whole and at once, so that a reading program never waits."""
-    print(json.dumps(plain(payload), ensure_ascii=False, allow_nan=False), file=sys.stderr, flush=True)
+    print(_json(payload, sys.stderr), file=sys.stderr, flush=True)
 
 
 def print_error(sentence: str, code: int, *, as_json: bool = False) -> None:
-    """One sentence on stderr; an event of its own where events are asked for as JSON."""
+    """One sentence on one line of stderr; an event of its own where events are asked for as JSON."""
     if as_json:
         print_json_line({"event": "error", "message": sentence, "exit_code": code})
     else:
-        print(f"meduniseg: {sentence}", file=sys.stderr, flush=True)
+        print(f"meduniseg: {printable(sentence)}", file=sys.stderr, flush=True)
+
+
+def _json(payload: Mapping[str, Any], stream: TextIO, indent: int | None = None) -> str:
+    """JSON as the stream can take it: escaped to ASCII where its encoding lacks a character, or is not UTF-8."""
+    content = plain(payload)
+    text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
+    try:
+        text.encode("utf-8")
+        if (stream.encoding or "utf-8").lower().replace("-", "").replace("_", "") == "utf8":
+            return text
+    except UnicodeEncodeError:  # a name that is not UTF-8
+        pass
+    return json.dumps(content, indent=indent, allow_nan=False)
 
 
 def is_installed(package: str) -> bool:

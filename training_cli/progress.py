@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, ignore
-from training_cli.output import console, print_json_line
+from training_cli.output import console, print_json_line, printable
 from training_cli.session import ProgressMode
 
 LINE_EVERY_SECONDS = 30.0
@@ -62,7 +62,7 @@ class _Lines:
 
     @staticmethod
     def _print(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class _Bar:
@@ -78,7 +78,7 @@ class _Bar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False),
             console=console(sys.stderr),
             transient=True,
         )
@@ -94,11 +94,11 @@ class _Bar:
     def __call__(self, event: Event) -> None:
         if isinstance(event, Message):
             colour = "yellow" if event.level == "warning" else "dim"
-            self._bar.console.print(_note(event), style=colour, markup=False)
+            self._bar.console.print(printable(_note(event)), style=colour, markup=False)
         elif isinstance(event, Metric):
-            self._bar.console.print(_figure(event), markup=False)
+            self._bar.console.print(printable(_figure(event)), markup=False)
         elif isinstance(event, CaseDone):
-            self._bar.console.print(_written(event), style="dim", markup=False)
+            self._bar.console.print(printable(_written(event)), style="dim", markup=False)
         else:
             self._progress(event)
 
@@ -110,7 +110,7 @@ class _Bar:
             self._bar.add_task(event.stage, total=event.total, detail="")
         self._bar.update(self._bar.task_ids[0], total=event.total, completed=event.done)
         if event.detail:
-            self._bar.update(self._bar.task_ids[0], detail=event.detail)
+            self._bar.update(self._bar.task_ids[0], detail=printable(event.detail))
 
 
 def _note(event: Message) -> str:

@@ -25,6 +25,12 @@ class Result:
     path: Path
     report: dict[str, Any]
 
+    @property
+    def warnings(self) -> list[dict[str, Any]]:
+        """What was found out about it, with case and task."""
+        lead = {"case": self.case, "task": self.report["task"]}
+        return [{**lead, **finding} for finding in self.report["warnings"]]
+
 
 def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
     """What is kept of a segmentation once it is written: numbers, no voxels."""

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, OutOfMemoryError, UsageError
+from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError, UsageError
 from meduniseg_core.events import CaseDone, Message, Progress
-from training_cli.inputs import cases_for
+from training_cli.explaining import explain, show_traceback
+from training_cli.inputs import cases_for, check_arguments
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
 from training_cli.packs import packs_for
 from training_cli.results import Result, result_of, results_table
 from training_cli.session import Session, work
-from training_cli.targets import chosen_ending, default_ending, refuse_strangers, target_folder, was_edited
+from training_cli.targets import Targets, chosen_ending, targets_of, with_name_faults
 
 if TYPE_CHECKING:
-    from meduniseg_core.images import Case, Image
+    from meduniseg_core.images import Case, Finding, Image
     from meduniseg_core.inference import Predictor
+    from meduniseg_core.outputs import Standing
     from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
 
@@ -88,12 +90,15 @@ def segment(
     result is replaced, unless it was corrected since.
     """
     with work(progress, as_json=as_json) as session:
+        check_arguments(images)
         wanted_ending = chosen_ending(ending)
         info = _model_info(model)
         modality = known_modality(info, modality)
         tasks = choose_tasks(info, task, modality)
         cases = cases_for(images, channels_of(info, tasks))
-        refuse_strangers(cases, tasks, output, wanted_ending)
+        targets = targets_of(cases, tasks, output, wanted_ending, probabilities)
+        cases = with_name_faults(cases, targets)
+        before = targets.survey([case for case in cases if case.fault is None])
         tell_adopted(session, info.name, tasks)
 
         from meduniseg_core.inference import Predictor
@@ -107,9 +112,7 @@ def segment(
         )
         settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
         skip_unfit = task == ALL_TASKS
-        run = Run(
-            session, predictor, info, tasks, output, wanted_ending, settings, skip_unfit, series, overwrite_edited
-        )
+        run = Run(session, predictor, info, targets, before, settings, skip_unfit, series, overwrite_edited)
         run.all(cases)
         return run.finish(len(cases))
 
@@ -167,6 +170,14 @@ def tell_adopted(session: Session, model: str, tasks: Sequence[str]) -> None:
             session.events(Message("info", f"{name} was adopted for {task}; '--model {name}' would use it."))
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a case was not segmented, and the exit code for it alone."""
+
+    sentence: str
+    code: int
+
+
 @dataclass
 class Run:
     """The cases one after the other: one that fails is named, the others go on."""
@@ -174,43 +185,56 @@ class Run:
     session: Session
     predictor: Predictor
     info: ModelInfo
-    tasks: Sequence[str]
-    output: Path
-    ending: str | None
+    targets: Targets
+    before: Mapping[tuple[str, str], Standing]
     settings: dict[str, Any]
     skip_unfit: bool
     series: str | None = None
     overwrite_edited: bool = False
     results: list[Result] = field(default_factory=list)
-    failed: dict[str, MedUniSegError] = field(default_factory=dict)
+    kept: list[tuple[str, str, Finding]] = field(default_factory=list)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    not_begun: int = 0
     began: float = field(default_factory=time.perf_counter)
 
     def all(self, cases: Sequence[Case]) -> None:
-        """Segment every case. The error of a single case goes on to the caller as it is."""
-        for done, case in enumerate(cases):
+        """Segment every case, after naming those that cannot be. The error of a single case goes on to the caller."""
+        faulty = [case for case in cases if case.fault is not None]
+        for case in faulty:
+            assert case.fault is not None
+            if len(cases) == 1:
+                raise case.fault
+            self._fail(case, case.fault)
+        sound = [case for case in cases if case.fault is None]
+        for number, case in enumerate(sound, start=len(faulty)):
             if len(cases) > 1:
                 elapsed = time.perf_counter() - self.began
-                self.session.events(Progress("cases", done, len(cases), elapsed, case.name))
+                self.session.events(Progress("cases", number, len(cases), elapsed, case.name))
             try:
                 self.one(case)
             except CancelledError as error:
+                done = number - len(self.failed)
                 there = (
                     f"{done} of {len(cases)} cases are done, and their results whole" if done else "nothing was written"
                 )
                 raise CancelledError(f"Interrupted; {there}.") from error
-            except (BadInputError, OutOfMemoryError) as error:
+            except UnwritableError as error:
                 if len(cases) == 1:
                     raise
-                self.failed[case.name] = error
-                print_error(f"{case.name}: {error}", error.exit_code, as_json=self.session.json_events)
+                self._fail(case, error)
+                self.not_begun = len(cases) - number - 1
+                return  # so it would be with the others
+            except Exception as error:  # whatever a reader or the network meets costs this one case
+                if len(cases) == 1:
+                    raise
+                self._fail(case, error)
 
     def one(self, case: Case) -> None:
         """Segment one case; its files are written once all its tasks are done."""
         from meduniseg_core.images import read_image
 
-        if case.fault is not None:
-            raise case.fault
         image = read_image(case.source, series=self.series)
+        self.targets.check_names(case.name, is_2d=image.is_2d)
         tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task)]
         if not tasks:
             return
@@ -220,20 +244,35 @@ class Run:
         )
         self.session.cancel.raise_if_cancelled()
         for task, segmentation in found.items():
-            folder = target_folder(self.output, task, len(self.tasks))
-            path = segmentation.save(folder / f"{case.name}{self.ending or default_ending(image.is_2d)}")
+            path = segmentation.save(
+                self.targets.labels(case.name, task, is_2d=image.is_2d),
+                before=self.before[case.name, task],
+                replace_edited=self.overwrite_edited,
+            )
             self.results.append(result_of(case.name, path, segmentation))
             warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
             self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3), warnings))
 
     def _keeps(self, case: Case, task: str) -> bool:
         """Whether the case's former result was corrected by hand: nobody wants to lose that."""
-        record = target_folder(self.output, task, len(self.tasks)) / f"{case.name}.json"
-        if self.overwrite_edited or not was_edited(record):
+        from meduniseg_core.images import Finding
+        from meduniseg_core.outputs import written_meanwhile
+
+        before = self.before[case.name, task]
+        if not self.targets.standing(case.name, task).unchanged(before):
+            raise BadInputError(written_meanwhile(before.record))
+        if self.overwrite_edited or not before.edited():
             return False
         text = f"{case.name}: its result was corrected by hand and is kept; --overwrite-edited would replace it."
+        self.kept.append((case.name, task, Finding("result_kept", text)))
         self.session.events(Message("warning", text))
         return True
+
+    def _fail(self, case: Case, error: Exception) -> None:
+        show_traceback(error)
+        sentence, code = explain(error)
+        self.failed[case.name] = Failure(sentence, code)
+        print_error(f"{case.name}: {sentence}", code, as_json=self.session.json_events)
 
     def finish(self, case_count: int) -> int:
         """Show what was done and return the exit code."""
@@ -246,7 +285,11 @@ class Run:
             "intended_use": self.info.intended_use,
             "seconds": round(time.perf_counter() - self.began, 3),
             "results": [result.report for result in self.results],
-            "failed": [{"case": case, "error": str(error)} for case, error in self.failed.items()],
+            "failed": [{"case": case, "error": failure.sentence} for case, failure in self.failed.items()],
+            "warnings": [
+                *(warning for result in self.results for warning in result.warnings),
+                *({"case": case, "task": task, **finding.as_json()} for case, task, finding in self.kept),
+            ],
         }
         if self.results:
             self.session.show(results_table(self.results))
@@ -254,23 +297,24 @@ class Run:
         self.session.result(payload, *(str(result.path) for result in self.results))
         if not self.failed:
             return 0
-        only_memory = all(isinstance(error, OutOfMemoryError) for error in self.failed.values())
+        only_memory = all(failure.code == OutOfMemoryError.exit_code for failure in self.failed.values())
         code = OutOfMemoryError.exit_code if only_memory else BadInputError.exit_code
-        sentence = f"{len(self.failed)} of {case_count} cases failed: {', '.join(self.failed)}."
+        sentence = f"{len(self.failed)} of {case_count} cases failed: {', '.join(self.failed)}"
+        sentence += f"; {self.not_begun} were not begun." if self.not_begun else "."
         print_error(sentence, code, as_json=self.session.json_events)
         return code
 
     def _fitting(self, image: Image, case: Case) -> list[str]:
         """With ``--task all`` the tasks that this image can be segmented by, else all that were asked for."""
         if not self.skip_unfit:
-            return list(self.tasks)
-        fitting = [task for task in self.tasks if fits(image, self.info.plan_of(task))]
+            return list(self.targets.tasks)
+        fitting = [task for task in self.targets.tasks if fits(image, self.info.plan_of(task))]
         if not fitting:
             raise BadInputError(
                 f"{case.name} is a {'2D image' if image.is_2d else 'volume'} with {image.channels} channel(s), and "
                 f"model {self.info.name} has no task for such images; use another model."
             )
-        left_out = [task for task in self.tasks if task not in fitting]
+        left_out = [task for task in self.targets.tasks if task not in fitting]
         if left_out:
             text = f"{case.name}: tasks for other kinds of images are left out ({', '.join(left_out)})."
             self.session.events(Message("info", text))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, EventSink
-from training_cli.output import console, print_json
+from training_cli.output import console, print_json, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,12 +42,15 @@ class Session:
             print_json(payload, self._stdout)
         else:
             for line in lines:
-                print(line, file=self._stdout)
+                print(printable(line), file=self._stdout)
 
     def show(self, renderable: RenderableType) -> None:
         """A table or text for people, on stderr; nothing where a program is listening."""
         if not (self.as_json or self.quiet):
-            console(sys.stderr).print(renderable)
+            text = isinstance(renderable, str)  # a sentence: brackets in it are no markup
+            console(sys.stderr).print(
+                printable(renderable) if isinstance(renderable, str) else renderable, markup=not text
+            )
 
 
 @contextlib.contextmanager

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meduniseg_core.errors import UsageError
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.outputs import Identity, Standing, check_name, clear_leftovers, identities, standing
+from training_cli.inputs import same_name
 
 if TYPE_CHECKING:
     from meduniseg_core.images import Case
-
-
-def target_folder(output: Path, task: str, task_count: int) -> Path:
-    """``OUT_DIR`` for a single task, ``OUT_DIR/TASK`` where there are several."""
-    return output if task_count == 1 else output / task
 
 
 def chosen_ending(ending: str | None) -> str | None:
@@ -31,56 +28,103 @@ def chosen_ending(ending: str | None) -> str | None:
     return dotted
 
 
-def default_ending(is_2d: bool) -> str:
-    """What is written without ``--format``: NIfTI for volumes, PNG for images of depth 1."""
-    return ".png" if is_2d else ".nii.gz"
+@dataclass(frozen=True)
+class Targets:
+    """The files that a run will write: ``OUT_DIR/CASE.ext`` for one task, ``OUT_DIR/TASK/CASE.ext`` for several.
 
-
-def refuse_strangers(cases: Iterable[Case], tasks: Sequence[str], output: Path, ending: str | None) -> None:
-    """UsageError where a result would overwrite another task's result or a file that is not ours at all.
-
-    A former result of the same case and task is replaced: that is what running a command again is for.
+    ``ending`` is that of ``--format`` (None: NIfTI for volumes, PNG for images of depth 1).
     """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"{output} is a file; give a folder for the results.")
-    endings = [ending] if ending is not None else [default_ending(False), default_ending(True)]
-    for task in tasks:
-        folder = target_folder(output, task, len(tasks))
-        for case in cases:
-            record = folder / f"{case.name}.json"
-            labels = [folder / f"{case.name}{candidate}" for candidate in endings]
-            there = [path for path in (*labels, record) if path.exists()]
-            if not there:
-                continue
-            owner = recorded_task(record)
-            if owner is None:
-                raise UsageError(
-                    f"{there[0]} is there already and is no result of this program; choose another folder."
-                )
-            if owner != task:
-                raise UsageError(
-                    f"{there[0]} holds the result of task '{owner}'; choose another folder for task '{task}'."
-                )
+
+    output: Path
+    tasks: Sequence[str]
+    ending: str | None = None
+    probabilities: bool = False
+    inputs: frozenset[Identity] = frozenset()
+
+    def labels(self, case: str, task: str, *, is_2d: bool) -> Path:
+        """The label file of a case."""
+        return self._folder(task) / f"{case}{self.ending or ('.png' if is_2d else '.nii.gz')}"
+
+    def survey(self, cases: Iterable[Case]) -> dict[tuple[str, str], Standing]:
+        """What lies now where each case's result of each task will go.
+
+        UsageError where a result would overwrite an input, another task's result, another result of this run or a file
+        that is not ours at all. A former result of the same case and task is replaced: that is what running a command
+        again is for.
+        """
+        from meduniseg_core.provenance import recorded_task
+
+        if self.output.exists() and not self.output.is_dir():
+            raise UsageError(f"{self.output} is a file; give a folder for the results.")
+        clear_leftovers(self.output)
+        found: dict[tuple[str, str], Standing] = {}
+        taken: dict[tuple[str, str], str] = {}
+        for task in self.tasks:
+            clear_leftovers(self._folder(task))
+            for case in cases:
+                for name in self._names(case.name, task):
+                    other = taken.setdefault((task, same_name(name)), case.name)
+                    if other != case.name:
+                        raise UsageError(
+                            f"The results of {other} and {case.name} would both be called {name}; rename one or leave "
+                            "out --probabilities."
+                        )
+                there = found[case.name, task] = self.standing(case.name, task)
+                owner = recorded_task(there.content)
+                if owner is not None and owner != task:
+                    raise UsageError(
+                        f"{there.record} belongs to the result of task '{owner}'; choose another folder for task "
+                        f"'{task}'."
+                    )
+        return found
+
+    def standing(self, case: str, task: str) -> Standing:
+        """What lies now where a case's result of a task will go, whether it is 2D or not."""
+        from meduniseg_core.provenance import RESULT
+
+        return standing(self._folder(task) / f"{case}.json", self._names(case, task), RESULT, self.inputs)
+
+    def check_names(self, case: str, *, is_2d: bool) -> None:
+        """BadInputError where the disk cannot hold files of the names that the case's result would have."""
+        if not case:
+            raise BadInputError("This case has no name to call its result by; give a file or a folder with a name.")
+        for task in self.tasks:
+            labels = self.labels(case, task, is_2d=is_2d)
+            for name in (labels.name, *self._beside(labels)):
+                check_name(labels.with_name(name))
+
+    def _folder(self, task: str) -> Path:
+        return self.output if len(self.tasks) == 1 else self.output / task
+
+    def _names(self, case: str, task: str) -> list[str]:
+        """All names that the result may have: whether it is 2D is known once the image is read."""
+        labels = {self.labels(case, task, is_2d=flat) for flat in (False, True)}
+        return [name for path in sorted(labels) for name in (path.name, *self._beside(path)[1:])]
+
+    def _beside(self, labels: Path) -> list[str]:
+        from meduniseg_core.provenance import probabilities_name, provenance_path
+
+        return [provenance_path(labels).name, *([probabilities_name(labels)] if self.probabilities else [])]
 
 
-def recorded_task(record: Path) -> str | None:
-    """The task in a provenance JSON that ``segment`` wrote, or None for any other file or none."""
-    content = _content(record)
-    if "model_sha256" not in content:
-        return None
-    task = content.get("task")
-    return task if isinstance(task, str) else None
+def targets_of(
+    cases: Iterable[Case], tasks: Sequence[str], output: Path, ending: str | None = None, probabilities: bool = False
+) -> Targets:
+    """The targets of a run; the files of all ``cases`` are never written over."""
+    read = identities(path for case in cases for path in case.paths)
+    return Targets(output, tasks, ending, probabilities, read)
 
 
-def was_edited(record: Path) -> bool:
-    """Whether the JSON beside a result says that somebody has corrected it since."""
-    return _content(record).get("edited") is True
+def with_name_faults(cases: Iterable[Case], targets: Targets) -> list[Case]:
+    """The cases; those whose results could not be named on the disk get a fault."""
+    return [_with_name_fault(case, targets) for case in cases]
 
 
-def _content(record: Path) -> dict[str, Any]:
-    """What the JSON holds; nothing where it cannot be read or is no object."""
+def _with_name_fault(case: Case, targets: Targets) -> Case:
+    if case.fault is not None:
+        return case
     try:
-        content = json.loads(record.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        targets.check_names(case.name, is_2d=True)  # the shorter names; with the image it is known
+    except BadInputError as error:
+        return replace(case, fault=error)
+    return case

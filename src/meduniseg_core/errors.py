@@ -48,6 +48,19 @@ class BadInputError(MedUniSegError):
     exit_code = 3
 
 
+class UnwritableError(BadInputError, OSError):
+    """A folder cannot be written to: it is full, read-only or somebody else's. Nothing half-written is left.
+
+    An OSError too, for callers that can do without the file.
+    """
+
+    def __init__(self, folder: object, reason: str) -> None:
+        super().__init__(
+            f"{folder} cannot be written to ({reason}); make room or permit writing there, or choose another folder."
+        )
+        self.reason = reason
+
+
 class OutOfMemoryError(MedUniSegError):
     """The last rung of the memory ladder was not low enough."""
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, UnwritableError
+
+_REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
+_ROOM = 1 << 20  # bytes; with less left a disk counts as full
+_SUFFIX = 20  # characters of a suffix that a temporary name keeps
 
 MAX_SMALL_BYTES = 64 << 20
 _TEMPORARY = ".tmp-"  # how the names of half-written files begin
@@ -68,29 +76,59 @@ def _not_regular(path: Path) -> BadInputError:
 
 
 @contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """Turn the system's refusal to write (disk full, read-only, no permission) into an UnwritableError."""
+    try:
+        yield
+    except UnwritableError as error:  # of a folder in it that its caller does not know
+        raise UnwritableError(folder, error.reason) from error
+    except OSError as error:
+        reason = _refusal(folder, error)
+        if reason is None:
+            raise
+        raise UnwritableError(folder, reason) from error
+
+
+def _refusal(folder: Path, error: OSError) -> str | None:
+    if error.errno in _REFUSALS:
+        return (error.strerror or os.strerror(error.errno or 0)).lower()
+    if error.errno is None and _is_full(folder):  # libraries that only count the bytes written
+        return os.strerror(errno.ENOSPC).lower()
+    return None
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _ROOM
+    except OSError:
+        return False
+
+
+@contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success fsync it and rename it into place.
 
-    The temporary name keeps the target's suffixes, because writers of image formats choose the format by
-    them. If the block raises, the temporary file is removed and ``target`` is left as it was.
+    The temporary name keeps the target's ending, because writers of image formats choose the format by it. If the block
+    raises, the temporary file is removed and ``target`` is left as it was. UnwritableError where the folder refuses.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(target.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _sync(temporary)
-        # mkstemp makes files 0600; give them what an ordinary write would have given
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_into(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        suffix = "".join(part for part in target.suffixes[-2:] if len(part) <= _SUFFIX)  # a.<200 letters>.png
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _sync(temporary)
+            # mkstemp makes files 0600; give them what an ordinary write would have given
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+            sync_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -113,6 +151,16 @@ def remove_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def json_text(content: Any, indent: int | None = 1) -> str:
+    """``content`` as JSON that can be stored as UTF-8: a file name that is no valid text is escaped."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # bytes of a name that is not UTF-8 are lone surrogates in Python
+        text = json.dumps(content, indent=indent)
+    return text + "\n"
+
+
 def sha256_of(path: Path) -> str:
     """The file's SHA-256 as 64 lower-case hexadecimal digits; BadInputError where it is no ordinary file."""
     digest = hashlib.sha256()
@@ -127,7 +175,8 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make new names in ``folder`` outlive a power cut."""
     if os.name == "nt":  # a folder cannot be opened for fsync there
         return
     handle = os.open(folder, os.O_RDONLY)

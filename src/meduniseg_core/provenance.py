@@ -1,4 +1,4 @@
-"""The JSON beside a label file that says where the labels come from (written by ``Segmentation.save``)."""
+"""The JSON beside a label file that says where the labels come from, and which files it vouches for (`outputs`)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from meduniseg_core.images.formats import stem_of
+from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.files import sha256_of
+from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.outputs import Content, Kind, read_record
 
 _LARGEST = 1 << 20  # bytes; ours have a few hundred
+_PROBABILITIES = "_probabilities"
+_SAME_MOMENT = 2.0  # seconds between writing a label map and its JSON
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,13 @@ class Provenance:
 def provenance_path(labels: Path) -> Path:
     """The JSON beside a label file."""
     return labels.with_name(f"{stem_of(labels)}.json")
+
+
+def probabilities_name(labels: Path) -> str:
+    """The name of the file of probabilities beside a label file: in its format, or .npy beside a picture."""
+    ending = ending_of(labels)
+    volumes = (".nii.gz", ".nii", ".nrrd", ".mha")
+    return f"{stem_of(labels)}{_PROBABILITIES}{ending if ending in volumes else '.npy'}"
 
 
 def read_provenance(labels: Path) -> Provenance | None:
@@ -46,6 +58,49 @@ def read_provenance(labels: Path) -> Provenance | None:
     image = Path(str(content.get("image") or "")).name
     turned = content.get("exif_orientation")
     return Provenance(task, model, classes, colours, image, turned if turned in range(2, 9) else None)
+
+
+def is_result(path: Path) -> bool:
+    """Whether a JSON of ours beside ``path`` lists it among the files that were written with it."""
+    stem = stem_of(path)
+    for name in {stem, stem.removesuffix(_PROBABILITIES)}:
+        record = path.with_name(f"{name}.json")
+        content = read_record(record)
+        if recorded_task(content) is not None and path.name in RESULT.vouched(record, content):
+            return True
+    return False
+
+
+def recorded_task(content: Content) -> str | None:
+    """The task in the JSON of a label file, or None for any other content."""
+    task = content.get("task")
+    return task if isinstance(task, str) and "model_sha256" in content else None
+
+
+def _vouched_before(record: Path, content: Content) -> dict[str, str]:
+    """A JSON of before "files" vouches for the one label map of its name, if it can be one of its task.
+
+    Hands that changed it left no hash to compare: it counts as changed if it is younger than its JSON.
+    """
+    from meduniseg_core.images import read_labels
+    from meduniseg_core.images.writing import LABEL_ENDINGS
+
+    beside = [record.with_name(f"{record.name.removesuffix('.json')}{ending}") for ending in LABEL_ENDINGS]
+    there = [path for path in beside if path.is_file()]
+    if len(there) != 1:
+        return {}
+    (label,) = there
+    try:
+        if int(read_labels(label).array.max()) > len(content.get("classes") or ()):
+            return {}
+        younger = label.stat().st_mtime > record.stat().st_mtime + _SAME_MOMENT
+        return {label.name: "" if younger else sha256_of(label)}
+    except (OSError, TypeError, MedUniSegError):
+        return {}
+
+
+RESULT = Kind(is_ours=lambda content: recorded_task(content) is not None, vouched_before=_vouched_before)
+"""Label files with their JSON."""
 
 
 def _colour(value: object) -> tuple[int, int, int]:

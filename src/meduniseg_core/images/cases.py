@@ -12,7 +12,7 @@ The one rule for folders, lists of files, data sets and corrections. It knows ho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -56,12 +56,17 @@ def find_cases(
     return {case.name: case.paths for case in cases}
 
 
-def folder_cases(folder: str | Path, file_ending: str | None = None, channels: int | None = None) -> list[Case]:
+def folder_cases(
+    folder: str | Path,
+    file_ending: str | None = None,
+    channels: int | None = None,
+    passed_over: Callable[[Path], bool] = lambda _path: False,
+) -> list[Case]:
     """The cases of ``folder`` in order of name, those that cannot be used with their fault.
 
     A colour image is one file. DICOM is looked for in subfolders, too: a folder of slices is one case, a file that is
-    an image of its own (an X-ray) is one (see `dicom_folders`). Hidden files and other files are passed over. Raises
-    BadInputError for a missing folder and one without images.
+    an image of its own (an X-ray) is one (see `dicom_folders`). Hidden files, other files and what is ``passed_over``
+    are no cases. Raises BadInputError for a missing folder and one without images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -71,7 +76,8 @@ def folder_cases(folder: str | Path, file_ending: str | None = None, channels: i
         if path.name.startswith(".") or path.is_dir():
             continue
         ending = _ending(path, file_ending)
-        if ending is not None and (file_ending is not None or ENDINGS[ending] != "dicom"):
+        readable = ending is not None and (file_ending is not None or ENDINGS[ending] != "dicom")
+        if readable and not passed_over(path):
             files.append(path)
     cases = group_files(files, channels, file_ending)
     if file_ending is None:

@@ -30,6 +30,7 @@ FindingCode = Literal[
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
+    "result_kept",  # a former result was corrected by hand, and is not replaced
     "implausible_result",  # a class far outside the training's sizes, intensities or positions
 ]
 

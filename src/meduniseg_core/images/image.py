@@ -62,6 +62,12 @@ class Image:
         """The file's name, or "the image" for one that came from memory."""
         return self.source.name if self.source is not None else "the image"
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files (or the folder of DICOM) that it was read from: several channels may have one each."""
+        sources = tuple(Path(name) for name in self.meta.get("sources", ()))
+        return sources or (() if self.source is None else (self.source,))
+
     def with_array(self, array: np.ndarray, **meta: Any) -> Image:
         """Another array ``(C', D, H, W)`` on the same grid; ``meta`` entries are added."""
         return replace(self, array=array, meta={**self.meta, **meta})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -29,4 +30,7 @@ def write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     image.SetOrigin([float(value) for value in geometry.origin])
     image.SetDirection([float(value) for row in geometry.direction for value in reversed(row)])
     with atomic_path(path) as temporary:
-        sitk.WriteImage(image, str(temporary), useCompression=True)
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:  # ITK's only kind; of a written file it means the disk
+            raise OSError(errno.EIO, "ITK could not write it all") from error

@@ -60,10 +60,16 @@ def write_image(image: Image, path: str | Path, *, like: Image | None = None) ->
     _write(image, path, IMAGE_ENDINGS, like if like is not None else plain(image))
 
 
-def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> None:
+def check_ending(path: Path, endings: tuple[str, ...] = LABEL_ENDINGS) -> str:
+    """The ending of ``path``; BadInputError where nothing is written so."""
     ending = ending_of(path)
     if ending not in endings:
         raise BadInputError(f"{path.name} has an ending that is not written here; use one of {' '.join(endings)}.")
+    return ending
+
+
+def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> None:
+    ending = check_ending(path, endings)
     orientation = stored_orientation(like)
     image = as_stored(image, orientation)
     array = np.ascontiguousarray(image.array)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import colorsys
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
-from meduniseg_core.images.formats import ending_of, stem_of
 from meduniseg_core.images.upright import KEY, stored_orientation
+from meduniseg_core.images.writing import check_ending
+from meduniseg_core.outputs import Standing, identities, write_result
+from meduniseg_core.provenance import RESULT, probabilities_name, provenance_path
 
 Colour = tuple[int, int, int]
 
@@ -138,22 +139,36 @@ class Segmentation:
         orientation = stored_orientation(self.image)
         return {} if orientation == 1 else {KEY: orientation}
 
-    def save(self, path: str | Path) -> Path:
-        """Write the labels, and beside them their provenance as ``<name>.json``; each file is whole or not there.
+    def save(self, path: str | Path, *, before: Standing | None = None, replace_edited: bool = False) -> Path:
+        """Write the labels, and beside them their provenance as ``<name>.json``, as one step.
 
         The format is the path's ending (.nii.gz, .nrrd, .mha, .png, .tif, .npy). Probabilities, where there are some,
-        go to ``<name>_probabilities`` in the same format, or .npy beside a picture format. Returns the labels' path.
+        go to ``<name>_probabilities`` in the same format, or .npy beside a picture format. Returns the labels' path. A
+        former result is replaced, unless it was edited since (``replace_edited``). ``before``: what was there when the
+        work began (`outputs.standing`).
 
         Raises:
-            BadInputError: the format cannot hold the labels (a PNG holds one slice), or its ending is unknown.
+            UsageError: the image itself, or something else that is no result of ours, is in the way.
+            BadInputError: the format cannot hold the labels (a PNG holds one slice), its ending is unknown, or another
+                program has written there since ``before``.
+            UnwritableError: the folder cannot be written to.
         """
         path = Path(path)
-        write_labels(self.labels, path, like=self.image)
-        stem = stem_of(path)
-        if self.probabilities is not None:
-            ending = ending_of(path)
-            if ending not in (".nii.gz", ".nii", ".nrrd", ".mha"):
-                ending = ".npy"
-            write_image(self.probabilities, path.with_name(f"{stem}_probabilities{ending}"), like=self.image)
-        write_text(path.with_name(f"{stem}.json"), json.dumps(self.provenance(), indent=1, ensure_ascii=False) + "\n")
+        check_ending(path)
+        files: dict[str, Callable[[Path], object]] = {
+            path.name: lambda target: write_labels(self.labels, target, like=self.image)
+        }
+        probabilities = self.probabilities
+        if probabilities is not None:
+            name = probabilities_name(path)
+            files[name] = lambda target: write_image(probabilities, target, like=self.image)
+        write_result(
+            provenance_path(path),
+            self.provenance(),
+            files,
+            RESULT,
+            inputs=identities(self.image.files),
+            before=before,
+            replace_edited=replace_edited,
+        )
         return path

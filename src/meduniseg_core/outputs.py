@@ -1,0 +1,328 @@
+"""Results on the disk: nothing that is not ours is ever written over, and the files of a result appear as one.
+
+A result is some files of one folder and a *record*, a JSON that lists them by name and sha256 under "files". Only what
+a record so vouches for is replaced; what was changed since is kept unless the caller says otherwise.
+
+Writing: all files are made in a hidden folder beside the targets, under a lock. Then the record goes into place first,
+the others after it, so a file without its record is never seen. What a process killed in between left is finished or
+taken back by whoever writes into that folder next.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.files import json_text, sha256_of, sync_folder, write_text, writing_into
+
+FILES = "files"
+"""The record's key for what it vouches for: file name -> sha256."""
+EARLIER = "earlier_files"
+"""The same for what earlier runs left beside it (another format, say): ours, but no part of this result."""
+
+Content = Mapping[str, Any]
+Signature = tuple[int, int, int]  # inode, size, time of the last change in ns
+Identity = tuple[int, int]  # what tells files apart, whatever path leads to them
+
+_STAGING = ".meduniseg-writing-"
+_LOCK = ".meduniseg-lock"
+_LOCK_SECONDS = 600.0
+_NOTE = ".former.json"  # in the staging folder: the record's name, and what its files replace
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
+_LARGEST = 1 << 24  # bytes of a record
+_LONGEST = 255  # bytes of a name, where the system does not tell
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of result: how its records are known, and what a record of before "files" vouches for."""
+
+    is_ours: Callable[[Content], bool]
+    vouched_before: Callable[[Path, Content], Mapping[str, str]] = lambda _record, _content: {}
+
+    def vouched(self, record: Path, content: Content) -> dict[str, str]:
+        """File name -> sha256 of all that the record vouches for."""
+        if FILES not in content:
+            return dict(self.vouched_before(record, content))
+        found: dict[str, str] = {}
+        for key in (EARLIER, FILES):
+            listed = content.get(key)
+            if isinstance(listed, Mapping):
+                found.update({str(name): str(digest) for name, digest in listed.items()})
+        return found
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What lies where a result will go: ``signatures`` by name (None: nothing), and the record's content."""
+
+    record: Path
+    signatures: Mapping[str, Signature | None]
+    content: Content
+    vouched: Mapping[str, str]
+
+    def edited(self) -> list[str]:
+        """Names of files that somebody changed since they were written; reads them."""
+        there = [name for name, found in self.signatures.items() if found is not None and name != self.record.name]
+        if self.content.get("edited") is True:
+            return there
+        return [name for name in there if sha256_of(self.record.with_name(name)) != self.vouched[name]]
+
+    def unchanged(self, other: Standing) -> bool:
+        """Whether the files known to both are the same."""
+        return all(
+            self.signatures[name] == other.signatures[name] for name in self.signatures.keys() & other.signatures
+        )
+
+
+def identities(paths: Iterable[Path]) -> frozenset[Identity]:
+    """The files at ``paths``, by whatever path; what is not there is left out."""
+    return frozenset(identity for path in paths if (identity := _identity(path)) is not None)
+
+
+def standing(record: Path, names: Iterable[str], kind: Kind, inputs: Collection[Identity] = frozenset()) -> Standing:
+    """What lies at ``record`` and at ``names`` beside it, where a result of ``kind`` is to go.
+
+    Raises UsageError where it must not go there: something is there that no record of ours vouches for, or one of
+    ``inputs`` (see :func:`identities`).
+    """
+    folder = record.parent
+    paths = [folder / name for name in dict.fromkeys((*names, record.name))]
+    found = {path.name: _lstat(path) for path in paths}
+    content = read_record(record) if found[record.name] is not None else {}
+    vouched = kind.vouched(record, content) if kind.is_ours(content) else {}
+    for path in paths:
+        status = found[path.name]
+        if status is None:
+            continue
+        if (status.st_dev, status.st_ino) in inputs or _identity(path) in inputs:
+            raise UsageError(f"{path} is an input and would be overwritten; choose another folder for the results.")
+        known = kind.is_ours(content) if path == record else path.name in vouched
+        if not known or not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path} is there already and is no result of this program; choose another folder.")
+    signatures = {
+        name: None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
+        for name, status in found.items()
+    }
+    return Standing(record, signatures, content, vouched)
+
+
+def write_result(
+    record: Path,
+    content: Content,
+    files: Mapping[str, Callable[[Path], object]],
+    kind: Kind,
+    *,
+    inputs: Collection[Identity] = frozenset(),
+    before: Standing | None = None,
+    replace_edited: bool = False,
+) -> dict[str, str]:
+    """Write ``files`` (name -> what writes it to a path) and the record ``content`` beside them, as one step.
+
+    ``before`` is what was there when the work began. Returns the files' sha256, which the record holds too.
+
+    Raises:
+        UsageError: something is in the way that is not ours (see :func:`standing`), or was edited since.
+        BadInputError: another program has written there since ``before``.
+        UnwritableError: the folder cannot be written to.
+    """
+    folder = record.parent
+    with _made(folder), writing_into(folder), _locked(folder):
+        _recover(folder)
+        now = standing(record, files, kind, inputs)
+        if before is not None and not now.unchanged(before):
+            raise BadInputError(written_meanwhile(record))
+        edited = [] if replace_edited else now.edited()
+        if edited:
+            raise UsageError(f"{folder / edited[0]} was changed by hand and is kept; choose another name or folder.")
+        return _write_staged(record, content, files, now)
+
+
+def written_meanwhile(record: Path) -> str:
+    """What is said where two programs were about to write the same result."""
+    return f"{record} was written by another program since this run began and is kept; run this again to replace it."
+
+
+def _write_staged(
+    record: Path, content: Content, files: Mapping[str, Callable[[Path], object]], now: Standing
+) -> dict[str, str]:
+    folder = record.parent
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+    staging.chmod(0o755)
+    moving = False
+    try:
+        for name, write in files.items():
+            write(staging / name)
+        digests = {name: sha256_of(staging / name) for name in files}
+        full = {**content, FILES: digests}
+        earlier = {
+            name: digest for name, digest in now.vouched.items() if name not in files and _is(folder / name, digest)
+        }
+        if earlier:
+            full[EARLIER] = earlier
+        former = {name: sha256_of(folder / name) for name in files if now.signatures[name] is not None}
+        write_text(staging / _NOTE, json_text({"record": record.name, "former": former}))
+        write_text(staging / record.name, json_text(full))
+        moving = True
+        made: list[Path] = []
+        for name in (record.name, *files):
+            try:
+                _move(staging / name, folder / name, replace=now.signatures[name] is not None)
+            except FileExistsError:  # of a program that knows no lock
+                for path in made:
+                    path.unlink(missing_ok=True)
+                raise BadInputError(
+                    f"{folder / name} was written by another program just now; choose another folder."
+                ) from None
+            if now.signatures[name] is None:
+                made.append(folder / name)
+        sync_folder(folder)
+        moving = False
+        return digests
+    finally:
+        if not moving:  # else: what is left is finished by whoever comes next
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Finish or take back what a killed process left in ``folder``; nothing where it cannot be written to."""
+    if folder.is_dir() and any(folder.glob(f"{_STAGING}*")):
+        with suppress(OSError), _locked(folder):
+            _recover(folder)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a JSON holds; nothing where it cannot be read or is no object."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return {}
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def check_name(path: Path) -> None:
+    """BadInputError where the disk cannot hold a file of that name."""
+    there = next((folder for folder in path.parents if folder.is_dir()), Path())
+    try:
+        longest = os.pathconf(there, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):  # Windows has no pathconf
+        longest = _LONGEST
+    length = len(os.fsencode(path.name))
+    if length > longest:
+        raise BadInputError(
+            f"The result's name would be {length} bytes long and the disk takes {longest}: {path.name[:40]}...; "
+            "give the image a shorter name."
+        )
+
+
+def _recover(folder: Path) -> None:
+    """Whoever holds the lock is alone here, so every staging folder is a killed process's."""
+    for staging in folder.glob(f"{_STAGING}*"):
+        note = read_record(staging / _NOTE)
+        name, former = note.get("record"), note.get("former")
+        if isinstance(name, str) and isinstance(former, dict):
+            _finish(staging, folder / Path(name).name, former)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _finish(staging: Path, record: Path, former: Mapping[str, Any]) -> None:
+    """Where the record was in place already when the process died: bring the files that it vouches for."""
+    listed = read_record(record).get(FILES)
+    for name, digest in listed.items() if isinstance(listed, dict) else ():
+        staged, target = staging / Path(name).name, record.with_name(Path(name).name)
+        if not _is(staged, digest):
+            continue
+        if _lstat(target) is None or _is(target, former.get(name)):
+            staged.replace(target)
+
+
+def _move(source: Path, target: Path, *, replace: bool) -> None:
+    """Rename; FileExistsError where ``target`` is there and is not to be replaced."""
+    if replace:
+        source.replace(target)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if _lstat(target) is not None:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.replace(target)
+        return
+    source.unlink()
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """The folder, which is gone again where it is new and nothing came into it."""
+    new = not folder.exists()
+    try:
+        with writing_into(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time writes results into ``folder``; the lock's file is gone afterwards."""
+    path = folder / _LOCK
+    lock = FileLock(path, timeout=_LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BadInputError(f"{folder} is being written to by another program; wait for it to end.") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        yield  # a disk without locks: files that are new are still made exclusively
+        return
+    try:
+        yield
+    finally:
+        if os.name != "nt":  # there an open file cannot be removed, and the lock does it by itself
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _identity(path: Path) -> Identity | None:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is(path: Path, digest: object) -> bool:
+    """Whether the file there has this sha256."""
+    try:
+        return sha256_of(path) == digest
+    except BadInputError:
+        return False

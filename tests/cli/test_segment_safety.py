@@ -1,0 +1,302 @@
+"""``meduniseg segment`` and the user's files: what is overwritten, what a bad file costs, names of all kinds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from small_inputs import write_photograph, write_volume
+
+from meduniseg_core.files import sha256_of
+from meduniseg_core.images import read_labels
+from training_cli import segment as segment_module
+
+
+@pytest.fixture
+def run(meduniseg, tiny_model):
+    """Segment with the tiny model, by default its task 'organ' of volumes."""
+
+    def go(*arguments, task: str = "organ"):
+        return meduniseg("segment", *arguments, "-m", tiny_model, "-t", task, "--precision", "fp32")
+
+    return go
+
+
+def listed(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_input_is_not_overwritten_whatever_ran_before(run, tmp_path, monkeypatch) -> None:
+    photo = write_photograph(tmp_path / "photo.png")
+    before = photo.read_bytes()
+    assert run(photo, "-o", tmp_path, task="disc_cup").returncode == 2
+    done = run(photo, "-o", tmp_path, "--format", "tif", task="disc_cup")
+    assert done.returncode == 0, done.stderr
+    files = json.loads((tmp_path / "photo.json").read_text())["files"]
+    assert files == {"photo.tif": sha256_of(tmp_path / "photo.tif")}
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for path in (photo, tmp_path / "link" / "photo.png", Path("link/photo.png")):
+        done = run(path, "-o", tmp_path, task="disc_cup")
+        assert done.returncode == 2 and "is an input" in done.stderr, done.stderr
+    # another image of that name: the photograph is none of ours
+    (tmp_path / "other").mkdir()
+    other = write_photograph(tmp_path / "other" / "photo.png", seed=3)
+    done = run(other, "-o", tmp_path, task="disc_cup")
+    assert done.returncode == 2 and "no result of this program" in done.stderr
+    assert photo.read_bytes() == before
+
+
+def test_probabilities_overwrite_no_stranger_s_file_and_are_vouched_for(run, tmp_path) -> None:
+    volume = write_volume(tmp_path / "scan.nii.gz")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "scan_probabilities.nii.gz").write_text("mine")
+    done = run(volume, "-o", out, "--probabilities")
+    assert done.returncode == 2 and "scan_probabilities.nii.gz" in done.stderr
+    assert listed(out) == ["scan_probabilities.nii.gz"]
+    (out / "scan_probabilities.nii.gz").unlink()
+    for _ in range(2):
+        assert run(volume, "-o", out, "--probabilities").returncode == 0
+    assert sorted(json.loads((out / "scan.json").read_text())["files"]) == ["scan.nii.gz", "scan_probabilities.nii.gz"]
+
+
+def test_a_result_that_was_edited_outside_is_kept_and_that_stands_in_the_json(run, tmp_path) -> None:
+    volume = write_volume(tmp_path / "scan.nii.gz")
+    out = tmp_path / "out"
+    assert run(volume, "-o", out).returncode == 0
+    shutil.copy(volume, out / "scan.nii.gz")  # another program saved into it
+    done = run(volume, "-o", out, "--json", "--progress", "none")
+    assert done.returncode == 0
+    (warning,) = json.loads(done.stdout)["warnings"]
+    assert (warning["case"], warning["code"]) == ("scan", "result_kept")
+    assert (out / "scan.nii.gz").read_bytes() == volume.read_bytes()
+    assert run(volume, "-o", out, "--overwrite-edited").returncode == 0
+    assert read_labels(out / "scan.nii.gz").array.max() <= 1
+
+
+def test_two_runs_at_once_end_with_both_results_or_a_refusal(run, tiny_model, tmp_path, process_environment) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    volumes = [write_volume(tmp_path / name / "scan.nii.gz", seed=seed) for seed, name in enumerate("ab")]
+    command = [
+        sys.executable,
+        "-m",
+        "training_cli",
+        "segment",
+        "-t",
+        "organ",
+        "-m",
+        str(tiny_model),
+        "--precision",
+        "fp32",
+        "-o",
+    ]
+    out = tmp_path / "out"
+    results: list[subprocess.CompletedProcess[str]] = []
+
+    def start(volume: Path) -> None:
+        results.append(
+            subprocess.run(
+                [*command, str(out), str(volume)], capture_output=True, text=True, env=process_environment, check=False
+            )
+        )
+
+    threads = [threading.Thread(target=start, args=(volume,)) for volume in volumes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = sorted(done.returncode for done in results)
+    # the second may have begun only after the first had ended: then it replaced a former result, as it may
+    assert codes in ([0, 3], [0, 0]), [done.stderr for done in results]
+    if codes == [0, 3]:
+        assert any("written by another program" in done.stderr for done in results)
+    assert listed(out) == ["scan.json", "scan.nii.gz"]
+    assert json.loads((out / "scan.json").read_text())["files"]["scan.nii.gz"] == sha256_of(out / "scan.nii.gz")
+
+
+def test_a_second_run_that_finds_a_new_result_refuses(run, tmp_path, monkeypatch) -> None:
+    """The same as above, at the worst moment."""
+    for seed, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        write_volume(tmp_path / name / "scan.nii.gz", seed=seed)
+    out = tmp_path / "out"
+    whole = segment_module.Run.one
+    inner: list[int] = []
+
+    def one(self, case) -> None:
+        if not inner:
+            inner.append(1)
+            assert run(tmp_path / "b" / "scan.nii.gz", "-o", out).returncode == 0
+        whole(self, case)
+
+    monkeypatch.setattr(segment_module.Run, "one", one)
+    done = run(tmp_path / "a" / "scan.nii.gz", "-o", out)
+    assert done.returncode == 3 and "written by another program" in done.stderr
+
+
+@pytest.mark.parametrize("error", [ValueError("absurd"), OSError("broken"), RecursionError(), ZeroDivisionError()])
+def test_any_fault_of_reading_costs_its_own_case(run, tmp_path, monkeypatch, error) -> None:
+    from meduniseg_core import images
+
+    volumes = [write_volume(tmp_path / f"{name}.nii.gz") for name in "abc"]
+    read = images.read_image
+
+    def failing(path, **options):
+        if Path(path).name == "b.nii.gz":
+            raise error
+        return read(path, **options)
+
+    monkeypatch.setattr(images, "read_image", failing)
+    done = run(*volumes, "-o", tmp_path / "out", "--json")
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    assert [result["case"] for result in report["results"]] == ["a", "c"]
+    assert [failure["case"] for failure in report["failed"]] == ["b"]
+    assert "1 of 3 cases failed: b." in done.stderr and "Traceback" not in done.stderr
+
+
+def test_faults_of_names_are_said_before_the_work_and_cost_their_own_case(run, tmp_path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_volume(folder / "good.nii.gz")
+    write_volume(folder / ("x" * 251 + ".nii"))
+    for name in ("late_0000.nii.gz", "late_0001.nii.gz"):  # one channel: two patients
+        write_volume(folder / name)
+    done = run(folder, "-o", tmp_path / "out", "--json", "--progress", "lines")
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    assert [result["case"] for result in report["results"]] == ["good", "late_0000", "late_0001"]
+    assert [failure["case"] for failure in report["failed"]] == ["x" * 251]
+    assert done.stderr.splitlines()[0].startswith("meduniseg: xxx")
+    assert listed(tmp_path / "out") == [
+        f"{case}.{ending}" for case in ("good", "late_0000", "late_0001") for ending in ("json", "nii.gz")
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take only names in UTF-8")
+def test_a_name_that_is_not_utf8_is_escaped_and_its_pair_is_written(run, tmp_path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_volume(folder / "plain.nii.gz")
+    write_volume(folder / "x.nii.gz").rename(folder / os.fsdecode(b"M\xfcller.nii.gz"))
+    for _ in range(2):  # the second replaces the first's
+        done = run(folder, "-o", tmp_path / "out", "--json", "--progress", "json")
+        assert done.returncode == 0, done.stderr
+        done.stdout.encode("ascii")
+        result = json.loads(done.stdout)["results"][0]
+        assert Path(result["labels"]).is_file() and os.fsencode(result["labels"]).endswith(b"M\xfcller.nii.gz")
+        for line in done.stderr.splitlines():
+            json.loads(line)
+    assert [os.fsencode(path.name) for path in sorted((tmp_path / "out").iterdir(), key=os.fsencode)] == [
+        b"M\xfcller.json", b"M\xfcller.nii.gz", b"plain.json", b"plain.nii.gz",
+    ]  # fmt: skip
+    record = json.loads((tmp_path / "out" / os.fsdecode(b"M\xfcller.json")).read_text("utf-8"))
+    assert os.fsencode(record["image"]) == b"M\xfcller.nii.gz"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_an_output_whose_encoding_lacks_the_name_does_not_fail_the_run(
+    tiny_model, tmp_path, process_environment, encoding
+) -> None:
+    volumes = [write_volume(tmp_path / f"{name}.nii.gz") for name in ("Čapek", "名前")]
+    command = [sys.executable, "-m", "training_cli", "segment", *map(str, volumes), "-o", str(tmp_path / "out")]
+    command += ["-t", "organ", "-m", str(tiny_model), "--precision", "fp32"]
+    environment = {**process_environment, "PYTHONIOENCODING": encoding}
+    plain = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert plain.returncode == 0, plain.stderr
+    assert len(plain.stdout.decode(encoding).splitlines()) == 2
+    report = subprocess.run(
+        [*command, "--json", "--progress", "json"], capture_output=True, env=environment, check=False
+    )
+    assert report.returncode == 0, report.stderr
+    found = json.loads(report.stdout.decode(encoding))
+    assert [result["case"] for result in found["results"]] == ["Čapek", "名前"]
+    events = [json.loads(line) for line in report.stderr.decode(encoding).splitlines()]
+    assert [event["case"] for event in events if event["event"] == "casedone"] == ["Čapek", "名前"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows forbids such names")
+def test_a_line_break_in_a_name_forges_no_second_line(run, tmp_path) -> None:
+    evil = tmp_path / "a\nmeduniseg: all is well\x1b[2J.nii.gz"
+    evil.write_bytes(b"nothing")
+    done = run(evil, "-o", tmp_path / "out", "--progress", "none")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1 and "\\n" in done.stderr and "\x1b" not in done.stderr
+    good = write_volume(tmp_path / "b\nc[red].nii.gz")
+    done = run(good, evil, "-o", tmp_path / "out")
+    assert done.returncode == 3
+    assert not any(line.startswith("meduniseg: all") for line in done.stderr.splitlines())
+    assert "\x1b" not in done.stderr and "b\\nc[red]" in done.stderr
+    assert done.stdout.count("\n") == 1
+    assert listed(tmp_path / "out") == ["b\nc[red].json", "b\nc[red].nii.gz"]
+
+
+def test_a_file_that_is_all_ending_is_named(run, tmp_path) -> None:
+    shutil.copy(write_volume(tmp_path / "x.nii.gz"), tmp_path / ".nii.gz")
+    done = run(tmp_path / ".nii.gz", tmp_path / "x.nii.gz", "-o", tmp_path / "out", "--json")
+    assert done.returncode == 3 and ".nii.gz" in done.stderr and "Unexpected" not in done.stderr
+    assert listed(tmp_path / "out") == ["x.json", "x.nii.gz"]
+
+
+def test_a_name_of_251_bytes_is_segmented(run, tmp_path) -> None:
+    volume = write_volume(tmp_path / ("p." + "n" * 242 + ".nii.gz"))
+    done = run(volume, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len(listed(tmp_path / "out")) == 2
+
+
+def test_a_full_disk_is_bad_input_that_names_the_folder_and_ends_the_run(run, tmp_path, monkeypatch) -> None:
+    volumes = [write_volume(tmp_path / f"{name}.nii.gz") for name in "abc"]
+    written: list[Path] = []
+
+    def full(target: Path, *arguments, **options) -> None:
+        written.append(target)
+        if len(written) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        target.write_bytes(b"whole")
+
+    monkeypatch.setattr("meduniseg_core.images.nifti.write_nifti", full)
+    out = tmp_path / "out"
+    done = run(*volumes, "-o", out, "--json")
+    assert done.returncode == 3
+    assert f"{out} cannot be written to (no space left on device)" in done.stderr
+    assert "1 of 3 cases failed: b; 1 were not begun." in done.stderr and "Unexpected" not in done.stderr
+    assert [result["case"] for result in json.loads(done.stdout)["results"]] == ["a"]
+    assert listed(out) == ["a.json", "a.nii.gz"]
+    done = run(volumes[2], "-o", out)
+    assert done.returncode == 3 and f"{out} cannot be written to" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # nibabel does not close its file
+def test_a_disk_that_is_really_full(run, tmp_path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False).returncode != 0:
+        pytest.skip("no tmpfs may be mounted here")
+    try:
+        volume = write_volume(tmp_path / "scan.nii.gz", (40, 64, 64))
+        for ending in ("nii", "nrrd", "mha", "npy", "tif"):
+            done = run(volume, "-o", disk, "--format", ending, "--probabilities")
+            assert done.returncode == 3 and f"{disk} cannot be written to" in done.stderr, done.stderr
+            assert listed(disk) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_the_result_of_the_same_command_is_no_new_input(run, tmp_path) -> None:
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "scan.nii.gz")
+    for _ in range(2):
+        done = run(tmp_path / "in", "-o", tmp_path / "in", "--format", "nrrd", "--probabilities")
+        assert done.returncode == 0, done.stderr
+    assert listed(tmp_path / "in") == ["scan.json", "scan.nii.gz", "scan.nrrd", "scan_probabilities.nrrd"]

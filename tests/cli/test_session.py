@@ -54,7 +54,14 @@ def test_events_as_json_lines(capsys) -> None:
         {"event": "progress", "stage": "segment", "done": 1, "total": 2, "seconds": 0.5, "detail": ""},
         {"event": "metric", "name": "dice", "value": None, "step": 7, "task": "spleen"},
         {"event": "message", "level": "warning", "text": "careful"},
-        {"event": "casedone", "case": "scan", "task": "liver", "path": "out/scan.nii.gz", "seconds": 1.25},
+        {
+            "event": "casedone",
+            "case": "scan",
+            "task": "liver",
+            "path": "out/scan.nii.gz",
+            "seconds": 1.25,
+            "warnings": [],
+        },
     ]
 
 

@@ -1,16 +1,21 @@
-"""Fetching one file over https: bounded in size, checked against its sha256, and put in place only when both hold."""
+"""Fetching one file over https: bounded in size and time, checked against its sha256, put in place only when both hold.
+
+A server may be slow without end, and a look-up or a connection cannot be interrupted. So a thread fetches while the
+caller waits for it, polls the token and looks at the clock; once it gives up the connection is closed under the thread.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import socket
+import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn
-from urllib.parse import urljoin, urlsplit
+from typing import IO, Any, BinaryIO, NoReturn
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
@@ -18,6 +23,9 @@ from meduniseg_core.files import atomic_path
 
 MAX_BYTES = 8 << 30
 TIMEOUT_SECONDS = 30.0
+TOTAL_SECONDS = 6 * 3600.0
+STALL_SECONDS, STALL_BYTES = 60.0, 1 << 16  # fewer bytes than that in so long is no download
+_POLL_SECONDS = 0.1
 _BLOCK = 1 << 20
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 _MAX_REDIRECTS = 5
@@ -39,66 +47,166 @@ def download(
 ) -> None:
     """Fetch ``url`` into the file ``target``, which appears only once its sha256 was found right.
 
-    Only https (and http on this very machine) is accepted, redirects included. UsageError for another scheme,
-    BadInputError for a failed, oversized or different download; nothing is then left behind.
+    Only https (and http on this very machine) is accepted, redirects included. UsageError for another scheme or an
+    address that is none, BadInputError for a failed, oversized, endless or different download, CancelledError within a
+    moment of ``cancel``; nothing is then left behind.
     """
     _check_scheme(url)
-    try:
-        with (
-            atomic_path(target) as temporary,
-            _opener().open(url, timeout=TIMEOUT_SECONDS) as response,
-            temporary.open("wb") as stream,
-        ):
-            digest = _receive(response, stream, url, max_bytes, events, cancel)
-            if digest != sha256:
-                raise BadInputError(
-                    f"{url}: the download's sha256 is {digest} and should be {sha256}; "
-                    "it is broken or another file, get the right address and sha256."
-                )
-    except (OSError, http.client.HTTPException) as error:  # URLError, HTTPError and time-outs are OSErrors
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise BadInputError(f"{url}: the download failed ({reason}); check the address and the connection.") from error
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        digest = _Fetching(url, stream, max_bytes).wait(events, cancel)
+        if digest != sha256:
+            raise BadInputError(
+                f"{url}: the download's sha256 is {digest} and should be {sha256}; "
+                "it is broken or another file, get the right address and sha256."
+            )
 
 
-def _receive(
-    response: IO[bytes],
-    stream: BinaryIO,
-    url: str,
-    max_bytes: int,
-    events: EventSink,
-    cancel: CancelToken | None,
-) -> str:
-    """Copy the body in blocks; returns its sha256."""
-    assert isinstance(response, http.client.HTTPResponse)
-    announced = response.length
-    if announced is not None and announced > max_bytes:
-        _too_large(url, max_bytes)
-    digest, done, start = hashlib.sha256(), 0, time.monotonic()
-    while block := response.read(_BLOCK):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
-        done += len(block)
-        if done > max_bytes:
-            _too_large(url, max_bytes)
-        digest.update(block)
-        stream.write(block)
-        events(Progress("download", done, announced or done, time.monotonic() - start, url))
-    if announced is not None and done != announced:
-        raise BadInputError(f"{url}: the download broke off after {done} of {announced} bytes; try again.")
-    return digest.hexdigest()
+class _Connection(http.client.HTTPConnection):
+    """Can be ended from another thread, and closes its answer even where an error took it out of sight."""
+
+    connected: socket.socket | None = None
+    answer: http.client.HTTPResponse | None = None
+
+    def connect(self) -> None:
+        super().connect()
+        self.connected = self.sock
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        self.answer = super().getresponse()
+        return self.answer
+
+    def end(self) -> None:
+        """Whoever waits for the other side waits no longer."""
+        if self.connected is not None:
+            try:
+                self.connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return  # closed already
+
+    def close_all(self) -> None:
+        """Connection and answer."""
+        self.close()
+        if self.answer is not None:
+            self.answer.close()
 
 
-def _too_large(url: str, max_bytes: int) -> NoReturn:
-    raise BadInputError(f"{url}: the file is larger than {max_bytes} bytes, more than any model; check the address.")
+class _ProtectedConnection(_Connection, http.client.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Fetching:
+    """A download under way in a thread of its own."""
+
+    def __init__(self, url: str, stream: BinaryIO, max_bytes: int) -> None:
+        self._url, self._stream, self._max_bytes = url, stream, max_bytes
+        self._given_up = threading.Event()
+        self._connections: list[_Connection] = []
+        self._done = 0
+        self._announced: int | None = None
+        self._digest: str | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="download", daemon=True)
+
+    def wait(self, events: EventSink, cancel: CancelToken | None) -> str:
+        """The body's sha256, once all of it is in the stream; events are sent from this thread."""
+        start = newest = time.monotonic()
+        told = counted = 0
+        self._thread.start()
+        try:
+            running = True
+            while running:
+                self._thread.join(_POLL_SECONDS)
+                running = self._thread.is_alive()
+                now, done = time.monotonic(), self._done
+                if done > told:
+                    events(Progress("download", done, self._announced or done, now - start, self._url))
+                    told = done
+                if cancel is not None:
+                    cancel.raise_if_cancelled()
+                if done - counted >= STALL_BYTES:
+                    newest, counted = now, done
+                if running and (now - newest > STALL_SECONDS or now - start > TOTAL_SECONDS):
+                    raise BadInputError(
+                        f"{self._url}: the download takes too long ({done} bytes in {now - start:.0f} s); try again "
+                        "later, or from another address."
+                    )
+        finally:
+            self._give_up()
+        if self._error is not None:
+            raise self._error
+        assert self._digest is not None
+        return self._digest
+
+    def _run(self) -> None:
+        try:
+            with _opener(self._connections).open(self._url, timeout=TIMEOUT_SECONDS) as response:
+                self._digest = self._receive(response)
+        except (BadInputError, UsageError) as error:
+            self._error = error
+        except Exception as error:  # a broken answer may break anything in the libraries; it is told by the waiting one
+            self._error = self._failed(getattr(error, "reason", None) or getattr(error, "strerror", None) or error)
+        finally:
+            for connection in self._connections:
+                connection.close_all()
+
+    def _failed(self, reason: object) -> BadInputError:
+        said = " ".join(str(reason).split())
+        return BadInputError(f"{self._url}: the download failed ({said}); check the address and the connection.")
+
+    def _receive(self, response: IO[bytes]) -> str:
+        """Copy the body as it comes; returns its sha256."""
+        assert isinstance(response, http.client.HTTPResponse)
+        self._announced = response.length
+        if self._announced is not None and self._announced > self._max_bytes:
+            self._too_large()
+        digest = hashlib.sha256()
+        while not self._given_up.is_set() and (block := response.read1(_BLOCK)):
+            if self._done + len(block) > self._max_bytes:
+                self._too_large()
+            digest.update(block)
+            try:
+                self._stream.write(block)
+            except OSError as error:
+                raise BadInputError(f"{self._url}: cannot be kept here ({error.strerror}); make room.") from error
+            self._done += len(block)
+        if self._announced is not None and self._done != self._announced:
+            raise BadInputError(
+                f"{self._url}: the download broke off after {self._done} of {self._announced} bytes; try again."
+            )
+        return digest.hexdigest()
+
+    def _too_large(self) -> NoReturn:
+        raise BadInputError(
+            f"{self._url}: the file is larger than {self._max_bytes} bytes, more than any model; check the address."
+        )
+
+    def _give_up(self) -> None:
+        """Let the thread end, wherever it waits."""
+        self._given_up.set()
+        for connection in self._connections:
+            connection.end()
 
 
 def _check_scheme(url: str) -> None:
-    parts = urlsplit(url)
+    parts = _parts(url)
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS:
         return
     raise UsageError(f"Models are fetched over https only, not from '{url}'; download the file yourself and import it.")
+
+
+def _parts(url: str) -> SplitResult:
+    """UsageError for an address that is none: brackets without an end, a port that is no number, blanks."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")
+        if not url.isascii() or any(character.isspace() or not character.isprintable() for character in url):
+            raise ValueError("it holds characters that no address has")
+    except ValueError as error:
+        raise UsageError(f"{url!r:.300} is not an address ({error}); correct it.") from None
+    return parts
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -115,20 +223,42 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        target = urljoin(req.full_url, newurl)
+        try:
+            target = urljoin(req.full_url, newurl)
+        except ValueError:
+            raise UsageError(f"'{req.full_url}' redirects to what is no address; download the file yourself.") from None
         _check_scheme(target)
         if urlsplit(req.full_url).scheme == "https" and urlsplit(target).scheme != "https":
             raise UsageError(f"'{req.full_url}' redirects to an unprotected address; download the file yourself.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """An opener that knows http and https and nothing else (the default one also reads file:, ftp: and data:)."""
+def _opener(connections: list[_Connection]) -> urllib.request.OpenerDirector:
+    """An opener that knows http and https and nothing else (the default one also reads file:, ftp: and data:).
+
+    The connections that it makes are put into ``connections``.
+    """
+
+    def making(kind: type[_Connection]) -> Callable[..., _Connection]:
+        def make(*arguments: Any, **options: Any) -> _Connection:
+            connections.append(kind(*arguments, **options))
+            return connections[-1]
+
+        return make
+
+    class Plain(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(making(_Connection), req)
+
+    class Protected(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+            return self.do_open(making(_ProtectedConnection), req)
+
     opener = urllib.request.OpenerDirector()
     handlers: list[Callable[[], urllib.request.BaseHandler]] = [
         urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
+        Plain,
+        Protected,
         urllib.request.HTTPDefaultErrorHandler,
         _SafeRedirects,
         urllib.request.HTTPErrorProcessor,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from weights_samples import small_info, small_state
@@ -22,10 +24,14 @@ DIGEST = hashlib.sha256(BODY).hexdigest()
 
 class _Handler(BaseHTTPRequestHandler):
     body = BODY
+    over = threading.Event()
+    heard: ClassVar[list[str]] = []  # pages whose reader went away
 
     def do_GET(self) -> None:
         if self.path == "/missing":
             self.send_error(404)
+        elif self.path.startswith("/slow"):
+            self.slow()
         elif self.path.startswith("/to?"):
             self.send_response(302)
             self.send_header("Location", self.path.removeprefix("/to?"))
@@ -38,6 +44,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(self.body)
 
+    def slow(self) -> None:
+        """Says nothing, or a header's letters or the body's bytes one by one, until nobody listens."""
+        lines = {"/slow-header": b"HTTP/1.1 200 OK\r\nX: ", "/slow-body": b"HTTP/1.1 200 OK\r\n\r\n"}
+        self.wfile.write(lines.get(self.path, b""))
+        try:
+            while not self.over.wait(0.05):
+                if self.path != "/slow-answer":
+                    self.wfile.write(b"x")
+        except OSError:
+            self.heard.append(self.path)
+
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
 
@@ -49,7 +66,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = threading.Thread(target=httpd.serve_forever)
     thread.start()
+    _Handler.over.clear()
+    _Handler.heard.clear()
     yield f"http://127.0.0.1:{httpd.server_port}"
+    _Handler.over.set()
     httpd.shutdown()
     thread.join()
     httpd.server_close()
@@ -132,6 +152,62 @@ def test_cancelling_leaves_nothing(server: str, target: Path) -> None:
     cancel = CancelToken()
     with pytest.raises(CancelledError):
         download(server + "/file", target, DIGEST, events=lambda _: cancel.cancel(), cancel=cancel)
+    assert not list(target.parent.iterdir())
+
+
+@pytest.mark.parametrize("page", ["/slow-answer", "/slow-header", "/slow-body"])
+def test_a_slow_server_makes_nobody_deaf(server: str, target: Path, page: str) -> None:
+    cancel = CancelToken()
+    threading.Timer(0.3, cancel.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(CancelledError):
+        download(server + page, target, DIGEST, cancel=cancel)
+    assert time.monotonic() - start < 5  # the machine may be busy; nothing else takes time
+    assert not list(target.parent.iterdir())
+    deadline = time.monotonic() + 10
+    while any(thread.name == "download" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "the connection was left open"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("page", ["/slow-answer", "/slow-header", "/slow-body"])
+@pytest.mark.parametrize("limit", ["TOTAL_SECONDS", "STALL_SECONDS"])
+def test_a_download_without_end_ends(
+    server: str, target: Path, page: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"meduniseg_core.weights.download.{limit}", 0.3)
+    with pytest.raises(BadInputError, match="takes too long"):
+        download(server + page, target, DIGEST)
+    assert not list(target.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://[::1",
+        "https://[zz]/model",
+        "https://example.org:port/model",
+        "https://example.org:99999999/model",
+        "https://exa mple.org/model",
+        "https://example.org/mo\ndel",
+        "https://example.org/\x00",
+        "https://\udcff.org/model",
+        f"https://{'a' * 64}.org/model",
+        "https://a..b/model",
+        "https://münchen.example/\u202emodel",
+    ],
+)
+def test_what_is_no_address_is_said_in_one_sentence(url: str, target: Path) -> None:
+    with pytest.raises(UsageError, match="is not an address") as caught:
+        download(url, target, DIGEST)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("location", ["https://[::1", "//exa mple.org:x/", "http://127.0.0.1:port/"])
+def test_a_redirect_to_no_address_is_said(server: str, target: Path, location: str) -> None:
+    with pytest.raises((UsageError, BadInputError)) as caught:
+        download(f"{server}/to?{location.replace(' ', '%20')}", target, DIGEST)
+    assert "\n" not in str(caught.value)
     assert not list(target.parent.iterdir())
 
 

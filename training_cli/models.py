@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.paths import expanded
 from training_cli import packs
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
@@ -218,7 +219,7 @@ def resolve(name: str) -> tuple[Path, ModelInfo]:
 
     path = Path(name)
     if path.suffix == ".safetensors" or path.name != name:
-        path = path.expanduser()
+        path = expanded(path)
         return path, read_info(path)
     registry = Registry()
     return registry.find(name).path, registry.info(name)

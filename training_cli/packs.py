@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.paths import expanded
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
@@ -61,7 +62,7 @@ def info(
     """Show what a pack refines, on which base, and where it comes from."""
     from meduniseg_core.weights import PackRegistry, read_pack_info
 
-    path = Path(name).expanduser() if _is_file(name) else PackRegistry().find(name).path
+    path = expanded(name) if _is_file(name) else PackRegistry().find(name).path
     details = read_pack_info(path)
     if as_json:
         print_json({"path": path, **details.model_dump(mode="json")})
@@ -191,7 +192,7 @@ def load_pack(name: str) -> Pack:
     """A pack by name, or from its file."""
     from meduniseg_core.weights import PackRegistry, read_pack
 
-    return read_pack(Path(name).expanduser()) if _is_file(name) else PackRegistry().load(name)
+    return read_pack(expanded(name)) if _is_file(name) else PackRegistry().load(name)
 
 
 def _is_file(name: str) -> bool:

@@ -7,13 +7,33 @@ from pathlib import Path
 
 import platformdirs
 
+from meduniseg_core.errors import UsageError
+
+_NOWHERE = Path("/nonexistent/meduniseg")
+
 
 def user_folder() -> Path:
-    """The user's data folder (models, remembered probes); ``MEDUNISEG_HOME`` overrides it. Not created here."""
+    """The user's data folder (models, remembered probes); ``MEDUNISEG_HOME`` overrides it. Not created here.
+
+    A user without a home (a container's number that has no name) has a folder in which nothing is and nothing can be
+    kept; what only reads works all the same.
+    """
     override = os.environ.get("MEDUNISEG_HOME")
     if override:
-        return Path(override).expanduser()
-    return Path(platformdirs.user_data_dir("meduniseg", appauthor=False))
+        return expanded(override)
+    try:
+        folder = Path(platformdirs.user_data_dir("meduniseg", appauthor=False))
+    except RuntimeError:
+        return _NOWHERE
+    return folder if folder.is_absolute() else _NOWHERE  # older versions leave a "~" that stands for nothing
+
+
+def expanded(path: str | Path) -> Path:
+    """``path`` with a leading ``~`` replaced; UsageError where nobody knows whose home that is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{path}: there is no such home folder; give the whole path.") from None
 
 
 def corrections_folder() -> Path:

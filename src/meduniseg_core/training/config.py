@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import read_small
 from meduniseg_core.model.config import Stride
+from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.plan import Batch, LongSide, Millimetres, Patch
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
@@ -203,10 +204,10 @@ class TrainingConfig(BaseModel):
 
 
 def _resolve(text: str, root: Path, config: Path) -> Path:
-    expanded = os.path.expandvars(text)
-    if "$" in expanded:
+    text_now = os.path.expandvars(text)
+    if "$" in text_now:
         raise BadInputError(
             f"{config}: '{text}' names an environment variable that is not set; set it or write a path."
         )
-    path = Path(expanded).expanduser()
+    path = expanded(text_now)
     return path if path.is_absolute() else root / path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.paths import expanded
 from meduniseg_core.weights.model_file import SUFFIX, Model, read_model
 from meduniseg_core.weights.registry import Registry
 
@@ -24,5 +25,5 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, *, registry: Registry |
             f"{path}: a pickled checkpoint is not loaded directly; convert it once with 'meduniseg models import'."
         )
     if isinstance(name_or_path, Path) or path.suffix == SUFFIX or path.name != name_or_path:
-        return read_model(path.expanduser())
+        return read_model(expanded(path))
     return (registry or Registry()).load(name_or_path)

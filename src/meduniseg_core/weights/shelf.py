@@ -1,7 +1,9 @@
 """A folder of files that are known by name: models, packs.
 
 A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`Shelf.verify` and every
-load by name notice a file that was altered since.
+load by name notice a file that was altered since. The record comes first, and while a file takes another one's place it
+names both: whatever moment a process is killed at, every file has its record. What such a process leaves half done is
+removed by the next one that looks at the shelf.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,13 @@ from filelock import FileLock, Timeout
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.files import sha256_of, write_text
+from meduniseg_core.files import atomic_path, remove_leftovers, sha256_of, write_text
 from meduniseg_core.weights.container import SUFFIX
 from meduniseg_core.weights.download import download, is_url
 
 _SIDECAR = ".sha256"
+_INCOMING = ".incoming-"
+_ALIVE = "alive.lock"  # held in an incoming folder as long as its process lives
 _LOCK_SECONDS = 120.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -96,6 +100,7 @@ class Shelf(ABC, Generic[Info, Content]):
 
     def list(self) -> tuple[Entry[Info], ...]:
         """All of them, shipped ones first, by name. A broken file is listed with its problem."""
+        self._tidy()
         paths = self._paths()
         return tuple(self._entry(name, path) for name, path in paths.items() if path.is_file())
 
@@ -119,7 +124,9 @@ class Shelf(ABC, Generic[Info, Content]):
 
     def recorded(self, name: str) -> str | None:
         """The sha256 kept when it was installed; None where none was kept. Reads no more than that."""
-        return _recorded(self.find(name).path)
+        path = self.find(name).path
+        records = _recorded(path)
+        return sha256_of(path) if len(records) > 1 else next(iter(records), None)
 
     def verify(self, name: str) -> Verification:
         """Read the whole file and compare it with the sha256 kept at installation; BadInputError if anything is off."""
@@ -172,12 +179,10 @@ class Shelf(ABC, Generic[Info, Content]):
         if target.exists() and not replace:
             raise UsageError(f"{target} exists already; choose another name or remove it first.")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_in(target.parent) as temporary:
+            with atomic_path(target) as temporary:
                 shutil.copyfile(entry.path, temporary)
                 if sha256_of(temporary) != content.sha256:
                     raise BadInputError(f"{entry.path}: the file changed while it was copied; export it again.")
-                _place(temporary, target)
         except OSError as error:
             raise BadInputError(f"{target}: cannot be written ({error.strerror}); choose another folder.") from error
         return target
@@ -188,8 +193,8 @@ class Shelf(ABC, Generic[Info, Content]):
             entry = self.find(name)
             if entry.shipped:
                 raise UsageError(f"{self.noun.capitalize()} '{name}' is part of the program and cannot be removed.")
-            _sidecar(entry.path).unlink(missing_ok=True)
             entry.path.unlink(missing_ok=True)
+            _sidecar(entry.path).unlink(missing_ok=True)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -212,13 +217,13 @@ class Shelf(ABC, Generic[Info, Content]):
         """Load and compare with the record, which is read before and after: a file may be replaced meanwhile."""
         before = _recorded(entry.path)
         content = self.read(entry.path)
-        records = {before, _recorded(entry.path)}
-        if None not in records and content.sha256 not in records:
+        after = _recorded(entry.path)
+        if before and after and content.sha256 not in {*before, *after}:
             raise BadInputError(
                 f"{entry.path}: the file was altered since it was installed (sha256 {content.sha256} instead of "
-                f"{before}); install it again."
+                f"{' or '.join(after)}); install it again."
             )
-        return content, content.sha256 in records
+        return content, content.sha256 in {*before, *after}
 
     def _adopt(self, temporary: Path, source: str, sha256: str | None, replace: bool) -> Entry[Info]:
         """Check the whole of ``temporary`` and move it into place under its own name."""
@@ -237,26 +242,62 @@ class Shelf(ABC, Generic[Info, Content]):
                 raise UsageError(
                     f"'{name}' is the name of a {self.noun} that is part of the program; give yours another."
                 )
-            if target.exists() and sha256_of(target) != content.sha256 and not replace:
+            former = sha256_of(target) if target.exists() else content.sha256
+            if former != content.sha256 and not replace:
                 raise UsageError(
                     f"There is another {self.noun} '{name}' already; remove it first, or ask to replace it."
                 )
-            # in this order a reader never sees the new record beside the old file
-            _sidecar(target).unlink(missing_ok=True)
+            _record(target, former, content.sha256)
             _place(temporary, target)
-            write_text(_sidecar(target), f"{content.sha256}  {target.name}\n")
+            _record(target, content.sha256)
             return self._entry(name, target)
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:
+        """A name for a new file, in a subfolder that is gone afterwards; a killed process's is known by its lock."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with _temporary_in(self.folder) as temporary:
-                yield temporary
+            with self._locked():
+                self._sweep()
+                subfolder = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.folder))
+                alive = FileLock(subfolder / _ALIVE)
+                alive.acquire()
+            try:
+                yield subfolder / f"new{SUFFIX}"
+            finally:
+                alive.release()
+                shutil.rmtree(subfolder, ignore_errors=True)
         except OSError as error:
             raise BadInputError(
                 f"{self.folder}: {self.noun}s cannot be kept there ({error.strerror}); make room or set MEDUNISEG_HOME."
             ) from error
+
+    def _tidy(self) -> None:
+        """Remove what killed processes left, where there is anything and nobody is at work."""
+        if not any(self.folder.glob(f"{_INCOMING}*")) and not any(self.folder.glob(".tmp-*")) and not self._orphans():
+            return
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                self._sweep()
+        except (Timeout, OSError):
+            return  # it stays for the next time
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left. Only under the lock, under which incoming folders are made, too."""
+        remove_leftovers(self.folder)
+        for subfolder in self.folder.glob(f"{_INCOMING}*"):
+            try:
+                with FileLock(subfolder / _ALIVE, timeout=0):
+                    pass
+            except Timeout:
+                continue  # its process lives
+            shutil.rmtree(subfolder, ignore_errors=True)
+        for orphan in self._orphans():
+            orphan.unlink(missing_ok=True)
+
+    def _orphans(self) -> Sequence[Path]:
+        """Records without their file."""
+        records = self.folder.glob(f"*{SUFFIX}{_SIDECAR}")
+        return [record for record in records if not record.with_name(record.name.removesuffix(_SIDECAR)).exists()]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -271,20 +312,28 @@ class Shelf(ABC, Generic[Info, Content]):
             ) from error
 
 
-def _recorded(path: Path) -> str | None:
-    """The sha256 kept beside a file, or None; BadInputError where the record is unreadable."""
+def _recorded(path: Path) -> tuple[str, ...]:
+    """The sha256 kept beside a file, two while another takes its place, none where none was kept.
+
+    BadInputError where the record is unreadable.
+    """
     sidecar = _sidecar(path)
     try:
         with sidecar.open(encoding="ascii") as stream:
-            text = stream.read(256)
+            text = stream.read(4096)
     except FileNotFoundError:
-        return None
+        return ()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{sidecar}: the recorded sha256 cannot be read; install the file again.") from error
-    digest = text.split(maxsplit=1)[0] if text.split() else ""
-    if not _SHA256.fullmatch(digest):
+    digests = tuple(line.split(maxsplit=1)[0] for line in text.splitlines() if line.split())
+    if not digests or not all(map(_SHA256.fullmatch, digests)):
         raise BadInputError(f"{sidecar}: the recorded sha256 is not one; install the file again.")
-    return digest
+    return digests
+
+
+def _record(path: Path, *digests: str) -> None:
+    """Keep the sha256 of what ``path`` holds; of several, of what it may hold."""
+    write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests)))
 
 
 def _sidecar(path: Path) -> Path:
@@ -298,16 +347,6 @@ def _checked_sha256(sha256: str | None) -> str | None:
     if not _SHA256.fullmatch(digest):
         raise UsageError(f"'{sha256}' is not a sha256; it has 64 hexadecimal digits.")
     return digest
-
-
-@contextmanager
-def _temporary_in(folder: Path) -> Iterator[Path]:
-    """A name for a new file in a new subfolder, on the same disk as ``folder``; both are gone afterwards."""
-    subfolder = tempfile.mkdtemp(prefix=".incoming-", dir=folder)
-    try:
-        yield Path(subfolder) / f"new{SUFFIX}"
-    finally:
-        shutil.rmtree(subfolder, ignore_errors=True)
 
 
 def _place(temporary: Path, target: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import random
 import shutil
+import signal
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -258,3 +262,90 @@ def test_two_processes_replace_and_read_one_model_safely(registry: Registry, fil
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     assert registry.verify("liver").sha256 in {sha256_of(file), sha256_of(other)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kills_at_any_moment_leave_models_with_their_records_and_nothing_else(
+    registry: Registry, file: Path, tmp_path: Path
+) -> None:
+    """A process replaces, removes and installs without a pause; it is killed again and again."""
+    other = tmp_path / "other.safetensors"
+    save_model(other, small_info("liver"), small_state(3))
+    digests = {sha256_of(file), sha256_of(other)}
+    rng = random.Random(0)
+    interrupted = 0
+    for _ in range(30):
+        child = os.fork()
+        if child == 0:
+            try:
+                while True:
+                    registry.import_file(file, replace=True)
+                    registry.import_file(other, replace=True)
+                    registry.remove("liver")
+            finally:
+                os._exit(1)
+        time.sleep(rng.uniform(0.0, 0.15))
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        interrupted += len(list(registry.folder.glob(".incoming-*")))
+        if (registry.folder / "liver.safetensors").exists():
+            found = registry.verify("liver")
+            assert found.recorded and found.sha256 in digests
+            assert registry.recorded("liver") == found.sha256
+        registry.list()  # the next start
+        left = {path.name for path in registry.folder.iterdir()} - {".lock"}
+        assert left in (set(), {"liver.safetensors", "liver.safetensors.sha256"})
+    assert interrupted > 5  # the kills met something
+
+
+def test_what_a_living_process_is_receiving_is_left_alone(registry: Registry, file: Path) -> None:
+    with registry._incoming() as incoming:
+        incoming.write_bytes(b"half")
+        assert registry.list()
+        registry.import_file(file)
+        assert incoming.read_bytes() == b"half"
+    assert not incoming.parent.exists()
+
+
+def test_a_hash_kept_before_the_file_came_is_no_model(registry: Registry, file: Path) -> None:
+    registry.import_file(file)
+    (registry.folder / "gone.safetensors.sha256").write_text("0" * 64 + "  gone.safetensors\n")
+    assert [entry.name for entry in registry.list() if not entry.shipped] == ["liver"]
+    assert not (registry.folder / "gone.safetensors.sha256").exists()
+
+
+def test_while_a_model_takes_anothers_place_either_is_right_and_no_third(
+    registry: Registry, file: Path, tmp_path: Path
+) -> None:
+    path = registry.import_file(file).path
+    other = tmp_path / "other.safetensors"
+    save_model(other, small_info("liver"), small_state(3))
+    record = registry.folder / "liver.safetensors.sha256"
+    record.write_text(f"{sha256_of(file)}  liver.safetensors\n{sha256_of(other)}  liver.safetensors\n")
+    for source in (file, other):
+        path.write_bytes(source.read_bytes())
+        assert registry.verify("liver").recorded
+        assert registry.recorded("liver") == sha256_of(source)
+    save_model(path, small_info("liver"), small_state(4))
+    with pytest.raises(BadInputError, match="altered since it was installed"):
+        registry.load("liver")
+
+
+def test_a_user_without_a_home_can_use_what_is_shipped(
+    monkeypatch: pytest.MonkeyPatch, file: Path, tmp_path: Path
+) -> None:
+    for name in ("MEDUNISEG_HOME", "XDG_DATA_HOME", "HOME", "USERPROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for a number without a name
+    monkeypatch.chdir(tmp_path)
+    assert "starter" in [entry.name for entry in Registry().list()]
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(BadInputError, match="set MEDUNISEG_HOME"):
+        Registry().import_file(file)
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_home_that_nobody_has_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", "~nobody-of-that-name/models")
+    with pytest.raises(UsageError, match="no such home folder"):
+        Registry()

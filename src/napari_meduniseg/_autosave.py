@@ -1,7 +1,8 @@
 """Unfinished edits survive a crash: labels layers that were changed are kept in the user's folder while napari runs.
 
-A file belongs to the process that wrote it. When that ends properly its files go; those of a process that is no longer
-there are what a crash left.
+A file belongs to the process that wrote it (its id and when the system started it: ids are used again after a restart,
+and in containers). Those of a process that is no longer there are what a crash left. What was put aside (discarded by
+hand, or not saved when the window was closed) lies in a bin for a week.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
+import uuid
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,7 @@ import numpy as np
 import psutil
 from napari.layers import Labels
 
+from meduniseg_core.adaptation.detached import Mark
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import write_bytes
 from meduniseg_core.images import canonical_orientation, read_image
@@ -30,6 +36,7 @@ from napari_meduniseg._editing import names_of
 from napari_meduniseg._layers import class_options, origin_metadata
 
 _SUFFIX = ".labels.npz"
+_BIN_DAYS = 7
 _PLACEMENT = ("scale", "translate", "rotate", "shear")
 
 
@@ -105,29 +112,63 @@ def is_kept(layer: Labels) -> bool:
 
 
 def forget(layer: Labels) -> None:
-    """The layer is saved, or its edits are not wanted."""
+    """The layer is saved."""
     _path(layer).unlink(missing_ok=True)
 
 
-def forget_all() -> None:
-    """This process ends properly: nothing of it is to be offered again."""
-    for path in folder().glob(f"{os.getpid()}-*{_SUFFIX}"):
-        path.unlink(missing_ok=True)
+def put_aside(layer: Labels) -> None:
+    """The layer is no longer there: its edits go to the bin."""
+    _to_bin(_path(layer))
+
+
+def put_all_aside() -> None:
+    """This process ends properly: nothing of it is to be offered again, but what was not saved stays in the bin."""
+    for path in folder().glob(f"{_owner()}-*{_SUFFIX}"):
+        _to_bin(path)
+
+
+def discard(leftover: Leftover) -> None:
+    """Put what a crash left into the bin."""
+    _to_bin(leftover.path)
 
 
 def leftovers() -> list[Leftover]:
     """What processes that are gone have left, newest first; files that cannot be read are passed over."""
+    return _listed(path for path in folder().glob(f"*{_SUFFIX}") if not _is_owned(path))
+
+
+def binned() -> list[Leftover]:
+    """What lies in the bin, newest first; what has lain there for more than a week is deleted now."""
+    oldest = time.time() - _BIN_DAYS * 86400
+    for path in _bin().glob(f"*{_SUFFIX}"):
+        with suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()
+    return _listed(_bin().glob(f"*{_SUFFIX}"))
+
+
+def _listed(paths: Iterable[Path]) -> list[Leftover]:
     found = []
-    for path in folder().glob(f"*{_SUFFIX}"):
-        owner = path.name.split("-")[0]
-        if not owner.isdigit() or psutil.pid_exists(int(owner)):
-            continue
+    for path in paths:
         try:
             about = _about(path)
         except BadInputError:
             continue
         found.append(Leftover(path, str(about["name"]), datetime.fromisoformat(str(about["saved"]))))
     return sorted(found, key=lambda leftover: leftover.saved, reverse=True)
+
+
+def _bin() -> Path:
+    return folder() / "discarded"
+
+
+def _to_bin(path: Path) -> None:
+    """Move a file into the bin, where its week begins now."""
+    if not path.exists():
+        return
+    _bin().mkdir(parents=True, exist_ok=True)
+    os.utime(path)
+    path.replace(_bin() / f"{uuid.uuid4().hex[:8]}-{path.name}")
 
 
 def restore(leftover: Leftover) -> Restored:
@@ -171,7 +212,29 @@ def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> 
 
 
 def _path(layer: Labels) -> Path:
-    return folder() / f"{os.getpid()}-{id(layer):x}{_SUFFIX}"
+    return folder() / f"{_owner()}-{id(layer):x}{_SUFFIX}"
+
+
+@cache
+def _owner() -> str:
+    """This process, as its files are called."""
+    mark = Mark.of(os.getpid())
+    return f"{mark.pid}-{round(mark.created * 100)}"
+
+
+def _is_owned(path: Path) -> bool:
+    """Whether the process that wrote the file still runs."""
+    pid, *more = path.name.removesuffix(_SUFFIX).split("-")
+    if not pid.isdigit():
+        return True  # none of ours
+    if path.name.startswith(f"{_owner()}-"):
+        return True
+    with suppress(OSError, ValueError, OverflowError, psutil.Error):
+        if len(more) == 2 and more[0].isdigit():
+            return Mark(pid=int(pid), created=int(more[0]) / 100).process() is not None
+        # written by a version that noted the id alone: whoever has it now and began later is another
+        return psutil.Process(int(pid)).create_time() <= path.stat().st_mtime
+    return False
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -1,12 +1,20 @@
-"""The only threads: work beside the GUI, whose events arrive as Qt signals in the GUI's thread."""
+"""The only threads: work beside the GUI, whose events arrive as Qt signals in the GUI's thread.
+
+A thread must not outlive the interpreter: one that is within the network's C++ code then takes the process down (exit
+134). So those that run are known (:func:`running`): a window that closes waits for its own, the interpreter for all.
+"""
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from qtpy.QtCore import QObject, Signal
 
@@ -15,21 +23,82 @@ from meduniseg_core.events import CancelToken, Event, EventSink
 
 Work = Callable[[EventSink, CancelToken], Any]
 
+_PATIENCE = 120.0  # seconds at the interpreter's end: a window of the largest network on a slow CPU takes some 30
+
+
+@dataclass(frozen=True, eq=False)
+class Running:
+    """Work that has not ended. ``title``: what the user would call it, "" for what nobody has asked for."""
+
+    title: str
+    _token: CancelToken
+    _thread: threading.Thread
+    _owner: Callable[[], QObject | None]
+
+    def cancel(self) -> None:
+        """Ask it to stop."""
+        self._token.cancel()
+
+    def is_under(self, ancestor: QObject) -> bool:
+        """Whether it was started in this window (or by a panel that is gone)."""
+        return is_under(self._owner(), ancestor)
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return not self._thread.is_alive()
+
+
+_RUNNING: set[Running] = set()
+
+
+def running() -> list[Running]:
+    """All work that has not ended."""
+    return [one for one in list(_RUNNING) if not one.over]
+
+
+def is_under(item: QObject | None, ancestor: QObject) -> bool:
+    """Whether ``item`` is ``ancestor`` or has it among its parents; what is gone counts as if it were."""
+    try:
+        while item is not None and item is not ancestor:
+            above = item.parent()
+            if above is None:
+                return False
+            item = above
+    except RuntimeError:
+        return True  # Qt has deleted it
+    return True
+
+
+@atexit.register
+def _end() -> None:
+    left = running()
+    for one in left:
+        one.cancel()
+    deadline = time.monotonic() + _PATIENCE
+    for one in left:
+        one._thread.join(max(0.0, deadline - time.monotonic()))
+
 
 class Job(QObject):
-    """One piece of work in a thread of its own. Of ``done``, ``failed`` and ``cancelled`` exactly one is emitted."""
+    """One piece of work in a thread of its own. Of ``done``, ``failed`` and ``cancelled`` exactly one is emitted.
+
+    ``title`` names work that the user would miss, "A segmentation" say: who closes the window is asked.
+    """
 
     event = Signal(object)
     done = Signal(object)
     failed = Signal(str)
     cancelled = Signal()
 
-    def __init__(self, work: Work, parent: QObject | None = None) -> None:
+    def __init__(self, work: Work, parent: QObject | None = None, title: str = "") -> None:
         super().__init__(parent)
         self._work: Work | None = work
         self._token = CancelToken()
-        # a daemon: closing the viewer must not wait for a window to be finished
+        # a daemon, so that it is waited for where it can be cancelled first
         self._thread = threading.Thread(target=self._run, name="meduniseg", daemon=True)
+        owner = (lambda: None) if parent is None else ref(parent)
+        self._record = Running(title, self._token, self._thread, owner)
         if parent is not None:
             # not through self, which is destroyed with its parent
             parent.destroyed.connect(partial(_cancel, self._token))
@@ -37,6 +106,7 @@ class Job(QObject):
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+        _RUNNING.add(self._record)
 
     def cancel(self) -> None:
         """Ask the work to stop; it does within one window."""
@@ -69,6 +139,8 @@ class Job(QObject):
             self._emit(self.failed, f"Something went wrong inside MedUniSeg ({type(error).__name__}: {error}).")
         else:
             self._emit(self.done, result)
+        finally:
+            _RUNNING.discard(self._record)
 
     def _send(self, event: Event) -> None:
         self._emit(self.event, event)

@@ -10,10 +10,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject, QProcess, QTimer, Signal
 
 _STOP_MS = 15_000  # a command that was asked to stop gets this long
+
+
+_STARTED: WeakSet[Command] = WeakSet()
+
+
+def running() -> list[Command]:
+    """All commands that have not ended."""
+    return [command for command in _STARTED if not command.over]
 
 
 class Command(QObject):
@@ -42,7 +51,16 @@ class Command(QObject):
 
     def start(self) -> None:
         """Begin."""
+        _STARTED.add(self)
         self._process.start(sys.executable, ["-m", "training_cli", *self._arguments])
+
+    @property
+    def over(self) -> bool:
+        """Whether there is no process (any more)."""
+        try:
+            return bool(self._process.state() == QProcess.ProcessState.NotRunning)
+        except RuntimeError:
+            return True  # Qt has deleted it, and its process with it
 
     def cancel(self) -> None:
         """Ask it to stop where nothing is half done; kill it if it does not."""

@@ -10,12 +10,13 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Image as ImageLayer
-from napari.layers import Layer
+from napari.layers import Labels, Layer
 from napari.utils.notifications import show_warning
 
 from meduniseg_core.files import write_text
 from meduniseg_core.images import write_image, write_labels
 from meduniseg_core.provenance import provenance_path
+from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import labels_image
 from napari_meduniseg._layers import METADATA_KEY, checksum
 from napari_meduniseg._links import image_of
@@ -28,6 +29,8 @@ def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list
     saved = next((layer for layer in layers or () if layer.data is data), None)
     image = None if layers is None or saved is None else image_of(saved, layers)
     written, notes = write_on_grid(path, data, attributes, layers, image)
+    if isinstance(saved, Labels):
+        _unsaved.saved(saved)
     for note in notes:
         show_warning(note)
     return written

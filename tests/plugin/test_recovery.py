@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QMessageBox
 from small_inputs import write_volume
 
 from meduniseg_core.images import read_image, read_labels
 from napari_meduniseg import _autosave
+from napari_meduniseg.widgets.recovery import Recovery
 
 
 @pytest.fixture
@@ -27,8 +31,7 @@ def edit_panel(gui: Any) -> Any:
 
 def crash(path: Path) -> Path:
     """As if the process that wrote the file were gone."""
-    dead = path.with_name(path.name.replace(path.name.split("-")[0], "999999999"))
-    return path.rename(dead)
+    return path.rename(path.with_name("999999999-" + path.name.split("-", 1)[1]))
 
 
 def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
@@ -77,22 +80,94 @@ def test_edits_are_kept_offered_after_a_crash_and_saved_on_the_image_s_grid(
     assert _autosave.leftovers() == []
 
 
-def test_a_proper_end_leaves_nothing_and_damaged_files_are_passed_over(gui: Any, own_home: Path) -> None:
+def test_a_proper_end_leaves_nothing_to_offer_and_damaged_files_are_passed_over(gui: Any, own_home: Path) -> None:
     layer = gui.add_labels(np.ones((4, 5), np.uint8), name="flat")
     path = _autosave.write(_autosave.snapshot(layer))
-    _autosave.forget_all()
-    assert not path.exists()
+    _autosave.put_all_aside()  # it used to delete: what was not saved now stays in the bin for a week
+    assert not path.exists() and [kept.name for kept in _autosave.binned()] == ["flat"]
     damaged = _autosave.folder() / "999999999-1.labels.npz"
     damaged.write_bytes(b"nothing")
     assert _autosave.leftovers() == []
 
 
-def test_unwanted_edits_are_discarded(gui: Any, own_home: Path) -> None:
-    dead = crash(_autosave.write(_autosave.snapshot(gui.add_labels(np.ones((4, 5), np.uint8), name="flat"))))
+@pytest.mark.parametrize(
+    ("name", "offered"),
+    [
+        ("{pid}-{created}-1", False),  # ours
+        ("{pid}-{other}-1", True),  # the id is used again, by a process that began later
+        ("{pid}-7", True),  # written before ownership knew of that, by another process: the file is older than this one
+        ("{parent}-{other}-1", True),  # the id of some process that runs, and not its beginning
+        ("999999999-{created}-1", True),
+        ("notes-1", False),  # no name of ours
+    ],
+)
+def test_a_process_owns_its_files_by_its_id_and_its_beginning(
+    gui: Any, own_home: Path, name: str, offered: bool
+) -> None:
+    path = _autosave.write(_autosave.snapshot(gui.add_labels(np.ones((4, 5), np.uint8), name="flat")))
+    pid, created, _ = path.name.split("-")
+    known = {"pid": pid, "created": created, "other": int(created) - 98_765_432, "parent": os.getppid()}
+    moved = path.rename(path.with_name(f"{name.format(**known)}.labels.npz"))
+    os.utime(moved, (1e9, 1e9))  # long before any process that runs
+    assert bool(_autosave.leftovers()) is offered
+
+
+def test_unwanted_edits_are_asked_about_and_come_back_from_the_bin_for_a_week(
+    gui: Any, own_home: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        crash(_autosave.write(_autosave.snapshot(gui.add_labels(np.ones((4, 5), np.uint8), name=name))))
+    segment = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")[1]
+    offer = segment.findChild(Recovery)
+    assert offer.isVisibleTo(segment) and offer.box.count() == 2  # in any panel, as it opens
     widget = edit_panel(gui)
-    widget.recovery.refresh()
+    asked: list[str] = []
+
+    def answer(button: Any) -> Any:
+        return lambda _parent, _title, text, **_more: asked.append(text) or button
+
+    monkeypatch.setattr(QMessageBox, "question", answer(QMessageBox.StandardButton.No))
     widget.recovery.discard_button.click()
-    assert not dead.exists() and widget.recovery.box.count() == 0
+    assert widget.recovery.box.count() == 2 and "Discard the edits of second" in asked[0]
+    monkeypatch.setattr(QMessageBox, "question", answer(QMessageBox.StandardButton.Yes))
+    widget.recovery.discard_button.click()
+    assert widget.recovery.box.count() == 1 and offer.box.count() == 1
+    assert widget.recovery.bin_button.isVisibleTo(widget) and not offer.bin_button.isVisibleTo(segment)
+    (aside,) = _autosave.binned()
+    widget.recovery._fill_menu()
+    (action,) = widget.recovery._menu.actions()
+    assert action.text().startswith("Bring back second")
+    action.trigger()
+    qtbot.waitUntil(lambda: not widget.recovery.busy)
+    assert gui.layers[-1].name == "second (restored)" and not aside.path.exists()
+    assert gui.layers[-1] in widget.recovery.keeper.unsaved()
+    _autosave.discard(_autosave.leftovers()[0])
+    (old,) = _autosave.binned()
+    week = time.time() - 7.1 * 86400
+    os.utime(old.path, (week, week))
+    assert _autosave.binned() == [] and not old.path.exists()
+
+
+def test_a_layer_that_was_edited_and_removed_goes_to_the_bin_and_one_that_was_saved_nowhere(
+    gui: Any, own_home: Path, qtbot: Any, tmp_path: Path
+) -> None:
+    widget = edit_panel(gui)
+    layers = [gui.add_labels(np.zeros((4, 5), np.uint8), name=name) for name in ("removed", "saved")]
+    for layer in layers:
+        layer.data_setitem((np.array([1]), np.array([2])), np.array([1], np.uint8))
+    assert widget.recovery.keeper.unsaved() == layers
+    widget.recovery.save_now()
+    qtbot.waitUntil(lambda: not widget.recovery.busy)
+    assert len(list(_autosave.folder().glob("*.npz"))) == 2
+    widget.save_button._layer = lambda: layers[1]
+    widget.save_button.save(tmp_path / "flat.png")
+    qtbot.waitUntil(lambda: not widget.save_button.busy)
+    layers[0].data_setitem((np.array([1]), np.array([3])), np.array([1], np.uint8))
+    gui.layers.remove(layers[0])
+    assert widget.recovery.keeper.unsaved() == []
+    widget.recovery.save_now()
+    qtbot.waitUntil(lambda: not widget.recovery.busy)
+    assert list(_autosave.folder().glob("*.npz")) == [] and [kept.name for kept in _autosave.binned()] == ["removed"]
 
 
 def test_edits_that_an_older_version_kept_without_their_locks_come_back_unlocked(gui: Any, own_home: Path) -> None:

@@ -19,11 +19,25 @@ _STOP_SECONDS = 20.0
 _NICE = 5
 
 
-class _Known(BaseModel):
+class Mark(BaseModel):
+    """Which process it is."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     pid: int = Field(ge=1)
     created: float = Field(description="when the system started it: a process id is used again")
+
+    @classmethod
+    def of(cls, pid: int) -> Mark:
+        """That of a process which runs now. psutil.Error where there is none."""
+        return cls(pid=pid, created=psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it still runs. psutil.Error where the system does not say."""
+        if not psutil.pid_exists(self.pid):
+            return None
+        process = psutil.Process(self.pid)
+        return process if abs(process.create_time() - self.created) < 1.0 else None
 
 
 def start(arguments: Sequence[str], events: Path) -> int:
@@ -46,22 +60,21 @@ def start(arguments: Sequence[str], events: Path) -> int:
 def note(path: Path, pid: int) -> None:
     """Write into ``path`` which process it is."""
     try:
-        created = psutil.Process(pid).create_time()
+        mark = Mark.of(pid)
     except psutil.Error:
         return  # ended already; its events say why
-    write_text(path, _Known(pid=pid, created=created).model_dump_json())
+    write_text(path, mark.model_dump_json())
 
 
 def find(path: Path) -> psutil.Process | None:
     """The process that ``path`` speaks of, if it still runs."""
     try:
-        known = _Known.model_validate_json(path.read_bytes())
-        process = psutil.Process(known.pid)
-        same = abs(process.create_time() - known.created) < 1.0
-        if same and process.status() == psutil.STATUS_ZOMBIE:
+        known = Mark.model_validate_json(path.read_bytes())
+        process = known.process()
+        if process is not None and process.status() == psutil.STATUS_ZOMBIE:
             _reap(known.pid)
             return None
-        return process if same else None
+        return process
     except (OSError, ValidationError, psutil.Error):
         return None
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from meduniseg_core.adaptation import Entry
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
+from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import (
     Collection,
     EditingClock,
@@ -117,7 +118,7 @@ class AcceptBox(QGroupBox):
         """Take the correction in, beside the GUI."""
         if self._job is not None or self._layer is None:
             return
-        layer, clock = self._layer, self._clocks.get(self._layer)
+        layer, clock, mark = self._layer, self._clocks.get(self._layer), _unsaved.mark(self._layer)
         try:
             into = self._chosen()
             given = submission(
@@ -131,7 +132,7 @@ class AcceptBox(QGroupBox):
             self._say(str(error), trouble=True)
             return
         job = self._job = Job(lambda _events, _cancel: accept(given, into), self)
-        job.done.connect(lambda answer: self._accepted(layer, *answer))
+        job.done.connect(lambda answer: self._accepted(layer, mark, *answer))
         job.failed.connect(self._failed)
         self.button.setEnabled(False)
         self._say("Accepting ...")
@@ -156,8 +157,9 @@ class AcceptBox(QGroupBox):
         self._others = [known for known in self._others if known.folder != found.folder] + [found]
         self._list_again(found)
 
-    def _accepted(self, layer: Labels, entry: Entry, collection: Collection) -> None:
+    def _accepted(self, layer: Labels, mark: int, entry: Entry, collection: Collection) -> None:
         self._job = None
+        _unsaved.saved(layer, mark)
         self.button.setEnabled(self._layer is not None)
         side = "for training" if entry.subset == "training" else "held back for comparisons"
         self._say(f"Accepted as {entry.case}, {side}.")

@@ -27,6 +27,7 @@ from meduniseg_core.weights import Registry
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.case_queue import CaseQueue
+from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 
@@ -68,6 +69,7 @@ class BatchWidget(QWidget):
         for button in (self.run_button, self.cancel_button, self.copy_button):
             buttons.addWidget(button)
         layout = scrolling_layout(self)
+        layout.addWidget(Recovery(napari_viewer))
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)

@@ -24,7 +24,6 @@ from meduniseg_core.editing import Edit
 from meduniseg_core.errors import MedUniSegError, UsageError
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
-    Locks,
     PaintOver,
     Rule,
     add_class,
@@ -64,7 +63,9 @@ class EditWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._current = current_of(napari_viewer)
-        self._locks = Locks(blocked=self._say_kept)
+        self.recovery = Recovery(napari_viewer, with_bin=True)
+        self._locks = self.recovery.keeper.locks
+        self._locks.blocked = self._say_kept
         self._watched: Labels | None = None
         self._job: Job | None = None
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
@@ -102,7 +103,6 @@ class EditWidget(QWidget):
         self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
         self.said = Sentence()
         self.name = TargetName(self._current)
-        self.recovery = Recovery(napari_viewer, self._locks)
         self.accepting = AcceptBox(self._image)
         self._lay_out()
 
@@ -257,7 +257,6 @@ class EditWidget(QWidget):
         self.amount.setSuffix(f" {unit}")
         self.radius.setSuffix(f" {unit}")
         self.palette_table.show_layer(self._watched)
-        self.recovery.watch(self._watched)
         self.accepting.show_layer(self._watched)
 
     def _take_brush(self, _label: int) -> None:

@@ -28,6 +28,7 @@ from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, begin, loo
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
+from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.run_view import RunView
 from napari_meduniseg.widgets.scrolling import scrolling_layout
 
@@ -244,6 +245,7 @@ class LearnWidget(QWidget):
 
     def _lay_out(self) -> None:
         layout = scrolling_layout(self)
+        layout.addWidget(Recovery(self._viewer))
         form = QFormLayout()
         form.addRow("Data", self.data)
         layout.addLayout(form)

@@ -23,6 +23,7 @@ from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.weights import Entry, PackInfo, PackRegistry, Registry, read_pack_info, shelf
 from napari_meduniseg._jobs import Job, Work
 from napari_meduniseg._news import news
+from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import scrolling_layout
 
 
@@ -53,6 +54,7 @@ class ModelsWidget(QWidget):
         for button in (self.install_button, self.verify_button, self.use_button, self.remove_button):
             buttons.addWidget(button)
         layout = scrolling_layout(self)
+        layout.addWidget(Recovery(napari_viewer))
         layout.addWidget(self.list)
         layout.addWidget(self.details)
         layout.addLayout(buttons)
@@ -132,7 +134,7 @@ class ModelsWidget(QWidget):
     def _start(self, work: Work, then: object) -> None:
         if self.busy:
             return
-        self._job = Job(work, self)
+        self._job = Job(work, self, "Work on a model")
         self._job.done.connect(then)
         self._job.failed.connect(self._fail)
         self.said.setText("Working ...")

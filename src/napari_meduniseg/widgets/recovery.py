@@ -1,113 +1,83 @@
-"""Keeping unfinished edits, and offering back what a crash left."""
+"""Offering back what a crash left, in any panel; in the Edit panel also what was put aside within the last week."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import napari
 from napari.layers import Labels
-from qtpy.QtCore import QCoreApplication, QTimer
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from napari.utils.notifications import show_warning
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMenu, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_meduniseg import _autosave
-from napari_meduniseg._editing import Locks
 from napari_meduniseg._jobs import Job
-
-SAVE_EVERY_MS = 30_000
-_END_SECONDS = 10.0
+from napari_meduniseg.widgets.keeping import keeper_of
 
 
 class Recovery(QWidget):
-    """Invisible until there is something to offer back."""
+    """Invisible until there is something to offer. ``with_bin``: also what was put aside."""
 
-    def __init__(self, viewer: napari.Viewer, locks: Locks) -> None:
+    def __init__(self, viewer: napari.Viewer, with_bin: bool = False) -> None:
         super().__init__()
-        self._viewer, self._locks = viewer, locks
-        locks.changed = self._locks_changed
-        self._dirty: set[Labels] = set()
-        self._watched: Labels | None = None
-        self._job: Job | None = None
+        self._viewer, self._with_bin = viewer, with_bin
+        self.keeper = keeper_of(viewer)
+        self.keeper.panels.add(self)
         self._reading: Job | None = None
         self.box = QComboBox()
         self.box.setToolTip("Edits that were not saved when the program ended unexpectedly.")
-        self.restore_button, self.discard_button = QPushButton("Restore"), QPushButton("Discard")
+        self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.box.setMinimumContentsLength(12)
+        self.restore_button, self.discard_button = QPushButton("Restore"), QPushButton("Discard ...")
         self.restore_button.setToolTip("Add these labels to the viewer.")
-        self.discard_button.setToolTip("Delete these edits for good.")
+        self.discard_button.setToolTip("Put these edits aside; the Edit panel has them for a week.")
+        self.bin_button = QPushButton("Discarded edits")
+        self.bin_button.setToolTip("Edits that were discarded, or not saved when napari was closed; kept for a week.")
+        self._menu = QMenu(self)
+        self.bin_button.setMenu(self._menu)
+        self._offer = QWidget()
         row = QHBoxLayout()
-        for widget in (self.box, self.restore_button, self.discard_button):
-            row.addWidget(widget)
+        row.addWidget(self.box, 1)
+        row.addWidget(self.restore_button)
+        row.addWidget(self.discard_button)
+        offer = QVBoxLayout(self._offer)
+        offer.setContentsMargins(0, 0, 0, 0)
+        offer.addWidget(QLabel("Unfinished edits were found:"))
+        offer.addLayout(row)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(QLabel("Unfinished edits were found:"))
-        layout.addLayout(row)
-        self._timer = QTimer(self)
-        self._timer.setInterval(SAVE_EVERY_MS)
-        self._timer.timeout.connect(self.save_now)
-        self._timer.start()
+        layout.addWidget(self._offer)
+        layout.addWidget(self.bin_button)
         self.restore_button.clicked.connect(self.restore)
-        self.discard_button.clicked.connect(self.discard)
-        application = QCoreApplication.instance()
-        if application is not None:
-            application.aboutToQuit.connect(self._end)
+        self.discard_button.clicked.connect(self._ask_and_discard)
+        self._menu.aboutToShow.connect(self._fill_menu)
+        self.keeper.changed.connect(self.refresh)
         self.refresh()
-
-    def watch(self, layer: Labels | None) -> None:
-        """Keep the changes of this layer from now on."""
-        if self._watched is layer:
-            return
-        if self._watched is not None:
-            self._watched.events.paint.disconnect(self._changed)
-            self._watched.events.labels_update.disconnect(self._changed)
-        self._watched = layer
-        if layer is not None:
-            layer.events.paint.connect(self._changed)
-            layer.events.labels_update.connect(self._changed)
 
     @property
     def busy(self) -> bool:
         """Whether edits are being written or read."""
-        return self._job is not None or self._reading is not None
+        return self.keeper.busy or self._reading is not None
 
     def save_now(self) -> None:
-        """Write what has changed since the last time, beside the GUI; layers that are gone are forgotten."""
-        if self._job is not None:
-            return  # the next round takes what is changed meanwhile
-        for layer in [layer for layer in self._dirty if layer not in self._viewer.layers]:
-            _autosave.forget(layer)
-            self._dirty.discard(layer)
-        if not self._dirty:
-            return
-        taken = [_autosave.snapshot(layer, self._locks.of(layer)) for layer in self._dirty]
-        layers = set(self._dirty)
-        self._dirty.clear()
-        job = self._job = Job(lambda _events, _cancel: _write_all(taken), self)
-        job.done.connect(lambda trouble: self._saved(trouble, layers))
-        job.failed.connect(lambda sentence: self._saved(sentence, layers))
-        job.start()
-
-    def _end(self) -> None:
-        if self._job is not None:
-            self._job.wait(_END_SECONDS)  # else it would leave a file that looks like a crash's
-        _autosave.forget_all()
-
-    def _saved(self, trouble: str | None, layers: set[Labels]) -> None:
-        self._job = None
-        for layer in [layer for layer in layers if layer not in self._viewer.layers]:
-            _autosave.forget(layer)
-        if trouble is not None:
-            self._dirty |= layers  # tried again the next time
-            self._viewer.status = trouble
+        """Keep what has changed, now."""
+        self.keeper.save_now()
 
     def refresh(self) -> None:
         """Show what there is to offer."""
         self.box.clear()
         for leftover in _autosave.leftovers():
             self.box.addItem(leftover.text, leftover)
-        self.setVisible(self.box.count() > 0)
+        aside = self._with_bin and bool(_autosave.binned())
+        self._offer.setVisible(self.box.count() > 0)
+        self.bin_button.setVisible(aside)
+        self.setVisible(self.box.count() > 0 or aside)
 
     def restore(self) -> None:
-        """Add the chosen edits as a labels layer; they are read beside the GUI, and kept until napari ends properly."""
-        leftover = self.box.currentData()
+        """Add the chosen edits as a labels layer; they are read beside the GUI, and kept until they are saved."""
+        self.bring_back(self.box.currentData())
+
+    def bring_back(self, leftover: _autosave.Leftover | None) -> None:
+        """Add these edits, left by a crash or from the bin."""
         if leftover is None or self._reading is not None:
             return
         job = self._reading = Job(lambda _events, _cancel: _autosave.restore(leftover), self)
@@ -118,37 +88,31 @@ class Recovery(QWidget):
     def _restored(self, leftover: _autosave.Leftover, found: _autosave.Restored) -> None:
         self._reading = None
         layer = Labels(found.labels, **found.options)
-        for label in found.locked:
-            self._locks.set(layer, label, True)
+        self.keeper.restored(layer, found.locked)
         self._viewer.add_layer(layer)  # type: ignore[no-untyped-call]
         _autosave.take_over(leftover, layer)
-        self.refresh()
+        self.keeper.changed.emit()
 
     def _unreadable(self, sentence: str) -> None:
         self._reading = None
-        self._viewer.status = sentence
+        show_warning(sentence)
+        self.keeper.changed.emit()  # another window may have taken them
 
-    def discard(self) -> None:
-        """Delete the chosen edits."""
+    def _ask_and_discard(self) -> None:
         leftover = self.box.currentData()
-        if leftover is not None:
-            leftover.path.unlink(missing_ok=True)
-            self.refresh()
+        if leftover is None:
+            return
+        text = f"Discard the edits of {leftover.text}?\n\nThe Edit panel has them for a week, under 'Discarded edits'."
+        answer = QMessageBox.question(self, "Discard", text, defaultButton=QMessageBox.StandardButton.No)
+        if answer == QMessageBox.StandardButton.Yes:
+            self.discard(leftover)
 
-    def _locks_changed(self, layer: Labels) -> None:
-        if _autosave.is_kept(layer):  # a lock alone is no edit that one would miss
-            self._dirty.add(layer)
+    def discard(self, leftover: _autosave.Leftover) -> None:
+        """Put these edits into the bin."""
+        _autosave.discard(leftover)
+        self.keeper.changed.emit()
 
-    def _changed(self, _event: Any = None) -> None:
-        if self._watched is not None:
-            self._dirty.add(self._watched)
-
-
-def _write_all(taken: list[_autosave.Snapshot]) -> str | None:
-    """Write them; what went wrong in one sentence."""
-    try:
-        for one in taken:
-            _autosave.write(one)
-    except OSError as error:
-        return f"Unfinished edits cannot be kept ({error.strerror}); save often."
-    return None
+    def _fill_menu(self) -> None:
+        self._menu.clear()
+        for leftover in _autosave.binned():
+            self._menu.addAction(f"Bring back {leftover.text}", partial(self.bring_back, leftover))

@@ -41,6 +41,7 @@ from napari_meduniseg._layers import DERIVED, METADATA_KEY, copied_placement, sp
 from napari_meduniseg._links import are_siblings
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 _COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
@@ -85,6 +86,7 @@ class ReviewWidget(QWidget):
         for button in (self.compare_button, self.difference_button, self.export_button):
             buttons.addWidget(button)
         layout = scrolling_layout(self)
+        layout.addWidget(Recovery(napari_viewer))
         layout.addLayout(form)
         layout.addLayout(buttons)
         layout.addWidget(self.table)
@@ -126,7 +128,7 @@ class ReviewWidget(QWidget):
         self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
         if self._length == "px" and one.ndim == 2:
             self._unit = "px"
-        self._job = Job(lambda _events, _cancel: compare(one, two, spacing, names, tolerance), self)
+        self._job = Job(lambda _events, _cancel: compare(one, two, spacing, names, tolerance), self, "A comparison")
         self._job.done.connect(self._show)
         self._job.failed.connect(self._fail)
         self.said.setText("Comparing ...")

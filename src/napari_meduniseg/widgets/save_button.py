@@ -11,6 +11,7 @@ from napari.layers import Labels
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
+from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._links import image_of
@@ -41,15 +42,16 @@ class SaveButton(QPushButton):
         if layer is None or self.busy:
             return
         _, attributes, _ = layer.as_layer_data_tuple()
-        now, layers = np.array(layer.data), layers_around(layer.data)
+        now, layers, mark = np.array(layer.data), layers_around(layer.data), _unsaved.mark(layer)
         image = None if layers is None else image_of(layer, layers)
         job = self._job = Job(lambda _events, _cancel: write_on_grid(str(path), now, attributes, layers, image), self)
-        job.done.connect(lambda answer: self._saved(*answer))
+        job.done.connect(lambda answer: self._saved(layer, mark, *answer))
         job.failed.connect(lambda sentence: self._end(sentence, True))
         self.said.emit(f"Saving {path.name} ...", False)
         job.start()
 
-    def _saved(self, written: list[str], notes: tuple[str, ...]) -> None:
+    def _saved(self, layer: Labels, mark: int, written: list[str], notes: tuple[str, ...]) -> None:
+        _unsaved.saved(layer, mark)
         self._end(" ".join([f"Saved {', '.join(Path(one).name for one in written)}.", *notes]), bool(notes))
 
     def _end(self, sentence: str, trouble: bool) -> None:

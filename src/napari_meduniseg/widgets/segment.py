@@ -34,6 +34,7 @@ from napari_meduniseg._segmenting import (
 from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
 from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
@@ -83,6 +84,7 @@ class SegmentWidget(QWidget):
         buttons.addWidget(self.cancel_button)
         self.view_bar = ViewBar(napari_viewer)
         layout = scrolling_layout(self)
+        layout.addWidget(Recovery(napari_viewer))
         layout.addWidget(self.view_bar)
         layout.addWidget(self.form)
         layout.addWidget(self.table)
@@ -120,7 +122,9 @@ class SegmentWidget(QWidget):
             self._say(str(error), warn=True)
             return
         self._order = order
-        self._job = self._start(lambda events, cancel: carry_out(order, self._predictors, events, cancel))
+        self._job = self._start(
+            lambda events, cancel: carry_out(order, self._predictors, events, cancel), "A segmentation"
+        )
         self._job.done.connect(self._finish)
         self._job.failed.connect(self._fail)
         self._job.cancelled.connect(self._stopped)
@@ -145,8 +149,8 @@ class SegmentWidget(QWidget):
         self.cancel()
         super().closeEvent(event)
 
-    def _start(self, work: Any) -> Job:
-        return Job(work, self)
+    def _start(self, work: Any, title: str = "") -> Job:
+        return Job(work, self, title)
 
     def _finish(self, outcome: Outcome) -> None:
         order = self._order

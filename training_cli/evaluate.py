@@ -58,6 +58,7 @@ def evaluate(
             predictions,
             references,
             class_names=names,
+            ignored=dataset.ignored if dataset is not None else None,
             images=images,
             missing="refuse" if refuse_missing else "empty",
             tolerance=tolerance,
@@ -83,11 +84,12 @@ def evaluate(
 
 
 def _dataset_of(references: Path) -> RawDataset | None:
-    """The data set whose labelsTr or labelsTs ``references`` is, if it is one's."""
+    """The data set whose labels ``references`` is the folder of (or one file of), if it is one's."""
     from meduniseg_core.preprocessing import RawDataset
 
-    if references.name in ("labelsTr", "labelsTs") and (references.parent / "dataset.json").is_file():
-        return RawDataset.open(references.parent)
+    folder = references if references.is_dir() else references.parent
+    if folder.name in ("labelsTr", "labelsTs") and (folder.parent / "dataset.json").is_file():
+        return RawDataset.open(folder.parent)
     return None
 
 

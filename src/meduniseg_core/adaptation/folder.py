@@ -114,7 +114,7 @@ def holds_data(root: Path) -> bool:
 def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[Entry]) -> None:
     """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept."""
     path = dataset.folder / "dataset.json"
-    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    content: dict[str, Any] = json.loads(path.read_bytes())
     latest = {entry.case: entry.patient for entry in entries}
     patients = {case: patient for case, patient in sorted(latest.items()) if patient != case}
     new = {**content, "labels": numbered(classes), "patient_of": patients, "numTraining": len(latest)}

@@ -64,7 +64,9 @@ def gate(
         image, truth = _read(known[name])
         found = [side.predictor.segment(image, task, cancel=cancel)[task] for side, _ in sides]
         scores = [
-            evaluate_case(result.labels, truth, dict(enumerate(classes[:count], start=1)), case=name)
+            evaluate_case(
+                result.labels, truth, dict(enumerate(classes[:count], start=1)), case=name, ignored=dataset.ignored
+            )
             for result, (_, count) in zip(found, sides, strict=True)
         ]
         pairs.append(Pair(before=scores[0] if len(sides) == 2 else None, after=scores[-1]))

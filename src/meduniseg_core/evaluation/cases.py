@@ -77,17 +77,21 @@ def evaluate_case(
     case: str = "",
     tolerance: float = 2.0,
     surface: bool = True,
+    ignored: int | None = None,
 ) -> CaseScores:
     """Compare two label maps (C = 1) of one image; axes may be ordered otherwise, and either may be cropped.
 
     ``names`` are the foreground classes (label id -> name); None takes the ids found in either. ``prediction`` None
-    counts as an empty one. ``tolerance`` of the surface Dice is in mm (pixels where the images have no size). Raises
-    BadInputError where the two do not lie on one grid.
+    counts as an empty one. Voxels that the reference calls ``ignored`` take no part. ``tolerance`` of the surface Dice
+    is in mm (pixels where the images have no size). Raises BadInputError where the two do not lie on one grid.
     """
     if prediction is not None:
         prediction, reference = on_one_grid(prediction, reference, case)
     truth = reference.array[0]
     guess = prediction.array[0] if prediction is not None else np.zeros_like(truth)
+    if ignored is not None:
+        unknown = truth == ignored
+        truth, guess = np.where(unknown, 0, truth), np.where(unknown, 0, guess)
     present = {int(label) for array in (truth, guess) for label in np.unique(array)} - {0}
     if names is None:
         names = {label: f"label {label}" for label in present}

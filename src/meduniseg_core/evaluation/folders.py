@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +12,14 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation.cases import CaseScores, evaluate_case, on_one_grid
+from meduniseg_core.evaluation.matching import Sides
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
 from meduniseg_core.evaluation.report import Report, ReportPicture
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.images import Image, find_cases, place_labels, read_image, read_labels
+from meduniseg_core.images import Finding, Image, find_cases, place_labels, read_image, read_labels
+from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.images.reading import smallest_dtype
 from meduniseg_core.images.upright import DrawnOn, meet
 
 PICTURE_SIDE = 360
@@ -29,6 +33,7 @@ def evaluate_folders(
     class_names: Sequence[str] | Mapping[int, str] | None = None,
     images: Path | None = None,
     missing: Literal["empty", "refuse"] = "empty",
+    ignored: int | None = None,
     tolerance: float = 2.0,
     surface: bool = True,
     pictures: bool = True,
@@ -40,43 +45,63 @@ def evaluate_folders(
 ) -> Report:
     """Compare the label maps ``CASE.ext`` of two folders (or two files) by the name of the case.
 
-    ``class_names``: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs. ``images`` is the
-    folder the pictures of the worst, median and best case are drawn from (None: on black). A reference without
-    prediction is named in the report and counts as an empty prediction, or is refused (``missing="refuse"``).
-    Names that label files carry themselves are used where none are given. ``drawn_on`` is what masks of photographs
-    that are stored turned were drawn on, where they do not say (`images.upright`). ``tolerance`` of the surface Dice is
-    in mm; ``surface=False`` leaves the surface metrics out. Raises BadInputError for folders without label maps or
-    without common cases, and for grids that differ.
+    ``class_names``: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs, called as the files
+    call it. Ids that never meet are matched or refused by the rule in :mod:`matching`. Where a reference has the label
+    ``ignored``, nothing counts. ``images`` is the folder the pictures of the worst, median and best case are drawn from
+    (None: on black). A reference without prediction is named in the report and counts as an empty prediction, or is
+    refused (``missing="refuse"``). ``drawn_on`` is what masks of photographs that are stored turned were drawn on,
+    where they do not say (`images.upright`). ``tolerance`` of the surface Dice is in mm; ``surface=False`` leaves the
+    surface metrics out.
+
+    Raises BadInputError for folders without label maps or without common cases, for grids that differ and for ids that
+    never meet.
     """
     pairs, notes = _matched(Path(predictions), Path(references), missing)
-    names = _names(class_names)
+    names, sides = _names(class_names), Sides(ignored, trust_names=class_names is None)
     scores: list[CaseScores] = []
-    named: dict[int, str] = {}  # by the files themselves
+    findings: list[Finding] = []
+    read = partial(_read, drawn_on=drawn_on, ignored=ignored)
     began = time.monotonic()
-    for done, (case, prediction, reference) in enumerate(pairs):
+
+    def score(case: str, guess: Image | None, truth: Image) -> CaseScores:
+        return evaluate_case(guess, truth, None, case=case, tolerance=tolerance, surface=surface, ignored=ignored)
+
+    for done, pair in enumerate(pairs):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        guess, truth = _read(case, prediction, reference, drawn_on)
-        notes += [finding.text for labels in (guess, truth) if labels is not None for finding in labels.findings]
-        scores.append(evaluate_case(guess, truth, None, case=case, tolerance=tolerance, surface=surface))
-        named |= {**({} if guess is None else guess.meta.get("class_names", {})), **truth.meta.get("class_names", {})}
-        events(Progress("evaluate", done + 1, len(pairs), time.monotonic() - began, case))
+        guess, truth = read(pair)
+        sides.add(guess, truth)
+        findings += [finding for labels in (guess, truth) if labels is not None for finding in labels.findings]
+        scores.append(score(pair[0], guess, truth))
+        events(Progress("evaluate", done + 1, len(pairs), time.monotonic() - began, pair[0]))
+    only = sides.same_class(names)
+    if only is None and names is not None:
+        sides.check_named(names)
+    if only is not None:  # rare: then all is read again, rather than twice always
+        scores = [score(pair[0], *read(pair, only)) for pair in pairs]
     found = {label.label for case in scores for label in case.classes}
     if names is None:
-        names = {label: named.get(label, f"label {label}") for label in sorted(found)}
+        names = {label: sides.names[label][0] if label in sides.names else f"label {label}" for label in sorted(found)}
+        one_sided = sides.one_sided() if only is None else None
+        notes += [one_sided] if one_sided is not None else []
     elif found - names.keys():
         ids = ", ".join(str(label) for label in sorted(found - names.keys()))
         notes.append(f"Labels without a class name were left out: {ids}.")
+    if only is not None:
+        findings.append(sides.matched(only, names.get(only, f"label {only}")))
+    warnings = merge(findings)
     report = Report(
         title=title,
         task=task,
         tolerance=tolerance,
-        notes=tuple(notes),
+        notes=(*notes, *(finding.text for finding in warnings if finding.level == "warning")),
+        warnings=warnings,
         cases=tuple(case.with_classes(names, surface) for case in scores),
     )
     if not pictures:
         return report
-    return report.model_copy(update={"pictures": _pictures(report, pairs, images, drawn_on)})
+    drawn = _pictures(report, pairs, images, partial(read, only=only))
+    return report.model_copy(update={"pictures": drawn})
 
 
 Pair = tuple[str, Path | None, Path]
@@ -142,15 +167,14 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _pictures(
-    report: Report, pairs: Sequence[Pair], images: Path | None, drawn_on: DrawnOn | None
+    report: Report, pairs: Sequence[Pair], images: Path | None, read: Callable[[Pair], tuple[Image | None, Image]]
 ) -> tuple[ReportPicture, ...]:
-    by_case = {case: (prediction, reference) for case, prediction, reference in pairs}
+    by_case = {pair[0]: pair for pair in pairs}
     sources = find_cases(images) if images is not None else {}
     drawn = []
     for rank, scores in report.ranked():
-        prediction, reference = by_case[scores.case]
-        read, truth = _read(scores.case, prediction, reference, drawn_on)
-        guess = read if read is not None else truth.with_array(np.zeros_like(truth.array))
+        found, truth = read(by_case[scores.case])
+        guess = found if found is not None else truth.with_array(np.zeros_like(truth.array))
         image, guess, truth = _on_background(guess, truth, sources.get(scores.case))
         # both halves show the slice in which the reference is largest, or the prediction where there is none
         leading = truth if truth.array.any() else guess
@@ -159,13 +183,25 @@ def _pictures(
     return tuple(drawn)
 
 
-def _read(case: str, prediction: Path | None, reference: Path, drawn_on: DrawnOn | None) -> tuple[Image | None, Image]:
-    """The prediction, if there is one, and the reference, on one grid."""
-    truth = read_labels(reference)
-    if prediction is None:
+def _read(
+    pair: Pair, only: int | None = None, *, drawn_on: DrawnOn | None, ignored: int | None
+) -> tuple[Image | None, Image]:
+    """The prediction, if there is one, and the reference, on one grid; binary masks with ``only`` as their label."""
+    case, prediction, reference = pair
+    guess, truth = read_labels(prediction) if prediction is not None else None, read_labels(reference)
+    if only is not None:
+        guess, truth = _called(only, guess, None) if guess is not None else None, _called(only, truth, ignored)
+    if guess is None:
         return None, truth
-    guess = read_labels(prediction)
     return on_one_grid(meet(guess, truth, drawn_on), meet(truth, guess, drawn_on), case)
+
+
+def _called(label: int, labels: Image, ignored: int | None) -> Image:
+    """A binary mask with ``label`` for its foreground; voxels that are ``ignored`` stay so."""
+    marked = (labels.array != 0) & (labels.array != (0 if ignored is None else ignored))
+    dtype = smallest_dtype(max(label, ignored or 0))
+    unknown = 0 if ignored is None else np.where(labels.array == ignored, ignored, 0)
+    return labels.with_array(np.where(marked, label, unknown).astype(dtype))
 
 
 def _on_background(guess: Image, truth: Image, files: tuple[Path, ...] | None) -> tuple[Image, Image, Image]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from meduniseg_core.evaluation.cases import CaseScores
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
+from meduniseg_core.images import Finding
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -77,6 +78,7 @@ class Report(BaseModel):
     policy: str = EMPTY_MASK_POLICY
     tolerance: float = Field(description="of the surface Dice, mm (pixels for images without size)")
     notes: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = Field(default=(), description="what was found out; their texts are notes, too")
     cases: tuple[CaseScores, ...] = Field(min_length=1)
     pictures: tuple[ReportPicture, ...] = Field(default=(), exclude=True)
 

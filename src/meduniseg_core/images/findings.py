@@ -29,6 +29,7 @@ FindingCode = Literal[
     "slices_chosen",  # other objects, series or frames of the source were left out
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
+    "labels_matched",  # ids (or names) of two label maps that differ were taken for one class
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
     "result_kept",  # a former result was corrected by hand, and is not replaced
     "implausible_result",  # a class far outside the training's sizes, intensities or positions

@@ -6,6 +6,7 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_case, is_colour
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
+from meduniseg_core.preprocessing.label_ids import IGNORED
 from meduniseg_core.preprocessing.object_size import ObjectSize, object_size
 from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, TaskPlan
@@ -15,6 +16,7 @@ from meduniseg_core.preprocessing.restore import Restored, restore_bytes, restor
 from meduniseg_core.preprocessing.trace import Trace
 
 __all__ = [
+    "IGNORED",
     "CachedCase",
     "CachedDataset",
     "Fingerprint",

@@ -24,6 +24,7 @@ from meduniseg_core.images.findings import report
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
+from meduniseg_core.preprocessing.label_ids import IGNORED, check_ids
 from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import TaskPlan
 
@@ -46,6 +47,7 @@ class CaseRecord(BaseModel):
     counts: dict[int, int]
     foreground: dict[int, list[tuple[int, int, int]]]
     changed: list[tuple[int, int, int]] | None = None
+    looked_at: list[tuple[int, int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class CachedCase:
 
     @property
     def seg(self) -> np.ndarray:
-        """Label ids (d, h, w), uint8, read-only."""
+        """Label ids (d, h, w), uint8, read-only; ``IGNORED`` where nobody has looked."""
         return _opened(self.folder / f"{self.case}_seg.npy")
 
     @cached_property
@@ -97,6 +99,12 @@ class CachedCase:
         """Where the labels differ from the prediction that was corrected: uint8 (d, h, w), 0 or 1, read-only; None for
         a case without a prediction."""
         return None if self.record.changed is None else _opened(self.folder / f"{self.case}_changed.npy")
+
+    @cached_property
+    def looked_at(self) -> np.ndarray | None:
+        """int32 (n, 3) voxels (d, h, w) that are labelled, background included, at most 10,000; None where all are."""
+        points = self.record.looked_at
+        return None if points is None else np.array(points, dtype=np.int32).reshape(-1, 3)
 
     @cached_property
     def changed_voxels(self) -> np.ndarray:
@@ -144,15 +152,16 @@ def preprocess_dataset(
 
     Raises BadInputError for cases that cannot be used (the file is named) and for a data set without labelled cases.
     """
-    cases = [case for case in dataset.cases("Tr") if case.label is not None]
-    if not cases:
+    cases = dataset.training_cases()
+    if dataset.ignored is not None and plan.class_count > IGNORED:
         raise BadInputError(
-            f"{dataset.folder} holds no training cases with labels; put images into imagesTr and labels into labelsTr."
+            f"{dataset.folder} has {plan.class_count - 1} classes and the label 'ignore', and at most {IGNORED - 1} "
+            "classes are taken beside that; make it two data sets."
         )
     folder = Path(cache_dir) / plan.task
     folder.mkdir(parents=True, exist_ok=True)
     corrected = predictions or {}
-    jobs = [_Job(case, plan, folder, storage, seed, corrected.get(case.case)) for case in cases]
+    jobs = [_Job(case, plan, folder, storage, seed, corrected.get(case.case), dataset.ignored) for case in cases]
     begin = time.monotonic()
     results: dict[str, CachedCase] = {}
 
@@ -180,6 +189,7 @@ class _Job:
     storage: Storage
     seed: int
     prediction: Path | None
+    ignored: int | None
 
 
 def _run_parallel(jobs: list[_Job], parallel: int, report: Any, cancel: CancelToken | None) -> None:
@@ -213,28 +223,27 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
     assert job.case.label is not None
     image = read_image(job.case.images)
     labels = read_labels(job.case.label)
-    highest, most = int(labels.array.max()), job.plan.class_count - 1
-    if highest > most:
-        raise BadInputError(
-            f"{labels.name} holds label id {highest} and task {job.plan.task} has ids up to {most}; correct either."
-        )
+    check_ids(labels, job.plan.classes, job.ignored)
     # at right angles first (a tilted gantry); labels follow, and cases that do not fit are found before that
     labels = place_labels(labels, image)
     report(labels.findings, heard.append)
-    difference = None if job.prediction is None else _difference(labels, job.prediction)
+    difference = None if job.prediction is None else _difference(labels, job.prediction, job.ignored)
+    if job.ignored is not None:
+        labels = labels.with_array(np.where(labels.array == job.ignored, IGNORED, labels.array).astype(np.uint8))
     image, straightened = resample_to_orthonormal(image) if image.physical else (image, False)
     if straightened:
         heard.append(Message("info", f"{image.name} has a sheared grid and was resampled to right angles."))
         labels = resample_to(labels, image.geometry, labels=True)
         difference = None if difference is None else resample_to(difference, image.geometry, labels=True)
-    made = preprocess(image, job.plan, keep=labels, events=heard.append)
+    labelled = labels if job.ignored is None else labels.with_array(np.where(labels.array == IGNORED, 0, labels.array))
+    made = preprocess(image, job.plan, keep=labelled, events=heard.append)
     seg = preprocess_labels(labels, made.trace)
     changed = None if difference is None else preprocess_labels(difference, made.trace)
     data = made.data
     if job.storage == "float16":
         limit = float(np.finfo(np.float16).max)
         data = np.clip(data, -limit, limit).astype(np.float16)
-    counts = np.bincount(seg.ravel(), minlength=job.plan.class_count)
+    counts = np.bincount(seg.ravel(), minlength=job.plan.class_count)[: job.plan.class_count]
     record = CaseRecord(
         key=key,
         case=job.case.case,
@@ -243,6 +252,7 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
         counts={label: int(count) for label, count in enumerate(counts)},
         foreground=_sampled(seg, range(1, job.plan.class_count), job),
         changed=None if changed is None else _sampled(changed, (1,), job)[1],
+        looked_at=None if job.ignored is None else _sampled((seg != IGNORED).astype(np.uint8), (1,), job)[1],
     )
     _save(job.folder / f"{job.case.case}.npy", data)
     _save(job.folder / f"{job.case.case}_seg.npy", seg)
@@ -266,10 +276,13 @@ def _sampled(seg: np.ndarray, labels: Sequence[int], job: _Job) -> dict[int, lis
     return points
 
 
-def _difference(labels: Image, prediction: Path) -> Image:
+def _difference(labels: Image, prediction: Path, ignored: int | None) -> Image:
     """1 where ``labels`` differ from the prediction, on their grid."""
     predicted = place_labels(read_labels(prediction), labels)
-    return labels.with_array((labels.array != predicted.array).astype(np.uint8))
+    differ = labels.array != predicted.array
+    if ignored is not None:
+        differ &= labels.array != ignored
+    return labels.with_array(differ.astype(np.uint8))
 
 
 def _key(job: _Job) -> str:
@@ -283,6 +296,7 @@ def _key(job: _Job) -> str:
         "images": [sha256_of(path) for path in job.case.images],
         "label": sha256_of(job.case.label),
         **({} if job.prediction is None else {"prediction": sha256_of(job.prediction)}),
+        **({} if job.ignored is None else {"ignored": job.ignored}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -1,6 +1,7 @@
 """Data sets in nnU-Net v2's raw layout.
 
-`dataset.json`, `imagesTr/CASE_0000.ext`, `labelsTr/CASE.ext`, and for testing `imagesTs`, `labelsTs`.
+`dataset.json`, `imagesTr/CASE_0000.ext`, `labelsTr/CASE.ext`, and for testing `imagesTs`, `labelsTs`; or the training
+cases listed in `dataset.json`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,27 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.images import find_cases, read_image
+from meduniseg_core.images import read_image
 from meduniseg_core.preprocessing._validation import first_fault
+from meduniseg_core.preprocessing.dataset_files import CaseList, Found, Split, by_list, by_name, named_list
 
-Split = Literal["Tr", "Ts"]
+IGNORE = "ignore"
+"""nnU-Net's name of the label of voxels that nobody has looked at."""
+
 _LIMIT = 64 * 2**20
 _COLOURS = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
 # what nnU-Net users write as channel names, where it settles the modality
@@ -48,29 +60,34 @@ def files_per_case(channels: tuple[str, ...]) -> int:
 
 
 class DatasetDescription(BaseModel):
-    """`dataset.json`; keys of nnU-Net that do not concern us are ignored. ``modality``, ``task``, ``patient_of`` and
-    ``sided`` are our optional additions, which nnU-Net ignores."""
+    """`dataset.json`; keys of nnU-Net that do not concern us are passed over. ``modality``, ``task``, ``patient_of``
+    and ``sided`` are our optional additions, which nnU-Net passes over. ``dataset`` and ``training`` list the cases."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     channel_names: dict[str, str] = Field(min_length=1)
-    labels: dict[str, int] = Field(min_length=2)
+    labels: dict[str, int] = Field(min_length=2, description="with nnU-Net's 'ignore', if there is one: the highest")
     file_ending: str = Field(pattern=r"^\.[A-Za-z0-9.]+$")
     name: str | None = None
     modality: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_&+\-]*$")
     task: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
     patient_of: dict[str, str] = Field(default_factory=dict)
     sided: bool | None = Field(default=None, description="classes differ by body side; None: judged by their names")
+    dataset: CaseList | None = None
+    training: Annotated[CaseList, BeforeValidator(named_list)] | None = None
 
     @field_validator("labels", mode="before")
     @classmethod
     def _single_ids(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            if any(isinstance(ids, list) for ids in value.values()):
-                raise ValueError("region-based labels (lists of ids) are not supported; give each class one id")
-            if "ignore" in value:
-                raise ValueError("the 'ignore' label is not supported; leave those cases out")
-        return value
+        if not isinstance(value, dict):
+            return value
+        single = {name: ids[0] if isinstance(ids, list) and len(ids) == 1 else ids for name, ids in value.items()}
+        if any(isinstance(ids, list) for ids in single.values()):
+            raise ValueError(
+                "region-based labels (lists of ids) overlap, and here a voxel has one class; the label files can stay "
+                f"if 'labels' names their ids instead: {json.dumps(_exclusive(single), ensure_ascii=False)}"
+            )
+        return single
 
     @field_validator("patient_of", mode="before")
     @classmethod
@@ -85,6 +102,10 @@ class DatasetDescription(BaseModel):
             raise ValueError("labels must hold 'background' with the id 0")
         if sorted(self.labels.values()) != list(range(len(self.labels))):
             raise ValueError("label ids must be 0, 1, 2, ... without a gap")
+        if IGNORE in self.labels and self.labels[IGNORE] != len(self.labels) - 1:
+            raise ValueError(f"the label '{IGNORE}' must have the highest id, {len(self.labels) - 1}")
+        if self.labels.keys() <= {"background", IGNORE}:
+            raise ValueError("labels must hold a class besides the background")
         return self
 
 
@@ -119,7 +140,7 @@ class RawDataset:
                 raise BadInputError(
                     f"{path} is too large to be a data-set description; write a plain nnU-Net v2 dataset.json."
                 )
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_bytes())  # as bytes: Windows editors put a mark of the encoding in front
         except OSError as error:
             raise BadInputError(f"{path} cannot be read ({error.strerror}); make it readable.") from None
         except (ValueError, RecursionError) as error:
@@ -148,7 +169,12 @@ class RawDataset:
     def classes(self) -> tuple[str, ...]:
         """Foreground classes; label id = position + 1."""
         ids = self.description.labels
-        return tuple(sorted((name for name in ids if ids[name] > 0), key=lambda name: ids[name]))
+        return tuple(sorted((name for name in ids if ids[name] > 0 and name != IGNORE), key=lambda name: ids[name]))
+
+    @property
+    def ignored(self) -> int | None:
+        """The id of voxels that take no part in training and evaluation; None where the data set has no such label."""
+        return self.description.labels.get(IGNORE)
 
     @property
     def task(self) -> str:
@@ -183,22 +209,91 @@ class RawDataset:
             )
         return 2 if read_image(cases[0].images).is_2d else 3
 
+    def files(self, split: Split = "Tr") -> Found:
+        """The files of the cases of ``split``, and what their names alone show to be wrong."""
+        listed = self._listed if split == "Tr" else None
+        channels = files_per_case(self.channels)
+        if listed is not None:
+            return by_list(self.folder, listed, channels)
+        return by_name(self.folder, split, self.description.file_ending, channels)
+
     def cases(self, split: Split = "Tr") -> list[RawCase]:
-        """The cases of ``split``, sorted by name; an absent folder has none. ``label`` is None where no file is."""
-        folder = self.folder / f"images{split}"
-        if not folder.is_dir():
-            return []
-        ending = self.description.file_ending
-        labels = self.folder / f"labels{split}"
-        found: list[RawCase] = []
-        for case, images in find_cases(folder, ending, files_per_case(self.channels)).items():
-            label = labels / f"{case}{ending}"
-            patient = self.description.patient_of.get(case, case)
-            found.append(RawCase(case, images, label if label.is_file() else None, patient))
-        return found
+        """The cases of ``split``, sorted by name; an absent folder has none. ``label`` is None where no file is.
+
+        BadInputError where a channel is missing, a case is there twice, a label has no image, or a list is wrong.
+        """
+        found = self.files(split)
+        if found.faults:
+            raise BadInputError(found.faults[0])
+        patients = self.description.patient_of
+        return [
+            RawCase(
+                files.case,
+                files.images,
+                files.label if files.label is not None and files.label.is_file() else None,
+                patients.get(files.case, files.case),  # a case that is not named is a patient of its own
+            )
+            for files in found.cases
+        ]
+
+    def name_faults(self, split: Split = "Tr") -> list[str]:
+        """What the names of the files of ``split``, and of its patients, show to be wrong; no image is opened."""
+        found = self.files(split)
+        faults = list(found.faults)
+        wanted = split == "Tr" or (self.folder / f"labels{split}").is_dir()
+        for files in found.cases if wanted else ():
+            if files.label is None:
+                faults.append(
+                    f"{self.folder / 'dataset.json'} lists no label for {files.case}; add it or remove the case."
+                )
+            elif not files.label.is_file():
+                faults.append(f"{files.label} is missing; add the labels or remove the case.")
+        if split == "Tr":
+            folder = self.folder / "imagesTr"
+            if self._listed is None and not folder.is_dir():
+                faults.append(f"{folder} is missing, so there are no training cases; put images there.")
+            elif not found.cases:
+                where = folder if self._listed is None else self.folder / "dataset.json"
+                faults.append(f"{where} holds no usable training cases; put images there.")
+            known = {files.case for files in (*found.cases, *self.files("Ts").cases)}
+            strangers = sorted(set(self.description.patient_of) - known)
+            if strangers and known:
+                path = self.folder / "dataset.json"
+                faults.append(f"{path}: patient_of names {strangers[0]}, which is no case; correct it.")
+        return faults
+
+    def training_cases(self) -> list[RawCase]:
+        """The training cases, all with labels; BadInputError where :meth:`check` would call their names unfit."""
+        faults = self.name_faults("Tr")
+        if faults:
+            raise BadInputError(faults[0])
+        return self.cases("Tr")
+
+    @property
+    def _listed(self) -> CaseList | None:
+        """The list of training cases where one counts: "dataset" always (as in nnU-Net), "training" without imagesTr
+        (nnU-Net leaves old lists where they were)."""
+        if self.description.dataset is not None:
+            return self.description.dataset
+        return None if (self.folder / "imagesTr").is_dir() else self.description.training
 
     def check(self, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> list[str]:
         """Every problem as one sentence that names the file; an empty list means fit for use. Reads every image."""
         from meduniseg_core.preprocessing.dataset_check import check_dataset
 
         return check_dataset(self, events=events, cancel=cancel)
+
+
+def _exclusive(labels: dict[str, Any]) -> dict[str, int]:
+    """``labels`` with regions as classes that do not overlap: each id is called after the smallest region it is in."""
+    regions = {name: ids if isinstance(ids, list) else [ids] for name, ids in labels.items()}
+    numbers = sorted({number for ids in regions.values() for number in ids if isinstance(number, int)})
+    smallest = {
+        number: min((name for name in regions if number in regions[name]), key=lambda name: len(regions[name]))
+        for number in numbers
+    }
+    names = list(smallest.values())
+    return {
+        name if len(regions[name]) == 1 else f"{name} {number}" if names.count(name) > 1 else f"rest of {name}": number
+        for number, name in smallest.items()
+    }

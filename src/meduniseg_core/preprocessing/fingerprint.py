@@ -14,8 +14,9 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import canonical_orientation, place_labels, read_image, read_labels
 from meduniseg_core.images.geometry import Shape3, Vector3
-from meduniseg_core.preprocessing.body import body_box, box_shape, box_slices, whole_box
+from meduniseg_core.preprocessing.body import body_box, box_shape, whole_box
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
+from meduniseg_core.preprocessing.label_ids import check_ids
 from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation
 
 SAMPLES_PER_CASE = 10_000
@@ -80,11 +81,7 @@ def fingerprint(
 
     Raises BadInputError for a data set without training cases and for images that do not fit together.
     """
-    cases = dataset.cases("Tr")
-    if not cases:
-        raise BadInputError(
-            f"{dataset.folder} holds no training cases; put images into imagesTr and labels into labelsTr."
-        )
+    cases = dataset.training_cases()
     ct = ct_channels(dataset.channels, dataset.modality)
     begin = time.monotonic()
     seen: list[_CaseFigures] = []
@@ -127,23 +124,19 @@ def _look_at(case: RawCase, dataset: RawDataset, ct: tuple[bool, ...], seed: int
     kinds: tuple[Normalisation, ...] = tuple("ct" if is_ct else "zscore" for is_ct in ct)
     box = body_box(array, kinds) if image.physical and not image.is_2d else whole_box(array.shape[1:])
     size = box_shape(box)
-    labels = np.zeros(0, dtype=np.int64)
-    inside: np.ndarray | None = None
-    if case.label is not None:
-        ids = turn.forward(place_labels(read_labels(case.label), stored).array)[0]
-        labels = np.unique(ids)
-        inside = np.flatnonzero(ids)
+    assert case.label is not None  # a training case has labels
+    read = read_labels(case.label)
+    check_ids(read, dataset.classes, dataset.ignored)
+    ids = turn.forward(place_labels(read, stored).array)[0]
+    labels = np.unique(ids)
+    inside = np.flatnonzero((ids > 0) & (ids <= len(dataset.classes)))
     generator = np.random.default_rng(case_seed(case.case, seed))
-    if inside is not None and inside.size:
+    if inside.size:
         # with replacement, the same number from each case: none counts for more by being larger (nnU-Net)
         index = generator.choice(inside, SAMPLES_PER_CASE)
         samples = np.stack([channel[np.unravel_index(index, channel.shape)] for channel in array])
     else:
         samples = np.zeros((len(ct), 0))
-    if inside is None:  # no label file: the body stands in for the foreground
-        part = array[(slice(None), *box_slices(box))]
-        index = generator.integers(0, part[0].size, SAMPLES_PER_CASE)
-        samples = np.stack([channel[np.unravel_index(index, channel.shape)] for channel in part])
     return _CaseFigures(
         physical=image.physical,
         spacing=image.geometry.spacing,

@@ -29,7 +29,7 @@ def object_size(dataset: RawDataset) -> ObjectSize | None:
     An object is a connected component, its size the diameter of a circle of its area. A class has the size that a pixel
     of it has in the middle (the median weighted by area), so that specks do not count.
     """
-    cases = [case for case in dataset.cases("Tr") if case.label is not None]
+    cases = dataset.training_cases()
     sizes: dict[int, list[tuple[float, float]]] = {}
     sides = []
     for case in cases[:: -(-len(cases) // CASES) or 1]:

@@ -49,7 +49,7 @@ def load_plans(path: Path) -> tuple[TaskPlan, ...]:
     """
     path = Path(path)
     try:
-        document = json.loads(read_small(path).decode("utf-8"))
+        document = json.loads(read_small(path))  # as bytes: Windows editors put a mark of the encoding in front
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"The plans {path} are not JSON ({error}); correct that place or plan again.") from None
     try:

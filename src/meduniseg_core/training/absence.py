@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.preprocessing import CachedCase, TaskPlan
+from meduniseg_core.preprocessing import IGNORED, CachedCase, TaskPlan
 
 _ZOOM = (0.3, 0.75)
 _TRIES = 4
@@ -100,7 +100,7 @@ class AbsenceSource:
         return self._crop(rng)
 
     def _target(self, seg: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-        return np.isin(seg, self._ids)
+        return np.isin(seg, [*self._ids, IGNORED])  # where nobody has looked, the target may be
 
     def _crop(self, rng: np.random.Generator) -> AbsentSample | None:
         """A window without the target, of a random size, from a random image."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from meduniseg_core.preprocessing import CachedCase, TaskPlan
+from meduniseg_core.preprocessing import IGNORED, CachedCase, TaskPlan
 from meduniseg_core.training.absence import AbsenceSettings, AbsenceSource
 from meduniseg_core.training.augmentation import AugmentationConfig, for_task, sample_maps
 
@@ -32,6 +32,7 @@ class Batch:
     """One task's batch: images (B, C, D, H, W) float32, labels (B, D, H, W) int64, and where they come from.
 
     ``changed`` (B, D, H, W) float32 is 1 where an annotator changed a prediction; None where no sample has one.
+    ``looked_at`` (B, D, H, W) float32 is 0 where nobody has looked (labels are 0 there); None where all is labelled.
     """
 
     task: int
@@ -39,11 +40,12 @@ class Batch:
     labels: Tensor
     cases: tuple[str, ...]
     changed: Tensor | None = None
+    looked_at: Tensor | None = None
 
     def pin_memory(self) -> Batch:
         """For the data loader: copies in page-locked memory."""
-        changed = None if self.changed is None else self.changed.pin_memory()
-        return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, changed)
+        maps = (None if weights is None else weights.pin_memory() for weights in (self.changed, self.looked_at))
+        return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, *maps)
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,11 @@ class BatchSource(Dataset[Batch]):
         changes = None
         if any(len(own) > 1 for own in maps):
             changes = torch.stack([own[1].float() if len(own) > 1 else torch.zeros(own[0].shape) for own in maps])
-        return Batch(task, torch.stack(images), torch.stack([own[0].long() for own in maps]), tuple(names), changes)
+        labels = torch.stack([own[0].long() for own in maps])
+        unknown, looked_at = labels == IGNORED, None
+        if bool(unknown.any()):
+            labels[unknown], looked_at = 0, (~unknown).float()
+        return Batch(task, torch.stack(images), labels, tuple(names), changes, looked_at)
 
     def _source(self, task: int, rng: np.random.Generator, forced: bool) -> _Source:
         """Where the next sample is taken from."""
@@ -162,6 +168,9 @@ class BatchSource(Dataset[Batch]):
                 voxels = case.foreground[present[int(rng.integers(len(present)))]]
                 d, h, w = voxels[int(rng.integers(len(voxels)))]
                 return int(d), int(h), int(w)
+        if case.looked_at is not None and len(case.looked_at):
+            d, h, w = case.looked_at[int(rng.integers(len(case.looked_at)))]
+            return int(d), int(h), int(w)
         # any centre whose patch stays inside the image; the middle where the image is smaller than the patch
         low = [min(p // 2, s // 2) for p, s in zip(plan.patch, shape, strict=True)]
         high = [max(s - (p - p // 2), s // 2) for p, s in zip(plan.patch, shape, strict=True)]

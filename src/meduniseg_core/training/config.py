@@ -186,7 +186,7 @@ class TrainingConfig(BaseModel):
         """
         path = Path(path)
         try:
-            raw: dict[str, Any] = tomllib.loads(read_small(path).decode("utf-8"))
+            raw: dict[str, Any] = tomllib.loads(read_small(path).decode("utf-8-sig"))
         except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
         root = path.resolve().parent

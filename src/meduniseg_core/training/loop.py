@@ -193,9 +193,10 @@ class Trainer:
 
     def _voxel_weights(self, batch: Batch) -> torch.Tensor | None:
         extra = self._config.correction_weight - 1
-        if batch.changed is None or extra == 0:
-            return None
-        return 1 + extra * batch.changed.to(self._device, non_blocking=True)
+        weights = None if batch.changed is None or extra == 0 else 1 + extra * batch.changed
+        if batch.looked_at is not None:
+            weights = batch.looked_at if weights is None else weights * batch.looked_at
+        return None if weights is None else weights.to(self._device, non_blocking=True)
 
     def _report(self, first: int, seconds: float, losses: dict[int, list[float]]) -> None:
         state, config = self._state, self._config

@@ -65,8 +65,9 @@ def dice_ce(logits: Tensor, labels: Tensor, class_count: int, *, batch_dice: boo
 def weighted_dice_ce(
     logits: Tensor, labels: Tensor, class_count: int, weights: Tensor, *, batch_dice: bool = False
 ) -> Tensor:
-    """:func:`dice_ce` where voxels count ``weights`` times: positive, (B, D, H, W); a voxel of weight 2 counts twice in
-    the Dice fraction's sums and in the mean of the cross-entropy."""
+    """:func:`dice_ce` where voxels count ``weights`` times, (B, D, H, W): one of weight 2 counts twice in the Dice
+    fraction's sums and in the mean of the cross-entropy, one of weight 0 not at all (where none counts, the loss is 0).
+    """
     if weights.shape != labels.shape:
         raise ValueError(f"weights of shape {tuple(weights.shape)} do not fit labels of shape {tuple(labels.shape)}")
     with torch.autocast(device_type=logits.device.type, enabled=False):
@@ -77,7 +78,7 @@ def weighted_dice_ce(
         axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
         overlap, total = (counts * found * truth).sum(axes), (counts * (found + truth)).sum(axes)
         dice = (2 * overlap + _SMOOTH) / (total + _SMOOTH)
-        return (1 - dice).mean() + (weights * entropy).sum() / weights.sum()
+        return (1 - dice).mean() + (weights * entropy).sum() / weights.sum().clamp(min=1)
 
 
 def downsample_labels(labels: Tensor, size: Sequence[int]) -> Tensor:

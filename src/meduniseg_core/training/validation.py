@@ -13,7 +13,7 @@ from meduniseg_core.events import CancelToken
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow
 from meduniseg_core.inference.windows import WindowGrid
 from meduniseg_core.model import MedUniSeg, autocast
-from meduniseg_core.preprocessing import CachedCase, TaskPlan
+from meduniseg_core.preprocessing import IGNORED, CachedCase, TaskPlan
 
 OVERLAP = 0.5
 _REMEDY = "look at this image, or lower the learning rate or choose the precision fp32, and --resume"
@@ -63,5 +63,6 @@ def validate(
         output = Output(plan.class_count, sink, subject=f"task {plan.task} on {case.case}", remedy=_REMEDY)
         SlidingWindow(batch=plan.batch).run(image, grid, network, [output], cancel=cancel)
         reference = case.seg
+        sink.labels[reference == IGNORED] = IGNORED  # takes no part
         scores[row] = [dice(sink.labels, reference, label) for label in range(1, plan.class_count)]
     return scores

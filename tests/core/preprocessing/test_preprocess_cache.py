@@ -150,16 +150,18 @@ def test_labels_the_plan_does_not_know_are_named(
 ) -> None:
     labels = ct_case(0)[1]
     write_labels(labels.with_array(labels.array + 2), dataset.folder / "labelsTr" / "a.nii.gz")
-    with pytest.raises(BadInputError, match=r"a\.nii\.gz holds label id 4 and task liver_test"):
+    with pytest.raises(BadInputError, match=r"a\.nii\.gz holds label ids that dataset\.json does not name \(3, 4\)"):
         preprocess_dataset(dataset, plan, tmp_path / "cache")
 
 
-def test_cases_without_labels_are_passed_over(tmp_path: Path, dataset: RawDataset, plan: TaskPlan) -> None:
+def test_cases_without_labels_are_refused_as_check_refuses_them(
+    tmp_path: Path, dataset: RawDataset, plan: TaskPlan
+) -> None:
     (dataset.folder / "labelsTr" / "a.nii.gz").unlink()
-    assert [case.case for case in preprocess_dataset(dataset, plan, tmp_path / "cache")] == ["b"]
-    (dataset.folder / "labelsTr" / "b.nii.gz").unlink()
-    with pytest.raises(BadInputError, match="no training cases with labels"):
+    (problem,) = dataset.check()
+    with pytest.raises(BadInputError) as raised:
         preprocess_dataset(dataset, plan, tmp_path / "cache")
+    assert str(raised.value) == problem and "labelsTr/a.nii.gz is missing" in problem
 
 
 def test_sheared_cases_are_straightened_with_their_labels(

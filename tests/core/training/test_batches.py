@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from meduniseg_core.training import TrainingConfig
+from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.batches import BatchSource, TaskData
 from meduniseg_core.training.prepare import prepare
@@ -113,3 +114,43 @@ def test_without_a_prediction_corrections_change_nothing(tasks: list[TaskData]) 
         assert asked[index].changed is None
         assert torch.equal(plain[index].images, asked[index].images)
         assert torch.equal(plain[index].labels, asked[index].labels)
+
+
+def ignoring(discs: Path) -> None:
+    """Nobody looked at the right half, nor at anything in the last case but a corner."""
+    path = discs / "dataset.json"
+    content = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**content, "labels": {"background": 0, "blob": 1, "ignore": 2}}), "utf-8")
+    for index in range(6):
+        file = discs / "labelsTr" / f"disc_{index}.png"
+        seg = iio.imread(file)
+        seg[:, 28:] = 2
+        if index == 5:
+            seg[:, 6:] = 2
+        iio.imwrite(file, seg)
+
+
+def test_voxels_that_nobody_looked_at_have_no_label_and_no_weight(config: TrainingConfig, discs: Path) -> None:
+    ignoring(discs)
+    tasks = [TaskData(task.plan, task.train + task.validation) for task in prepare(config).tasks]
+    source = make(tasks, augmentation=AugmentationConfig.none())
+    seen = 0
+    for index in range(42):
+        batch = source[index]
+        assert int(batch.labels.max()) <= 1
+        if batch.task == 1:
+            assert batch.looked_at is None
+            continue
+        seen += 1
+        assert batch.looked_at is not None and set(batch.looked_at.unique().tolist()) <= {0.0, 1.0}
+        assert not batch.labels[batch.looked_at == 0].any()
+        assert batch.looked_at.flatten(1).any(1).all()  # no patch without anything to learn from
+    assert seen > 10
+    augmented = make(tasks)[next(i for i in range(42) if source.task_of(i) == 0)]
+    assert augmented.looked_at is not None and int(augmented.labels.max()) <= 1
+
+
+def test_a_run_on_sparse_labels_trains_and_is_judged_by_what_was_looked_at(config: TrainingConfig, discs: Path) -> None:
+    ignoring(discs)
+    result = train(config.model_copy(update={"datasets": (discs,), "epochs": 1}))
+    assert result.best_dice is not None and np.isfinite(result.best_dice)

@@ -157,3 +157,18 @@ def test_weighted_voxels_pull_harder_on_the_logits_of_every_level() -> None:
     for gradient, half in ((fine, 4), (coarse, 2)):
         strength = gradient.abs().sum(1)[0]
         assert strength[0, :half].min() > 3 * strength[0, half:].max()
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_voxels_of_weight_0_take_no_part(batch_dice: bool) -> None:
+    logits, labels = example()
+    logits.requires_grad_()
+    counted = torch.ones(labels.shape)
+    counted[:, :, 3:] = 0
+    loss = weighted_dice_ce(logits, labels, 3, counted, batch_dice=batch_dice)
+    kept = by_hand(logits[:, :, :, :3], labels[:, :, :3], 3, batch_dice=batch_dice)
+    assert float(loss.detach()) == pytest.approx(float(kept.detach()), abs=1e-5)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[:, :, :, 3:] == 0).all() and (gradient[:, :3, :, :3] != 0).all()
+    nothing = weighted_dice_ce(logits, labels, 3, torch.zeros(labels.shape), batch_dice=batch_dice)
+    assert float(nothing.detach()) == pytest.approx(0.0, abs=1e-6)

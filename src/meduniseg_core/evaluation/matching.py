@@ -1,0 +1,94 @@
+"""Do the label ids of predictions and references speak of the same classes? Where they never meet, figures mean little.
+
+The rule, over all cases together: where no id occurs on both sides and each side holds a single one, the masks are
+binary (0/255 against 0/1, say) and the two ids are one class, which is said. With several ids that never meet nothing
+is guessed. Ids that both have a class name are two classes, and stay so. Names that label files carry (3D Slicer's
+segments) must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images import Finding, Image
+
+
+@dataclass
+class Sides:
+    """The foreground ids that occur in predictions and in references, and what the files call them."""
+
+    ignored: int | None = None
+    trust_names: bool = True
+    predicted: set[int] = field(default_factory=set)
+    referred: set[int] = field(default_factory=set)
+    names: dict[int, tuple[str, str]] = field(default_factory=dict)  # id -> (name, the file that says so)
+
+    def add(self, prediction: Image | None, reference: Image) -> None:
+        """Take note of one case; BadInputError where two files call an id by different names."""
+        for labels, ids in ((prediction, self.predicted), (reference, self.referred)):
+            if labels is None:
+                continue
+            ids |= {int(label) for label in np.unique(labels.array)} - {0, self.ignored}
+            for label, name in labels.meta.get("class_names", {}).items() if self.trust_names else ():
+                known, where = self.names.setdefault(int(label), (str(name), labels.name))
+                if known != name:
+                    raise BadInputError(
+                        f"{where} calls the label {label} '{known}' and {labels.name} calls it '{name}'; save both "
+                        "with the same ids, or name the ids with --classes to compare by id alone."
+                    )
+
+    def same_class(self, named: Mapping[int, str] | None) -> int | None:
+        """The id that stands for the one class of binary masks whose ids differ; None where ids meet, or may differ.
+
+        ``named``: the classes by id, where they were given. BadInputError for several ids that never meet.
+        """
+        if not self.predicted or not self.referred or self.predicted & self.referred:
+            return None
+        if named is not None and self.predicted | self.referred <= named.keys():
+            return None
+        if len(self.predicted) == len(self.referred) == 1:
+            (guess,), (truth,) = self.predicted, self.referred
+            classes = [label for label in (truth, guess) if named is None or label in named] or [*(named or ())]
+            if named is None or len(classes) == 1:
+                return classes[0]
+        raise BadInputError(
+            f"The predictions hold the labels {_listed(self.predicted)} and the references {_listed(self.referred)}, "
+            "which never meet; save both with the same ids."
+        )
+
+    def check_named(self, named: Mapping[int, str]) -> None:
+        """BadInputError where the label maps hold classes and none of ``named``: nothing is left to be measured."""
+        found = self.predicted | self.referred
+        if found and not found & named.keys():
+            raise BadInputError(
+                f"The label maps hold the labels {_listed(found)}, and the classes are {_listed(named)} "
+                f"({', '.join(named.values())}); name the classes that they hold."
+            )
+
+    def matched(self, label: int, name: str) -> Finding:
+        """That the ids of binary masks were taken for one class."""
+        text = (
+            f"The predictions hold only the label {_listed(self.predicted)} and the references only "
+            f"{_listed(self.referred)}: both were taken for {name} (binary masks)."
+        )
+        return Finding("labels_matched", text)
+
+    def one_sided(self) -> str | None:
+        """Which ids occur on one side only, in a sentence."""
+        parts = [
+            f"{who} only: {_listed(ids)}"
+            for who, ids in (
+                ("in the predictions", self.predicted - self.referred),
+                ("in the references", self.referred - self.predicted),
+            )
+            if ids and self.predicted and self.referred
+        ]
+        return f"Labels that occur {'; '.join(parts)}." if parts else None
+
+
+def _listed(ids: Iterable[int]) -> str:
+    return ", ".join(str(label) for label in sorted(ids))

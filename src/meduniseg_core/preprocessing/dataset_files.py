@@ -1,0 +1,156 @@
+"""Which files the cases of a data set have: by their names in imagesTr and labelsTr, or as dataset.json lists them.
+
+nnU-Net v2 takes the list under "dataset" (case -> "images", "label") where there is one; the older "training" list
+(entries with "image" and "label") is taken where there is no folder imagesTr. Test cases are always found by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from meduniseg_core.images.cases import channel_of, folder_cases, group_files
+from meduniseg_core.images.formats import stem_of
+
+Split = Literal["Tr", "Ts"]
+_CaseName = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$", max_length=200)]
+
+
+class ListedCase(BaseModel):
+    """One entry of a list: paths of its images (one per channel) and of its label map, from the data set's folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    images: tuple[str, ...] = Field(min_length=1)
+    label: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _image_or_images(cls, value: Any) -> Any:
+        if isinstance(value, str):  # the "test" lists of older sets hold bare paths
+            value = {"images": value}
+        if not isinstance(value, dict):
+            return value
+        images = value.get("images", value.get("image"))
+        return {**value, "images": [images] if isinstance(images, str) else images}
+
+
+CaseList = dict[_CaseName, ListedCase]
+
+
+def named_list(value: Any) -> Any:
+    """A "training" list as a :data:`CaseList`: a case is called as its label file is."""
+    if not isinstance(value, list):
+        return value
+    named: dict[str, ListedCase] = {}
+    for entry in value:
+        listed = ListedCase.model_validate(entry)
+        name = stem_of(Path(listed.label)) if listed.label else channel_of(stem_of(Path(listed.images[0])))[0]
+        if name in named:
+            raise ValueError(f"two entries are of the case {name}; give every case its own name")
+        named[name] = listed
+    return named
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """Image files of a case, one per channel, and where its label map is or ought to be (None: none is wanted)."""
+
+    case: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass
+class Found:
+    """The cases of a split, sorted by name, and what is wrong with their names, each as one sentence."""
+
+    cases: list[CaseFiles] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def by_name(folder: Path, split: Split, ending: str, channels: int) -> Found:
+    """The cases in ``imagesTr`` (or ``imagesTs``) by nnU-Net's naming; ``channels`` is how many files a case has.
+
+    Faults are channels that are missing, cases that are there twice, and labels without an image.
+    """
+    images, labels = folder / f"images{split}", folder / f"labels{split}"
+    if not images.is_dir():
+        return Found()
+    files = _files(images, ending)
+    found = Found(faults=_missing_channels(images, files, ending, channels))
+    for case in folder_cases(images, ending, channels) if files else ():
+        if case.fault is None:
+            found.cases.append(CaseFiles(case.name, case.paths, labels / f"{case.name}{ending}"))
+        elif "has no channel" not in str(case.fault):  # all of those are named above, each by its file
+            found.faults.append(str(case.fault))
+    if labels.is_dir():
+        known = {channel_of(path.name[: -len(ending)])[0] for path in files} if channels > 1 else set()
+        known |= {case.name for case in group_files(files, channels, ending)}
+        found.faults += [
+            f"{path} has no image in {images.name}; add {path.name[: -len(ending)]}_0000{ending} or remove it."
+            for path in _files(labels, ending)
+            if path.name[: -len(ending)] not in known
+        ]
+    return found
+
+
+def by_list(folder: Path, listed: CaseList, channels: int) -> Found:
+    """The cases that dataset.json lists. Faults: files outside the folder, missing images, another number of them."""
+    found, where = Found(), folder / "dataset.json"
+    for case, entry in sorted(listed.items()):
+        names = [*entry.images, *([entry.label] if entry.label is not None else [])]
+        outside = [name for name in names if not _inside(folder, name)]
+        images = tuple(_path(folder, name) for name in entry.images)
+        if outside:
+            found.faults.append(
+                f"{where} lists {outside[0]} for {case}, which lies outside the data set's folder; move it into the "
+                "folder and list it from there."
+            )
+        elif len(images) not in (1, channels):
+            found.faults.append(
+                f"{where} lists {len(images)} images for {case} and a case has {channels} here; make them agree."
+            )
+        elif missing := [path for path in images if not path.is_file()]:
+            found.faults.append(f"{missing[0]} is missing, which {where.name} lists for {case}; add it or remove it.")
+        else:
+            found.cases.append(CaseFiles(case, images, _path(folder, entry.label) if entry.label is not None else None))
+    return found
+
+
+def _missing_channels(images: Path, files: list[Path], ending: str, wanted: int) -> list[str]:
+    channels: dict[str, set[int]] = {}
+    for path in files if wanted > 1 else ():
+        case, channel = channel_of(path.name[: -len(ending)])
+        if channel is not None:
+            channels.setdefault(case, set()).add(channel)
+    return [
+        f"{images / f'{case}_{channel:04d}{ending}'} is missing; add that channel or remove the case."
+        for case, have in sorted(channels.items())
+        for channel in range(wanted)
+        if channel not in have
+    ]
+
+
+def _files(folder: Path, ending: str) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.lower().endswith(ending.lower()) and not path.name.startswith(".") and len(path.name) > len(ending)
+    )
+
+
+def _inside(folder: Path, name: str) -> bool:
+    """Whether a listed path stays within the folder; by its words, for a data set may be made of links."""
+    plain = name.replace("\\", "/")
+    if Path(name).is_absolute():
+        return Path(name).is_relative_to(folder.resolve()) and ".." not in Path(name).parts
+    parts = PurePosixPath(plain).parts
+    return bool(parts) and not plain.startswith("/") and ":" not in parts[0] and ".." not in parts
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / (name if Path(name).is_absolute() else PurePosixPath(name.replace("\\", "/")))

@@ -35,6 +35,7 @@ class RunState(BaseModel):
     best_dice: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0
+    losses: dict[int, list[float]] = Field(default={}, description="by task, of the epoch that was broken off")
     fingerprint: str = Field(description="hash of everything that must not change between start and resume")
 
 

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from meduniseg_core.errors import BadInputError, NonFiniteLossError
+from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
 from meduniseg_core.files import remove_leftovers
 from meduniseg_core.inference.memory import out_of_memory_means
@@ -66,7 +66,7 @@ def train(
         BadInputError: unusable data or config, or nothing to resume from.
         OutOfMemoryError: memory ran out; the last checkpoint stays.
         NonFiniteLossError: the loss became NaN or infinite; names the cases.
-        CancelledError: within one iteration of ``cancel``; the last checkpoint stays.
+        CancelledError: within one iteration of ``cancel``; a checkpoint of that moment is written first.
     """
     config.output.mkdir(parents=True, exist_ok=True)
     try:
@@ -134,18 +134,27 @@ class Trainer:
         before, began, first = state.seconds, time.monotonic(), state.iteration
         stopped_early = False
         while state.epoch < config.epochs and not stopped_early:
-            losses: dict[int, list[float]] = defaultdict(list)
-            for _ in range(config.iterations_per_epoch):
-                if self._cancel is not None:
-                    self._cancel.raise_if_cancelled()
-                batch = next(batches)
-                losses[batch.task].append(self._step(batch))
-                state.iteration += 1
-                self._report(first, time.monotonic() - began, losses)
-            state.epoch += 1
-            state.seconds = before + time.monotonic() - began
-            stopped_early = self._finish_epoch(losses)
+            losses: dict[int, list[float]] = defaultdict(list, {task: list(of) for task, of in state.losses.items()})
+            try:
+                while state.iteration < (state.epoch + 1) * config.iterations_per_epoch:
+                    if self._cancel is not None:
+                        self._cancel.raise_if_cancelled()
+                    batch = next(batches)
+                    losses[batch.task].append(self._step(batch))
+                    state.iteration += 1
+                    self._report(first, time.monotonic() - began, losses)
+                state.seconds = before + time.monotonic() - began
+                stopped_early = self._finish_epoch(losses)
+            except CancelledError:
+                self._pause(losses, before + time.monotonic() - began)
+                raise
         return self._export(stopped_early)
+
+    def _pause(self, losses: dict[int, list[float]], seconds: float) -> None:
+        """Keep what was trained, within an epoch or where its validation was broken off: a pause loses nothing."""
+        if self._state.iteration:
+            kept = self._state.model_copy(update={"seconds": seconds, "losses": dict(losses)})
+            save_checkpoint(self._config.output / LAST, self._learner, self._optimizer, kept)
 
     def _step(self, batch: Batch) -> float:
         config, plan = self._config, self._prepared.tasks[batch.task].plan
@@ -207,10 +216,11 @@ class Trainer:
     def _finish_epoch(self, losses: dict[int, list[float]]) -> bool:
         """Validate, log, checkpoint; True stops the run early."""
         config, state = self._config, self._state
+        epoch = state.epoch + 1  # which it is only when its validation has come to an end
         names = [task.plan.task for task in self._prepared.tasks]
         means = {names[task]: float(np.mean(values)) for task, values in sorted(losses.items())}
         line: dict[str, Any] = {
-            "epoch": state.epoch - 1,
+            "epoch": state.epoch,
             "iteration": state.iteration,
             "loss": float(np.mean(list(means.values()))),
             "task_loss": means,
@@ -218,7 +228,7 @@ class Trainer:
         }
         self._events(Metric("loss", line["loss"], state.iteration))
         better = False
-        if state.epoch % config.validation_every == 0 or state.epoch == config.epochs:
+        if epoch % config.validation_every == 0 or epoch == config.epochs:
             classes = self._validate()
             if classes:
                 line["class_dice"] = classes
@@ -227,7 +237,8 @@ class Trainer:
                 self._events(Metric("dice", mean, state.iteration))
                 better = state.best_dice is None or mean > state.best_dice
                 if better:
-                    state.best_dice, state.best_epoch = mean, state.epoch
+                    state.best_dice, state.best_epoch = mean, epoch
+        state.epoch, state.losses = epoch, {}
         stop = (
             config.patience is not None
             and state.best_dice is not None

@@ -40,7 +40,9 @@ class RunView(QGroupBox):
         self.dice.addLegend(offset=(5, -5), labelTextSize="8pt")
         self.pause_button, self.stop_button = QPushButton("Pause"), QPushButton("Stop, keep the best")
         self.log_button = QPushButton("Log")
-        self.pause_button.setToolTip("End the process; Resume goes on from its last checkpoint, also another day.")
+        self.pause_button.setToolTip(
+            "End the process, keeping all that was trained; Resume goes on from there, also another day."
+        )
         self.stop_button.setToolTip("Train no further: the best state so far becomes the model and is compared.")
         self.log_button.setToolTip("Open the training's folder: log, split, checkpoints.")
         layout = QVBoxLayout(self)
@@ -132,7 +134,8 @@ class RunView(QGroupBox):
         best = _best(log)
         words = {
             "running": "It goes on when napari is closed.",
-            "stopped": standing.trouble or ("Paused." if standing.resumable else "Ended before its first checkpoint."),
+            "stopped": standing.trouble
+            or ("Paused." if standing.resumable else "Ended before anything was trained; Resume starts it anew."),
             "failed": f"It failed: {standing.trouble}",
             "finished": "Finished.",
         }

@@ -77,6 +77,43 @@ def test_a_resumed_run_is_bit_identical_to_an_uninterrupted_one(config: Training
     assert lines == [0, 1, 2]
 
 
+def test_a_pause_before_the_first_checkpoint_loses_nothing(config: TrainingConfig) -> None:
+    slow = config.model_copy(update={"checkpoint_every": 50})
+    whole = train(slow)
+    paused = other_output(slow, "paused")
+    for iteration in (1, 2, 4):  # of 4 in an epoch: within it, and at its end
+        token = StopAfter(iteration)
+        with pytest.raises(CancelledError):
+            train(paused, resume=iteration > 1, events=token.listen, cancel=token)
+        assert (paused.output / LAST).is_file()
+    resumed = train(paused, resume=True)
+    first, second = load_model(whole.model).network.state_dict(), load_model(resumed.model).network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    logs = [
+        [{**json.loads(line), "seconds": 0} for line in (run.output / "log.jsonl").read_text().splitlines()]
+        for run in (slow, paused)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_a_pause_during_validation_does_it_again(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(config)
+    paused = other_output(config, "paused")
+    real = loop.validate
+
+    def broken_off(*_arguments: object) -> object:
+        raise CancelledError("Stopped on request.")
+
+    monkeypatch.setattr(loop, "validate", broken_off)
+    with pytest.raises(CancelledError):
+        train(paused)
+    monkeypatch.setattr(loop, "validate", real)
+    resumed = train(paused, resume=True)
+    assert (resumed.best_dice, resumed.best_epoch) == (whole.best_dice, whole.best_epoch)
+    lines = [json.loads(line) for line in (paused.output / "log.jsonl").read_text().splitlines()]
+    assert ["dice" in line for line in lines] == [False, True, True]
+
+
 def test_batches_prepared_by_worker_processes_train_the_same_model(config: TrainingConfig) -> None:
     alone = train(config)
     helped = train(other_output(config, "helped").model_copy(update={"workers": 1}))
@@ -312,7 +349,7 @@ def test_finishing_records_the_epoch_and_dice_of_the_weights_that_are_kept(
     assert model.info.provenance["validation_dice"] == max(scores)
     only = other_output(run, "only").model_copy(update={"epochs": 6, "select": "last"})
     scored(monkeypatch, scores)
-    token = StopAfter(2 * best + 1)  # the same run, stopped in the epoch after: its last state is the best one's
+    token = StopAfter(2 * best)  # the same run, stopped after that epoch: its last state is the best one's
     with pytest.raises(CancelledError):
         train(only.model_copy(update={"checkpoint_every": 1}), events=token.listen, cancel=token)
     same = load_model(train(only.model_copy(update={"checkpoint_every": 1}), finish=True).model)

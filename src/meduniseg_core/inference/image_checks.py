@@ -20,6 +20,7 @@ from meduniseg_core.images.appearance import (
     looks_like_ct,
     not_hounsfield,
 )
+from meduniseg_core.inference.channel_pairs import doubtful_channels
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
 
@@ -29,6 +30,9 @@ _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 def check_image(image: Image, plan: TaskPlan) -> tuple[Finding, ...]:
     """What speaks against segmenting ``image`` (C, D, H, W) by the task of ``plan``; empty where nothing does."""
     found = list(_intensities(image, plan))
+    pair = doubtful_channels(image, plan)
+    if pair is not None:
+        found.append(pair)
     if image.physical:
         found += unusual_spacing(canonical_orientation(image)[0].geometry, plan, image.name)
     return tuple(found)

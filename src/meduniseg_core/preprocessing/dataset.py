@@ -54,6 +54,11 @@ def is_colour(channels: tuple[str, ...]) -> bool:
     return len(channels) == 3 and all(name.lower() in names for name, names in zip(channels, _COLOURS, strict=True))
 
 
+def modality_of_channel(name: str) -> str | None:
+    """The modality that a channel of this name is of ("CT", "T1"), or None where the name does not say."""
+    return _MODALITY_OF_CHANNEL.get(name.strip().lower())
+
+
 def files_per_case(channels: tuple[str, ...]) -> int:
     """How many files hold one case: one per channel, a single one for a colour image."""
     return 1 if is_colour(channels) else len(channels)
@@ -189,7 +194,7 @@ class RawDataset:
         """dataset.json's ``modality``, else what the channel names settle; raises BadInputError where they do not."""
         if self.description.modality is not None:
             return self.description.modality.lower()
-        found = {_MODALITY_OF_CHANNEL.get(name.strip().lower()) for name in self.channels}
+        found = {modality_of_channel(name) for name in self.channels}
         if found == {"ct", "pet"}:  # PET/CT counts as PET (SPEC section 3)
             return "pet"
         modality = found.pop() if len(found) == 1 else None

@@ -1,0 +1,57 @@
+"""Whether files that were taken for the channels of one case look like the images of two cases.
+
+``pat_0000`` and ``pat_0001`` may be CT and PET of one patient or two patients: a task of two channels takes them for
+the former, by their names. Where they look alike they deserve a word.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from meduniseg_core.images import Finding, Image
+from meduniseg_core.preprocessing import TaskPlan, is_colour
+from meduniseg_core.preprocessing.dataset import modality_of_channel
+
+_QUANTILES = (1, 5, 25, 50, 75, 95, 99)
+_ALIKE = 0.1  # of the range of values: how far apart the quantiles of two images of one kind may lie
+_SAMPLE = 100_000  # voxels that are looked at
+
+
+def doubtful_channels(image: Image, plan: TaskPlan) -> Finding | None:
+    """What speaks against the channels (C, D, H, W) being one case's, or None.
+
+    Two that should be of different kinds (CT and PET) and have the same distribution of values, or any two that hold
+    the very same voxels. MR sequences cannot be told apart by their values, so nothing is said about them.
+    """
+    if is_colour(plan.channels) or image.channels != len(plan.channels):
+        return None
+    kinds = [modality_of_channel(name) for name in plan.channels]
+    for first, second in combinations(range(image.channels), 2):
+        same = np.array_equal(image.array[first], image.array[second]) and np.ptp(image.array[first]) > 0
+        differ = None not in (kinds[first], kinds[second]) and kinds[first] != kinds[second]
+        if same or (differ and _look_alike(image.array[first], image.array[second])):
+            return Finding("channel_pair_doubtful", _text(image, plan, first, second, same))
+    return None
+
+
+def _look_alike(one: np.ndarray, other: np.ndarray) -> bool:
+    quantiles = np.array([np.percentile(_sample(channel), _QUANTILES) for channel in (one, other)])
+    span = float(quantiles.max() - quantiles.min())
+    return span > 0 and float(np.abs(quantiles[0] - quantiles[1]).max()) <= _ALIKE * span
+
+
+def _sample(channel: np.ndarray) -> np.ndarray:
+    flat = channel.reshape(-1)
+    return flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
+
+
+def _text(image: Image, plan: TaskPlan, first: int, second: int, same: bool) -> str:
+    files = image.files
+    names = [files[index].name if len(files) == image.channels else f"channel {index}" for index in (first, second)]
+    how = "hold the very same voxels" if same else "look alike, as two patients' images of one kind do"
+    return (
+        f"{names[0]} and {names[1]} are taken as {plan.channels[first]} and {plan.channels[second]} of one case and "
+        f"{how}: check that they belong together, and that numbers of patients do not end in _0000, _0001."
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
+from training_cli.inputs import one_case
 from training_cli.options import DrawnOn, Json
 from training_cli.session import work
 
@@ -62,7 +63,7 @@ def add(
         from meduniseg_core.images.findings import merge
         from meduniseg_core.images.upright import meet
 
-        image = read_image(images)
+        image = read_image(one_case(images, _channels(folder, _names(channels))))
         corrected = meet(read_labels(labels), image, drawn_on)
         ledger = _ledger(folder, image, task, modality, _names(classes), _names(channels))
         entry = ledger.accept(
@@ -141,6 +142,13 @@ def _ledger(
             f"{folder} is the ledger of task {ledger.task} ({ledger.dataset.modality}); give another folder."
         )
     return ledger
+
+
+def _channels(folder: Path, named: list[str] | None) -> list[str] | None:
+    """The channels of the ledger in ``folder``, or those named for a new one; None where nobody says."""
+    from meduniseg_core.adaptation import Ledger
+
+    return list(Ledger.open(folder).dataset.channels) if (folder / "ledger.jsonl").is_file() else named
 
 
 def _names(text: str | None) -> list[str] | None:

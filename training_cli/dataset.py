@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,15 +53,18 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Work out spacing, patch and normalisation of each data set, as a JSON file that can be edited."""
-    from meduniseg_core.preprocessing import RawDataset, make_plan, save_plans
+    from meduniseg_core.preprocessing import RawDataset, load_plans, make_plan, save_plans
 
-    if output.exists() and not replace:
+    there = os.path.lexists(output)
+    if there and not replace:
         raise UsageError(f"{output} is there already, perhaps edited; give another --output or --replace it.")
+    if there:
+        load_plans(output)  # nothing else is replaced
     with work(progress, as_json=as_json) as session:
         datasets = [RawDataset.open(folder) for folder in folders]
         plans = [make_plan(dataset, events=session.events, cancel=session.cancel) for dataset in datasets]
         _refuse_equal_tasks([plan.task for plan in plans])
-        save_plans(plans, output)
+        save_plans(plans, output, replace=there)
         rows = [(*task_row(plan), " x ".join(map(str, plan.patch)), plan.batch) for plan in plans]
         session.show(table((*TASK_COLUMNS, "patch", "batch"), rows, right=("batch",)))
         session.result({"file": output, "plans": [plan.model_dump(mode="json") for plan in plans]}, str(output))

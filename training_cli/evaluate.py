@@ -51,7 +51,9 @@ def evaluate(
     """Compare label maps with references: Dice, surface Dice and HD95 per class, and the mean with its interval."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.evaluation import evaluate_folders, write_report
+        from meduniseg_core.evaluation.writing import report_standing
 
+        before = report_standing(output) if output is not None else None
         dataset = _dataset_of(references)
         names = [name.strip() for name in classes.split(",")] if classes is not None else _classes_of(dataset)
         report = evaluate_folders(
@@ -69,7 +71,7 @@ def evaluate(
             events=session.events,
             cancel=session.cancel,
         )
-        files = write_report(report, output) if output is not None else {}
+        files = write_report(report, output, before=before) if output is not None else {}
         session.show(_table(report))
         for note in report.notes:
             session.show(note)

@@ -61,6 +61,29 @@ def _told_apart(cases: Sequence[Case], folders: Sequence[Path]) -> list[Case]:
     ]
 
 
+def one_case(arguments: Sequence[Path], channels: Sequence[str] | None) -> list[Path]:
+    """The files of the one case that the arguments are, in the order of their channels.
+
+    Files numbered _0000, _0001, ... are sorted by that, others stay as they are given. UsageError where the names say
+    that they are several cases (`images.cases`); BadInputError as of :func:`check_arguments`, or for a missing channel.
+    """
+    from meduniseg_core.images.cases import channel_of, group_files
+    from meduniseg_core.images.formats import stem_of
+    from meduniseg_core.preprocessing import files_per_case
+
+    check_arguments(arguments)
+    numbered = [channel_of(stem_of(path))[1] is not None for path in arguments]
+    if len(arguments) == 1 or not all(numbered):
+        return list(arguments)
+    cases = group_files(arguments, None if channels is None else files_per_case(tuple(channels)))
+    if len(cases) > 1:
+        listed = ", ".join(case.name for case in cases[:5])
+        raise UsageError(f"These files are {len(cases)} cases by their names ({listed}); give one case at a time.")
+    if cases[0].fault is not None:
+        raise cases[0].fault
+    return list(cases[0].paths)
+
+
 def cases_for(arguments: Sequence[Path], channels: Iterable[int]) -> list[Case]:
     """The cases for tasks that take these numbers of files per case; UsageError where the numbers make a difference."""
     first, *others = sorted(set(channels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -231,7 +232,7 @@ def _export_merged(name: str, pack: str, task: str | None, output: Path, replace
 
     details, state = merged_model(load_model(name), packs.load_pack(pack), packs.split_names(task))
     path = output / f"{details.name}.safetensors" if output.is_dir() else output
-    if path.exists() and not replace:
+    if os.path.lexists(path) and not replace:
         raise UsageError(f"{path} exists already; choose another name or remove it first.")
     save_model(path, details, state)
     return path

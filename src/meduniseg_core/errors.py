@@ -58,7 +58,7 @@ class UnwritableError(BadInputError, OSError):
         super().__init__(
             f"{folder} cannot be written to ({reason}); make room or permit writing there, or choose another folder."
         )
-        self.reason = reason
+        self.reason = self.strerror = reason
 
 
 class OutOfMemoryError(MedUniSegError):

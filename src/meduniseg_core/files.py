@@ -18,6 +18,7 @@ from typing import Any
 from meduniseg_core.errors import BadInputError, UnwritableError
 
 _REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
 _ROOM = 1 << 20  # bytes; with less left a disk counts as full
 _SUFFIX = 20  # characters of a suffix that a temporary name keeps
 
@@ -105,11 +106,12 @@ def _is_full(folder: Path) -> bool:
 
 
 @contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; on success fsync it and rename it into place.
 
     The temporary name keeps the target's ending, because writers of image formats choose the format by it. If the block
-    raises, the temporary file is removed and ``target`` is left as it was. UnwritableError where the folder refuses.
+    raises, the temporary file is removed and ``target`` is left as it was. UnwritableError where the folder refuses;
+    FileExistsError where ``target`` is there and not to be replaced.
     """
     target = Path(target)
     with writing_into(target.parent):
@@ -125,21 +127,38 @@ def atomic_path(target: Path) -> Iterator[Path]:
             umask = os.umask(0)
             os.umask(umask)
             temporary.chmod(0o666 & ~umask)
-            temporary.replace(target)
+            place(temporary, target, replace=replace)
             sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(target: Path, data: bytes) -> None:
-    """Write ``data`` to ``target`` atomically."""
-    with atomic_path(target) as temporary:
+def place(source: Path, target: Path, *, replace: bool) -> None:
+    """Rename ``source``; FileExistsError where ``target`` is there, even since a moment ago, and not to be replaced."""
+    if replace:
+        source.replace(target)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        source.replace(target)
+        return
+    source.unlink()
+
+
+def write_bytes(target: Path, data: bytes, *, replace: bool = True) -> None:
+    """Write ``data`` to ``target`` atomically; see :func:`atomic_path`."""
+    with atomic_path(target, replace=replace) as temporary:
         temporary.write_bytes(data)
 
 
-def write_text(target: Path, text: str) -> None:
-    """Write ``text`` as UTF-8 to ``target`` atomically."""
-    write_bytes(target, text.encode("utf-8"))
+def write_text(target: Path, text: str, *, replace: bool = True) -> None:
+    """Write ``text`` as UTF-8 to ``target`` atomically; see :func:`atomic_path`."""
+    write_bytes(target, text.encode("utf-8"), replace=replace)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, sha256_of, sync_folder, write_text, writing_into
+from meduniseg_core.files import json_text, place, sha256_of, sync_folder, write_text, writing_into
 
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
@@ -41,7 +41,6 @@ _LOCK = ".meduniseg-lock"
 _LOCK_SECONDS = 600.0
 _NOTE = ".former.json"  # in the staging folder: the record's name, and what its files replace
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
 _LARGEST = 1 << 24  # bytes of a record
 _LONGEST = 255  # bytes of a name, where the system does not tell
 
@@ -79,7 +78,7 @@ class Standing:
         there = [name for name, found in self.signatures.items() if found is not None and name != self.record.name]
         if self.content.get("edited") is True:
             return there
-        return [name for name in there if sha256_of(self.record.with_name(name)) != self.vouched[name]]
+        return [name for name in there if not _is(self.record.with_name(name), self.vouched.get(name))]
 
     def unchanged(self, other: Standing) -> bool:
         """Whether the files known to both are the same."""
@@ -93,11 +92,25 @@ def identities(paths: Iterable[Path]) -> frozenset[Identity]:
     return frozenset(identity for path in paths if (identity := _identity(path)) is not None)
 
 
-def standing(record: Path, names: Iterable[str], kind: Kind, inputs: Collection[Identity] = frozenset()) -> Standing:
+def refuse_input(path: Path, inputs: Collection[Identity]) -> None:
+    """UsageError where ``path`` is one of ``inputs`` (see :func:`identities`), by whatever path that was given."""
+    status = _lstat(path)
+    if status is not None and ((status.st_dev, status.st_ino) in inputs or _identity(path) in inputs):
+        raise UsageError(f"{path} is an input and would be overwritten; choose another folder for the results.")
+
+
+def standing(
+    record: Path,
+    names: Iterable[str],
+    kind: Kind,
+    inputs: Collection[Identity] = frozenset(),
+    *,
+    agreed: Collection[str] = (),
+) -> Standing:
     """What lies at ``record`` and at ``names`` beside it, where a result of ``kind`` is to go.
 
-    Raises UsageError where it must not go there: something is there that no record of ours vouches for, or one of
-    ``inputs`` (see :func:`identities`).
+    ``agreed``: names that the user has agreed to see replaced, in a dialog. Raises UsageError where the result must not
+    go there: something else is there that no record of ours vouches for, or one of ``inputs``.
     """
     folder = record.parent
     paths = [folder / name for name in dict.fromkeys((*names, record.name))]
@@ -108,8 +121,9 @@ def standing(record: Path, names: Iterable[str], kind: Kind, inputs: Collection[
         status = found[path.name]
         if status is None:
             continue
-        if (status.st_dev, status.st_ino) in inputs or _identity(path) in inputs:
-            raise UsageError(f"{path} is an input and would be overwritten; choose another folder for the results.")
+        refuse_input(path, inputs)
+        if path.name in agreed and not stat.S_ISDIR(status.st_mode):
+            continue
         known = kind.is_ours(content) if path == record else path.name in vouched
         if not known or not stat.S_ISREG(status.st_mode):
             raise UsageError(f"{path} is there already and is no result of this program; choose another folder.")
@@ -129,10 +143,12 @@ def write_result(
     inputs: Collection[Identity] = frozenset(),
     before: Standing | None = None,
     replace_edited: bool = False,
+    agreed: Collection[str] = (),
 ) -> dict[str, str]:
     """Write ``files`` (name -> what writes it to a path) and the record ``content`` beside them, as one step.
 
-    ``before`` is what was there when the work began. Returns the files' sha256, which the record holds too.
+    ``before`` is what was there when the work began, ``agreed`` is that of :func:`standing`. Returns the files' sha256,
+    which the record holds too.
 
     Raises:
         UsageError: something is in the way that is not ours (see :func:`standing`), or was edited since.
@@ -142,10 +158,10 @@ def write_result(
     folder = record.parent
     with _made(folder), writing_into(folder), _locked(folder):
         _recover(folder)
-        now = standing(record, files, kind, inputs)
+        now = standing(record, files, kind, inputs, agreed=agreed)
         if before is not None and not now.unchanged(before):
             raise BadInputError(written_meanwhile(record))
-        edited = [] if replace_edited else now.edited()
+        edited = [] if replace_edited else [name for name in now.edited() if name not in agreed]
         if edited:
             raise UsageError(f"{folder / edited[0]} was changed by hand and is kept; choose another name or folder.")
         return _write_staged(record, content, files, now)
@@ -180,7 +196,7 @@ def _write_staged(
         made: list[Path] = []
         for name in (record.name, *files):
             try:
-                _move(staging / name, folder / name, replace=now.signatures[name] is not None)
+                place(staging / name, folder / name, replace=now.signatures[name] is not None)
             except FileExistsError:  # of a program that knows no lock
                 for path in made:
                     path.unlink(missing_ok=True)
@@ -249,23 +265,6 @@ def _finish(staging: Path, record: Path, former: Mapping[str, Any]) -> None:
             continue
         if _lstat(target) is None or _is(target, former.get(name)):
             staged.replace(target)
-
-
-def _move(source: Path, target: Path, *, replace: bool) -> None:
-    """Rename; FileExistsError where ``target`` is there and is not to be replaced."""
-    if replace:
-        source.replace(target)
-        return
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        if _lstat(target) is not None:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-        source.replace(target)
-        return
-    source.unlink()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_warning
 
-from meduniseg_core.files import write_text
 from meduniseg_core.images import write_image, write_labels
-from meduniseg_core.provenance import provenance_path
+from meduniseg_core.outputs import identities, refuse_input, write_result
+from meduniseg_core.provenance import RESULT, provenance_path
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import labels_image
 from napari_meduniseg._layers import METADATA_KEY, checksum
@@ -46,18 +45,21 @@ def write_on_grid(
     """Write a labels layer on the stored grid of its image; the files written, and what the user must know.
 
     The provenance of a result goes beside it as JSON, with whether it was edited since. ``layers`` and ``prefer`` are
-    those of :func:`labels_image`.
+    those of :func:`labels_image`. UsageError where the image itself, or a JSON that is not ours, would be overwritten.
     """
     placed = labels_image(np.asarray(data), attributes, layers, prefer)
-    write_labels(placed.labels, path, like=placed.like)
-    written = [path]
+    target = Path(path)
+    inputs = identities(() if placed.like is None else placed.like.files)
     record = (attributes.get("metadata") or {}).get(METADATA_KEY)
-    if isinstance(record, dict) and "provenance" in record:
-        beside = provenance_path(Path(path))
-        about = {**record["provenance"], "edited": checksum(np.asarray(data)) != record["crc"]}
-        write_text(beside, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-        written.append(str(beside))
-    return written, placed.notes
+    if not (isinstance(record, dict) and "provenance" in record):
+        refuse_input(target, inputs)
+        write_labels(placed.labels, target, like=placed.like)
+        return [path], placed.notes
+    about = {**record["provenance"], "edited": checksum(np.asarray(data)) != record["crc"]}
+    files = {target.name: lambda file: write_labels(placed.labels, file, like=placed.like)}
+    beside = provenance_path(target)
+    write_result(beside, about, files, RESULT, inputs=inputs, agreed=files)  # the dialog has asked about the labels
+    return [path, str(beside)], placed.notes
 
 
 def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -64,6 +64,7 @@ def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg_process, tiny_m
         "task": "vessel",
         "path": result["labels"],
         "seconds": result["seconds"],
+        "warnings": [],
     }
 
 

@@ -10,7 +10,7 @@ from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Case
-from training_cli.inputs import cases_for, collect_cases
+from training_cli.inputs import cases_for, collect_cases, one_case
 
 
 def touched(folder: Path, *names: str) -> list[Path]:
@@ -94,3 +94,20 @@ def test_series_of_one_name_in_several_folders_get_the_folders_names_too(tmp_pat
     cases = collect_cases(sorted(tmp_path.iterdir()))
     assert [case.name for case in cases] == ["P001_CT", "P002_CT", "P003_CT"]
     assert [case.paths[0].parent.name for case in cases] == ["P001", "P002", "P003"]
+
+
+def test_the_files_of_one_corrected_case_go_by_the_same_rule(tmp_path) -> None:
+    first, second = touched(tmp_path, "pat_0000.nii.gz", "pat_0001.nii.gz")
+    assert one_case([second, first], ["CT", "PET"]) == one_case([first, second], None) == [first, second]
+    with pytest.raises(UsageError, match=r"2 cases by their names \(pat_0000, pat_0001\)"):
+        one_case([first, second], ["CT"])
+    (alone,) = touched(tmp_path, "amos_0001.nii.gz")
+    assert one_case([alone], ["CT"]) == [alone]
+    with pytest.raises(UsageError, match="2 cases"):
+        one_case([alone, *touched(tmp_path, "amos_0002.nii.gz")], ["CT", "PET"])
+    with pytest.raises(BadInputError, match=r"pat_0002\.nii\.gz is missing"):
+        one_case([first, second], ["T1", "T2", "FLAIR"])
+    pet, ct = touched(tmp_path, "pet.nii.gz", "ct.nii.gz")
+    assert one_case([pet, ct], ["CT", "PET"]) == [pet, ct]  # as they are given
+    with pytest.raises(BadInputError, match="does not exist"):
+        one_case([tmp_path / "nowhere.nii.gz"], None)

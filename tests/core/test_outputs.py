@@ -165,17 +165,16 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from meduniseg_core import outputs
-moves = 0
 if "{when}" == "writing":
     write = lambda path: (path.write_text("half"), os.kill(os.getpid(), signal.SIGKILL))
 else:
     write = lambda path: path.write_text("new")
-    move = outputs._move
+    place = outputs.place
     def killed(source, target, *, replace):
         if target.name == "{when}":
             os.kill(os.getpid(), signal.SIGKILL)
-        move(source, target, replace=replace)
-    outputs._move = killed
+        place(source, target, replace=replace)
+    outputs.place = killed
 kind = outputs.Kind(is_ours=lambda content: "made_by" in content)
 folder = Path(sys.argv[1])
 outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.nii.gz": write, "scan_p.nii.gz": write}}, kind)

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, remove_leftovers, write_text
 from meduniseg_core.images import Image
 from meduniseg_core.images.formats import stem_of
+from meduniseg_core.outputs import read_record
 from meduniseg_core.preprocessing import RawDataset, files_per_case
 
 _OURS = ("imagesTr", "labelsTr", "history", "predictions")
@@ -109,6 +111,14 @@ def holds_data(root: Path) -> bool:
     """Whether there are cases already, so that no new ledger may be begun there."""
     folders = (root / name for name in (*_OURS, "imagesTs", "labelsTs"))
     return any(not path.name.startswith(".") for folder in folders if folder.is_dir() for path in folder.iterdir())
+
+
+def may_describe(root: Path, content: dict[str, Any]) -> bool:
+    """Whether a new ledger's dataset.json may be written: there is none, or that of a ledger which a kill cut short."""
+    path = root / "dataset.json"
+    if not os.path.lexists(path):
+        return True
+    return path.is_file() and read_record(path) == content
 
 
 def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[Entry]) -> None:

@@ -26,6 +26,7 @@ from meduniseg_core.adaptation.folder import (
     description_text,
     end_pending,
     holds_data,
+    may_describe,
     numbered,
     read_pending,
 )
@@ -99,7 +100,7 @@ class Ledger:
                 if not exist_ok or ledger.task != task:
                     raise BadInputError(f"{folder} holds a ledger already (of task {ledger.task}); open that one.")
                 return ledger
-            if holds_data(ledger.folder):
+            if holds_data(ledger.folder) or not may_describe(ledger.folder, content):
                 raise BadInputError(f"{folder} holds a data set already; choose another folder for the ledger.")
             write_text(ledger.folder / "dataset.json", description_text(content))
             start_journal(ledger._journal_path, header)

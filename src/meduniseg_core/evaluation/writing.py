@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from meduniseg_core.evaluation.html import html_text
 from meduniseg_core.evaluation.report import Report
-from meduniseg_core.files import write_bytes, write_text
+from meduniseg_core.files import sha256_of, write_bytes, write_text
+from meduniseg_core.outputs import Content, Kind, Standing, standing, write_result
+
+_NAMES = ("report.csv", "report.html", "worst.png", "median.png", "best.png")
+_SAME_MOMENT = 10.0  # seconds in which all files of a report are written
 
 
-def write_report(report: Report, folder: Path) -> dict[str, Path]:
+def _vouched_before(record: Path, _content: Content) -> Mapping[str, str]:
+    """A report of before "files" vouches for what was written at the same moment."""
+    there = [path for name in _NAMES if (path := record.with_name(name)).is_file()]
+    written = record.stat().st_mtime
+    return {path.name: sha256_of(path) for path in there if abs(path.stat().st_mtime - written) < _SAME_MOMENT}
+
+
+REPORT = Kind(
+    is_ours=lambda content: {"title", "policy", "tolerance", "cases"} <= content.keys(), vouched_before=_vouched_before
+)
+"""An evaluation's files with report.json."""
+
+
+def report_standing(folder: Path) -> Standing:
+    """What lies where a report is to go; UsageError where that is not ours, so that it is known before the work."""
+    return standing(Path(folder) / "report.json", _NAMES, REPORT)
+
+
+def write_report(report: Report, folder: Path, *, before: Standing | None = None) -> dict[str, Path]:
     """Write ``report.json``, ``report.csv``, ``report.html`` and the pictures (``worst.png``, ...) into ``folder``.
 
-    Each file is whole or not there. Returns the files by kind: json, csv, html and the pictures' ranks.
+    They appear as one; a former report is replaced, unless it was changed since. ``before`` is `report_standing` of
+    when the work began. Returns the files by kind: json, csv, html and the pictures' ranks. Raises as
+    `outputs.write_result` does.
     """
     folder = Path(folder)
-    written = {"json": folder / "report.json", "csv": folder / "report.csv", "html": folder / "report.html"}
+    files: dict[str, Callable[[Path], object]] = {
+        "report.csv": lambda path: write_text(path, report.csv_text()),
+        "report.html": lambda path: write_text(path, html_text(report)),
+    }
     for picture in report.pictures:
-        written[picture.rank] = folder / f"{picture.rank}.png"
-        write_bytes(written[picture.rank], picture.png)
-    write_text(written["csv"], report.csv_text())
-    write_text(written["html"], html_text(report))
-    write_text(written["json"], report.json_text())
-    return written
+        files[f"{picture.rank}.png"] = lambda path, png=picture.png: write_bytes(path, png)  # type: ignore[misc]
+    write_result(folder / "report.json", json.loads(report.json_text()), files, REPORT, before=before)
+    pictures: dict[str, Path] = {picture.rank: folder / f"{picture.rank}.png" for picture in report.pictures}
+    return {"json": folder / "report.json", "csv": folder / "report.csv", "html": folder / "report.html", **pictures}

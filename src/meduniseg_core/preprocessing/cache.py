@@ -31,6 +31,8 @@ from meduniseg_core.preprocessing.plan import TaskPlan
 CACHE_VERSION = 1
 """Raised whenever preprocessing changes what it makes of the same input, so that old entries are rebuilt."""
 
+_MARK = ".meduniseg-cache"  # a file in every folder of entries
+
 COORDINATES_PER_CLASS = 10_000
 Storage = Literal["float16", "float32"]
 
@@ -159,7 +161,7 @@ def preprocess_dataset(
             "classes are taken beside that; make it two data sets."
         )
     folder = Path(cache_dir) / plan.task
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder)
     corrected = predictions or {}
     jobs = [_Job(case, plan, folder, storage, seed, corrected.get(case.case), dataset.ignored) for case in cases]
     begin = time.monotonic()
@@ -179,6 +181,23 @@ def preprocess_dataset(
                 cancel.raise_if_cancelled()
             report(job, _run(job))
     return CachedDataset(plan, folder, tuple(results[job.case.case] for job in jobs))
+
+
+def _begin(folder: Path) -> None:
+    """Make the task's folder ours; BadInputError where it holds files and no sign that they are entries of a cache."""
+    if folder.is_dir() and not (folder / _MARK).exists():
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if entries and not any(_is_entry(path) for path in entries if path.suffix == ".json"):
+            raise BadInputError(f"{folder} holds files that are no preprocessed cases; choose another folder.")
+    write_text(folder / _MARK, "")
+
+
+def _is_entry(record: Path) -> bool:
+    try:
+        CaseRecord.model_validate_json(record.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

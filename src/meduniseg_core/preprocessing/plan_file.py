@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import read_small, write_text
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.plan import TaskPlan
@@ -34,12 +34,18 @@ class _PlanFile(BaseModel):
         return self
 
 
-def save_plans(plans: Sequence[TaskPlan], path: Path) -> None:
-    """Write ``plans`` to ``path`` (JSON, atomically); lists of numbers stay on one line so that the file reads well."""
+def save_plans(plans: Sequence[TaskPlan], path: Path, *, replace: bool = True) -> None:
+    """Write ``plans`` to ``path`` (JSON, atomically); lists of numbers stay on one line so that the file reads well.
+
+    UsageError where the file is there and ``replace`` is False.
+    """
     document = _PlanFile(plans=tuple(plans)).model_dump(mode="json")
     text = json.dumps(document, indent=2, ensure_ascii=False)
     text = _FLAT_LIST.sub(lambda match: "[" + re.sub(r"\s*\n\s*", " ", match.group(1)) + "]", text)
-    write_text(path, text + "\n")
+    try:
+        write_text(path, text + "\n", replace=replace)
+    except FileExistsError:
+        raise UsageError(f"{path} was written by another program just now; give another name.") from None
 
 
 def load_plans(path: Path) -> tuple[TaskPlan, ...]:

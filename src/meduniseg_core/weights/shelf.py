@@ -176,13 +176,15 @@ class Shelf(ABC, Generic[Info, Content]):
             target = target / f"{name}{SUFFIX}"
         if target.suffix != SUFFIX:
             raise UsageError(f"{target}: a {self.noun} file's name ends in {SUFFIX}; choose such a name or a folder.")
-        if target.exists() and not replace:
+        if os.path.lexists(target) and not replace:
             raise UsageError(f"{target} exists already; choose another name or remove it first.")
         try:
-            with atomic_path(target) as temporary:
+            with atomic_path(target, replace=replace) as temporary:
                 shutil.copyfile(entry.path, temporary)
                 if sha256_of(temporary) != content.sha256:
                     raise BadInputError(f"{entry.path}: the file changed while it was copied; export it again.")
+        except FileExistsError:
+            raise UsageError(f"{target} was written by another program just now; choose another name.") from None
         except OSError as error:
             raise BadInputError(f"{target}: cannot be written ({error.strerror}); choose another folder.") from error
         return target

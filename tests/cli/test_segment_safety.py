@@ -105,7 +105,11 @@ def test_two_runs_at_once_end_with_both_results_or_a_refusal(run, tiny_model, tm
     def start(volume: Path) -> None:
         results.append(
             subprocess.run(
-                [*command, str(out), str(volume)], capture_output=True, text=True, env=process_environment, check=False
+                [*command, str(out), str(volume)],
+                capture_output=True,
+                encoding="utf-8",
+                env=process_environment,
+                check=False,
             )
         )
 

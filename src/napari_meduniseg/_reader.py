@@ -10,6 +10,7 @@ from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.images.dicom_folders import dicom_places, holds_dicom
 from meduniseg_core.images.dicom_source import is_dicom
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
+from meduniseg_core.images.slicer_segments import SEGMENTATION_ENDING
 from meduniseg_core.provenance import read_provenance
 from napari_meduniseg._layers import LayerData, image_layers, label_layer
 
@@ -46,6 +47,10 @@ def read_one(path: Path) -> list[LayerData]:
     provenance = read_provenance(path) if path.is_file() else None
     if provenance is not None:
         return [label_layer(read_labels(path), provenance.classes, provenance.colours)]
+    if path.name.lower().endswith(SEGMENTATION_ENDING):
+        labels = read_labels(path)
+        names, colours = labels.meta.get("class_names", {}), labels.meta.get("class_colours", {})
+        return [label_layer(labels, dict(names), dict(colours))]
     return image_layers(read_image(path))
 
 

@@ -25,6 +25,7 @@ BZIP2_LIMIT = 48_000
 _BLOCK = 1 << 22
 _MUCH = 1 << 28
 _MOST_EXPANSION = 200
+_MOST_REPEATED = 1 << 30
 
 
 class ByteStream(Protocol):
@@ -93,14 +94,24 @@ def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
     """
     buffer = _memory(size, name)
     runs: list[tuple[int, int, int]] = []
-    done = 0
+    done = repeated = 0
+    last: bytes | int = b""
     try:
         while done < size:
-            block = np.frombuffer(stream.read(min(_BLOCK, size - done)), dtype=np.uint8)
-            if not block.size:
+            data = stream.read(min(_BLOCK, size - done))
+            if not data:
                 break
-            if block[0] == block[-1] and (block == block[0]).all():
-                runs.append((done, done + block.size, int(block[0])))
+            block = np.frombuffer(data, dtype=np.uint8)
+            one_value = bool(block[0] == block[-1]) and bool((block == block[0]).all())
+            content: bytes | int = int(block[0]) if one_value else data
+            repeated = repeated + block.size if content == last else 0
+            last = content
+            if repeated > _MOST_REPEATED:
+                raise BadInputError(
+                    f"{name} repeats the same bytes for more than a gigabyte, as no image does; export the file again."
+                )
+            if isinstance(content, int):
+                runs.append((done, done + block.size, content))
             else:
                 buffer[done : done + block.size] = block
             done += block.size

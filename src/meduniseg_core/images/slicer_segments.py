@@ -15,6 +15,8 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.image import Image
 
+SEGMENTATION_ENDING = ".seg.nrrd"
+
 _KEY = re.compile(r"Segment(\d{1,4})_(Name|ID|LabelValue|Layer|Color)")
 
 

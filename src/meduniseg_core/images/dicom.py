@@ -14,7 +14,7 @@ from meduniseg_core.images.dicom_choice import Source, choose, is_no_image
 from meduniseg_core.images.dicom_codec import Decoder
 from meduniseg_core.images.dicom_folders import dicom_places
 from meduniseg_core.images.dicom_pixels import read_planes
-from meduniseg_core.images.dicom_slices import Slice, slices_of
+from meduniseg_core.images.dicom_slices import Slice, series_of, slices_of
 from meduniseg_core.images.dicom_source import class_of, naming, read_header
 from meduniseg_core.images.dicom_spacing import spacing_finding
 from meduniseg_core.images.dicom_stack import stack_geometry
@@ -67,7 +67,7 @@ def read_dicom_file(path: Path, series: str | None = None) -> Image:
     """Read one DICOM file as ``(C, D, H, W)``: D = 1 for an X-ray, a photograph or one slice.
 
     A multi-frame file is a volume where its frames have positions (enhanced CT, MR, PET), and a stack of its frames in
-    their order where they have none (ultrasound over time), which is a finding and ``meta["frames_as_stack"]``.
+    their order where they have none, which is a finding (``meta["frames_over_time"]``: ultrasound, say).
     Several volumes in one file (echoes, time points) are series, of which ``series`` picks one. ``physical`` is False
     where the file gives no pixel spacing. Raises BadInputError as :func:`read_dicom_series` does.
     """
@@ -90,14 +90,8 @@ def add_file(source: Source, path: Path) -> bool:
                 raise BadInputError(f"{path.name} is empty; copy or export it again.")
             return False
         kind = class_of(dataset)
-        other = Slice(
-            path,
-            uid=str(dataset.get("SeriesInstanceUID") or ""),
-            number=str(dataset.get("SeriesNumber") or ""),
-            description=str(dataset.get("SeriesDescription") or ""),
-            modality=str(dataset.get("Modality") or ""),
-        )
-        if is_no_image(str(kind or ""), other.modality):
+        other = Slice(path, **series_of(dataset, path))
+        if is_no_image(other.kind, other.modality):
             source.others.append(other)
             return True
         if "Rows" not in dataset or "Columns" not in dataset:
@@ -127,7 +121,10 @@ def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: 
         raise BadInputError(f"{source} mixes colour and grey slices; put each kind into a folder of its own.")
     # a series whose slices differ in type (per-slice scaling) takes the common one, float32 where any is
     dtype = np.dtype(np.float32) if any(plane.dtype.kind == "f" for plane in planes) else np.result_type(*planes)
-    array = np.stack([plane.astype(dtype, copy=False) for plane in planes], axis=1)
+    array = np.empty((planes[0].shape[0], *geometry.shape), dtype=dtype)
+    planes.reverse()
+    for place in range(len(slices)):
+        array[:, place] = planes.pop()  # freed one after the other
     check_finite(array, source.name)
     check_spacing(geometry.spacing, source.name)
     stack = any(finding.code == "frames_as_stack" for finding in findings)
@@ -140,7 +137,7 @@ def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: 
         "modality": first.modality,
         "sheared": not geometry.is_orthonormal(),
         "orientation_known": first.orientation is not None,
-        "frames_as_stack": stack,
+        "frames_over_time": stack and first.over_time,
     }
     if geometry.shape[0] == 1 or stack:
         meta["colour"] = "rgb" if array.shape[0] == 3 else "grey"

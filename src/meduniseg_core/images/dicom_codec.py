@@ -33,6 +33,7 @@ _COPIED = (
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     "SegmentedBluePaletteColorLookupTableData",
 )
+_END = b"\xff\xd9"  # of every JPEG; decoders fill up what is missing before it without a word
 _START_SECONDS = 60.0
 _FRAME_SECONDS = 8.0
 _BYTES_A_SECOND = 1 << 21  # on top, for large frames: JPEG 2000 on a slow machine
@@ -181,7 +182,10 @@ def _checked(dataset: Dataset, frame: bytes, name: str) -> bytes:
     """The frame's codestream (without a JP2 wrapping), once its own size is that of the data set."""
     if frame[4:8] == b"jP  ":
         frame = _codestream(frame, name)
-    size = _jpeg_2000_size(frame) if frame.startswith(b"\xff\x4f") else _jpeg_size(frame)
+    jpeg_2000 = frame.startswith(b"\xff\x4f")
+    size = _jpeg_2000_size(frame) if jpeg_2000 else _jpeg_size(frame)
+    if size is not None and not jpeg_2000 and _END not in frame.rstrip(b"\0")[-16:]:
+        raise BadInputError(f"{name} is truncated: its compressed pixels break off; copy or export it again.")
     wanted = (int(dataset.Rows), int(dataset.Columns))
     if size is not None and size != wanted:
         raise BadInputError(

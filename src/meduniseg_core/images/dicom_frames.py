@@ -8,6 +8,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.dicom_source import one_line
 
 _GROUPS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),
@@ -113,7 +114,7 @@ def _parts(headers: Sequence[FrameHeader]) -> list[tuple[str, ...]]:
 
 def _text(value: Any) -> str:
     if value is None or isinstance(value, str):
-        return value or "-"
+        return one_line(value or "") or "-"
     if hasattr(value, "__iter__"):
         return "/".join(_text(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

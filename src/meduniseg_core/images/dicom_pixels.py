@@ -16,13 +16,13 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.dicom_codec import Decoder
 from meduniseg_core.images.dicom_slices import Slice
-from meduniseg_core.images.dicom_source import naming, pixel_bytes, read_with_pixels
+from meduniseg_core.images.dicom_source import naming, one_line, pixel_bytes, read_with_pixels
 
 _LOSSLESS_DTYPES = tuple(np.dtype(code) for code in ("u1", "i2", "u2", "i4"))
 _SMALL = 1 << 25
 _RATIO = 256
 """Compressed pixels above ``_SMALL`` bytes that unpack to more than this many times their length are a lie."""
-_LARGEST_FRAME = 1 << 28
+_LARGEST_FRAME = 100_000_000  # bytes; mammograms have some 40 million
 _ROWS_AT_A_TIME = 1 << 20  # pixels
 
 
@@ -61,8 +61,8 @@ def _check(dataset: Dataset, name: str) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_transfer_syntax or syntax.keyword.startswith(("MPEG", "HEVC", "SMPTE", "JPIP")):
         raise BadInputError(
-            f"{name} is stored in a transfer syntax that is not read ({syntax.name}); export it uncompressed or as "
-            "JPEG 2000."
+            f"{name} is stored in a transfer syntax that is not read ({one_line(syntax.name)}); export it uncompressed "
+            "or as JPEG 2000."
         )
     samples = int(dataset.get("SamplesPerPixel") or 1)
     if samples not in (1, 3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +12,12 @@ from pydicom.dataset import Dataset
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.dicom_frames import frame_headers
-from meduniseg_core.images.dicom_source import class_of, naming
+from meduniseg_core.images.dicom_source import class_of, naming, one_line
 from meduniseg_core.images.dicom_spacing import Header, SpacingSource, floats, pixel_spacing
 
 T = TypeVar("T")
+
+_MOVING = frozenset({"US", "XA", "RF", "ES", "IVUS", "OP"})  # modalities whose frames follow each other in time
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,30 @@ class Slice:
 
 def slices_of(dataset: Dataset, path: Path) -> list[Slice]:
     """Every frame of an image file; faults are kept in the slices, those of the whole file in a single one."""
-    common = _series(dataset, path)
+    common = series_of(dataset, path)
     try:
         with naming(path):
             headers = frame_headers(dataset, path.name)
     except BadInputError as fault:
         return [Slice(path, **common, fault=fault)]
-    return [_slice(header, dataset, path, common, frame, part) for header, frame, part in headers]
+    slices: list[Slice] = []
+    before: Header | None = None
+    for header, frame, part in headers:
+        if header is before:  # frames without groups of their own: thousands may share one header
+            slices.append(replace(slices[-1], frame=frame))
+        else:
+            slices.append(_slice(header, dataset, path, common, frame, part))
+        before = header
+    return slices
 
 
-def _series(dataset: Dataset, path: Path) -> dict[str, Any]:
-    """What names the series; text that cannot be read is left out."""
+def series_of(dataset: Dataset, path: Path) -> dict[str, Any]:
+    """What names the series, as a :class:`Slice` has it; text that cannot be read is left out."""
 
     def text(keyword: str) -> str:
         try:
             with naming(path):
-                return str(dataset.get(keyword) or "").strip()
+                return one_line(str(dataset.get(keyword) or ""))
         except BadInputError:
             return ""
 
@@ -85,7 +95,7 @@ def _series(dataset: Dataset, path: Path) -> dict[str, Any]:
         "description": text("SeriesDescription"),
         "modality": text("Modality"),
         "patient": text("PatientID"),
-        "kind": str(class_of(dataset) or ""),
+        "kind": one_line(str(class_of(dataset) or "")),
         "instance_uid": text("SOPInstanceUID"),
     }
 
@@ -121,11 +131,12 @@ def _slice(
         spacing_source=source,
         thickness=thickness,
         rescale=asked(lambda: _rescale(header, name), (1.0, 0.0)),
-        instance=_instance(dataset, path) if frame is None else frame,
+        instance=_instance(header, "InstanceNumber" if frame is None else "InStackPositionNumber", path),
         frame=frame,
         volume="" if frame is None else str(dataset.get("ConcatenationUID") or path),
         part=part,
-        over_time=any(keyword in dataset for keyword in ("FrameTime", "FrameTimeVector", "CineRate")),
+        over_time=common["modality"] in _MOVING
+        or any(keyword in dataset for keyword in ("FrameTime", "FrameTimeVector", "CineRate")),
         fault=faults[0] if faults else None,
     )
 
@@ -168,10 +179,10 @@ def _rescale(header: Header, name: str) -> tuple[float, float]:
     return slope, intercept
 
 
-def _instance(dataset: Dataset, path: Path) -> int | None:
+def _instance(header: Header, keyword: str, path: Path) -> int | None:
     try:
         with naming(path):
-            value = _one(dataset, "InstanceNumber", path.name)
+            value = _one(header, keyword, path.name)
     except BadInputError:
         return None
     return int(value) if value is not None and np.isfinite(value) else None

@@ -91,7 +91,8 @@ def naming(path: Path) -> Iterator[None]:
         except (MedUniSegError, MemoryError):
             raise
         except Exception as error:  # a parser of foreign bytes fails in every way that Python has
-            raise BadInputError(f"{path.name} is truncated or damaged ({brief(error)}); copy it again.") from error
+            reason = one_line(brief(error))
+            raise BadInputError(f"{path.name} is truncated or damaged ({reason}); copy it again.") from error
 
 
 def _looks_like_dicom(start: bytes, size: int) -> bool:
@@ -157,6 +158,11 @@ def _parsed(data: bytes, meta: FileMetaDataset, tags: Sequence[int], pixels: boo
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # as it lies now
     return dataset
+
+
+def one_line(text: str) -> str:
+    """Text of a header as it may stand in a message: no line breaks or control characters, no spaces at its ends."""
+    return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def pixel_bytes(dataset: Dataset) -> int:

@@ -53,7 +53,7 @@ def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geome
 
 def _frames_findings(slices: Sequence[Slice], name: str) -> tuple[Finding, ...]:
     first = slices[0]
-    kind = "frames over time" if first.over_time or first.modality in ("US", "XA", "RF") else "frames without a place"
+    kind = "frames over time" if first.over_time else "frames without a place"
     text = f"{name} holds {len(slices)} {kind}; they are read as a stack in their order, which is no volume."
     return (Finding("frames_as_stack", text),)
 

@@ -34,7 +34,7 @@ def dataset_of(kind: str = CTImageStorage, **elements: Any) -> FileDataset:
     dataset.PixelData = np.arange(ROWS * COLUMNS, dtype=np.uint16).tobytes()
     for keyword, element in elements.items():
         if element is None:
-            delattr(dataset, keyword)
+            dataset.pop(keyword, None)
         else:
             setattr(dataset, keyword, element)
     return dataset

@@ -13,7 +13,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QProgressBar,
     QPushButton,
@@ -27,8 +26,9 @@ from meduniseg_core.weights import Registry
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.case_queue import CaseQueue
+from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
-from napari_meduniseg.widgets.scrolling import scrolling_layout
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 
 class BatchWidget(QWidget):
@@ -57,8 +57,7 @@ class BatchWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setToolTip("Cases done, and windows of the present one.")
         self.queue = CaseQueue()
-        self.said = QLabel()
-        self.said.setWordWrap(True)
+        self.said = Sentence()
         form = QFormLayout()
         form.addRow("Cases", _with_button(self.folder, "The folder of the cases"))
         form.addRow("Results", _with_button(self.output, "The folder for the results"))
@@ -74,7 +73,7 @@ class BatchWidget(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         layout.addWidget(self.queue)
-        layout.addWidget(self.said)
+        footer_layout(self).addWidget(self.said)
         for entry in Registry().list():
             if entry.info is not None:
                 self.model.addItem(entry.name)

@@ -34,7 +34,7 @@ class ClassPalette(QTableWidget):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.verticalHeader().hide()
         outline_boxes(self)
-        self.setMinimumHeight(120)  # three classes stay in sight where panels share the screen
+        self._fit()
         self.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.horizontalHeader().setSectionResizeMode(_CLASS, QHeaderView.ResizeMode.Stretch)
         self.itemSelectionChanged.connect(self._pick)
@@ -50,6 +50,7 @@ class ClassPalette(QTableWidget):
             return
         for label, name in names_of(layer).items():
             self._add(layer, label, name)
+        self._fit()
         find = unnamed(layer)
         job = self._looking = Job(lambda _events, _cancel: find(), self)
         job.done.connect(lambda found: self._add_unnamed(found) if job is self._looking else None)
@@ -65,6 +66,13 @@ class ClassPalette(QTableWidget):
         assert self._layer is not None
         for label in found:
             self._add(self._layer, label, f"class {label}")
+        self._fit()
+
+    def _fit(self) -> None:
+        """As high as the classes need, between three and seven of them, however much room there is: what lies below
+        keeps its place."""
+        rows = max(3, min(7, self.rowCount())) * self.verticalHeader().defaultSectionSize()
+        self.setFixedHeight(self.horizontalHeader().sizeHint().height() + rows + 2 * self.frameWidth())
 
     def _add(self, layer: Labels, label: int, name: str) -> None:
         self._filling = True

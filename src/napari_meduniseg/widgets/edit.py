@@ -337,7 +337,7 @@ class EditWidget(QWidget):
         layout.addLayout(ball)
         layout.addWidget(self.doubtful)
         layout.addWidget(self.accepting)
-        layout.addStretch()
+        layout.addStretch(1)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         footer = footer_layout(self)
         footer.addWidget(self.said)

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGroupBox,
-    QLabel,
     QLineEdit,
     QPushButton,
     QVBoxLayout,
@@ -28,9 +27,10 @@ from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, begin, loo
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
+from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.run_view import RunView
-from napari_meduniseg.widgets.scrolling import scrolling_layout
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 _OTHER = "other"
 _FEW = 3
@@ -68,8 +68,7 @@ class LearnWidget(QWidget):
         self.device.setToolTip("Where to train; auto takes a GPU if there is one.")
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
-        self.said = QLabel()
-        self.said.setWordWrap(True)
+        self.said = Sentence()
         self.run_box = QComboBox()
         self.run_box.setToolTip("The trainings there are, newest first.")
         self.run_view, self.gate_view = RunView(), GateView()
@@ -240,8 +239,7 @@ class LearnWidget(QWidget):
         job.start()
 
     def _say(self, text: str, trouble: bool = False) -> None:
-        self.said.setText(text)
-        self.said.setStyleSheet("color: #d98c00;" if trouble else "")
+        self.said.say(text, trouble)
 
     def _lay_out(self) -> None:
         layout = scrolling_layout(self)
@@ -260,12 +258,12 @@ class LearnWidget(QWidget):
         inner = QVBoxLayout(new)
         inner.addLayout(fields)
         inner.addWidget(self.start_button)
-        inner.addWidget(self.said)
         layout.addWidget(new)
         layout.addWidget(self.run_box)
         layout.addWidget(self.run_view)
         layout.addWidget(self.gate_view)
-        layout.addStretch()
+        layout.addStretch(1)
+        footer_layout(self).addWidget(self.said)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
 
 

@@ -6,10 +6,17 @@ import re
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QLabel, QSizePolicy
+from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 _TROUBLE = "color: #d98c00;"
 _BREAK = "\u200b"  # a place where a line may end that cannot be seen: file names and paths have no blanks
+
+
+def keep_room(widget: QWidget) -> None:
+    """A widget that comes and goes moves no other one."""
+    policy = QSizePolicy(widget.sizePolicy())
+    policy.setRetainSizeWhenHidden(True)
+    widget.setSizePolicy(policy)
 
 
 class Sentence(QLabel):

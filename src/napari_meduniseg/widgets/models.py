@@ -9,7 +9,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QListWidget,
     QListWidgetItem,
     QMessageBox,
@@ -23,8 +22,9 @@ from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.weights import Entry, PackInfo, PackRegistry, Registry, read_pack_info, shelf
 from napari_meduniseg._jobs import Job, Work
 from napari_meduniseg._news import news
+from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
-from napari_meduniseg.widgets.scrolling import scrolling_layout
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 
 class ModelsWidget(QWidget):
@@ -48,8 +48,7 @@ class ModelsWidget(QWidget):
         self.use_button.setToolTip("Packs: whether their tasks run through them. All other tasks stay as they are.")
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Delete the chosen model or pack from this machine.")
-        self.said = QLabel()
-        self.said.setWordWrap(True)
+        self.said = Sentence()
         buttons = QHBoxLayout()
         for button in (self.install_button, self.verify_button, self.use_button, self.remove_button):
             buttons.addWidget(button)
@@ -57,8 +56,9 @@ class ModelsWidget(QWidget):
         layout.addWidget(Recovery(napari_viewer))
         layout.addWidget(self.list)
         layout.addWidget(self.details)
-        layout.addLayout(buttons)
-        layout.addWidget(self.said)
+        footer = footer_layout(self)
+        footer.addWidget(self.said)
+        footer.addLayout(buttons)
         self.list.currentItemChanged.connect(lambda *_: self._show())
         self.install_button.clicked.connect(self._ask_and_install)
         self.verify_button.clicked.connect(self.verify)

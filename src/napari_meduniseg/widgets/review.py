@@ -7,7 +7,6 @@ from typing import Any
 
 import napari
 import numpy as np
-from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtWidgets import (
@@ -53,7 +52,6 @@ class ReviewWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer, self._current = napari_viewer, current_of(napari_viewer)
-        self._image: ImageLayer | None = None
         self._job: Job | None = None
         self.rows: list[ClassComparison] = []
         self._unit, self._length = "ml", "mm"
@@ -177,15 +175,16 @@ class ReviewWidget(QWidget):
         return first, second
 
     def _follow(self, _event: Any = None) -> None:
-        """Offer the labels of the image that one looks at, the current ones first."""
+        """Labels of another image than the one that one looks at give way to its own, the current ones first."""
         image, now = self._current.image, self._current.labels
-        if now is None or image is None or image is self._image:
+        if image is None or now is None:
             return
-        self._image = image
-        others = [labels for labels in self._current.labels_of(image) if labels is not now]
-        for box, labels in ((self.first, now), (self.second, others[-1] if others else None)):
-            if labels is not None and box.layer() is not labels:
-                box.set_layer(labels)
+        own = self._current.labels_of(image)
+        if self.first.layer() not in own and now in own:
+            self.first.set_layer(now)
+        others = [labels for labels in own if labels is not self.first.layer()]
+        if self.second.layer() not in own and others:
+            self.second.set_layer(others[-1])
 
     def _show(self, rows: list[ClassComparison]) -> None:
         self._job = None

@@ -8,11 +8,12 @@ from typing import Any
 import pyqtgraph as pg
 from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout
 
 from meduniseg_core.adaptation.runs import Run, Standing
 from napari_meduniseg._durations import duration
 from napari_meduniseg._jobs import Job
+from napari_meduniseg.widgets.message import Sentence, keep_room
 
 _EVERY_MS = 1000
 _COLOURS = ("#e64b3c", "#3ca0eb", "#3cbe6e", "#f5be2d", "#aa6ed7", "#f58737", "#4bcdcd", "#eb78af")
@@ -30,10 +31,10 @@ class RunView(QGroupBox):
         self._phase: str | None = None
         self._shown_epochs = -1
         self._job: Job | None = None
-        self.state = QLabel()
-        self.state.setWordWrap(True)
+        self.state = Sentence(3)
         self.progress = QProgressBar()
         self.progress.setToolTip("What the training is doing, and the time it will still take.")
+        keep_room(self.progress)
         self.loss = _plot("loss")
         self.dice = _plot("Dice, held-back cases")
         self.dice.setYRange(0, 1)
@@ -48,12 +49,12 @@ class RunView(QGroupBox):
         layout = QVBoxLayout(self)
         layout.addWidget(self.state)
         layout.addWidget(self.progress)
-        layout.addWidget(self.loss)
-        layout.addWidget(self.dice)
         row = QHBoxLayout()
         for button in (self.pause_button, self.stop_button, self.log_button):
             row.addWidget(button)
         layout.addLayout(row)
+        layout.addWidget(self.loss)
+        layout.addWidget(self.dice)  # below the buttons: it comes with the first Dice
         self._timer = QTimer(self)
         self._timer.setInterval(_EVERY_MS)
         self._timer.timeout.connect(self.look)

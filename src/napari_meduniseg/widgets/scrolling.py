@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -34,7 +34,7 @@ class _Area(QScrollArea):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """A content that became wider needs a wider panel: without a word of that, Qt cuts its right edge off."""
         kind = event.type()
-        if kind == QEvent.Type.Wheel and watched is not self.widget():
+        if kind == QEvent.Type.Wheel and _holds_a_value(watched):
             event.ignore()  # it goes on to the widget around, and so to this area
             return True
         if kind == QEvent.Type.LayoutRequest and watched is self.widget():
@@ -48,18 +48,33 @@ class _Area(QScrollArea):
         if not self._placed:
             self._placed = True
             _open_as_tab(self)
+            later = QTimer(self)  # a tab that is not laid out yet does not come to the front
+            later.setSingleShot(True)
+            later.timeout.connect(self._to_front)
+            later.start(0)
+
+    def _to_front(self) -> None:
+        dock = _parent(self, QDockWidget)
+        if dock is not None:
+            dock.raise_()
 
     def _mind_the_wheel(self) -> None:
         """Values keep still under a wheel that is meant for the panel, with the focus and without."""
-        for kind in (QComboBox, QAbstractSpinBox, QAbstractSlider):
-            for child in self.widget().findChildren(kind):
-                if not isinstance(child, QScrollBar):
-                    child.installEventFilter(self)  # once more is no more
+        for child in self.widget().findChildren(QWidget):
+            if _holds_a_value(child):
+                child.installEventFilter(self)  # once more is no more
+
+
+class _Content(QWidget):
+    """Never lower than its parts like to be: they do not move when the area around becomes lower."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
 
 def scrolling_layout(panel: QWidget) -> QVBoxLayout:
     """The layout for the panel's content, within a scroll area."""
-    area, content = _Area(), QWidget()
+    area, content = _Area(), _Content()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -85,6 +100,10 @@ def footer_layout(panel: QWidget) -> QVBoxLayout:
     layout.setContentsMargins(9, 3, 9, 6)
     layout.setSpacing(4)
     return layout
+
+
+def _holds_a_value(widget: QObject) -> bool:
+    return isinstance(widget, QComboBox | QAbstractSpinBox | QAbstractSlider) and not isinstance(widget, QScrollBar)
 
 
 def _open_as_tab(area: QWidget) -> None:

@@ -10,7 +10,7 @@ import napari
 from napari.layers import Labels
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
@@ -33,7 +33,7 @@ from napari_meduniseg._segmenting import (
 )
 from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
-from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.message import Sentence, keep_room
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
@@ -71,9 +71,7 @@ class SegmentWidget(QWidget):
         self.cancel_button.setEnabled(False)
         self.progress = QProgressBar()
         self.progress.setToolTip("Windows computed so far, and the time that is left.")
-        room = QSizePolicy(self.progress.sizePolicy())
-        room.setRetainSizeWhenHidden(True)
-        self.progress.setSizePolicy(room)
+        keep_room(self.progress)
         self.progress.hide()
         self.table = ResultTable()
         self.actions = ResultActions(napari_viewer)
@@ -88,7 +86,7 @@ class SegmentWidget(QWidget):
         layout.addWidget(self.view_bar)
         layout.addWidget(self.form)
         layout.addWidget(self.table)
-        layout.addStretch()
+        layout.addStretch(1)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         footer = footer_layout(self)
         for widget in (self.warning, self.hint, self.progress):
@@ -171,8 +169,9 @@ class SegmentWidget(QWidget):
         how = f"{first.settings.get('precision', '')}, {first.rung}"
         elsewhere = "" if self._current.labels in layers else f" It waits at {image.name}: choose that under Image."
         self._say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}", details=how)
-        found = {task: result.findings for task, result in results.items()}
-        self._warn(warnings_of(found, found))
+        if not elsewhere:
+            found = {task: result.findings for task, result in results.items()}
+            self._warn(warnings_of(found, found))
 
     def _show_table(self, _event: Any = None) -> None:
         """What was found in the current image, where its labels are a result."""

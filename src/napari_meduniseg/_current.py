@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from napari.components import ViewerModel
@@ -20,6 +20,8 @@ from napari.utils.events import EmitterGroup
 from napari_meduniseg._layers import is_derived
 from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, lies_on, tells_its_image
 
+Thing = TypeVar("Thing")
+
 _OPAQUE = 0.95  # a layer of this opacity hides what lies below it
 _SEE_THROUGH = ("additive", "minimum", "multiplicative")
 
@@ -28,7 +30,7 @@ _by_viewer: WeakValueDictionary[int, Current] = WeakValueDictionary()
 
 def current_of(viewer: ViewerModel) -> Current:
     """The one that all panels of this viewer share; it lives as long as one of them keeps it."""
-    bare = getattr(viewer, "__wrapped__", viewer)  # panels get a proxy of the viewer, layers compare with it badly
+    bare = _bare(viewer)
     found = _by_viewer.get(id(bare))
     if found is None or found.viewer is not bare:
         found = _by_viewer[id(bare)] = Current(bare)
@@ -82,6 +84,7 @@ class Current:
 
     def choose_image(self, image: ImageLayer) -> None:
         """Look at this image, alone: other images and their labels are hidden until :meth:`show_all`."""
+        image = _bare(image)
         with self._holding():
             self._show_alone(image)
             self.viewer.layers.selection.active = image
@@ -89,6 +92,7 @@ class Current:
 
     def choose_labels(self, labels: Labels) -> None:
         """Work on these labels; their image is shown alone where something hides it."""
+        labels = _bare(labels)
         image = self.image_of(labels)
         with self._holding():
             if image is not None and not self._is_seen(image):
@@ -295,6 +299,12 @@ class Current:
             yield
         finally:
             self._held = before
+
+
+def _bare(thing: Thing) -> Thing:
+    """The viewer or layer itself: panels get napari's proxies of them, which are others to every comparison."""
+    found: Thing = getattr(thing, "__wrapped__", thing)
+    return found
 
 
 def _covers(image: ImageLayer) -> bool:

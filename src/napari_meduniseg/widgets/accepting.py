@@ -92,6 +92,8 @@ class AcceptBox(QGroupBox):
         if layer is None:
             return
         known = origins_of(layer)
+        if known.task is None and self._current() is not None:
+            return  # labels that tell no task, one after the other, go where the last ones went
         self.task.setText(known.task or "")
         if known.modality is not None:
             self.modality.setCurrentIndex(max(0, self.modality.findData(known.modality)))

@@ -156,7 +156,7 @@ class SegmentWidget(QWidget):
         assert order is not None
         image = order.choice.layers[0]
         with self._current.adding_to(image) as layers:
-            layers += add_results(order, outcome, self._viewer)
+            layers += add_results(order, outcome, self._current.viewer)
         if not layers:
             self._say("The image layer was removed meanwhile; the result was dropped.", warn=True)
             return

@@ -322,11 +322,15 @@ class Run:
 
 
 def fits(image: Image, plan: TaskPlan) -> bool:
-    """Whether a task is meant for such images: 2D or 3D, and the channels (grey and colour are converted)."""
-    if plan.dimension != (2 if image.is_2d else 3):
+    """Whether a task is meant for such images: 2D (frames over time, too) or 3D, and the channels.
+
+    Grey and colour are converted into each other.
+    """
+    flat = image.is_2d or bool(image.meta.get("frames_over_time"))
+    if plan.dimension != (2 if flat else 3):
         return False
     wanted = len(plan.channels)
-    return image.channels == wanted or (image.is_2d and {image.channels, wanted} == {1, 3})
+    return image.channels == wanted or (flat and {image.channels, wanted} == {1, 3})
 
 
 def _model_info(model: str) -> ModelInfo:

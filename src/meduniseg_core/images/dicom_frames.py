@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_source import one_line
+from meduniseg_core.images.dicom_source import class_of, one_line
 
 _GROUPS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),
@@ -62,6 +63,10 @@ def frame_headers(dataset: Dataset, name: str) -> list[HeaderOfFrame]:
     own = dataset.get("PerFrameFunctionalGroupsSequence")
     if frames < 1:
         raise BadInputError(f"{name} says that it holds {frames} frames; export it again.")
+    if frames > 1 and class_of(dataset) == VLWholeSlideMicroscopyImageStorage:
+        raise BadInputError(
+            f"{name} holds a slide as {frames} tiles, which are not put together here; export a region of it as TIFF."
+        )
     if not own:
         if frames == 1:
             return [(dataset, None, ())]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image, canonical_orientation
 from meduniseg_core.images.appearance import (
     COLOUR_MODALITIES,
@@ -39,7 +40,15 @@ def check_image(image: Image, plan: TaskPlan) -> tuple[Finding, ...]:
 
 
 def refuse_image(image: Image, plan: TaskPlan) -> None:
-    """BadInputError for an image that the task of ``plan`` would get wrong for certain: a voxel size that cannot be."""
+    """BadInputError for an image that the task of ``plan`` would get wrong for certain.
+
+    That is a voxel size that cannot be, and frames over time (ultrasound, say) for a task of volumes.
+    """
+    if plan.dimension == 3 and image.meta.get("frames_over_time"):
+        raise BadInputError(
+            f"{image.name} holds {image.geometry.shape[0]} frames over time and task {plan.task} takes volumes; use a "
+            "task of 2D images, which segments frame by frame."
+        )
     if image.physical:
         check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
 

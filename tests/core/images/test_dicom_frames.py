@@ -18,6 +18,7 @@ from pydicom.uid import (
     RLELossless,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
+    VLWholeSlideMicroscopyImageStorage,
 )
 
 from meduniseg_core.errors import BadInputError
@@ -219,3 +220,10 @@ def test_a_pixel_size_at_the_detector_is_said(elements: dict[str, Any], said: bo
     image = read_image(path)
     assert image.physical
     assert codes(image) == (["spacing_assumed"] if said else [])
+
+
+def test_tiles_of_a_slide_are_not_taken_for_frames(tmp_path: Path) -> None:
+    dataset = cine(np.zeros((4, 9, 8)), **UNPLACED, Modality="SM", SOPClassUID=VLWholeSlideMicroscopyImageStorage)
+    dataset.file_meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+    with pytest.raises(BadInputError, match="holds a slide as 4 tiles"):
+        read_image(save(dataset, tmp_path / "slide"))

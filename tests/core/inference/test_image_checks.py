@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from inference_samples import FIGURES, picture, picture_plan, tiny_model, volume_plan
 
+from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.image_checks import check_image
+from meduniseg_core.inference.image_checks import check_image, refuse_image
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.weights.registry import Registry
 
@@ -179,3 +180,12 @@ def test_real_ct_that_is_not_in_hounsfield_units_and_mr_are_named(shared_data: P
     for name in ("Dataset101_Hippocampus", "Dataset111_BrainStructures", "Dataset205_CardiacMR"):
         for case in RawDataset.open(shared_data / name).cases("Tr")[::9]:
             assert codes(read_image(case.images), head) == ["intensity_mismatch"]
+
+
+def test_frames_over_time_are_no_volume_for_a_3d_task() -> None:
+    frames = image_of(body(), physical=True)
+    cine = frames.with_array(frames.array, frames_over_time=True)
+    with pytest.raises(BadInputError, match="holds 12 frames over time and task"):
+        refuse_image(cine, HU)
+    refuse_image(cine, picture_plan("lesion"))
+    refuse_image(frames, HU)

@@ -32,7 +32,11 @@ def add(
     modality: Annotated[str | None, typer.Option("--modality", metavar="M", help="Needed to begin a ledger.")] = None,
     classes: Annotated[
         str | None,
-        typer.Option("--classes", metavar="A,B,...", help="Names of labels 1, 2, ...; later: these and new ones."),
+        typer.Option(
+            "--classes",
+            metavar="A,B,...",
+            help="Names of labels 1, 2, ...; later: these and new ones. Default: as the label file names them.",
+        ),
     ] = None,
     channels: Annotated[
         str | None,
@@ -65,19 +69,22 @@ def add(
 
         image = read_image(one_case(images, _channels(folder, _names(channels))))
         corrected = meet(read_labels(labels), image, drawn_on)
-        ledger = _ledger(folder, image, task, modality, _names(classes), _names(channels))
+        before = meet(read_labels(predicted), image, drawn_on) if predicted is not None else None
+        named = _names(classes) or _names_in(corrected)
+        ledger = _ledger(folder, image, task, modality, named, _names(channels))
+        taken = ledger.as_taken(image, corrected, _names(classes))
         entry = ledger.accept(
             image,
-            corrected,
+            taken,
             patient=patient,
-            predicted=meet(read_labels(predicted), image, drawn_on) if predicted is not None else None,
+            predicted=before,
             model=model_beside(predicted) if predicted is not None else None,
             seconds=seconds,
             who=who if who is not None else user_logged_in(),
             classes=_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
-        warnings = [finding.as_json() for finding in merge(image.findings, corrected.findings)]
+        warnings = [finding.as_json() for finding in merge(image.findings, taken.findings)]
         content = {"ledger": folder, "entry": entry.model_dump(mode="json"), "warnings": warnings}
         session.result(content, line, *(finding["text"] for finding in warnings))
 
@@ -149,6 +156,12 @@ def _channels(folder: Path, named: list[str] | None) -> list[str] | None:
     from meduniseg_core.adaptation import Ledger
 
     return list(Ledger.open(folder).dataset.channels) if (folder / "ledger.jsonl").is_file() else named
+
+
+def _names_in(labels: Image) -> list[str] | None:
+    """The classes that a label file names itself, in the order of their numbers; None where it names none."""
+    named = labels.meta.get("class_names") or {}
+    return [str(named[number]) for number in sorted(named)] or None
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -195,6 +195,13 @@ class Ledger:
             temporary.rename(target)
         return Ledger.open(target)
 
+    def as_taken(self, image: Image, labels: Image, classes: Sequence[str] | None = None) -> Image:
+        """``labels`` as :meth:`accept` would take them: on the image's grid, with the ledger's numbers.
+
+        Its findings say what had to be done and what was taken for granted. Raises as :meth:`accept` does.
+        """
+        return labels_on(storable(image), labels, longer_classes(self.classes, classes))
+
     def accept(
         self,
         image: Image,

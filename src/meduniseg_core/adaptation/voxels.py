@@ -13,6 +13,7 @@ from meduniseg_core.adaptation.entry import ClassChange
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, place_labels
 from meduniseg_core.images.reading import smallest_dtype
+from meduniseg_core.preprocessing.label_ids import binary_remedy, numbered_by_name
 
 
 def storable(image: Image) -> Image:
@@ -42,11 +43,13 @@ def image_hash(image: Image) -> str:
 
 
 def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
-    """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``, as :func:`place_labels` puts them there.
+    """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``, as :func:`place_labels` puts them there,
+    with the numbers of ``classes`` where the file names its labels; its findings say what had to be done.
 
     Raises BadInputError for several channels, another grid, fractional values, ids beyond ``classes``, and a mask of a
     photograph that is stored turned where it is not known which way round the mask is (`images.upright`).
     """
+    labels = numbered_by_name(labels, classes)
     array = labels.array
     name = labels.name if labels.source is not None else "the label map"
     if labels.channels != 1:
@@ -58,9 +61,11 @@ def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
     low, high = array.min(), array.max()
     if low < 0 or high > len(classes):
         strange = low if low < 0 else high
+        present = {int(number) for number in np.unique(array)} - {0}
+        advice = binary_remedy(present, classes) or "name the new class or correct the labels"
         raise BadInputError(
             f"{name} holds the label {int(strange)} and the ledger names {len(classes)} class(es) "
-            f"({', '.join(classes)}); name the new class or correct the labels."
+            f"({', '.join(classes)}); {advice}."
         )
     whole = labels.with_array(array.astype(smallest_dtype(int(high)), copy=False))
     placed = place_labels(replace(whole, source=labels.source or Path(name)), image)  # its errors say the name

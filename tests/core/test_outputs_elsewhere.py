@@ -1,4 +1,4 @@
-"""Every other output keeps the rule of `outputs`: reports, plans, caches, ledgers replace nothing that is not theirs."""
+"""Every other output keeps the rule of `outputs`: reports, plans, caches, ledgers replace nothing but theirs."""
 
 from __future__ import annotations
 

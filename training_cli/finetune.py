@@ -108,7 +108,7 @@ def finetune(
             lines.append("'meduniseg models import' makes it a model by name")
         elif compare:
             answer["gate"] = gate = _judge(session, run, model, device, precision)
-            lines.append(f"{gate['reason']} ({gate['html']})")
+            lines.append(f"{gate['reason']} {gate['bias']}".strip() + f" ({gate['html']})")
         if run is not None:
             run.answered(answer)
             lines.append(f"'meduniseg runs adopt {name}' takes it into use")

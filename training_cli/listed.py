@@ -58,6 +58,7 @@ def comparison(report: GateReport, folder: Path) -> dict[str, Any]:
         "verdict": report.verdict,
         "recommended": report.recommended,
         "reason": report.reason,
+        "bias": report.bias,
         "dice_before": report.dice_before,
         "dice_after": report.dice_after,
         "html": str(folder / "gate.html"),

@@ -130,7 +130,10 @@ def refine(
         lines = [f"{pack}{dice}, {result.seconds / 60:.1f} min"]
         if compare:
             answer["gate"] = _judge(session, model, pack, chosen, place, device, precision)
-            lines += [f"{task}: {found['reason']} ({found['html']})" for task, found in answer["gate"].items()]
+            lines += [
+                f"{task}: {found['reason']} {found['bias']}".strip() + f" ({found['html']})"
+                for task, found in answer["gate"].items()
+            ]
         answer["installed"], answer["in_use_for"] = install, []
         if install:
             entry = registry.install(pack, replace=replace)
@@ -172,7 +175,7 @@ def _judge(
 ) -> dict[str, Any]:
     """Task -> the comparison of base and pack on the cases that the run held back; reports in ``place/gate``."""
     from meduniseg_core.adaptation.finetune import data_of
-    from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note
+    from meduniseg_core.adaptation.gate import Side, gate, refined_note
     from meduniseg_core.adaptation.gate_files import write_gate
     from meduniseg_core.adaptation.judging import GATE
     from meduniseg_core.inference import Predictor
@@ -190,7 +193,7 @@ def _judge(
     for folder in datasets:
         dataset = RawDataset.open(data_of(folder, RawDataset.open(folder).task, place / "run"))
         held = splits[dataset.task].validation
-        notes = (*refined_note(model, pack), *((SELECTED,) if held else ()))
+        notes = refined_note(model, pack)
         report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)
         target = place / GATE if len(datasets) == 1 else place / GATE / dataset.task
         write_gate(report, target)

@@ -75,7 +75,11 @@ def gate_run(
         base = load_model(run.request.base)
         found = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
         page = run.folder / GATE / "gate.html"
-        session.result({**found.model_dump(mode="json"), "html": page}, f"{found.verdict}: {found.reason}", str(page))
+        session.result(
+            {**found.model_dump(mode="json"), "html": page},
+            f"{found.verdict}: {found.reason} {found.bias}".strip(),
+            str(page),
+        )
 
 
 @app.command("adopt")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meduniseg_core.adaptation.gate_bias import corrected, corrections_in
 from meduniseg_core.adaptation.gate_report import PICTURES, GateReport, Pair, by_gain
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_case
@@ -36,6 +37,7 @@ def gate(
     cases: Sequence[str],
     *,
     notes: Sequence[str] = (),
+    selected: bool = True,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> GateReport:
@@ -43,7 +45,8 @@ def gate(
 
     The base is asked for the same task where it has one and its classes stand first among the candidate's, in their
     order; classes that only the candidate has are reported without a before. Raises BadInputError for a case that is
-    gone, and what segmenting raises.
+    gone, and what segmenting raises. ``selected``: the candidate's best state was
+    chosen by these same cases. Of cases of a ledger that began as a prediction it is counted what was changed.
     """
     task = dataset.task
     known = {case.case: case for case in dataset.cases("Tr")}
@@ -58,6 +61,7 @@ def gate(
         notes = (*notes, f"The task {task} of {base.name} has other classes, so there is nothing to compare with.")
     elif 0 < shared < len(classes):
         notes = (*notes, f"New, and not compared: {', '.join(classes[shared:])}.")
+    corrections = corrections_in(dataset, cases)
     began, pairs = time.monotonic(), list[Pair]()
     kept: dict[str, tuple[list[Segmentation], Image]] = {}  # of the worst so far, for their pictures
     for done, name in enumerate(cases):
@@ -69,7 +73,11 @@ def gate(
             )
             for result, (_, count) in zip(found, sides, strict=True)
         ]
-        pairs.append(Pair(before=scores[0] if len(sides) == 2 else None, after=scores[-1]))
+        changed = None
+        if name in corrections:
+            shown = [result.labels for result in found]
+            changed = corrected(corrections[name], base.sha256, truth, image, shown, len(sides) == 2)
+        pairs.append(Pair(before=scores[0] if len(sides) == 2 else None, after=scores[-1], corrected=changed))
         kept[name] = found, truth
         kept = {pair.after.case: kept[pair.after.case] for pair in by_gain(pairs)[:PICTURES]}
         events(Progress("gate", done + 1, len(cases), time.monotonic() - began, name))
@@ -80,6 +88,7 @@ def gate(
         candidate=candidate.name,
         candidate_sha256=candidate.sha256,
         notes=tuple(notes),
+        selected=selected,
         pairs=tuple(pairs),
     )
     pictures = tuple(ReportPicture(rank="worst", case=case, png=_picture(*kept[case])) for case in report.worst)
@@ -112,13 +121,6 @@ def refined_note(base: Model, pack: Pack) -> tuple[str, ...]:
     """That the base's other tasks are not touched by a pack."""
     tasks = ", ".join(pack.info.tasks)
     return (f"The pack changes {tasks} only; all other tasks of {base.info.name} stay as they are, bit for bit.",)
-
-
-SELECTED = (
-    "The training kept its best state by these same cases, so the figures after it are flattered a little; the fewer "
-    "cases, the more."
-)
-"""What holds for every run that selects its best checkpoint."""
 
 
 def _read(case: RawCase) -> tuple[Image, Image]:

@@ -73,7 +73,7 @@ def _html(report: GateReport) -> str:
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><h1>{escape(title)}</h1>",
         f"<p class='big'>{report.verdict.capitalize()}</p><p>{escape(report.reason)}</p>",
-        *(f"<p class='note'>{escape(note)}</p>" for note in report.notes),
+        *(f"<p class='note'>{escape(note)}</p>" for note in (report.bias, *report.notes) if note),
         "<h2>Classes</h2>",
         table(
             ["Class", "Dice before", "Dice after", "HD95 before", "HD95 after"],
@@ -96,6 +96,32 @@ def _html(report: GateReport) -> str:
             ],
         ),
     ]
+    changed = [(pair.after.case, pair.corrected) for pair in ordered if pair.corrected is not None]
+    if changed:
+        parts.append("<h2>What the annotators changed</h2>")
+        parts.append(
+            table(
+                [
+                    "Case",
+                    "Began as output of",
+                    "Voxels changed",
+                    "Right before",
+                    "Right after",
+                    "Classes",
+                ],
+                [
+                    [
+                        case,
+                        one.model,
+                        f"{one.changed:,}",
+                        number(None if one.right_before is None else float(one.right_before), 0),
+                        number(float(one.right_after), 0),
+                        ", ".join(f"{c.name} +{c.added or 0:,} -{c.removed or 0:,}" for c in one.classes),
+                    ]
+                    for case, one in changed
+                ],
+            )
+        )
     if report.pictures:
         left = "Before left, after in the middle" if report.dice_before is not None else "The new model left"
         parts.append(f"<h2>Worst cases</h2><p>{left}, the accepted labels right.</p>")

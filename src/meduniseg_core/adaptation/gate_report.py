@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from meduniseg_core.adaptation.gate_bias import Corrected, bias_text
 from meduniseg_core.evaluation import CaseScores
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
 from meduniseg_core.evaluation.report import Interval, ReportPicture, bootstrap_interval
@@ -17,16 +18,24 @@ WORSE_BY = 0.01
 
 PICTURES = 3
 
+SELECTED = (
+    "The training kept its best state by these same cases, so the figures after it are flattered a little; the fewer "
+    "cases, the more."
+)
+"""What holds for every run that selects its best checkpoint."""
+
 Verdict = Literal["better", "worse", "first", "unjudged"]
 
 
 class Pair(BaseModel):
-    """One case before and after; ``before`` is None where the base does not know the task."""
+    """One case before and after; ``before`` is None where the base does not know the task, ``corrected`` where the
+    labels did not begin as a prediction (or nobody knows)."""
 
     model_config = ConfigDict(frozen=True)
 
     before: CaseScores | None
     after: CaseScores
+    corrected: Corrected | None = None
 
     @property
     def dice_after(self) -> float:
@@ -66,6 +75,7 @@ class GateReport(BaseModel):
     candidate_sha256: str
     policy: str = EMPTY_MASK_POLICY
     notes: tuple[str, ...] = ()
+    selected: bool = False
     pairs: tuple[Pair, ...] = ()
     pictures: tuple[ReportPicture, ...] = Field(default=(), exclude=True)
 
@@ -139,6 +149,19 @@ class GateReport(BaseModel):
             f"(gain {after - before:+.3f}, {sure})."
         )
         return " ".join([change, *self._losses()])
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def bias(self) -> str:
+        """Which side the held-back cases favour, and by what; "" where nothing speaks for that.
+
+        They favour the base where their labels began as its output, and the new model where the training kept its best
+        state by them (``selected``).
+        """
+        if not self.pairs or self.dice_before is None:
+            return SELECTED if self.pairs and self.selected else ""
+        own = bias_text(self.base, {pair.after.case: pair.corrected for pair in self.pairs})
+        return " ".join(text for text in (own, SELECTED if self.selected else "") if text)
 
     @property
     def worst(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.finetune import data_of
-from meduniseg_core.adaptation.gate import SELECTED, Side, gate, refined_note, served_note
+from meduniseg_core.adaptation.gate import Side, gate, refined_note, served_note
 from meduniseg_core.adaptation.gate_files import read_gate, write_gate
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
@@ -45,7 +45,7 @@ def judge(
         candidate,
         dataset,
         cases,
-        notes=(*notes, SELECTED) if cases else notes,
+        notes=notes,
         events=events,
         cancel=cancel,
     )

@@ -178,7 +178,7 @@ class GateView(QGroupBox):
             "font-weight: bold;" + ("color: #d98c00;" if report is not None and not report.recommended else "")
         )
         self.reason.setText(report.reason if report is not None else "")
-        self.notes.setText(" ".join(report.notes) if report is not None else "")
+        self.notes.setText(" ".join([report.bias, *report.notes]).strip() if report is not None else "")
         classes = report.classes if report is not None else ()
         self.table.setRowCount(len(classes))
         self.table.setVisible(bool(classes))
@@ -228,7 +228,8 @@ class GateView(QGroupBox):
         if self._report is not None and self._report.recommended:
             self.adopt()
             return
-        why = self._report.reason if self._report is not None else "It was not compared with its base."
+        report = self._report
+        why = f"{report.reason} {report.bias}" if report is not None else "It was not compared with its base."
         answer = QMessageBox.question(self, "Adopt", f"{why}\n\nAdopt it anyway?", defaultButton=_NO)
         if answer == QMessageBox.StandardButton.Yes:
             self.adopt(anyway=True)

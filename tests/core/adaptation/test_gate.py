@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from meduniseg_core.adaptation import Ledger, ModelReference
+from meduniseg_core.adaptation.entry import ClassChange
+from meduniseg_core.adaptation.gate import Side, gate
+from meduniseg_core.adaptation.gate_bias import Corrected, bias_text, share_changed
 from meduniseg_core.adaptation.gate_files import read_gate, write_gate
 from meduniseg_core.adaptation.gate_report import GateReport, Pair
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import CaseScores, ClassScores
 from meduniseg_core.evaluation.report import ReportPicture
+from meduniseg_core.images import Geometry, Image
 
 
 def scores(case: str, *dice: float, hd95: float = 3.0) -> CaseScores:
@@ -79,3 +87,80 @@ def test_a_report_is_read_back_as_it_was_written_and_a_damaged_one_is_refused(tm
     with pytest.raises(BadInputError, match="is not a gate's report"):
         read_gate(tmp_path / "gate")
     assert read_gate(tmp_path) is None
+
+
+SHA = "a" * 64
+GEOMETRY = Geometry((4, 10, 10), (2.0, 1.0, 1.0))
+
+
+def cube(low: int, high: int) -> np.ndarray:
+    array = np.zeros((1, 4, 10, 10), np.uint8)
+    array[:, 1:3, low:high, low:high] = 1
+    return array
+
+
+def stub(name: str, sha256: str, answer: np.ndarray) -> Side:
+    """A side that finds ``answer`` in every image."""
+
+    def segment(image: Image, task: str, cancel: Any = None) -> dict[str, Any]:
+        return {task: SimpleNamespace(labels=image.with_array(answer), image=image, colours=((255, 0, 0),))}
+
+    plan = SimpleNamespace(task="liver", classes=("liver",))
+    info = SimpleNamespace(tasks=(plan,), plan_of=lambda _task: plan)
+    return Side(name, sha256, SimpleNamespace(model=SimpleNamespace(info=info), segment=segment))  # type: ignore[arg-type]
+
+
+def ledger_at(folder: Path, accepted: np.ndarray, predicted: np.ndarray | None, sha256: str) -> Ledger:
+    ledger = Ledger.create(folder, task="liver", modality="ct", classes=["liver"], channels=["CT"])
+    image = Image(np.random.default_rng(0).normal(size=(1, 4, 10, 10)).astype(np.float32), GEOMETRY)
+    ledger.accept(
+        image,
+        image.with_array(accepted),
+        predicted=None if predicted is None else image.with_array(predicted),
+        model=None if predicted is None else ModelReference(name="base", sha256=sha256),
+    )
+    return ledger
+
+
+def compared(ledger: Ledger, before: np.ndarray, after: np.ndarray, **more: Any) -> GateReport:
+    cases = list(ledger.cases())
+    return gate(stub("base", SHA, before), stub("new", "b" * 64, after), ledger.dataset, cases, **more)
+
+
+def test_labels_that_are_the_base_s_own_output_plus_one_stroke_are_said_to_favour_it(tmp_path: Path) -> None:
+    stroke = cube(2, 8)
+    stroke[0, 1, 2, 2] = 0  # one voxel of 72
+    found = compared(ledger_at(tmp_path, stroke, cube(2, 8), SHA), before=cube(2, 8), after=cube(3, 8))
+    assert found.dice_before is not None and found.dice_before > 0.99 and found.verdict == "worse"
+    assert "On 1 of 1 held-back cases the accepted labels began as the output of base itself" in found.bias
+    assert "liver 1.4%" in found.bias and "That favours base; of liver the Dice before says little" in found.bias
+    assert "Of the 1 voxels that were changed the new model has 100% as accepted, base 0%." in found.bias
+    assert "kept its best state by these same cases" in found.bias  # the other bias, in the same breath
+    folder = tmp_path / "gate"
+    page = write_gate(found, folder)["html"].read_text()
+    assert "What the annotators changed" in page and "liver +0 -1" in page
+    read = read_gate(folder)
+    assert read is not None and read.pairs == found.pairs and read.bias == found.bias
+
+
+def test_labels_that_were_corrected_thoroughly_say_how_much_and_of_drawn_ones_nothing_is_known(tmp_path: Path) -> None:
+    much = compared(ledger_at(tmp_path / "much", cube(0, 10), cube(2, 8), SHA), before=cube(2, 8), after=cube(0, 9))
+    assert much.bias.startswith("On 1 of 1") and "liver 64.0%" in much.bias and "says little" not in much.bias
+    assert "the new model has 70% as accepted, base 0%" in much.bias
+    drawn = compared(ledger_at(tmp_path / "drawn", cube(2, 8), None, SHA), before=cube(2, 8), after=cube(2, 8))
+    assert "began as" not in drawn.bias and drawn.pairs[0].corrected is None
+    other = compared(ledger_at(tmp_path / "other", cube(2, 8), cube(2, 9), "c" * 64), cube(2, 8), cube(2, 8))
+    assert "began as" not in other.bias and other.pairs[0].corrected is not None
+    assert compared(Ledger.open(tmp_path / "drawn"), cube(2, 8), cube(2, 8), selected=False).bias == ""
+
+
+def test_shares_of_several_cases_are_of_all_their_voxels() -> None:
+    def case(corrected: int, added: int, removed: int) -> Corrected:
+        change = ClassChange(name="x", corrected=corrected, predicted=corrected - added + removed, added=added,
+                             removed=removed)  # fmt: skip
+        return Corrected(model="b", by_base=True, classes=(change,), changed=added + removed, right_before=0,
+                         right_after=0)  # fmt: skip
+
+    assert share_changed([case(100, 10, 0), case(900, 0, 100)]) == {"x": pytest.approx(110 / 1100)}
+    assert share_changed([case(0, 0, 0)]) == {"x": 0.0}
+    assert bias_text("b", {"a": None}) == ""

@@ -183,8 +183,10 @@ class ZlibStream:
         while not self._inflate.eof:
             packed = self._inflate.unconsumed_tail or self._stream.read(1 << 16)
             block = self._inflate.decompress(packed, max(size, 0))
-            if block or not packed:
+            if block:
                 return block
+            if not packed:
+                raise EOFError("the stream ends before its checksum")
         return b""
 
 

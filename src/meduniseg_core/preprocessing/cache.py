@@ -269,9 +269,9 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
         patient=job.case.patient,
         shape=made.trace.grid.shape,
         counts={label: int(count) for label, count in enumerate(counts)},
-        foreground=_sampled(seg, range(1, job.plan.class_count), job),
-        changed=None if changed is None else _sampled(changed, (1,), job)[1],
-        looked_at=None if job.ignored is None else _sampled((seg != IGNORED).astype(np.uint8), (1,), job)[1],
+        foreground=foreground_voxels(seg, range(1, job.plan.class_count), job.case.case, job.seed),
+        changed=None if changed is None else foreground_voxels(changed, (1,), job.case.case, job.seed)[1],
+        looked_at=None if job.ignored is None else labelled_voxels(seg, job.case.case, job.seed),
     )
     _save(job.folder / f"{job.case.case}.npy", data)
     _save(job.folder / f"{job.case.case}_seg.npy", seg)
@@ -283,8 +283,11 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
     return CachedCase(job.folder, record), heard
 
 
-def _sampled(seg: np.ndarray, labels: Sequence[int], job: _Job) -> dict[int, list[tuple[int, int, int]]]:
-    generator = np.random.default_rng(case_seed(job.case.case, job.seed))
+def foreground_voxels(
+    seg: np.ndarray, labels: Sequence[int], case: str, seed: int
+) -> dict[int, list[tuple[int, int, int]]]:
+    """By label, at most 10,000 of its voxels (d, h, w) in ``seg``, drawn by the case's name and ``seed``."""
+    generator = np.random.default_rng(case_seed(case, seed))
     flat = seg.ravel()
     points: dict[int, list[tuple[int, int, int]]] = {}
     for label in labels:
@@ -293,6 +296,11 @@ def _sampled(seg: np.ndarray, labels: Sequence[int], job: _Job) -> dict[int, lis
             index = np.sort(generator.choice(index, COORDINATES_PER_CLASS, replace=False))
         points[label] = [(int(d), int(h), int(w)) for d, h, w in zip(*np.unravel_index(index, seg.shape), strict=True)]
     return points
+
+
+def labelled_voxels(seg: np.ndarray, case: str, seed: int) -> list[tuple[int, int, int]]:
+    """At most 10,000 voxels (d, h, w) at which somebody has looked, drawn like :func:`foreground_voxels`."""
+    return foreground_voxels((seg != IGNORED).astype(np.uint8), (1,), case, seed)[1]
 
 
 def _difference(labels: Image, prediction: Path, ignored: int | None) -> Image:

@@ -51,12 +51,14 @@ def train(
     resume: bool = False,
     finish: bool = False,
     start: Start | None = None,
+    prepared: Prepared | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
     """Train as ``config`` says and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
 
-    ``start`` gives the weights to start from; without it they are random.
+    ``start`` gives the weights to start from; without it they are random. ``prepared`` takes the place of the data sets
+    (a packed run, see `packed`); without it they are preprocessed.
 
     ``resume`` goes on from the last checkpoint; on the CPU the result is bit for bit that of an uninterrupted run.
     ``finish`` trains no further: the best checkpoint of a run that was stopped (the last one, where none was validated
@@ -72,7 +74,7 @@ def train(
     try:
         with FileLock(config.output / ".lock", timeout=0), out_of_memory_means(_REMEDY, "train"):
             remove_leftovers(config.output)  # of a process killed while it wrote a checkpoint
-            return Trainer(config, events, cancel, start).run(resume, finish)
+            return Trainer(config, events, cancel, start, prepared).run(resume, finish)
     except Timeout as error:
         raise BadInputError(
             f"{config.output}: another process trains there; wait for it or choose another output folder."
@@ -83,14 +85,21 @@ class Trainer:
     """One run. Built by :func:`train`."""
 
     def __init__(
-        self, config: TrainingConfig, events: EventSink, cancel: CancelToken | None, start: Start | None = None
+        self,
+        config: TrainingConfig,
+        events: EventSink,
+        cancel: CancelToken | None,
+        start: Start | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         self._config, self._events, self._cancel = config, events, cancel
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         self._device = resolve_device(config.device)
         self._dtype = resolve_precision(config.precision, self._device)
-        self._prepared: Prepared = prepare(config, start=start, events=events, cancel=cancel)
+        if prepared is None:
+            prepared = prepare(config, start=start, events=events, cancel=cancel)
+        self._prepared: Prepared = prepared
         torch.manual_seed(config.seed)
         network = build_model(self._prepared.info.config)
         if start is not None:

@@ -1,0 +1,169 @@
+"""A prepared run in one file, small enough to be carried to another machine and trained there without its data sets.
+
+Intensities are quantised (a byte per voxel, between the channel's own limits) and compressed: pictures as JPEG of high
+quality, volumes losslessly. Everything else is exact, the run's fingerprint included, so that a checkpoint of one
+machine goes on at the other.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Picture
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import atomic_path, write_text
+from meduniseg_core.preprocessing import CachedCase, TaskPlan
+from meduniseg_core.preprocessing.cache import CaseRecord, foreground_voxels
+from meduniseg_core.training.prepare import Prepared, PreparedTask
+from meduniseg_core.weights import ModelInfo
+
+_CONTENT = "prepared.json"
+_QUALITY = 92  # of the JPEGs
+_LARGEST = 1 << 31  # voxels of one case; more is no case of a pack
+_SMALL_VOXELS = 64  # a picture smaller than this on a side is stored as volumes are
+
+
+class _Case(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    case: str
+    patient: str
+    shape: tuple[int, int, int]
+    counts: dict[int, int]
+    low: list[float]
+    high: list[float]
+    jpeg: bool
+
+
+class _Task(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    plan: TaskPlan
+    train: list[_Case]
+    validation: list[_Case]
+
+
+class _Content(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    info: ModelInfo
+    fingerprint: str
+    seed: int
+    tasks: list[_Task]
+
+
+def pack(prepared: Prepared, path: Path, *, seed: int = 0) -> None:
+    """Write ``prepared`` to one file; ``seed`` is the one its cases were preprocessed with.
+
+    Corrections (where an annotator changed a prediction) are not packed.
+    """
+    tasks = []
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for task in prepared.tasks:
+            sides = [[_put(archive, task.plan, case) for case in side] for side in (task.train, task.validation)]
+            tasks.append(_Task(plan=task.plan, train=sides[0], validation=sides[1]))
+        content = _Content(info=prepared.info, fingerprint=prepared.fingerprint, seed=seed, tasks=tasks)
+        archive.writestr(_CONTENT, zlib.compress(content.model_dump_json().encode("utf-8")))
+
+
+def unpack(path: Path, folder: Path) -> Prepared:
+    """The run of a packed file; its cases are laid into ``folder`` as a cache is.
+
+    Raises:
+        BadInputError: no pack, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = _Content.model_validate_json(zlib.decompress(archive.read(_CONTENT)))
+            tasks = tuple(
+                PreparedTask(
+                    task.plan,
+                    tuple(_laid(archive, task.plan, case, folder, content.seed) for case in task.train),
+                    tuple(_laid(archive, task.plan, case, folder, content.seed) for case in task.validation),
+                )
+                for task in content.tasks
+            )
+    except (OSError, ValueError, KeyError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInputError(
+            f"{path}: is no packed run, or a damaged one ({type(error).__name__}); pack it anew."
+        ) from error
+    return Prepared(info=content.info, tasks=tasks, fingerprint=content.fingerprint)
+
+
+def _put(archive: zipfile.ZipFile, plan: TaskPlan, case: CachedCase) -> _Case:
+    data = np.asarray(case.data, dtype=np.float32)
+    low, high = data.min(axis=(1, 2, 3)), data.max(axis=(1, 2, 3))
+    scale = np.maximum(high - low, 1e-6)
+    levels = np.rint((data - low[:, None, None, None]) / scale[:, None, None, None] * 255).astype(np.uint8)
+    jpeg = levels.shape[1] == 1 and len(levels) in (1, 3) and min(levels.shape[2:]) >= _SMALL_VOXELS
+    name = f"{plan.task}/{case.case}"
+    archive.writestr(f"{name}.image", _jpeg(levels[:, 0]) if jpeg else zlib.compress(levels.tobytes(), 9))
+    archive.writestr(f"{name}.labels", zlib.compress(np.ascontiguousarray(case.seg).tobytes(), 9))
+    return _Case(
+        key=case.record.key,
+        case=case.case,
+        patient=case.patient,
+        shape=case.shape,
+        counts=case.counts,
+        low=low.tolist(),
+        high=high.tolist(),
+        jpeg=jpeg,
+    )
+
+
+def _laid(archive: zipfile.ZipFile, plan: TaskPlan, case: _Case, folder: Path, seed: int) -> CachedCase:
+    name, shape, channels = f"{plan.task}/{case.case}", case.shape, len(case.low)
+    if Path(case.case).name != case.case or int(np.prod(shape)) * channels > _LARGEST:
+        raise ValueError("a case's name or size")
+    raw = archive.read(f"{name}.image")
+    levels = _pixels(raw) if case.jpeg else np.frombuffer(zlib.decompress(raw), dtype=np.uint8)
+    levels = levels.reshape(channels, *shape)
+    low, high = (np.array(side, dtype=np.float32)[:, None, None, None] for side in (case.low, case.high))
+    data = (levels * ((high - low) / 255) + low).astype(np.float16)
+    seg = np.frombuffer(zlib.decompress(archive.read(f"{name}.labels")), dtype=np.uint8).reshape(shape)
+    target = folder / plan.task
+    for path, array in ((target / f"{case.case}.npy", data), (target / f"{case.case}_seg.npy", seg)):
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+    record = CaseRecord(
+        key=case.key,
+        case=case.case,
+        patient=case.patient,
+        shape=shape,
+        counts=case.counts,
+        foreground=foreground_voxels(seg, range(1, plan.class_count), case.case, seed),
+    )
+    write_text(target / f"{case.case}.json", record.model_dump_json())
+    return CachedCase(target, record)
+
+
+def _jpeg(levels: npt.NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    pixels = levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)
+    Picture.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
+    return stream.getvalue()
+
+
+def _pixels(raw: bytes) -> npt.NDArray[np.uint8]:
+    with Picture.open(io.BytesIO(raw), formats=("JPEG",)) as picture:
+        pixels = np.asarray(picture)
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def sizes(path: Path) -> Iterator[tuple[str, int]]:
+    """Bytes of every task in a pack."""
+    totals: dict[str, int] = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            task = entry.filename.partition("/")[0]
+            totals[task] = totals.get(task, 0) + entry.compress_size
+    yield from sorted(totals.items())

@@ -1,7 +1,7 @@
 """A prepared run in one file, small enough to be carried to another machine and trained there without its data sets.
 
-Intensities are quantised (a byte per voxel, between the channel's own limits) and compressed: pictures as JPEG of high
-quality, volumes losslessly. Everything else is exact, the run's fingerprint included, so that a checkpoint of one
+Intensities are quantised (a byte per voxel, between the channel's own limits) and compressed as JPEG,
+volumes slice under slice. Everything else is exact, the run's fingerprint included, so that a checkpoint of one
 machine goes on at the other.
 """
 
@@ -26,9 +26,9 @@ from meduniseg_core.training.prepare import Prepared, PreparedTask
 from meduniseg_core.weights import ModelInfo
 
 _CONTENT = "prepared.json"
-_QUALITY = 92  # of the JPEGs
+_QUALITY = 80  # of the JPEGs: pack, code and a checkpoint fit 64 MiB
 _LARGEST = 1 << 31  # voxels of one case; more is no case of a pack
-_SMALL_VOXELS = 64  # a picture smaller than this on a side is stored as volumes are
+_JPEG_SIDE = 65_000  # the most rows or columns that a JPEG takes
 
 
 class _Case(BaseModel):
@@ -104,9 +104,9 @@ def _put(archive: zipfile.ZipFile, plan: TaskPlan, case: CachedCase) -> _Case:
     low, high = data.min(axis=(1, 2, 3)), data.max(axis=(1, 2, 3))
     scale = np.maximum(high - low, 1e-6)
     levels = np.rint((data - low[:, None, None, None]) / scale[:, None, None, None] * 255).astype(np.uint8)
-    jpeg = levels.shape[1] == 1 and len(levels) in (1, 3) and min(levels.shape[2:]) >= _SMALL_VOXELS
+    jpeg = max(levels.shape[0] * levels.shape[1] * levels.shape[2], levels.shape[3]) <= _JPEG_SIDE
     name = f"{plan.task}/{case.case}"
-    archive.writestr(f"{name}.image", _jpeg(levels[:, 0]) if jpeg else zlib.compress(levels.tobytes(), 9))
+    archive.writestr(f"{name}.image", _jpeg(levels) if jpeg else zlib.compress(levels.tobytes(), 9))
     archive.writestr(f"{name}.labels", zlib.compress(np.ascontiguousarray(case.seg).tobytes(), 9))
     return _Case(
         key=case.record.key,
@@ -147,16 +147,19 @@ def _laid(archive: zipfile.ZipFile, plan: TaskPlan, case: _Case, folder: Path, s
 
 
 def _jpeg(levels: npt.NDArray[np.uint8]) -> bytes:
+    """(C, D, H, W): a colour picture as such, all else as grey slices under each other."""
+    colour = len(levels) == 3 and levels.shape[1] == 1
+    pixels = np.moveaxis(levels[:, 0], 0, -1) if colour else levels.reshape(-1, levels.shape[3])
     stream = io.BytesIO()
-    pixels = levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)
-    Picture.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
+    Picture.fromarray(np.ascontiguousarray(pixels)).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
     return stream.getvalue()
 
 
 def _pixels(raw: bytes) -> npt.NDArray[np.uint8]:
+    """The values of :func:`_jpeg` in its order, as they are reshaped by the caller."""
     with Picture.open(io.BytesIO(raw), formats=("JPEG",)) as picture:
         pixels = np.asarray(picture)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)) if pixels.ndim == 3 else pixels
 
 
 def sizes(path: Path) -> Iterator[tuple[str, int]]:

@@ -33,7 +33,7 @@ def test_what_is_unpacked_is_the_run_that_was_packed(config: TrainingConfig, pac
             assert np.array_equal(old.seg, new.seg)
             assert all(np.array_equal(old.foreground[k], new.foreground[k]) for k in old.foreground)
             apart = np.abs(np.asarray(old.data, np.float32) - np.asarray(new.data, np.float32))
-            assert apart.mean() < 0.1  # of a standard deviation
+            assert apart.mean() < 0.25  # of a standard deviation, and noise is what JPEG keeps worst
     assert {name for name, _ in sizes(packed)} >= {"disc", "ball"}
 
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, write_text
 from meduniseg_core.preprocessing import CachedCase, TaskPlan
-from meduniseg_core.preprocessing.cache import CaseRecord, foreground_voxels
+from meduniseg_core.preprocessing.cache import CaseRecord, foreground_voxels, labelled_voxels
 from meduniseg_core.training.prepare import Prepared, PreparedTask
 from meduniseg_core.weights import ModelInfo
 
@@ -42,6 +42,7 @@ class _Case(BaseModel):
     low: list[float]
     high: list[float]
     jpeg: bool
+    sparse: bool = False  # parts are labelled "ignore"
 
 
 class _Task(BaseModel):
@@ -117,6 +118,7 @@ def _put(archive: zipfile.ZipFile, plan: TaskPlan, case: CachedCase) -> _Case:
         low=low.tolist(),
         high=high.tolist(),
         jpeg=jpeg,
+        sparse=case.record.looked_at is not None,
     )
 
 
@@ -141,6 +143,7 @@ def _laid(archive: zipfile.ZipFile, plan: TaskPlan, case: _Case, folder: Path, s
         shape=shape,
         counts=case.counts,
         foreground=foreground_voxels(seg, range(1, plan.class_count), case.case, seed),
+        looked_at=labelled_voxels(seg, case.case, seed) if case.sparse else None,
     )
     write_text(target / f"{case.case}.json", record.model_dump_json())
     return CachedCase(target, record)

@@ -14,7 +14,7 @@ from meduniseg_core.adaptation.runs import Request, Run, check_new_name, free_na
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken
-from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images import place_labels, read_image, read_labels
 from meduniseg_core.inference.segmentation import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import PackRegistry, Registry
@@ -106,9 +106,10 @@ def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: 
         cancel.raise_if_cancelled()
         try:
             assert row.raw.label is not None
-            labels = read_labels(row.raw.label)
+            image = read_image(row.raw.images)
+            labels = place_labels(read_labels(row.raw.label), image)
             colours = {label: class_colour(label) for label in range(1, int(labels.array.max()) + 1)}
-            picture = overlay(read_image(row.raw.images), labels, colours, long_side=THUMBNAIL)
+            picture = overlay(image, labels, colours, long_side=THUMBNAIL)
         except (MedUniSegError, OSError, ValueError):
             continue  # what is wrong with it is said when it is trained on
         send((row.case, png_bytes(picture)))

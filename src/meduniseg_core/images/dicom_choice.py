@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,15 +75,33 @@ def choose(source: Source, series: str | None) -> tuple[list[Slice], tuple[Findi
     fault = next((item.fault for item in chosen if item.fault is not None), None)
     if fault is not None:
         raise fault
-    left = [item for group in groups if group is not chosen for item in group]
-    if series is not None or not (left or source.others):
+    left = [item for group in groups if group is not chosen for item in group] if series is None else []
+    others = source.others if series is None else []
+    chosen, copies = _without_copies(chosen)
+    if not (left or others or copies):
         return chosen, ()
-    parts = [_counted(source.others)] if source.others else []
+    parts = [_counted(others)] if others else []
+    if copies:
+        parts.append(f"{len(copies)} file(s) that are there twice ({copies[0].name}{', ...' if copies[1:] else ''})")
     if left:
         shown = ", ".join(dict.fromkeys(item.path.name for item in left[:3]))
         parts.append(f"{len(left)} picture(s) without a position ({shown}{', ...' if len(left) > 3 else ''})")
     text = f"{Path(source.name).name}: {_described(chosen)} is read; left out: {' and '.join(parts)}."
     return chosen, (Finding("slices_chosen", text, "info"),)
+
+
+def _without_copies(chosen: list[Slice]) -> tuple[list[Slice], list[Slice]]:
+    """The frames of every file but those that are the same, byte for byte, as one before; and those."""
+    first: dict[str, Slice] = {}
+    kept: list[Slice] = []
+    copies: list[Slice] = []
+    for item in chosen:
+        same = first.setdefault(item.instance_uid, item)
+        if item.instance_uid and item.path != same.path and filecmp.cmp(item.path, same.path, shallow=False):
+            copies.append(item)
+        else:
+            kept.append(item)
+    return kept, copies
 
 
 def _only(groups: list[list[Slice]], source: Source) -> list[Slice]:

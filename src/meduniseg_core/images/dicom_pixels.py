@@ -118,7 +118,8 @@ def _frame(dataset: Dataset, packed: list[bytes] | None, index: int, decoder: De
         return _through_pydicom(dataset, index, name)
     frame = packed[index] if packed is not None else _native_frame(dataset, index)
     decoded = decoder.decode(dataset, frame, not grey, name)
-    if decoded is None and dataset.file_meta.TransferSyntaxUID == RLELossless and grey:
+    palette = str(dataset.PhotometricInterpretation).startswith("PALETTE")
+    if decoded is None and dataset.file_meta.TransferSyntaxUID == RLELossless and not palette:
         return _through_pydicom(dataset, index, name)
     if decoded is None:
         raise BadInputError(f"{name} has pixels that cannot be decoded; export it uncompressed.")
@@ -143,7 +144,7 @@ def _is_grey(dataset: Dataset) -> bool:
 
 def _through_pydicom(dataset: Dataset, index: int, name: str) -> np.ndarray:
     try:
-        array = np.asarray(pixel_array(dataset, index=index, raw=True))
+        array = np.asarray(pixel_array(dataset, index=index))  # YBR becomes RGB
     except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
         raise BadInputError(f"{name} cannot be decoded ({brief(error)}); export it uncompressed.") from error
     shape = (int(dataset.Rows), int(dataset.Columns))

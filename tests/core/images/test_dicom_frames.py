@@ -12,6 +12,7 @@ from dicom_making import dataset_of, enhanced, frame_item, save, write_stack
 from PIL import Image as PillowImage
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
 from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     JPEGBaseline8Bit,
@@ -148,6 +149,18 @@ def test_compressed_colours_come_out_as_rgb(tmp_path: Path) -> None:
     dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     image = read_image(save(dataset, tmp_path / "photo.dcm"))
     assert np.abs(image.array[:, 0].astype(int) - np.moveaxis(rgb, -1, 0)).max() <= 6
+
+
+@pytest.mark.parametrize("space", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_run_lengths_of_colours_are_decoded(packed: bool, space: str, tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (2, 9, 8, 3)).astype(np.uint8)
+    stored = rgb if space == "RGB" else convert_color_space(rgb, "RGB", space)
+    dataset = cine(stored, **UNPLACED, PhotometricInterpretation=space)
+    if packed:
+        dataset.compress(RLELossless)
+    image = read_image(save(dataset, tmp_path / "us"))
+    assert np.abs(image.array.astype(int) - np.moveaxis(rgb, -1, 0)).max() <= (0 if space == "RGB" else 2)
 
 
 def test_palettes_and_planar_colours_become_rgb(tmp_path: Path) -> None:

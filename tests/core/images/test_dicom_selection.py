@@ -190,3 +190,15 @@ def test_volumes_in_one_enhanced_file_are_series_to_choose_from(tmp_path: Path) 
         read_image(path)
     assert read_image(path, series="#2").array[0, :, 0, 0].tolist() == [750, 753, 756]
     assert read_image(path, series="EffectiveEchoTime 2").array[0, :, 0, 0].tolist() == [200, 203, 206]
+
+
+def test_a_file_that_is_there_twice_counts_once_and_another_slice_at_its_place_is_refused(tmp_path: Path) -> None:
+    folder = write_stack(tmp_path / "ct", HEIGHTS)
+    first = min(folder.iterdir())
+    (folder / "copy (1)").write_bytes(first.read_bytes())
+    image = read_image(folder)
+    assert image.geometry.shape[0] == 3
+    assert codes(image) == ["slices_chosen"] and "1 file(s) that are there twice" in image.findings[0].text
+    (folder / "copy (1)").write_bytes(first.read_bytes().replace(b"Thorax", b"thorax"))
+    with pytest.raises(BadInputError, match="several slices at one place"):
+        read_image(folder)

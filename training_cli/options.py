@@ -23,7 +23,13 @@ Precision = Annotated[
     typer.Option("--precision", help="How precisely; auto measures what is fastest here."),
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|FILE", help="An installed model or a model file.")
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="An installed model or a model file; default: what was adopted for the task, else starter.",
+    ),
 ]
 DrawnOn = Annotated[
     Literal["stored", "shown"] | None,

@@ -38,6 +38,7 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "case": case,
         "task": segmentation.task,
         "modality": segmentation.modality,
+        "model": segmentation.model,
         "pack": segmentation.pack,
         "labels": path,
         "seconds": round(segmentation.seconds, 3),

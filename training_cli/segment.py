@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError, UsageError
+from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError
 from meduniseg_core.events import CaseDone, Message, Progress
 from training_cli.explaining import explain, show_traceback
 from training_cli.inputs import cases_for, check_arguments
+from training_cli.offers import (
+    ALL_TASKS,
+    Offer,
+    choose_tasks,
+    known_modality,
+    offer_in_use,
+    offer_of,
+    tell_adopted,
+    tell_in_use,
+)
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
 from training_cli.packs import packs_for
@@ -23,12 +33,10 @@ from training_cli.targets import Targets, chosen_ending, targets_of, with_name_f
 
 if TYPE_CHECKING:
     from meduniseg_core.images import Case, Finding, Image
-    from meduniseg_core.inference import Predictor
+    from meduniseg_core.inference import Predictor, Segmentation
     from meduniseg_core.outputs import Standing
     from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
-
-ALL_TASKS = "all"
 
 
 def segment(
@@ -47,7 +55,7 @@ def segment(
     modality: Annotated[
         str | None, typer.Option("--modality", metavar="M", help="What kind of image, where it is not the task's own.")
     ] = None,
-    model: ModelName = "starter",
+    model: ModelName = None,
     pack: Annotated[
         list[str] | None,
         typer.Option("--pack", metavar="NAME|FILE", help="Use this pack and not those in use; may be repeated."),
@@ -87,87 +95,76 @@ def segment(
     """Segment images; the labels lie on each image's own grid, a JSON beside them says where they come from.
 
     The results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), with several tasks OUT_DIR/TASK/CASE.nii.gz. A former
-    result is replaced, unless it was corrected since.
+    result is replaced, unless it was corrected since. Without --model every task is done by the model that was adopted
+    for it, else by starter, with the packs in use.
     """
     with work(progress, as_json=as_json) as session:
         check_arguments(images)
         wanted_ending = chosen_ending(ending)
-        info = _model_info(model)
-        modality = known_modality(info, modality)
-        tasks = choose_tasks(info, task, modality)
-        cases = cases_for(images, channels_of(info, tasks))
+        # a pack is for one model: the default one, where no other is named
+        offer = offer_of(model or "starter") if model is not None or pack else offer_in_use(session.events)
+        modality = known_modality(offer, modality)
+        tasks = choose_tasks(offer, task, modality)
+        cases = cases_for(images, channels_of(offer, tasks))
         targets = targets_of(cases, tasks, output, wanted_ending, probabilities)
         cases = with_name_faults(cases, targets)
         before = targets.survey([case for case in cases if case.fault is None])
-        tell_adopted(session, info.name, tasks)
-
-        from meduniseg_core.inference import Predictor
-        from meduniseg_core.inference.grouping import chosen_plans
-        from meduniseg_core.weights import load_model
-
-        chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
-        loaded = load_model(model)
-        predictor = Predictor(
-            loaded, device=device, precision=precision, packs=packs_for(loaded, tasks, pack, no_packs)
-        )
+        tell = tell_in_use if model is None and not pack else tell_adopted
+        tell(offer, tasks, session.events)
+        teams = [
+            _team(offer.infos[name], own, name, modality, device, precision, pack, no_packs)
+            for name, own in offer.by_model(tasks).items()
+        ]
+        if not pack:
+            tell_packs(teams, session)
         settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
         skip_unfit = task == ALL_TASKS
-        run = Run(session, predictor, info, targets, before, settings, skip_unfit, series, overwrite_edited)
+        run = Run(session, teams, offer, targets, before, settings, skip_unfit, series, overwrite_edited)
         run.all(cases)
         return run.finish(len(cases))
 
 
-def choose_tasks(info: ModelInfo, text: str | None, modality: str | None) -> list[str]:
-    """The tasks that ``--task`` names, each once; UsageError says what there is."""
-    names = [plan.task for plan in info.tasks]
-    if text is None:
-        if len(names) > 1:
-            raise UsageError(f"Say what to segment with --task; model {info.name} has: {', '.join(names)} (or 'all').")
-        return names
-    if text == ALL_TASKS:
-        fitting = [plan.task for plan in info.tasks if modality is None or plan.modality == modality]
-        if not fitting:
-            raise UsageError(f"Model {info.name} has no task of modality '{modality}'; name the task with --task.")
-        return fitting
-    chosen = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not chosen:
-        raise UsageError(f"--task names no task; model {info.name} has: {', '.join(names)}.")
-    for name in chosen:
-        info.task_index(name)
-    return chosen
+@dataclass(frozen=True)
+class Team:
+    """A model, ready to segment, and the tasks that are its own."""
+
+    predictor: Predictor
+    tasks: list[str]
 
 
-def channels_of(info: ModelInfo, tasks: Sequence[str]) -> list[int]:
+def _team(
+    info: ModelInfo,
+    tasks: list[str],
+    model: str,
+    modality: str | None,
+    device: str,
+    precision: str,
+    pack: list[str] | None,
+    no_packs: bool,
+) -> Team:
+    from meduniseg_core.inference import Predictor
+    from meduniseg_core.inference.grouping import chosen_plans
+    from meduniseg_core.weights import load_model
+
+    chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
+    loaded = load_model(model)
+    packs = packs_for(loaded, tasks, pack, no_packs)
+    return Team(Predictor(loaded, device=device, precision=precision, packs=packs), tasks)
+
+
+def tell_packs(teams: Sequence[Team], session: Session) -> None:
+    """Say which tasks run through a pack that is in use."""
+    for team in teams:
+        for task, pack in team.predictor.packs.items():
+            text = f"The pack {pack.info.name} is in use for {task}; '--no-packs' would leave it out."
+            session.events(Message("info", text))
+
+
+def channels_of(offer: Offer, tasks: Sequence[str]) -> list[int]:
     """How many files a case has for each of the tasks."""
     from meduniseg_core.preprocessing import files_per_case
 
-    return [files_per_case(info.plan_of(task).channels) for task in tasks]
-
-
-def known_modality(info: ModelInfo, text: str | None) -> str | None:
-    """The model's modality that ``--modality`` means: its own name, or another spelling of the catalogue ("MR")."""
-    from meduniseg_core.catalog import find_modality
-
-    if text is None or text in info.modalities:
-        return text
-    name = find_modality(text).name
-    info.modality_index(name)
-    return name
-
-
-def tell_adopted(session: Session, model: str, tasks: Sequence[str]) -> None:
-    """Say for which tasks another model than ``model`` was adopted: it learned from this user's corrections."""
-    from meduniseg_core.adaptation.adoption import Adoptions
-
-    try:
-        adopted = Adoptions().all()
-    except BadInputError as error:
-        session.events(Message("warning", str(error)))
-        return
-    for task in tasks:
-        name = adopted.get(task, model)
-        if name != model:
-            session.events(Message("info", f"{name} was adopted for {task}; '--model {name}' would use it."))
+    return [files_per_case(offer.plan_of(task).channels) for task in tasks]
 
 
 @dataclass(frozen=True)
@@ -183,8 +180,8 @@ class Run:
     """The cases one after the other: one that fails is named, the others go on."""
 
     session: Session
-    predictor: Predictor
-    info: ModelInfo
+    teams: Sequence[Team]
+    offer: Offer
     targets: Targets
     before: Mapping[tuple[str, str], Standing]
     settings: dict[str, Any]
@@ -239,9 +236,12 @@ class Run:
         if not tasks:
             return
         self.session.cancel.raise_if_cancelled()
-        found = self.predictor.segment(
-            image, tasks, **self.settings, events=self.session.events, cancel=self.session.cancel
-        )
+        found: dict[str, Segmentation] = {}
+        for team in self.teams:
+            own = [task for task in tasks if task in team.tasks]
+            if own:
+                events, cancel = self.session.events, self.session.cancel
+                found |= team.predictor.segment(image, own, **self.settings, events=events, cancel=cancel)
         self.session.cancel.raise_if_cancelled()
         for task, segmentation in found.items():
             path = segmentation.save(
@@ -276,13 +276,20 @@ class Run:
 
     def finish(self, case_count: int) -> int:
         """Show what was done and return the exit code."""
+        models = [team.predictor.model for team in self.teams]
         payload = {
-            "model": self.predictor.model.info.name,
-            "model_sha256": self.predictor.model.sha256,
+            "model": models[0].info.name,
+            "model_sha256": models[0].sha256,
+            "models": [
+                {"name": model.info.name, "sha256": model.sha256, "tasks": team.tasks}
+                for team, model in zip(self.teams, models, strict=True)
+            ],
             "packs": {
-                task: {"name": pack.info.name, "sha256": pack.sha256} for task, pack in self.predictor.packs.items()
+                task: {"name": pack.info.name, "sha256": pack.sha256}
+                for team in self.teams
+                for task, pack in team.predictor.packs.items()
             },
-            "intended_use": self.info.intended_use,
+            "intended_use": models[0].info.intended_use,
             "seconds": round(time.perf_counter() - self.began, 3),
             "results": [result.report for result in self.results],
             "failed": [{"case": case, "error": failure.sentence} for case, failure in self.failed.items()],
@@ -293,7 +300,8 @@ class Run:
         }
         if self.results:
             self.session.show(results_table(self.results))
-            self.session.show(f"{self.info.name}: {self.info.intended_use}")
+            for model in models:
+                self.session.show(f"{model.info.name}: {model.info.intended_use}")
         self.session.result(payload, *(str(result.path) for result in self.results))
         if not self.failed:
             return 0
@@ -308,11 +316,11 @@ class Run:
         """With ``--task all`` the tasks that this image can be segmented by, else all that were asked for."""
         if not self.skip_unfit:
             return list(self.targets.tasks)
-        fitting = [task for task in self.targets.tasks if fits(image, self.info.plan_of(task))]
+        fitting = [task for task in self.targets.tasks if fits(image, self.offer.plan_of(task))]
         if not fitting:
             raise BadInputError(
                 f"{case.name} is a {'2D image' if image.is_2d else 'volume'} with {image.channels} channel(s), and "
-                f"model {self.info.name} has no task for such images; use another model."
+                f"model {self.offer.name} has no task for such images; use another model."
             )
         left_out = [task for task in self.targets.tasks if task not in fitting]
         if left_out:
@@ -331,9 +339,3 @@ def fits(image: Image, plan: TaskPlan) -> bool:
         return False
     wanted = len(plan.channels)
     return image.channels == wanted or (flat and {image.channels, wanted} == {1, 3})
-
-
-def _model_info(model: str) -> ModelInfo:
-    from training_cli.models import resolve
-
-    return resolve(model)[1]

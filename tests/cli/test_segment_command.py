@@ -16,7 +16,7 @@ from small_inputs import save_tiny_model, write_photograph, write_volume
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels
-from meduniseg_core.weights import Registry
+from meduniseg_core.weights import Registry, read_model
 
 
 @pytest.fixture
@@ -233,3 +233,71 @@ def test_a_model_that_was_adopted_for_the_task_is_pointed_to_unless_it_is_the_on
     assert "was adopted for" not in said("organ", "better") + said("vessel", tiny_model)
     (tmp_path / "home" / "adopted.json").write_text("{")
     assert "delete it to begin with no adopted model" in said("organ", tiny_model)
+
+
+FP32 = ("--precision", "fp32", "--device", "cpu")  # nothing to probe in a new home
+
+
+@pytest.fixture
+def adopted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, meduniseg, tiny_model: Path) -> None:
+    """The default model is the tiny one; 'better' was adopted for its organ, and 'mine' for a task it does not have."""
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("meduniseg_core.weights.DEFAULT_MODEL", "tiny")
+    for name in ("tiny", "better"):
+        Registry().install(save_tiny_model(tmp_path / f"{name}.safetensors", name))
+    model = read_model(tiny_model)
+    renamed = model.info.tasks[1].model_copy(update={"task": "mine"})
+    info = model.info.model_copy(update={"name": "mine", "tasks": (model.info.tasks[0], renamed)})
+    Registry().save(info, model.network.state_dict())
+    Adoptions().adopt("organ", "better", "tiny")
+    Adoptions().adopt("mine", "mine", "tiny")
+
+
+@pytest.mark.usefixtures("adopted")
+def test_without_a_model_every_task_is_done_by_the_one_that_was_adopted_for_it(meduniseg, volume, tmp_path) -> None:
+    done = meduniseg("segment", volume, *FP32, "-o", tmp_path / "out", "-t", "organ,vessel,mine", "--json")
+    assert done.returncode == 0, done.stderr
+    used = {"organ": "better", "vessel": "tiny", "mine": "mine"}
+    answer = json.loads(done.stdout)
+    assert {result["task"]: result["model"] for result in answer["results"]} == used
+    assert {task: model["name"] for model in answer["models"] for task in model["tasks"]} == used
+    for task, model in used.items():
+        beside = json.loads((tmp_path / "out" / task / f"{answer['results'][0]['case']}.json").read_text())
+        assert (beside["model"], beside["model_sha256"]) == (model, Registry().recorded(model))
+    said = " ".join(done.stderr.split())
+    assert "better is used for organ: it was adopted; '--model tiny' would use tiny." in said
+    assert "vessel:" not in said
+    chosen = meduniseg("segment", volume, *FP32, "-o", tmp_path / "own", "-t", "organ", "-m", "tiny", "--json")
+    assert [result["model"] for result in json.loads(chosen.stdout)["results"]] == ["tiny"]
+
+
+@pytest.mark.usefixtures("adopted")
+def test_all_tasks_are_those_of_the_default_model_and_of_what_was_adopted(meduniseg, volume, tmp_path) -> None:
+    done = meduniseg("segment", volume, *FP32, "-o", tmp_path / "out", "-t", "all", "--json")
+    assert {result["task"] for result in json.loads(done.stdout)["results"]} == {"organ", "vessel", "mine"}
+    refused = meduniseg("segment", volume, *FP32, "-o", tmp_path / "out", "-t", "nothing")
+    assert refused.returncode == 2 and "mine" in refused.stderr
+
+
+@pytest.mark.usefixtures("adopted")
+def test_rolling_back_and_removing_bring_the_default_model_back_and_that_is_said(meduniseg, volume, tmp_path) -> None:
+    def used(folder: str) -> tuple[str, str]:
+        done = meduniseg("segment", volume, *FP32, "-o", tmp_path / folder, "-t", "organ", "--json")
+        return json.loads(done.stdout)["results"][0]["model"], " ".join(done.stderr.split())
+
+    Registry().remove("better")
+    model, said = used("a")
+    assert model == "tiny" and "better, which was adopted for organ, is not installed any more" in said
+    Registry().install(save_tiny_model(tmp_path / "again.safetensors", "better"))
+    assert used("b")[0] == "better"
+    assert meduniseg("runs", "rollback", "organ").returncode == 0
+    model, said = used("c")
+    assert model == "tiny" and "adopted" not in said
+
+
+@pytest.mark.usefixtures("adopted")
+def test_adoptions_that_cannot_be_read_stop_what_would_need_them(meduniseg, volume, tmp_path) -> None:
+    (tmp_path / "home" / "adopted.json").write_text("{")
+    refused = meduniseg("segment", volume, *FP32, "-o", tmp_path / "out", "-t", "organ")
+    assert refused.returncode == 3 and "adopted.json" in refused.stderr
+    assert meduniseg("segment", volume, *FP32, "-o", tmp_path / "out", "-t", "organ", "-m", "tiny").returncode == 0

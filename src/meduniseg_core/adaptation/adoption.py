@@ -58,6 +58,12 @@ class Adoptions:
         """The model in use for every task that has one."""
         return {task: adopted[-1].model for task, adopted in self._usable().items()}
 
+    def gone(self) -> dict[str, str]:
+        """Task -> the model adopted last, where that is not installed any more, or is another file now."""
+        newest = {task: adopted[-1] for task, adopted in self._read().tasks.items() if adopted}
+        usable = self._usable()
+        return {task: last.model for task, last in newest.items() if last not in usable.get(task, ())}
+
     def adopt(self, task: str, model: str, base: str) -> None:
         """Take a model of the registry into use. UsageError where it cannot do the task."""
         info = Registry().info(model)

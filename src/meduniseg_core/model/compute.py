@@ -24,6 +24,7 @@ PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PROBE_FILE = "probe.json"
+_PROBE_SECONDS = 1.0  # at most, but for the call under way
 _WORTH_IT = 0.85  # bf16 must take at most this fraction of fp32's time to be chosen
 
 
@@ -110,7 +111,8 @@ def _cpu_prefers_bf16() -> bool:
 def probe_cpu(repeats: int = 8) -> dict[str, float]:
     """Seconds of one typical 3x3x3 convolution in fp32 and bf16 (best of ``repeats``), and their ratio.
 
-    The two take turns, so that other work on the machine slows both.
+    The two take turns, so that other work on the machine slows both. A CPU that has to emulate bf16 takes seconds for
+    one of them: then the first answers tell enough.
     """
     calls = {}
     for name in ("fp32", "bf16"):
@@ -119,10 +121,13 @@ def probe_cpu(repeats: int = 8) -> dict[str, float]:
         calls[name] = (conv, x)
     times: dict[str, list[float]] = {name: [] for name in calls}
     with torch.inference_mode():
+        began = time.perf_counter()
         for _ in range(repeats + 1):
             for name, (conv, x) in calls.items():
                 start = time.perf_counter()
                 conv(x)
                 times[name].append(time.perf_counter() - start)
-    seconds = {name: min(own[1:]) for name, own in times.items()}  # the first call prepares the kernel
+            if time.perf_counter() - began > _PROBE_SECONDS:
+                break
+    seconds = {name: min(own[1:] or own) for name, own in times.items()}  # the first call prepares the kernel
     return {**seconds, "ratio": seconds["bf16"] / seconds["fp32"]}

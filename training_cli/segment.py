@@ -74,6 +74,22 @@ def segment(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write every class's probability too.")
     ] = False,
+    scale: Annotated[
+        float,
+        typer.Option(
+            "--scale",
+            metavar="X",
+            help="Images without mm: how many times more they show along a side than training's.",
+        ),
+    ] = 1.0,
+    assume_orientation: Annotated[
+        str | None,
+        typer.Option(
+            "--assume-orientation",
+            metavar="RAS",
+            help="Where the axes of volumes point to whose files do not say it: R or L, A or P, S or I.",
+        ),
+    ] = None,
     ending: Annotated[
         str | None,
         typer.Option(
@@ -111,13 +127,21 @@ def segment(
         before = targets.survey([case for case in cases if case.fault is None])
         tell = tell_in_use if model is None and not pack else tell_adopted
         tell(offer, tasks, session.events)
+        _check_said(offer, tasks, scale, assume_orientation)  # before anything is loaded
         teams = [
             _team(offer.infos[name], own, name, modality, device, precision, pack, no_packs)
             for name, own in offer.by_model(tasks).items()
         ]
         if not pack:
             tell_packs(teams, session)
-        settings = {"modality": modality, "tta": tta, "overlap": overlap, "probabilities": probabilities}
+        settings = {
+            "modality": modality,
+            "tta": tta,
+            "overlap": overlap,
+            "probabilities": probabilities,
+            "scale": scale,
+            "orientation": assume_orientation,
+        }
         skip_unfit = task == ALL_TASKS
         run = Run(session, teams, offer, targets, before, settings, skip_unfit, series, overwrite_edited)
         run.all(cases)
@@ -150,6 +174,17 @@ def _team(
     loaded = load_model(model)
     packs = packs_for(loaded, tasks, pack, no_packs)
     return Team(Predictor(loaded, device=device, precision=precision, packs=packs), tasks)
+
+
+def _check_said(offer: Offer, tasks: Sequence[str], scale: float, orientation: str | None) -> None:
+    """UsageError for a scale or an orientation that cannot be."""
+    from meduniseg_core.images.oriented import towards
+    from meduniseg_core.inference.field_of_view import scaled_plan
+
+    for task in tasks:
+        scaled_plan(offer.plan_of(task), scale)
+    if orientation is not None:
+        towards(orientation)
 
 
 def tell_packs(teams: Sequence[Team], session: Session) -> None:

@@ -14,6 +14,7 @@ from meduniseg_core.events import EventSink, Message
 
 FindingCode = Literal[
     "orientation_unknown",  # the file does not say left from right
+    "orientation_assumed",  # given by the user, where the file does not say
     "orientation_applied",  # EXIF: shown and segmented upright, labels on the file's own pixel grid
     "header_mended",  # a header field that other readers mend without doubt
     "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal

@@ -21,36 +21,56 @@ from meduniseg_core.images.appearance import (
     looks_like_ct,
     not_hounsfield,
 )
+from meduniseg_core.images.findings import orientation_unknown
+from meduniseg_core.images.oriented import is_oriented
 from meduniseg_core.inference.channel_pairs import doubtful_channels
+from meduniseg_core.inference.field_of_view import field_of_view
 from meduniseg_core.preprocessing import TaskPlan, is_colour
+from meduniseg_core.preprocessing.planning import tells_left_from_right
 from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
 
 _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 
 
-def check_image(image: Image, plan: TaskPlan) -> tuple[Finding, ...]:
-    """What speaks against segmenting ``image`` (C, D, H, W) by the task of ``plan``; empty where nothing does."""
+def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Finding, ...]:
+    """What speaks against segmenting ``image`` (C, D, H, W) by the task of ``plan``; empty where nothing does.
+
+    ``scale``: what was said about how much it shows against the training images (see ``Predictor.segment``).
+    """
     found = list(_intensities(image, plan))
     pair = doubtful_channels(image, plan)
     if pair is not None:
         found.append(pair)
     if image.physical:
-        found += unusual_spacing(canonical_orientation(image)[0].geometry, plan, image.name)
+        geometry = canonical_orientation(image)[0].geometry
+        found += unusual_spacing(geometry, plan, image.name)
+        if not image.is_2d and not is_oriented(image) and all(f.code != "orientation_unknown" for f in image.findings):
+            found.append(orientation_unknown(image.name, "its reader found no orientation"))
+    found += field_of_view(image, plan, scale)
     return tuple(found)
 
 
 def refuse_image(image: Image, plan: TaskPlan) -> None:
     """BadInputError for an image that the task of ``plan`` would get wrong for certain.
 
-    That is a voxel size that cannot be, and frames over time (ultrasound, say) for a task of volumes.
+    That is a voxel size that cannot be, frames over time (ultrasound, say) for a task of volumes, and no word on left
+    and right where the task's classes differ by side.
     """
     if plan.dimension == 3 and image.meta.get("frames_over_time"):
         raise BadInputError(
             f"{image.name} holds {image.geometry.shape[0]} frames over time and task {plan.task} takes volumes; use a "
             "task of 2D images, which segments frame by frame."
         )
-    if image.physical:
-        check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
+    if not image.physical:
+        return
+    check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
+    # a task whose training images did not say it either has learned from them as they lie
+    learned_so = plan.statistics is not None and not plan.statistics.oriented
+    if not image.is_2d and not is_oriented(image) and tells_left_from_right(plan) and not learned_so:
+        raise BadInputError(
+            f"{image.name} does not say which side is left, and task {plan.task} has classes that differ by side; give "
+            "its orientation with --assume-orientation (RAS, say), or store it in the file (NIfTI: an sform code)."
+        )
 
 
 def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:

@@ -15,12 +15,15 @@ from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.images.oriented import assume_orientation, is_oriented
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
+from meduniseg_core.inference.field_of_view import scaled_plan
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
 from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window, refuse_image
 from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
 from meduniseg_core.inference.passes import Pass, Request
+from meduniseg_core.inference.plausibility import check_result
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import SliceSource, VolumeSource
 from meduniseg_core.inference.straighten import Straightened
@@ -87,6 +90,8 @@ class Predictor:
         overlap: float = 0.5,
         box: Box | None = None,
         probabilities: bool = False,
+        scale: float = 1.0,
+        orientation: str | None = None,
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> dict[str, Segmentation]:
@@ -96,6 +101,8 @@ class Predictor:
         slice along its (canonical) depth. ``modality``, if given, must be the tasks'. ``tta`` averages over mirrorings
         along the tasks' own mirror axes. ``overlap`` is that of neighbouring windows, a fraction of their size. ``box``
         ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels of the image as it is: everything outside is background.
+        ``scale``: how many times more than the training images an image without mm shows along a side (a larger tile of
+        a slide: 4). ``orientation``: of a volume whose file does not give it ("RAS", see `images.oriented.towards`).
         Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often. An image on a sheared
         grid (a tilted gantry) is resampled to right angles and the result brought back to its grid.
 
@@ -107,10 +114,13 @@ class Predictor:
         """
         request = Request(tta, overlap, box, probabilities)
         request.check(image)
-        plans = self._plans(tasks, modality)
+        plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, modality)]
+        given = image
+        if orientation is not None and image.physical and not is_oriented(image):
+            image = assume_orientation(image, orientation)
         for plan in plans:
             refuse_image(image, plan)
-        checked = {plan.task: merge(image.findings, check_image(image, plan)) for plan in plans}
+        checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
         straightened = Straightened.of(image)
         if straightened is not None:
             text = (
@@ -123,8 +133,14 @@ class Predictor:
         else:
             found = self._segment_all(straightened.straight, plans, straightened.request(request), events, cancel)
             results = {task: straightened.restore(result, box) for task, result in found.items()}
+        report(merge(*(result.findings for result in results.values())), events)
+        if scale != 1:
+            results = {
+                task: replace(result, settings={**result.settings, "scale": scale}) for task, result in results.items()
+            }
         return {
-            task: replace(result, findings=merge(checked[task], result.findings)) for task, result in results.items()
+            task: replace(result, findings=merge(checked[task], result.findings)).on_grid_of(given)
+            for task, result in results.items()
         }
 
     def _segment_all(
@@ -271,6 +287,7 @@ class Predictor:
                 intended_use=info.intended_use,
                 probabilities=probabilities,
                 settings=settings,
+                findings=check_result(in_the_tasks_window(image, plan), labels, plan, whole=request.box is None),
             )
             for plan, (labels, probabilities) in zip(plans, restored, strict=True)
         }

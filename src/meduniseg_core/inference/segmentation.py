@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +81,14 @@ class Segmentation:
     def colours(self) -> tuple[Colour, ...]:
         """One colour per class."""
         return tuple(class_colour(label) for label in range(1, len(self.class_names) + 1))
+
+    def on_grid_of(self, image: Image) -> Segmentation:
+        """The same result for ``image``, whose voxels are the same and whose orientation was assumed meanwhile."""
+        if self.image.geometry == image.geometry:
+            return self
+        labels = replace(self.labels, geometry=image.geometry)
+        probabilities = None if self.probabilities is None else replace(self.probabilities, geometry=image.geometry)
+        return replace(self, image=image, labels=labels, probabilities=probabilities)
 
     def table(self) -> list[ClassRow]:
         """One row per class: voxels; ml of a volume, mm2 of a slice with a size, else pixels; mean intensity."""

@@ -26,6 +26,8 @@ def segment(
     overlap: float = 0.5,
     box: Box | None = None,
     probabilities: bool = False,
+    scale: float = 1.0,
+    orientation: str | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Segmentation:
@@ -46,6 +48,8 @@ def segment(
         overlap=overlap,
         box=box,
         probabilities=probabilities,
+        scale=scale,
+        orientation=orientation,
         events=events,
         cancel=cancel,
     )[task]

@@ -330,7 +330,7 @@ def _key(job: _Job) -> str:
 
 def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     # what the voxels depend on: a new patch size or title must not cost a rebuild
-    return plan.model_dump(mode="json", exclude={"title", "patch", "batch", "mirror_axes", "modality"})
+    return plan.model_dump(mode="json", exclude={"title", "patch", "batch", "mirror_axes", "modality", "statistics"})
 
 
 def _existing(job: _Job, key: str) -> CachedCase | None:

@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from meduniseg_core.preprocessing.statistics import TaskStatistics
+
 Normalisation = Literal["ct", "zscore", "zscore_nonzero", "none"]
 """``ct``: clip to the data set's percentiles, standardise with its figures. ``zscore``: mean 0, deviation 1 per image
 and channel. ``zscore_nonzero``: the same over the voxels that are not constant background, which becomes 0
@@ -83,6 +85,7 @@ class TaskPlan(BaseModel):
         description="of a CT task that learned from windowed pictures: the HU that are black and white in them; a CT "
         "in HU is clipped to it first",
     )
+    statistics: TaskStatistics | None = Field(default=None, description="what the training images and classes are like")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

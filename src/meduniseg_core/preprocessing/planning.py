@@ -92,7 +92,17 @@ def is_sided(dataset: RawDataset) -> bool:
     pair such as ``parotid_l`` and ``parotid_r``."""
     if dataset.description.sided is not None:
         return dataset.description.sided
-    words = [_words(name) for name in dataset.classes]
+    return _named_by_side(dataset.classes)
+
+
+def tells_left_from_right(plan: TaskPlan) -> bool:
+    """Whether classes of a task differ by body side: by their names, else because it must not be mirrored that way."""
+    unmirrored = plan.dimension == 3 and bool(plan.mirror_axes) and 2 not in plan.mirror_axes
+    return unmirrored or _named_by_side(plan.classes)
+
+
+def _named_by_side(classes: tuple[str, ...]) -> bool:
+    words = [_words(name) for name in classes]
     if any({"left", "right"} & set(parts) for parts in words):
         return True
     swapped = {tuple({"l": "r", "r": "l"}.get(part, part) for part in parts) for parts in words}

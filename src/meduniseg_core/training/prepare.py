@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,8 @@ from meduniseg_core.preprocessing import (
     save_plans,
 )
 from meduniseg_core.preprocessing._validation import first_fault
+from meduniseg_core.preprocessing.class_statistics import task_statistics
+from meduniseg_core.preprocessing.statistics import joined
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
@@ -80,7 +83,12 @@ def prepare(
         raise UsageError(
             f"The config plans the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
         )
-    cached = [_cache(config, dataset, total_stride, start, events, cancel) for dataset in datasets]
+    cached = [
+        _with_statistics(
+            _cache(config, dataset, total_stride, start, events, cancel), dataset, config.leave_out, events, cancel
+        )
+        for dataset in datasets
+    ]
     config.output.mkdir(parents=True, exist_ok=True)
     save_plans([entry.plan for entry in cached], config.output / PLANS_FILE)
     splits = load_or_draw_splits(
@@ -137,6 +145,22 @@ def _cache(
             )
         plan = plan.model_copy(update={"classes": chosen.classes})
     return preprocess_dataset(dataset, plan, config.cache, events, cancel, predictions=config.predictions)
+
+
+def _with_statistics(
+    entry: CachedDataset,
+    dataset: RawDataset,
+    left_out: Iterable[str],
+    events: EventSink,
+    cancel: CancelToken | None,
+) -> CachedDataset:
+    """What the training images and classes are like, in the plan; what its base has seen counts, too."""
+    keys = {case.case: case.record.key for case in entry.cases if case.case not in set(left_out)}
+    found = task_statistics(dataset, entry.plan, keys=keys, folder=entry.folder, events=events, cancel=cancel)
+    before = entry.plan.statistics
+    if found is not None and before is not None and before.size_unit == found.size_unit:
+        found = joined(before, found)
+    return replace(entry, plan=entry.plan.model_copy(update={"statistics": found or before}))
 
 
 def _divided(entry: CachedDataset, split: Split, left_out: set[str]) -> PreparedTask:
@@ -210,8 +234,9 @@ def _describe(
 
 
 def _unset(plan: TaskPlan) -> set[str]:
-    """Fields of a plan that came later and that it does not use: it keeps the hash it had without them."""
-    return {name for name in ("hu_window",) if getattr(plan, name) is None}
+    """Fields of a plan that came later and that it does not use: it keeps the hash it had without them. Statistics
+    follow from the cases, which are hashed."""
+    return {"statistics", *(name for name in ("hu_window",) if getattr(plan, name) is None)}
 
 
 # settings that came later: runs without them keep the fingerprint they have

@@ -1,11 +1,12 @@
-"""kill -9 of the training process and of napari, at random moments: what is left must be whole, and go on.
+"""kill -9 of the training process, of a batch and of napari, at random moments: what is left must be whole, and go on.
 
     xvfb-run -a -s "-screen 0 1280x800x24" python benchmarks/kills.py [--kills 20] [--seed 0]
 
 Training: one fine-tuning (small network, synthetic balls) is killed again and again, goes on from its last checkpoint
 each time, and must end with the very weights of a run that nobody killed. napari: a viewer whose user accepts
 corrections without a pause is killed; every acceptance that was confirmed on screen must be in the ledger, with image
-and labels as they were, and the next acceptance must work.
+and labels as they were, and the next acceptance must work. Batch, and two programs on one output folder:
+`batch_kills.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from batch_kills import kill_batch, two_programs
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -40,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("training", "napari"))
+    parser.add_argument("--only", choices=("training", "napari", "batch"))
     parser.add_argument("--annotate", metavar="LEDGER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.annotate:
@@ -50,10 +52,15 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MEDUNISEG_HOME"] = folder
-        if arguments.only != "napari":
-            print(kill_training(Path(folder), arguments.kills, rng), flush=True)
-        if arguments.only != "training":
-            print(kill_napari(Path(folder), arguments.kills, rng), flush=True)
+        home = Path(folder)
+        if arguments.only in (None, "batch"):
+            _save_base(home)
+            print(kill_batch(home, home / "base.safetensors", arguments.kills, rng), flush=True)
+            print(two_programs(home, home / "base.safetensors", 5), flush=True)
+        if arguments.only in (None, "training"):
+            print(kill_training(home, arguments.kills, rng), flush=True)
+        if arguments.only in (None, "napari"):
+            print(kill_napari(home, arguments.kills, rng), flush=True)
 
 
 def ball(seed: int) -> tuple[Image, Image]:

@@ -73,6 +73,7 @@ def add(
         named = _names(classes) or _names_in(corrected)
         ledger = _ledger(folder, image, task, modality, named, _names(channels))
         taken = ledger.as_taken(image, corrected, _names(classes))
+        before = ledger.as_taken(image, before, _names(classes)) if before is not None else None
         entry = ledger.accept(
             image,
             taken,
@@ -84,7 +85,8 @@ def add(
             classes=_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
-        warnings = [finding.as_json() for finding in merge(image.findings, taken.findings)]
+        found = merge(image.findings, taken.findings, before.findings if before is not None else ())
+        warnings = [finding.as_json() for finding in found]
         content = {"ledger": folder, "entry": entry.model_dump(mode="json"), "warnings": warnings}
         session.result(content, line, *(finding["text"] for finding in warnings))
 

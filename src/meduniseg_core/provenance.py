@@ -60,6 +60,12 @@ def read_provenance(labels: Path) -> Provenance | None:
     return Provenance(task, model, classes, colours, image, turned if turned in range(2, 9) else None)
 
 
+def label_provenance(path: Path) -> Provenance | None:
+    """The provenance of a label file that the JSON beside it lists; None for any other file, such as an image of the
+    same name in another format."""
+    return read_provenance(path) if path.is_file() and is_result(path) else None
+
+
 def is_result(path: Path) -> bool:
     """Whether a JSON of ours beside ``path`` lists it among the files that were written with it."""
     stem = stem_of(path)

@@ -130,7 +130,7 @@ def origins_of(layer: Labels) -> Origins:
     if isinstance(record, Origin) and record.image.source is not None:
         path = Path(record.image.source)
         said_there = read_provenance(path)
-        if said_there is not None:
+        if said_there is not None and said_there.model:
             return Origins(said_there.task, None, model_beside(path), record.image)
     return Origins()
 

@@ -17,6 +17,7 @@ import numpy as np
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
 
+from meduniseg_core.editing import present_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
 from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
 from meduniseg_core.inference import Segmentation
@@ -26,6 +27,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 METADATA_KEY = "meduniseg"
 DERIVED = "derived"
+_MOST_COLOURS = 2000  # labels of a layer (instances, say) whose colours are written down
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,9 +186,30 @@ def origin_metadata(
     return {"metadata": {METADATA_KEY: Origin(image, change, data, affine, is_labels)}}
 
 
+def classes_shown(
+    data: np.ndarray, attributes: dict[str, Any]
+) -> tuple[dict[int, str], dict[int, tuple[int, int, int]]]:
+    """The names that a labels layer gives its labels, and the colours it shows them in: those that are named or there.
+
+    ``attributes`` are those that napari hands to writers.
+    """
+    features = attributes.get("features")
+    names: dict[int, str] = {}
+    if features is not None and "index" in features and "name" in features:
+        names = {int(i): str(n) for i, n in zip(features["index"], features["name"], strict=True) if int(i) > 0}
+    there = sorted({*names, *(label for label in present_labels(data) if label > 0)})
+    colormap = attributes.get("colormap")
+    if colormap is None or len(there) > _MOST_COLOURS:
+        return names, {label: class_colour(label) for label in names}
+    shown = np.asarray(colormap.map(np.asarray(there, dtype=np.int64)), dtype=float).reshape(len(there), -1)
+    rounded = [(round(255 * c[0]), round(255 * c[1]), round(255 * c[2])) for c in shown]
+    return names, dict(zip(there, rounded, strict=True))
+
+
 def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
     """Names in the status bar, fixed colours; labels without a name get a colour of their own, too."""
-    table = {label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in classes}
+    known = sorted({*classes, *colours})
+    table = {label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in known}
     colormap = DirectLabelColormap(
         color_dict={**table, 0: np.zeros(4), None: np.array((1.0, 1.0, 1.0, 1.0))},
     )

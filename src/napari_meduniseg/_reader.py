@@ -11,14 +11,14 @@ from meduniseg_core.images.dicom_folders import dicom_places, holds_dicom
 from meduniseg_core.images.dicom_source import is_dicom
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
 from meduniseg_core.images.slicer_segments import SEGMENTATION_ENDING
-from meduniseg_core.provenance import read_provenance
+from meduniseg_core.provenance import label_provenance
 from napari_meduniseg._layers import LayerData, image_layers, label_layer
 
 _AT_ONCE = 12  # images of a folder that are opened together
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[LayerData]] | None:
-    """A reader for the path(s), or None: pictures are napari's own unless they are our label files."""
+    """A reader for the path(s), or None where a file without an ending is no DICOM."""
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(item) for item in path]
     return read if paths and all(_is_ours(item) for item in paths) else None
 
@@ -44,7 +44,7 @@ def read_one(path: Path) -> list[LayerData]:
         if len(places) > 1:
             return [layer for place in places for layer in image_layers(read_image(place.path))]
         return image_layers(read_image(path))
-    provenance = read_provenance(path) if path.is_file() else None
+    provenance = label_provenance(path)
     if provenance is not None:
         return [label_layer(read_labels(path), provenance.classes, provenance.colours)]
     if path.name.lower().endswith(SEGMENTATION_ENDING):
@@ -60,7 +60,7 @@ def _is_ours(path: Path) -> bool:
     if ending_of(path) is None:
         return _is_dicom(path)
     if format_of(path) in PHOTOGRAPH_FORMATS:
-        return read_provenance(path) is not None
+        return path.is_file()
     return True
 
 

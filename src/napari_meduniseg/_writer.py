@@ -13,13 +13,15 @@ from napari.layers import Labels, Layer
 from napari.utils.notifications import show_warning
 
 from meduniseg_core.images import write_image, write_labels
-from meduniseg_core.outputs import identities, refuse_input, write_result
-from meduniseg_core.provenance import RESULT, provenance_path
+from meduniseg_core.outputs import EARLIER, FILES, identities, read_record, refuse_input, write_result
+from meduniseg_core.provenance import RESULT, label_provenance, provenance_path, recorded_task
 from napari_meduniseg import _unsaved
-from napari_meduniseg._belonging import labels_image
-from napari_meduniseg._layers import METADATA_KEY, checksum
+from napari_meduniseg._belonging import Placed, labels_image
+from napari_meduniseg._layers import METADATA_KEY, Origin, checksum, classes_shown
 from napari_meduniseg._links import image_of
 from napari_meduniseg._taking import as_image, capture
+
+_BY_HAND = "labels made by hand"
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -44,22 +46,42 @@ def write_on_grid(
 ) -> tuple[list[str], tuple[str, ...]]:
     """Write a labels layer on the stored grid of its image; the files written, and what the user must know.
 
-    The provenance of a result goes beside it as JSON, with whether it was edited since. ``layers`` and ``prefer`` are
-    those of :func:`labels_image`. UsageError where the image itself, or a JSON that is not ours, would be overwritten.
+    Names and colours go beside it as JSON, so that it is opened as labels again: with the provenance of a result, and
+    whether it was edited since. ``layers`` and ``prefer`` are those of :func:`labels_image`. UsageError where the image
+    itself, or beside a result's labels a JSON that is not ours, would be overwritten.
     """
     placed = labels_image(np.asarray(data), attributes, layers, prefer)
     target = Path(path)
     inputs = identities(() if placed.like is None else placed.like.files)
-    record = (attributes.get("metadata") or {}).get(METADATA_KEY)
-    if not (isinstance(record, dict) and "provenance" in record):
+    about = _about(np.asarray(data), attributes, placed)
+    beside = provenance_path(target)
+    if not about["model"] and beside.exists() and recorded_task(read_record(beside)) is None:
         refuse_input(target, inputs)
         write_labels(placed.labels, target, like=placed.like)
-        return [path], placed.notes
-    about = {**record["provenance"], "edited": checksum(np.asarray(data)) != record["crc"]}
+        return [path], (*placed.notes, f"Names and colours were not kept: {beside.name} is there and not ours.")
     files = {target.name: lambda file: write_labels(placed.labels, file, like=placed.like)}
-    beside = provenance_path(target)
     write_result(beside, about, files, RESULT, inputs=inputs, agreed=files)  # the dialog has asked about the labels
     return [path, str(beside)], placed.notes
+
+
+def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict[str, Any]:
+    """What the JSON beside the labels says: a result's provenance, or that they were made by hand; names and colours as
+    they are now."""
+    record = (attributes.get("metadata") or {}).get(METADATA_KEY)
+    image = "" if placed.like is None else placed.like.name
+    about: dict[str, Any] = {"task": _BY_HAND, "model": "", "model_sha256": None, "image": image, "edited": True}
+    if isinstance(record, dict) and "provenance" in record:
+        about = {**record["provenance"], "edited": checksum(data) != record["crc"]}
+    elif isinstance(record, Origin) and record.image.source is not None:
+        content = dict(read_record(provenance_path(record.image.source)))
+        if label_provenance(record.image.source) is not None:
+            same = np.array_equal(placed.labels.array, record.image.array)
+            kept = {key: value for key, value in content.items() if key not in (FILES, EARLIER)}
+            about = {**kept, "edited": bool(content.get("edited")) or not same}
+    names, colours = classes_shown(data, attributes)
+    about["classes"] = {str(label): name for label, name in names.items()}
+    about["colours"] = {str(label): list(colour) for label, colour in colours.items()}
+    return about
 
 
 def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

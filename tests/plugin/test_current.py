@@ -207,7 +207,7 @@ def test_a_label_file_belongs_to_the_image_that_its_json_names(tmp_path: Path) -
     saved.parent.mkdir()
     write_labels(image.with_array(np.zeros((1, *image.geometry.shape), np.uint8)), saved, like=image)
     (tmp_path / "out" / "second.json").write_text(
-        '{"task": "organ", "model": "tiny", "classes": {"1": "liver"}, "image": "second.nii.gz"}'
+        '{"task": "organ", "model": "tiny", "model_sha256": null, "classes": {"1": "liver"}, "image": "second.nii.gz"}'
     )
     viewer = ViewerModel()
     for path in (second, first):

@@ -174,7 +174,7 @@ def test_painted_labels_are_saved_on_the_grid_of_the_image_they_were_painted_on(
     assert source.array[(0, *where)] == layer.data[1, 2, 3]
 
 
-def test_the_reader_takes_medical_files_and_leaves_pictures_to_napari(tmp_path: Path) -> None:
+def test_the_reader_takes_medical_files_and_no_pictures_that_are_not_there(tmp_path: Path) -> None:
     assert get_reader("scan.nii.gz") is not None and get_reader(["a.mha", "b.nrrd"]) is not None
     assert get_reader("photo.png") is None and get_reader(str(tmp_path)) is None
 

@@ -87,7 +87,7 @@ def user_logged_in() -> str | None:
 def model_beside(prediction: Path) -> ModelReference | None:
     """The model named in the provenance JSON beside a label file; None where none of ours lies there."""
     provenance = read_provenance(prediction)
-    if provenance is None:
+    if provenance is None or not provenance.model:  # labels made by hand name none
         return None
     digest = json.loads(provenance_path(prediction).read_text("utf-8")).get("model_sha256")
     known = isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")

@@ -59,8 +59,10 @@ print(digest.hexdigest())
 PY
 }
 
+# Without what pip says about its indexes: where it looks is the machine's affair. Its status counts (pipefail).
 pip_install() {
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@" >&2
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@" 2>&1 |
+    sed -e '/^Looking in \(indexes\|links\):/d' -e '/^WARNING: Location .* is ignored:/d' >&2
 }
 
 bootstrap() {

@@ -12,8 +12,9 @@ from training_cli.output import is_installed
 
 LIBRARIES = (
     "torch", "numpy", "scipy", "scikit-image", "SimpleITK", "nibabel", "pydicom", "monai", "safetensors", "pydantic",
-    "napari",
 )  # fmt: skip
+VIEWER = ("napari", "qtpy", "magicgui", "superqt", "pyqtgraph")
+BINDINGS = ("PySide6", "PyQt6", "PyQt5")  # one of them draws the window
 
 
 def doctor(as_json: Json = False) -> None:
@@ -54,7 +55,8 @@ def examine() -> dict[str, Any]:
         "folder": {"path": str(folder), "exists": folder.is_dir(), "from": _folder_source()},
         "models": _models(),
         "napari_plugin": is_installed("napari_meduniseg"),
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "viewer": _viewer(),
+        "versions": {name: _version(name) for name in (*LIBRARIES, "napari")},
     }
 
 
@@ -81,6 +83,24 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _viewer() -> dict[str, Any]:
+    """Versions of what the window needs, and what of it is missing."""
+    versions = {name: _version(name) for name in VIEWER}
+    bindings = {name: _version(name) for name in BINDINGS if _version(name) is not None}
+    missing = [name for name, version in versions.items() if version is None]
+    if not bindings:
+        missing.append("PySide6")
+    return {"usable": not missing, "missing": missing, "versions": {**versions, **bindings}}
+
+
+def _viewer_line(viewer: dict[str, Any], plugin: bool) -> str:
+    if not viewer["versions"]["napari"]:
+        return "napari is not installed; \"pip install 'napari-meduniseg[napari]'\" brings it"
+    found = ", ".join(f"{name} {version}" for name, version in viewer["versions"].items() if version)
+    missing = f"; missing: {', '.join(viewer['missing'])}" if viewer["missing"] else ""
+    return f"{found}{missing}; panel {'installed' if plugin else 'not installed'}"
+
+
 def _models() -> list[dict[str, Any]]:
     from meduniseg_core.weights import Registry
     from training_cli.models import entry_report
@@ -102,7 +122,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         "memory": f"{memory['total_bytes'] / 2**30:.1f} GiB, {memory['available_bytes'] / 2**30:.1f} GiB free",
         "user's folder": f"{folder['path']} ({folder['from']}{'' if folder['exists'] else ', not created yet'})",
         "models": ", ".join(models) or "none",
-        "napari panel": "installed" if report["napari_plugin"] else "not installed",
+        "viewer": _viewer_line(report["viewer"], report["napari_plugin"]),
         "versions": ", ".join(f"{name} {version or 'not installed'}" for name, version in report["versions"].items()),
     }
     width = max(map(len, rows))

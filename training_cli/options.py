@@ -17,7 +17,14 @@ ProgressOption = Annotated[
         help="How progress is shown on stderr: a bar, plain lines, one JSON object per event, or not at all.",
     ),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where the network runs.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Where the network runs; 'meduniseg doctor' lists what is here.",
+    ),
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     typer.Option("--precision", help="How precisely; auto measures what is fastest here."),

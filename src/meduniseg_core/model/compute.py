@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -19,9 +20,9 @@ from meduniseg_core.files import write_text
 from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.paths import user_folder
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
+_DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PROBE_FILE = "probe.json"
 _PROBE_SECONDS = 1.0  # at most, but for the call under way
@@ -29,20 +30,31 @@ _WORTH_IT = 0.85  # bf16 must take at most this fraction of fp32's time to be ch
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device to use; UsageError if it is asked for by name and absent."""
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    """The device to use: auto, cpu, cuda, cuda:N or mps; UsageError if it is asked for by name and absent."""
     if name == "auto":
-        return torch.device(next(kind for kind, there in present.items() if there))
-    kind = name.split(":")[0]
-    if kind not in present:
-        raise UsageError(f"Unknown device '{name}'; choose auto, cpu, cuda or mps.")
-    if not present[kind]:
-        raise UsageError(f"This machine has no usable device '{name}'; choose --device auto or cpu.")
+        return torch.device(next((kind for kind in ("cuda", "mps") if device_names(kind)), "cpu"))
+    if not _DEVICE.fullmatch(name):
+        raise UsageError(f"Unknown device {name!r:.40}; choose auto, cpu, cuda, cuda:0, cuda:1, ... or mps.")
+    there = device_names()
+    if name not in there:
+        raise UsageError(f"This machine has no usable device '{name}'; choose --device auto or {' or '.join(there)}.")
     return torch.device(name)
+
+
+def device_names(kind: str | None = None) -> tuple[str, ...]:
+    """The devices of this machine (of one kind) by name; with several GPUs of CUDA each by its number, too."""
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return tuple(name for name in names if kind is None or name.split(":")[0] == kind)
+
+
+def device_choices() -> tuple[str, ...]:
+    """What a list of devices offers: the kinds, and where there are several GPUs each by its number."""
+    numbered = device_names("cuda")[1:]
+    return ("auto", "cpu", "cuda", *(numbered if len(numbered) > 1 else ()), "mps")
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:

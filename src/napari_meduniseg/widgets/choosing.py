@@ -25,6 +25,7 @@ from superqt import QCollapsible
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.model.compute import device_choices
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
 from napari_meduniseg._current import current_of
@@ -71,9 +72,7 @@ class ChoiceForm(QWidget):
             self.region.addItem(title, value)
         self.shapes = LayerCombo(viewer, Shapes)
         self.shapes.setToolTip("The Shapes layer that holds the box: the selected shapes, else all of them.")
-        self.device = _combo(
-            ("auto", "cpu", "cuda", "mps"), "Where the network runs; auto takes a GPU if there is one."
-        )
+        self.device = _combo(device_choices(), "Where the network runs; auto takes a GPU if there is one.")
         self.precision = _combo(("auto", "fp32", "bf16", "fp16"), "auto takes what is fastest on this machine.")
         self.overlap = QDoubleSpinBox()
         self.overlap.setRange(0.0, 0.9)

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.runs import Run, runs
 from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.model.compute import device_choices
 from meduniseg_core.weights import Registry
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._jobs import Job
@@ -64,7 +65,7 @@ class LearnWidget(QWidget):
         for budget in BUDGETS:
             self.budget.addItem(budget.title, budget)
         self.device = QComboBox()
-        self.device.addItems(("auto", "cpu", "cuda", "mps"))
+        self.device.addItems(device_choices())
         self.device.setToolTip("Where to train; auto takes a GPU if there is one.")
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")

@@ -19,6 +19,25 @@ def test_an_absent_device_is_refused() -> None:
         resolve_device("cuda")
 
 
+def test_a_gpu_is_chosen_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+    assert resolve_device("cuda") == torch.device("cuda")
+    assert compute.device_choices() == ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps")
+    with pytest.raises(UsageError, match="no usable device 'cuda:2'; choose --device auto or cpu or cuda or cuda:0"):
+        resolve_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    "name", ["cuda:", "cuda:-1", "cuda:x", "cuda:1:1", "cpu:0", "mps:9", "", "cuda:99999999999", "a\nb"]
+)
+def test_what_is_no_device_is_said_in_one_sentence(name: str) -> None:
+    with pytest.raises(UsageError, match="Unknown device") as caught:
+        resolve_device(name)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unknown_device_or_precision_is_refused() -> None:
     with pytest.raises(UsageError, match="Unknown device"):
         resolve_device("tpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ _THROUGH_ITK = {5, 7}  # LZW and JPEG, which tifffile leaves to a package of its
 _LOSSY = {7}
 _SMALL = 1 << 24
 _MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
-_DAMAGE = (ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError)
+_DAMAGE = (
+    *(ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError),
+    *(AttributeError, ArithmeticError),
+)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks on damage are no part of our sentence
 
 
 def read_tiff(path: Path) -> Image:

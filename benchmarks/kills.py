@@ -6,7 +6,7 @@ Training: one fine-tuning (small network, synthetic balls) is killed again and a
 each time, and must end with the very weights of a run that nobody killed. napari: a viewer whose user accepts
 corrections without a pause is killed; every acceptance that was confirmed on screen must be in the ledger, with image
 and labels as they were, and the next acceptance must work. Batch, and two programs on one output folder:
-`batch_kills.py`.
+`batch_kills.py`. Acceptances and installations of models, and two programs on one ledger: `shelf_kills.py`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import torch
 from batch_kills import kill_batch, two_programs
 from safetensors import safe_open
 from safetensors.torch import load_file
+from shelf_kills import kill_install, kill_ledger, two_on_one_ledger
 
 from meduniseg_core.adaptation import Ledger, image_hash
 from meduniseg_core.adaptation.runs import Request, Run
@@ -34,7 +35,7 @@ from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.weights import ModelInfo, Registry, save_model
 
 SHAPE = (16, 32, 32)
-ITERATIONS = 1500
+ITERATIONS_PER_KILL = 75
 
 
 def main() -> None:
@@ -42,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("training", "napari", "batch"))
+    parser.add_argument("--only", choices=("training", "napari", "batch", "ledger", "install"))
     parser.add_argument("--annotate", metavar="LEDGER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.annotate:
@@ -57,6 +58,13 @@ def main() -> None:
             _save_base(home)
             print(kill_batch(home, home / "base.safetensors", arguments.kills, rng), flush=True)
             print(two_programs(home, home / "base.safetensors", 5), flush=True)
+        if arguments.only in (None, "ledger"):
+            ledger = new_ledger(home / "corrections" / "killed")
+            print(kill_ledger(ledger, ball, arguments.kills, rng), flush=True)
+            print(two_on_one_ledger(ledger, ball, 10), flush=True)
+        if arguments.only in (None, "install"):
+            _save_base(home)
+            print(kill_install(home, home / "base.safetensors", arguments.kills, rng), flush=True)
         if arguments.only in (None, "training"):
             print(kill_training(home, arguments.kills, rng), flush=True)
         if arguments.only in (None, "napari"):
@@ -84,7 +92,7 @@ def kill_training(home: Path, kills: int, rng: np.random.Generator) -> str:
     for seed in range(5):
         ledger.accept(*ball(seed))
     _save_base(home)
-    calm, troubled = (_begin(ledger.folder, name) for name in ("calm", "troubled"))
+    calm, troubled = (_begin(ledger.folder, name, ITERATIONS_PER_KILL * kills) for name in ("calm", "troubled"))
     _wait(lambda: calm.standing().phase == "finished")
     done = lost = 0
     troubled.start()
@@ -183,9 +191,9 @@ def annotate(folder: Path) -> None:
         seed += 1
 
 
-def _begin(dataset: Path, name: str) -> Run:
+def _begin(dataset: Path, name: str, iterations: int) -> Run:
     arguments = (
-        *("finetune", str(dataset), "--output", name, "--base", "base", "--iterations", str(ITERATIONS)),
+        *("finetune", str(dataset), "--output", name, "--base", "base", "--iterations", str(iterations)),
         *("--device", "cpu", "--precision", "fp32"),
     )
     from datetime import UTC, datetime

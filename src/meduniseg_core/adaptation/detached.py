@@ -26,17 +26,21 @@ class Mark(BaseModel):
 
     pid: int = Field(ge=1)
     created: float = Field(description="when the system started it: a process id is used again")
+    started: str | None = Field(default=None, description="the same without the clock, which may be set; Linux only")
 
     @classmethod
     def of(cls, pid: int) -> Mark:
         """That of a process which runs now. psutil.Error where there is none."""
-        return cls(pid=pid, created=psutil.Process(pid).create_time())
+        return cls(pid=pid, created=psutil.Process(pid).create_time(), started=_start_of(pid))
 
     def process(self) -> psutil.Process | None:
         """The process, if it still runs. psutil.Error where the system does not say."""
         if not psutil.pid_exists(self.pid):
             return None
         process = psutil.Process(self.pid)
+        now = _start_of(self.pid)
+        if self.started is not None and now is not None:
+            return process if now == self.started else None
         return process if abs(process.create_time() - self.created) < 1.0 else None
 
 
@@ -106,6 +110,16 @@ def lower_priority(pid: int) -> None:
             group.write_text(str(_NICE))
     except (OSError, psutil.Error):
         return  # as it was, then
+
+
+def _start_of(pid: int) -> str | None:
+    """Which start of the system, and ticks since then; None where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+        return f"{boot} {fields[19]}"
+    except (OSError, IndexError):
+        return None
 
 
 def _reap(pid: int) -> None:

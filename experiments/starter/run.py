@@ -25,6 +25,7 @@ from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.weights import load_model, save_model
 from meduniseg_core.weights.registry import SHIPPED
+from meduniseg_core.weights.statistics_step import with_statistics
 
 HERE = Path(__file__).resolve().parent
 UNIVERSAL = HERE / "universal.toml"
@@ -85,7 +86,10 @@ def ship(config: TrainingConfig) -> None:
     model = load_model(config.output / f"{config.name}.safetensors")
     path = SHIPPED / f"{config.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
-    sha256 = save_model(path, model.info, model.network.state_dict(), "fp16")
+    # a model trained by now has statistics of its training images; one trained before gets them here
+    missing = [RawDataset.open(folder) for folder in config.datasets]
+    missing = [dataset for dataset in missing if model.info.plan_of(dataset.task).statistics is None]
+    sha256 = save_model(path, with_statistics(model.info, missing), model.network.state_dict(), "fp16")
     write_text(path.with_name(f"{path.name}.sha256"), f"{sha256}  {path.name}\n")
     LOG.info("%s: %.1f MB, sha256 %s", path, path.stat().st_size / 1e6, sha256)
 

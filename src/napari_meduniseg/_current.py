@@ -227,7 +227,10 @@ class Current:
         if labels is None:
             orphans = [other for other in labels_among(layers) if other.visible and self.image_of(other) is None]
             labels = self._labels_for(image) if image is not None else None
-            labels = labels or next(iter(reversed(orphans)), None)
+            if image is None:  # else they would be worked on beside an image that they do not belong to
+                labels = next(iter(reversed(orphans)), None)
+            else:
+                labels = labels or next((other for other in reversed(orphans) if lies_on(other, image)), None)
         self._set(image, labels)
 
     def _set(self, image: ImageLayer | None, labels: Labels | None) -> None:

@@ -184,6 +184,15 @@ def test_labels_among_images_of_one_grid_that_were_there_before_are_not_guessed_
     assert not current.say_image(viewer.layers["c"])  # it is known now
 
 
+def test_labels_that_lie_on_no_image_are_not_worked_on_beside_one() -> None:
+    viewer = ViewerModel()
+    current = current_of(viewer)
+    lost = viewer.add_labels(np.zeros((7, 7), np.uint8), name="lost")
+    assert current.labels is lost
+    image = viewer.add_image(np.zeros(SHAPE), name="a")
+    assert current.image is image and current.labels is None
+
+
 def test_the_place_counts_units_and_turns_and_forgives_rounding() -> None:
     viewer = ViewerModel()
     shape = (6, 8, 9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.files import read_small
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
 from training_cli.output import table
@@ -42,6 +44,15 @@ def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = F
     return BadInputError.exit_code if any(report["problems"] for report in reports) else 0
 
 
+def _broken(path: Path) -> bool:
+    """Whether a file is no JSON any more: plans that an editor broke may be replaced."""
+    try:
+        json.loads(read_small(path).decode("utf-8-sig"))
+    except (UnicodeDecodeError, ValueError):
+        return True
+    return False
+
+
 @app.command()
 def plan(
     folders: Folders,
@@ -58,7 +69,7 @@ def plan(
     there = os.path.lexists(output)
     if there and not replace:
         raise UsageError(f"{output} is there already, perhaps edited; give another --output or --replace it.")
-    if there:
+    if there and not (output.suffix.lower() == ".json" and _broken(output)):
         load_plans(output)  # nothing else is replaced
     with work(progress, as_json=as_json) as session:
         datasets = [RawDataset.open(folder) for folder in folders]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,10 +18,20 @@ ProgressOption = Annotated[
         help="How progress is shown on stderr: a bar, plain lines, one JSON object per event, or not at all.",
     ),
 ]
+
+
+def _known_device(text: str) -> str:
+    """Refuse what names no device before anything is read; whether it is here is the core's affair."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise typer.BadParameter(f"'{text}' is no device; choose auto, cpu, cuda, cuda:N or mps.")
+    return text
+
+
 Device = Annotated[
     str,
     typer.Option(
         "--device",
+        callback=_known_device,
         metavar="auto|cpu|cuda|cuda:N|mps",
         help="Where the network runs; 'meduniseg doctor' lists what is here.",
     ),

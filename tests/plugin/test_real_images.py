@@ -78,7 +78,9 @@ def test_a_photograph_is_segmented_and_saved_on_its_pixels(
 
 def test_every_panel_s_main_path_on_a_real_ct(gui: Any, qtbot: Any, shared_data: Path, tmp_path: Path) -> None:
     layer = segmented(gui, qtbot, shared_data / "Dataset301_Geometry" / "ct_sm.nii.gz", "ct", "head_neck_organs")
-    before = gui.add_labels(np.array(layer.data), name="before", scale=layer.scale, units=layer.units)
+    before = gui.add_labels(
+        np.array(layer.data), name="before", scale=layer.scale, translate=layer.translate, units=layer.units
+    )
     image = gui.layers[0]
     assert tuple(image.contrast_limits) == (-160, 240)  # soft tissue
     _, edit = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")

@@ -189,7 +189,8 @@ def _begin(folder: Path) -> None:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if entries and not any(_is_entry(path) for path in entries if path.suffix == ".json"):
             raise BadInputError(f"{folder} holds files that are no preprocessed cases; choose another folder.")
-    write_text(folder / _MARK, "")
+    if not (folder / _MARK).is_file():
+        write_text(folder / _MARK, "")
 
 
 def _is_entry(record: Path) -> bool:

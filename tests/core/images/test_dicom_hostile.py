@@ -31,6 +31,7 @@ SIZE = (40, 56)
 
 READ = """
 import json, resource, sys
+from pathlib import Path
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import read_image
 try:
@@ -39,7 +40,11 @@ except BadInputError as error:
     said = str(error)
 usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
 seconds = sum(item.ru_utime + item.ru_stime for item in usage)
-print(json.dumps({"said": said, "megabytes": sum(item.ru_maxrss >> 10 for item in usage), "seconds": seconds}))
+peaks = [item.ru_maxrss >> 10 for item in usage]
+status = Path("/proc/self/status")
+if status.is_file():  # ru_maxrss of a new process begins with that of the process that started it
+    peaks[0] = int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
+print(json.dumps({"said": said, "megabytes": sum(peaks), "seconds": seconds}))
 """
 
 

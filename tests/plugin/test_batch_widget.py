@@ -133,6 +133,6 @@ def test_what_was_found_out_stands_with_its_case_and_can_be_sorted(widget: Any, 
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
     said = "b_ct.nii.gz looks like CT: its values are Hounsfield units."
     assert [said in text for text in texts(widget)] == [False, True, False]  # in its own row, once
-    widget.queue.sortItems(3, Qt.SortOrder.DescendingOrder)
+    widget.queue.sortItems(1, Qt.SortOrder.DescendingOrder)
     assert texts(widget)[0].startswith("✓ b_ct") and said in texts(widget)[0]
     assert json.loads((tmp_path / "out" / "b_ct.json").read_text())["warnings"][0]["text"] == said

@@ -316,6 +316,24 @@ def test_what_a_result_s_findings_say_stands_below_run(gui: Any, widget: Any, qt
     assert "looks like CT" in widget.warning.text() and not widget.warning.isHidden()
 
 
+def test_what_a_result_says_stays_when_the_form_looks_again(
+    gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meduniseg_core.inference import predictor
+
+    implausible = Finding("implausible_result", "The organ is unlike the training's: look at it.")
+    monkeypatch.setattr(predictor, "check_result", lambda *_, **__: (implausible,))
+    gui.add_image(np.random.default_rng(0).normal(size=(20, 36, 40)), units="mm", name="mr", contrast_limits=(-3, 3))
+    widget.form.choose(modality="mri", tasks=("organ",))
+    qtbot.waitUntil(lambda: "At most" in widget.hint.text(), timeout=30_000)
+    widget.run()
+    until_idle(qtbot, widget)
+    qtbot.wait(1000)  # the new layer made the form look again
+    assert widget.warning.text() == implausible.text
+    widget.form.image.set_layer(gui.add_image(np.zeros((21, 36, 40)), units="mm", name="other", contrast_limits=(0, 1)))
+    qtbot.waitUntil(lambda: widget.warning.isHidden(), timeout=30_000)
+
+
 def test_a_sheared_layer_is_resampled_and_that_is_said(
     gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

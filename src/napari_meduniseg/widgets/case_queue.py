@@ -9,7 +9,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 _PATH = Qt.ItemDataRole.UserRole
-_CASE, _TASK, _SECONDS, _WARNINGS, _TEXT = range(5)
+_CASE, _WARNINGS, _TEXT, _TASK, _SECONDS = range(5)
+_TEXT_WIDTH = 190  # pixels: beside the case in a narrow panel; long sentences are wrapped
 _AMBER = QColor("#d98c00")
 
 
@@ -18,17 +19,18 @@ class CaseQueue(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 5)
-        self.setHorizontalHeaderLabels(["case", "task", "s", "!", "found out"])
+        self.setHorizontalHeaderLabels(["case", "!", "found out", "task", "s"])
         self.setToolTip(
             "What happened to each case and what to look at; click a header to sort, double click to open the result."
         )
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.setWordWrap(False)
         self.verticalHeader().hide()
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(_TEXT, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(_TEXT, QHeaderView.ResizeMode.Interactive)
+        header.resizeSection(_TEXT, _TEXT_WIDTH)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # as they come, until a header is clicked
         self.setSortingEnabled(True)
 
@@ -60,7 +62,7 @@ class CaseQueue(QTableWidget):
         """The rows as text, in the order shown."""
         found = []
         for row in range(self.rowCount()):
-            case, task, seconds, _, text = (self._cell(row, column) for column in range(5))
+            case, _, text, task, seconds = (self._cell(row, column) for column in range(5))
             about = f" ({task}, {seconds} s)" if task else ""
             found.append(f"{case}{about}{' ' if text else ''}{text}")
         return found
@@ -71,7 +73,8 @@ class CaseQueue(QTableWidget):
         self.insertRow(row)
         number = QTableWidgetItem()
         number.setData(Qt.ItemDataRole.DisplayRole, len(texts))  # a number: sorted as one
-        cells = (*(QTableWidgetItem(text) for text in (case, task, seconds)), number, QTableWidgetItem(" ".join(texts)))
+        said = QTableWidgetItem(" ".join(texts))
+        cells = (QTableWidgetItem(case), number, said, QTableWidgetItem(task), QTableWidgetItem(seconds))
         for column, item in enumerate(cells):
             item.setToolTip("\n".join(texts) or case)
             if texts:

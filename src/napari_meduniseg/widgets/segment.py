@@ -170,8 +170,8 @@ class SegmentWidget(QWidget):
         elsewhere = "" if self._current.labels in layers else f" It waits at {image.name}: choose that under Image."
         self._say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}", details=how)
         if not elsewhere:
-            found = {task: result.findings for task, result in results.items()}
-            self._warn(warnings_of(found, found))
+            # the new labels layer makes the form look again: what results say stays while the image is the same
+            self._look_done({**self._found, **{task: result.findings for task, result in results.items()}})
 
     def _show_table(self, _event: Any = None) -> None:
         """What was found in the current image, where its labels are a result."""

@@ -199,7 +199,7 @@ def classes_shown(
         names = {int(i): str(n) for i, n in zip(features["index"], features["name"], strict=True) if int(i) > 0}
     there = sorted({*names, *(label for label in present_labels(data) if label > 0)})
     colormap = attributes.get("colormap")
-    if colormap is None or len(there) > _MOST_COLOURS:
+    if colormap is None or not there or len(there) > _MOST_COLOURS:
         return names, {label: class_colour(label) for label in names}
     shown = np.asarray(colormap.map(np.asarray(there, dtype=np.int64)), dtype=float).reshape(len(there), -1)
     rounded = [(round(255 * c[0]), round(255 * c[1]), round(255 * c[2])) for c in shown]

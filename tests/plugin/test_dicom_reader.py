@@ -68,8 +68,8 @@ def test_several_images_of_a_folder_are_opened_together_but_not_hundreds(tmp_pat
         ("slice.IMA", True),
         ("x.DCM", True),
         ("MR.1.2.840.113619.2.5.417", True),
-        ("photo.png", False),
-        ("photo.2.png", False),
+        ("photo.jpg", False),
+        ("photo.2.jpg", False),
         ("table.csv", False),
     ],
 )

@@ -256,11 +256,14 @@ def test_what_cannot_be_accepted_or_trained_is_said(viewer: Any, home: Path, qtb
     edit.image_box.set_layer(viewer.layers[-1])
     accepting.button.click()
     qtbot.waitUntil(lambda: not accepting.busy, timeout=30_000)
-    assert "grid" in accepting.said.text()
+    assert "is not known" in accepting.said.text()  # another grid: of no image that is open
     assert not (home / "corrections" / "my_lesion" / "labelsTr").exists()
     viewer.layers.pop()
     viewer.add_image(np.random.default_rng(0).normal(size=(8, 20, 20)).astype(np.float32), name="right")
     edit.image_box.set_layer(viewer.layers[-1])
+    edit.layer_box.set_layer(labels)
+    accepting.task.setText("My lesion")  # labels of no image were no current ones: what was written went with them
+    accepting.modality.setCurrentIndex(accepting.modality.findData("mri"))
     accepting.button.click()
     qtbot.waitUntil(lambda: not accepting.busy, timeout=30_000)
     assert "for training" in accepting.said.text(), accepting.said.text()

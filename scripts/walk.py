@@ -124,9 +124,49 @@ def drag(canvas: QWidget, points: list[tuple[float, float]]) -> None:
     xdo("mouseup", 1)
 
 
+def zoom_in(viewer: Any, canvas: QWidget, layer: Any) -> None:
+    """Turn the wheel over the middle of a layer until it fills a good part of the canvas, and drag it to the middle."""
+    low, high = layer.extent.world
+    camera = viewer.scene.camera
+    for _ in range(40):
+        size = max(high[-2:] - low[-2:]) * camera.zoom
+        away = ((low + high) / 2 - np.asarray(camera.center)[-layer.ndim :])[-2:] * camera.zoom
+        place = canvas.mapToGlobal(QPoint(int(canvas.width() / 2 + away[1]), int(canvas.height() / 2 + away[0])))
+        if size > 0.5 * canvas.height():
+            break
+        xdo("mousemove", place.x(), place.y())
+        xdo("click", 4)
+    middle = canvas.mapToGlobal(canvas.rect().center())
+    xdo("mousemove", place.x(), place.y())
+    xdo("mousedown", 1)
+    xdo("mousemove", (place.x() + middle.x()) // 2, (place.y() + middle.y()) // 2)
+    xdo("mousemove", middle.x(), middle.y())
+    xdo("mouseup", 1)
+
+
 def later(act: Callable[[], None], seconds: float = 1.5) -> None:
     """While a dialog is open this program stands within the click that opened it."""
     QTimer.singleShot(int(1000 * seconds), act)
+
+
+def in_dialog(text: str) -> None:
+    """Type into the dialog that is open, and Return; on the watch while its own loop runs."""
+    shot("dialog")
+    dialog = QApplication.activeModalWidget()
+    if dialog is None:
+        print(f"{OUT.name}: no dialog is open", flush=True)
+        return
+    words = ["xdotool", "windowfocus", str(int(dialog.winId())), "sleep", "0.5"]
+    words += ["type", "--delay", "40", text] if text else []
+    order = subprocess.Popen(words)
+
+    def end() -> None:
+        if order.poll() is None:
+            later(end, 0.3)
+        else:
+            subprocess.Popen(["xdotool", "key", "Return"])
+
+    later(end, 0.5)
 
 
 def write_images(folder: Path) -> list[Path]:
@@ -163,6 +203,8 @@ def main() -> None:
     photo = next(layer for layer in viewer.layers if layer.name == "fundus")
     choose(panel.form.image, "fundus")
     check(photo.visible and not viewer.layers[-1].visible, "the chosen image is seen alone")
+    home = viewer.window._qt_viewer.viewerButtons.resetViewButton
+    click(home)
     choose(panel.form.modality_box, "undus")
     tasks = panel.form.tasks
     row = next(row for row in range(tasks.count()) if "cup" in tasks.item(row).text().lower())
@@ -204,7 +246,7 @@ def main() -> None:
     shot("edited")
 
     # save it: Return in the file dialog
-    later(lambda: (shot("save_dialog"), subprocess.Popen(["xdotool", "key", "Return"])), 2)
+    later(lambda: in_dialog(""), 2)
     click(edit.save_button)
     wait(lambda: not edit.save_button.busy and edit.said.text().startswith("Saved"), 60, "the file")
     saved = next(HOME.glob("fundus*cup*.png"))
@@ -214,19 +256,23 @@ def main() -> None:
     choose(edit.image_box, "scan0")
     scan = next(layer for layer in viewer.layers if layer.name.startswith("scan0"))
     check(scan.visible and not photo.visible, "the scan is seen alone")
+    click(home)
     viewer.layers.selection.active = scan
+    zoom_in(viewer, canvas, scan)
+    shot("zoomed_in")
     click(viewer.window._qt_viewer.viewerButtons.parent().findChild(QWidget, "new_labels") or new_labels_button(window))
     own = viewer.layers.selection.active
     check(own.name.startswith("scan0"), f"new labels '{own.name}' lie on the scan")
-    later(lambda: subprocess.Popen(["xdotool", "type", "--delay", "40", "lesion\n"]), 1.5)
+    later(lambda: in_dialog("lesion"), 2)
     click(edit.class_button)
     pause(1)
     drag(canvas, [(0.48, 0.5), (0.52, 0.52)])
     check(bool((own.data == 1).any()), "the class is painted")
-    later(lambda: subprocess.Popen(["xdotool", "key", "Return"]), 2)
+    later(lambda: in_dialog(""), 2)
     click(edit.save_button)
     wait(lambda: not edit.save_button.busy and edit.said.text().startswith("Saved"), 60, "the file")
-    saved = next(HOME.glob("scan0*abels*.nii.gz"))
+    saved = HOME / "scan0_-_Labels.nii.gz"
+    check(saved.is_file(), "labels of one's own are proposed beside their image, too")
     check(
         read_labels(saved).geometry.is_close(read_image(paths[0]).geometry, 1e-3), f"{saved.name} is on the scan's grid"
     )
@@ -272,9 +318,17 @@ def main() -> None:
     later(answer, 3)
     xdo("windowfocus", int(window.winId()))
     xdo("key", "alt+F4")
-    wait(lambda: not window.isVisible(), 60, "the end of the window")
+    wait(lambda: not is_there(window), 60, "the end of the window")
     check(bool(asked) and own.name in asked[0], f"closing asks: {asked}")
     check(own.name in [kept.name for kept in _autosave.binned()], "the stroke can be brought back")
+
+
+def is_there(window: QWidget) -> bool:
+    """Whether the window is open; napari deletes it when it is closed."""
+    try:
+        return bool(window.isVisible())
+    except RuntimeError:
+        return False
 
 
 def new_labels_button(window: QWidget) -> QWidget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import read
 from napari_meduniseg._taking import image_of
 from napari_meduniseg._writer import write_image_layer, write_labels_layer
+from napari_meduniseg.widgets.save_button import suggestion
 
 SHAPE = (5, 6, 7)
 SPOT = (1, 2, 3)
@@ -242,3 +244,14 @@ def test_labels_on_a_photograph_and_one_with_a_depth_of_one_belong_to_it(tmp_pat
     assert image_layer_of(viewer.add_labels(np.zeros((1, 8, 9), np.uint8)), viewer.layers) is photo
     assert image_layer_of(viewer.add_labels(np.zeros((9, 8), np.uint8)), viewer.layers) is None
     assert image_layer_of(viewer.add_labels(np.zeros((2, 2, 8, 9), np.uint8)), viewer.layers) is None
+
+
+def test_labels_of_one_s_own_are_proposed_beside_their_image(gui: Any, tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    write_image(oblique(), path)
+    (image,) = gui.open(str(path), plugin="napari-meduniseg")
+    gui.layers.selection.active = image
+    gui._new_labels()
+    assert suggestion(gui.layers[-1]) == tmp_path / "scan_-_Labels.nii.gz"
+    alone = gui.add_labels(np.zeros((3, 3, 3), np.uint8), name="alone")
+    assert suggestion(alone) == Path.home() / "alone.nii.gz"

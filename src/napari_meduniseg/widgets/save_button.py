@@ -15,6 +15,7 @@ from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._links import image_of
+from napari_meduniseg._taking import file_of
 from napari_meduniseg._writer import layers_around, write_on_grid
 
 
@@ -73,6 +74,10 @@ def suggestion(layer: Labels) -> Path:
     """Beside the image, named after it and the task; in the home folder where the image came from no file."""
     belongs = source_of(layer.metadata)
     source = None if belongs is None else belongs[0].source
+    layers = layers_around(layer.data) if belongs is None else None
+    image = None if layers is None else image_of(layer, layers)
+    if image is not None and file_of(image).is_absolute():
+        source = file_of(image)
     ending = ".png" if layer.ndim == 2 else ".nii.gz"
     plain = re.sub(r"\.(nii\.gz|nii|nrrd|mha|png|jpe?g|tiff?|dcm)\b", "", layer.name)
     name = "".join(c if c.isalnum() or c in "-_" else "_" for c in plain).strip("_")

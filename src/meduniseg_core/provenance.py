@@ -50,7 +50,7 @@ def read_provenance(labels: Path) -> Provenance | None:
         task, model = content["task"], content["model"]
         classes = {int(label): str(name) for label, name in content["classes"].items()}
         colours = {int(label): _colour(value) for label, value in content.get("colours", {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
         return None

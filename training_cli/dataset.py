@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import read_small
+from meduniseg_core.files import parse_json, read_small
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
 from training_cli.output import table
@@ -47,7 +46,7 @@ def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = F
 def _broken(path: Path) -> bool:
     """Whether a file is no JSON any more: plans that an editor broke may be replaced."""
     try:
-        json.loads(read_small(path).decode("utf-8-sig"))
+        parse_json(read_small(path).decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError):
         return True
     return False

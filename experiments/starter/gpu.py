@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -67,7 +68,7 @@ def pack_all() -> None:
         COMPACT.unlink(missing_ok=True)
     wheels = FOLDER / "wheels"
     versions = ["--python-version", "3.12", *_PLATFORMS, "--only-binary=:all:", "--no-deps"]
-    pydantic = _version("pydantic_core")
+    pydantic = version("pydantic_core")
     names = [*WHEELS, f"pydantic-core=={pydantic}"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", *versions, "-d", str(wheels)]
     subprocess.run([*command, "-c", str(ROOT / "constraints.txt"), *names], check=True)
@@ -219,12 +220,6 @@ def _split(path: Path, output: Path) -> None:
         room -= size
     for number, part in enumerate(parts):
         save_file(part, output / f"part{number}.safetensors", metadata={"state": state})
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 def _log(event: Event) -> None:

@@ -170,6 +170,14 @@ def remove_leftovers(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text holds; ValueError for what is none, nesting that Python cannot follow included."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def json_text(content: Any, indent: int | None = 1) -> str:
     """``content`` as JSON that can be stored as UTF-8: a file name that is no valid text is escaped."""
     text = json.dumps(content, indent=indent, ensure_ascii=False)

@@ -11,7 +11,6 @@ taken back by whoever writes into that folder next.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -25,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, place, sha256_of, sync_folder, write_text, writing_into
+from meduniseg_core.files import json_text, parse_json, place, sha256_of, sync_folder, write_text, writing_into
 
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
@@ -225,8 +224,8 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return {}
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_text("utf-8"))
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

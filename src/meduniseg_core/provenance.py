@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.files import sha256_of
+from meduniseg_core.files import parse_json, sha256_of
 from meduniseg_core.images.formats import ending_of, stem_of
 from meduniseg_core.outputs import Content, Kind, read_record
 
@@ -46,11 +45,11 @@ def read_provenance(labels: Path) -> Provenance | None:
     try:
         if path.stat().st_size > _LARGEST:
             return None
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
         task, model = content["task"], content["model"]
         classes = {int(label): str(name) for label, name in content["classes"].items()}
         colours = {int(label): _colour(value) for label, value in content.get("colours", {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
         return None

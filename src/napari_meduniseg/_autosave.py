@@ -28,7 +28,7 @@ from napari.layers import Labels
 
 from meduniseg_core.adaptation.detached import Mark
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import write_bytes
+from meduniseg_core.files import parse_json, write_bytes
 from meduniseg_core.images import canonical_orientation, read_image
 from meduniseg_core.paths import user_folder
 from napari_meduniseg._belonging import source_of
@@ -241,7 +241,7 @@ def _about(path: Path) -> dict[str, Any]:
     """What is known about the labels in this file, without reading them: they may be large."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            about: dict[str, Any] = json.loads(str(content["about"]))
+            about: dict[str, Any] = parse_json(str(content["about"]))
         datetime.fromisoformat(str(about["saved"]))
         if {"name", "classes", "colours", "units", "affine", "source", *_PLACEMENT} - set(about):
             raise ValueError("it lacks what is needed")

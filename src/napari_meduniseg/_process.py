@@ -5,7 +5,6 @@ Memory and device are free again when it ends, and everything the GUI can do so 
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ from typing import Any
 from weakref import WeakSet
 
 from qtpy.QtCore import QObject, QProcess, QTimer, Signal
+
+from meduniseg_core.files import parse_json
 
 _STOP_MS = 15_000  # a command that was asked to stop gets this long
 
@@ -95,6 +96,6 @@ class Command(QObject):
 
 def _parsed(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return parse_json(line)
     except ValueError:
         return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from meduniseg_core.files import parse_json
 from meduniseg_core.provenance import provenance_path, read_provenance
 
 VERSION = 1
@@ -89,6 +89,6 @@ def model_beside(prediction: Path) -> ModelReference | None:
     provenance = read_provenance(prediction)
     if provenance is None or not provenance.model:  # labels made by hand name none
         return None
-    digest = json.loads(provenance_path(prediction).read_text("utf-8")).get("model_sha256")
+    digest = parse_json(provenance_path(prediction).read_text("utf-8")).get("model_sha256")
     known = isinstance(digest, str) and len(digest) == 64 and set(digest) <= set("0123456789abcdef")
     return ModelReference(name=provenance.model, sha256=digest if known else None)

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.adaptation.entry import CaseName, Entry
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path, remove_leftovers, write_text
+from meduniseg_core.files import atomic_path, parse_json, remove_leftovers, write_text
 from meduniseg_core.images import Image
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.outputs import read_record
@@ -124,7 +124,7 @@ def may_describe(root: Path, content: dict[str, Any]) -> bool:
 def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[Entry]) -> None:
     """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept."""
     path = dataset.folder / "dataset.json"
-    content: dict[str, Any] = json.loads(path.read_bytes())
+    content: dict[str, Any] = parse_json(path.read_bytes())
     latest = {entry.case: entry.patient for entry in entries}
     patients = {case: patient for case, patient in sorted(latest.items()) if patient != case}
     new = {**content, "labels": numbered(classes), "patient_of": patients, "numTraining": len(latest)}

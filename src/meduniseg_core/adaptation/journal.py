@@ -6,7 +6,6 @@ away. Half a line is never whole JSON, so the two can be told apart.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from meduniseg_core.adaptation.entry import VERSION, Entry, Header
 from meduniseg_core.adaptation.placement import first_on_both_sides
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import write_text
+from meduniseg_core.files import parse_json, write_text
 from meduniseg_core.preprocessing._validation import first_fault
 
 
@@ -93,8 +92,8 @@ def _whole_lines(content: bytes) -> tuple[list[bytes], int]:
 
 def _is_json(text: bytes) -> bool:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
+        parse_json(text)
+    except ValueError:
         return False
     return True
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from meduniseg_core.events import Progress
+from meduniseg_core.files import parse_json
 
 _TAIL = 1 << 16  # bytes of the newest events that are looked at
 
@@ -22,7 +23,7 @@ def newest_events(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for line in lines:
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError:
             continue  # cut off, or a library's own words
         if isinstance(event, dict) and event.get("event") == "start":

@@ -30,7 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from meduniseg_core.adaptation import detached
 from meduniseg_core.adaptation.run_events import append_event, newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import write_text
+from meduniseg_core.files import parse_json, write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.training.checkpoint import has_checkpoint
 from meduniseg_core.training.log import RunLog
@@ -205,7 +205,7 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """What the process answered; None before the end and for one that failed."""
         try:
-            answer = json.loads((self.folder / "result.json").read_text("utf-8"))
+            answer = parse_json((self.folder / "result.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
         return answer if isinstance(answer, dict) else None
@@ -217,7 +217,7 @@ class Run:
     def decision(self) -> Decision | None:
         """What was decided about the result; None while nothing was."""
         try:
-            found = json.loads((self.folder / "decision.json").read_text("utf-8"))["decision"]
+            found = parse_json((self.folder / "decision.json").read_text("utf-8"))["decision"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return found if found in ("adopted", "candidate") else None
@@ -225,7 +225,7 @@ class Run:
     def replaced(self) -> str | None:
         """What was in use before this run's result was adopted, where that was noted."""
         try:
-            found = json.loads((self.folder / "decision.json").read_text("utf-8")).get("replaced")
+            found = parse_json((self.folder / "decision.json").read_text("utf-8")).get("replaced")
         except (OSError, ValueError, AttributeError):
             return None
         return found if isinstance(found, str) else None

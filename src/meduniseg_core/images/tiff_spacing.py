@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -12,6 +11,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import parse_json
 from meduniseg_core.images.checks import brief, check_spacing
 from meduniseg_core.images.findings import Finding
 
@@ -76,8 +76,8 @@ def _from_json(beside: Path, name: str) -> Spacing | None:
     try:
         if not beside.is_file() or beside.stat().st_size > _LARGEST_JSON:
             return None
-        content = json.loads(beside.read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(beside.read_text("utf-8-sig"))
+    except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or "spacing" not in content:
         return None

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.files import write_text
+from meduniseg_core.files import parse_json, write_text
 from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.paths import user_folder
 
@@ -105,7 +105,7 @@ def _cpu_prefers_bf16() -> bool:
     path = user_folder() / _PROBE_FILE
     key = f"{platform.node()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
     try:
-        known = json.loads(path.read_text("utf-8"))
+        known = parse_json(path.read_text("utf-8"))
         answer = known.get(key) if isinstance(known, dict) else None
     except (OSError, ValueError):
         known, answer = {}, None

@@ -185,12 +185,14 @@ def preprocess_dataset(
 
 def _begin(folder: Path) -> None:
     """Make the task's folder ours; BadInputError where it holds files and no sign that they are entries of a cache."""
-    if folder.is_dir() and not (folder / _MARK).exists():
+    mark = folder / _MARK
+    if mark.exists():
+        return
+    if folder.is_dir():
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if entries and not any(_is_entry(path) for path in entries if path.suffix == ".json"):
             raise BadInputError(f"{folder} holds files that are no preprocessed cases; choose another folder.")
-    if not (folder / _MARK).is_file():
-        write_text(folder / _MARK, "")
+    write_text(mark, "")
 
 
 def _is_entry(record: Path) -> bool:
@@ -330,8 +332,9 @@ def _key(job: _Job) -> str:
 
 
 def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
-    # what the voxels depend on: a new patch size or title must not cost a rebuild
-    return plan.model_dump(mode="json", exclude={"title", "patch", "batch", "mirror_axes", "modality", "statistics"})
+    # what the voxels depend on: a new patch size or title must not cost a rebuild; training images are never windowed
+    unused = {"title", "patch", "batch", "mirror_axes", "modality", "statistics", "hu_window"}
+    return plan.model_dump(mode="json", exclude=unused)
 
 
 def _existing(job: _Job, key: str) -> CachedCase | None:

@@ -25,6 +25,7 @@ from pydantic import (
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.dataset_files import CaseList, Found, Split, by_list, by_name, named_list
@@ -145,10 +146,10 @@ class RawDataset:
                 raise BadInputError(
                     f"{path} is too large to be a data-set description; write a plain nnU-Net v2 dataset.json."
                 )
-            content = json.loads(path.read_bytes())  # as bytes: Windows editors put a mark of the encoding in front
+            content = parse_json(path.read_bytes())  # as bytes: Windows editors put a mark of the encoding in front
         except OSError as error:
             raise BadInputError(f"{path} cannot be read ({error.strerror}); make it readable.") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise BadInputError(f"{path} is not JSON ({error}); correct that place.") from None
         if isinstance(content, dict) and isinstance(content.get("modality"), dict):
             raise BadInputError(

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import read_small, write_text
+from meduniseg_core.files import parse_json, read_small, write_text
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.plan import TaskPlan
 
@@ -55,8 +55,8 @@ def load_plans(path: Path) -> tuple[TaskPlan, ...]:
     """
     path = Path(path)
     try:
-        document = json.loads(read_small(path))  # as bytes: Windows editors put a mark of the encoding in front
-    except (ValueError, RecursionError) as error:
+        document = parse_json(read_small(path))  # as bytes: Windows editors put a mark of the encoding in front
+    except ValueError as error:
         raise BadInputError(f"The plans {path} are not JSON ({error}); correct that place or plan again.") from None
     try:
         if isinstance(document, dict) and "task" in document:

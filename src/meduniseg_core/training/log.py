@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from meduniseg_core.files import write_text
+from meduniseg_core.files import parse_json, write_text
 
 LOG_FILE = "log.jsonl"
 
@@ -41,7 +41,7 @@ class RunLog:
         lines = []
         for text in self._path.read_text("utf-8").splitlines():
             try:
-                line = json.loads(text)
+                line = parse_json(text)
             except ValueError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("epoch"), int):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import write_text
+from meduniseg_core.files import parse_json, write_text
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def write_splits(path: Path, splits: Mapping[str, Split]) -> None:
 def read_splits(path: Path) -> dict[str, Split]:
     """The split of every task; BadInputError for a file that is none."""
     try:
-        raw = json.loads(path.read_text("utf-8"))
+        raw = parse_json(path.read_text("utf-8"))
         return {task: Split(tuple(entry["train"]), tuple(entry["validation"])) for task, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInputError(f"{path}: is not a split file ({error}); restore it or start a new run.") from error

@@ -283,6 +283,22 @@ def shown(panel: QWidget) -> QWidget:
     return panel
 
 
+def test_a_panel_that_must_scroll_is_laid_out_as_wide_as_one_that_need_not(
+    four: Any, panel: Callable[[str], Any]
+) -> None:
+    four.window.resize(1280, 1400)
+    edit = shown(panel("Edit"))
+    area = edit.findChild(QScrollArea)
+    widths = []
+    for height in (1400, 600):
+        edit.setFixedHeight(height)
+        for _ in range(5):
+            QApplication.processEvents()
+        widths.append((area.verticalScrollBar().maximum() > 0, area.widget().width()))
+    assert [needed for needed, _ in widths] == [False, True]
+    assert widths[0][1] == widths[1][1]
+
+
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
 def test_panels_are_tabs_narrow_and_no_button_moves_when_a_message_comes(
     four: Any, panel: Callable[[str], Any], size: tuple[int, int]

@@ -73,7 +73,7 @@ def test_a_slice_missing_from_the_real_series_is_noticed(shared_data: Path, tmp_
 
 def test_every_case_of_every_data_set_is_read_with_its_labels(shared_data: Path) -> None:
     folders = dataset_folders(shared_data)
-    assert len(folders) == 14
+    assert len(folders) == 21
     for folder in folders:
         description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
         cases = find_cases(folder / "imagesTr", description["file_ending"])

@@ -78,6 +78,8 @@ def scrolling_layout(panel: QWidget) -> QVBoxLayout:
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    # a bar that comes with a longer message would make the content narrower, and move its buttons
+    area.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
     area.setWidget(content)
     outer = QVBoxLayout(panel)
     outer.setContentsMargins(0, 0, 0, 0)

@@ -90,6 +90,8 @@ def test_what_cannot_be_saved_is_said(gui: Any, qtbot: Any, tmp_path: Path) -> N
     panel.actions.save_button.save(tmp_path / "file" / "labels.png")
     qtbot.waitUntil(lambda: not panel.actions.save_button.busy, timeout=30_000)
     assert "choose another place" in panel.hint.text() and str(tmp_path) in panel.hint.text()
+    panel._look_ahead()  # as its timer does, late, for the layer that was new before: that is not said over it
+    assert "choose another place" in panel.hint.text()
     gui.layers.remove(layer)
     panel.actions.correct()
     assert "removed" in panel.hint.text()

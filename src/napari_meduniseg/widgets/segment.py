@@ -55,6 +55,7 @@ class SegmentWidget(QWidget):
         self._job: Job | None = None
         self._order: Order | None = None
         self._forecast_job: Job | None = None
+        self._acted = False  # something was done with the labels since the choice changed
         self._look_job: Job | None = None
         self._looked_at: tuple[tuple[Capture, ...], list[TaskPlan]] = (), []
         self._found: dict[str, tuple[Finding, ...]] = {}
@@ -75,7 +76,7 @@ class SegmentWidget(QWidget):
         self.progress.hide()
         self.table = ResultTable()
         self.actions = ResultActions(napari_viewer)
-        self.actions.said.connect(self._say)
+        self.actions.said.connect(self._say_of_action)
 
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button)
@@ -209,13 +210,14 @@ class SegmentWidget(QWidget):
 
     def _choice_changed(self) -> None:
         self._forecast_job = None  # an answer to an older choice is not shown
+        self._acted = False
         self._settle.start()
 
     def _look_ahead(self) -> None:
         """Say what Run will do, and whether the image looks like what was chosen."""
         choice = self.form.choice()
         self._look_at_image(choice)
-        if self.busy:
+        if self.busy or self._acted:
             return
         try:
             order = prepare(choice, self._viewer)
@@ -276,6 +278,11 @@ class SegmentWidget(QWidget):
         self._looked_at = (), []  # it may be mended: look again at the next change
         if not self.busy:
             self._say(sentence, warn=True)
+
+    def _say_of_action(self, text: str, warn: bool) -> None:
+        """What became of saving or correcting: no forecast for a choice made before is put over it."""
+        self._acted, self._forecast_job = True, None
+        self._say(text, warn)
 
     def _say(self, text: str, warn: bool = False, details: str = "") -> None:
         self.hint.say(text, trouble=warn)

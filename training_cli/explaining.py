@@ -1,4 +1,4 @@
-"""Any error as the sentence that a user reads, and its exit code (DESIGN section 2)."""
+"""Any error as the sentence that a user reads, and its exit code, which scripts rely on."""
 
 from __future__ import annotations
 

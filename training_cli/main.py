@@ -73,7 +73,7 @@ def _options(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code (DESIGN section 2); errors go to stderr in one sentence."""
+    """Run one command line and return its exit code (:mod:`.explaining`); an error is one sentence on stderr."""
     tolerate_encodings()
     arguments, debug = _without_debug(arguments)
     show_tracebacks(debug)

@@ -258,7 +258,7 @@ def _show_architecture(name: str, as_json: bool) -> None:
 
 
 def _added_by_refinement() -> dict[str, int]:
-    """What MedUniSeg* adds to the paper's network, by kind (SPEC section 8)."""
+    """What MedUniSeg* adds to the paper's network, by kind (docs/spec.md section 8)."""
     import torch
 
     from meduniseg_core.model import ARCHITECTURES, build_model

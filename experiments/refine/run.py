@@ -180,7 +180,7 @@ def score(predictor: Predictor, task: str, case: RawCase, starter: Model) -> Cas
 
 
 def mean(row: dict[str, Any], name: str) -> float:
-    """Mean over classes, then over cases (SPEC section 9)."""
+    """Mean over classes, then over cases (docs/spec.md section 9)."""
     return float(np.mean([np.mean(case[name]) for case in row["cases"]]))
 
 

@@ -118,7 +118,7 @@ def merge(folder: Path) -> None:
 
 
 def table(output: Path, device: str) -> None:
-    """Parameters, peak memory and time of the paper's network against its 2D backbone (SPEC sections 2 and 11)."""
+    """Parameters, peak memory and time of the paper's network and its 2D backbone (docs/spec.md sections 2 and 11)."""
     place, lines = (
         torch.device(device),
         ["| network | parameters | input | precision | ms | peak MiB |", "| --- " * 6 + "|"],

@@ -98,7 +98,7 @@ def write() -> None:
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """Markdown: one row per task, then one per class. Dice in %, mean over classes, then cases (SPEC section 9)."""
+    """Markdown: rows per task, then per class. Dice in %, mean over classes, then cases (docs/spec.md section 9)."""
     lines = [
         "| task | modality | dim | train / test | starter | single-task | mean shape | difference (95 % CI) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

@@ -1,4 +1,4 @@
-"""Fine-tuning on one data set, the ledger of corrections included (SPEC section 7)."""
+"""Fine-tuning on one data set, the ledger of corrections included (docs/spec.md section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refinement of a model's under-performing tasks: MedUniSeg* (SPEC section 8)."""
+"""Refinement of a model's under-performing tasks: MedUniSeg* (docs/spec.md section 8)."""
 
 from __future__ import annotations
 

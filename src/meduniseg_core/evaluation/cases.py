@@ -44,7 +44,7 @@ class CaseScores(BaseModel):
 
     @property
     def dice(self) -> float:
-        """Mean Dice over the classes (SPEC section 9); 1 where there is no class at all."""
+        """Mean Dice over the classes (docs/spec.md section 9); 1 where there is no class at all."""
         return float(np.mean([scores.dice for scores in self.classes])) if self.classes else 1.0
 
     def with_classes(self, names: Mapping[int, str], surface: bool) -> CaseScores:

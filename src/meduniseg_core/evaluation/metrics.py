@@ -1,4 +1,4 @@
-"""Overlap and surface distance of two label maps, with a stated answer for empty masks (SPEC section 9).
+"""Overlap and surface distance of two label maps, with a stated answer for empty masks (docs/spec.md section 9).
 
 | | both empty | one empty |
 | --- | --- | --- |
@@ -99,7 +99,7 @@ def surface_dice(prediction: Labels, reference: Labels, label: int, spacing: Spa
 
 
 def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
-    """SIIM's WDice = w0 * D0 + w1 * D1 over the normal (0) and the lesion images (1), SPEC section 9.
+    """SIIM's WDice = w0 * D0 + w1 * D1 over the normal (0) and the lesion images (1), docs/spec.md section 9.
 
     D0 and D1 are the mean scores of the two groups, the weights inversely proportional to the groups' sizes and
     normalised to 1. With one group empty it is the other's mean. Raises ValueError for no images or lists of unequal

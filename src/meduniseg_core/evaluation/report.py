@@ -66,7 +66,7 @@ class ReportPicture(BaseModel):
 
 
 class Report(BaseModel):
-    """What came out: Dice per class -> mean over classes -> mean over cases (SPEC section 9).
+    """What came out: Dice per class -> mean over classes -> mean over cases (docs/spec.md section 9).
 
     The JSON can be read back (``Report.model_validate_json``); its means are computed anew from the cases.
     """
@@ -143,7 +143,7 @@ class Report(BaseModel):
 
 
 def summarise(values: Iterable[tuple[float, int]]) -> Summary:
-    """Means of ``(value, dimension)`` pairs: of all, of dimension 2 and of dimension 3 (SPEC section 9)."""
+    """Means of ``(value, dimension)`` pairs: of all, of dimension 2 and of dimension 3 (docs/spec.md section 9)."""
     pairs = list(values)
     groups = [[value for value, dimension in pairs if dimension in which] for which in ((2, 3), (2,), (3,))]
     means = [float(np.mean(group)) if group else None for group in groups]

@@ -9,7 +9,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 
 CHANNEL_LIMIT = 4
-"""More entries than this along a further axis are time points or measurements, not channels (SPEC section 2: stems)."""
+"""More entries than this along a further axis are time points, not channels (docs/spec.md section 2: stems)."""
 
 LARGEST_VALUE = 1e18
 """Intensities are squared in 32-bit floats, which end at 3e38: one voxel beyond would empty a whole label map."""

@@ -1,4 +1,4 @@
-"""A session: load a model once, segment many images, any number of tasks each (SPEC sections 2-5, DESIGN section 4)."""
+"""A session: load a model once, segment many images, any number of tasks each (docs/spec.md sections 2-5)."""
 
 from __future__ import annotations
 

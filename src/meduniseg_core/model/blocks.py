@@ -1,4 +1,4 @@
-"""The building blocks of the backbone (SPEC section 2), each usable on volumes and on 2D images.
+"""The building blocks of the backbone (docs/spec.md section 2), each usable on volumes and on 2D images.
 
 A 2D image is a volume of depth 1. Padded by one, such a volume only ever meets the middle slice of a convolution's
 kernel (the outer slices see padding), and a transposed convolution cropped to depth 1 only its first slice. So every

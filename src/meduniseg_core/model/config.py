@@ -10,7 +10,7 @@ Stride = tuple[int, int, int]
 
 
 class ModelConfig(BaseModel):
-    """Everything that fixes the network's shape (SPEC sections 2-4).
+    """Everything that fixes the network's shape (docs/spec.md sections 2-4).
 
     ``modalities = 0`` leaves MMap out (UniSeg); ``tasks = 0`` leaves FUSE out (downstream networks, plain backbone);
     both 0 is the bare backbone. ``dimension = 2`` is the 2D counterpart of the backbone (Conv2d modules).
@@ -52,7 +52,7 @@ class ModelConfig(BaseModel):
         return d, h, w
 
 
-# The architectures whose parameter counts SPEC section 2 fixes to the digit.
+# The architectures whose parameter counts docs/spec.md section 2 fixes to the digit.
 ARCHITECTURES: dict[str, ModelConfig] = {
     "backbone-3d": ModelConfig(stems=(3,), classes=2, modalities=0, tasks=0),
     "backbone-2d": ModelConfig(stems=(3,), classes=2, modalities=0, tasks=0, dimension=2),

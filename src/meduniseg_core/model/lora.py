@@ -1,4 +1,4 @@
-"""MedUniSeg*: low-rank updates and residual twins beside a frozen network (SPEC section 8)."""
+"""MedUniSeg*: low-rank updates and residual twins beside a frozen network (docs/spec.md section 8)."""
 
 from __future__ import annotations
 

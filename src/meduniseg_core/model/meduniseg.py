@@ -1,4 +1,4 @@
-"""The assembled network: modal prior, encoder, task prior, decoder (SPEC sections 2-5)."""
+"""The assembled network: modal prior, encoder, task prior, decoder (docs/spec.md sections 2-5)."""
 
 from __future__ import annotations
 

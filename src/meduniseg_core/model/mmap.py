@@ -1,4 +1,4 @@
-"""MMap, the modal prior (SPEC section 3; paper: "modal map"): which kind of scanner the image comes from."""
+"""MMap, the modal prior (docs/spec.md section 3; paper: "modal map"): which kind of scanner the image comes from."""
 
 from __future__ import annotations
 

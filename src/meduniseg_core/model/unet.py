@@ -1,4 +1,4 @@
-"""The backbone: encoder with several stems, decoder with a head at every level (SPEC section 2)."""
+"""The backbone: encoder with several stems, decoder with a head at every level (docs/spec.md section 2)."""
 
 from __future__ import annotations
 

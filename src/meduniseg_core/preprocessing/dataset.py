@@ -196,7 +196,7 @@ class RawDataset:
         if self.description.modality is not None:
             return self.description.modality.lower()
         found = {modality_of_channel(name) for name in self.channels}
-        if found == {"ct", "pet"}:  # PET/CT counts as PET (SPEC section 3)
+        if found == {"ct", "pet"}:  # PET/CT counts as PET (docs/spec.md section 3)
             return "pet"
         modality = found.pop() if len(found) == 1 else None
         if modality is None:

@@ -1,4 +1,4 @@
-"""From a data set's fingerprint to the plan of its task (nnU-Net's heuristics, on the network of SPEC section 2)."""
+"""From a data set's fingerprint to the plan of its task (nnU-Net's heuristics; docs/spec.md section 2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from meduniseg_core.preprocessing.fingerprint import Fingerprint, ct_channels, f
 from meduniseg_core.preprocessing.plan import Normalisation, TaskPlan
 
 TOTAL_STRIDE: Shape3 = (16, 32, 32)
-"""The paper's network, image to bottleneck (SPEC section 2)."""
+"""The paper's network, image to bottleneck (docs/spec.md section 2)."""
 
 VOXELS_3D = 64 * 192 * 192
 VOXELS_2D = 512 * 512
 BATCH_VOXELS = {2: 12 * VOXELS_2D, 3: 2 * VOXELS_3D}
-"""The paper's patch times its batch (SPEC section 6)."""
+"""The paper's patch times its batch (docs/spec.md section 6)."""
 
 LONG_SIDE = 512
 _MASKED_BELOW = 0.75  # nnU-Net: normalise within the mask where cropping removes at least a quarter

@@ -62,10 +62,11 @@ class _Source:
 class BatchSource(Dataset[Batch]):
     """``source[i]`` is the batch of iteration ``i``.
 
-    A batch holds one task; within an epoch each task has ``iterations_per_task`` batches in random order (SPEC section
-    6). The last third of a batch is centred on a random voxel of a random foreground class of the case. A share
-    ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead. ``absence`` says
-    of which tasks how many samples lack the target. Augmentation follows the task's modality (`augmentation.presets`).
+    A batch holds one task; within an epoch each task has ``iterations_per_task`` batches in random order
+    (docs/spec.md section 6). The last third of a batch is centred on a random voxel of a random foreground class of
+    the case. A share ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed
+    instead. ``absence`` says of which tasks how many samples lack the target. Augmentation follows the task's modality
+    (`augmentation.presets`).
     """
 
     def __init__(

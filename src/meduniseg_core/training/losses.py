@@ -1,4 +1,4 @@
-"""Dice plus cross-entropy at every decoder level (SPEC section 6).
+"""Dice plus cross-entropy at every decoder level (docs/spec.md section 6).
 
 The kernel is MONAI's ``DiceCELoss``: on one CPU core it takes 28 ms for 2x6x32x96x96, forward and backward; a plain
 form of our own took 36 ms and one with a hand-derived gradient 29 ms, so nothing is gained by writing it again.
@@ -33,7 +33,7 @@ def _kernel(batch_dice: bool) -> DiceCELoss:
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
     """Weights of ``levels`` outputs, finest first: 1, 1/2, 1/4, ..., 0 for the coarsest, normalised to sum 1.
 
-    A single level has weight 1. Raises ValueError for less than one level. SPEC section 6.
+    A single level has weight 1. Raises ValueError for less than one level. docs/spec.md section 6.
     """
     if levels < 1:
         raise ValueError(f"deep supervision needs at least one level, not {levels}")
@@ -50,7 +50,7 @@ def dice_ce(logits: Tensor, labels: Tensor, class_count: int, *, batch_dice: boo
     ``logits``: (B, K, D, H, W), any floating dtype; only the first ``class_count`` channels take part in the softmax,
     the others get no gradient. ``labels``: int64 (B, D, H, W) with values below ``class_count``. ``batch_dice`` pools
     the samples of a batch before the fraction is taken (nnU-Net does so for 2D and for small patches).
-    Raises ValueError if the shapes do not fit or ``class_count`` is not in 2..K. SPEC sections 5 and 6.
+    Raises ValueError if the shapes do not fit or ``class_count`` is not in 2..K. docs/spec.md sections 5 and 6.
     """
     if not 2 <= class_count <= logits.shape[1]:
         raise ValueError(f"class_count {class_count} does not lie between 2 and the {logits.shape[1]} output channels")

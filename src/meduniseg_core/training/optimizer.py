@@ -1,4 +1,4 @@
-"""The optimizer of a run, and the rate of every weight at every iteration (SPEC section 6)."""
+"""The optimizer of a run, and the rate of every weight at every iteration (docs/spec.md section 6)."""
 
 from __future__ import annotations
 

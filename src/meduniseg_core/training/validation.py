@@ -49,7 +49,7 @@ class TaskNetwork:
 def validate(
     network: TaskNetwork, plan: TaskPlan, cases: Sequence[CachedCase], cancel: CancelToken | None = None
 ) -> np.ndarray:
-    """Dice (cases, foreground classes) of every case by ``plan``; both empty counts as 1 (SPEC section 9).
+    """Dice (cases, foreground classes) of every case by ``plan``; both empty counts as 1 (docs/spec.md section 9).
 
     NonFiniteOutputError names the task and the case whose logits are NaN or infinite.
     """

@@ -1,4 +1,4 @@
-"""A model of fewer tasks, with a pack folded into its weights: for good, without base and pack (SPEC section 8)."""
+"""A model of fewer tasks, with a pack folded into its weights: without base and pack (docs/spec.md section 8)."""
 
 from __future__ import annotations
 

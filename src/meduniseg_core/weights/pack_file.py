@@ -1,4 +1,4 @@
-"""The pack: one small ``.safetensors`` file that refines some tasks of one base model (SPEC section 8)."""
+"""The pack: one small ``.safetensors`` file that refines some tasks of one base model (docs/spec.md section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Import of the published checkpoint of UniSeg, MedUniSeg's predecessor (SPEC section 12).
+"""Import of the published checkpoint of UniSeg, MedUniSeg's predecessor (docs/spec.md section 12).
 
 Everything the tensors tell (widths, strides, stems, classes, K, number of tasks, patch) is taken from them; spacing,
 normalisation and intensity figures come from the plans beside the checkpoint, else from :class:`UniSegOptions`.
@@ -180,7 +180,7 @@ def _infer_config(path: Path, state: Mapping[str, Tensor]) -> ModelConfig:
         ) from error
 
 
-# UniSeg's names, by nnU-Net v1's, and ours (SPEC section 12's table).
+# UniSeg's names, by nnU-Net v1's, and ours (docs/spec.md section 12's table).
 _NAMES: tuple[tuple[str, str], ...] = (
     (r"conv_blocks_context\.0\.blocks\.0\.conv_(\d+)\.(\w+)", r"encoder.stems.\1.\2"),
     (r"conv_blocks_context\.0\.blocks\.0\.instnorm\.(\w+)", r"encoder.stem_norm.\1"),

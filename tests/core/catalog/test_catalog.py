@@ -1,4 +1,4 @@
-"""The catalogue against SPEC sections 3, 6 and 7."""
+"""The catalogue against docs/spec.md sections 3, 6 and 7."""
 
 from __future__ import annotations
 

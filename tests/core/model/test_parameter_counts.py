@@ -1,4 +1,4 @@
-"""SPEC section 2: the counts that must come out to the digit."""
+"""docs/spec.md section 2: the counts that must come out to the digit."""
 
 import pytest
 

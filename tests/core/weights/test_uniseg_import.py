@@ -28,7 +28,7 @@ CT_FIGURES = {"mean": 40.0, "sd": 20.0, "percentile_00_5": -100.0, "percentile_9
 
 
 def uniseg_state(features: tuple[int, ...] = FEATURES, tasks: int = TASKS, stems: tuple[int, ...] = (1, 2, 4)) -> Any:
-    """A state dict with UniSeg's names (SPEC section 12) and random numbers."""
+    """A state dict with UniSeg's names (docs/spec.md section 12) and random numbers."""
     generator = torch.Generator().manual_seed(0)
     state: OrderedDict[str, Tensor] = OrderedDict()
 

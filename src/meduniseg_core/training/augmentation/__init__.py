@@ -1,4 +1,4 @@
-"""Augmentation: nnU-Net's (SPEC section 6), and what makes a network hold on other scanners and cameras.
+"""Augmentation: nnU-Net's (docs/spec.md section 6), and what makes a network hold on other scanners and cameras.
 
 One sample is read, transformed and changed by one generator; the same generator state gives the same bits.
 """

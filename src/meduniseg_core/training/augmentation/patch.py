@@ -1,4 +1,4 @@
-"""nnU-Net's augmentation for one sample, at the price of a few milliseconds (SPEC section 6).
+"""nnU-Net's augmentation for one sample, at the price of a few milliseconds (docs/spec.md section 6).
 
 The spatial transform is drawn first; then just the region it needs is read, from a memory-mapped array if that is what
 the case is, and resampled once. So nothing is interpolated twice, and a rotated patch shows the image's real

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
-from html import escape
 from pathlib import Path
 
 from meduniseg_core.adaptation.gate_report import GateReport, by_gain
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import Report, write_report
-from meduniseg_core.evaluation.html import STYLE, number, table
 from meduniseg_core.evaluation.report import ReportPicture
 from meduniseg_core.files import write_bytes, write_text
+from meduniseg_core.pages import render
 
 
 def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:
@@ -30,7 +28,8 @@ def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:
     for position, picture in enumerate(report.pictures, start=1):
         write_bytes(folder / f"worst_{position}.png", picture.png)
     write_text(written["csv"], _csv(report))
-    write_text(written["html"], _html(report))
+    title = f"{report.task}: {report.base} and {report.candidate}"
+    write_text(written["html"], render("gate.html", title=title, report=report, pairs=by_gain(report.pairs)))
     write_text(written["json"], report.model_dump_json(indent=2) + "\n")
     return written
 
@@ -64,72 +63,3 @@ def _csv(report: GateReport) -> str:
                 [pair.after.case, pair.after.unit, scores.name, *("" if v is None else f"{v:.6g}" for v in values)]
             )
     return stream.getvalue()
-
-
-def _html(report: GateReport) -> str:
-    title = f"{report.task}: {report.base} and {report.candidate}"
-    ordered = by_gain(report.pairs)
-    parts = [
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><h1>{escape(title)}</h1>",
-        f"<p class='big'>{report.verdict.capitalize()}</p><p>{escape(report.reason)}</p>",
-        *(f"<p class='note'>{escape(note)}</p>" for note in (report.bias, *report.notes) if note),
-        "<h2>Classes</h2>",
-        table(
-            ["Class", "Dice before", "Dice after", "HD95 before", "HD95 after"],
-            [
-                [c.name, number(c.dice_before), number(c.dice_after), number(c.hd95_before, 2), number(c.hd95_after, 2)]
-                for c in report.classes
-            ],
-        ),
-        "<h2>Cases, worst change first</h2>",
-        table(
-            ["Case", "Dice before", "Dice after", "Gain"],
-            [
-                [
-                    pair.after.case,
-                    number(pair.before.dice if pair.before is not None else None),
-                    number(pair.dice_after),
-                    number(pair.gain),
-                ]
-                for pair in ordered
-            ],
-        ),
-    ]
-    changed = [(pair.after.case, pair.corrected) for pair in ordered if pair.corrected is not None]
-    if changed:
-        parts.append("<h2>What the annotators changed</h2>")
-        parts.append(
-            table(
-                [
-                    "Case",
-                    "Began as output of",
-                    "Voxels changed",
-                    "Right before",
-                    "Right after",
-                    "Classes",
-                ],
-                [
-                    [
-                        case,
-                        one.model,
-                        f"{one.changed:,}",
-                        number(None if one.right_before is None else float(one.right_before), 0),
-                        number(float(one.right_after), 0),
-                        ", ".join(f"{c.name} +{c.added or 0:,} -{c.removed or 0:,}" for c in one.classes),
-                    ]
-                    for case, one in changed
-                ],
-            )
-        )
-    if report.pictures:
-        left = "Before left, after in the middle" if report.dice_before is not None else "The new model left"
-        parts.append(f"<h2>Worst cases</h2><p>{left}, the accepted labels right.</p>")
-    for picture in report.pictures:
-        data = base64.b64encode(picture.png).decode("ascii")
-        parts.append(
-            f"<figure><img alt='{escape(picture.case)}' src='data:image/png;base64,{data}'>"
-            f"<figcaption>{escape(picture.case)}</figcaption></figure>"
-        )
-    parts.append(f"<h2>Empty masks</h2><p>{escape(report.policy)}</p></body></html>\n")
-    return "\n".join(parts)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import subprocess
 import sys
 import threading
@@ -48,14 +49,19 @@ LOG = logging.getLogger("gpu")
 
 
 def configuration() -> TrainingConfig:
-    """The starter's."""
-    return TrainingConfig.from_toml(HERE / "sixteen.toml")
+    """The starter's; what it starts from lies in runs/gpu where that is all that travelled."""
+    config = TrainingConfig.from_toml(HERE / "sixteen.toml")
+    here = Path(config.pretrained_weights or "")
+    there = FOLDER / here.name
+    return config if here.is_file() else config.model_copy(update={"pretrained_weights": str(there)})
 
 
 def pack_all() -> None:
     """Fill runs/gpu."""
     config = configuration()
     FOLDER.mkdir(parents=True, exist_ok=True)
+    weights = Path(config.pretrained_weights or "")
+    shutil.copyfile(weights, FOLDER / weights.name)
     pack(prepare(config), PACK)
     for task, size in sizes(PACK):
         LOG.info("%s: %.1f MB", task, size / 1e6)

@@ -8,14 +8,14 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
-from meduniseg_core.training import Start
+from meduniseg_core.training import Start, rescale_like
 from meduniseg_core.weights import Model, ModelInfo
 
 PROMPTS = "modal_map.prompts"
 
 
 class Downstream(Start):
-    """Starts a training from ``base``: encoder, decoder and modal branch are taken over (see :func:`as_long_as` for
+    """Starts a training from ``base``: encoder, decoder and modal branch are taken over (see :func:`rescale_like` for
     their scale), FUSE is not; the modal prompt is frozen, MMap's linear layer learns. The head is new, unless the base
     has a task of the same classes and channels: then that task's head is kept.
 
@@ -58,7 +58,7 @@ class Downstream(Start):
         fresh = network.state_dict()
         known = with_stem(self._base.network.state_dict(), self._stem(plan), len(plan.channels))
         state = downstream_state(known, fresh, self._prompt(plan))
-        state = as_long_as(fresh, state, flat=plan.dimension == 2)
+        state = rescale_like(fresh, state, flat=plan.dimension == 2)
         if self._same_task(plan) is not None:
             heads = {name: value for name, value in self._base.network.state_dict().items() if _is_head(name)}
             state.update({name: value[: plan.class_count].clone() for name, value in heads.items()})
@@ -152,31 +152,6 @@ def with_stem(base: dict[str, Tensor], learnt: int, wanted: int) -> dict[str, Te
     weight = base[f"{other}.weight"]
     spread = weight.sum(dim=1, keepdim=True).expand(-1, wanted, *weight.shape[2:]) / wanted
     return {**base, f"{own}.weight": spread, f"{own}.bias": base[f"{other}.bias"]}
-
-
-def as_long_as(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bool) -> dict[str, Tensor]:
-    """``state`` with every convolution that feeds an InstanceNorm as long as the ``fresh`` one: the same function.
-
-    The norm undoes any factor, but not for the optimizer: a step turns weights twice as long by a quarter of the angle.
-    Training makes weights longer, those of the finest stages most, so that a trained network would adapt several times
-    more slowly than a fresh one at the same rate. ``flat``: for images, which meet the kernels' middle slices alone.
-    """
-    scaled = dict(state)
-    for name in state:
-        layer, _, kind = name.rpartition(".")
-        if kind != "weight" or not (layer.endswith(".conv") or ".stems." in layer):
-            continue
-        length = _length(state[name], flat)
-        if length > 0:
-            for own in (name, f"{layer}.bias"):
-                scaled[own] = state[own] * (_length(fresh[name], flat) / length)
-    return scaled
-
-
-def _length(weight: Tensor, flat: bool) -> Tensor:
-    seen = weight[:, :, weight.shape[2] // 2] if flat and weight.dim() == 5 else weight
-    length: Tensor = seen.norm()
-    return length
 
 
 def _is_head(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from meduniseg_core.training.config import NetworkSettings, PlanSettings, TrainingConfig
 from meduniseg_core.training.loop import TrainingResult, train
+from meduniseg_core.training.rescaling import rescale_like
 from meduniseg_core.training.start import Start
 
-__all__ = ["NetworkSettings", "PlanSettings", "Start", "TrainingConfig", "TrainingResult", "train"]
+__all__ = ["NetworkSettings", "PlanSettings", "Start", "TrainingConfig", "TrainingResult", "rescale_like", "train"]

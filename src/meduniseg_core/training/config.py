@@ -66,6 +66,9 @@ class TrainingConfig(BaseModel):
     cache: Path = Field(description="folder of the preprocessed cases; may be shared by runs")
 
     network: NetworkSettings = NetworkSettings()
+    pretrained_weights: str | None = Field(
+        default=None, description="a universal model of the same architecture to start from: a name or a file"
+    )
     plan_2d: PlanSettings = PlanSettings()
     plan_3d: PlanSettings = PlanSettings()
     plan: dict[str, PlanSettings] = Field(default_factory=dict, description="by task; over plan_2d and plan_3d")
@@ -193,6 +196,9 @@ class TrainingConfig(BaseModel):
         for key in ("output", "cache"):
             if isinstance(raw.get(key), str):
                 raw[key] = _resolve(raw[key], root, path)
+        weights = raw.get("pretrained_weights")
+        if isinstance(weights, str) and (weights.endswith(".safetensors") or "/" in weights or "$" in weights):
+            raw["pretrained_weights"] = str(_resolve(weights, root, path))
         if isinstance(raw.get("datasets"), list):
             raw["datasets"] = [_resolve(str(entry), root, path) for entry in raw["datasets"]]
         try:

@@ -26,6 +26,7 @@ from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
 from meduniseg_core.training.optimizer import make_optimizer, set_rates
 from meduniseg_core.training.prepare import Prepared, prepare
+from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.validation import TaskNetwork, validate
 from meduniseg_core.weights import save_model
@@ -57,8 +58,8 @@ def train(
 ) -> TrainingResult:
     """Train as ``config`` says and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
 
-    ``start`` gives the weights to start from; without it they are random. ``prepared`` takes the place of the data sets
-    (a packed run, see `packed`); without it they are preprocessed.
+    ``start`` gives the weights to start from; without it they are those of ``config.pretrained_weights``, or random.
+    ``prepared`` takes the place of the data sets (a packed run, see `packed`); without it they are preprocessed.
 
     ``resume`` goes on from the last checkpoint; on the CPU the result is bit for bit that of an uninterrupted run.
     ``finish`` trains no further: the best checkpoint of a run that was stopped (the last one, where none was validated
@@ -97,6 +98,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         self._device = resolve_device(config.device)
         self._dtype = resolve_precision(config.precision, self._device)
+        start = start or start_of(config)
         if prepared is None:
             prepared = prepare(config, start=start, events=events, cancel=cancel)
         self._prepared: Prepared = prepared

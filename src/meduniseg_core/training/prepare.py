@@ -28,6 +28,7 @@ from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.statistics import joined
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
+from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
@@ -70,6 +71,7 @@ def prepare(
 
     BadInputError where a data set cannot be used; UsageError where two data sets hold one task.
     """
+    start = start or start_of(config)
     total_stride = _model_config(config, classes=2, tasks=1, stems=(1,), modalities=1).total_stride
     datasets = [RawDataset.open(folder) for folder in config.datasets]
     names = [dataset.task for dataset in datasets]
@@ -257,14 +259,12 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "checkpoint_every",
             "title",
             "description",
+            # its hash stands in the start's fingerprint
+            "pretrained_weights",
             # hashed with the cases; and runs without corrections keep the fingerprint they have
             "predictions",
             *(("correction_oversampling", "correction_weight") if not config.predictions else ()),
-            *(
-                name
-                for name in ("rate_shares", "rate_warm_ups", "absence", "average_decay")
-                if not getattr(config, name)
-            ),
+            *(name for name in _OPTIONAL if not getattr(config, name)),
         },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]

@@ -8,10 +8,11 @@ import pytest
 import torch
 from small_network import plan
 
-from meduniseg_core.adaptation.transfer import Downstream, as_long_as, downstream_config, downstream_state, with_stem
+from meduniseg_core.adaptation.transfer import Downstream, downstream_config, downstream_state, with_stem
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.model.meduniseg import count_parameters
+from meduniseg_core.training import rescale_like
 from meduniseg_core.weights import Model, ModelInfo
 
 
@@ -72,7 +73,7 @@ def test_weights_start_as_long_as_fresh_ones_and_compute_the_same(base: Model, s
     }
     flat = shape[2] == 1
     image, zero = torch.randn(shape), torch.zeros(1, dtype=torch.long)
-    scaled = as_long_as(fresh, trained, flat=flat)
+    scaled = rescale_like(fresh, trained, flat=flat)
     seen = (slice(None), slice(None), slice(1, 2) if flat else slice(None))
     name = "decoder.levels.1.blocks.0.conv.weight"
     assert trained[name][seen].norm() > 4 * fresh[name][seen].norm()

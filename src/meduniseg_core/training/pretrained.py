@@ -1,0 +1,107 @@
+"""A universal training that starts from the weights of a trained universal network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.model import MedUniSeg
+from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.rescaling import rescale_like
+from meduniseg_core.training.start import Start
+from meduniseg_core.weights import Model, ModelInfo, load_model
+
+_TASK_ROWS = "fuse.blocks.2."
+_PROMPTS = "modal_map.prompts"
+_HEAD = "head.weight"
+
+
+class PretrainedWeights(Start):
+    """Starts a universal training from ``base``, whose architecture must be the run's: the same features, prompt sizes.
+
+    Backbone, FUSE and MMap's linear layer are taken over. What belongs to one task, modality or class is matched by
+    name or number: rows of FUSE by task name, modal prompts by modality, rows of the heads by class number. What the
+    base does not know (a new task, a modality, a stem for another number of channels) begins as in a fresh network.
+    Convolutions before a norm are scaled to their fresh length (`rescale_like`), so that they learn as fast.
+    """
+
+    def __init__(self, base: Model) -> None:
+        self._base = base
+
+    @property
+    def fingerprint(self) -> str:
+        """The base's file."""
+        return f"pretrained weights {self._base.sha256}"
+
+    def describe(self, info: ModelInfo) -> ModelInfo:
+        """The run's own model; its provenance names the base."""
+        provenance = {
+            **info.provenance,
+            "pretrained_weights": self._base.info.name,
+            "pretrained_sha256": self._base.sha256,
+        }
+        return info.model_copy(update={"provenance": provenance})
+
+    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+        """Copy the weights into the fresh ``network`` of ``info``.
+
+        Raises:
+            UsageError: the base has another architecture.
+        """
+        fresh = network.state_dict()
+        known = self._base.network.state_dict()
+        base = self._base.info
+        tasks = _positions([plan.task for plan in info.tasks], [plan.task for plan in base.tasks])
+        modalities = _positions(list(info.modalities), list(base.modalities))
+        state = {}
+        for name, own in fresh.items():
+            old = known.get(name)
+            if name.startswith(_TASK_ROWS):
+                state[name] = self._rows(name, own, old, tasks)
+            elif name == _PROMPTS:
+                state[name] = self._rows(name, own, old, modalities)
+            elif name.endswith(_HEAD):
+                shared = min(len(own), 0 if old is None else len(old))
+                state[name] = self._rows(name, own, old, {row: row for row in range(shared)})
+            elif old is None and ".stems." in name:
+                state[name] = own
+            else:
+                state[name] = self._whole(name, own, old)
+        network.load_state_dict(rescale_like(fresh, state, flat=False))
+
+    def _whole(self, name: str, own: Tensor, old: Tensor | None) -> Tensor:
+        if old is None or old.shape != own.shape:
+            raise self._does_not_fit(name, own, old)
+        return old.to(own.dtype).clone()
+
+    def _rows(self, name: str, own: Tensor, old: Tensor | None, rows: dict[int, int]) -> Tensor:
+        if old is None or old.shape[1:] != own.shape[1:]:
+            raise self._does_not_fit(name, own, old)
+        merged = own.clone()
+        with torch.no_grad():
+            for to, of in rows.items():
+                merged[to] = old[of].to(own.dtype)
+        return merged
+
+    def _does_not_fit(self, name: str, own: Tensor, old: Tensor | None) -> UsageError:
+        has = "none" if old is None else str(tuple(old.shape))
+        return UsageError(
+            f"{self._base.info.name} cannot be the pretrained weights of this run: its weight {name} is {has}, and the "
+            f"config's network needs {tuple(own.shape)}; give [network] the features and prompt sizes of "
+            f"{self._base.info.name}."
+        )
+
+
+def _positions(wanted: list[str], known: list[str]) -> dict[int, int]:
+    """Where each of ``wanted`` that is known stands among ``known``: {position in wanted: position in known}."""
+    return {index: known.index(name) for index, name in enumerate(wanted) if name in known}
+
+
+def start_of(config: TrainingConfig) -> Start | None:
+    """Where a run of ``config`` starts; None: from random weights.
+
+    Raises:
+        BadInputError: there is no such model, or it cannot be read.
+    """
+    return None if config.pretrained_weights is None else PretrainedWeights(load_model(config.pretrained_weights))

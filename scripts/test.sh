@@ -21,6 +21,14 @@ tests() {
   on_a_screen "$PYTHON" -m pytest -m "not slow" "$@"
 }
 
+docs() {
+  local site status=0
+  site="$(mktemp -d)"
+  NO_MKDOCS_2_WARNING=1 "$PYTHON" -m mkdocs build --strict --quiet --site-dir "$site" || status=$?
+  rm -rf "$site"
+  return "$status"
+}
+
 say_what_is_skipped() {
   local shared="${MEDUNISEG_SHARED:-../shared}"
   if [ ! -d "$shared/data" ]; then
@@ -33,6 +41,7 @@ check "ruff check" "$PYTHON" -m ruff check .
 check "ruff format" "$PYTHON" -m ruff format --check .
 check "mypy" "$PYTHON" -m mypy
 check "lint-imports" "$(dirname "$PYTHON")/lint-imports"
+check "docs" docs
 check "pytest" tests "$@"
 say_what_is_skipped
 

@@ -1,4 +1,4 @@
-"""What a fine-tuned network takes over from a universal one (SPEC section 7)."""
+"""What a fine-tuned network takes over from a universal one (docs/spec.md section 7)."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def only_task(info: ModelInfo) -> TaskPlan:
 
 
 def downstream_config(base: ModelConfig, channels: int, classes: int) -> ModelConfig:
-    """The base without FUSE, with one stem and one modal prompt (SPEC section 2, "fine-tuned MedUniSeg")."""
+    """The base without FUSE, with one stem and one modal prompt (docs/spec.md section 2, "fine-tuned MedUniSeg")."""
     modalities = min(base.modalities, 1)
     return base.model_copy(update={"stems": (channels,), "classes": classes, "tasks": 0, "modalities": modalities})
 

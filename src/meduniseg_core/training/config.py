@@ -1,4 +1,4 @@
-"""A training run as data: one TOML file a person can read, checked before anything starts (SPEC section 6)."""
+"""A training run as data: one TOML file a person can read, checked before anything starts (docs/spec.md section 6)."""
 
 from __future__ import annotations
 

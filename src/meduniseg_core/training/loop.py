@@ -1,4 +1,4 @@
-"""Universal training: nnU-Net's recipe over many tasks, one task per batch (SPEC section 6)."""
+"""Universal training: nnU-Net's recipe over many tasks, one task per batch (docs/spec.md section 6)."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ SPLIT_FILE = "split.json"
 CASES_FILE = "cases.json"  # the split without what was left out
 PLANS_FILE = "plans.json"
 
-# the prompts' order in every model that is trained here (SPEC section 3)
+# the prompts' order in every model that is trained here (docs/spec.md section 3)
 MODALITIES = ("ct", "mri", "pet", "dermoscopy", "fundus", "pathology", "ultrasound", "xray", "endoscopy")
 
 

@@ -38,12 +38,32 @@ DOWNSTREAM: tuple[Task, ...] = tuple(task for task in TASKS.values() if task.sta
 
 
 def find_modality(name: str) -> Modality:
-    """The modality called ``name``, by key, title or alias ("mr", "X-ray"), in any case; UsageError if unknown."""
+    """Find a modality by key, title or alias ("mr", "X-ray"), in any case.
+
+    Args:
+        name: as a user writes it.
+
+    Returns:
+        The modality.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     return MODALITIES[_find(name, _spellings(MODALITIES.values()), "modality", list(MODALITIES))]
 
 
 def find_task(name: str) -> Task:
-    """The paper's task called ``name``, by key, title, data set or alias, in any case; UsageError if unknown."""
+    """Find one of the paper's tasks by key, title, data set or alias, in any case.
+
+    Args:
+        name: as a user writes it.
+
+    Returns:
+        The task.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
     spellings = _spellings(TASKS.values()) | {_plain(task.dataset): task.name for task in TASKS.values()}
     return TASKS[_find(name, spellings, "task", list(TASKS))]
 

@@ -22,11 +22,27 @@ def sphere(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Paint ``label`` (0 erases) on all voxels whose centres lie within ``radius`` mm of ``centre`` (in voxels).
+    """Paint a ball around a voxel.
 
-    With ``image`` (same grid) and ``limits`` only voxels whose intensity lies within the limits, ends included, change.
-    Voxels of locked classes stay, and those of classes that are not in ``over`` (None: all are). The voxel under the
-    centre is painted however small the radius is.
+    The voxel under the centre is painted however small the radius is. Voxels of locked classes stay, and so do those of
+    classes that are not in ``over``.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        centre: in voxels.
+        radius: in mm; voxels whose centres lie within it are painted.
+        label: the class; 0 erases.
+        spacing: mm along the axes.
+        image: intensities on the same grid.
+        limits: with ``image``: only voxels whose intensity lies within, ends included, change.
+        locked: classes that lose no voxel.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        What changes.
+
+    Raises:
+        UsageError: the class is locked.
     """
     if label in locked:
         raise UsageError(f"Class {label} is locked; unlock it first.")
@@ -50,5 +66,13 @@ def sphere(
 
 
 def in_range(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Where the intensity lies within ``limits``, ends included."""
+    """Where the intensity lies within limits, ends included.
+
+    Args:
+        image: intensities of any shape.
+        limits: lowest and highest.
+
+    Returns:
+        A bool array.
+    """
     return (image >= limits[0]) & (image <= limits[1])

@@ -25,7 +25,14 @@ class Edit:
         return int(self.values.size)
 
     def apply(self, labels: np.ndarray) -> np.ndarray:
-        """A changed copy of ``labels``."""
+        """Make the change on a copy.
+
+        Args:
+            labels: the array that the edit was computed for; left as it is.
+
+        Returns:
+            The changed copy.
+        """
         changed = labels.copy()
         changed[self.where] = self.values
         return changed
@@ -34,10 +41,16 @@ class Edit:
 def takeable(
     labels: np.ndarray, label: int, locked: Collection[int] = (), over: Collection[int] | None = None
 ) -> np.ndarray:
-    """Where voxels (an array of any shape) may become ``label``.
+    """Where voxels may become a class.
 
-    None of a ``locked`` class may change, and none may become one. ``over``: the classes that are painted over besides
-    the background; None for all of them.
+    Args:
+        labels: of any shape.
+        label: the class that they would become.
+        locked: none of these classes may change, and none may become one.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        A bool array of the same shape.
     """
     if label in locked:
         return np.zeros(labels.shape, dtype=bool)
@@ -55,8 +68,24 @@ def class_edit(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Make ``label`` cover ``wanted`` within ``box``: new voxels are taken where :func:`takeable` allows it, voxels it
-    gives up become background. UsageError where ``label`` itself is locked or is the background."""
+    """Make a class cover chosen voxels of a box.
+
+    New voxels are taken where :func:`takeable` allows it; voxels that the class gives up become background.
+
+    Args:
+        labels: the whole map.
+        label: the class.
+        box: the part of it that may change.
+        wanted: bool, of the box's shape: where the class is to lie.
+        locked: classes that lose no voxel.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        What changes.
+
+    Raises:
+        UsageError: the class itself is locked, or it is the background.
+    """
     check_editable(label, locked)
     inside = labels[box]
     own = inside == label
@@ -68,12 +97,28 @@ def class_edit(
 
 
 def in_whole(places: tuple[np.ndarray, ...], box: Slices) -> tuple[np.ndarray, ...]:
-    """Places within ``box`` as places of the whole array."""
+    """Places within a box as places of the whole array.
+
+    Args:
+        places: one index array for each axis.
+        box: where the box lies.
+
+    Returns:
+        One index array for each axis.
+    """
     return tuple(index + (part.start or 0) for index, part in zip(places, box, strict=True))
 
 
 def check_editable(label: int, locked: Collection[int]) -> None:
-    """UsageError for the background and for locked classes."""
+    """Refuse the background and locked classes.
+
+    Args:
+        label: the class to be edited.
+        locked: the locked ones.
+
+    Raises:
+        UsageError: it is the background, or locked.
+    """
     if label == 0:
         raise UsageError("The background cannot be edited as a class; choose a class first.")
     if label in locked:
@@ -81,7 +126,15 @@ def check_editable(label: int, locked: Collection[int]) -> None:
 
 
 def box_of(mask: np.ndarray, margin: tuple[int, ...] | int = 0) -> Slices | None:
-    """The smallest box around ``mask``, widened by ``margin`` voxels where there is room; None if it is empty."""
+    """The smallest box around a mask.
+
+    Args:
+        mask: bool, of any shape.
+        margin: voxels that the box is widened by where there is room, for all axes or for each.
+
+    Returns:
+        The box; None if the mask is empty.
+    """
     margins = (margin,) * mask.ndim if isinstance(margin, int) else margin
     spans = []
     for axis in range(mask.ndim):
@@ -94,5 +147,12 @@ def box_of(mask: np.ndarray, margin: tuple[int, ...] | int = 0) -> Slices | None
 
 
 def nothing(labels: np.ndarray) -> Edit:
-    """An edit that changes no voxel."""
+    """An edit that changes no voxel.
+
+    Args:
+        labels: gives the number of axes and the dtype.
+
+    Returns:
+        The edit.
+    """
     return Edit(tuple(np.empty(0, np.intp) for _ in labels.shape), np.empty(0, labels.dtype))

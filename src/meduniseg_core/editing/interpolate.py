@@ -21,10 +21,24 @@ def fill_between(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Fill the empty slices of ``label`` (D, H, W) along ``axis`` between neighbouring slices that hold it.
+    """Fill the slices between neighbouring slices on which a class is drawn.
 
     The signed distances to the outlines (mm, in plane) of both slices are mixed linearly; where the mixture is positive
-    lies the class (Raya and Udupa). Slices that hold the class stay as they are. UsageError for fewer than two of them.
+    lies the class (Raya and Udupa). Slices that hold the class stay as they are.
+
+    Args:
+        labels: (D, H, W).
+        label: the class.
+        axis: the slices' axis.
+        spacing: mm along (D, H, W).
+        locked: classes that lose no voxel.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        What changes.
+
+    Raises:
+        UsageError: the class is on fewer than two slices, the image is 2D, or the class cannot be edited.
     """
     check_editable(label, locked)
     if labels.ndim != 3:

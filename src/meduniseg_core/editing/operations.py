@@ -26,7 +26,18 @@ def fill_holes(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Fill what ``label`` encloses: cavities of the body, or with ``axis`` the holes of every slice along it."""
+    """Fill what a class encloses.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        label: the class.
+        axis: None fills cavities of the body; an axis fills the holes of every slice along it.
+        locked: classes that lose no voxel.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        What changes.
+    """
     check_editable(label, locked)
     mask = labels == label
     box = box_of(mask)
@@ -42,14 +53,37 @@ def fill_holes(
 
 
 def keep_largest(labels: np.ndarray, label: int, *, locked: Collection[int] = ()) -> Edit:
-    """Only the largest connected component (corners count as connected) stays."""
+    """Keep only the largest connected component of a class (corners count as connected).
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        label: the class.
+        locked: classes that cannot be edited.
+
+    Returns:
+        What changes.
+    """
     return _keep(labels, label, locked, lambda sizes: np.arange(sizes.size) == int(sizes.argmax()))
 
 
 def remove_islands(
     labels: np.ndarray, label: int, smallest: float, spacing: Spacing, *, locked: Collection[int] = ()
 ) -> Edit:
-    """Components below ``smallest`` (mm3; mm2 in 2D) become background."""
+    """Make small components of a class background.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        label: the class.
+        smallest: components below this size go, in mm3 (mm2 in 2D).
+        spacing: mm along the axes.
+        locked: classes that cannot be edited.
+
+    Returns:
+        What changes.
+
+    Raises:
+        UsageError: the size is negative, or the class cannot be edited.
+    """
     if smallest < 0:
         raise UsageError(f"The size of an island cannot be negative ({smallest}).")
     voxel = float(np.prod(_checked(spacing, labels.ndim)))
@@ -65,7 +99,19 @@ def smooth(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Smooth the surface with a Gaussian of ``mm``; the class keeps its place and, nearly, its size."""
+    """Smooth a class's surface with a Gaussian; it keeps its place and, nearly, its size.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        label: the class.
+        mm: the Gaussian's standard deviation.
+        spacing: mm along the axes.
+        locked: classes that lose no voxel.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        What changes.
+    """
     check_editable(label, locked)
     sigma = mm / _checked(spacing, labels.ndim)
     margin = tuple(int(np.ceil(3 * value)) + 1 for value in sigma)
@@ -86,7 +132,19 @@ def grow(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Add every voxel whose centre lies within ``mm`` of a voxel of the class."""
+    """Add every voxel whose centre lies near a voxel of a class.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        label: the class.
+        mm: how near.
+        spacing: mm along the axes.
+        locked: classes that lose no voxel.
+        over: classes that are painted over besides the background; None for all.
+
+    Returns:
+        What changes.
+    """
     check_editable(label, locked)
     sampling = _checked(spacing, labels.ndim)
     mask = labels == label
@@ -98,7 +156,18 @@ def grow(
 
 
 def shrink(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locked: Collection[int] = ()) -> Edit:
-    """Remove every voxel whose centre lies within ``mm`` of a voxel outside the class; the image's border is inside."""
+    """Remove every voxel whose centre lies near a voxel outside a class; beyond the image's border lies the class.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        label: the class.
+        mm: how near.
+        spacing: mm along the axes.
+        locked: classes that cannot be edited.
+
+    Returns:
+        What changes.
+    """
     check_editable(label, locked)
     sampling = _checked(spacing, labels.ndim)
     mask = labels == label
@@ -112,7 +181,20 @@ def shrink(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locke
 
 
 def relabel_component(labels: np.ndarray, at: Sequence[int], label: int, *, locked: Collection[int] = ()) -> Edit:
-    """Give the connected component of the voxel ``at`` another label (0 erases it)."""
+    """Give a connected component another label.
+
+    Args:
+        labels: (D, H, W) or (H, W).
+        at: a voxel of the component.
+        label: its new class; 0 erases it.
+        locked: classes that neither change nor may be chosen.
+
+    Returns:
+        What changes.
+
+    Raises:
+        UsageError: the voxel lies outside or is background, or a class is locked.
+    """
     index = tuple(int(value) for value in at)
     if any(not 0 <= value < size for value, size in zip(index, labels.shape, strict=True)):
         raise UsageError(f"The voxel {index} lies outside the image.")

@@ -48,7 +48,15 @@ class CaseScores(BaseModel):
         return float(np.mean([scores.dice for scores in self.classes])) if self.classes else 1.0
 
     def with_classes(self, names: Mapping[int, str], surface: bool) -> CaseScores:
-        """The case over the classes ``names`` (id -> name); those it has no scores of are absent from both masks."""
+        """The case over chosen classes; those it has no scores of are absent from both masks.
+
+        Args:
+            names: label id -> name.
+            surface: whether surface metrics are measured.
+
+        Returns:
+            A copy with these classes, in order of label id.
+        """
         known = {scores.label: scores for scores in self.classes}
         classes = tuple(
             known[label].model_copy(update={"name": name}) if label in known else _absent(label, name, surface)
@@ -81,9 +89,20 @@ def evaluate_case(
 ) -> CaseScores:
     """Compare two label maps (C = 1) of one image; axes may be ordered otherwise, and either may be cropped.
 
-    ``names`` are the foreground classes (label id -> name); None takes the ids found in either. ``prediction`` None
-    counts as an empty one. Voxels that the reference calls ``ignored`` take no part. ``tolerance`` of the surface Dice
-    is in mm (pixels where the images have no size). Raises BadInputError where the two do not lie on one grid.
+    Args:
+        prediction: the label map to be judged; None counts as an empty one.
+        reference: the label map it is compared with.
+        names: the foreground classes, label id -> name; None takes the ids found in either.
+        case: the case's name, for the report and for errors.
+        tolerance: of the surface Dice, in mm (pixels where the images have no size).
+        surface: whether to measure surface Dice and HD95.
+        ignored: voxels that the reference labels so take no part.
+
+    Returns:
+        The scores, class by class.
+
+    Raises:
+        BadInputError: the two do not lie on one grid.
     """
     if prediction is not None:
         prediction, reference = on_one_grid(prediction, reference, case)
@@ -136,7 +155,19 @@ def _class_scores(
 
 
 def on_one_grid(prediction: Image, reference: Image, case: str = "") -> tuple[Image, Image]:
-    """Both label maps on one grid (:func:`join_labels`); BadInputError names the case where they have none."""
+    """Put both label maps on one grid (:func:`join_labels`).
+
+    Args:
+        prediction: the label map to be judged.
+        reference: the label map it is compared with.
+        case: the case's name, for errors.
+
+    Returns:
+        Prediction and reference on the grid that holds both.
+
+    Raises:
+        BadInputError: they have no common grid; the case is named.
+    """
     try:
         return join_labels(prediction, reference)
     except BadInputError as error:

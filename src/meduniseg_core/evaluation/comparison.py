@@ -38,9 +38,20 @@ def compare(
     names: Mapping[int, str] | None = None,
     tolerance: float = 2.0,
 ) -> list[ClassComparison]:
-    """Every class that occurs in either map (D, H, W) or (H, W). ``spacing`` mm, ``tolerance`` mm of surface Dice.
+    """Compare every class that occurs in either map. Empty masks count as in :mod:`metrics`.
 
-    Empty masks count as in :mod:`metrics`. BadInputError where the maps have different shapes.
+    Args:
+        first: labels (D, H, W) or (H, W).
+        second: labels of the same shape.
+        spacing: mm along the axes.
+        names: label id -> name.
+        tolerance: of the surface Dice, in mm.
+
+    Returns:
+        One row for each class, in order of label id.
+
+    Raises:
+        BadInputError: the maps have different shapes.
     """
     if first.shape != second.shape:
         raise BadInputError(
@@ -67,7 +78,15 @@ def compare(
 
 
 def difference(first: Labels, second: Labels) -> np.ndarray:
-    """Where the maps differ, uint8: ``ONLY_FIRST``, ``ONLY_SECOND``, ``OTHER_CLASS``, else 0."""
+    """Where two maps differ.
+
+    Args:
+        first: labels of any shape.
+        second: labels of the same shape.
+
+    Returns:
+        uint8: ``ONLY_FIRST``, ``ONLY_SECOND``, ``OTHER_CLASS``, else 0.
+    """
     changed = np.zeros(first.shape, np.uint8)
     changed[(first != 0) & (second == 0)] = ONLY_FIRST
     changed[(first == 0) & (second != 0)] = ONLY_SECOND
@@ -76,7 +95,14 @@ def difference(first: Labels, second: Labels) -> np.ndarray:
 
 
 def write_comparison(rows: Sequence[ClassComparison], path: Path, unit: str, length: str = "mm") -> None:
-    """Write the rows as CSV, atomically; ``unit`` is that of the sizes, ``length`` that of the distances."""
+    """Write the rows as CSV, atomically.
+
+    Args:
+        rows: one for each class.
+        path: the file.
+        unit: of the sizes.
+        length: the unit of the distances.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["label", "class", "dice", f"hd95_{length}", "surface_dice", f"first_{unit}", f"second_{unit}"])

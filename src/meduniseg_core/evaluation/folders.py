@@ -45,16 +45,31 @@ def evaluate_folders(
 ) -> Report:
     """Compare the label maps ``CASE.ext`` of two folders (or two files) by the name of the case.
 
-    ``class_names``: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs, called as the files
-    call it. Ids that never meet are matched or refused by the rule in :mod:`matching`. Where a reference has the label
-    ``ignored``, nothing counts. ``images`` is the folder the pictures of the worst, median and best case are drawn from
-    (None: on black). A reference without prediction is named in the report and counts as an empty prediction, or is
-    refused (``missing="refuse"``). ``drawn_on`` is what masks of photographs that are stored turned were drawn on,
-    where they do not say (`images.upright`). ``tolerance`` of the surface Dice is in mm; ``surface=False`` leaves the
-    surface metrics out.
+    Ids that never meet are matched or refused by the rule in :mod:`matching`.
 
-    Raises BadInputError for folders without label maps or without common cases, for grids that differ and for ids that
-    never meet.
+    Args:
+        predictions: folder of label maps, or one file.
+        references: folder of label maps, or one file.
+        class_names: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs, called as the files
+            call it.
+        images: folder of images to draw the worst, median and best case on; None draws on black.
+        missing: whether a reference without prediction is named and counts as an empty prediction, or is refused.
+        ignored: where a reference has this label, nothing counts.
+        tolerance: of the surface Dice, in mm (pixels where images have no size).
+        surface: whether to measure surface Dice and HD95.
+        pictures: whether to draw pictures.
+        title: the report's.
+        task: what was segmented, for the report.
+        drawn_on: which pixels masks of photographs that are stored turned were drawn on, where they do not say
+            (`images.upright`).
+        events: told of every case.
+        cancel: stops the work between two cases.
+
+    Returns:
+        The report.
+
+    Raises:
+        BadInputError: no label maps, no common cases, grids that differ, or ids that never meet.
     """
     pairs, notes = _matched(Path(predictions), Path(references), missing)
     names, sides = _names(class_names), Sides(ignored, trust_names=class_names is None)

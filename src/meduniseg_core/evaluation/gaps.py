@@ -57,9 +57,16 @@ class TaskGap(BaseModel):
 
 
 def read_reports(path: Path) -> dict[str, Report]:
-    """Reports by task: of a ``report.json``, of a folder that holds one, or of a folder of such folders.
+    """Read reports by task.
 
-    The task is the one that the report names, else the folder's name. BadInputError for anything else.
+    Args:
+        path: a ``report.json``, a folder that holds one, or a folder of such folders.
+
+    Returns:
+        Reports by task: the one that the report names, else the folder's name.
+
+    Raises:
+        BadInputError: there is no report, one cannot be read, or two are of one task.
     """
     path = Path(path)
     if path.is_file():
@@ -83,10 +90,19 @@ def read_reports(path: Path) -> dict[str, Report]:
 
 
 def task_gaps(reports: Mapping[str, Report], references: Mapping[str, Report]) -> list[TaskGap]:
-    """The gap of every task that both sides have, those that are surely behind first, then by the gap.
+    """How far the model is behind in every task that both sides have.
 
-    The interval is a bootstrap over the paired differences of the cases. BadInputError where the sides have no task in
-    common, or a task's reports no case or other classes.
+    The interval is a bootstrap over the paired differences of the cases.
+
+    Args:
+        reports: the model's, by task.
+        references: those it is compared with, by task.
+
+    Returns:
+        The tasks that are surely behind first, then by the gap.
+
+    Raises:
+        BadInputError: the sides have no task in common, or a task's reports no case or other classes.
     """
     common = [task for task in reports if task in references]
     if not common:

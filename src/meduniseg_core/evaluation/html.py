@@ -7,7 +7,14 @@ from meduniseg_core.pages import render
 
 
 def html_text(report: Report) -> str:
-    """The whole page as text; every name that came from a file is escaped."""
+    """The report as one HTML page; every name that came from a file is escaped.
+
+    Args:
+        report: what to show. Pictures are linked by their files' names.
+
+    Returns:
+        The page's text.
+    """
     units = {case.unit for case in report.cases}
     return render(
         "evaluation.html",

@@ -28,7 +28,15 @@ class Sides:
     names: dict[int, tuple[str, str]] = field(default_factory=dict)  # id -> (name, the file that says so)
 
     def add(self, prediction: Image | None, reference: Image) -> None:
-        """Take note of one case; BadInputError where two files call an id by different names."""
+        """Take note of one case.
+
+        Args:
+            prediction: its label map, if there is one.
+            reference: its reference.
+
+        Raises:
+            BadInputError: two files call an id by different names.
+        """
         for labels, ids in ((prediction, self.predicted), (reference, self.referred)):
             if labels is None:
                 continue
@@ -42,9 +50,16 @@ class Sides:
                     )
 
     def same_class(self, named: Mapping[int, str] | None) -> int | None:
-        """The id that stands for the one class of binary masks whose ids differ; None where ids meet, or may differ.
+        """Whether both sides are binary masks of one class whose ids differ.
 
-        ``named``: the classes by id, where they were given. BadInputError for several ids that never meet.
+        Args:
+            named: the classes by id, where they were given.
+
+        Returns:
+            The id that stands for the class; None where ids meet, or may differ.
+
+        Raises:
+            BadInputError: several ids never meet.
         """
         if not self.predicted or not self.referred or self.predicted & self.referred:
             return None
@@ -61,7 +76,14 @@ class Sides:
         )
 
     def check_named(self, named: Mapping[int, str]) -> None:
-        """BadInputError where the label maps hold classes and none of ``named``: nothing is left to be measured."""
+        """Refuse classes that occur nowhere: nothing would be left to be measured.
+
+        Args:
+            named: the classes by id.
+
+        Raises:
+            BadInputError: the label maps hold classes, and none of these.
+        """
         found = self.predicted | self.referred
         if found and not found & named.keys():
             raise BadInputError(
@@ -70,7 +92,15 @@ class Sides:
             )
 
     def matched(self, label: int, name: str) -> Finding:
-        """That the ids of binary masks were taken for one class."""
+        """Say that the ids of binary masks were taken for one class.
+
+        Args:
+            label: the id that stands for the class.
+            name: the class.
+
+        Returns:
+            The finding.
+        """
         text = (
             f"The predictions hold only the label {_listed(self.predicted)} and the references only "
             f"{_listed(self.referred)}: both were taken for {name} (binary masks)."
@@ -78,7 +108,11 @@ class Sides:
         return Finding("labels_matched", text)
 
     def one_sided(self) -> str | None:
-        """Which ids occur on one side only, in a sentence."""
+        """Which ids occur on one side only.
+
+        Returns:
+            A sentence, or None if there are none.
+        """
         parts = [
             f"{who} only: {_listed(ids)}"
             for who, ids in (

@@ -29,7 +29,19 @@ Spacing = Sequence[float]
 
 
 def dice(prediction: Labels, reference: Labels, label: int) -> float:
-    """Dice of the voxels that carry ``label``, 0 to 1; arrays of one shape. Both empty: 1; one empty: 0."""
+    """Dice of one label. Both empty: 1; one empty: 0.
+
+    Args:
+        prediction: labels of any shape.
+        reference: labels of the same shape.
+        label: the class.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
     _check(prediction, reference)
     p, r = prediction == label, reference == label
     volume = int(np.count_nonzero(p)) + int(np.count_nonzero(r))
@@ -59,7 +71,17 @@ class SurfaceDistances:
         return max(float(np.percentile(side, 95)) for side in sides)
 
     def surface_dice(self, tolerance: float) -> float:
-        """Share of the boundary voxels of both masks that lie within ``tolerance`` mm of the other boundary."""
+        """Share of the boundary voxels of both masks that lie near the other boundary.
+
+        Args:
+            tolerance: in mm.
+
+        Returns:
+            0 to 1.
+
+        Raises:
+            ValueError: the tolerance is negative.
+        """
         if tolerance < 0:
             raise ValueError(f"a tolerance of {tolerance} mm is negative")
         total = len(self.prediction_to_reference) + len(self.reference_to_prediction)
@@ -71,9 +93,18 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing) -> SurfaceDistances:
-    """Boundary distances of two boolean masks of one shape; ``spacing`` in mm, one entry per axis.
+    """Boundary distances of two masks. Where one mask is empty the other's distances are infinite.
 
-    Where one mask is empty the other's distances are infinite. Raises ValueError if shapes or spacing do not fit.
+    Args:
+        prediction: bool, of any shape.
+        reference: bool, of the same shape.
+        spacing: in mm, one entry for each axis.
+
+    Returns:
+        The distances both ways, in mm.
+
+    Raises:
+        ValueError: shapes or spacing do not fit.
     """
     _check(prediction, reference)
     if len(spacing) != prediction.ndim or min(spacing) <= 0:
@@ -89,21 +120,57 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing) -> Su
 
 
 def hausdorff95(prediction: Labels, reference: Labels, label: int, spacing: Spacing) -> float:
-    """95th percentile Hausdorff distance of ``label`` in mm. Both empty: 0; one empty: the image's diagonal."""
+    """95th percentile Hausdorff distance of one label. Both empty: 0; one empty: the image's diagonal.
+
+    Args:
+        prediction: labels of any shape.
+        reference: labels of the same shape.
+        label: the class.
+        spacing: in mm, one entry for each axis.
+
+    Returns:
+        The distance in mm.
+
+    Raises:
+        ValueError: shapes or spacing do not fit.
+    """
     return surface_distances(prediction == label, reference == label, spacing).hausdorff95
 
 
 def surface_dice(prediction: Labels, reference: Labels, label: int, spacing: Spacing, tolerance: float) -> float:
-    """Surface Dice of ``label`` at a ``tolerance`` in mm, 0 to 1. Both empty: 1; one empty: 0."""
+    """Surface Dice of one label. Both empty: 1; one empty: 0.
+
+    Args:
+        prediction: labels of any shape.
+        reference: labels of the same shape.
+        label: the class.
+        spacing: in mm, one entry for each axis.
+        tolerance: in mm.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        ValueError: shapes or spacing do not fit, or the tolerance is negative.
+    """
     return surface_distances(prediction == label, reference == label, spacing).surface_dice(tolerance)
 
 
 def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
     """SIIM's WDice = w0 * D0 + w1 * D1 over the normal (0) and the lesion images (1), docs/spec.md section 9.
 
-    D0 and D1 are the mean scores of the two groups, the weights inversely proportional to the groups' sizes and
-    normalised to 1. With one group empty it is the other's mean. Raises ValueError for no images or lists of unequal
-    length.
+    D0 and D1 are the mean scores of the two groups; the weights are inversely proportional to the groups' sizes and sum
+    to 1. With one group empty it is the other's mean.
+
+    Args:
+        scores: Dice of every image.
+        has_lesion: whether the image has a lesion.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        ValueError: no images, or lists of unequal length.
     """
     values, lesion = np.asarray(scores, dtype=np.float64), np.asarray(has_lesion, dtype=bool)
     if values.shape != lesion.shape or not values.size:

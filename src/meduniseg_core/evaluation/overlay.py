@@ -30,7 +30,15 @@ COLOURS: tuple[Colour, ...] = (
 
 
 def colour_of(label: int, colours: Sequence[Colour] | Mapping[int, Colour] | None = None) -> Colour:
-    """The colour of a label id: ``colours[label]`` of a mapping, ``colours[label - 1]`` (repeating) of a sequence."""
+    """The colour of a label.
+
+    Args:
+        label: its id.
+        colours: by id (a mapping), or those of labels 1, 2, ... (a sequence, repeating); None for the built-in ones.
+
+    Returns:
+        RGB, 0 to 255.
+    """
     if isinstance(colours, Mapping):
         return colours[label] if label in colours else COLOURS[(label - 1) % len(COLOURS)]
     chosen = colours or COLOURS
@@ -48,13 +56,26 @@ def overlay(
     long_side: int | None = None,
     like: Image | None = None,
 ) -> Picture:
-    """One slice of ``image`` with ``labels`` drawn over it: uint8 RGB (height, width, 3) with square pixels.
+    """One slice of an image with labels drawn over it, with square pixels.
 
-    Volumes are shown axially, the front up and the patient's left on the right; ``slice_index`` counts from the feet,
-    and None takes the slice with most foreground, of ``labels`` or of the label map ``like``. A photograph is shown in
-    its colours, of other images the first channel in grey between the limits ``window`` (None: the slice's 0.5 and
-    99.5 percentiles). ``long_side`` scales the longer side to so many pixels; None keeps the finer axis as it is.
-    Raises BadInputError if the grids or the index do not fit.
+    Volumes are shown axially, the front up and the patient's left on the right. Photographs are shown in colour, of
+    other images the first channel in grey.
+
+    Args:
+        image: what is drawn on.
+        labels: on the image's grid.
+        colours: as for :func:`colour_of`.
+        slice_index: counted from the feet; None takes the slice with most foreground, of ``labels`` or of ``like``.
+        opacity: of the labels, 0 to 1; outlines are opaque.
+        window: the limits that are shown black and white; None takes the slice's 0.5 and 99.5 percentiles.
+        long_side: scales the longer side to so many pixels; None keeps the finer axis as it is.
+        like: the label map that chooses the slice.
+
+    Returns:
+        uint8 RGB (height, width, 3).
+
+    Raises:
+        BadInputError: the grids or the index do not fit.
     """
     if image.geometry.shape != labels.geometry.shape:
         raise BadInputError(
@@ -75,20 +96,42 @@ def overlay(
 
 
 def fullest_slice(labels: npt.NDArray[np.integer]) -> int:
-    """The slice of (D, H, W) with most foreground; the middle one where there is none."""
+    """The slice with most foreground.
+
+    Args:
+        labels: (D, H, W).
+
+    Returns:
+        Its index; the middle one where there is no foreground.
+    """
     counts = np.count_nonzero(labels, axis=(1, 2))
     return int(counts.argmax()) if counts.any() else len(labels) // 2
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """The picture (height, width, 3) as a PNG file's content."""
+    """Encode a picture.
+
+    Args:
+        picture: uint8 RGB (height, width, 3).
+
+    Returns:
+        The content of a PNG file.
+    """
     stream = io.BytesIO()
     PillowImage.fromarray(np.ascontiguousarray(picture)).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
 def side_by_side(pictures: Sequence[Picture], gap: int = 4) -> Picture:
-    """Pictures of one height in a row, with a white gap between."""
+    """Put pictures in a row.
+
+    Args:
+        pictures: of one height.
+        gap: white pixels between two.
+
+    Returns:
+        One picture.
+    """
     spacer = np.full((pictures[0].shape[0], gap, 3), 255, dtype=np.uint8)
     row = [part for picture in pictures for part in (picture, spacer)][:-1]
     return np.concatenate(row, axis=1)

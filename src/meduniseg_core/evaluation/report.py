@@ -111,7 +111,11 @@ class Report(BaseModel):
         )
 
     def ranked(self) -> list[tuple[Literal["worst", "median", "best"], CaseScores]]:
-        """The worst, the median and the best case by Dice, each case once."""
+        """The worst, the median and the best case by Dice, each case once.
+
+        Returns:
+            Rank and case; fewer than three where there are fewer cases.
+        """
         order = sorted(self.cases, key=lambda case: (case.dice, case.case))
         chosen: list[tuple[Literal["worst", "median", "best"], CaseScores]] = [("worst", order[0])]
         if len(order) > 2:
@@ -121,11 +125,19 @@ class Report(BaseModel):
         return chosen
 
     def json_text(self) -> str:
-        """All figures as JSON; the pictures are left out."""
+        """All figures as JSON; the pictures are left out.
+
+        Returns:
+            The file's text.
+        """
         return self.model_dump_json(indent=2) + "\n"
 
     def csv_text(self) -> str:
-        """One row per case and class."""
+        """One row for each case and class.
+
+        Returns:
+            The file's text.
+        """
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -143,7 +155,14 @@ class Report(BaseModel):
 
 
 def summarise(values: Iterable[tuple[float, int]]) -> Summary:
-    """Means of ``(value, dimension)`` pairs: of all, of dimension 2 and of dimension 3 (docs/spec.md section 9)."""
+    """Means over all, over the 2D and over the 3D entries (docs/spec.md section 9).
+
+    Args:
+        values: pairs of value and dimension.
+
+    Returns:
+        The means; None for a group that is empty.
+    """
     pairs = list(values)
     groups = [[value for value, dimension in pairs if dimension in which] for which in ((2, 3), (2,), (3,))]
     means = [float(np.mean(group)) if group else None for group in groups]
@@ -153,9 +172,19 @@ def summarise(values: Iterable[tuple[float, int]]) -> Summary:
 def bootstrap_interval(
     values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of the mean of ``values``; the same seed gives the same interval.
+    """Percentile bootstrap interval of a mean.
 
-    Raises ValueError for no values or a confidence outside 0..1.
+    Args:
+        values: one for each case.
+        confidence: between 0 and 1.
+        resamples: how many means are drawn.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        The interval.
+
+    Raises:
+        ValueError: no values, or a confidence outside 0..1.
     """
     scores = np.asarray(values, dtype=np.float64)
     if not scores.size or not 0 < confidence < 1:

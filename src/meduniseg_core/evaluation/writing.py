@@ -29,16 +29,32 @@ REPORT = Kind(
 
 
 def report_standing(folder: Path) -> Standing:
-    """What lies where a report is to go; UsageError where that is not ours, so that it is known before the work."""
+    """What lies where a report is to go, so that it is known before the work.
+
+    Args:
+        folder: the report's.
+
+    Returns:
+        What :func:`write_report` may replace.
+
+    Raises:
+        UsageError: there is something that is not ours.
+    """
     return standing(Path(folder) / "report.json", _NAMES, REPORT)
 
 
 def write_report(report: Report, folder: Path, *, before: Standing | None = None) -> dict[str, Path]:
-    """Write ``report.json``, ``report.csv``, ``report.html`` and the pictures (``worst.png``, ...) into ``folder``.
+    """Write ``report.json``, ``report.csv``, ``report.html`` and the pictures (``worst.png``, ...).
 
-    They appear as one; a former report is replaced, unless it was changed since. ``before`` is `report_standing` of
-    when the work began. Returns the files by kind: json, csv, html and the pictures' ranks. Raises as
-    `outputs.write_result` does.
+    They appear as one; a former report is replaced, unless it was changed since. Raises as `outputs.write_result` does.
+
+    Args:
+        report: what to write.
+        folder: where; it is made if it is not there.
+        before: what `report_standing` said when the work began.
+
+    Returns:
+        The files by kind: json, csv, html and the pictures' ranks.
     """
     folder = Path(folder)
     files: dict[str, Callable[[Path], object]] = {

@@ -36,7 +36,14 @@ class Conv(nn.Conv3d):
         self.beside: list[nn.Module] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Volume in, volume out; image in, image out."""
+        """Convolve a volume, or an image with the kernel's middle slice.
+
+        Args:
+            x: (B, C, D, H, W), or (B, C, H, W) for volumes of depth 1.
+
+        Returns:
+            Features with as many axes as ``x``, smaller by the stride.
+        """
         weight = self.weight
         for part in self.beside:
             weight = part(weight)
@@ -82,7 +89,14 @@ class UpConv(nn.ConvTranspose3d):
         self.beside: list[nn.Module] = []
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """``(B, C, D, H, W)`` or ``(B, C, H, W)`` to the stride's multiple of its size."""
+        """Enlarge a volume, or an image with the kernel's first slice.
+
+        Args:
+            x: (B, C, D, H, W), or (B, C, H, W) for volumes of depth 1.
+
+        Returns:
+            Features with as many axes as ``x``, larger by the stride.
+        """
         weight = self.weight
         for part in self.beside:
             weight = part(weight)
@@ -105,7 +119,14 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise every sample and channel over space; a grid of one voxel becomes the bias."""
+        """Normalise every sample and channel over space; a grid of one voxel becomes the bias.
+
+        Args:
+            x: (B, C, ...) with two or three spatial axes.
+
+        Returns:
+            An array of the same shape.
+        """
         # torch.group_norm, unlike both functional forms, does not refuse a grid of one voxel
         if x.device.type == "cpu" or x[0, 0].numel() == 1:
             return torch.group_norm(x, x.shape[1], self.weight, self.bias, NORM_EPS)
@@ -121,7 +142,14 @@ class ConvBlock(nn.Module):
         self.norm = InstanceNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output at the convolution's stride."""
+        """Convolve, normalise, activate.
+
+        Args:
+            x: (B, C, D, H, W) or (B, C, H, W).
+
+        Returns:
+            Features with as many axes as ``x``, smaller by the convolution's stride.
+        """
         return F.leaky_relu(self.norm(self.conv(x)), LEAK, inplace=True)
 
 
@@ -133,7 +161,19 @@ def make_conv(
     stride: tuple[int, int, int] = (1, 1, 1),
     bias: bool = True,
 ) -> nn.Module:
-    """A convolution for a 3D network, or the plain 2D one of the 2D counterpart."""
+    """A convolution for a 3D network, or the plain 2D one of the 2D counterpart.
+
+    Args:
+        dimension: 3, or 2 for the 2D counterpart.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: size along (D, H, W); the 2D convolution has the last two.
+        stride: along (D, H, W), likewise.
+        bias: whether it has a bias.
+
+    Returns:
+        The convolution, padded so that stride 1 keeps the size.
+    """
     if dimension == 3:
         return Conv(in_channels, out_channels, kernel, stride, bias)
     _, height, width = kernel
@@ -141,20 +181,42 @@ def make_conv(
 
 
 def make_up_conv(dimension: int, in_channels: int, out_channels: int, stride: tuple[int, int, int]) -> nn.Module:
-    """A transposed convolution for a 3D network, or the plain 2D one."""
+    """A transposed convolution for a 3D network, or the plain 2D one.
+
+    Args:
+        dimension: 3, or 2 for the 2D counterpart.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: along (D, H, W), and the kernel's size; the 2D convolution has the last two.
+
+    Returns:
+        The convolution, without bias.
+    """
     if dimension == 3:
         return UpConv(in_channels, out_channels, stride)
     return nn.ConvTranspose2d(in_channels, out_channels, stride[1:], stride[1:], bias=False)
 
 
 def random_normal(*shape: int, spread: float = 1.0) -> Tensor:
-    """Random numbers; on the meta device none (computing there loads torch's compiler, which takes seconds)."""
+    """Random numbers; on the meta device none (computing there loads torch's compiler, which takes seconds).
+
+    Args:
+        *shape: the tensor's shape.
+        spread: standard deviation.
+
+    Returns:
+        A float32 tensor on the current default device.
+    """
     empty = torch.empty(*shape)
     return empty if empty.is_meta else torch.randn(*shape) * spread
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation for LeakyReLU with zero biases, as nnU-Net does (use with ``Module.apply``)."""
+    """He initialisation for LeakyReLU with zero biases, as nnU-Net does (use with ``Module.apply``).
+
+    Args:
+        module: changed in place if it is a convolution, else left alone.
+    """
     if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
         if module.weight.is_meta:  # see random_normal
             return

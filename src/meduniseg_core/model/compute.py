@@ -30,7 +30,17 @@ _WORTH_IT = 0.85  # bf16 must take at most this fraction of fp32's time to be ch
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device to use: auto, cpu, cuda, cuda:N or mps; UsageError if it is asked for by name and absent."""
+    """Find the device to use.
+
+    Args:
+        name: auto, cpu, cuda, cuda:N or mps. ``auto`` takes CUDA, else MPS, else the CPU.
+
+    Returns:
+        The device.
+
+    Raises:
+        UsageError: the name is none of these, or this machine has no such device.
+    """
     if name == "auto":
         return torch.device(next((kind for kind in ("cuda", "mps") if device_names(kind)), "cpu"))
     if not _DEVICE.fullmatch(name):
@@ -42,7 +52,14 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def device_names(kind: str | None = None) -> tuple[str, ...]:
-    """The devices of this machine (of one kind) by name; with several GPUs of CUDA each by its number, too."""
+    """The devices of this machine by name.
+
+    Args:
+        kind: cpu, cuda or mps; None for all.
+
+    Returns:
+        Names that :func:`resolve_device` takes. With CUDA, "cuda" and each GPU by its number.
+    """
     names = ["cpu"]
     if torch.cuda.is_available():
         names += ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
@@ -52,13 +69,29 @@ def device_names(kind: str | None = None) -> tuple[str, ...]:
 
 
 def device_choices() -> tuple[str, ...]:
-    """What a list of devices offers: the kinds, and where there are several GPUs each by its number."""
+    """What a list of devices offers: the kinds, and where there are several GPUs each by its number.
+
+    Returns:
+        Names for :func:`resolve_device`, whether this machine has the device or not.
+    """
     numbered = device_names("cuda")[1:]
     return ("auto", "cpu", "cuda", *(numbered if len(numbered) > 1 else ()), "mps")
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of the convolutions. ``auto``: bf16 or fp16 on CUDA, fp32 on MPS, by a remembered probe on the CPU."""
+    """Choose the dtype of the convolutions.
+
+    Args:
+        name: auto, fp32, bf16 or fp16. ``auto`` is bf16 or fp16 on CUDA, fp32 on MPS, and on the CPU what a remembered
+            probe found faster.
+        device: where the network will run.
+
+    Returns:
+        The dtype.
+
+    Raises:
+        UsageError: the name is none of these, or fp16 on the CPU.
+    """
     if name != "auto":
         if name not in _DTYPES:
             raise UsageError(f"Unknown precision '{name}'; choose auto, fp32, bf16 or fp16.")
@@ -73,17 +106,33 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Mixed precision for ``dtype``; nothing for float32."""
+    """Mixed precision for a block of code.
+
+    Args:
+        device: where the code runs.
+        dtype: of the convolutions; float32 changes nothing.
+
+    Returns:
+        A context manager.
+    """
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
 
 
 def optimised_for(network: MedUniSeg, device: torch.device, dtype: torch.dtype) -> MedUniSeg:
-    """Move ``network`` to ``device`` for inference, in evaluation mode and in the fastest layout there. In place.
+    """Move a network to a device for inference, in evaluation mode and in the fastest layout there.
 
     On the CPU in bf16 the convolutions' weights are stored in bf16 (norms and the modal map stay fp32), which saves
     casting them at every window; elsewhere :func:`autocast` does the casting.
+
+    Args:
+        network: changed in place.
+        device: where it will run.
+        dtype: of its convolutions.
+
+    Returns:
+        The network.
     """
     network.to(device).eval().requires_grad_(False)
     layout = torch.channels_last_3d if network.config.dimension == 3 else torch.channels_last
@@ -96,7 +145,15 @@ def optimised_for(network: MedUniSeg, device: torch.device, dtype: torch.dtype) 
 
 
 def inference_autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """What inference with an :func:`optimised_for` network runs under."""
+    """What inference with an :func:`optimised_for` network runs under.
+
+    Args:
+        device: where the network runs.
+        dtype: of its convolutions.
+
+    Returns:
+        A context manager.
+    """
     return nullcontext() if device.type == "cpu" else autocast(device, dtype)
 
 
@@ -121,10 +178,16 @@ def _cpu_prefers_bf16() -> bool:
 
 
 def probe_cpu(repeats: int = 8) -> dict[str, float]:
-    """Seconds of one typical 3x3x3 convolution in fp32 and bf16 (best of ``repeats``), and their ratio.
+    """Time one typical 3x3x3 convolution in fp32 and bf16.
 
     The two take turns, so that other work on the machine slows both. A CPU that has to emulate bf16 takes seconds for
     one of them: then the first answers tell enough.
+
+    Args:
+        repeats: the best of so many counts.
+
+    Returns:
+        Seconds by precision ("fp32", "bf16"), and bf16's share of fp32's time ("ratio").
     """
     calls = {}
     for name in ("fp32", "bf16"):

@@ -25,7 +25,14 @@ class Fuse(nn.Module):
         )
 
     def forward(self, bottleneck: Tensor) -> Tensor:
-        """Priors of all tasks, (B, N, D', H', W'), on the grid of ``bottleneck`` (B, C, D', H', W')."""
+        """The priors of all tasks.
+
+        Args:
+            bottleneck: the encoder's last features, (B, C, D', H', W').
+
+        Returns:
+            (B, N, D', H', W'): a channel for each of the N tasks.
+        """
         size = tuple(self.prompt.shape[2:])
         own_size = tuple(bottleneck.shape[2:])
         features = bottleneck
@@ -39,6 +46,14 @@ class Fuse(nn.Module):
 
 
 def select(priors: Tensor, task: Tensor) -> Tensor:
-    """One prior (B, 1, ...) per sample: channel ``task[b]`` of sample b, so that one batch may mix tasks."""
+    """Each sample's own prior, so that one batch may mix tasks.
+
+    Args:
+        priors: (B, N, ...), a channel for each task.
+        task: (B,) int64, the sample's task.
+
+    Returns:
+        (B, 1, ...): channel ``task[b]`` of sample b.
+    """
     samples = torch.arange(priors.shape[0], device=priors.device)
     return priors[samples, task].unsqueeze(1)

@@ -51,8 +51,15 @@ class MedUniSeg(nn.Module):
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
         """Everything that does not depend on the task.
 
-        ``images``: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
-        ``modality``: (B,) int64, the positions of the prompts; needed where the network has a modal prior.
+        Args:
+            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
+            modality: (B,) int64, the positions of the prompts; needed where the network has a modal prior.
+
+        Returns:
+            The features, from which any task can be decoded.
+
+        Raises:
+            ValueError: the modality is missing, the shapes do not fit, or no stem takes so many channels.
         """
         flat = _flatten(images)
         if self.modal_map is not None:
@@ -65,7 +72,19 @@ class MedUniSeg(nn.Module):
         return Features(stages=tuple(stages), priors=self._priors(stages[-1]))
 
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits (B, classes, D, H, W) of the ``levels`` finest levels, finest first, for ``task`` (B,) int64."""
+        """Logits of one task for each sample.
+
+        Args:
+            features: what :meth:`encode` returned.
+            task: (B,) int64; needed where the network has a task prior.
+            levels: how many of the finest levels.
+
+        Returns:
+            Logits (B, classes, D, H, W), finest level first.
+
+        Raises:
+            ValueError: the task is missing.
+        """
         bottleneck = features.stages[-1]
         if features.priors is not None:
             if task is None:
@@ -81,7 +100,17 @@ class MedUniSeg(nn.Module):
         modality: Tensor | None = None,
         levels: int | None = None,
     ) -> list[Tensor]:
-        """Logits of all decoder levels (or of the ``levels`` finest), finest first. Task and modality per sample."""
+        """Encode and decode.
+
+        Args:
+            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
+            task: (B,) int64; needed where the network has a task prior.
+            modality: (B,) int64; needed where the network has a modal prior.
+            levels: how many of the finest levels; None for all.
+
+        Returns:
+            Logits (B, classes, D, H, W), finest level first.
+        """
         return self.decode(self.encode(images, modality), task, self.levels if levels is None else levels)
 
     def _with_modal_map(self, images: Tensor | list[Tensor], modality: Tensor) -> Tensor | list[Tensor]:
@@ -115,12 +144,26 @@ def _flatten(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
 
 
 def build_model(config: ModelConfig) -> MedUniSeg:
-    """A freshly initialised network of this architecture, on the CPU in float32."""
+    """A freshly initialised network, on the CPU in float32.
+
+    Args:
+        config: its architecture.
+
+    Returns:
+        The network, in training mode.
+    """
     return MedUniSeg(config)
 
 
 def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """Number of parameters by part, and their ``total``, without allocating them."""
+    """Count parameters without allocating them.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        The number of parameters by part, and their "total".
+    """
     with torch.device("meta"):
         model = MedUniSeg(config)
     parts = {name: sum(parameter.numel() for parameter in child.parameters()) for name, child in model.named_children()}

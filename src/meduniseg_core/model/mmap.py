@@ -28,7 +28,15 @@ class ModalMap(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, modality: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Maps for ``modality`` (B,): (B, 1, H, W) for a 2D ``size`` (H, W), (B, 1, D, H, W) for (D, H, W)."""
+        """Draw each sample's map.
+
+        Args:
+            modality: (B,) int64, the positions of the prompts.
+            size: the image's (H, W) or (D, H, W).
+
+        Returns:
+            (B, 1, H, W) or (B, 1, D, H, W), to be added to every channel of the image.
+        """
         values = self.linear(self.prompts[modality])
         if len(size) == 2:
             grid = values.reshape(-1, 1, *MAP_SIZE_2D)

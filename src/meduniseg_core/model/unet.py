@@ -36,7 +36,17 @@ class Encoder(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def stem(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """First convolution of a batch, or of a list of samples whose channel counts differ."""
+        """The first convolution, by the samples' channel counts.
+
+        Args:
+            images: (B, C, ...), or a list of (C_i, ...) whose channel counts differ.
+
+        Returns:
+            (B, features, ...).
+
+        Raises:
+            ValueError: there is no stem for so many channels.
+        """
         if isinstance(images, Tensor):
             result: Tensor = self._stem_of(images.shape[1])(images)
             return result
@@ -49,7 +59,11 @@ class Encoder(nn.Module):
         return torch.stack([out for out in outputs if out is not None])
 
     def stem_dtype(self) -> torch.dtype:
-        """The dtype of the convolutions' weights, which their input must have."""
+        """The dtype of the convolutions' weights, which their input must have.
+
+        Returns:
+            The dtype.
+        """
         return next(iter(self.stems.parameters())).dtype
 
     def _stem_of(self, channels: int) -> nn.Module:
@@ -59,7 +73,14 @@ class Encoder(nn.Module):
         return self.stems[key]
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
-        """Features of the six stages, finest first."""
+        """Features of the six stages.
+
+        Args:
+            images: (B, C, ...), or a list of (C_i, ...).
+
+        Returns:
+            One tensor for each stage, finest first; the last is the bottleneck.
+        """
         x = F.leaky_relu(self.stem_norm(self.stem(images)), LEAK, inplace=True)
         stages = []
         for stage in self.stages:
@@ -82,7 +103,15 @@ class DecoderLevel(nn.Module):
         self.head = make_conv(dimension, skip, config.classes, (1, 1, 1), bias=False)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Features of this level; the head is applied by the decoder, where its logits are wanted."""
+        """Features of this level; the head is applied by the decoder, where its logits are wanted.
+
+        Args:
+            x: features of the next coarser level.
+            skip: the encoder's features of this level.
+
+        Returns:
+            Features on the grid of ``skip``.
+        """
         x = self.up(x)
         # an odd size (depth 1 above all) doubles past its skip
         window = (slice(None), slice(None), *(slice(0, size) for size in skip.shape[2:]))
@@ -102,7 +131,16 @@ class Decoder(nn.Module):
         )
 
     def forward(self, bottleneck: Tensor, skips: Sequence[Tensor], levels: int) -> list[Tensor]:
-        """Logits of the ``levels`` finest levels, finest first; ``skips`` finest first, without the bottleneck."""
+        """Decode from the bottleneck to the finest level.
+
+        Args:
+            bottleneck: the encoder's last features, with the task prior where there is one.
+            skips: the features of the other stages, finest first.
+            levels: how many of the finest levels' logits are wanted.
+
+        Returns:
+            Logits, finest first.
+        """
         x = bottleneck
         logits: list[Tensor] = []
         for position, (level, skip) in enumerate(zip(self.levels, reversed(skips), strict=True)):

@@ -111,8 +111,8 @@ def segment(
     """Segment images; the labels lie on each image's own grid, a JSON beside them says where they come from.
 
     The results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), with several tasks OUT_DIR/TASK/CASE.nii.gz. A former
-    result is replaced, unless it was corrected since. Without --model every task is done by the model that was adopted
-    for it, else by starter, with the packs in use.
+    result of the same image is replaced, unless it was corrected since; that of another image is kept. Without --model
+    every task is done by the model that was adopted for it, else by starter, with the packs in use.
     """
     with work(progress, as_json=as_json) as session:
         check_arguments(images)
@@ -267,7 +267,7 @@ class Run:
 
         image = read_image(case.source, series=self.series)
         self.targets.check_names(case.name, is_2d=image.is_2d)
-        tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task)]
+        tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task, image)]
         if not tasks:
             return
         self.session.cancel.raise_if_cancelled()
@@ -288,13 +288,16 @@ class Run:
             warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
             self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3), warnings))
 
-    def _keeps(self, case: Case, task: str) -> bool:
-        """Whether the case's former result was corrected by hand: nobody wants to lose that."""
+    def _keeps(self, case: Case, task: str, image: Image) -> bool:
+        """Whether the case's former result was corrected by hand: nobody wants to lose that. BadInputError where
+        another image's result is there, or another program's of just now."""
         from meduniseg_core.images import Finding
-        from meduniseg_core.outputs import written_meanwhile
+        from meduniseg_core.outputs import refuse_other, written_meanwhile
+        from meduniseg_core.provenance import RESULT, image_entries
 
-        before = self.before[case.name, task]
-        if not self.targets.standing(case.name, task).unchanged(before):
+        before, now = self.before[case.name, task], self.targets.standing(case.name, task)
+        refuse_other(now, image_entries(image), RESULT)
+        if not now.unchanged(before):
             raise BadInputError(written_meanwhile(before.record))
         if self.overwrite_edited or not before.edited():
             return False

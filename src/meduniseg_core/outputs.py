@@ -1,7 +1,8 @@
 """Results on the disk: nothing that is not ours is ever written over, and the files of a result appear as one.
 
 A result is some files of one folder and a *record*, a JSON that lists them by name and sha256 under "files". Only what
-a record so vouches for is replaced; what was changed since is kept unless the caller says otherwise.
+a record so vouches for is replaced; what was changed since is kept unless the caller says otherwise, and what is the
+result of something else (of another image, say) always.
 
 Writing: all files are made in a hidden folder beside the targets, under a lock. Then the record goes into place first,
 the others after it, so a file without its record is never seen. What a process killed in between left is finished or
@@ -46,10 +47,12 @@ _LONGEST = 255  # bytes of a name, where the system does not tell
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of result: how its records are known, and what a record of before "files" vouches for."""
+    """A kind of result: how its records are known, what a record of before "files" vouches for, and why a result must
+    not take the place of another one (the rest of a sentence that begins with the record; None where it may)."""
 
     is_ours: Callable[[Content], bool]
     vouched_before: Callable[[Path, Content], Mapping[str, str]] = lambda _record, _content: {}
+    keeps_from: Callable[[Content, Content], str | None] = lambda _there, _new: None
 
     def vouched(self, record: Path, content: Content) -> dict[str, str]:
         """File name -> sha256 of all that the record vouches for."""
@@ -151,19 +154,27 @@ def write_result(
 
     Raises:
         UsageError: something is in the way that is not ours (see :func:`standing`), or was edited since.
-        BadInputError: another program has written there since ``before``.
+        BadInputError: the result of something else is there, or another program has written there since ``before``.
         UnwritableError: the folder cannot be written to.
     """
     folder = record.parent
     with _made(folder), writing_into(folder), _locked(folder):
         _recover(folder)
         now = standing(record, files, kind, inputs, agreed=agreed)
+        refuse_other(now, content, kind)
         if before is not None and not now.unchanged(before):
             raise BadInputError(written_meanwhile(record))
         edited = [] if replace_edited else [name for name in now.edited() if name not in agreed]
         if edited:
             raise UsageError(f"{folder / edited[0]} was changed by hand and is kept; choose another name or folder.")
         return _write_staged(record, content, files, now)
+
+
+def refuse_other(there: Standing, content: Content, kind: Kind) -> None:
+    """BadInputError where a result with the record ``content`` must not take the place of what is ``there``."""
+    reason = kind.keeps_from(there.content, content) if kind.is_ours(there.content) else None
+    if reason is not None:
+        raise BadInputError(f"{there.record} {reason}")
 
 
 def written_meanwhile(record: Path) -> str:

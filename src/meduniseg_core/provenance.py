@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.files import parse_json, sha256_of
 from meduniseg_core.images.formats import ending_of, stem_of
 from meduniseg_core.outputs import Content, Kind, read_record
 
+if TYPE_CHECKING:
+    from meduniseg_core.images import Image
+
 _LARGEST = 1 << 20  # bytes; ours have a few hundred
 _PROBABILITIES = "_probabilities"
 _SAME_MOMENT = 2.0  # seconds between writing a label map and its JSON
+IMAGE_SHA256 = "image_sha256"
+"""The JSON's key for which image was segmented (`Image.sha256`); a JSON of before it has none."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,32 @@ def _vouched_before(record: Path, content: Content) -> dict[str, str]:
         return {}
 
 
-RESULT = Kind(is_ours=lambda content: recorded_task(content) is not None, vouched_before=_vouched_before)
+def image_entries(image: Image) -> dict[str, str]:
+    """What the JSON says of the image: the name of its file, for people, and which one it is."""
+    return {"image": image.name, IMAGE_SHA256: image.sha256}
+
+
+def _of_another_image(there: Content, new: Content) -> str | None:
+    """Two runs that write into one folder at once would take each other's results for their own former ones."""
+    known, ours = there.get(IMAGE_SHA256), new.get(IMAGE_SHA256)
+    if not (isinstance(known, str) and isinstance(ours, str)) or known == ours:
+        return None
+    return (
+        f"is the result of another image ({_called(there, known)}) than this one ({_called(new, ours)}) and is kept; "
+        "choose another folder, or delete that result first."
+    )
+
+
+def _called(content: Content, digest: str) -> str:
+    name = "".join(letter if letter.isprintable() else " " for letter in str(content.get("image") or "no name")[:80])
+    return f"{name}, sha256 {digest[:12]}"
+
+
+RESULT = Kind(
+    is_ours=lambda content: recorded_task(content) is not None,
+    vouched_before=_vouched_before,
+    keeps_from=_of_another_image,
+)
 """Label files with their JSON."""
 
 

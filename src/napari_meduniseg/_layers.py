@@ -27,6 +27,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 METADATA_KEY = "meduniseg"
 DERIVED = "derived"
+CHANNEL = "channel_of_file"  # in `Image.meta`: the image is one channel of what its file holds
 _MOST_COLOURS = 2000  # labels of a layer (instances, say) whose colours are written down
 
 
@@ -64,7 +65,8 @@ def image_layers(image: Image) -> list[LayerData]:
         ]
     layers: list[LayerData] = []
     for channel in range(image.channels):
-        one = image if image.channels == 1 else image.with_array(image.array[channel : channel + 1])
+        part = image.array[channel : channel + 1]
+        one = image if image.channels == 1 else image.with_array(part, **{CHANNEL: channel})
         data = canonical.array[channel, 0] if image.is_2d else canonical.array[channel]
         own = {**options, "name": name if image.channels == 1 else f"{name} [{channel}]"}
         if looks_like_ct(one):

@@ -12,12 +12,12 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_warning
 
-from meduniseg_core.images import write_image, write_labels
+from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.outputs import EARLIER, FILES, identities, read_record, refuse_input, write_result
-from meduniseg_core.provenance import RESULT, label_provenance, provenance_path, recorded_task
+from meduniseg_core.provenance import RESULT, image_entries, label_provenance, provenance_path, recorded_task
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import Placed, labels_image
-from napari_meduniseg._layers import METADATA_KEY, Origin, checksum, classes_shown
+from napari_meduniseg._layers import CHANNEL, METADATA_KEY, Origin, checksum, classes_shown
 from napari_meduniseg._links import image_of
 from napari_meduniseg._taking import as_image, capture
 
@@ -48,7 +48,8 @@ def write_on_grid(
 
     Names and colours go beside it as JSON, so that it is opened as labels again: with the provenance of a result, and
     whether it was edited since. ``layers`` and ``prefer`` are those of :func:`labels_image`. UsageError where the image
-    itself, or beside a result's labels a JSON that is not ours, would be overwritten.
+    itself, or beside a result's labels a JSON that is not ours, would be overwritten; BadInputError where the result of
+    another image would, whatever was said in a dialog: it may be newer than that.
     """
     placed = labels_image(np.asarray(data), attributes, layers, prefer)
     target = Path(path)
@@ -68,8 +69,8 @@ def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict
     """What the JSON beside the labels says: a result's provenance, or that they were made by hand; names and colours as
     they are now."""
     record = (attributes.get("metadata") or {}).get(METADATA_KEY)
-    image = "" if placed.like is None else placed.like.name
-    about: dict[str, Any] = {"task": _BY_HAND, "model": "", "model_sha256": None, "image": image, "edited": True}
+    about: dict[str, Any] = {"task": _BY_HAND, "model": "", "model_sha256": None, "edited": True}
+    about |= _image_entries(placed.like, record)
     if isinstance(record, dict) and "provenance" in record:
         about = {**record["provenance"], "edited": checksum(data) != record["crc"]}
     elif isinstance(record, Origin) and record.image.source is not None:
@@ -82,6 +83,14 @@ def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict
     about["classes"] = {str(label): name for label, name in names.items()}
     about["colours"] = {str(label): list(colour) for label, colour in colours.items()}
     return about
+
+
+def _image_entries(like: Image | None, record: object) -> dict[str, str]:
+    """What the JSON says of the image of labels made by hand; which one it is only where the whole image is known."""
+    if like is None:
+        return {"image": ""}
+    whole = CHANNEL not in like.meta and not (isinstance(record, Origin) and record.is_labels)
+    return image_entries(like) if whole else {"image": like.name}
 
 
 def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.files import sha256_of
-from meduniseg_core.images import read_labels
+from meduniseg_core.images import read_image, read_labels
 from training_cli import segment as segment_module
 
 
@@ -118,11 +119,11 @@ def test_two_runs_at_once_end_with_both_results_or_a_refusal(run, tiny_model, tm
         thread.start()
     for thread in threads:
         thread.join()
-    codes = sorted(done.returncode for done in results)
-    # the second may have begun only after the first had ended: then it replaced a former result, as it may
-    assert codes in ([0, 3], [0, 0]), [done.stderr for done in results]
-    if codes == [0, 3]:
-        assert any("written by another program" in done.stderr for done in results)
+    # whichever began later, and however much later: the other's result is of another image
+    assert sorted(done.returncode for done in results) == [0, 3], [done.stderr for done in results]
+    (refused,) = [done for done in results if done.returncode == 3]
+    assert "is the result of another image" in refused.stderr, refused.stderr
+    assert all(read_image(volume).sha256[:12] in refused.stderr for volume in volumes), refused.stderr
     assert listed(out) == ["scan.json", "scan.nii.gz"]
     assert json.loads((out / "scan.json").read_text())["files"]["scan.nii.gz"] == sha256_of(out / "scan.nii.gz")
 
@@ -144,7 +145,80 @@ def test_a_second_run_that_finds_a_new_result_refuses(run, tmp_path, monkeypatch
 
     monkeypatch.setattr(segment_module.Run, "one", one)
     done = run(tmp_path / "a" / "scan.nii.gz", "-o", out)
-    assert done.returncode == 3 and "written by another program" in done.stderr
+    assert done.returncode == 3 and "result of another image" in done.stderr
+
+
+def test_a_batch_that_begins_while_another_writes_takes_none_of_its_results_for_former_ones(
+    tiny_model, tmp_path, process_environment
+) -> None:
+    """Two real processes, the second begun once the first has written: what is there is the first's to the end."""
+    names = [f"case{number}" for number in range(4)]
+    sums: dict[str, dict[str, str]] = {"a": {}, "b": {}}
+    for seed, folder in enumerate("ab"):
+        (tmp_path / folder).mkdir()
+        for number, name in enumerate(names):
+            volume = write_volume(tmp_path / folder / f"{name}.nii.gz", seed=100 * seed + number)
+            sums[folder][name] = read_image(volume).sha256
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "training_cli", "segment", "-t", "organ", "-m", str(tiny_model)]
+    command += ["--precision", "fp32", "--json", "--progress", "none", "-o", str(out)]
+
+    def start(folder: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command, str(tmp_path / folder)], text=True, env=process_environment,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    first = start("a")
+    while first.poll() is None and not any(out.glob("*.nii.gz")):
+        time.sleep(0.01)
+    second = start("b")
+    (said_a, _), (said_b, told) = first.communicate(timeout=300), second.communicate(timeout=300)
+    done = {
+        folder: [one["case"] for one in json.loads(said)["results"]]
+        for folder, said in zip("ab", (said_a, said_b), strict=True)
+    }
+    assert sorted(done["a"] + done["b"]) == names  # each by one of them
+    assert names[0] in done["a"] and second.returncode == 3
+    for folder, cases in done.items():
+        for case in cases:
+            record = json.loads((out / f"{case}.json").read_text())
+            assert record["image_sha256"] == sums[folder][case]
+            assert record["files"][f"{case}.nii.gz"] == sha256_of(out / f"{case}.nii.gz")
+    for case in done["a"]:
+        assert f"{case}: " in told and sums["a"][case][:12] in told and sums["b"][case][:12] in told
+    again = subprocess.run([*command, str(tmp_path / "a")], env=process_environment, capture_output=True, check=False)
+    assert again.returncode == (0 if done["a"] == names else 3)  # the same images again: replaced, as ever
+
+
+def test_only_results_of_the_same_image_are_replaced_whatever_the_options(run, tmp_path) -> None:
+    out, volume = tmp_path / "out", write_volume(tmp_path / "scan.nii.gz", seed=1)
+    assert run(volume, "-o", out).returncode == 0
+    kept = (out / "scan.json").read_bytes(), (out / "scan.nii.gz").read_bytes()
+    write_volume(volume, seed=2)
+    for options in ((), ("--overwrite-edited",), ("--format", "nrrd"), ("--probabilities",), ("--tta",)):
+        done = run(volume, "-o", out, *options)
+        assert done.returncode == 3 and "result of another image" in done.stderr, done.stderr
+        assert ((out / "scan.json").read_bytes(), (out / "scan.nii.gz").read_bytes()) == kept
+    assert listed(out) == ["scan.json", "scan.nii.gz"]
+    write_volume(volume, seed=1)
+    for options in ((), ("--format", "nrrd"), ("--probabilities",), ("--tta",)):
+        assert run(volume, "-o", out, *options).returncode == 0
+    write_volume(tmp_path / "scan.nrrd", seed=1)  # the same image in another file
+    assert run(tmp_path / "scan.nrrd", "-o", out).returncode == 0
+
+
+@pytest.mark.parametrize("without", [None, 7, ["x"], {}])
+def test_a_json_of_before_the_hash_is_read_and_replaced_as_before(run, tmp_path, without) -> None:
+    out, volume = tmp_path / "out", write_volume(tmp_path / "scan.nii.gz", seed=1)
+    assert run(volume, "-o", out).returncode == 0
+    record = json.loads((out / "scan.json").read_text())
+    content = {key: value for key, value in record.items() if key != "image_sha256"}
+    (out / "scan.json").write_text(json.dumps(content if without is None else {**content, "image_sha256": without}))
+    write_volume(volume, seed=2)
+    done = run(volume, "-o", out)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "scan.json").read_text())["image_sha256"] == read_image(volume).sha256
 
 
 @pytest.mark.parametrize("error", [ValueError("absurd"), OSError("broken"), RecursionError(), ZeroDivisionError()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from small_inputs import write_volume
 
-from meduniseg_core.errors import UsageError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.outputs import standing
 from meduniseg_core.provenance import RESULT
-from napari_meduniseg._layers import result_layer
+from napari_meduniseg._layers import image_layers, label_layer, result_layer
 from napari_meduniseg._reader import read
 from napari_meduniseg._taking import image_of
 from napari_meduniseg._writer import write_labels_layer
@@ -86,3 +87,43 @@ def test_what_is_saved_is_listed_and_counts_as_edited_where_it_was(scan: Path) -
     save(layer, target)
     assert json.loads(record.read_text())["files"] == {target.name: sha256_of(target)}
     assert standing(record, [target.name], RESULT).edited() == [target.name]
+
+
+@pytest.mark.parametrize("make", [result_of, painted])
+def test_another_image_s_result_is_kept_whatever_the_dialog_asked(scan: Path, make) -> None:
+    target, record = scan.parent / "labels.nii.gz", scan.parent / "labels.json"
+    (scan.parent / "other").mkdir()
+    other = write_volume(scan.parent / "other" / "scan.nii.gz", seed=5)
+    save(result_of(other), target)
+    assert json.loads(record.read_text())["image_sha256"] == read_image(other).sha256
+    before = target.read_bytes()
+    with pytest.raises(BadInputError, match="result of another image") as caught:
+        save(make(scan), target)
+    assert read_image(scan).sha256[:12] in str(caught.value) and read_image(other).sha256[:12] in str(caught.value)
+    assert target.read_bytes() == before
+    layer = make(other)
+    layer.data[0, 0, 0] = 1
+    save(layer, target)  # of the same image: as the dialog asked
+    assert target.read_bytes() != before
+
+
+def test_labels_that_were_opened_stay_the_result_of_their_image(scan: Path) -> None:
+    target, again = scan.parent / "labels.nii.gz", scan.parent / "again.nii.gz"
+    save(result_of(scan), target)
+    ((data, options, kind),) = read(str(target))
+    for _ in range(2):
+        save(Layer.create(data, options, kind), again)
+    assert json.loads((scan.parent / "again.json").read_text())["image_sha256"] == read_image(scan).sha256
+    other = write_volume(scan.parent / "other.nii.gz", seed=5)
+    with pytest.raises(BadInputError, match="result of another image"):
+        save(result_of(other), again)
+
+
+def test_a_stranger_s_labels_and_one_channel_of_a_file_are_not_taken_for_the_image(scan: Path) -> None:
+    image, target = replace(read_image(scan), source=None), scan.parent / "labels.nii.gz"
+    ones = np.ones((1, *image.geometry.shape), np.uint8)
+    two = image.with_array(np.concatenate([image.array, image.array]))
+    for data, options, _ in (label_layer(image.with_array(ones), {}, {}), *image_layers(two)):
+        given = {"scale": options["scale"], "metadata": options["metadata"]}
+        save(Layer.create(np.ones(data.shape, np.uint8), given, "labels"), target)
+        assert "image_sha256" not in json.loads(target.with_name("labels.json").read_text())

@@ -4,7 +4,7 @@ from meduniseg_core.adaptation.entry import ClassChange, Entry, ModelReference, 
 from meduniseg_core.adaptation.form import channels_for, ending_for
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.placement import Placement, place
-from meduniseg_core.adaptation.voxels import image_hash
+from meduniseg_core.images.hashing import image_hash
 
 __all__ = [
     "ClassChange",

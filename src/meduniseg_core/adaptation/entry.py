@@ -60,7 +60,7 @@ class Entry(_Line):
     case: CaseName
     patient: str = Field(min_length=1, description="the case's own name where no patient key was given")
     subset: Subset
-    image_sha256: _Sha256 = Field(description="of voxels and geometry; see image_hash")
+    image_sha256: _Sha256 = Field(description="of voxels and geometry; see `images.hashing`")
     labels_sha256: _Sha256 = Field(description="the same of the label map")
     shape: tuple[int, int, int] = Field(description="(D, H, W)")
     source: str | None = Field(default=None, description="name of the file the image was read from")

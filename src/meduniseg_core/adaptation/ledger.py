@@ -33,7 +33,7 @@ from meduniseg_core.adaptation.folder import (
 from meduniseg_core.adaptation.form import check_classes, check_ending, check_form, longer_classes
 from meduniseg_core.adaptation.journal import Journal, append_entry, read_journal, start_journal
 from meduniseg_core.adaptation.placement import patient_key, place
-from meduniseg_core.adaptation.voxels import class_changes, image_hash, labels_on, storable
+from meduniseg_core.adaptation.voxels import class_changes, labels_on, storable
 from meduniseg_core.catalog import find_modality
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
@@ -164,7 +164,7 @@ class Ledger:
 
     def find(self, image: Image) -> Entry | None:
         """The latest acceptance of this very image (by voxels and geometry), if it was accepted before."""
-        return _latest(self.entries(), image_hash(storable(image)))
+        return _latest(self.entries(), storable(image).sha256)
 
     def extend_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
         """Add classes: ``classes`` are those there are, in their order, and the new ones. Returns all.
@@ -226,7 +226,7 @@ class Ledger:
         """
         key = patient_key(patient)
         image = storable(image)
-        digest = image_hash(image)
+        digest = image.sha256
         with self._locked():
             journal, dataset = self._read(), self.dataset
             names = longer_classes(dataset.classes, classes)
@@ -243,7 +243,7 @@ class Ledger:
                 patient=placement.patient,
                 subset=placement.subset,
                 image_sha256=digest,
-                labels_sha256=image_hash(corrected),
+                labels_sha256=corrected.sha256,
                 shape=image.geometry.shape,
                 source=image.source.name if image.source is not None else None,
                 model=model,

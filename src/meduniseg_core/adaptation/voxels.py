@@ -1,8 +1,7 @@
-"""Images and label maps as the ledger sees them: their hash, whether they fit each other, and what was changed."""
+"""Images and label maps as the ledger sees them: what is stored, whether they fit each other, and what was changed."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,22 +23,6 @@ def storable(image: Image) -> Image:
     if array.dtype == np.float16:
         return image.with_array(array.astype(np.float32))
     return image if array.dtype.isnative else image.with_array(array.astype(array.dtype.newbyteorder("=")))
-
-
-def image_hash(image: Image) -> str:
-    """sha256 over dtype, shape ``(C, D, H, W)``, voxels and geometry, as 64 hexadecimal digits.
-
-    The affine counts in float32, as NIfTI stores it: an image keeps its hash when it is written and read again.
-    """
-    array = np.ascontiguousarray(image.array)
-    if array.dtype.byteorder == ">":
-        array = array.astype(array.dtype.newbyteorder("<"))
-    digest = hashlib.sha256()
-    digest.update(f"{array.dtype.str} {array.shape} {bool(image.physical)}\n".encode("ascii"))
-    affine = image.geometry.affine.astype("<f4") + np.float32(0)  # no -0.0
-    digest.update(affine.tobytes())
-    digest.update(array.view(np.uint8).reshape(-1).data)
-    return digest.hexdigest()
 
 
 def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:

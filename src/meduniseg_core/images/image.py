@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.hashing import image_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,11 @@ class Image:
         """The files (or the folder of DICOM) that it was read from: several channels may have one each."""
         sources = tuple(Path(name) for name in self.meta.get("sources", ()))
         return sources or (() if self.source is None else (self.source,))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Which image it is, by its voxels and their place (see `hashing`); computed once."""
+        return image_hash(self)
 
     def with_array(self, array: np.ndarray, **meta: Any) -> Image:
         """Another array ``(C', D, H, W)`` on the same grid; ``meta`` entries are added."""

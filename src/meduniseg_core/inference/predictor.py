@@ -134,6 +134,7 @@ class Predictor:
             found = self._segment_all(straightened.straight, plans, straightened.request(request), events, cancel)
             results = {task: straightened.restore(result, box) for task, result in found.items()}
         report(merge(*(result.findings for result in results.values())), events)
+        _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON
         if scale != 1:
             results = {
                 task: replace(result, settings={**result.settings, "scale": scale}) for task, result in results.items()

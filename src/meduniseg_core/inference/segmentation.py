@@ -15,7 +15,7 @@ from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.upright import KEY, stored_orientation
 from meduniseg_core.images.writing import check_ending
 from meduniseg_core.outputs import Standing, identities, write_result
-from meduniseg_core.provenance import RESULT, probabilities_name, provenance_path
+from meduniseg_core.provenance import RESULT, image_entries, probabilities_name, provenance_path
 
 Colour = tuple[int, int, int]
 
@@ -131,7 +131,7 @@ class Segmentation:
             "pack": self.pack,
             "pack_sha256": self.pack_sha256,
             "version": self.version,
-            "image": self.image.name,
+            **image_entries(self.image),
             "classes": {str(label): name for label, name in enumerate(self.class_names, start=1)},
             "colours": {str(label): list(colour) for label, colour in enumerate(self.colours, start=1)},
             **self._turned(),
@@ -152,13 +152,13 @@ class Segmentation:
 
         The format is the path's ending (.nii.gz, .nrrd, .mha, .png, .tif, .npy). Probabilities, where there are some,
         go to ``<name>_probabilities`` in the same format, or .npy beside a picture format. Returns the labels' path. A
-        former result is replaced, unless it was edited since (``replace_edited``). ``before``: what was there when the
-        work began (`outputs.standing`).
+        former result of this image is replaced, unless it was edited since (``replace_edited``). ``before``: what was
+        there when the work began (`outputs.standing`).
 
         Raises:
             UsageError: the image itself, or something else that is no result of ours, is in the way.
-            BadInputError: the format cannot hold the labels (a PNG holds one slice), its ending is unknown, or another
-                program has written there since ``before``.
+            BadInputError: the format cannot hold the labels (a PNG holds one slice), its ending is unknown, the result
+                of another image is there, or another program has written there since ``before``.
             UnwritableError: the folder cannot be written to.
         """
         path = Path(path)

@@ -102,6 +102,15 @@ def segment(
             "--series", metavar="S", help="Which of a DICOM folder's series: its UID, number, description, or #1, #2."
         ),
     ] = None,
+    frame: Annotated[
+        int | None,
+        typer.Option(
+            "--frame",
+            min=1,
+            metavar="N",
+            help="Which of several frames, from 1: a time point, a cardiac phase, an echo, a picture of a cine.",
+        ),
+    ] = None,
     overwrite_edited: Annotated[
         bool, typer.Option("--overwrite-edited", help="Replace results that were corrected by hand, too.")
     ] = False,
@@ -143,7 +152,7 @@ def segment(
             "orientation": assume_orientation,
         }
         skip_unfit = task == ALL_TASKS
-        run = Run(session, teams, offer, targets, before, settings, skip_unfit, series, overwrite_edited)
+        run = Run(session, teams, offer, targets, before, settings, skip_unfit, series, frame, overwrite_edited)
         run.all(cases)
         return run.finish(len(cases))
 
@@ -222,6 +231,7 @@ class Run:
     settings: dict[str, Any]
     skip_unfit: bool
     series: str | None = None
+    frame: int | None = None
     overwrite_edited: bool = False
     results: list[Result] = field(default_factory=list)
     kept: list[tuple[str, str, Finding]] = field(default_factory=list)
@@ -265,7 +275,7 @@ class Run:
         """Segment one case; its files are written once all its tasks are done."""
         from meduniseg_core.images import read_image
 
-        image = read_image(case.source, series=self.series)
+        image = read_image(case.source, series=self.series, frame=self.frame)
         self.targets.check_names(case.name, is_2d=image.is_2d)
         tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task, image)]
         if not tasks:

@@ -14,7 +14,7 @@ import time
 import uuid
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -92,6 +92,7 @@ def snapshot(layer: Labels, locked: Collection[int] = ()) -> Snapshot:
         "units": [str(unit) for unit in layer.units],
         "affine": np.asarray(layer.affine.affine_matrix).tolist(),
         "source": None if source is None else str(source),
+        "chosen": {} if belongs is None else _chosen(belongs[0].meta),
         **{key: np.asarray(getattr(layer, key)).tolist() for key in _PLACEMENT},
     }
     return Snapshot(_path(layer), np.array(layer.data), json.dumps(about))
@@ -187,7 +188,7 @@ def restore(leftover: Leftover) -> Restored:
         **class_options(classes, colours),
     }
     locked = frozenset(int(label) for label in about.get("locked", ()))
-    return Restored(labels, {**options, **_origin(about["source"], labels, options)}, locked)
+    return Restored(labels, {**options, **_origin(about["source"], about.get("chosen"), labels, options)}, locked)
 
 
 def take_over(leftover: Leftover, layer: Labels) -> None:
@@ -195,12 +196,18 @@ def take_over(leftover: Leftover, layer: Labels) -> None:
     leftover.path.replace(_path(layer))
 
 
-def _origin(source: str | None, labels: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
+def _chosen(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of several images of its source this one is, as ``read_image`` takes it."""
+    kinds = {"series": str, "frame": int}
+    return {key: meta[key] for key, kind in kinds.items() if isinstance(meta.get(key), kind)}
+
+
+def _origin(source: str | None, chosen: object, labels: np.ndarray, options: dict[str, Any]) -> dict[str, Any]:
     """The metadata that tie the labels to their image; nothing where that cannot be read or has another grid."""
     if source is None:
         return {}
     try:
-        image = read_image(source)
+        image = read_image(source, **_chosen(chosen if isinstance(chosen, dict) else {}))
     except BadInputError:
         return {}
     canonical, change = canonical_orientation(image)

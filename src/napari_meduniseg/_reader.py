@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from napari.utils.notifications import show_warning
+
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images import Image, SeveralImagesError, read_image, read_labels
 from meduniseg_core.images.dicom_folders import dicom_places, holds_dicom
 from meduniseg_core.images.dicom_source import is_dicom
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
@@ -30,9 +32,9 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def read_one(path: Path) -> list[LayerData]:
-    """The layers of one file, or of the DICOM in a folder and below it.
+    """The layers of one file, or of the DICOM in a folder and below it; one per series or frame.
 
-    BadInputError, in one sentence, where it cannot be read, and for a folder of more than a dozen images.
+    BadInputError, in one sentence, where it cannot be read, and for a folder of more than a dozen images or series.
     """
     if path.is_dir():
         places = dicom_places(path)
@@ -42,8 +44,8 @@ def read_one(path: Path) -> list[LayerData]:
                 "with the Batch panel."
             )
         if len(places) > 1:
-            return [layer for place in places for layer in image_layers(read_image(place.path))]
-        return image_layers(read_image(path))
+            return [layer for place in places for layer in _images(place.path)]
+        return _images(path)
     provenance = label_provenance(path)
     if provenance is not None:
         return [label_layer(read_labels(path), provenance.classes, provenance.colours)]
@@ -51,7 +53,42 @@ def read_one(path: Path) -> list[LayerData]:
         labels = read_labels(path)
         names, colours = labels.meta.get("class_names", {}), labels.meta.get("class_colours", {})
         return [label_layer(labels, dict(names), dict(colours))]
-    return image_layers(read_image(path))
+    return _images(path)
+
+
+def _images(path: Path, title: str = "", series: str | None = None) -> list[LayerData]:
+    """The layers of a path: of each series or frame, where it holds several.
+
+    Many frames are a film: the first dozen is opened, which is said. Many series are a study: BadInputError lists them.
+    """
+    try:
+        return _titled(read_image(path, series=series), title)
+    except SeveralImagesError as error:
+        choices = error.choices
+        if len(choices) > _AT_ONCE and any(choice.frame is None for choice in choices):
+            raise
+    if len(choices) > _AT_ONCE:
+        show_warning(
+            f"{path.name} holds {len(choices)} frames, of which the first {_AT_ONCE} are opened; 'meduniseg segment "
+            "--frame N' takes any."
+        )
+    layers: list[LayerData] = []
+    for choice in choices[:_AT_ONCE]:
+        named = f"{title or path.name}: {choice.title}"
+        if choice.frame is None:
+            layers += _images(path, named, choice.series)
+        else:
+            layers += _titled(read_image(path, series=choice.series, frame=choice.frame), named)
+    return layers
+
+
+def _titled(image: Image, title: str) -> list[LayerData]:
+    """The image's layers, which begin with ``title`` instead of its file's name, if there is one."""
+    layers = image_layers(image)
+    if not title:
+        return layers
+    name = image.name
+    return [(data, {**options, "name": title + options["name"][len(name) :]}, kind) for data, options, kind in layers]
 
 
 def _is_ours(path: Path) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from npe2 import PluginManager, PluginManifest
+from pydicom import dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 import napari_meduniseg
 from meduniseg_core.errors import BadInputError
+from napari_meduniseg import _reader
 from napari_meduniseg._reader import get_reader
 
 
@@ -79,3 +82,30 @@ def test_the_manifest_offers_the_reader_for_dicom_names_only(name: str, ours: bo
     manager.register(PluginManifest.from_file(manifest))
     offered = {reader.command for reader in manager.iter_compatible_readers([f"/data/x/{name}"])}
     assert ("napari-meduniseg.read" in offered) == ours
+
+
+def test_series_and_frames_are_opened_as_a_layer_each(tmp_path: Path) -> None:
+    folder = write_slices(tmp_path / "study", 3)
+    for number, path in enumerate(sorted(write_slices(tmp_path / "other", 4).iterdir())):
+        dataset = dcmread(path)
+        dataset.SeriesInstanceUID, dataset.SeriesNumber, dataset.SeriesDescription = "1.2.4", 9, "late"
+        dataset.TriggerTime, dataset.ImagePositionPatient = 30 * (number // 2), [0, 0, 2 * (number % 2)]
+        dataset.save_as(folder / f"Z{number}")
+    assert layers(folder) == [
+        "study: series - '' (3 images)",
+        "study: series 9 'late' (4 images): frame 1 of 2",
+        "study: series 9 'late' (4 images): frame 2 of 2",
+    ]
+
+
+def test_a_long_film_is_opened_by_its_first_frames_which_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(_reader, "show_warning", said.append)
+    path = tmp_path / "bold.nii.gz"
+    nib.Nifti1Image(np.zeros((4, 5, 3, 20), np.int16), np.eye(4)).to_filename(path)
+    assert layers(path) == [f"bold.nii.gz: frame {number} of 20" for number in range(1, 13)]
+    assert said == [
+        "bold.nii.gz holds 20 frames, of which the first 12 are opened; 'meduniseg segment --frame N' takes any."
+    ]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QMessageBox
@@ -177,3 +178,16 @@ def test_edits_that_an_older_version_kept_without_their_locks_come_back_unlocked
     crash(_autosave.write(replace(taken, about=json.dumps(about))))
     (leftover,) = _autosave.leftovers()
     assert _autosave.restore(leftover).locked == frozenset()
+
+
+def test_labels_of_one_frame_find_their_image_again(gui: Any, own_home: Path, tmp_path: Path) -> None:
+    source = tmp_path / "phases.nii.gz"
+    nib.Nifti1Image(np.zeros((7, 6, 5, 9), np.int16), np.diag([2.0, 2, 3, 1])).to_filename(source)
+    second = gui.open(str(source), plugin="napari-meduniseg")[1]
+    layer = gui.add_labels(np.ones(second.data.shape, np.uint8), scale=second.scale, metadata=second.metadata)
+    taken = _autosave.snapshot(layer)
+    assert json.loads(taken.about)["chosen"] == {"frame": 2}
+    crash(_autosave.write(taken))
+    (leftover,) = _autosave.leftovers()
+    belongs = _autosave.source_of(_autosave.restore(leftover).options["metadata"])
+    assert belongs is not None and belongs[0].meta["frame"] == 2

@@ -4,6 +4,7 @@ Arrays are ``(C, D, H, W)``; positions are LPS in mm.
 """
 
 from meduniseg_core.images.cases import Case, find_cases
+from meduniseg_core.images.choices import Choice, SeveralImagesError
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.grid import join_labels, place_labels, reorient_to, same_grid
@@ -14,10 +15,12 @@ from meduniseg_core.images.writing import write_image, write_labels
 
 __all__ = [
     "Case",
+    "Choice",
     "Finding",
     "Geometry",
     "Image",
     "Reorientation",
+    "SeveralImagesError",
     "canonical_orientation",
     "check_channels",
     "find_cases",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.choices import SeveralImagesError, frames_to_choose
 
 CHANNEL_LIMIT = 4
 """More entries than this along a further axis are time points, not channels (docs/spec.md section 2: stems)."""
@@ -107,9 +108,10 @@ def check_affine(affine: np.ndarray, name: str) -> None:
 
 
 def check_channel_count(count: int, name: str) -> None:
-    """Refuse more than four entries beyond the three axes of space."""
+    """Refuse more than four entries beyond the three axes of space: they are frames, of which one is to be chosen."""
     if count > CHANNEL_LIMIT:
-        raise BadInputError(
+        raise SeveralImagesError(
             f"{name} holds {count} volumes (time points, say) and at most {CHANNEL_LIMIT} channels are read; "
-            "save the wanted one as a 3D file of its own."
+            f"pick one with --frame 1 to {count} (Python: frame=...), or save the wanted one as a 3D file of its own.",
+            frames_to_choose(count),
         )

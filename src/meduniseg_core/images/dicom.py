@@ -25,13 +25,14 @@ from meduniseg_core.images.image import Image
 _NAMED = 8  # subfolders that an error names at most
 
 
-def read_dicom_series(folder: Path, series: str | None = None) -> Image:
+def read_dicom_series(folder: Path, series: str | None = None, frame: int | None = None) -> Image:
     """Read the one series in ``folder`` as ``(1, D, H, W)`` (C = 3 for colour): sorted by position, HU or stored units.
 
     Slices of one series have the same series UID and size, nearly the same orientation and pixel spacing. Where there
     are several series, ``series`` picks one: its UID, its number, its description, or ``#1``, ``#2``, ... as the error
-    lists them. What is no image (segmentations, doses, reports) and pictures without a place do not count; that they
-    were left out is a finding. A tilted gantry gives a sheared grid, kept in the geometry (``meta["sheared"]``);
+    lists them. Of several volumes in a series (time points, phases, echoes) ``frame`` picks one, counted from 1.
+    What is no image (segmentations, doses, reports) and pictures without a place do not count; that they were left out
+    is a finding. A tilted gantry gives a sheared grid, kept in the geometry (``meta["sheared"]``);
     ``resample_to_orthonormal`` straightens it.
 
     Raises BadInputError naming the folder for: no images, several series, missing slices, uneven distances (a slice
@@ -42,11 +43,11 @@ def read_dicom_series(folder: Path, series: str | None = None) -> Image:
         if path.is_file() and not path.name.startswith("."):
             add_file(source, path)
     if source.slices or source.others:
-        return _read(source, series, folder)
-    return _read_below(folder, series)
+        return _read(source, series, frame, folder)
+    return _read_below(folder, series, frame)
 
 
-def _read_below(folder: Path, series: str | None) -> Image:
+def _read_below(folder: Path, series: str | None, frame: int | None) -> Image:
     """The only image in subfolders of ``folder``, which is said; BadInputError names what there is where it is not."""
     places = dicom_places(folder)
     if not places:
@@ -58,23 +59,25 @@ def _read_below(folder: Path, series: str | None) -> Image:
     place = places[0]
     if place.fault is not None:
         raise place.fault
-    image = read_dicom_series(place.path, series) if place.path.is_dir() else read_dicom_file(place.path, series)
+    read = read_dicom_series if place.path.is_dir() else read_dicom_file
+    image = read(place.path, series, frame)
     text = f"{folder.name}: the image in its subfolder {place.path.relative_to(folder)} is read."
     return image.with_findings(Finding("slices_chosen", text, "info"))
 
 
-def read_dicom_file(path: Path, series: str | None = None) -> Image:
+def read_dicom_file(path: Path, series: str | None = None, frame: int | None = None) -> Image:
     """Read one DICOM file as ``(C, D, H, W)``: D = 1 for an X-ray, a photograph or one slice.
 
     A multi-frame file is a volume where its frames have positions (enhanced CT, MR, PET), and a stack of its frames in
     their order where they have none, which is a finding (``meta["frames_over_time"]``: ultrasound, say).
-    Several volumes in one file (echoes, time points) are series, of which ``series`` picks one. ``physical`` is False
+    Several volumes in one file (echoes, time points) are series, of which ``series`` picks one, or ``frame`` by its
+    number from 1, which picks one picture of a stack over time, too. ``physical`` is False
     where the file gives no pixel spacing. Raises BadInputError as :func:`read_dicom_series` does.
     """
     source = Source(path.name)
     if not add_file(source, path):
         raise BadInputError(f"{path.name} is not a DICOM image; convert it or pass another file.")
-    return _read(source, series, path)
+    return _read(source, series, frame, path)
 
 
 def add_file(source: Source, path: Path) -> bool:
@@ -103,8 +106,8 @@ def add_file(source: Source, path: Path) -> bool:
     return True
 
 
-def _read(source: Source, series: str | None, path: Path) -> Image:
-    chosen, findings = choose(source, series)
+def _read(source: Source, series: str | None, frame: int | None, path: Path) -> Image:
+    chosen, findings = choose(source, series, frame)
     order, geometry, placement = stack_geometry(chosen, path.name)
     ordered = [chosen[position] for position in order]
     sizes = {(item.spacing, item.spacing_source): None for item in ordered}
@@ -136,7 +139,7 @@ def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: 
         "series_description": first.description,
         "modality": first.modality,
         "sheared": not geometry.is_orthonormal(),
-        "orientation_known": first.orientation is not None,
+        "orientation_known": first.orientation is not None and not first.in_volume,
         "frames_over_time": stack and first.over_time,
     }
     if geometry.shape[0] == 1 or stack:

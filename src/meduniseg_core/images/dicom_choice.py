@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.choices import Choice, SeveralImagesError, frame_chosen, frames_to_choose, which_frame
 from meduniseg_core.images.dicom_slices import Slice
 from meduniseg_core.images.dicom_stack import is_placed
+from meduniseg_core.images.dicom_volumes import Volumes, by_part, volumes_of
 from meduniseg_core.images.findings import Finding
 
 NO_IMAGES = frozenset(
@@ -58,11 +60,15 @@ def is_no_image(kind: str, modality: str) -> bool:
     return modality in NO_IMAGES or any(kind == root or kind.startswith(root + ".") for root in NO_IMAGE_CLASSES)
 
 
-def choose(source: Source, series: str | None) -> tuple[list[Slice], tuple[Finding, ...]]:
+def choose(
+    source: Source, series: str | None = None, frame: int | None = None
+) -> tuple[list[Slice], tuple[Finding, ...]]:
     """The frames of the one series of images, or of the one that ``series`` names; and what was left out for it.
 
-    Pictures without a place in space (screenshots, dose sheets) give way to the one series that has a place.
-    BadInputError lists what there is where that leaves a choice, and raises the fault of a chosen frame.
+    Pictures without a place in space (screenshots, dose sheets) give way to the one series that has a place. Of several
+    volumes in a series, or pictures of a cine, ``frame`` (from 1) is the one that is wanted; without it a cine is all
+    of its pictures. SeveralImagesError lists what there is where that leaves a choice; BadInputError is the fault of a
+    chosen frame.
     """
     groups = sorted(_groups(source.slices), key=lambda group: not _has_place(group))
     if not groups:
@@ -71,15 +77,18 @@ def choose(source: Source, series: str | None) -> tuple[list[Slice], tuple[Findi
             f"{source.name} holds no DICOM images{f' (only {what})' if what else ''}; pass the file or folder that "
             "holds a series of images."
         )
-    chosen = _only(groups, source) if series is None else _picked(groups, series, source)
-    fault = next((item.fault for item in chosen if item.fault is not None), None)
+    family = _only(groups, source, frame) if series is None else _picked(groups, series, source, frame)
+    of_family = [item for group in family for item in group]
+    fault = next((item.fault for item in of_family if item.fault is not None), None)
     if fault is not None:
         raise fault
-    left = [item for group in groups if group is not chosen for item in group] if series is None else []
+    left = [item for group in groups if group not in family for item in group] if series is None else []
     others = source.others if series is None else []
-    chosen, copies = _without_copies(chosen)
+    chosen, copies = _without_copies(family[0]) if len(family) == 1 else (of_family, [])
+    volumes = by_part(family) if len(family) > 1 else _volumes(chosen)
+    chosen, found = _of_frame(volumes, chosen, frame, series, Path(source.name).name)
     if not (left or others or copies):
-        return chosen, ()
+        return chosen, found
     parts = [_counted(others)] if others else []
     if copies:
         parts.append(f"{len(copies)} file(s) that are there twice ({copies[0].name}{', ...' if copies[1:] else ''})")
@@ -87,7 +96,32 @@ def choose(source: Source, series: str | None) -> tuple[list[Slice], tuple[Findi
         shown = ", ".join(dict.fromkeys(item.path.name for item in left[:3]))
         parts.append(f"{len(left)} picture(s) without a position ({shown}{', ...' if len(left) > 3 else ''})")
     text = f"{Path(source.name).name}: {_described(chosen)} is read; left out: {' and '.join(parts)}."
-    return chosen, (Finding("slices_chosen", text, "info"),)
+    return chosen, (Finding("slices_chosen", text, "info"), *found)
+
+
+def _volumes(slices: list[Slice]) -> Volumes:
+    """Of slices of several files those at one place; else all."""
+    placed = len(slices) > 1 and slices[0].frame is None and is_placed(slices)
+    return volumes_of(slices) if placed else [("", slices)]
+
+
+def _of_frame(
+    volumes: Volumes, slices: list[Slice], frame: int | None, series: str | None, name: str
+) -> tuple[list[Slice], tuple[Finding, ...]]:
+    """The volume (or the picture of a cine) that ``frame`` is, else the only one, or all pictures."""
+    if len(volumes) == 1 and frame is not None and slices[0].frame is not None and not is_placed(slices):
+        volumes = [("", [item]) for item in slices]
+    count = len(volumes)
+    if frame is not None:
+        mark, chosen = volumes[which_frame(frame, count, name)]
+        return chosen, frame_chosen(frame, count, name, mark)
+    if count == 1:
+        return volumes[0][1], ()
+    raise SeveralImagesError(
+        f"{name} holds {count} slices at each of {len(volumes[0][1])} places (time points, echoes or the like: "
+        f"{volumes[0][0]} to {volumes[-1][0]}); pick one volume with --frame 1 to {count} (Python: frame=...).",
+        frames_to_choose(count, series),
+    )
 
 
 def _without_copies(chosen: list[Slice]) -> tuple[list[Slice], list[Slice]]:
@@ -104,20 +138,27 @@ def _without_copies(chosen: list[Slice]) -> tuple[list[Slice], list[Slice]]:
     return kept, copies
 
 
-def _only(groups: list[list[Slice]], source: Source) -> list[Slice]:
+def _only(groups: list[list[Slice]], source: Source, frame: int | None) -> list[list[Slice]]:
     placed = [group for group in groups if _has_place(group)]
     candidates = placed or groups
-    if len(candidates) == 1:
-        return candidates[0]
+    if len(candidates) == 1 or (frame is not None and _are_volumes(candidates)):
+        return candidates
     patients = len({item.patient for item in source.slices})
     of_several = f" of {patients} patients" if patients > 1 else ""
-    raise BadInputError(
-        f"{source.name} holds {len(groups)} series{of_several} ({_listing(groups)}); pick one with --series "
-        "(Python: series=...)."
+    frames = f" or --frame 1 to {len(candidates)}" if _are_volumes(candidates) else ""
+    raise SeveralImagesError(
+        f"{source.name} holds {len(groups)} series{of_several} ({_listing(groups)}); pick one with --series{frames} "
+        "(Python: series=..., frame=...).",
+        [Choice(_described(group), f"#{groups.index(group) + 1}") for group in candidates],
     )
 
 
-def _picked(groups: list[list[Slice]], series: str, source: Source) -> list[Slice]:
+def _are_volumes(groups: Sequence[Sequence[Slice]]) -> bool:
+    """Whether these are volumes of one series in one file: told apart by nothing but their time, echo and the like."""
+    return len({(*_key(group[0])[:-1], group[0].path) for group in groups}) == 1 and bool(groups[0][0].part)
+
+
+def _picked(groups: list[list[Slice]], series: str, source: Source, frame: int | None) -> list[list[Slice]]:
     matching = [
         group
         for number, group in enumerate(groups, start=1)
@@ -125,8 +166,8 @@ def _picked(groups: list[list[Slice]], series: str, source: Source) -> list[Slic
     ]
     if len(matching) > 1:
         matching = [group for group in matching if _has_place(group)] or matching
-    if len(matching) == 1:
-        return matching[0]
+    if len(matching) == 1 or (frame is not None and matching and _are_volumes(matching)):
+        return matching
     other = next((item for item in source.others if _matches(item, series)), None)
     if not matching and other is not None:
         raise BadInputError(
@@ -134,7 +175,8 @@ def _picked(groups: list[list[Slice]], series: str, source: Source) -> list[Slic
             f"{_listing(groups)}."
         )
     many = "no series" if not matching else "several series"
-    raise BadInputError(f"{source.name} holds {many} '{series}'; it holds: {_listing(groups)}.")
+    frames = f"; pick one by its # or with --frame 1 to {len(matching)}" if _are_volumes(matching or groups) else ""
+    raise BadInputError(f"{source.name} holds {many} '{series}'; it holds: {_listing(groups)}{frames}.")
 
 
 def _matches(item: Slice, series: str) -> bool:

@@ -6,13 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+from pydicom.multival import MultiValue
+from pydicom.uid import EnhancedUSVolumeStorage, VLWholeSlideMicroscopyImageStorage
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.dicom_source import class_of, one_line
 
 _GROUPS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),
+    *("PlanePositionVolumeSequence", "PlaneOrientationVolumeSequence"),
     *("FrameContentSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"),
     *("MREchoSequence", "MRDiffusionSequence", "CardiacSynchronizationSequence"),
     *("TemporalPositionSequence", "CTExposureSequence", "MRTimingAndRelatedParametersSequence"),
@@ -32,6 +34,14 @@ _PARTS = (
 """What can tell several volumes of one file apart, the most telling first."""
 
 
+_IN_VOLUME = {
+    "ImagePositionPatient": "ImagePositionVolume",
+    "ImageOrientationPatient": "ImageOrientationVolume",
+}
+"""Where ultrasound volumes say how their frames lie to each other; to the patient is another matter."""
+
+_TIMES = frozenset({0x00181063, 0x00181065})  # FrameTime, FrameTimeVector
+_MOVING = frozenset({"US", "XA", "RF", "ES", "IVUS", "OP"})  # modalities whose frames follow each other in time
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "SliceLocation")
 _MOST = 1 << 16  # frames
 
@@ -47,7 +57,32 @@ class FrameHeader:
         for table in (self._own, self._shared):
             if keyword in table:
                 return table[keyword]
-        return self._dataset.get(keyword, default)
+        value = self._dataset.get(keyword)
+        if value is None and keyword in _IN_VOLUME:
+            value = self._own.get(_IN_VOLUME[keyword], self._shared.get(_IN_VOLUME[keyword]))
+        return default if value is None else value
+
+    @property
+    def in_volume(self) -> bool:
+        """Whether the frame's place is that in an ultrasound volume, not in the patient."""
+        place = "ImagePositionPatient"
+        return self._own.get(place) is None and self._own.get(_IN_VOLUME[place]) is not None
+
+
+def frames_over_time(dataset: Dataset, modality: str) -> bool:
+    """Whether frames without a place follow each other in time: by what the file says, else by its modality.
+
+    A distance between frames makes them slices, whatever rate they are to be shown at.
+    """
+    if class_of(dataset) == EnhancedUSVolumeStorage or dataset.get("SpacingBetweenSlices"):
+        return False
+    pointer = dataset.get("FrameIncrementPointer")
+    if pointer:
+        tags = pointer if isinstance(pointer, MultiValue) else [pointer]
+        return any(int(tag) in _TIMES for tag in tags)
+    if any(keyword in dataset for keyword in ("FrameTime", "FrameTimeVector", "CineRate")):
+        return True
+    return modality in _MOVING and not dataset.get("SliceThickness")
 
 
 HeaderOfFrame = tuple[Dataset | FrameHeader, int | None, tuple[str, ...]]

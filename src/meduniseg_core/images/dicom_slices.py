@@ -11,13 +11,11 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_frames import frame_headers
-from meduniseg_core.images.dicom_source import class_of, naming, one_line
+from meduniseg_core.images.dicom_frames import FrameHeader, frame_headers, frames_over_time
+from meduniseg_core.images.dicom_source import VOLUME_MARKS, class_of, naming, one_line
 from meduniseg_core.images.dicom_spacing import Header, SpacingSource, floats, pixel_spacing
 
 T = TypeVar("T")
-
-_MOVING = frozenset({"US", "XA", "RF", "ES", "IVUS", "OP"})  # modalities whose frames follow each other in time
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,9 @@ class Slice:
 
     ``frame`` counts the frames of a multi-frame file from 0 (None: the file holds one), whose ``volume`` is the file
     or its concatenation, and ``part`` which of the file's volumes it is of. ``location`` is the scanner's
-    own coordinate along the stack. ``fault`` is what makes the frame unusable, raised only where it is wanted.
+    own coordinate along the stack. ``in_volume``: the place is that in an ultrasound volume, not in the patient.
+    ``marks`` (keyword, value) can tell it from other slices at its place. ``fault`` is what makes the frame unusable,
+    raised only where it is wanted.
     """
 
     path: Path
@@ -52,6 +52,8 @@ class Slice:
     volume: str = ""
     part: tuple[str, ...] = ()
     over_time: bool = False
+    in_volume: bool = False
+    marks: tuple[tuple[str, float | str], ...] = ()
     fault: BadInputError | None = None
 
     @property
@@ -135,10 +137,33 @@ def _slice(
         frame=frame,
         volume="" if frame is None else str(dataset.get("ConcatenationUID") or path),
         part=part,
-        over_time=common["modality"] in _MOVING
-        or any(keyword in dataset for keyword in ("FrameTime", "FrameTimeVector", "CineRate")),
+        over_time=asked(lambda: frames_over_time(dataset, common["modality"]), False),
+        in_volume=isinstance(header, FrameHeader) and header.in_volume,
+        marks=() if frame is not None else _marks(dataset, path),
         fault=faults[0] if faults else None,
     )
+
+
+def _marks(dataset: Dataset, path: Path) -> tuple[tuple[str, float | str], ...]:
+    """The values of ``VOLUME_MARKS`` that the file has; one that cannot be read is none."""
+    marks: list[tuple[str, float | str]] = []
+    for keyword in VOLUME_MARKS:
+        try:
+            with naming(path):
+                value = dataset.get(keyword)
+                if value is None or str(value) == "":
+                    continue
+                text = one_line("\\".join(value) if keyword == "ImageType" else str(value))
+        except BadInputError:
+            continue
+        try:
+            number = float(text)
+        except ValueError:
+            marks.append((keyword, text))
+        else:
+            if np.isfinite(number):
+                marks.append((keyword, number))
+    return tuple(marks)
 
 
 def _size(dataset: Dataset, name: str) -> tuple[int, int]:

@@ -28,6 +28,13 @@ from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import brief
 
+VOLUME_MARKS = (
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "TriggerTime"),
+    *("FrameReferenceTime", "DiffusionBValue", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
+    *("RepetitionTime", "ImageType", "AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"),
+)
+"""What can tell slices at one place apart (time points, phases, echoes), the most telling first."""
+
 HEADER = (
     *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SpecificCharacterSet"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", "ConcatenationUID"),
@@ -36,7 +43,7 @@ HEADER = (
     *("ImageOrientationPatient", "ImagePositionPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelSpacingCalibrationType"),
     *("SequenceOfUltrasoundRegions", "FrameTime", "FrameTimeVector", "FrameIncrementPointer", "CineRate"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *VOLUME_MARKS),
 )
 """What is read of a file to place its frames; everything else in it stays unread."""
 

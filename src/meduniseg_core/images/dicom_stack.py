@@ -8,7 +8,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.dicom_slices import Slice
-from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.findings import Finding, orientation_unknown
 from meduniseg_core.images.geometry import Geometry
 
 UNEVEN_TOLERANCE = 0.05
@@ -35,13 +35,18 @@ def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geome
     in_plane = height, width
     if first.orientation is not None and all(item.position is not None for item in slices):
         order, affine = _oriented(slices, in_plane, name)
-        return order, Geometry.from_affine(affine, shape), ()
+        why = "it gives its frames' places in the ultrasound volume only"
+        found = (orientation_unknown(name, why),) if first.in_volume else ()
+        return order, Geometry.from_affine(affine, shape), found
     depth = (first.thickness or 1.0) if first.spacing else 1.0
     if len(slices) == 1:
         return [0], Geometry(shape, (depth, *in_plane)), ()
     if is_placed(slices):
         order, step = _along_one_axis(slices, name)
         return order, Geometry(shape, (step, *in_plane)), (_unoriented(name, "axial slices are assumed"),)
+    if len({item.path for item in slices}) == 1 and _is_unplaced_volume(first):
+        unknown = orientation_unknown(name, f"its frames are taken as slices {depth:.4g} mm apart")
+        return list(range(len(slices))), Geometry(shape, (depth, *in_plane)), (unknown,)
     if len({item.path for item in slices}) == 1:
         return list(range(len(slices))), Geometry(shape, (depth, *in_plane)), _frames_findings(slices, name)
     lost = next(item for item in slices if item.position is None)
@@ -49,6 +54,11 @@ def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geome
         f"{name} has {len(slices)} images of one series, of which {lost.name} has no position in space; pass single "
         "files of them."
     )
+
+
+def _is_unplaced_volume(first: Slice) -> bool:
+    """Whether frames without a place are slices all the same: at a distance that the file gives, and not over time."""
+    return not first.over_time and first.thickness is not None and first.spacing is not None
 
 
 def _frames_findings(slices: Sequence[Slice], name: str) -> tuple[Finding, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_affine, check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.choices import frame_chosen, which_frame
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -137,13 +138,20 @@ def assemble(
     physical: bool,
     findings: tuple[Finding, ...] = (),
     layers: bool = False,
+    frame: int | None = None,
 ) -> Image:
     """An Image from ``voxels`` (slowest axis first) and the LPS step vectors of its spatial axes (fastest first).
 
     ``channel_axis`` counts fastest first, too. ``layers``: its entries are layers of a segmentation, however many.
+    ``frame`` (from 1): the one of them that is wanted.
     """
     name = path.name
     array = voxels[None] if channel_axis is None else np.moveaxis(voxels, voxels.ndim - 1 - channel_axis, 0)
+    if frame is not None:
+        count = 1 if meta.get("colour") == "rgb" else array.shape[0]
+        first = which_frame(frame, count, name)
+        findings = (*findings, *frame_chosen(frame, count, name))
+        array = array if count == 1 else array[first : first + 1]
     if not layers:
         check_channel_count(array.shape[0], name)
     columns = list(directions)

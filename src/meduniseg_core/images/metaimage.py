@@ -54,8 +54,9 @@ _ALIASES = {
 _FIELD_LIMIT = 10_000
 
 
-def read_metaimage(path: Path) -> Image:
+def read_metaimage(path: Path, frame: int | None = None) -> Image:
     """Read ``.mha`` or ``.mhd`` as ``(C, D, H, W)``; several elements a voxel, or a fourth axis, become C (at most 4).
+    ``frame`` (from 1) is the one of them to be read.
 
     A file without ElementSpacing is not ``physical``; one without TransformMatrix has the finding
     "orientation_unknown". Raises BadInputError for a data file outside the header's folder,
@@ -71,7 +72,8 @@ def read_metaimage(path: Path) -> Image:
             raise BadInputError(f"{name} has sizes {sizes[:9]} that do not fit its NDims; save it as a 2D or 3D image.")
         dtype = _dtype(fields, name)
         elements = whole_number(fields, "elementnumberofchannels", 1, name, "ElementNumberOfChannels")
-        check_channel_count(elements if elements > 1 or len(sizes) < 4 else sizes[3], name)
+        if frame is None:
+            check_channel_count(elements if elements > 1 or len(sizes) < 4 else sizes[3], name)
         if elements > 1 and len(sizes) == 4:
             raise BadInputError(f"{name} holds several volumes of several channels; save the wanted one as a 3D file.")
         if not _yes(fields, "binarydata", default=True):
@@ -94,7 +96,7 @@ def read_metaimage(path: Path) -> Image:
     physical = "elementspacing" in fields or "elementsize" in fields
     meta: dict[str, Any] = {"format": "metaimage", "orientation_known": known}
     findings = () if known or not physical else (orientation_unknown(path.name, "its header has no TransformMatrix"),)
-    return assemble(voxels, channel, directions, origin, path, meta, physical, findings)
+    return assemble(voxels, channel, directions, origin, path, meta, physical, findings, frame=frame)
 
 
 def _parse(stream: IO[bytes], name: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from meduniseg_core.images.checks import (
     check_numeric,
     check_spacing,
 )
+from meduniseg_core.images.choices import frame_chosen, which_frame
 from meduniseg_core.images.findings import header_mended, orientation_unknown
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -44,8 +45,9 @@ _OFFSET_LIMIT = 1 << 26  # bytes of header extensions that are passed over
 _SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
-def read_nifti(path: Path) -> Image:
+def read_nifti(path: Path, frame: int | None = None) -> Image:
     """Read a NIfTI file as ``(C, D, H, W)``: w is NIfTI's axis i, h its j, d its k, C its fourth axis (at most 4).
+    ``frame`` (from 1) is the one volume along that axis to be read.
 
     The stored dtype is kept; where the header scales (``scl_slope``, ``scl_inter``) the result is float32. The affine
     is the sform, else the qform, else (both codes 0) nibabel's base affine with ``meta["orientation_known"] = False``
@@ -59,19 +61,24 @@ def read_nifti(path: Path) -> Image:
     with stream:
         header = _read_header(stream, name)
         mended = mend_header(header)
-        spatial, channels, dtype = _layout(header, name)
+        spatial, count, dtype = _layout(header, name)
+        if frame is None:
+            check_channel_count(count, name)
+        first, channels = (0, count) if frame is None else (which_frame(frame, count, name), 1)
         affine = _affine(header, name)  # before any voxel: a header that cannot be costs nothing
         offset, guessed = _data_offset(header, name)
-        size = claimed_bytes((*spatial, channels), dtype.itemsize)
+        volume = claimed_bytes(spatial, dtype.itemsize)
+        size, after = volume * channels, volume * (count - first - channels)
         limit = DEFLATE_LIMIT if packed else 1
-        check_claim(name, offset + size, path.stat().st_size, limit)
-        skip(stream, offset - header.sizeof_hdr, name)
+        check_claim(name, offset + volume * count, path.stat().st_size, limit)
+        skip(stream, offset - header.sizeof_hdr + volume * first, name)
         data = read_exactly(stream, size, name)
+        skip(stream, after, name)
         if guessed:
             read_to_end(stream, 0, name)  # only where every byte is accounted for is there no doubt where voxels begin
             mended.append(f"its voxels were said to begin at byte 0 and begin at {offset}")
         elif packed:
-            read_to_end(stream, size + (1 << 20), name)
+            read_to_end(stream, volume * count + (1 << 20), name)
     array = _arrange(data, dtype, (channels, *reversed(spatial)))
     array, scaled = _scale(check_numeric(array, name), header, name)
     check_finite(array, name)
@@ -90,6 +97,8 @@ def read_nifti(path: Path) -> Image:
     findings = [] if known else [orientation_unknown(name, "its sform and qform codes are 0")]
     if mended:
         findings.append(header_mended(name, mended))
+    if frame is not None:
+        findings += frame_chosen(frame, count, name)
     return Image(array=array, geometry=geometry, physical=True, source=path, meta=meta, findings=tuple(findings))
 
 
@@ -135,7 +144,7 @@ def _read_header(stream: IO[bytes], name: str) -> Any:
 
 
 def _layout(header: Any, name: str) -> tuple[tuple[int, int, int], int, np.dtype[Any]]:
-    """Spatial sizes (i, j, k), number of channels, and the dtype of a voxel (structured for RGB)."""
+    """Spatial sizes (i, j, k), number of volumes, and the dtype of a voxel (structured for RGB)."""
     dims = [int(value) for value in header["dim"]]
     rank = dims[0]
     if not 1 <= rank <= 7 or any(size < 1 for size in dims[1 : rank + 1]):
@@ -143,7 +152,6 @@ def _layout(header: Any, name: str) -> tuple[tuple[int, int, int], int, np.dtype
     if rank < 2:
         raise BadInputError(f"{name} has one axis only; save it as a 2D or 3D image.")
     sizes = dims[1 : rank + 1] + [1] * (7 - rank)
-    check_channel_count(claimed_bytes(sizes[3:], 1), name)
     pixdim = tuple(float(value) for value in header["pixdim"][1 : min(rank, 3) + 1])
     if int(header["sform_code"]) > 0:  # a negative size is against the standard, but has no meaning beside an sform
         pixdim = tuple(abs(value) for value in pixdim)

@@ -61,8 +61,9 @@ _SPATIAL_KINDS = {"domain", "space"}
 _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "centerings": "centers"}
 
 
-def read_nrrd(path: Path) -> Image:
+def read_nrrd(path: Path, frame: int | None = None) -> Image:
     """Read ``.nrrd`` or ``.nhdr`` as ``(C, D, H, W)``: the axis without a direction in space becomes C (at most 4).
+    ``frame`` (from 1) is the one entry along that axis to be read.
 
     RAS, LAS and LPS spaces become LPS (none: the finding "orientation_unknown"); a file without spacing is not
     ``physical``. What 3D Slicer writes of a segmentation is ``meta["segments"]``. Raises BadInputError for a data file
@@ -102,7 +103,16 @@ def read_nrrd(path: Path) -> Image:
     if dtype.itemsize > 1 and "endian" not in fields:
         findings.append(header_mended(path.name, ["it has no 'endian', and little is what nearly all files have"]))
     return assemble(
-        voxels, axes.channel, axes.directions, axes.origin, path, meta, axes.physical, tuple(findings), bool(segments)
+        voxels,
+        axes.channel,
+        axes.directions,
+        axes.origin,
+        path,
+        meta,
+        axes.physical,
+        tuple(findings),
+        layers=bool(segments),
+        frame=frame,
     )
 
 

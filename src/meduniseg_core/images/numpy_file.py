@@ -16,6 +16,8 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.choices import frame_chosen, which_frame
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
@@ -24,8 +26,9 @@ _HEADER_LIMIT = 10_000  # bytes; NumPy's own limit
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, struct.error, KeyError)
 
 
-def read_numpy(path: Path) -> Image:
+def read_numpy(path: Path, frame: int | None = None) -> Image:
     """Read an array of shape (H, W), (H, W, 3) uint8 (a colour picture), (D, H, W) or (C, D, H, W), C at most 4.
+    ``frame`` (from 1) is the one volume along C to be read.
 
     It has no place in the patient: ``physical`` is False, the spacing 1. Raises BadInputError for pickled objects,
     truncated files, shapes the file cannot hold, NaN or infinity, and an ``.npz`` with more than one array.
@@ -39,14 +42,21 @@ def read_numpy(path: Path) -> Image:
     array = check_numeric(array, name)
     colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
     array = np.moveaxis(array, -1, 0)[:, None] if colour else array.reshape((1,) * (4 - array.ndim) + array.shape)
-    check_channel_count(array.shape[0], name)
+    findings: tuple[Finding, ...] = ()
+    if frame is None:
+        check_channel_count(array.shape[0], name)
+    else:
+        count = 1 if colour else array.shape[0]
+        first = which_frame(frame, count, name)
+        array = array if count == 1 else array[first : first + 1]
+        findings = frame_chosen(frame, count, name)
     array = np.ascontiguousarray(array)
     check_finite(array, name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
     meta: dict[str, Any] = {"format": "numpy", "dtype": str(array.dtype)}
     if shape[0] == 1:
         meta["colour"] = "rgb" if colour else "grey"
-    return Image(array, Geometry(shape, (1.0, 1.0, 1.0)), physical=False, source=path, meta=meta)
+    return Image(array, Geometry(shape, (1.0, 1.0, 1.0)), physical=False, source=path, meta=meta, findings=findings)
 
 
 def write_numpy(path: Path, array: np.ndarray) -> None:

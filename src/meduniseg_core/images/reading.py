@@ -12,6 +12,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.files import check_regular
 from meduniseg_core.images.checks import brief
+from meduniseg_core.images.choices import which_frame
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.grid import relate, reorient_to
@@ -23,16 +24,21 @@ LABEL_LIMIT = 65535
 """The largest label id: what 16 bits hold."""
 
 
-def read_image(path: str | Path | Sequence[str | Path], *, series: str | None = None) -> Image:
+def read_image(
+    path: str | Path | Sequence[str | Path], *, series: str | None = None, frame: int | None = None
+) -> Image:
     """Read an image as ``(C, D, H, W)`` in its stored dtype, with its place in the patient (LPS, mm).
 
     ``path`` is a file, a folder with one DICOM series, or one file per channel, in the network's order; those are
     stacked after checking that they lie on one grid. ``series`` picks one of several DICOM series of a folder (its UID,
-    its number or its description). A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``.
+    its number or its description), ``frame`` one of several frames, counted from 1: a time point, a cardiac phase, an
+    echo, a picture of a cine. A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``.
 
     Raises BadInputError naming the file, the reason and the remedy: unknown format, truncated or damaged data, a header
     that claims more than the file holds, voxels that are NaN, infinite or beyond 32-bit floats, impossible voxel sizes,
-    time series, several DICOM series. What the user must know besides is in ``findings``.
+    a frame that is not there. Where several images are there to choose from (time series, several DICOM series) it is a
+    SeveralImagesError, whose ``choices`` are what can be given for ``series`` and ``frame``. What the user must know
+    besides is in ``findings``. What was chosen stands in ``meta`` under these two names.
     """
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(item) for item in path]
     if not paths:
@@ -40,8 +46,10 @@ def read_image(path: str | Path | Sequence[str | Path], *, series: str | None = 
     images = []
     for item in paths:
         with _naming(item):
-            images.append(_read_one(item, series))
-    return images[0] if len(images) == 1 else stack_channels(images)
+            images.append(_read_one(item, series, frame))
+    image = images[0] if len(images) == 1 else stack_channels(images)
+    chosen = {key: value for key, value in (("series", series), ("frame", frame)) if value is not None}
+    return image.with_array(image.array, **chosen) if chosen else image
 
 
 @contextmanager
@@ -92,7 +100,7 @@ def _read_labels(path: Path) -> Image:
 
         image = read_tiff_labels(path)
     else:
-        image = _read_one(path, None)
+        image = _read_one(path)
     image = _as_labels(image, path.name)
     if kind in ("raster", "tiff") and ending_of(path) != ".bmp":
         return image
@@ -137,40 +145,42 @@ def stack_channels(images: Sequence[Image]) -> Image:
     return replace(first, findings=findings).with_array(array, sources=sources, dtype=str(dtype))
 
 
-def _read_one(path: Path, series: str | None) -> Image:
+def _read_one(path: Path, series: str | None = None, frame: int | None = None) -> Image:
     _check_exists(path)
     if path.is_dir():
         from meduniseg_core.images.dicom import read_dicom_series
 
-        return read_dicom_series(path, series)
+        return read_dicom_series(path, series, frame)
     kind = _format_of(path)
     if kind == "nifti":
         from meduniseg_core.images.nifti import read_nifti
 
-        return read_nifti(path)
+        return read_nifti(path, frame)
     if kind in ("raster", "jpeg"):
         from meduniseg_core.images.raster import read_raster
 
+        if frame is not None:
+            which_frame(frame, 1, path.name)
         return read_raster(path)
     if kind == "nrrd":
         from meduniseg_core.images.nrrd import read_nrrd
 
-        return read_nrrd(path)
+        return read_nrrd(path, frame)
     if kind == "metaimage":
         from meduniseg_core.images.metaimage import read_metaimage
 
-        return read_metaimage(path)
+        return read_metaimage(path, frame)
     if kind == "tiff":
         from meduniseg_core.images.tiff import read_tiff
 
-        return read_tiff(path)
+        return read_tiff(path, frame)
     if kind == "numpy":
         from meduniseg_core.images.numpy_file import read_numpy
 
-        return read_numpy(path)
+        return read_numpy(path, frame)
     from meduniseg_core.images.dicom import read_dicom_file
 
-    return read_dicom_file(path, series)
+    return read_dicom_file(path, series, frame)
 
 
 def _format_of(path: Path) -> Format:

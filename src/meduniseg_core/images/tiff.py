@@ -15,6 +15,7 @@ import tifffile
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
+from meduniseg_core.images.choices import SeveralImagesError, frame_chosen, frames_to_choose, which_frame
 from meduniseg_core.images.findings import Finding, orientation_unknown
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -36,15 +37,16 @@ _DAMAGE = (
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks on damage are no part of our sentence
 
 
-def read_tiff(path: Path) -> Image:
-    """Read a TIFF as ``(C, D, H, W)``: samples or channels (at most 4) are C, pages or z are D.
+def read_tiff(path: Path, frame: int | None = None) -> Image:
+    """Read a TIFF as ``(C, D, H, W)``: samples or channels (at most 4) are C, pages or z are D. ``frame``
+    (from 1) is the one point of a time series to be read.
 
     ``physical`` only where nnU-Net's JSON beside the file gives a spacing, or OME or ImageJ metadata state a pixel size
     with a unit (dots per inch are no size). Pages that are stored turned are turned upright (`upright`). Palette images
     become RGB, MinIsWhite is inverted, an opaque alpha channel is dropped. Raises BadInputError for truncated
     files, time series, several series in one file, and compressions other than none, deflate, LZW, PackBits and JPEG.
     """
-    content = _read(path)
+    content = _read(path, frame)
     array, top = content.array, content.array.shape[0]
     colour = "rgb" if content.photometric in (_RGB, _PALETTE, _YCBCR) and top in (3, 4) else "grey"
     if content.photometric == _PALETTE:
@@ -135,7 +137,7 @@ class _Content:
     findings: tuple[Finding, ...]
 
 
-def _read(path: Path) -> _Content:
+def _read(path: Path, frame: int | None = None) -> _Content:
     name = path.name
     check_pages(path)
     try:
@@ -151,7 +153,8 @@ def _read(path: Path) -> _Content:
             if through_itk and orientation not in (None, 1):  # ITK turns some of them
                 raise BadInputError(f"{name} is stored turned and compressed; save it upright, or uncompressed.")
             array = _through_itk(series, page, path) if through_itk else series.asarray()
-            arranged = check_numeric(_arrange(array, series.axes, name), name)
+            at_time, axes, chosen = _at_time(array, series.axes, frame, name)
+            arranged = check_numeric(_arrange(at_time, axes, name), name)
             spacing, findings = voxel_size(tiff, path)
             return _Content(
                 array=arranged,
@@ -162,7 +165,7 @@ def _read(path: Path) -> _Content:
                 colormap=page.colormap,
                 spacing=spacing,
                 orientation=orientation,
-                findings=findings,
+                findings=(*findings, *chosen),
             )
     except BadInputError:
         raise
@@ -232,14 +235,27 @@ def _through_itk(series: Any, page: Any, path: Path) -> np.ndarray:
     return np.asarray(array).reshape(series.shape)
 
 
+def _at_time(array: np.ndarray, axes: str, frame: int | None, name: str) -> tuple[np.ndarray, str, tuple[Finding, ...]]:
+    """The array without its time axis, of which ``frame`` (from 1) is chosen; SeveralImagesError where none is."""
+    place = axes.find("T")
+    count = array.shape[place] if place >= 0 else 1
+    if frame is None and count > 1:
+        raise SeveralImagesError(
+            f"{name} is a time series; pick a frame with --frame 1 to {count} (Python: frame=...), or mark the frames "
+            "as slices.",
+            frames_to_choose(count),
+        )
+    index = which_frame(1 if frame is None else frame, count, name)
+    findings = () if frame is None else frame_chosen(frame, count, name)
+    if place < 0:
+        return array, axes, findings
+    return array.take(index, axis=place), axes[:place] + axes[place + 1 :], findings
+
+
 def _arrange(array: np.ndarray, axes: str, name: str) -> np.ndarray:
     """``(C, D, H, W)`` from tifffile's axes (S and C: channels; Z, I, Q: depth)."""
     kept = [(axis, size) for axis, size in zip(axes, array.shape, strict=True) if size > 1 or axis in "YX"]
     letters = "".join(axis for axis, _ in kept)
-    if "T" in letters:
-        raise BadInputError(
-            f"{name} is a time series; save the wanted frame (or mark the frames as slices) and pass that."
-        )
     channel = [axis for axis in letters if axis in "SC"]
     depth = [axis for axis in letters if axis in "ZIQ"]
     if len(channel) > 1 or len(depth) > 1 or set(letters) - set("SCZIQYX"):

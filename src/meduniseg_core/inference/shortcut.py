@@ -28,17 +28,20 @@ def segment(
     probabilities: bool = False,
     scale: float = 1.0,
     orientation: str | None = None,
+    series: str | None = None,
+    frame: int | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Segmentation:
     """Segment one image, or file (or one file per channel, or folder of DICOM), by one task of a model.
 
     The model is loaded anew in every call: for several images or tasks use :class:`Predictor`, whose ``segment``
-    explains the options and the errors.
+    explains the options and the errors. ``series`` and ``frame`` are for a path that holds several images, as
+    ``read_image`` takes them.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
     loaded.info.plan_of(task)  # before the image is read, which may take long
-    picture = image if isinstance(image, Image) else read_image(image)
+    picture = image if isinstance(image, Image) else read_image(image, series=series, frame=frame)
     predictor = Predictor(loaded, device, precision, packs=packs)
     return predictor.segment(
         picture,

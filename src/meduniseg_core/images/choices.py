@@ -27,12 +27,32 @@ class SeveralImagesError(BadInputError):
 
 
 def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:
-    """The frames 1 to ``count`` as choices."""
+    """The frames of one source as choices.
+
+    Args:
+        count: How many frames there are.
+        series: The DICOM series that they are of, where several are there.
+
+    Returns:
+        The frames 1 to ``count``.
+    """
     return [Choice(f"frame {number} of {count}", series, number) for number in range(1, count + 1)]
 
 
 def which_frame(frame: int, count: int, name: str) -> int:
-    """The index (from 0) of ``frame`` (from 1) among ``count``; BadInputError where there is none of that number."""
+    """Where a frame lies among others.
+
+    Args:
+        frame: Its number, from 1.
+        count: How many frames there are.
+        name: The file's name, for the message.
+
+    Returns:
+        Its index, from 0.
+
+    Raises:
+        BadInputError: There is no frame of that number.
+    """
     if 1 <= frame <= count:
         return frame - 1
     held = "one image, not several frames; leave the frame out" if count == 1 else f"frames 1 to {count}; give one"
@@ -40,7 +60,17 @@ def which_frame(frame: int, count: int, name: str) -> int:
 
 
 def frame_chosen(frame: int, count: int, name: str, mark: str = "") -> tuple[Finding, ...]:
-    """What stands in a result's JSON of the frame it was made from; ``mark`` tells the frame from others (its time)."""
+    """What stands in a result's JSON of the frame that it was made from.
+
+    Args:
+        frame: Its number, from 1.
+        count: How many frames there are.
+        name: The file's name.
+        mark: What tells the frame from the others: its time, say.
+
+    Returns:
+        One finding; none where there was no choice.
+    """
     if count == 1:
         return ()
     told = f" ({mark})" if mark else ""

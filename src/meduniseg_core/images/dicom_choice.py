@@ -63,12 +63,22 @@ def is_no_image(kind: str, modality: str) -> bool:
 def choose(
     source: Source, series: str | None = None, frame: int | None = None
 ) -> tuple[list[Slice], tuple[Finding, ...]]:
-    """The frames of the one series of images, or of the one that ``series`` names; and what was left out for it.
+    """The frames of the one image in a source that is wanted, and what was left out for it.
 
-    Pictures without a place in space (screenshots, dose sheets) give way to the one series that has a place. Of several
-    volumes in a series, or pictures of a cine, ``frame`` (from 1) is the one that is wanted; without it a cine is all
-    of its pictures. SeveralImagesError lists what there is where that leaves a choice; BadInputError is the fault of a
-    chosen frame.
+    Pictures without a place in space (screenshots, dose sheets) give way to the one series that has a place.
+
+    Args:
+        source: All that was found.
+        series: The UID, number, description or #1, #2, ... of the wanted series.
+        frame: Of several volumes in a series, or pictures of a cine, the number (from 1) of the wanted one; without it
+            a cine is all of its pictures.
+
+    Returns:
+        The frames, and findings.
+
+    Raises:
+        BadInputError: A chosen frame is faulty, or nothing is there of that name; as SeveralImagesError, which lists
+            what there is, where it was not said what is wanted.
     """
     groups = sorted(_groups(source.slices), key=lambda group: not _has_place(group))
     if not groups:

@@ -72,7 +72,12 @@ class FrameHeader:
 def frames_over_time(dataset: Dataset, modality: str) -> bool:
     """Whether frames without a place follow each other in time: by what the file says, else by its modality.
 
-    A distance between frames makes them slices, whatever rate they are to be shown at.
+    Args:
+        dataset: The file's header. A distance between frames makes them slices, whatever rate they are to be shown at.
+        modality: DICOM's code: US, XA, ...
+
+    Returns:
+        False where they are slices of a volume, or where nothing speaks for time.
     """
     if class_of(dataset) == EnhancedUSVolumeStorage or dataset.get("SpacingBetweenSlices"):
         return False

@@ -18,10 +18,16 @@ Volumes = list[tuple[str, list[Slice]]]
 
 
 def volumes_of(slices: Sequence[Slice]) -> Volumes:
-    """The volumes of placed ``slices``, in the order of what tells them apart; one, unnamed, where nothing does.
+    """The volumes that slices of one series make.
 
     The k slices at every place are ranked by the first of their marks that differs at all places: trigger times, which
     differ a little from place to place, too.
+
+    Args:
+        slices: Frames with a place (`dicom_stack.is_placed`).
+
+    Returns:
+        The volumes in the order of what tells them apart; one, unnamed, where nothing does.
     """
     places = _places(slices)
     count = len(places[0])
@@ -36,7 +42,14 @@ def volumes_of(slices: Sequence[Slice]) -> Volumes:
 
 
 def by_part(groups: Sequence[list[Slice]]) -> Volumes:
-    """The volumes of one multi-frame file, each already told apart by its ``part``; numbers in their order."""
+    """The volumes of one multi-frame file, each already told apart by its ``part``.
+
+    Args:
+        groups: The frames of each volume.
+
+    Returns:
+        Them in the order of their parts, numbers as numbers.
+    """
     named = [(" ".join(group[0].part), group) for group in groups]
     return sorted(named, key=lambda item: _natural(item[0]))
 

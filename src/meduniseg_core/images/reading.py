@@ -29,16 +29,23 @@ def read_image(
 ) -> Image:
     """Read an image as ``(C, D, H, W)`` in its stored dtype, with its place in the patient (LPS, mm).
 
-    ``path`` is a file, a folder with one DICOM series, or one file per channel, in the network's order; those are
-    stacked after checking that they lie on one grid. ``series`` picks one of several DICOM series of a folder (its UID,
-    its number or its description), ``frame`` one of several frames, counted from 1: a time point, a cardiac phase, an
-    echo, a picture of a cine. A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``.
+    A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``. What the user must know besides is in
+    ``findings``, what was chosen in ``meta`` as "series" and "frame".
 
-    Raises BadInputError naming the file, the reason and the remedy: unknown format, truncated or damaged data, a header
-    that claims more than the file holds, voxels that are NaN, infinite or beyond 32-bit floats, impossible voxel sizes,
-    a frame that is not there. Where several images are there to choose from (time series, several DICOM series) it is a
-    SeveralImagesError, whose ``choices`` are what can be given for ``series`` and ``frame``. What the user must know
-    besides is in ``findings``. What was chosen stands in ``meta`` under these two names.
+    Args:
+        path: A file, a folder with one DICOM series, or one file per channel, in the network's order; those are stacked
+            after checking that they lie on one grid.
+        series: One of several DICOM series of a folder: its UID, its number or its description.
+        frame: One of several frames, counted from 1: a time point, a cardiac phase, an echo, a picture of a cine.
+
+    Returns:
+        The image, on the grid of its file.
+
+    Raises:
+        BadInputError: Unknown format, truncated or damaged data, a header that claims more than the file holds, voxels
+            that are NaN, infinite or beyond 32-bit floats, impossible voxel sizes, a frame that is not there; the
+            sentence names the file, the reason and the remedy. Where several images are there to choose from (time
+            series, several DICOM series) it is a SeveralImagesError with ``choices``.
     """
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(item) for item in path]
     if not paths:

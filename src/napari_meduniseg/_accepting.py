@@ -22,8 +22,9 @@ from meduniseg_core.adaptation import (
 )
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
+from meduniseg_core.outputs import read_record
 from meduniseg_core.paths import corrections_folder
-from meduniseg_core.provenance import read_provenance
+from meduniseg_core.provenance import provenance_path, read_provenance
 from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
 from napari_meduniseg._editing import names_of
 from napari_meduniseg._layers import METADATA_KEY, Origin
@@ -112,11 +113,13 @@ def collection_at(folder: Path) -> Collection:
     return Collection(folder, ledger.task, ledger.dataset.modality, True, counts)
 
 
-def new_collection(task: str, modality: str) -> Collection:
-    """A ledger of this task that is not there yet. UsageError for a name that cannot be one."""
+def new_collection(task: str, modality: str | None) -> Collection:
+    """A ledger of this task that is not there yet. UsageError for a name that cannot be one, and without a modality."""
     plain = task.strip().lower().replace(" ", "_")
     if not plain or not plain[0].isalnum() or any(not (c.isalnum() or c in "_.-") or not c.isascii() for c in plain):
         raise UsageError(f"'{task}' cannot be a task's name; use letters, digits, _ and -.")
+    if modality is None:
+        raise UsageError("Say under 'Modality' what kind of image it is; the labels do not tell.")
     return Collection(corrections_folder() / plain, plain, modality, exists=False)
 
 
@@ -131,7 +134,9 @@ def origins_of(layer: Labels) -> Origins:
         path = Path(record.image.source)
         said_there = read_provenance(path)
         if said_there is not None and said_there.model:
-            return Origins(said_there.task, None, model_beside(path), record.image)
+            modality = read_record(provenance_path(path)).get("modality")
+            known = modality if isinstance(modality, str) else None
+            return Origins(said_there.task, known, model_beside(path), record.image)
     return Origins()
 
 

@@ -19,6 +19,7 @@ from napari.utils.events import EmitterGroup
 
 from napari_meduniseg._layers import is_derived
 from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, lies_on, tells_its_image
+from napari_meduniseg._views import bring_into_view, is_out_of_sight
 
 Thing = TypeVar("Thing")
 
@@ -178,6 +179,8 @@ class Current:
             if not self._is_seen(active):
                 with self._holding():
                     self._show_alone(active)
+            elif is_out_of_sight(self.viewer, active):
+                bring_into_view(self.viewer, active, None)
             self._set(active, self._labels if active is self._image else self._labels_for(active))
 
     def _visibility(self, event: Any) -> None:
@@ -279,6 +282,8 @@ class Current:
             elif layer.visible and isinstance(layer, ImageLayer | Labels):
                 self._hide(layer)
         self._show(image)
+        before = self._image if self._image in self.viewer.layers else None
+        bring_into_view(self.viewer, image, before)
 
     def _goes_with(self, layer: Layer, image: ImageLayer) -> bool:
         if isinstance(layer, ImageLayer) and not is_derived(layer):

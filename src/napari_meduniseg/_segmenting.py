@@ -13,14 +13,16 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.events import CancelToken, EventSink, Message
+from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images.findings import Finding, merge
+from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference import Predictor, Segmentation
-from meduniseg_core.inference.image_checks import check_image
+from meduniseg_core.inference.image_checks import look_before
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
 from napari_meduniseg._durations import duration
+from napari_meduniseg._foreign import left_out
 from napari_meduniseg._layers import probability_layers, result_layer
 from napari_meduniseg._links import bind
 from napari_meduniseg._taking import Capture, Taken, capture, take
@@ -28,6 +30,14 @@ from napari_meduniseg._views import slice_axis
 
 Region = Literal["volume", "slice", "box"]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the user said about an image that its file does not: see ``Predictor.segment``."""
+
+    scale: float = 1.0
+    orientation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class Choice:
     probabilities: bool = False
     region: Region = "volume"
     shapes: Shapes | None = None
+    said: Said = field(default_factory=lambda: Said())
 
 
 @dataclass(frozen=True)
@@ -158,9 +169,7 @@ def prepare(choice: Choice, viewer: ViewerModel) -> Order:
 def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
     """Read the image and segment it; runs in a worker's thread. BadInputError for voxels that are no numbers."""
     choice = order.choice
-    taken = take(order.captures)
-    for text in taken.assumed:
-        events(Message("warning", text))
+    taken = _taken(order.captures)
     cancel.raise_if_cancelled()
     predictor = predictors.get(choice)
     cancel.raise_if_cancelled()
@@ -171,19 +180,46 @@ def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: C
         overlap=choice.overlap,
         box=order.box,
         probabilities=choice.probabilities,
+        scale=choice.said.scale,
+        orientation=choice.said.orientation,
         events=events,
         cancel=cancel,
     )
     return Outcome(taken, results, {task: result.table() for task, result in results.items()})
 
 
-def look_at(captures: tuple[Capture, ...], plans: Sequence[TaskPlan]) -> dict[str, tuple[Finding, ...]]:
-    """What speaks against segmenting the image, by task; runs in a worker's thread.
+def seen_at_once(captures: Sequence[Capture], said: Said) -> tuple[Finding, ...]:
+    """What is known of the image without a look at its voxels or its file; quick, for the GUI's thread."""
+    return merge(*(oriented_as_said(item.outline, said.orientation).findings for item in captures))
+
+
+def look_at(
+    captures: tuple[Capture, ...], plans: Sequence[TaskPlan], said: Said | None = None
+) -> dict[str, tuple[Finding, ...]]:
+    """What speaks against segmenting the image, by task (that of no task under ""); runs in a worker's thread.
 
     It reads the voxels. BadInputError for those that are no numbers.
     """
-    image = take(captures).image
-    return {plan.task: merge(image.findings, check_image(image, plan)) for plan in plans}
+    said = said or Said()
+    if not plans:
+        return {"": left_out(captures)}
+    image = _taken(captures).image
+    return {plan.task: look_before(image, plan, said.scale, said.orientation) for plan in plans}
+
+
+def _taken(captures: tuple[Capture, ...]) -> Taken:
+    """The image, with what another reader left out of it."""
+    taken = take(captures)
+    return replace(taken, image=taken.image.with_findings(*left_out(captures)))
+
+
+def findings_for(
+    at_once: Sequence[Finding], found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]
+) -> tuple[Finding, ...]:
+    """What is to be shown for ``tasks``, each once: what was ``found`` takes over what was seen ``at_once``."""
+    of_tasks = merge(*(found.get(task, ()) for task in tasks))
+    codes = {finding.code for finding in of_tasks}
+    return merge((finding for finding in at_once if finding.code not in codes), of_tasks)
 
 
 def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]) -> list[str]:
@@ -197,7 +233,9 @@ def forecast(order: Order, predictors: Predictors) -> Forecast:
     predictor = predictors.get(choice)
     if not predictor.calibrated:
         predictor.calibrate(choice.tasks[0])
-    found = predictor.estimate(order.captures[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap)
+    found = predictor.estimate(
+        order.captures[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap, scale=choice.said.scale
+    )
     return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
 
 

@@ -17,9 +17,15 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Image, Reorientation, check_channels, stack_channels
+from meduniseg_core.images import Finding, Image, Reorientation, check_channels, stack_channels
 from napari_meduniseg._belonging import grid_of, has_length, is_as_read
 from napari_meduniseg._layers import METADATA_KEY, Origin, as_volume
+
+_OF_THE_GRID = ("orientation_unknown", "spacing_assumed", "header_mended")
+_ASSUMED = (
+    "The layer {} has no unit of length: its scale is taken as mm, and its axes to run to the head, the back and the "
+    "patient's left."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +34,7 @@ class Capture:
 
     ``outline`` is the image on its grid: the very one where it is ``known`` (the layer still shows what was read from a
     file), else one whose voxels are all zero and take no memory; ``data`` is the layer's own array, perhaps lazy.
+    ``read_from``: the file that another reader opened the layer from.
     """
 
     name: str
@@ -36,7 +43,7 @@ class Capture:
     outline: Image
     known: bool
     change: Reorientation
-    assumed: tuple[str, ...] = ()
+    read_from: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -46,11 +53,10 @@ class Capture:
 
 @dataclass(frozen=True)
 class Taken:
-    """An image taken from layers, how it was turned for the viewer, and what had to be assumed about it."""
+    """An image taken from layers, whose findings say what had to be assumed, and how it was turned for the viewer."""
 
     image: Image
     change: Reorientation
-    assumed: tuple[str, ...] = ()
 
 
 def capture(layers: Sequence[ImageLayer]) -> tuple[Capture, ...]:
@@ -69,7 +75,7 @@ def take(captures: Sequence[Capture]) -> Taken:
     """Read the voxels; slow where they are lazy, so in a worker's thread. BadInputError for NaN and infinite values."""
     images = [_read(item) for item in captures]
     image = images[0] if len(images) == 1 else stack_channels(images)
-    return Taken(image, captures[0].change, tuple(dict.fromkeys(text for item in captures for text in item.assumed)))
+    return Taken(image, captures[0].change)
 
 
 def image_of(layers: Sequence[ImageLayer]) -> Taken:
@@ -94,13 +100,17 @@ def _capture(layer: ImageLayer) -> Capture:
         return Capture(layer.name, layer.data, layer.rgb, record.image, True, record.change)
     shape = _checked_shape(layer)
     grid = grid_of(layer)
-    assumed = []
-    if len(shape) == 3 and not has_length(layer) and grid.image is None:
-        assumed.append(f"The layer {layer.name} has no unit of length: its scale is taken as mm.")
-    meta = {"colour": "rgb"} if layer.rgb else {}
+    meta: dict[str, Any] = {"colour": "rgb"} if layer.rgb else {}
+    findings: tuple[Finding, ...] = ()
+    if grid.image is not None:  # the voxels are others; what its reader found out about the grid holds
+        findings = tuple(finding for finding in grid.image.findings if finding.code in _OF_THE_GRID)
+        meta |= {key: grid.image.meta[key] for key in ("orientation_known",) if key in grid.image.meta}
+    elif len(shape) == 3 and not has_length(layer):
+        findings = (Finding("spacing_assumed", _ASSUMED.format(layer.name)),)
     nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *grid.geometry.shape))
-    outline = Image(nothing, grid.geometry, grid.physical, source=file_of(layer), meta=meta)
-    return Capture(layer.name, layer.data, layer.rgb, outline, False, grid.change, tuple(assumed))
+    outline = Image(nothing, grid.geometry, grid.physical, file_of(layer), meta, findings)
+    read_from = None if not layer.source.path else Path(layer.source.path)
+    return Capture(layer.name, layer.data, layer.rgb, outline, False, grid.change, read_from)
 
 
 def file_of(layer: ImageLayer) -> Path:

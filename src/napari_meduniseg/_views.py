@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from meduniseg_core.images.appearance import Window
+from napari_meduniseg._layers import is_length, millimetres
 
 View = Literal["axial", "coronal", "sagittal"]
+
+_SHARE = 0.3  # of the canvas or of the image: less is a corner, or a spot
+_MARGIN = 0.95  # of the canvas, as napari does
+_NEARLY = 0.05  # of an image's longest side
 
 # which of the last three world axes (z, y, x) is sliced, and which way the picture's rows run: the head is up
 _ORDER: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
@@ -29,7 +36,101 @@ def set_view(viewer: ViewerModel, view: View) -> None:
     lead = dims.ndim - 3
     dims.order = (*range(lead), *(lead + axis for axis in _ORDER[view]))
     viewer.scene.camera.orientation2d = ("down" if view == "axial" else "up", "right")
-    viewer.reset_view()
+    _fit(viewer, [layer for layer in viewer.layers if layer.visible])  # what is hidden may lie far away
+
+
+def bring_into_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer | None) -> None:
+    """Show slices of ``image``, and all of a slice, where it lies elsewhere than what is looked at.
+
+    Slice and zoom stay where they fit: for scans that overlap in the patient, and for photographs of one size.
+
+    Args:
+        viewer: Its dims and camera are changed.
+        image: What one wants to look at; visible.
+        before: What was looked at until now, where that is known.
+    """
+    dims = viewer.dims
+    if image.ndim == 2 and dims.ndisplay == 2 and set(dims.order[-2:]) != {dims.ndim - 2, dims.ndim - 1}:
+        dims.order = tuple(range(dims.ndim))  # a picture has no other side than its front
+        viewer.scene.camera.orientation2d = ("down", "right")
+    low, high = _box(viewer, image)
+    moved = False
+    for axis in dims.order[: dims.ndim - dims.ndisplay]:
+        own = axis - (dims.ndim - image.ndim)
+        if own >= 0 and not low[own] <= dims.point[axis] <= high[own]:
+            dims.set_point(axis, (low[own] + high[own]) / 2)
+            moved = True
+    if moved or not _is_well_in_view(viewer, image, before):
+        _fit(viewer, [image])
+
+
+def is_out_of_sight(viewer: ViewerModel, image: ImageLayer) -> bool:
+    """Whether nothing of a (visible) image is within the slice and the part of it that the viewer shows."""
+    dims = viewer.dims
+    low, high = _box(viewer, image)
+    for axis in dims.order[: dims.ndim - dims.ndisplay]:
+        own = axis - (dims.ndim - image.ndim)
+        if own >= 0 and not low[own] <= dims.point[axis] <= high[own]:
+            return True
+    return dims.ndisplay == 2 and _shares_in_view(viewer, image)[0] == 0
+
+
+def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Show all of these layers in 2D, all there are in 3D. napari's own way (0.9) fails for pictures beside volumes."""
+    dims, camera = viewer.dims, viewer.scene.camera
+    axes = [axis - dims.ndim for axis in dims.order[-2:]]  # counted from the last: a picture has no others
+    boxes = [_box(viewer, layer) for layer in layers if layer.ndim >= -min(axes)]
+    if dims.ndisplay == 3 or not boxes:
+        viewer.reset_view()
+        return
+    low = np.min([box[0][axes] for box in boxes], axis=0)
+    high = np.max([box[1][axes] for box in boxes], axis=0)
+    camera.center = (camera.center[0], *(low + high) / 2)
+    camera.zoom = _MARGIN * float(np.min(np.asarray(viewer.canvas.size) / np.maximum(high - low, 1e-9)))
+
+
+def _is_well_in_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer | None) -> bool:
+    if viewer.dims.ndisplay == 3:
+        return before is not None and _alike(viewer, image, before)
+    of_view, of_image = _shares_in_view(viewer, image)
+    if max(of_view, of_image) < _SHARE or of_view < _SHARE**2:
+        return False
+    in_mm = all(is_length(unit) for unit in image.units)
+    return in_mm or (before is not None and _alike(viewer, image, before))
+
+
+def _alike(viewer: ViewerModel, image: ImageLayer, before: ImageLayer) -> bool:
+    """Whether two layers fill about the same box of the world."""
+    one, other = _box(viewer, image), _box(viewer, before)
+    return image.ndim == before.ndim and bool(
+        np.allclose(one, other, rtol=0, atol=_NEARLY * float(np.max(one[1] - one[0])))
+    )
+
+
+def _shares_in_view(viewer: ViewerModel, image: ImageLayer) -> tuple[float, float]:
+    """How much of the canvas shows the image's box, and how much of the box is shown."""
+    camera, displayed = viewer.scene.camera, viewer.dims.order[-2:]
+    half = np.asarray(viewer.canvas.size) / camera.zoom / 2
+    centre = np.asarray(camera.center)[-2:]
+    low, high = _box(viewer, image)
+    own = [axis - (viewer.dims.ndim - image.ndim) for axis in displayed]
+    if min(own) < 0:
+        return 0.0, 0.0
+    sides = np.minimum(high[own], centre + half) - np.maximum(low[own], centre - half)
+    shared = float(np.prod(np.maximum(sides, 0)))
+    return shared / float(np.prod(2 * half)), shared / max(float(np.prod(high[own] - low[own])), 1e-12)
+
+
+def _box(viewer: ViewerModel, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest corner of a layer, in the viewer's world."""
+    low, high = np.asarray(layer.extent.world, dtype=float)
+    units = viewer.layers.extent.units
+    if units is not None and all(is_length(unit) for unit in (*units, *layer.units)):
+        factors = [
+            millimetres(own) / millimetres(shown) for own, shown in zip(layer.units, units[-layer.ndim :], strict=True)
+        ]
+        low, high = low * factors, high * factors
+    return low, high
 
 
 def set_window(layer: ImageLayer, window: Window) -> None:

@@ -99,8 +99,9 @@ def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[
     given = {key: attributes[key] for key in keys if attributes.get(key) is not None}
     (taken,) = capture((ImageLayer(data, contrast_limits=(0, 1), **given),))
     write_image(as_image(taken), path)
-    for text in taken.assumed:
-        show_warning(text)
+    for finding in taken.outline.findings:
+        if not taken.known:
+            show_warning(finding.text)
     return [path]
 
 

@@ -136,3 +136,44 @@ def test_what_was_found_out_stands_with_its_case_and_can_be_sorted(widget: Any, 
     widget.queue.sortItems(1, Qt.SortOrder.DescendingOrder)
     assert texts(widget)[0].startswith("✓ b_ct") and said in texts(widget)[0]
     assert json.loads((tmp_path / "out" / "b_ct.json").read_text())["warnings"][0]["text"] == said
+
+
+def test_orientation_and_scale_are_options_where_the_task_can_take_them(
+    widget: Any, qtbot: Any, cases: Path, tmp_path: Path
+) -> None:
+    widget.folder.setText(str(cases))
+    widget.output.setText("out")
+    shown = widget._form.isRowVisible
+    assert shown(widget.orientation) and not shown(widget.scale)  # vessel: volumes in mm
+    assert "--assume-orientation" not in widget.arguments()
+    widget.orientation.setCurrentIndex(widget.orientation.findData("LAS"))
+    assert widget.arguments()[-2:] == ["--assume-orientation", "LAS"]
+    widget.orientation.setEditText("sideways")
+    widget.run()
+    assert "no orientation" in widget.said.text() and not widget.busy
+    widget.task.setCurrentText("disc_cup")
+    assert shown(widget.scale) and not shown(widget.orientation)
+    widget.scale.setValue(2.5)
+    assert widget.arguments()[-2:] == ["--scale", "2.5"]
+    widget.task.setCurrentText("vessel")
+    widget.orientation.setCurrentIndex(0)
+    assert "--scale" not in widget.arguments()
+
+
+def test_a_said_orientation_reaches_the_results(widget: Any, qtbot: Any, tmp_path: Path) -> None:
+    import nibabel as nib
+
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(40, 36, 20)).astype(np.float32), np.eye(4))
+    image.header.set_xyzt_units("mm")
+    image.set_sform(np.eye(4), 0)
+    image.set_qform(np.eye(4), 0)
+    image.to_filename(folder / "scan.nii.gz")
+    widget.folder.setText(str(folder))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.orientation.setCurrentIndex(widget.orientation.findData("RAS"))
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    warnings = json.loads((tmp_path / "out" / "scan.json").read_text())["warnings"]
+    assert [entry["code"] for entry in warnings] == ["orientation_assumed"]

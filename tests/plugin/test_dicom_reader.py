@@ -71,12 +71,14 @@ def test_several_images_of_a_folder_are_opened_together_but_not_hundreds(tmp_pat
         ("slice.IMA", True),
         ("x.DCM", True),
         ("MR.1.2.840.113619.2.5.417", True),
-        ("photo.jpg", False),
-        ("photo.2.jpg", False),
+        ("photo.jpg", True),
+        ("photo.2.JPEG", True),
+        ("photo.bmp", False),
+        ("photo.2.bmp", False),
         ("table.csv", False),
     ],
 )
-def test_the_manifest_offers_the_reader_for_dicom_names_only(name: str, ours: bool) -> None:
+def test_the_manifest_offers_the_reader_for_names_of_dicom_and_of_our_formats_only(name: str, ours: bool) -> None:
     manager = PluginManager()
     manifest = Path(napari_meduniseg.__file__).with_name("napari.yaml")
     manager.register(PluginManifest.from_file(manifest))

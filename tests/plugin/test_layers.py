@@ -78,9 +78,9 @@ def test_a_foreign_layer_with_a_rotated_affine_keeps_its_place() -> None:
 
 def test_other_units_of_length_become_millimetres_and_missing_ones_are_said() -> None:
     taken = image_of([ImageLayer(np.zeros(SHAPE), scale=(500, 500, 250), units="um")])
-    assert taken.image.geometry.spacing == pytest.approx((0.5, 0.5, 0.25)) and not taken.assumed
+    assert taken.image.geometry.spacing == pytest.approx((0.5, 0.5, 0.25)) and not taken.image.findings
     taken = image_of([ImageLayer(np.zeros(SHAPE), scale=(5, 1, 1))])
-    assert taken.image.physical and "taken as mm" in taken.assumed[0]
+    assert taken.image.physical and "taken as mm" in taken.image.findings[0].text
 
 
 def test_a_colour_layer_is_a_photograph_and_its_alpha_is_dropped() -> None:

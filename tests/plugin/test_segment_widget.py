@@ -287,7 +287,7 @@ def test_an_answer_about_the_layer_before_is_not_shown(
 
     asked, go = [], threading.Event()
 
-    def looking(captures: Any, plans: Any) -> dict[str, tuple[Finding, ...]]:
+    def looking(captures: Any, plans: Any, _said: Any) -> dict[str, tuple[Finding, ...]]:
         asked.append(captures[0].name)
         if captures[0].name == "first":
             go.wait(30)

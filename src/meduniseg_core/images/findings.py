@@ -6,6 +6,7 @@ Readers put findings on the image (`Image.findings`); checks of an image against
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -32,6 +33,8 @@ FindingCode = Literal[
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
     "labels_matched",  # ids (or names) of two label maps that differ were taken for one class
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
+    "opened_elsewhere",  # a layer of the viewer that another reader opened, which left out what the file says
+    "refused",  # a task does not take the image, and why: what a run would end with
     "result_kept",  # a former result was corrected by hand, and is not replaced
     "implausible_result",  # a class far outside the training's sizes, intensities or positions
 ]
@@ -42,12 +45,15 @@ class Finding:
     """One thing that was found out.
 
     ``text`` is one sentence that names the file. ``level``: "info" for what was handled with no doubt left, "warning"
-    for what can make the result wrong.
+    for what can make the result wrong. ``scale``: of "field_of_view", what would fit where that can be told (see
+    ``Predictor.segment``). Options of the command that are a remedy stand in brackets of their own, as in (--scale 4):
+    other front ends have fields for them and leave the brackets out (:func:`without_options`).
     """
 
     code: FindingCode
     text: str
     level: Literal["info", "warning"] = "warning"
+    scale: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """``{"code", "level", "text"}``."""
@@ -60,13 +66,18 @@ def orientation_unknown(name: str, why: str) -> Finding:
     return Finding(
         "orientation_unknown",
         f"{name} does not say how it lies in the patient ({why}), so left and right may be swapped: check a side in "
-        "the viewer, or save it with its orientation.",
+        "the viewer, and give its orientation (--assume-orientation) or save it with that.",
     )
 
 
 def header_mended(name: str, what: Sequence[str]) -> Finding:
     """The header of ``name`` was read with these faults mended (half-sentences)."""
     return Finding("header_mended", f"{name} has a faulty header that was mended: {'; '.join(what)}.", "info")
+
+
+def without_options(text: str) -> str:
+    """A finding's sentence, or an error's, without the command's options: for a window, which has fields for them."""
+    return re.sub(r" \(--[^)]*\)", "", text)
 
 
 def report(findings: Iterable[Finding], events: EventSink) -> None:

@@ -59,3 +59,15 @@ def assume_orientation(image: Image, code: str) -> Image:
         meta={**image.meta, "orientation_known": True},
         findings=(*kept, Finding("orientation_assumed", text, "info")),
     )
+
+
+def oriented_as_said(image: Image, code: str | None) -> Image:
+    """``image`` as :func:`assume_orientation` leaves it where its file gives no orientation; else ``image`` itself.
+
+    Args:
+        image: What was read.
+        code: What the user said, "RAS" say; None where nothing was said.
+    """
+    if code is None or not image.physical or is_oriented(image):
+        return image
+    return assume_orientation(image, code)

@@ -50,7 +50,7 @@ def field_of_view(image: Image, plan: TaskPlan, scale: float = 1.0) -> Iterator[
                 f"{low:.0f} to {high:.0f}: at their magnification it shows {how} along a side, and the result may be "
                 f"wrong; give its scale (--scale {factor * scale:.2g}) or cut it to that size."
             )
-            yield Finding("field_of_view", text)
+            yield Finding("field_of_view", text, scale=factor * scale)
             return
     features = None if known.detail is None else detail_features(image, plan)
     if known.detail is None or features is None or detail_distance(features, known.detail) <= TOLERANCE:

@@ -21,10 +21,10 @@ from meduniseg_core.images.appearance import (
     looks_like_ct,
     not_hounsfield,
 )
-from meduniseg_core.images.findings import orientation_unknown
-from meduniseg_core.images.oriented import is_oriented
+from meduniseg_core.images.findings import merge, orientation_unknown
+from meduniseg_core.images.oriented import is_oriented, oriented_as_said
 from meduniseg_core.inference.channel_pairs import doubtful_channels
-from meduniseg_core.inference.field_of_view import field_of_view
+from meduniseg_core.inference.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.preprocessing.planning import tells_left_from_right
 from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
@@ -50,26 +50,70 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
     return tuple(found)
 
 
+def look_before(
+    image: Image, plan: TaskPlan, scale: float = 1.0, orientation: str | None = None
+) -> tuple[Finding, ...]:
+    """All that can be said before :meth:`Predictor.segment` is called with the same: of the reader, of the checks, and
+    why it would be refused.
+
+    Args:
+        image: (C, D, H, W), as it was read.
+        plan: The task's plan, not scaled.
+        scale: How many times more than the training images an image without mm shows along a side; of no account for
+            tasks that go by mm.
+        orientation: Of a volume whose file does not give it, "RAS" say.
+
+    Returns:
+        The findings; why the image would be refused comes first.
+
+    Raises:
+        UsageError: the scale or the orientation cannot be.
+    """
+    image = oriented_as_said(image, orientation)
+    if plan.long_side is not None:
+        plan = scaled_plan(plan, scale)
+    found = merge(image.findings, check_image(image, plan, scale))
+    try:
+        _refuse_unknown_sides(image, plan)
+    except BadInputError as error:  # says more than the milder finding
+        found = tuple(finding for finding in found if finding.code != "orientation_unknown")
+        found = (Finding("orientation_unknown", str(error)), *found)
+    try:
+        _refuse_what_cannot_be(image, plan)
+    except BadInputError as error:
+        found = (Finding("refused", str(error)), *found)
+    return found
+
+
 def refuse_image(image: Image, plan: TaskPlan) -> None:
     """BadInputError for an image that the task of ``plan`` would get wrong for certain.
 
     That is a voxel size that cannot be, frames over time (ultrasound, say) for a task of volumes, and no word on left
     and right where the task's classes differ by side.
     """
+    _refuse_what_cannot_be(image, plan)
+    _refuse_unknown_sides(image, plan)
+
+
+def _refuse_what_cannot_be(image: Image, plan: TaskPlan) -> None:
     if plan.dimension == 3 and image.meta.get("frames_over_time"):
         raise BadInputError(
             f"{image.name} holds {image.geometry.shape[0]} frames over time and task {plan.task} takes volumes; use a "
             "task of 2D images, which segments frame by frame."
         )
+    if image.physical:
+        check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
+
+
+def _refuse_unknown_sides(image: Image, plan: TaskPlan) -> None:
     if not image.physical:
         return
-    check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
     # a task whose training images did not say it either has learned from them as they lie
     learned_so = plan.statistics is not None and not plan.statistics.oriented
     if not image.is_2d and not is_oriented(image) and tells_left_from_right(plan) and not learned_so:
         raise BadInputError(
             f"{image.name} does not say which side is left, and task {plan.task} has classes that differ by side; give "
-            "its orientation with --assume-orientation (RAS, say), or store it in the file (NIfTI: an sform code)."
+            "its orientation (--assume-orientation RAS, say), or store it in the file (NIfTI: an sform code)."
         )
 
 

@@ -15,7 +15,7 @@ from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.images.oriented import assume_orientation, is_oriented
+from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.field_of_view import scaled_plan
@@ -116,8 +116,7 @@ class Predictor:
         request.check(image)
         plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, modality)]
         given = image
-        if orientation is not None and image.physical and not is_oriented(image):
-            image = assume_orientation(image, orientation)
+        image = oriented_as_said(image, orientation)
         for plan in plans:
             refuse_image(image, plan)
         checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
@@ -160,7 +159,7 @@ class Predictor:
         return {plan.task: results[plan.task] for plan in plans}
 
     def estimate(
-        self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5
+        self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5, scale: float = 1.0
     ) -> Estimate:
         """What :meth:`segment` will need at most, before it starts; seconds once this session has segmented something.
 
@@ -169,7 +168,7 @@ class Predictor:
         Request(tta, overlap).check(image)
         config = self.model.network.config
         loads = []
-        for group in shared_passes(self._plans(tasks, None), self.packs):
+        for group in shared_passes([scaled_plan(plan, scale) for plan in self._plans(tasks, None)], self.packs):
             load = workload_before(image, group, config, overlap)
             loads.append((load, group, self._windows_at_a_time(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)

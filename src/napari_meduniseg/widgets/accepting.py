@@ -24,6 +24,7 @@ from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import (
     Collection,
     EditingClock,
+    Origins,
     accept,
     collection_at,
     collections,
@@ -57,6 +58,7 @@ class AcceptBox(QGroupBox):
         self.task.setToolTip("A short name for what is segmented: letters, digits, _ and -.")
         self.modality = QComboBox()
         self.modality.setToolTip("What kind of image it is.")
+        self.modality.setPlaceholderText("choose")
         for name, modality in MODALITIES.items():
             self.modality.addItem(modality.title, name)
         self.patient = QLineEdit()
@@ -94,10 +96,13 @@ class AcceptBox(QGroupBox):
         known = origins_of(layer)
         if known.task is None and self._current() is not None:
             return  # labels that tell no task, one after the other, go where the last ones went
-        self.task.setText(known.task or "")
-        if known.modality is not None:
-            self.modality.setCurrentIndex(max(0, self.modality.findData(known.modality)))
+        self._tell_of(known)
         self._propose()
+
+    def _tell_of(self, known: Origins) -> None:
+        """What a new collection of these labels is; what they do not tell is asked for, not taken from other labels."""
+        self.task.setText(known.task or "")
+        self.modality.setCurrentIndex(self.modality.findData(known.modality))
 
     def refresh(self) -> None:
         """Look the collections up, beside the GUI."""
@@ -243,6 +248,8 @@ class AcceptBox(QGroupBox):
                 self.choose_folder(folder)
             else:
                 self._propose()
+        elif self.collection.currentData() == _NEW and self._layer is not None:
+            self._tell_of(origins_of(self._layer))
         self._show_fields()
 
     def _show_fields(self) -> None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.errors import MedUniSegError, UsageError
+from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights import Registry
 from napari_meduniseg._process import Command
@@ -28,6 +29,7 @@ from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.case_queue import CaseQueue
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 
@@ -40,6 +42,7 @@ class BatchWidget(QWidget):
         self._command: Command | None = None
         self._cases: tuple[int, int] = (0, 1)
         self._failed: list[str] = []
+        self._plans: dict[str, TaskPlan] = {}
         self.folder, self.output = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases; CASE_0000, CASE_0001, ... are the channels of one case.")
         self.output.setToolTip("Where the results go: CASE.nii.gz, for 2D images CASE.png.")
@@ -48,6 +51,7 @@ class BatchWidget(QWidget):
         self.task.setToolTip("What to segment.")
         self.tta = QCheckBox("Average over mirrored images")
         self.tta.setToolTip("A little better, several times slower.")
+        self.orientation, self.scale = OrientationBox("as the files say"), ScaleBox()
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
         self.run_button.setToolTip("Segment every case of the folder.")
         self.cancel_button.setToolTip("Stop; results that are done stay.")
@@ -64,6 +68,9 @@ class BatchWidget(QWidget):
         form.addRow("Model", self.model)
         form.addRow("Task", self.task)
         form.addRow(self.tta)
+        form.addRow("Orientation", self.orientation)
+        form.addRow("Scale", self.scale)
+        self._form = form
         buttons = QHBoxLayout()
         for button in (self.run_button, self.cancel_button, self.copy_button):
             buttons.addWidget(button)
@@ -78,6 +85,7 @@ class BatchWidget(QWidget):
             if entry.info is not None:
                 self.model.addItem(entry.name)
         self.model.currentTextChanged.connect(self._fill_tasks)
+        self.task.currentTextChanged.connect(self._show_options)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self.copy_button.clicked.connect(self.copy_command)
@@ -99,7 +107,15 @@ class BatchWidget(QWidget):
         if not output:
             raise UsageError("Choose a folder for the results.")
         common = ["segment", folder, "-o", output, "--task", self.task.currentText()]
-        return [*common, "--model", self.model.currentText(), *(["--tta"] if self.tta.isChecked() else [])]
+        return [*common, "--model", self.model.currentText(), *self._options()]
+
+    def _options(self) -> list[str]:
+        """What is not as usual; UsageError for what is no orientation."""
+        found = ["--tta"] if self.tta.isChecked() else []
+        code = self.orientation.code() if self._form.isRowVisible(self.orientation) else None
+        found += [] if code is None else ["--assume-orientation", code]
+        scaled = self._form.isRowVisible(self.scale) and self.scale.value() != 1
+        return [*found, *(["--scale", f"{self.scale.value():g}"] if scaled else [])]
 
     def run(self) -> None:
         """Start the queue."""
@@ -195,10 +211,17 @@ class BatchWidget(QWidget):
             self.said.setText(str(error))
 
     def _fill_tasks(self, *_: Any) -> None:
-        self.task.clear()
         name = self.model.currentText()
-        if name:
-            self.task.addItems([plan.task for plan in Registry().info(name).tasks])
+        self._plans = {plan.task: plan for plan in Registry().info(name).tasks} if name else {}
+        self.task.clear()
+        self.task.addItems(list(self._plans))
+        self._show_options()
+
+    def _show_options(self, *_: Any) -> None:
+        """Only what the task can be told: photographs have no orientation, and scans have their size in mm."""
+        plan = self._plans.get(self.task.currentText())
+        self._form.setRowVisible(self.orientation, plan is not None and not is_colour(plan.channels))
+        self._form.setRowVisible(self.scale, plan is not None and plan.long_side is not None)
 
 
 def _with_button(edit: QLineEdit, title: str) -> QWidget:

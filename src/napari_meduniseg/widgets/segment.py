@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import napari
-from napari.layers import Labels
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Layer
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
@@ -15,26 +18,32 @@ from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
 from meduniseg_core.images import Finding
+from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan
 from napari_meduniseg._current import current_of
 from napari_meduniseg._jobs import Job
+from napari_meduniseg._layers import LayerData
+from napari_meduniseg._reader import read_one
 from napari_meduniseg._segmenting import (
     Choice,
     Forecast,
     Order,
     Outcome,
     Predictors,
+    Said,
     add_results,
     carry_out,
+    findings_for,
     forecast,
     look_at,
     prepare,
-    warnings_of,
+    seen_at_once,
 )
 from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
 from napari_meduniseg.widgets.message import Sentence, keep_room
 from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.remedies import Remedies
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
@@ -57,7 +66,8 @@ class SegmentWidget(QWidget):
         self._forecast_job: Job | None = None
         self._acted = False  # something was done with the labels since the choice changed
         self._look_job: Job | None = None
-        self._looked_at: tuple[tuple[Capture, ...], list[TaskPlan]] = (), []
+        self._looked_at: tuple[tuple[Capture, ...], list[TaskPlan], Said] = (), [], Said()
+        self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
         self._trouble = ""  # what the voxels are no good for
 
@@ -65,6 +75,12 @@ class SegmentWidget(QWidget):
         self.hint = Sentence()
         self.warning = Sentence(0)
         self.warning.hide()
+        self.note = Sentence(0)
+        self.note.hide()
+        self.remedies = Remedies()
+        self.remedies.changed.connect(self._choice_changed)
+        self.remedies.refused.connect(lambda text: self._say(text, warn=True))
+        self.remedies.reopen.connect(self._reopen)
         self.run_button = QPushButton("Run")
         self.run_button.setToolTip("Segment the image by the tasks that are ticked.")
         self.cancel_button = QPushButton("Cancel")
@@ -90,7 +106,7 @@ class SegmentWidget(QWidget):
         layout.addStretch(1)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
         footer = footer_layout(self)
-        for widget in (self.warning, self.hint, self.progress):
+        for widget in (self.note, self.warning, self.remedies, self.hint, self.progress):
             footer.addWidget(widget)
         footer.addLayout(buttons)
         footer.addWidget(self.actions)
@@ -116,7 +132,7 @@ class SegmentWidget(QWidget):
         if self.busy:
             return
         try:
-            order = prepare(self.form.choice(), self._viewer)
+            order = prepare(self._choice(), self._viewer)
         except MedUniSegError as error:
             self._say(str(error), warn=True)
             return
@@ -135,6 +151,10 @@ class SegmentWidget(QWidget):
         self.progress.show()
         self._say("Running ...")
         self._job.start()
+
+    def _choice(self) -> Choice:
+        choice = self.form.choice()
+        return replace(choice, said=self.remedies.said(choice.layers[0] if choice.layers else None))
 
     def cancel(self) -> None:
         """Ask the running segmentation to stop."""
@@ -206,7 +226,7 @@ class SegmentWidget(QWidget):
             left = event.remaining_seconds
             self.progress.setFormat("%p %" if left is None else f"%p %  ({left:.0f} s left)")
         elif isinstance(event, Message):
-            (show_warning if event.level == "warning" else show_info)(event.text)
+            (show_warning if event.level == "warning" else show_info)(without_options(event.text))
 
     def _choice_changed(self) -> None:
         self._forecast_job = None  # an answer to an older choice is not shown
@@ -215,7 +235,7 @@ class SegmentWidget(QWidget):
 
     def _look_ahead(self) -> None:
         """Say what Run will do, and whether the image looks like what was chosen."""
-        choice = self.form.choice()
+        choice = self._choice()
         self._look_at_image(choice)
         if self.busy or self._acted:
             return
@@ -245,16 +265,18 @@ class SegmentWidget(QWidget):
             captures = capture(choice.layers)
         except MedUniSegError:
             captures = ()  # what is wrong is said where the order is prepared
-        if plans == self._looked_at[1] and same_images(captures, self._looked_at[0]):
+        said = choice.said
+        if (plans, said) == self._looked_at[1:] and same_images(captures, self._looked_at[0]):
             self._show_found()
             return
-        self._looked_at = captures, plans
+        self._looked_at = captures, plans, said
         self._look_job = None
         self._trouble = ""
+        self._at_once = seen_at_once(captures, said)
         self._look_done({})
-        if not captures or not plans:
+        if not captures:
             return
-        job = self._start(lambda _events, _cancel: look_at(captures, plans))
+        job = self._start(lambda _events, _cancel: look_at(captures, plans, said))
         job.done.connect(lambda found: self._look_done(found) if job is self._look_job else None)
         job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
         self._look_job = job
@@ -267,15 +289,36 @@ class SegmentWidget(QWidget):
     def _show_found(self) -> None:
         """What was found out about the image, for the tasks that are ticked."""
         tasks = [plan.task for plan in self.form.chosen_plans()] or list(self._found)
-        self._warn(warnings_of(self._found, tasks))
+        found = findings_for(self._at_once, self._found, tasks)
+        self._warn([finding.text for finding in found if finding.level == "warning"])
+        notes = [finding.text for finding in found if finding.level == "info"]
+        self.note.say(without_options("\n".join(notes)))
+        self.note.setVisible(bool(notes))
+        self.remedies.show_for(self._current.image, found)
+
+    def _reopen(self) -> None:
+        """Open the image's file by our own reader, beside the layer that another one made."""
+        image = self._current.image
+        if image is None or not image.source.path:
+            return
+        path = Path(image.source.path)
+        job = self._start(lambda _events, _cancel: read_one(path))
+        job.done.connect(self._opened_again)
+        job.failed.connect(lambda text: self._say(text, warn=True))
+        job.start()
+
+    def _opened_again(self, layers: list[LayerData]) -> None:
+        added = [self._current.viewer.add_layer(Layer.create(data, options, kind)) for data, options, kind in layers]
+        if added and isinstance(added[0], ImageLayer):
+            self._current.choose_image(added[0])
 
     def _warn(self, texts: Sequence[str]) -> None:
-        self.warning.say("\n".join(texts), trouble=True)
+        self.warning.say(without_options("\n".join(texts)), trouble=True)
         self.warning.setVisible(bool(texts))
 
     def _no_good(self, sentence: str) -> None:
         self._trouble = sentence
-        self._looked_at = (), []  # it may be mended: look again at the next change
+        self._looked_at = (), [], Said()  # it may be mended: look again at the next change
         if not self.busy:
             self._say(sentence, warn=True)
 
@@ -285,5 +328,5 @@ class SegmentWidget(QWidget):
         self._say(text, warn)
 
     def _say(self, text: str, warn: bool = False, details: str = "") -> None:
-        self.hint.say(text, trouble=warn)
+        self.hint.say(without_options(text), trouble=warn)
         self.hint.setToolTip(details)

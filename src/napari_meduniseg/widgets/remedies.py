@@ -1,0 +1,97 @@
+"""Beside a finding what can be done about it: say the orientation or the scale, open the file again as it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from napari.layers import Image as ImageLayer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.images import Finding
+from napari_meduniseg._segmenting import Said
+from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
+
+
+class Remedies(QWidget):
+    """Fields and a button, each shown only where a finding asks for it. What is said is kept with its image layer.
+
+    ``changed``: something else was said. ``reopen``: the current image's file is to be opened by our own reader.
+    ``refused``: why what was typed cannot be.
+    """
+
+    changed = Signal()
+    reopen = Signal()
+    refused = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: WeakKeyDictionary[ImageLayer, Said] = WeakKeyDictionary()
+        self._image: ImageLayer | None = None
+        self.orientation = OrientationBox("not known")
+        self.scale = ScaleBox()
+        self.fitting = QPushButton()
+        self.fitting.setToolTip("Take the scale that fits the training images' size in pixels.")
+        self.reopen_button = QPushButton("Open with MedUniSeg")
+        self.reopen_button.setToolTip("Open the image's file again, as the file says that it is to be shown.")
+        self._scale_row = QWidget()
+        row = QHBoxLayout(self._scale_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.scale, 1)
+        row.addWidget(self.fitting)
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.addRow("Its axes point to", self.orientation)
+        self._form.addRow("It shows", self._scale_row)
+        self._form.addRow(self.reopen_button)
+        self.orientation.activated.connect(self._say)
+        line = self.orientation.lineEdit()
+        assert line is not None
+        line.editingFinished.connect(self._say)
+        self.scale.valueChanged.connect(self._say)
+        self.fitting.clicked.connect(self._take_fitting)
+        self.reopen_button.clicked.connect(self.reopen)
+        self.show_for(None, ())
+
+    def said(self, image: object) -> Said:
+        """What the user said about this image layer."""
+        return self._said.get(image, Said()) if isinstance(image, ImageLayer) else Said()
+
+    def show_for(self, image: ImageLayer | None, findings: Sequence[Finding]) -> None:
+        """Show the remedies for these findings of an image, and what was said about it already."""
+        self._image = image
+        said, codes = self.said(image), {finding.code for finding in findings}
+        self.orientation.show_code(said.orientation)
+        self.scale.blockSignals(True)
+        self.scale.setValue(said.scale)
+        self.scale.blockSignals(False)
+        fitting = next((finding.scale for finding in findings if finding.scale is not None), None)
+        self.fitting.setVisible(fitting is not None)
+        if fitting is not None:
+            self.fitting.setText(f"Use {fitting:.2g}")
+            self.fitting.setProperty("scale", float(f"{fitting:.2g}"))
+        rows = (
+            (self.orientation, "orientation_unknown" in codes or said.orientation is not None),
+            (self._scale_row, "field_of_view" in codes or said.scale != 1),
+            (self.reopen_button, "opened_elsewhere" in codes),
+        )
+        for field, shown in rows:
+            self._form.setRowVisible(field, shown)
+        self.setVisible(any(shown for _, shown in rows))
+
+    def _take_fitting(self) -> None:
+        self.scale.setValue(float(self.fitting.property("scale")))
+
+    def _say(self, *_: object) -> None:
+        if self._image is None:
+            return
+        try:
+            said = Said(self.scale.value(), self.orientation.code())
+        except UsageError as error:
+            self.refused.emit(str(error))
+            return
+        if said != self.said(self._image):
+            self._said[self._image] = said
+            self.changed.emit()

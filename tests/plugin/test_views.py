@@ -1,0 +1,102 @@
+"""An image that is chosen comes into view; slice and zoom stay where they fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_meduniseg._current import Current, current_of
+from napari_meduniseg._views import is_out_of_sight, set_view
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    return ViewerModel()
+
+
+def add_scan(viewer: ViewerModel, name: str, place: tuple[float, float, float] = (0, 0, 0), side: int = 40) -> None:
+    array = np.zeros((side, side, side), np.int16)
+    viewer.add_image(array, name=name, translate=place, units="mm", contrast_limits=(0, 1))
+
+
+def camera(viewer: ViewerModel) -> tuple[float, ...]:
+    return (*np.round(viewer.scene.camera.center[-2:], 6), round(viewer.scene.camera.zoom, 6))
+
+
+def test_a_scan_that_lies_elsewhere_is_shown_slice_and_camera(viewer: ViewerModel) -> None:
+    add_scan(viewer, "here")
+    add_scan(viewer, "far", (-500, 700, 300))
+    current = current_of(viewer)
+    for name, centre in (("here", (20, 20, 20)), ("far", (-480, 720, 320)), ("here", (20, 20, 20))):
+        current.choose_image(viewer.layers[name])
+        assert not is_out_of_sight(viewer, viewer.layers[name])
+        assert abs(viewer.dims.point[0] - centre[0]) <= 1
+        assert np.allclose(viewer.scene.camera.center[-2:], centre[1:], atol=1)
+        assert 10 < viewer.scene.camera.zoom < 20  # 40 mm fill most of 600 pixels
+
+
+def test_scans_of_one_patient_keep_slice_and_zoom(viewer: ViewerModel) -> None:
+    add_scan(viewer, "t1")
+    add_scan(viewer, "t2", (-3, 4, 2))
+    current = current_of(viewer)
+    current.choose_image(viewer.layers["t1"])
+    viewer.dims.set_point(0, 11)
+    viewer.scene.camera.zoom *= 2
+    before = camera(viewer)
+    current.choose_image(viewer.layers["t2"])
+    assert camera(viewer) == before and viewer.dims.point[0] == 11
+
+
+def test_photographs_of_one_size_keep_the_zoom_and_others_are_fitted(viewer: ViewerModel) -> None:
+    for name, shape in (("a", (300, 400)), ("b", (300, 400)), ("large", (3000, 4000))):
+        viewer.add_image(np.zeros(shape, np.uint8), name=name)
+    current = current_of(viewer)
+    current.choose_image(viewer.layers["a"])
+    viewer.scene.camera.zoom *= 2
+    before = camera(viewer)
+    current.choose_image(viewer.layers["b"])
+    assert camera(viewer) == before
+    current.choose_image(viewer.layers["large"])
+    assert viewer.scene.camera.zoom < 0.3 and np.allclose(viewer.scene.camera.center[-2:], (1500, 2000), atol=2)
+    current.choose_image(viewer.layers["a"])
+    assert viewer.scene.camera.zoom > 1
+    viewer.scene.camera.center = (0, 5000, 5000)  # panned away
+    current.choose_image(viewer.layers["b"])
+    assert not is_out_of_sight(viewer, viewer.layers["b"])
+
+
+def test_a_photograph_after_a_coronal_view_is_seen_from_its_front(viewer: ViewerModel) -> None:
+    add_scan(viewer, "scan")
+    viewer.add_image(np.zeros((300, 400), np.uint8), name="photo")
+    current = current_of(viewer)
+    current.choose_image(viewer.layers["scan"])
+    set_view(viewer, "coronal")
+    current.choose_image(viewer.layers["photo"])
+    assert viewer.dims.order == (0, 1, 2) and not is_out_of_sight(viewer, viewer.layers["photo"])
+    assert tuple(str(way) for way in viewer.scene.camera.orientation2d) == ("down", "right")
+
+
+def test_standard_views_fit_what_is_seen_and_not_what_is_hidden_far_away(viewer: ViewerModel) -> None:
+    add_scan(viewer, "here")
+    add_scan(viewer, "far", (-5000, 7000, 3000))
+    current_of(viewer).choose_image(viewer.layers["here"])
+    set_view(viewer, "sagittal")
+    assert viewer.scene.camera.zoom > 10
+
+
+def test_an_image_that_is_selected_out_of_sight_is_brought(viewer: ViewerModel) -> None:
+    add_scan(viewer, "far", (-500, 700, 300))
+    current = current_of(viewer)  # kept: it lives as long as a panel has it
+    add_scan(viewer, "here")  # napari leaves the camera where it is
+    assert isinstance(current, Current) and not is_out_of_sight(viewer, viewer.layers["here"])
+
+
+def test_units_are_counted(viewer: ViewerModel) -> None:
+    add_scan(viewer, "mm")
+    array = np.zeros((40, 40, 40), np.int16)
+    viewer.add_image(array, name="um", scale=(10, 10, 10), translate=(9000,) * 3, units="um", contrast_limits=(0, 1))
+    current = current_of(viewer)
+    for name in ("um", "mm", "um"):
+        current.choose_image(viewer.layers[name])
+        assert not is_out_of_sight(viewer, viewer.layers[name])

@@ -62,7 +62,15 @@ class Finding:
 
 
 def orientation_unknown(name: str, why: str) -> Finding:
-    """``name`` does not say which side is left, because of ``why`` (half a sentence)."""
+    """The finding that a file does not say which side is left.
+
+    Args:
+        name: Of the file.
+        why: Half a sentence.
+
+    Returns:
+        A warning.
+    """
     return Finding(
         "orientation_unknown",
         f"{name} does not say how it lies in the patient ({why}), so left and right may be swapped: check a side in "
@@ -71,21 +79,48 @@ def orientation_unknown(name: str, why: str) -> Finding:
 
 
 def header_mended(name: str, what: Sequence[str]) -> Finding:
-    """The header of ``name`` was read with these faults mended (half-sentences)."""
+    """The finding that a header was read with faults mended.
+
+    Args:
+        name: Of the file.
+        what: The faults, half a sentence each.
+
+    Returns:
+        A finding of level "info".
+    """
     return Finding("header_mended", f"{name} has a faulty header that was mended: {'; '.join(what)}.", "info")
 
 
 def without_options(text: str) -> str:
-    """A finding's sentence, or an error's, without the command's options: for a window, which has fields for them."""
+    """A finding's sentence, or an error's, for a window, which has fields for the command's options.
+
+    Args:
+        text: The sentence, options in brackets of their own.
+
+    Returns:
+        The sentence without those brackets.
+    """
     return re.sub(r" \(--[^)]*\)", "", text)
 
 
 def report(findings: Iterable[Finding], events: EventSink) -> None:
-    """Send every finding as a message."""
+    """Send every finding as a message.
+
+    Args:
+        findings: In order.
+        events: Gets one `Message` each.
+    """
     for finding in findings:
         events(Message(finding.level, finding.text))
 
 
 def merge(*groups: Iterable[Finding]) -> tuple[Finding, ...]:
-    """All findings in order, each once."""
+    """Join findings.
+
+    Args:
+        groups: Findings each, as an image's reader and the checks of a task.
+
+    Returns:
+        All of them in order, each once.
+    """
     return tuple(dict.fromkeys(finding for group in groups for finding in group))

@@ -67,6 +67,9 @@ def oriented_as_said(image: Image, code: str | None) -> Image:
     Args:
         image: What was read.
         code: What the user said, "RAS" say; None where nothing was said.
+
+    Returns:
+        The image with an orientation, where there was none and one was said.
     """
     if code is None or not image.physical or is_oriented(image):
         return image

@@ -17,11 +17,7 @@ LEAK = 0.01
 
 
 class Conv(nn.Conv3d):
-    """3D convolution that keeps the size (up to its stride) and takes ``(B, C, D, H, W)`` or ``(B, C, H, W)``.
-
-    ``beside`` holds what a refinement adds (:mod:`meduniseg_core.model.lora`): modules from the weight to the updated
-    weight. Empty in every other network.
-    """
+    """3D convolution that keeps the size (up to its stride) and takes ``(B, C, D, H, W)`` or ``(B, C, H, W)``."""
 
     def __init__(
         self,
@@ -33,7 +29,6 @@ class Conv(nn.Conv3d):
     ) -> None:
         padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         super().__init__(in_channels, out_channels, kernel, stride, padding, bias=bias)
-        self.beside: list[nn.Module] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve a volume, or an image with the kernel's middle slice.
@@ -44,9 +39,7 @@ class Conv(nn.Conv3d):
         Returns:
             Features with as many axes as ``x``, smaller by the stride.
         """
-        weight = self.weight
-        for part in self.beside:
-            weight = part(weight)
+        weight = self.weight  # once: under a refinement (meduniseg_core.model.lora) it is computed
         if _misread_in_bf16(x, self.stride):
             with torch.autocast("cpu", enabled=False):
                 bias = None if self.bias is None else self.bias.float()
@@ -86,7 +79,6 @@ class UpConv(nn.ConvTranspose3d):
 
     def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int]) -> None:
         super().__init__(in_channels, out_channels, stride, stride, bias=False)
-        self.beside: list[nn.Module] = []
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Enlarge a volume, or an image with the kernel's first slice.
@@ -98,8 +90,6 @@ class UpConv(nn.ConvTranspose3d):
             Features with as many axes as ``x``, larger by the stride.
         """
         weight = self.weight
-        for part in self.beside:
-            weight = part(weight)
         depth, height, width = self.stride
         if x.dim() == 5:
             return F.conv_transpose3d(x, weight, None, (depth, height, width))

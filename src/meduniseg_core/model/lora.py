@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from meduniseg_core.model.blocks import Conv, UpConv
 from meduniseg_core.model.meduniseg import MedUniSeg
@@ -16,7 +17,21 @@ RANK = 32
 ALPHA = 64.0
 
 
-class LowRank(nn.Module):
+class Update(nn.Module):
+    """From a frozen convolution's weight to the updated one; while not ``active``, the weight as it is."""
+
+    active = True
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight that the convolution computes with."""
+        return self.updated(weight) if self.active else weight
+
+    def updated(self, weight: Tensor) -> Tensor:
+        """``weight`` with the update: same shape, same type."""
+        raise NotImplementedError
+
+
+class LowRank(Update):
     """The update of a convolution's weight: ``reshape(b @ a) * alpha / rank``, zero at the start because ``b`` is.
 
     ``a``: (rank * kw, Cin * kw), ``b``: (Cout * kd * kh, rank * kw) for a kernel (kd, kh, kw): on a k x k x k kernel
@@ -32,12 +47,12 @@ class LowRank(nn.Module):
         if not self.a.is_meta:
             nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def updated(self, weight: Tensor) -> Tensor:
         """``weight`` (Cout, Cin, kd, kh, kw) with the update."""
         return weight + (self.b @ self.a).view(weight.shape).to(weight.dtype) * self._scale
 
 
-class Twin(nn.Module):
+class Twin(Update):
     """A transposed convolution or head parallel to a frozen one, whose output is added: zero at the start.
 
     Both are linear and without bias, so the outputs' sum is the output of the weights' sum, which costs no second pass.
@@ -47,30 +62,29 @@ class Twin(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(host.weight.shape))
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def updated(self, weight: Tensor) -> Tensor:
         """The host's ``weight`` and the own."""
         return weight + self.weight.to(weight.dtype)
 
 
 class Refinement(nn.Module):
-    """The new modules of a network: attached to it, switched on for refined tasks and off for all others.
+    """The new modules of a network, put on its convolutions' weights by `torch.nn.utils.parametrize`.
 
-    Switched off the network computes what it computed before, bit for bit; so it does switched on before the first
-    step, but for the sign of zeros. The network's own parameters are frozen; their names stay what they were, and the
-    new ones are this module's alone (``state_dict``).
+    While they are not ``active`` the network computes what it computed before, bit for bit; so it does before their
+    first step, but for the sign of zeros. The network's own parameters are frozen (each lies under
+    ``parametrizations.weight.original`` until :func:`merge`); this module's ``state_dict`` holds the new ones alone,
+    under names that do not depend on how they are attached: what packs and checkpoints are made of.
     """
 
     def __init__(self, network: MedUniSeg, rank: int = RANK, alpha: float = ALPHA) -> None:
         super().__init__()
-        self._hosts: list[Conv | UpConv] = []
         self.parts = nn.ModuleDict()
         network.requires_grad_(False)
-        for name, host in network.named_modules():
-            if not isinstance(host, Conv | UpConv):
-                continue
-            part: nn.Module = Twin(host) if _has_twin(name, host) else LowRank(_as_conv(host), rank, alpha)
+        for name, host in _hosts(network):
+            part = Twin(host) if _has_twin(name, host) else LowRank(_as_conv(host), rank, alpha)
             self.parts[name.replace(".", "/")] = part.to(host.weight.device)
-            self._hosts.append(host)
+            # unsafe: the weight is not computed once only to see that its shape and type stay
+            parametrize.register_parametrization(host, "weight", part, unsafe=True)
         self.active = True
 
     @property
@@ -81,9 +95,9 @@ class Refinement(nn.Module):
     @active.setter
     def active(self, on: bool) -> None:
         self._active = on
-        for host, part in zip(self._hosts, self.parts.values(), strict=True):
-            # a list hides the part from the host's own parameters and state_dict
-            host.beside = [part] if on else []
+        for part in self.parts.values():
+            assert isinstance(part, Update)
+            part.active = on
 
     @contextmanager
     def switched(self, on: bool) -> Iterator[None]:
@@ -98,9 +112,7 @@ class Refinement(nn.Module):
 def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
     """What a refinement of ``network`` adds, by kind; the network is not changed. May lie on the meta device."""
     counts = {"low-rank updates": 0, "transposed convolutions": 0, "heads": 0}
-    for name, host in network.named_modules():
-        if not isinstance(host, Conv | UpConv):
-            continue
+    for name, host in _hosts(network):
         if not _has_twin(name, host):
             size = sum(parameter.numel() for parameter in LowRank(_as_conv(host), rank, ALPHA).parameters())
             counts["low-rank updates"] += size
@@ -109,15 +121,20 @@ def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
     return counts
 
 
-def merge(network: MedUniSeg, refinement: Refinement) -> None:
-    """Fold the refinement into the network's own weights: the same function, one task's network for good."""
-    refinement.active = False
-    hosts = dict(network.named_modules())
-    with torch.no_grad():
-        for key, part in refinement.parts.items():
-            host = hosts[key.replace("/", ".")]
-            assert isinstance(host, Conv | UpConv)
-            host.weight.copy_(part(host.weight))
+def merge(network: MedUniSeg) -> None:
+    """Fold a network's refinement into its own weights: the same function, one task's network for good.
+
+    The network must be the one that the refinement was made for: the copies of a parametrized module share its class,
+    which this takes the parametrization from.
+    """
+    for _, host in _hosts(network):
+        if parametrize.is_parametrized(host, "weight"):
+            parametrize.remove_parametrizations(host, "weight", leave_parametrized=True)
+
+
+def _hosts(network: MedUniSeg) -> list[tuple[str, Conv | UpConv]]:
+    """The convolutions that get new modules, by name."""
+    return [(name, module) for name, module in network.named_modules() if isinstance(module, Conv | UpConv)]
 
 
 def _has_twin(name: str, host: nn.Module) -> bool:

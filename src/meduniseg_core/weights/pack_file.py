@@ -108,7 +108,7 @@ def refined_network(model: Model, pack: Pack) -> MedUniSeg:
     with torch.random.fork_rng(devices=[]):  # a fresh refinement draws numbers, which the weights then replace
         refinement = Refinement(network, pack.info.rank, pack.info.alpha)
     refinement.load_state_dict(dict(pack.tensors))
-    merge(network, refinement)
+    merge(network)
     return network
 
 

@@ -71,9 +71,15 @@ def test_before_the_first_step_and_switched_off_it_is_the_network_bit_for_bit(ne
 def test_gradients_reach_the_new_modules_and_nothing_else(network: MedUniSeg) -> None:
     own = {name: value.clone() for name, value in network.state_dict().items()}
     refinement = Refinement(network, rank=2)
-    assert set(network.state_dict()) == set(own)
+    new = set(refinement.parameters())
     train_a_little(network, refinement, steps=2)  # in the first, a gets no gradient because b is zero
-    for name, parameter in network.named_parameters():
+    frozen = {
+        name.replace("parametrizations.weight.original", "weight"): parameter
+        for name, parameter in network.named_parameters()
+        if parameter not in new
+    }
+    assert set(frozen) == set(own)
+    for name, parameter in frozen.items():
         assert parameter.grad is None and not parameter.requires_grad, name
         assert torch.equal(parameter, own[name]), name
     unused = "encoder/stems/3"  # no sample has three channels
@@ -96,9 +102,16 @@ def test_merged_into_the_weights_it_computes_the_same(network: MedUniSeg, flat: 
     train_a_little(network, refinement)
     with torch.no_grad():
         expected = run(network, flat)
-        merge(network, refinement)
+        merge(network)
         for ours, theirs in zip(run(network, flat), expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert set(network.state_dict()) == set(build_model(SMALL).state_dict())
+
+
+def test_a_pack_s_names_are_those_of_the_files_that_exist(network: MedUniSeg) -> None:
+    names = set(Refinement(network, rank=2).state_dict())
+    assert {"parts.encoder/stems/1.a", "parts.encoder/stems/1.b", "parts.decoder/levels/0/up.weight"} <= names
+    assert not any("parametrizations" in name for name in names)
 
 
 def test_a_refinement_s_state_goes_to_a_fresh_one(network: MedUniSeg) -> None:

@@ -25,9 +25,11 @@ def napari(
     import napari as viewer_library
     from napari.layers import Layer
 
+    from napari_meduniseg.widgets.opening import open_panel
+
     viewer = viewer_library.Viewer(title="MedUniSeg")
     for data, options, kind in layers:
         viewer.add_layer(Layer.create(data, options, kind))
-    viewer.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
+    open_panel(viewer, "Segment")
     viewer.reset_view()  # the panel has taken room from the images
     viewer_library.run()

@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_meduniseg._reader import read_one
+from napari_meduniseg.widgets.opening import open_panel
 
 NAMES = ("a", "b", "c", "d")
 ALL = ("Segment", "Edit", "Review", "Models", "Batch", "Learn")
@@ -150,6 +151,74 @@ def test_what_is_accepted_is_the_current_image_and_each_only_once(
         assert "Accepted" in box.said.text(), box.said.text()
     entries = Ledger.open(corrections_folder() / "spots").entries()
     assert len(entries) == 2
+
+
+def test_labels_of_no_task_are_not_proposed_the_collection_of_a_task(
+    four: Any, panel: Callable[[str], Any], qtbot: Any
+) -> None:
+    segment, edit = panel("Segment"), panel("Edit")
+    box, classes = edit.accepting, {"index": [0, 1], "name": ["background", "spot"]}
+    segment.form.choose(model="tiny", modality="fundus", tasks=("disc_cup",))
+    segment.form.precision.setCurrentText("fp32")
+    for name, own, start in (
+        ("a.png", False, "New"),
+        ("b.png", True, "New"),
+        ("c.png", False, "disc_cup: 1"),
+        ("d.png", True, "marks: 1"),
+    ):
+        choose(segment.form.image, name)
+        if own:
+            mine = four.add_labels(np.full((40, 48), 1, np.uint8), name=f"mine of {name}", features=classes)
+            assert edit.layer_box.layer() is mine and box.said.text() == ""
+        else:
+            run(segment, qtbot)
+        qtbot.waitUntil(lambda: not box.busy, timeout=30_000)
+        assert box.collection.currentText().startswith(start), (name, box.collection.currentText())
+        if name == "b.png":
+            box.task.setText("marks")
+            box.modality.setCurrentIndex(box.modality.findData("dermoscopy"))
+        box.button.click()
+        qtbot.waitUntil(lambda: not box.busy, timeout=60_000)
+        assert box.said.text().startswith(f"Accepted as {name[0]}"), box.said.text()
+
+
+def menu_entry(viewer: Any, name: str) -> Any:
+    """The panel's entry in Plugins > MedUniSeg, as napari makes it."""
+    bar = viewer.window._qt_window.menuBar().actions()
+    menus = next(action.menu() for action in bar if action.text().replace("&", "") == "Plugins")
+    menus.aboutToShow.emit()
+    ours = next(action.menu() for action in menus.actions() if "MedUniSeg" in action.text())
+    ours.aboutToShow.emit()
+    return next(action for action in ours.actions() if action.text().startswith(name))
+
+
+@pytest.mark.parametrize("name", ["Segment", "Edit", "Learn"])
+def test_a_panel_opened_by_a_button_or_the_command_is_the_one_that_the_menu_knows(four: Any, name: str) -> None:
+    found = open_panel(four, name)
+    other = open_panel(four, "Review")
+    QApplication.processEvents()
+    assert open_panel(four, name) is found and len(four.window.dock_widgets) == 2
+    QApplication.processEvents()
+    assert not found.visibleRegion().isEmpty() and other.visibleRegion().isEmpty()
+    menu_entry(four, name).trigger()  # hides it
+    QApplication.processEvents()
+    assert found.isHidden() or found.visibleRegion().isEmpty()
+    menu_entry(four, name).trigger()  # and shows it, not behind the other's tab
+    for _ in range(5):
+        QApplication.processEvents()
+    assert list(four.window.dock_widgets) == [f"{name} (MedUniSeg)", "Review (MedUniSeg)"]
+    assert not found.visibleRegion().isEmpty() and other.visibleRegion().isEmpty()
+
+
+def test_correct_finds_the_panel_that_the_menu_has_opened(four: Any, panel: Callable[[str], Any]) -> None:
+    segment = panel("Segment")
+    menu_entry(four, "Edit").trigger()
+    edit = four.window.dock_widgets["Edit (MedUniSeg)"]
+    four.add_labels(np.zeros((40, 48), np.uint8), name="mine")
+    shown(segment)
+    segment.actions.correct_button.click()
+    QApplication.processEvents()
+    assert len(four.window.dock_widgets) == 2 and not edit.visibleRegion().isEmpty()
 
 
 def test_correct_brings_the_edit_panel_to_the_front(four: Any, panel: Callable[[str], Any]) -> None:

@@ -376,4 +376,4 @@ def test_the_napari_command_opens_images_beside_the_panel(
     monkeypatch.setattr(napari, "run", lambda: None)
     assert main(("napari", str(write_volume(tmp_path / "mr.nii.gz")))) == 0
     assert [layer.name for layer in viewers[0].layers] == ["mr.nii.gz"]
-    assert "Segment (napari-meduniseg)" in viewers[0].window.dock_widgets
+    assert list(viewers[0].window.dock_widgets) == ["Segment (MedUniSeg)"]  # as napari's menu calls it

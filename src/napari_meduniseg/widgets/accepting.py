@@ -52,6 +52,7 @@ class AcceptBox(QGroupBox):
         self._job: Job | None = None
         self._listing: Job | None = None
         self._others: list[Collection] = []
+        self._own: Path | None = None  # the collection for labels that tell no task
         self.collection = QComboBox()
         self.collection.setToolTip("Where the corrected case goes: a data set from which Learn makes a better model.")
         self.task = QLineEdit()
@@ -89,13 +90,15 @@ class AcceptBox(QGroupBox):
 
     def show_layer(self, layer: Labels | None) -> None:
         """The labels that would be accepted."""
+        if layer is not self._layer and self._job is None:
+            self._say("")  # what was said of other labels is not of these
         self._layer = layer
         self.button.setEnabled(layer is not None and self._job is None)
         if layer is None:
             return
         known = origins_of(layer)
-        if known.task is None and self._current() is not None:
-            return  # labels that tell no task, one after the other, go where the last ones went
+        if known.task is None and self._select(self._own):
+            return  # labels that tell no task, one after the other, go where the last ones of that kind went
         self._tell_of(known)
         self._propose()
 
@@ -162,6 +165,7 @@ class AcceptBox(QGroupBox):
     def _found_other(self, found: Collection) -> None:
         self._listing = None
         self._others = [known for known in self._others if known.folder != found.folder] + [found]
+        self._note(self._layer, found)
         self._list_again(found)
 
     def _accepted(self, layer: Labels, mark: int, entry: Entry, collection: Collection) -> None:
@@ -171,6 +175,7 @@ class AcceptBox(QGroupBox):
         side = "for training" if entry.subset == "training" else "held back for comparisons"
         self._say(f"Accepted as {entry.case}, {side}.")
         self._clocks.pop(layer, None)
+        self._note(layer, collection)
         self._remember(collection)
         news().accepted.emit(str(collection.folder))
 
@@ -229,6 +234,20 @@ class AcceptBox(QGroupBox):
         data = self.collection.currentData()
         return data if isinstance(data, Collection) else None
 
+    def _note(self, layer: Labels | None, collection: Collection | None) -> None:
+        """The next labels that tell no task either are proposed the same collection; those of a task never that."""
+        if layer is not None and collection is not None and origins_of(layer).task is None:
+            self._own = collection.folder
+
+    def _select(self, folder: Path | None) -> bool:
+        for row in range(self.collection.count()):
+            data = self.collection.itemData(row)
+            if isinstance(data, Collection) and data.folder == folder:
+                self.collection.setCurrentIndex(row)
+                self._show_fields()
+                return True
+        return False
+
     def _propose(self) -> None:
         """The collection of the layer's task; where there is none, a new one."""
         task = self.task.text()
@@ -250,6 +269,7 @@ class AcceptBox(QGroupBox):
                 self._propose()
         elif self.collection.currentData() == _NEW and self._layer is not None:
             self._tell_of(origins_of(self._layer))
+        self._note(self._layer, self._current())
         self._show_fields()
 
     def _show_fields(self) -> None:

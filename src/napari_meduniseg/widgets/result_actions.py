@@ -10,6 +10,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QPushButton, QWidget
 
 from napari_meduniseg._current import current_of
+from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.target_name import TargetName
 
@@ -48,9 +49,7 @@ class ResultActions(QWidget):
         if layer is None:
             self.said.emit(_MISSING, True)
             return
-        dock, _ = self._viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
-        dock.show()
-        dock.raise_()
+        open_panel(self._viewer, "Edit")
         self._current.choose_labels(layer)
 
     def _enable(self, _event: Any = None) -> None:

@@ -48,10 +48,13 @@ class _Area(QScrollArea):
         if not self._placed:
             self._placed = True
             _open_as_tab(self)
-            later = QTimer(self)  # a tab that is not laid out yet does not come to the front
-            later.setSingleShot(True)
-            later.timeout.connect(self._to_front)
-            later.start(0)
+        if event.spontaneous():
+            return  # the whole window comes back
+        # a tab that is not laid out yet does not come to the front, and one that napari's menu shows again stays behind
+        later = QTimer(self)
+        later.setSingleShot(True)
+        later.timeout.connect(self._to_front)
+        later.start(0)
 
     def _to_front(self) -> None:
         dock = _parent(self, QDockWidget)

@@ -1,0 +1,34 @@
+"""Opening a panel from code so that napari's menu knows it: one panel of a kind in a window, whoever opened it."""
+
+from __future__ import annotations
+
+import napari
+from npe2 import PluginManager
+from qtpy.QtWidgets import QDockWidget, QWidget
+
+_PLUGIN = "napari-meduniseg"
+
+
+def open_panel(viewer: napari.Viewer, name: str) -> QWidget:
+    """Bring the panel ``name`` (as the menu calls it, *Edit* say) to the front; it is opened where there is none.
+
+    ``Window.add_plugin_dock_widget`` gives docks another name than *Plugins > MedUniSeg* does, which then opens the
+    panel a second time.
+    """
+    manifest = PluginManager.instance().get_manifest(_PLUGIN)
+    docked = viewer.window.dock_widgets
+    for title in (f"{name} ({manifest.display_name})", f"{name} ({_PLUGIN})"):
+        if title in docked:
+            panel = docked[title]
+            break
+    else:
+        found = next(one for one in manifest.contributions.widgets or () if one.display_name == name)
+        panel = found.get_callable()(viewer)  # type: ignore[call-arg]
+        viewer.window.add_dock_widget(panel, name=f"{name} ({manifest.display_name})", tabify=True)
+    dock = panel.parentWidget()
+    while dock is not None and not isinstance(dock, QDockWidget):
+        dock = dock.parentWidget()
+    if dock is not None:
+        dock.show()
+        dock.raise_()
+    return panel

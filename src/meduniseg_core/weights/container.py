@@ -16,11 +16,12 @@ from typing import BinaryIO, Generic, Literal, NoReturn, TypeVar
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from torch import Tensor
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
-from meduniseg_core.weights.header import parse_json, read_header
+from meduniseg_core.weights.header import read_header
 
 StorageType = Literal["fp32", "fp16"]
 Description = TypeVar("Description", bound=BaseModel)
@@ -130,7 +131,7 @@ def _described(
     size = os.fstat(stream.fileno()).st_size
     if size > MAX_FILE_BYTES:
         kind.refuse(path, f"it has {size} bytes, more than any {kind.noun}", "check that this is the right file")
-    header = read_header(stream, path, size)
+    header = read_header(stream, path)
     description = _parsed(path, kind, header.metadata.get(METADATA_KEY))
     check(description, header.shapes)
     return description
@@ -142,7 +143,7 @@ def _parsed(path: Path, kind: Kind[Description], text: str | None) -> Descriptio
     if len(text) > MAX_INFO_CHARACTERS:
         kind.refuse(path, f"its description is longer than any {kind.noun}'s")
     try:
-        content = parse_json(text)
+        content = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         kind.refuse(path, f"its description is not valid JSON ({error})")
     if not isinstance(content, dict) or content.get("format") != kind.format:

@@ -194,6 +194,15 @@ def test_a_header_that_claims_to_be_huge_is_refused_unread(path: Path, length: i
         b'{"t": {"dtype": "F32", "shape": [1]}}',
         b'{"t": {"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}}',
         b'{"t": 3}',
+        b'{"a": ' * 100_000,
+        b'{"t": {"dtype": "F4", "shape": [16], "data_offsets": [0, 8]}}',
+        b'{"t": {"dtype": "F32", "shape": [2.0], "data_offsets": [0, 8]}}',
+        b'{"t": {"dtype": "F32", "shape": [1180591620717411303424], "data_offsets": [0, 8]}}',
+        b'{"t": {"dtype": "F32", "shape": [1099511627776, 1099511627776], "data_offsets": [0, 8]}}',
+        b'{"t": {"dtype": "F32", "shape": [1, 1, 1, 1, 1, 1, 1, 1, 2], "data_offsets": [0, 8]}}',
+        b'{"t": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}}',
+        b'{"\\ud800": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
+        b'{"a\\nerror: forged": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}',
     ],
 )
 def test_a_malformed_header_is_refused(path: Path, header: bytes) -> None:
@@ -201,6 +210,25 @@ def test_a_malformed_header_is_refused(path: Path, header: bytes) -> None:
     with pytest.raises(BadInputError) as caught:
         read_info(path)
     one_sentence(caught.value, path)
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_model(path, small_info(), small_state())
+
+    def replaced(place: Path, **options: str) -> safetensors.safe_open:
+        save_model(path, small_info(name="other"), small_state())
+        return safetensors.safe_open(place, **options)
+
+    monkeypatch.setattr("meduniseg_core.weights.header.safe_open", replaced)
+    with pytest.raises(BadInputError, match="was replaced while it was read"):
+        read_model(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_a_name_that_is_not_utf_8_is_no_hindrance(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path) + b"/m\xe9.safetensors"))
+    save_model(path, small_info(), small_state())
+    assert read_info(path) == read_model(path).info
 
 
 def test_a_tensor_larger_than_the_file_is_refused_without_allocating(path: Path) -> None:

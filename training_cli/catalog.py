@@ -27,14 +27,19 @@ def task_row(plan: TaskPlan) -> tuple[str, ...]:
 def tasks(
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="NAME|FILE", help="Only this model's; default: all models here."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|FILE",
+            help="Only this model's tasks. Default: those of all installed models.",
+        ),
     ] = None,
     catalogue: Annotated[
-        bool, typer.Option("--catalogue", help="Instead: the tasks of the paper, for which models can be trained.")
+        bool, typer.Option("--catalogue", help="List the paper's tasks instead, for which models can be trained.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the tasks that the models here can segment, with classes, channels and spacing."""
+    """List the tasks that the installed models can segment, with classes, channels and spacing."""
     if catalogue:
         _show_catalogue(as_json)
         return
@@ -47,7 +52,7 @@ def tasks(
         return
     rows = [(*task_row(plan), name) for name, info in models.items() for plan in info.tasks]
     if not rows:
-        print("No models here yet; 'meduniseg models install FILE' adds one, 'tasks --catalogue' lists the paper's.")
+        print("No model is installed; 'meduniseg models install FILE' adds one, --catalogue lists the paper's tasks.")
         return
     print_table((*TASK_COLUMNS, "model"), rows)
 
@@ -62,7 +67,7 @@ def _models_by_name(model: str | None) -> dict[str, ModelInfo]:
 
 
 def modalities(as_json: Json = False) -> None:
-    """List the kinds of images, and which models here know them."""
+    """List the modalities, and the installed models that know them."""
     from meduniseg_core.catalog import MODALITIES
 
     models = _models_by_name(None)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meduniseg_core.adaptation import Entry, Ledger
     from meduniseg_core.images import Image
 
-app = typer.Typer(help="Keep corrected cases in a ledger: a data set that grows by what is accepted.")
+app = typer.Typer(help="Collect corrected cases in a ledger: a data set to learn from.")
 
 LedgerFolder = Annotated[Path, typer.Argument(metavar="LEDGER", help="The ledger's folder.")]
 
@@ -25,41 +25,42 @@ LedgerFolder = Annotated[Path, typer.Argument(metavar="LEDGER", help="The ledger
 def add(
     folder: LedgerFolder,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="One case: a file, a DICOM folder, or a file per channel.")
+        list[Path], typer.Argument(metavar="IMAGE...", help="The image: a file, a DICOM folder, or a file per channel.")
     ],
     labels: Annotated[Path, typer.Option("--labels", metavar="FILE", help="The corrected label map.")],
-    task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Needed to begin a ledger.")] = None,
-    modality: Annotated[str | None, typer.Option("--modality", metavar="M", help="Needed to begin a ledger.")] = None,
+    task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Task of a new ledger.")] = None,
+    modality: Annotated[str | None, typer.Option("--modality", metavar="M", help="Modality of a new ledger.")] = None,
     classes: Annotated[
         str | None,
         typer.Option(
             "--classes",
             metavar="A,B,...",
-            help="Names of labels 1, 2, ...; later: these and new ones. Default: as the label file names them.",
+            help="Names of labels 1, 2, ...; in an existing ledger its own, then new ones. Default: the label file's.",
         ),
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option("--channels", metavar="A,B,...", help="Channel names of a new ledger; default: by the modality."),
+        typer.Option("--channels", metavar="A,B,...", help="Channel names of a new ledger. Default: by the modality."),
     ] = None,
     predicted: Annotated[
         Path | None,
-        typer.Option("--predicted", metavar="FILE", help="The label map that was corrected, to record the changes."),
+        typer.Option("--predicted", metavar="FILE", help="The label map before the correction, to record the changes."),
     ] = None,
     patient: Annotated[
         str | None,
-        typer.Option("--patient", metavar="KEY", help="Keeps the cases of one patient on one side of the split."),
+        typer.Option("--patient", metavar="KEY", help="Cases of one patient stay on one side of the split."),
     ] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="How long the editing took.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="Time spent on editing.")] = None,
     who: Annotated[
-        str | None, typer.Option("--who", metavar="NAME", help="The annotator; default: the user logged in.")
+        str | None, typer.Option("--who", metavar="NAME", help="The annotator. Default: the user who is logged in.")
     ] = None,
     drawn_on: DrawnOn = None,
     as_json: Json = False,
 ) -> None:
-    """Accept a corrected case; the same image again replaces its labels and keeps the former ones.
+    """Accept a corrected case into a ledger.
 
-    The ledger is begun where there is none and --task, --modality and --classes are given.
+    The same image again replaces its labels; the former ones are kept. A new ledger needs --task, --modality and
+    --classes.
     """
     with work("none", as_json=as_json) as session:
         from meduniseg_core.adaptation import model_beside, user_logged_in
@@ -93,7 +94,7 @@ def add(
 
 @app.command("list")
 def list_cases(folder: LedgerFolder, as_json: Json = False) -> None:
-    """The accepted cases, each with its latest acceptance."""
+    """List the accepted cases, each with its latest acceptance."""
     with work("none", as_json=as_json) as session:
         from meduniseg_core.adaptation import Ledger
         from training_cli.output import print_table

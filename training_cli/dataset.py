@@ -22,13 +22,15 @@ Folders = Annotated[
 ]
 Plans = Annotated[
     Path | None,
-    typer.Option("--plans", metavar="FILE", help="Plans of 'dataset plan', perhaps edited; without it they are made."),
+    typer.Option(
+        "--plans", metavar="FILE", help="Plans that 'dataset plan' wrote, edited or not. Default: planned now."
+    ),
 ]
 
 
 @app.command()
 def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = False) -> int:
-    """Read every image and label map and name every problem (exit code 3 if there is one)."""
+    """Read every image and label map, and report every problem (exit code 3 if there is one)."""
     from meduniseg_core.preprocessing import RawDataset
 
     with work(progress, as_json=as_json) as session:
@@ -55,14 +57,14 @@ def _broken(path: Path) -> bool:
 @app.command()
 def plan(
     folders: Folders,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where the plans are written.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File for the plans.")] = Path(
         "plans.json"
     ),
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite plans that are there already.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite existing plans.")] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Work out spacing, patch and normalisation of each data set, as a JSON file that can be edited."""
+    """Choose spacing, patch and normalisation for each data set; write them as JSON, which you may edit."""
     from meduniseg_core.preprocessing import RawDataset, load_plans, make_plan, save_plans
 
     there = os.path.lexists(output)
@@ -87,13 +89,11 @@ def preprocess(
         Path, typer.Option("--output", "-o", metavar="CACHE_DIR", help="Folder for the preprocessed cases.")
     ],
     plans: Plans = None,
-    processes: Annotated[
-        int, typer.Option("--processes", "-j", min=1, help="How many cases are worked on at once.")
-    ] = 1,
+    processes: Annotated[int, typer.Option("--processes", "-j", min=1, help="Number of cases to work on at once.")] = 1,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Preprocess the training cases into a cache; entries that still fit are kept."""
+    """Preprocess the training cases into a cache; cached cases that still fit are kept."""
     from meduniseg_core.preprocessing import RawDataset, load_plans, make_plan, preprocess_dataset
 
     known = {plan.task: plan for plan in load_plans(plans)} if plans is not None else None

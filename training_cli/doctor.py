@@ -18,7 +18,7 @@ BINDINGS = ("PySide6", "PyQt6", "PyQt5")  # one of them draws the window
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show device, precision, memory, versions, models and folders of this machine."""
+    """Show this machine's devices, precision, memory, versions, models and folders."""
     from training_cli.session import work
 
     with work(as_json=as_json) as session:

@@ -20,35 +20,43 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label files CASE.ext, or one.")],
-    references: Annotated[Path, typer.Argument(metavar="REFERENCES", help="Folder of reference label files, or one.")],
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="Folder of label maps CASE.ext, or one file.")
+    ],
+    references: Annotated[
+        Path, typer.Argument(metavar="REFERENCES", help="Folder of reference label maps, or one file.")
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="REPORT_DIR", help="Write report.html, .json and .csv there."),
+        typer.Option(
+            "--output", "-o", metavar="REPORT_DIR", help="Folder for report.html, report.json and report.csv."
+        ),
     ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
             "--classes",
             metavar="A,B,...",
-            help="Names of labels 1, 2, ...; default: those of the dataset.json beside REFERENCES, else all ids found.",
+            help="Names of labels 1, 2, ... Default: those of REFERENCES' dataset.json, else all labels found.",
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Images to draw the report's pictures on.")
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder of images to draw the report's pictures on.")
     ] = None,
     tolerance: Annotated[
         float,
-        typer.Option("--tolerance", min=0.0, help="Of the surface Dice, in mm (pixels where images have no size)."),
+        typer.Option(
+            "--tolerance", min=0.0, help="Tolerance of the surface Dice in mm (pixels for images without a voxel size)."
+        ),
     ] = 2.0,
     refuse_missing: Annotated[
-        bool, typer.Option("--refuse-missing", help="A missing prediction is an error; else it counts as empty.")
+        bool, typer.Option("--refuse-missing", help="Treat a missing prediction as an error, not as an empty one.")
     ] = False,
     drawn_on: DrawnOn = None,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Compare label maps with references: Dice, surface Dice and HD95 per class, and the mean with its interval."""
+    """Compare label maps with references: Dice, surface Dice and HD95 of each class, mean Dice with its interval."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.evaluation import evaluate_folders, write_report
         from meduniseg_core.evaluation.writing import report_standing

@@ -20,33 +20,35 @@ if TYPE_CHECKING:
 
 def finetune(
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Folder in nnU-Net raw layout, or a ledger of corrections.")
+        Path, typer.Argument(metavar="DATASET", help="Folder in nnU-Net's raw layout, or a ledger of corrections.")
     ],
     name: Annotated[str, typer.Option("--output", "-o", metavar="NAME", help="The new model's name.")],
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model to start from.")] = "starter",
     iterations: Annotated[
         int | None,
-        typer.Option("--iterations", min=1, help="Rounded up to epochs of 50; default: the paper's 25,000."),
+        typer.Option(
+            "--iterations", min=1, help="Iterations, rounded up to epochs of 50. Default: the paper's 25,000."
+        ),
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Adapt to a few corrected cases: 300 iterations, most on what was changed."),
+        typer.Option("--quick", help="Adapt to a few corrected cases: 300 iterations, mostly on what was changed."),
     ] = False,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="The base's modality to start from; default: the data set's.")
+        str | None, typer.Option("--modality", help="Modality of the base to start from. Default: the data set's.")
     ] = None,
     leave_out: Annotated[
         list[str] | None,
-        typer.Option("--leave-out", metavar="CASE", help="A case to pass over; may be repeated."),
+        typer.Option("--leave-out", metavar="CASE", help="Case to leave out. Repeatable."),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Where the run is kept; default: among the runs of the user's data folder."),
+        typer.Option("--folder", help="Folder of the run. Default: in the user's data folder."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides split, order and augmentation.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split, the order and the augmentation.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Train no further: make the best checkpoint so far a model.")
+        bool, typer.Option("--finish", help="End the training: make a model of its best checkpoint so far.")
     ] = False,
     compare: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Compare the new model with its base on the validation cases.")
@@ -56,9 +58,9 @@ def finetune(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a trained model on one data set, and compare the result with the base on cases held back.
+    """Fine-tune a trained model on one data set, and compare both on held-back cases.
 
-    Encoder, decoder and modal prompt are taken over. 'meduniseg runs adopt NAME' takes the new model into use.
+    The encoder, the decoder and the modal prompt are kept. 'meduniseg runs adopt NAME' puts the new model into use.
     """
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.finetune import finetune as run_finetuning

@@ -66,7 +66,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     _debug: Annotated[
-        bool, typer.Option("--debug", help="On an error show the traceback too (accepted anywhere).")
+        bool, typer.Option("--debug", help="Show the traceback of an error, too (accepted anywhere).")
     ] = False,
 ) -> None:
     """Only declares the options for the help page: `run` takes --debug out of the arguments itself."""

@@ -30,7 +30,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'm
 
 @app.command("list")
 def list_models(as_json: Json = False) -> None:
-    """List the models that are part of the program or were installed."""
+    """List the models that come with the program or were installed."""
     from meduniseg_core.weights import Registry
 
     entries = Registry().list()
@@ -38,7 +38,7 @@ def list_models(as_json: Json = False) -> None:
         print_json({"models": [entry_report(entry) for entry in entries]})
         return
     if not entries:
-        print("No models here yet; 'meduniseg models install FILE' or 'models import FILE' adds one.")
+        print("No model is installed; 'meduniseg models install FILE' or 'models import FILE' adds one.")
         return
     rows = [
         (
@@ -54,13 +54,13 @@ def list_models(as_json: Json = False) -> None:
 
 @app.command()
 def info(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="A model, or a model file.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME|FILE]", help="Name of a model, or a model file.")] = None,
     architecture: Annotated[
-        str | None, typer.Option("--architecture", metavar="A", help="Instead of a model: a known architecture.")
+        str | None, typer.Option("--architecture", metavar="A", help="Show this architecture instead of a model.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a model knows and where it comes from, or how large an architecture is."""
+    """Show a model's tasks and origin, or the size of an architecture."""
     if (name is None) == (architecture is None):
         raise UsageError("Give either a model or --architecture; see 'meduniseg models info --help'.")
     if architecture is not None:
@@ -140,23 +140,21 @@ def import_model(
 @app.command()
 def export(
     name: Name,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PATH", help="A folder, or a name for the file.")
-    ] = Path(),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Folder or file to write.")] = Path(),
     pack: Annotated[
         str | None,
         typer.Option(
-            "--pack", metavar="PACK", help="Fold this pack (a name or file) in: a model of the pack's tasks alone."
+            "--pack", metavar="PACK", help="Merge this pack (name or file): a model of the pack's tasks alone."
         ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="TASK[,TASK...]", help="With --pack: of these of its tasks; default: all."),
+        typer.Option("--task", metavar="TASK[,TASK...]", help="With --pack: only these of its tasks. Default: all."),
     ] = None,
     replace: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a model to a file that can be given to others."""
+    """Copy a model to a file, to share it."""
     from meduniseg_core.weights import Registry
 
     if pack is not None:
@@ -170,7 +168,7 @@ def export(
 
 @app.command()
 def verify(name: Name, as_json: Json = False) -> None:
-    """Read a whole model file and compare it with the SHA-256 kept when it was installed."""
+    """Check a model file against the SHA-256 recorded when it was installed."""
     from meduniseg_core.weights import Registry
 
     verify_named(Registry(), name, as_json)
@@ -184,7 +182,7 @@ def install(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Install a model from a file or, with its SHA-256, from an address."""
+    """Install a model from a file, or from an https address with its SHA-256."""
     from meduniseg_core.weights import Registry
 
     with work(progress, as_json=as_json) as session:

@@ -10,12 +10,12 @@ import typer
 
 from training_cli.session import ProgressMode
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 ProgressOption = Annotated[
     ProgressMode,
     typer.Option(
         "--progress",
-        help="How progress is shown on stderr: a bar, plain lines, one JSON object per event, or not at all.",
+        help="Show progress on stderr as a bar, as lines, as one JSON object per event, or not at all.",
     ),
 ]
 
@@ -33,12 +33,12 @@ Device = Annotated[
         "--device",
         callback=_known_device,
         metavar="auto|cpu|cuda|cuda:N|mps",
-        help="Where the network runs; 'meduniseg doctor' lists what is here.",
+        help="Device to run on; 'meduniseg doctor' lists those of this machine.",
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="How precisely; auto measures what is fastest here."),
+    typer.Option("--precision", help="Number format of the network; auto measures which is fastest here."),
 ]
 ModelName = Annotated[
     str | None,
@@ -53,8 +53,8 @@ DrawnOn = Annotated[
     Literal["stored", "shown"] | None,
     typer.Option(
         "--drawn-on",
-        help="For photographs with an EXIF orientation and masks without one, where their size does not tell: whether "
-        "the masks were drawn on the stored pixels or on the photograph as it is shown.",
+        help="Pixels that masks were drawn on, for photographs with an EXIF orientation: as stored, or as shown. "
+        "Needed only where the mask's size does not tell.",
     ),
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the results.")]

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from meduniseg_core.weights.shelf import Entry
 
 app = typer.Typer(
-    help="Packs refine some tasks of one model: list, inspect, install, verify, export, remove, activate.",
+    help="Manage packs, each of which refines some tasks of one model.",
     no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A pack's name, as 'models packs list' shows it.")]
 Tasks = Annotated[
-    str | None, typer.Option("--task", "-t", metavar="TASK[,TASK...]", help="For these of its tasks; default: all.")
+    str | None, typer.Option("--task", "-t", metavar="TASK[,TASK...]", help="Only these of its tasks. Default: all.")
 ]
 
 
@@ -40,7 +40,7 @@ def list_packs(as_json: Json = False) -> None:
         print_json({"packs": [pack_report(entry, registry) for entry in entries]})
         return
     if not entries:
-        print("No packs here yet; 'meduniseg refine' makes one, 'meduniseg models packs install FILE' adds one.")
+        print("No pack is installed; 'meduniseg refine' makes one, 'meduniseg models packs install FILE' adds one.")
         return
     rows = [
         (
@@ -57,9 +57,10 @@ def list_packs(as_json: Json = False) -> None:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A pack, or a pack's file.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="Name of a pack, or a pack's file.")],
+    as_json: Json = False,
 ) -> None:
-    """Show what a pack refines, on which base, and where it comes from."""
+    """Show a pack's tasks, base and origin."""
     from meduniseg_core.weights import PackRegistry, read_pack_info
 
     path = expanded(name) if _is_file(name) else PackRegistry().find(name).path
@@ -87,7 +88,7 @@ def install(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Install a pack from a file or, with its SHA-256, from an address; 'activate' takes it into use."""
+    """Install a pack from a file, or from an https address with its SHA-256. 'activate' puts it into use."""
     from meduniseg_core.weights import PackRegistry
 
     with work(progress, as_json=as_json) as session:
@@ -97,7 +98,7 @@ def install(
 
 @app.command()
 def verify(name: Name, as_json: Json = False) -> None:
-    """Read a whole pack and compare it with the SHA-256 kept when it was installed."""
+    """Check a pack against the SHA-256 recorded when it was installed."""
     from meduniseg_core.weights import PackRegistry
 
     verify_named(PackRegistry(), name, as_json)
@@ -106,13 +107,11 @@ def verify(name: Name, as_json: Json = False) -> None:
 @app.command()
 def export(
     name: Name,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PATH", help="A folder, or a name for the file.")
-    ] = Path(),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="PATH", help="Folder or file to write.")] = Path(),
     replace: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a pack to a file that can be given to others who have its base."""
+    """Copy a pack to a file, to share it with others who have its base."""
     from meduniseg_core.weights import PackRegistry
 
     path = PackRegistry().export(name, output, replace=replace)
@@ -121,7 +120,7 @@ def export(
 
 @app.command()
 def remove(name: Name, as_json: Json = False) -> None:
-    """Delete a pack; where it was in use the model alone takes over."""
+    """Delete a pack; its tasks run through the model alone."""
     from meduniseg_core.weights import PackRegistry
 
     remove_named(PackRegistry(), name, as_json)
@@ -129,7 +128,7 @@ def remove(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
-    """Use a pack from now on, in place of any other pack for the same tasks."""
+    """Put a pack into use, instead of any other pack for the same tasks."""
     from meduniseg_core.weights import PackRegistry
 
     used = PackRegistry().activate(name, split_names(task))
@@ -139,7 +138,7 @@ def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
 
 @app.command()
 def deactivate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
-    """Use a pack no more; the model alone takes over."""
+    """Take a pack out of use; its tasks run through the model alone."""
     from meduniseg_core.weights import PackRegistry
 
     stopped = PackRegistry().deactivate(name, split_names(task))

@@ -29,45 +29,43 @@ def refine(
         list[Path] | None,
         typer.Argument(
             metavar="DATASET...",
-            help="Folders in nnU-Net raw layout, or ledgers; default: your corrections of --tasks.",
+            help="Folders in nnU-Net's raw layout, or ledgers. Default: your corrections of --tasks.",
         ),
     ] = None,
     name: Annotated[str | None, typer.Option("--output", "-o", metavar="NAME", help="The pack's name.")] = None,
     base: Annotated[str, typer.Option("--base", metavar="MODEL", help="The model to refine.")] = "starter",
     tasks: Annotated[
         str | None,
-        typer.Option("--tasks", metavar="TASK[,TASK...]", help="Only these of the data sets' tasks; default: all."),
+        typer.Option("--tasks", metavar="TASK[,TASK...]", help="Tasks to refine. Default: all tasks of the data sets."),
     ] = None,
     iterations: Annotated[
-        int, typer.Option("--iterations", min=1, help="Of every task, rounded up to epochs of 50; upstream: 50,000.")
+        int, typer.Option("--iterations", min=1, help="Iterations for each task, rounded up to epochs of 50.")
     ] = 50_000,
     leave_out: Annotated[
-        list[str] | None, typer.Option("--leave-out", metavar="CASE", help="A case to pass over; may be repeated.")
+        list[str] | None, typer.Option("--leave-out", metavar="CASE", help="Case to leave out. Repeatable.")
     ] = None,
-    rank: Annotated[int, typer.Option("--rank", min=1, max=1024, help="Of the low-rank updates.")] = 32,
+    rank: Annotated[int, typer.Option("--rank", min=1, max=1024, help="Rank of the low-rank updates.")] = 32,
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="Where the run is kept; default: in the user's data folder.")
+        Path | None, typer.Option("--folder", help="Folder of the run. Default: in the user's data folder.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides split, order and augmentation.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split, the order and the augmentation.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Train no further: make the best checkpoint so far a pack.")
+        bool, typer.Option("--finish", help="End the training: make a pack of its best checkpoint so far.")
     ] = False,
     compare: Annotated[
         bool, typer.Option("--gate/--no-gate", help="Compare the refined tasks with the base on the validation cases.")
     ] = True,
-    install: Annotated[
-        bool, typer.Option("--install/--no-install", help="Keep the pack among those of this machine.")
-    ] = True,
-    activate: Annotated[bool, typer.Option("--activate", help="Take the pack into use at once.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace another pack of the same name.")] = False,
+    install: Annotated[bool, typer.Option("--install/--no-install", help="Install the pack on this machine.")] = True,
+    activate: Annotated[bool, typer.Option("--activate", help="Put the pack into use at once.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an installed pack of the same name.")] = False,
     suggest: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
             "--suggest",
             metavar="REPORTS REFERENCES",
-            help="Train nothing: which tasks are behind? Reports of 'meduniseg evaluate' (one, or a folder of one "
-            "per task) of the model, and of single-task networks or the last release.",
+            help="Train nothing; list the tasks that are behind. Takes reports of 'meduniseg evaluate' (one, or a "
+            "folder with one for each task) of the model, and of single-task networks or an earlier version.",
         ),
     ] = None,
     device: Device = "auto",
@@ -75,9 +73,9 @@ def refine(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Refine tasks of a frozen model: the result is a small pack beside it, and all other tasks stay what they are.
+    """Refine tasks of a frozen model. The result is a small pack; all other tasks stay as they are.
 
-    'meduniseg models packs activate NAME' takes it into use; --suggest says which tasks need it.
+    'meduniseg models packs activate NAME' puts the pack into use. --suggest says which tasks need one.
     """
     with work(progress, as_json=as_json) as session:
         if suggest is not None:

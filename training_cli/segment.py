@@ -44,7 +44,7 @@ def segment(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Image files, folders of DICOM, or folders of cases; CASE_0000.ext, CASE_0001.ext, ... are channels.",
+            help="Image files, DICOM folders, or folders of cases (channels: CASE_0000.ext, CASE_0001.ext, ...).",
         ),
     ],
     output: OutputFolder,
@@ -53,33 +53,34 @@ def segment(
         typer.Option("--task", "-t", metavar="TASK[,TASK...]|all", help="What to segment; see 'meduniseg tasks'."),
     ] = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", metavar="M", help="What kind of image, where it is not the task's own.")
+        str | None, typer.Option("--modality", metavar="M", help="Modality of the images. Default: the task's.")
     ] = None,
     model: ModelName = None,
     pack: Annotated[
         list[str] | None,
-        typer.Option("--pack", metavar="NAME|FILE", help="Use this pack and not those in use; may be repeated."),
+        typer.Option("--pack", metavar="NAME|FILE", help="Use this pack instead of those in use. Repeatable."),
     ] = None,
     no_packs: Annotated[
-        bool, typer.Option("--no-packs", help="Use the model alone, whatever packs are in use.")
+        bool, typer.Option("--no-packs", help="Use the model alone, without the packs in use.")
     ] = False,
     device: Device = "auto",
     precision: Precision = "auto",
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average over mirrored images: a little better, several times slower.")
+        bool, typer.Option("--tta", help="Average over mirrored images. A little better, several times slower.")
     ] = False,
     overlap: Annotated[
-        float, typer.Option("--overlap", min=0.0, max=0.9, help="How far windows overlap, as a fraction.")
+        float,
+        typer.Option("--overlap", min=0.0, max=0.9, help="Overlap of neighbouring windows, as a fraction of a window."),
     ] = 0.5,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write every class's probability too.")
+        bool, typer.Option("--probabilities", help="Also write the probability of each class.")
     ] = False,
     scale: Annotated[
         float,
         typer.Option(
             "--scale",
             metavar="X",
-            help="Images without mm: how many times more they show along a side than training's.",
+            help="For images without a voxel size: how wide they see, in multiples of the training images' view.",
         ),
     ] = 1.0,
     assume_orientation: Annotated[
@@ -87,19 +88,23 @@ def segment(
         typer.Option(
             "--assume-orientation",
             metavar="RAS",
-            help="Where the axes of volumes point to whose files do not say it: R or L, A or P, S or I.",
+            help="Orientation of volumes whose files state none: three letters, R or L, A or P, S or I.",
         ),
     ] = None,
     ending: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="EXT", help="nii.gz, nii, nrrd, mha, png, tif, npy; default nii.gz, for 2D png."
+            "--format",
+            metavar="EXT",
+            help="File format: nii.gz, nii, nrrd, mha, png, tif or npy. Default: nii.gz, for 2D png.",
         ),
     ] = None,
     series: Annotated[
         str | None,
         typer.Option(
-            "--series", metavar="S", help="Which of a DICOM folder's series: its UID, number, description, or #1, #2."
+            "--series",
+            metavar="S",
+            help="Series to take from a DICOM folder: its UID, number or description, or #1, #2.",
         ),
     ] = None,
     frame: Annotated[
@@ -108,20 +113,20 @@ def segment(
             "--frame",
             min=1,
             metavar="N",
-            help="Which of several frames, from 1: a time point, a cardiac phase, an echo, a picture of a cine.",
+            help="Frame to take of several, from 1: a time point, a cardiac phase, an echo, a picture of a cine.",
         ),
     ] = None,
     overwrite_edited: Annotated[
-        bool, typer.Option("--overwrite-edited", help="Replace results that were corrected by hand, too.")
+        bool, typer.Option("--overwrite-edited", help="Also replace results that were edited by hand.")
     ] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
-    """Segment images; the labels lie on each image's own grid, a JSON beside them says where they come from.
+    """Segment images: write label maps on each image's own grid, and a JSON beside each that says how it was made.
 
-    The results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), with several tasks OUT_DIR/TASK/CASE.nii.gz. A former
-    result of the same image is replaced, unless it was corrected since; that of another image is kept. Without --model
-    every task is done by the model that was adopted for it, else by starter, with the packs in use.
+    Results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), or OUT_DIR/TASK/CASE.nii.gz for several tasks. An earlier
+    result of the same image is replaced unless it was edited since; that of another image is kept. Without --model
+    each task uses the model that was adopted for it, else starter, and the packs in use.
     """
     with work(progress, as_json=as_json) as session:
         check_arguments(images)

@@ -11,9 +11,9 @@ from training_cli.output import print_answer
 if TYPE_CHECKING:
     from meduniseg_core.weights.shelf import Shelf
 
-Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="What the file's SHA-256 must be.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Replace another one of the same name.")]
-Overwrite = Annotated[bool, typer.Option("--replace", help="Overwrite the file if it is there.")]
+Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="Expected SHA-256 of the file.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace an installed one of the same name.")]
+Overwrite = Annotated[bool, typer.Option("--replace", help="Overwrite an existing file.")]
 
 
 def verify_named(shelf: Shelf[Any, Any], name: str, as_json: bool) -> None:

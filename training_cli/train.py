@@ -15,12 +15,14 @@ from training_cli.session import resumable, work
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, on what, for how long.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of this run.")] = False,
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="The configuration: data sets, network and schedule.")
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train one network for all tasks of any number of data sets."""
+    """Train one network on the tasks of one or more data sets."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # every process would write the same run
         raise UsageError("Training runs in one process so far; start it without torchrun.")
     with work(progress, as_json=as_json) as session:

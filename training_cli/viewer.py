@@ -16,7 +16,7 @@ def napari(
         list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Images, and label files that 'segment' wrote.")
     ] = None,
 ) -> None:
-    """Open napari with these images and the Segment panel; results of 'meduniseg segment' open as labels."""
+    """Open napari with these images and the Segment panel. Results of 'meduniseg segment' open as labels."""
     if not is_installed("napari"):
         raise UsageError("napari is not installed here; install it with: pip install 'napari-meduniseg[napari]'.")
     from napari_meduniseg._reader import read_one

@@ -27,7 +27,8 @@ from safetensors.torch import load_file
 from shelf_kills import kill_install, kill_ledger, two_on_one_ledger
 
 from meduniseg_core.adaptation import Ledger, image_hash
-from meduniseg_core.adaptation.runs import Request, Run
+from meduniseg_core.adaptation.jobs import finetune_job
+from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.images import Geometry, Image, read_image, read_labels
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.preprocessing import TaskPlan
@@ -192,16 +193,8 @@ def annotate(folder: Path) -> None:
 
 
 def _begin(dataset: Path, name: str, iterations: int) -> Run:
-    arguments = (
-        *("finetune", str(dataset), "--output", name, "--base", "base", "--iterations", str(iterations)),
-        *("--device", "cpu", "--precision", "fp32"),
-    )
-    from datetime import UTC, datetime
-
-    run = Run.create(
-        Request(kind="finetune", name=name, arguments=arguments, base="base", dataset=str(dataset), task="ball",
-                created=datetime.now(UTC))
-    )  # fmt: skip
+    job = finetune_job(dataset, name, "base", iterations=iterations, device="cpu", precision="fp32")
+    run = Run.create(job)
     if name == "calm":
         run.start()
     return run

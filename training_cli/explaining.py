@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 
 import typer
 
-from meduniseg_core.errors import MedUniSegError, is_out_of_memory
+from meduniseg_core import errors
 
-EXIT_OK, EXIT_BUG, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_MEMORY, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+EXIT_OK, EXIT_USAGE, EXIT_INTERRUPTED = 0, 2, 130
 
 
 _debugging = False
@@ -29,23 +28,11 @@ def show_traceback(error: BaseException) -> None:
 
 def explain(error: BaseException) -> tuple[str, int]:
     """The sentence a user reads about ``error``, and the exit code."""
-    if isinstance(error, MedUniSegError):
-        return str(error), error.exit_code
     if isinstance(error, typer.TyperException):
         return _usage_sentence(error), EXIT_USAGE
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if isinstance(error, typer.Abort):
         return "Interrupted.", EXIT_INTERRUPTED
-    if is_out_of_memory(error):
-        return "This machine's memory does not suffice; close other programs or use a smaller image.", EXIT_MEMORY
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = f"{error.filename}: the disk" if error.filename is not None else "The disk"
-        return f"{place} is full; make room or choose another folder.", EXIT_BAD_INPUT
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = (error.strerror or "cannot be used").lower()
-        return f"{error.filename}: {reason}; check the path and its permissions.", EXIT_BAD_INPUT
-    kind = type(error).__name__
-    detail = " ".join(str(error).split()) or "no details"
-    return f"Unexpected {kind}: {detail}; run again with --debug and report what it prints.", EXIT_BUG
+    return errors.explain(error)
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from meduniseg_core.errors import BadInputError
-from training_cli.listed import comparison, is_begun, request_of, taken_up
+from training_cli.job_results import gate_lines, result_line
 from training_cli.options import Device, Json, Precision, ProgressOption
-from training_cli.session import Session, resumable, work
-
-if TYPE_CHECKING:
-    from meduniseg_core.adaptation.runs import Run
-    from meduniseg_core.weights import Model
+from training_cli.session import resumable, work
 
 
 def finetune(
@@ -63,92 +57,38 @@ def finetune(
     The encoder, the decoder and the modal prompt are kept. 'meduniseg runs adopt NAME' puts the new model into use.
     """
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.adaptation.finetune import finetune as run_finetuning
-        from meduniseg_core.adaptation.finetune import finetune_config
-        from meduniseg_core.adaptation.runs import runs_folder
+        from meduniseg_core.adaptation.execution import execute, take_up, training_config
+        from meduniseg_core.adaptation.jobs import finetune_job
+        from meduniseg_core.adaptation.runs import Run, runs_folder
         from meduniseg_core.weights import load_model
 
         model = load_model(base)
+        listed = folder is None
         place = folder if folder is not None else runs_folder() / name
-        config = finetune_config(
+        job = finetune_job(
             dataset,
-            model,
             name,
-            place,
+            base,
             iterations=iterations,
             quick=quick,
+            modality=modality,
+            leave_out=tuple(leave_out or ()),
             seed=seed,
             device=device,
             precision=precision,
-            overrides={"leave_out": tuple(leave_out or ())},
+            compare=compare and listed,
         )
-        budget = (
-            *(("--iterations", str(iterations)) if iterations is not None else ()),
-            *(("--quick",) if quick else ()),
-        )
-        going_on = resume or finish
-        run = (
-            _run(dataset, name, base, budget, modality, leave_out, seed, device, precision, going_on)
-            if folder is None
-            else None
-        )
+        config = training_config(job, model, place)
+        run = take_up(job, resume or finish) if listed else Run(place, job)
         with resumable(config.output):
-            result = run_finetuning(
-                dataset,
-                model,
-                config,
-                modality=modality,
-                resume=resume,
-                finish=finish,
-                events=session.events,
-                cancel=session.cancel,
+            result = execute(
+                run, model, config, resume=resume, finish=finish, events=session.events, cancel=session.cancel
             )
-        dice = "" if result.best_dice is None else f", best validation Dice {result.best_dice:.3f}"
-        lines = [f"{result.model}{dice}, {result.seconds / 60:.1f} min"]
-        answer = dataclasses.asdict(result)
-        if run is None:
-            lines.append("'meduniseg models import' makes it a model by name")
-        elif compare:
-            answer["gate"] = gate = _judge(session, run, model, device, precision)
-            lines.append(f"{gate['reason']} {gate['bias']}".strip() + f" ({gate['html']})")
-        if run is not None:
+        answer = result.answer(job)
+        lines = [result_line(result), *gate_lines(result)]
+        if listed:
             run.answered(answer)
             lines.append(f"'meduniseg runs adopt {name}' takes it into use")
+        else:
+            lines.append("'meduniseg models import' makes it a model by name")
         session.result(answer, *lines)
-
-
-def _run(
-    dataset: Path,
-    name: str,
-    base: str,
-    budget: tuple[str, ...],
-    modality: str | None,
-    leave_out: list[str] | None,
-    seed: int,
-    device: str,
-    precision: str,
-    going_on: bool,
-) -> Run:
-    """This training as one of the listed runs."""
-    from meduniseg_core.adaptation.runs import check_new_name, runs_folder
-
-    options = [
-        *(*budget, "--seed", str(seed), "--device", device, "--precision", precision),
-        *(("--modality", modality) if modality is not None else ()),
-        *(word for case in leave_out or () for word in ("--leave-out", case)),
-    ]
-    request = request_of("finetune", dataset, name, base, options)
-    if not is_begun(name):
-        if going_on:
-            raise BadInputError(
-                f"{runs_folder() / name}: there is no checkpoint to resume from; start it without --resume."
-            )
-        check_new_name(name)
-    return taken_up(request, going_on)
-
-
-def _judge(session: Session, run: Run, base: Model, device: str, precision: str) -> dict[str, Any]:
-    from meduniseg_core.adaptation.judging import GATE, judge
-
-    report = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
-    return comparison(report, run.folder / GATE)

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from meduniseg_core.events import error_record
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -87,7 +89,7 @@ def print_json_line(payload: Mapping[str, Any]) -> None:
 def print_error(sentence: str, code: int, *, as_json: bool = False) -> None:
     """One sentence on one line of stderr; an event of its own where events are asked for as JSON."""
     if as_json:
-        print_json_line({"event": "error", "message": sentence, "exit_code": code})
+        print_json_line(error_record(sentence, code))
     else:
         print(f"meduniseg: {printable(sentence)}", file=sys.stderr, flush=True)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 import time
 from collections.abc import Iterator
 
-from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, ignore
+from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, event_record, ignore
 from training_cli.output import console, print_json_line, printable
 from training_cli.session import ProgressMode
 
@@ -30,8 +29,8 @@ def display(mode: ProgressMode) -> Iterator[EventSink]:
 
 
 def as_json_line(event: Event) -> None:
-    """The event's fields, and its kind under ``event``."""
-    print_json_line({"event": type(event).__name__.lower(), **dataclasses.asdict(event)})
+    """The event as one line of JSON."""
+    print_json_line(event_record(event))
 
 
 class _Lines:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli.listed import comparison, request_of, taken_up
+from training_cli.job_results import gate_lines, result_line
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.output import table
 from training_cli.packs import split_names
@@ -19,9 +18,7 @@ from training_cli.session import Session, resumable, work
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from meduniseg_core.adaptation.runs import Run
     from meduniseg_core.evaluation import TaskGap
-    from meduniseg_core.weights import Model
 
 
 def refine(
@@ -90,113 +87,48 @@ def refine(
         if activate and not install:
             raise UsageError("A pack that is not installed cannot be taken into use; leave --no-install out.")
 
-        from meduniseg_core.adaptation.refine import datasets_of, refine_config
-        from meduniseg_core.adaptation.refine import refine as run_refinement
-        from meduniseg_core.adaptation.runs import runs_folder
-        from meduniseg_core.weights import PackRegistry, load_model
+        from meduniseg_core.adaptation.execution import check_pack_name, execute, take_up, training_config
+        from meduniseg_core.adaptation.jobs import refine_job
+        from meduniseg_core.adaptation.refine import datasets_of
+        from meduniseg_core.adaptation.runs import Run, runs_folder
+        from meduniseg_core.weights import load_model
 
-        registry = PackRegistry()
-        if install and not (replace or resume or finish) and name in [entry.name for entry in registry.list()]:
-            raise UsageError(f"There is a pack '{name}' already; choose another name, or --replace it.")
-        model = load_model(base)
-        chosen = datasets_of(model, datasets or (), split_names(tasks))
-        place = folder if folder is not None else runs_folder() / name
-        config = refine_config(
-            chosen, model, name, place, iterations=iterations, seed=seed, device=device, precision=precision
-        ).model_copy(update={"leave_out": tuple(leave_out or ())})
-        passed = tuple(word for case in leave_out or () for word in ("--leave-out", case))
         going_on = resume or finish
-        run = (
-            _run(name, base, chosen, iterations, rank, seed, device, precision, passed, going_on)
-            if folder is None
-            else None
+        check_pack_name(name, install=install and not (replace or going_on))
+        model = load_model(base)
+        place = folder if folder is not None else runs_folder() / name
+        job = refine_job(
+            datasets_of(model, datasets or (), split_names(tasks)),
+            name,
+            base,
+            iterations=iterations,
+            leave_out=tuple(leave_out or ()),
+            rank=rank,
+            seed=seed,
+            device=device,
+            precision=precision,
+            compare=compare,
+            install=install,
+            activate=activate,
+            replace=replace,
         )
+        config = training_config(job, model, place)
+        # the listed runs are of one data set each
+        listed = folder is None and len(job.datasets) == 1
+        run = take_up(job, going_on) if listed else Run(place, job)
         with resumable(config.output):
-            result = run_refinement(
-                model,
-                config,
-                rank=rank,
-                alpha=2.0 * rank,  # the paper's ratio
-                resume=resume,
-                finish=finish,
-                events=session.events,
-                cancel=session.cancel,
+            result = execute(
+                run, model, config, resume=resume, finish=finish, events=session.events, cancel=session.cancel
             )
-        answer: dict[str, Any] = dataclasses.asdict(result)
-        pack = answer["pack"] = answer.pop("model")
-        dice = "" if result.best_dice is None else f", best validation Dice {result.best_dice:.3f}"
-        lines = [f"{pack}{dice}, {result.seconds / 60:.1f} min"]
-        if compare:
-            answer["gate"] = _judge(session, model, pack, chosen, place, device, precision)
-            lines += [
-                f"{task}: {found['reason']} {found['bias']}".strip() + f" ({found['html']})"
-                for task, found in answer["gate"].items()
-            ]
-        answer["installed"], answer["in_use_for"] = install, []
-        if install:
-            entry = registry.install(pack, replace=replace)
-            if activate:
-                used = registry.activate(entry.name)
-                answer["in_use_for"] = [task for task, own in used.items() if own == entry.name]
-                lines.append(f"{entry.name} is in use for {', '.join(answer['in_use_for'])}")
-            else:
-                lines.append(f"'meduniseg models packs activate {entry.name}' takes it into use")
-        if run is not None:
+        answer = result.answer(job)
+        lines = [result_line(result), *gate_lines(result)]
+        if result.in_use_for:
+            lines.append(f"{name} is in use for {', '.join(result.in_use_for)}")
+        elif result.installed:
+            lines.append(f"'meduniseg models packs activate {name}' takes it into use")
+        if listed:
             run.answered(answer)
         session.result(answer, *lines)
-
-
-def _run(
-    name: str,
-    base: str,
-    datasets: Sequence[Path],
-    iterations: int,
-    rank: int,
-    seed: int,
-    device: str,
-    precision: str,
-    passed: Sequence[str],
-    going_on: bool,
-) -> Run | None:
-    """This training as one of the listed runs, which are of one data set each; None for several."""
-    if len(datasets) > 1:
-        return None
-    options = [
-        *("--iterations", str(iterations), "--rank", str(rank), "--seed", str(seed)),
-        *("--device", device, "--precision", precision, *passed),
-    ]
-    return taken_up(request_of("refine", datasets[0], name, base, options), going_on)
-
-
-def _judge(
-    session: Session, model: Model, file: Path, datasets: Sequence[Path], place: Path, device: str, precision: str
-) -> dict[str, Any]:
-    """Task -> the comparison of base and pack on the cases that the run held back; reports in ``place/gate``."""
-    from meduniseg_core.adaptation.finetune import data_of
-    from meduniseg_core.adaptation.gate import Side, gate, refined_note
-    from meduniseg_core.adaptation.gate_files import write_gate
-    from meduniseg_core.adaptation.judging import GATE
-    from meduniseg_core.inference import Predictor
-    from meduniseg_core.preprocessing import RawDataset
-    from meduniseg_core.training.prepare import CASES_FILE
-    from meduniseg_core.training.split import read_splits
-    from meduniseg_core.weights import read_pack
-
-    pack = read_pack(file)
-    splits = read_splits(place / "run" / CASES_FILE)
-    before = Side(model.info.name, model.sha256, Predictor(model, device, precision))
-    packs = dict.fromkeys(pack.info.tasks, pack)
-    after = Side(pack.info.name, pack.sha256, Predictor(model, device, precision, packs=packs))
-    found = {}
-    for folder in datasets:
-        dataset = RawDataset.open(data_of(folder, RawDataset.open(folder).task, place / "run"))
-        held = splits[dataset.task].validation
-        notes = refined_note(model, pack)
-        report = gate(before, after, dataset, held, notes=notes, events=session.events, cancel=session.cancel)
-        target = place / GATE if len(datasets) == 1 else place / GATE / dataset.task
-        write_gate(report, target)
-        found[dataset.task] = comparison(report, target)
-    return found
 
 
 def _suggest(session: Session, reports: Path, references: Path) -> None:

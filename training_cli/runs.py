@@ -1,7 +1,8 @@
-"""``meduniseg runs``: fine-tunings by name; what came of them, and whether it is taken into use."""
+"""``meduniseg runs``: trainings by name; what came of them, and whether it is taken into use."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.adaptation.runs import Run
 
-app = typer.Typer(help="Fine-tunings by name: list, compare, adopt, roll back, discard.", no_args_is_help=True)
+app = typer.Typer(help="Trainings by name: start, list, compare, adopt, roll back, discard.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A run's name, as 'runs list' shows it.")]
 
@@ -28,13 +29,29 @@ def list_runs(as_json: Json = False) -> None:
     if as_json:
         print_json({"runs": [report(run) for run in found], "in_use": used})
         return
-    rows = [
-        (run.request.name, run.request.task, run.request.base, run.standing().phase, run.decision() or "-")
-        for run in found
-    ]
+    rows = [(run.job.name, run.job.task, run.job.base, run.standing().phase, run.decision() or "-") for run in found]
     print_table(("run", "task", "base", "state", "decision"), rows)
     for task, model in used.items():
         print(f"adopted for {task}: {model}")
+
+
+@app.command("start")
+def start_run(
+    file: Annotated[
+        Path, typer.Argument(metavar="JOB.json", help="A training job as a run's folder holds it (job.json).")
+    ],
+    name: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="NAME", help="Another name than the job's own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start a training from its job file, in a process of its own."""
+    from meduniseg_core.adaptation.execution import begin
+    from meduniseg_core.adaptation.jobs import read_job, renamed
+
+    job = read_job(file)
+    run = begin(renamed(job, name or job.name))
+    print_answer(as_json, report(run), f"{run.job.name} is started; 'meduniseg runs list' shows how it stands.")
 
 
 @app.command("resume")
@@ -67,14 +84,15 @@ def gate_run(
 ) -> None:
     """Compare a run's model with its base on the validation cases: JSON, CSV and HTML in the run's folder."""
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.adaptation.judging import GATE, judge
+        from meduniseg_core.adaptation.judging import gate_folder, judge
         from meduniseg_core.adaptation.runs import Run
         from meduniseg_core.weights import load_model
 
         run = Run.open(name)
-        base = load_model(run.request.base)
-        found = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
-        page = run.folder / GATE / "gate.html"
+        base = load_model(run.job.base)
+        reports = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
+        found = reports[run.job.task]
+        page = gate_folder(run, run.job.task) / "gate.html"
         session.result(
             {**found.model_dump(mode="json"), "html": page},
             f"{found.verdict}: {found.reason} {found.bias}".strip(),
@@ -96,7 +114,7 @@ def adopt_run(
 
     run = Run.open(name)
     model = adopt(run, anyway=anyway)
-    print_answer(as_json, {"task": run.request.task, "model": model}, f"{model} is adopted for {run.request.task}.")
+    print_answer(as_json, {"task": run.job.task, "model": model}, f"{model} is adopted for {run.job.task}.")
 
 
 @app.command("rollback")
@@ -127,8 +145,12 @@ def discard_run(name: Name, as_json: Json = False) -> None:
 def report(run: Run) -> dict[str, Any]:
     """One run as plain data."""
     standing = run.standing()
+    job = run.job.model_dump(mode="json")
     return {
-        **run.request.model_dump(mode="json"),
+        **job,
+        "task": run.job.task,
+        "dataset": str(run.job.datasets[0]),
+        "command": run.command,
         "folder": run.folder,
         "state": standing.phase,
         "trouble": standing.trouble,

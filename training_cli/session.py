@@ -7,16 +7,14 @@ object and nothing else, whatever the libraries below may print.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from meduniseg_core.errors import CancelledError
-from meduniseg_core.events import CancelToken, EventSink
+from meduniseg_core.events import CancelToken, EventSink, cancelled_by_signals
 from training_cli.output import console, print_json, printable
 
 if TYPE_CHECKING:
@@ -75,7 +73,7 @@ def work(progress: ProgressMode = "auto", *, as_json: bool = False) -> Iterator[
     token = CancelToken()
     stdout = sys.stdout
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_cancelling(token))
+        stack.enter_context(cancelled_by_signals(token))
         if as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         events = stack.enter_context(display(mode))
@@ -86,21 +84,3 @@ def _resolve(progress: ProgressMode) -> ProgressMode:
     if progress != "auto":
         return progress
     return "bar" if sys.stderr.isatty() else "lines"
-
-
-@contextlib.contextmanager
-def _cancelling(token: CancelToken) -> Iterator[None]:
-    """The first signal asks the work to stop where nothing is half done; the second stops it at once."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if token.cancelled:
-            raise KeyboardInterrupt
-        token.cancel()
-
-    names = (signal.SIGINT, signal.SIGTERM)
-    previous = {name: signal.signal(name, handle) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in previous.items():
-            signal.signal(name, handler)

@@ -103,3 +103,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM or getattr(error, "winerror", None) in _WINDOWS_SHORTAGES
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATOR_TEXTS)
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Any error as a user meets it.
+
+    Args:
+        error: what was raised.
+
+    Returns:
+        The sentence a user reads, and the exit code of the command that met it.
+    """
+    if isinstance(error, MedUniSegError):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted.", CancelledError.exit_code
+    if is_out_of_memory(error):
+        return (
+            "This machine's memory does not suffice; close other programs or use a smaller image.",
+            OutOfMemoryError.exit_code,
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f"{error.filename}: the disk" if error.filename is not None else "The disk"
+        return f"{place} is full; make room or choose another folder.", BadInputError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = (error.strerror or "cannot be used").lower()
+        return f"{error.filename}: {reason}; check the path and its permissions.", BadInputError.exit_code
+    kind = type(error).__name__
+    detail = " ".join(str(error).split()) or "no details"
+    return f"Unexpected {kind}: {detail}; run again with --debug and report what it prints.", MedUniSegError.exit_code

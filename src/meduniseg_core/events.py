@@ -5,10 +5,15 @@ The command line prints the events as JSON lines, the plugin shows them. The cor
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from types import FrameType
+from typing import Any, Literal
 
 from meduniseg_core.errors import CancelledError
 
@@ -69,6 +74,35 @@ def ignore(_event: Event) -> None:
     """The sink of callers that do not listen."""
 
 
+def event_record(event: Event) -> dict[str, Any]:
+    """An event as one JSON object.
+
+    Args:
+        event: any.
+
+    Returns:
+        Its kind under ``event``, and its fields; NaN and infinity are None.
+    """
+    fields = dataclasses.asdict(event)
+    plain = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in fields.items()
+    }
+    return {"event": type(event).__name__.lower(), **plain}
+
+
+def error_record(sentence: str, exit_code: int) -> dict[str, Any]:
+    """The last event of work that failed, as one JSON object.
+
+    Args:
+        sentence: what a user reads.
+        exit_code: that of the command.
+
+    Returns:
+        The fields.
+    """
+    return {"event": "error", "message": sentence, "exit_code": exit_code}
+
+
 class CancelToken:
     """Set from any thread; long work polls it at every window or step."""
 
@@ -88,3 +122,29 @@ class CancelToken:
         """Raise :class:`CancelledError` once cancelled."""
         if self.cancelled:
             raise CancelledError("Stopped on request; nothing was written.")
+
+
+@contextlib.contextmanager
+def cancelled_by_signals(token: CancelToken) -> Iterator[None]:
+    """Within the block Ctrl-C or SIGTERM asks the work to stop where nothing is half done; a second one stops it at
+    once (KeyboardInterrupt). Only in the main thread.
+
+    Args:
+        token: what the work polls.
+
+    Yields:
+        Nothing.
+    """
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if token.cancelled:
+            raise KeyboardInterrupt
+        token.cancel()
+
+    names = (signal.SIGINT, signal.SIGTERM)
+    previous = {name: signal.signal(name, handle) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in previous.items():
+            signal.signal(name, handler)

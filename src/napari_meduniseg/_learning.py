@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from meduniseg_core.adaptation import Entry, Ledger
 from meduniseg_core.adaptation.adoption import Adoptions
-from meduniseg_core.adaptation.runs import Request, Run, check_new_name, free_name
+from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
+from meduniseg_core.adaptation.runs import free_name
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken
@@ -115,33 +115,16 @@ def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: 
         send((row.case, png_bytes(picture)))
 
 
-def request_for(wish: Wish) -> Request:
-    """The command that does it."""
-    tuning = wish.method == "finetune"
-    arguments = [
-        *(wish.method, str(wish.data.folder.resolve()), "--output", wish.name, "--base", wish.base),
-        *("--iterations", str(wish.budget.iterations), "--device", wish.device),
-        *(("--quick",) if wish.budget.quick and tuning else ()),
-        *(() if tuning else ("--no-install",)),  # adopting installs it
-        *(word for case in wish.left_out for word in ("--leave-out", case)),
-    ]
-    return Request(
-        kind=wish.method,
-        name=wish.name,
-        arguments=tuple(arguments),
-        base=wish.base,
-        dataset=str(wish.data.folder.resolve()),
-        task=wish.data.task,
-        created=datetime.now(UTC),
-    )
-
-
-def begin(wish: Wish) -> Run:
-    """Make the run and start its process. UsageError where the name is taken."""
-    check_new_name(wish.name)
-    run = Run.create(request_for(wish))
-    run.start()
-    return run
+def job_of(wish: Wish) -> Job:
+    """The job that does it. UsageError where there can be none, as for a name that is no name."""
+    common = {
+        "iterations": wish.budget.iterations,
+        "leave_out": wish.left_out,
+        "device": wish.device,
+    }
+    if wish.method == "finetune":
+        return finetune_job(wish.data.folder, wish.name, wish.base, quick=wish.budget.quick, **common)
+    return refine_job((wish.data.folder,), wish.name, wish.base, install=False, **common)  # adopting installs it
 
 
 def proposed_name(task: str) -> str:

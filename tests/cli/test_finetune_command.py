@@ -48,5 +48,5 @@ def test_quick_adapt_is_said_to_be_short_and_kept_with_the_run(meduniseg, base, 
     done = meduniseg(*words, "--device", "cpu", "--precision", "fp32", "--no-gate", "--json")
     assert done.returncode == 0, done.stderr
     run = Path(json.loads(done.stdout)["model"]).parents[1]
-    arguments = json.loads((run / "request.json").read_text())["arguments"]
-    assert "--quick" in arguments and arguments[arguments.index("--iterations") + 1] == "50"
+    job = json.loads((run / "job.json").read_text())
+    assert job["quick"] is True and job["iterations"] == 50 and job["compare"] is False

@@ -158,7 +158,7 @@ def test_a_training_outlives_the_viewer_and_is_offered_again(
         assert process is not None and os.getsid(process.pid) != os.getsid(0)  # nothing of ours takes it along
         learn.close()
         again = dock(viewer, "Learn")
-        assert again.run_box.currentData().request.name == run.request.name
+        assert again.run_box.currentData().job.name == run.job.name
         assert again.run_view.pause_button.text() == "Pause"
         again.run_view.pause_button.click()
         qtbot.waitUntil(lambda: not again.run_view.busy, timeout=60_000)

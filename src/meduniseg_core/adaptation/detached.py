@@ -44,12 +44,21 @@ class Mark(BaseModel):
         return process if abs(process.create_time() - self.created) < 1.0 else None
 
 
-def start(arguments: Sequence[str], events: Path) -> int:
-    """Start ``meduniseg ARGUMENTS...``; its id. What it says is appended to ``events``, after a line that it starts."""
+def start(module: str, arguments: Sequence[str], events: Path) -> int:
+    """Start ``python -m MODULE ARGUMENTS...`` in a session of its own.
+
+    Args:
+        module: a module's full name.
+        arguments: its words.
+        events: what it says on stderr is appended here, after a line that it starts.
+
+    Returns:
+        The process's id.
+    """
     append_event(events, {"event": "start"})
     with events.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "training_cli", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stream,

@@ -30,39 +30,61 @@ def judge(
     precision: str = "auto",
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
-) -> GateReport:
-    """Compare a run's model with its base on the run's validation cases; the report is written into the run.
+) -> dict[str, GateReport]:
+    """Compare what a run made with its base on the run's validation cases, task by task; the reports are written into
+    the run (see :func:`gate_folder`).
 
-    BadInputError where the run has no model or the base is another file than the one it was trained from.
+    Args:
+        run: a run that has made a model or a pack.
+        base: the model it was trained from.
+        device: where both run.
+        precision: how precisely.
+        events: hears of progress.
+        cancel: ends the comparison.
+
+    Returns:
+        A report by task.
+
+    Raises:
+        BadInputError: the run has no model, or ``base`` is another file than the one it was trained from.
     """
-    dataset = RawDataset.open(data_of(Path(run.request.dataset), run.request.task, run.output))
     if not run.model_file.is_file():
         raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
-    candidate, notes = _candidate(run, base, device, precision)
-    cases = validation_cases(run, dataset.task)
-    report = gate(
-        Side(base.info.name, base.sha256, Predictor(base, device, precision)),
-        candidate,
-        dataset,
-        cases,
-        notes=notes,
-        events=events,
-        cancel=cancel,
-    )
-    write_gate(report, run.folder / GATE)
-    return report
+    before = Side(base.info.name, base.sha256, Predictor(base, device, precision))
+    after, notes = _candidate(run, base, device, precision)
+    found = {}
+    for folder, task in zip(run.job.datasets, run.job.tasks, strict=True):
+        dataset = RawDataset.open(data_of(folder, task, run.output))
+        cases = validation_cases(run, dataset.task)
+        report = gate(before, after, dataset, cases, notes=notes, events=events, cancel=cancel)
+        write_gate(report, gate_folder(run, task))
+        found[task] = report
+    return found
+
+
+def gate_folder(run: Run, task: str) -> Path:
+    """Where the comparison for a task lies.
+
+    Args:
+        run: any.
+        task: one of its tasks; an only one has no folder of its own.
+
+    Returns:
+        The folder.
+    """
+    return run.folder / GATE if len(run.job.tasks) == 1 else run.folder / GATE / task
 
 
 def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side, tuple[str, ...]]:
     """What the run made, ready to segment, and what is to be said about it."""
-    if run.request.kind == "refine":
+    if run.job.kind == "refine":
         pack = read_pack(run.model_file)
         predictor = Predictor(base, device, precision, packs=dict.fromkeys(pack.info.tasks, pack))
         return Side(pack.info.name, pack.sha256, predictor), refined_note(base, pack)
     model = load_model(str(run.model_file))
     if model.info.provenance.get("base_sha256") not in (None, base.sha256):
         raise BadInputError(
-            f"Run '{run.request.name}' was trained from another file than the model {base.info.name} of today; "
+            f"Run '{run.job.name}' was trained from another file than the model {base.info.name} of today; "
             "compare it with the one it was trained from."
         )
     return Side(model.info.name, model.sha256, Predictor(model, device, precision)), served_note(base, model)
@@ -81,29 +103,29 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
     """
     report = verdict(run)
     if run.standing().phase != "finished":
-        raise UsageError(f"'{run.request.name}' is not finished; let it end, or stop it and keep the best.")
+        raise UsageError(f"'{run.job.name}' is not finished; let it end, or stop it and keep the best.")
     if report is not None and report.candidate_sha256 != sha256_of(run.model_file):
         report = None  # of a model that this run made before
     if not anyway and (report is None or not report.recommended):
         why = "it was not compared with its base yet." if report is None else report.reason
-        raise UsageError(f"'{run.request.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
-    if run.request.kind == "refine":
+        raise UsageError(f"'{run.job.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
+    if run.job.kind == "refine":
         packs = PackRegistry()
         name = packs.install(run.model_file).name
-        before = packs.active(packs.info(name).base_sha256).get(run.request.task)
-        packs.activate(name, [run.request.task])
+        before = packs.active(packs.info(name).base_sha256).get(run.job.task)
+        packs.activate(name, [run.job.task])
         run.decide("adopted", before if before != name else None)
     else:
         name = Registry().import_file(run.model_file).name
-        Adoptions().adopt(run.request.task, name, run.request.base)
+        Adoptions().adopt(run.job.task, name, run.job.base)
         run.decide("adopted")
     return name
 
 
 def in_use(run: Run) -> bool:
     """Whether what the run made is what its task is segmented by now."""
-    task, name = run.request.task, run.request.name
-    if run.request.kind == "refine":
+    task, name = run.job.task, run.job.name
+    if run.job.kind == "refine":
         return task in PackRegistry().in_use_for(name)
     return Adoptions().current(task) == name
 
@@ -113,10 +135,10 @@ def roll_back(run: Run) -> str | None:
 
     UsageError where it is not in use.
     """
-    task, name = run.request.task, run.request.name
+    task, name = run.job.task, run.job.name
     if not in_use(run):
         raise UsageError(f"'{name}' is not in use for {task}; there is nothing to roll back.")
-    if run.request.kind == "refine":
+    if run.job.kind == "refine":
         packs, now = PackRegistry(), run.replaced()
         if now in [entry.name for entry in packs.list()]:
             packs.activate(str(now), [task])
@@ -132,7 +154,7 @@ def roll_back(run: Run) -> str | None:
 def discard(run: Run) -> None:
     """Decide against what a run made; its files are deleted. UsageError where it is in use."""
     if in_use(run):
-        raise UsageError(f"'{run.request.name}' is in use for {run.request.task}; roll back first.")
+        raise UsageError(f"'{run.job.name}' is in use for {run.job.task}; roll back first.")
     run.remove()
 
 

@@ -2,21 +2,21 @@
 
 ::
 
-    request.json    what was asked for: the command, its name, base and data
+    job.json        what was asked for, whole (versions until 0.1: request.json, the words of a command)
     process.json    the process that works on it, or did last
     events.jsonl    what it said (progress, figures, messages, errors), where no terminal heard it
     result.json     what it answered at the end
     decision.json   adopted, or kept as a candidate
     run/ gate/      the training's own files; the comparison with the base
 
-The process is nobody's child to wait for: the viewer that started it may close or crash.
+The process (:mod:`meduniseg_core.adaptation.worker`) is nobody's child to wait for: the viewer that started it may
+close or crash.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import psutil
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.adaptation import detached
+from meduniseg_core.adaptation.jobs import FILE, OLD_FILE, Job, command_line, job_text, read_job, same_training
 from meduniseg_core.adaptation.run_events import append_event, newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import parse_json, write_text
@@ -36,22 +36,10 @@ from meduniseg_core.training.checkpoint import has_checkpoint
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.weights import PackRegistry, Registry
 
+_WORKER = f"{__package__}.worker"
+
 Phase = Literal["running", "stopped", "failed", "finished"]
 Decision = Literal["adopted", "candidate"]
-
-
-class Request(BaseModel):
-    """What was asked for. ``arguments``: those of the ``meduniseg`` command, without --resume and --finish."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    kind: Literal["finetune", "refine"]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
-    arguments: tuple[str, ...] = Field(min_length=1)
-    base: str
-    dataset: str
-    task: str
-    created: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -67,49 +55,111 @@ class Standing:
 class Run:
     """One run's folder. Make one with :meth:`create`, :meth:`open` one by name, or list :func:`runs`."""
 
-    def __init__(self, folder: Path, request: Request) -> None:
-        self.folder, self.request = folder, request
+    def __init__(self, folder: Path, job: Job) -> None:
+        self.folder, self.job = folder, job
 
     @classmethod
-    def create(cls, request: Request, home: Path | None = None) -> Self:
-        """Begin a run. UsageError where there is one of this name."""
-        folder = runs_folder(home) / request.name
+    def create(cls, job: Job, home: Path | None = None) -> Self:
+        """Begin a run.
+
+        Args:
+            job: what is to be done.
+            home: the user's folder, where it is another.
+
+        Returns:
+            The run, whose process is still to be started.
+
+        Raises:
+            UsageError: there is one of this name.
+        """
+        folder = runs_folder(home) / job.name
         if folder.exists() and any(folder.iterdir()):
-            raise UsageError(f"There is a run called '{request.name}' already; give the new one another name.")
-        write_text(folder / "request.json", request.model_dump_json(indent=1))
-        return cls(folder, request)
+            raise UsageError(f"There is a run called '{job.name}' already; give the new one another name.")
+        run = cls(folder, job)
+        run.keep_job()
+        return run
 
     @classmethod
     def open(cls, name: str, home: Path | None = None) -> Self:
-        """The run called ``name``. UsageError where there is none, BadInputError where its request is damaged."""
-        folder = runs_folder(home) / name
-        path = folder / "request.json"
-        if Path(name).name != name or not path.is_file():
-            raise UsageError(f"There is no run called '{name}'; 'meduniseg runs list' shows those there are.")
-        try:
-            return cls(folder, Request.model_validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            raise BadInputError(f"{path}: is not a run's request; delete the run's folder.") from error
+        """The run called ``name``; BadInputError where its job is damaged.
 
-    def check_same(self, request: Request, going_on: bool) -> None:
-        """UsageError where ``request`` would begin another training in this run's folder."""
-        same = (request.kind, request.dataset, request.base) == (
-            self.request.kind,
-            self.request.dataset,
-            self.request.base,
-        )
+        Args:
+            name: the run's.
+            home: the user's folder, where it is another.
+
+        Returns:
+            The run.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if Path(name).name != name or not is_run(runs_folder(home) / name):
+            raise UsageError(f"There is no run called '{name}'; 'meduniseg runs list' shows those there are.")
+        return cls.at(runs_folder(home) / name)
+
+    @classmethod
+    def at(cls, folder: Path) -> Self:
+        """The run in a folder.
+
+        Args:
+            folder: a run's, wherever it lies.
+
+        Returns:
+            The run.
+
+        Raises:
+            BadInputError: there is none, or its job is damaged.
+        """
+        path = folder / FILE if (folder / FILE).is_file() else folder / OLD_FILE
+        try:
+            job = read_job(path)
+        except BadInputError as error:
+            raise BadInputError(f"{path}: is not a run's request; delete the run's folder.") from error
+        return cls(folder, job)
+
+    def keep_job(self) -> None:
+        """Write the job down."""
+        write_text(self.folder / FILE, job_text(self.job))
+
+    def check_same(self, job: Job, going_on: bool) -> None:
+        """Refuse a job that would begin another training in this run's folder.
+
+        Args:
+            job: what is asked for now.
+            going_on: whether the run's checkpoint is to be gone on with.
+
+        Raises:
+            UsageError: it would.
+        """
+        same = (job.kind, job.datasets, job.base) == (self.job.kind, self.job.datasets, self.job.base)
         if not same or (self.has_checkpoint and not going_on):
             raise UsageError(
-                f"There is a run called '{self.request.name}' already; go on with it (--resume), discard it "
+                f"There is a run called '{self.job.name}' already; go on with it (--resume), discard it "
                 "('meduniseg runs discard') or give the new one another name."
             )
+
+    def keep_newer_job(self, job: Job) -> None:
+        """Take another job for this run's from now on: in what does not change the training it may differ from what was
+        asked for before, and in anything as long as nothing is trained.
+
+        Args:
+            job: what is asked for now.
+        """
+        if not self.has_checkpoint or same_training(job, self.job):
+            self.job = job.model_copy(update={"created": self.job.created})
+            self.keep_job()
 
     # -- the process --------------------------------------------------------------------------------------------
 
     @property
     def command(self) -> str:
         """The command as one would type it."""
-        return shlex.join(["meduniseg", *self.request.arguments])
+        return command_line(self.job)
+
+    @property
+    def to_finish(self) -> bool:
+        """Whether its best checkpoint is to be made a model, without training further."""
+        return self.has_checkpoint and (self.folder / "finish").exists()
 
     def start(self, *, finish: bool = False) -> None:
         """Start the process, or go on from its last checkpoint; ``finish`` only makes the best checkpoint a model.
@@ -118,17 +168,16 @@ class Run:
         where there is nothing to finish.
         """
         if self.process() is not None:
-            raise UsageError(f"Run '{self.request.name}' is running already.")
+            raise UsageError(f"Run '{self.job.name}' is running already.")
         if self.result() is not None:
-            raise UsageError(f"Run '{self.request.name}' is finished.")
-        marker = self.folder / "finish"
+            raise UsageError(f"Run '{self.job.name}' is finished.")
         if finish and not self.has_checkpoint:
-            raise UsageError(f"Run '{self.request.name}' has no checkpoint yet; nothing can be kept of it.")
+            raise UsageError(f"Run '{self.job.name}' has no checkpoint yet; nothing can be kept of it.")
         if finish:
-            write_text(marker, "")
-        extra = [] if not self.has_checkpoint else ["--finish"] if marker.exists() else ["--resume"]
-        arguments = [*self.request.arguments, *extra, "--json", "--progress", "json"]
-        pid = detached.start(arguments, self._events_file)
+            write_text(self.folder / "finish", "")
+        if not (self.folder / FILE).is_file():  # begun by a version before
+            self.keep_job()
+        pid = detached.start(_WORKER, [str(self.folder.resolve())], self._events_file)
         self._keep_process(pid)
         detached.lower_priority(pid)
 
@@ -183,7 +232,7 @@ class Run:
     @property
     def model_file(self) -> Path:
         """The trained model (or pack), once there is one."""
-        return self.output / f"{self.request.name}.safetensors"
+        return self.output / f"{self.job.name}.safetensors"
 
     def standing(self) -> Standing:
         """Looked up now; quick."""
@@ -238,8 +287,9 @@ class Run:
     def remove(self) -> None:
         """Delete the run with everything in it. UsageError while it is running."""
         if self.process() is not None:
-            raise UsageError(f"Run '{self.request.name}' is running; stop it first.")
-        (self.folder / "request.json").unlink()  # from here on it is none, whatever is left
+            raise UsageError(f"Run '{self.job.name}' is running; stop it first.")
+        for name in (FILE, OLD_FILE):
+            (self.folder / name).unlink(missing_ok=True)  # from here on it is none, whatever is left
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -260,15 +310,34 @@ def runs_folder(home: Path | None = None) -> Path:
     return (home if home is not None else user_folder()) / "runs"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a run lies in a folder.
+
+    Args:
+        folder: any.
+
+    Returns:
+        Whether it holds a job.
+    """
+    return any((folder / name).is_file() for name in (FILE, OLD_FILE))
+
+
 def runs(home: Path | None = None) -> list[Run]:
-    """All runs, newest first; folders that are none are passed over."""
+    """All runs, newest first; folders that are none are passed over.
+
+    Args:
+        home: the user's folder, where it is another.
+
+    Returns:
+        The runs.
+    """
     found = []
-    for path in runs_folder(home).glob("*/request.json"):
+    for folder in runs_folder(home).glob("*"):
         try:
-            found.append(Run.open(path.parent.name, home))
+            found.append(Run.open(folder.name, home))
         except (BadInputError, UsageError):
             continue
-    return sorted(found, key=lambda run: run.request.created, reverse=True)
+    return sorted(found, key=lambda run: run.job.created, reverse=True)
 
 
 def check_new_name(name: str) -> None:
@@ -283,7 +352,7 @@ def check_new_name(name: str) -> None:
 
 def free_name(wanted: str, taken: Sequence[str], home: Path | None = None) -> str:
     """``wanted-1``, or the first number that neither a run nor ``taken`` has."""
-    used = {*taken, *(run.request.name for run in runs(home))}
+    used = {*taken, *(run.job.name for run in runs(home))}
     number = 1
     while f"{wanted}-{number}" in used or (runs_folder(home) / f"{wanted}-{number}").exists():
         number += 1

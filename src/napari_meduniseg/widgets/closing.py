@@ -89,7 +89,7 @@ class CloseGuard(QObject):
                 f"Not saved: {names}{more}. Edits stay for a week under 'Discarded edits' in the Edit panel; results "
                 "that were not edited do not."
             )
-        training = [run.request.name for run in runs() if run.standing().phase == "running"]
+        training = [run.job.name for run in runs() if run.standing().phase == "running"]
         if training:
             found.append(f"The training {', '.join(training)} goes on when napari is closed.")
         return found

@@ -118,7 +118,7 @@ class GateView(QGroupBox):
         """Leave things as they are, on purpose."""
         run = self._run
         if run is not None:
-            text = f"{run.request.name} is kept as a candidate; nothing else changed."
+            text = f"{run.job.name} is kept as a candidate; nothing else changed."
             self._do(lambda: run.decide("candidate"), lambda _: self._say(text))
 
     def discard(self) -> None:
@@ -154,14 +154,14 @@ class GateView(QGroupBox):
         self.decided.emit()
 
     def _rolled_back(self, run: Run, now: str | None) -> None:
-        request = run.request
-        self._say(f"{request.name} is out of use for {request.task}; {now or request.base} is used again.")
-        model = now if now is not None and request.kind == "finetune" else request.base
+        job = run.job
+        self._say(f"{job.name} is out of use for {job.task}; {now or job.base} is used again.")
+        model = now if now is not None and job.kind == "finetune" else job.base
         news().models_changed.emit(model)
 
     def _adopted(self, run: Run, name: str) -> None:
-        self._say(f"{name} is adopted for {run.request.task}; Segment has it chosen, and offers it from now on.")
-        news().models_changed.emit(name if run.request.kind == "finetune" else run.request.base)
+        self._say(f"{name} is adopted for {run.job.task}; Segment has it chosen, and offers it from now on.")
+        news().models_changed.emit(name if run.job.kind == "finetune" else run.job.base)
 
     def _failed(self, sentence: str) -> None:
         self._job = None
@@ -237,7 +237,7 @@ class GateView(QGroupBox):
     def _ask_and_discard(self) -> None:
         if self._run is None:
             return
-        name = self._run.request.name
+        name = self._run.job.name
         answer = QMessageBox.question(self, "Discard", f"Delete the training '{name}' with its model?")
         if answer == QMessageBox.StandardButton.Yes:
             self.discard()

@@ -18,13 +18,14 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.adaptation import Ledger
+from meduniseg_core.adaptation.execution import begin
 from meduniseg_core.adaptation.runs import Run, runs
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.model.compute import device_choices
 from meduniseg_core.weights import Registry
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, begin, look_up, proposed_name
+from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, job_of, look_up, proposed_name
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
@@ -121,16 +122,13 @@ class LearnWidget(QWidget):
             device=self.device.currentText(),
         )
         try:
-            run = begin(wish)
+            run = begin(job_of(wish))
         except (MedUniSegError, OSError) as error:
             self._say(str(error), True)
             return
-        except ValueError:
-            self._say("The name has letters, digits, _ and - only.", True)
-            return
         self._say("")
         self.name.setText(proposed_name(self._cases.task))
-        self._refresh_runs(choose=run.request.name)
+        self._refresh_runs(choose=run.job.name)
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -184,17 +182,17 @@ class LearnWidget(QWidget):
 
     def _refresh_runs(self, choose: str | None = None, first: bool = False) -> None:
         shown = self.run_box.currentData()
-        wanted = choose or (shown.request.name if isinstance(shown, Run) else None)
+        wanted = choose or (shown.job.name if isinstance(shown, Run) else None)
         self.run_box.blockSignals(True)
         self.run_box.clear()
         found = [(run, run.decision(), run.standing().phase) for run in runs()]
         for run, decision, phase in found:
-            self.run_box.addItem(f"{run.request.name} ({decision or phase})", run)
-        names = [run.request.name for run, _, _ in found]
+            self.run_box.addItem(f"{run.job.name} ({decision or phase})", run)
+        names = [run.job.name for run, _, _ in found]
         if first:
             # a training that napari was closed on is offered again
-            waiting = [run.request.name for run, _, phase in found if phase in ("running", "stopped")]
-            undecided = [run.request.name for run, decision, _ in found if decision is None]
+            waiting = [run.job.name for run, _, phase in found if phase in ("running", "stopped")]
+            undecided = [run.job.name for run, decision, _ in found if decision is None]
             wanted = next(iter(waiting + undecided), None)
         index = names.index(wanted) if wanted in names else (0 if names and not first else -1)
         self.run_box.setCurrentIndex(index)
@@ -215,7 +213,7 @@ class LearnWidget(QWidget):
         phase = run.standing().phase if isinstance(run, Run) else None
         self.gate_view.show_run(run if phase == "finished" else None)
         if isinstance(run, Run):
-            self.run_box.setItemText(self.run_box.currentIndex(), f"{run.request.name} ({run.decision() or phase})")
+            self.run_box.setItemText(self.run_box.currentIndex(), f"{run.job.name} ({run.decision() or phase})")
 
     # -- the rest -----------------------------------------------------------------------------------------------
 

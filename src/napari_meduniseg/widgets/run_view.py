@@ -75,7 +75,7 @@ class RunView(QGroupBox):
         if run is None:
             self._timer.stop()
             return
-        self.setTitle(f"Training {run.request.name}")
+        self.setTitle(f"Training {run.job.name}")
         self.setToolTip(run.command)
         self.look()
         self._timer.start()

@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from meduniseg_core.adaptation import detached
-from meduniseg_core.adaptation.runs import Request, Run, Standing, free_name, runs
+from meduniseg_core.adaptation.jobs import FinetuneJob
+from meduniseg_core.adaptation.runs import Run, Standing, free_name, runs
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.training.checkpoint import LAST
 
@@ -24,10 +24,9 @@ def run(tmp_path: Path) -> Run:
 
 def make(home: Path, name: str) -> Run:
     return Run.create(
-        Request(kind="finetune", name=name, arguments=("finetune", "x y"), base="b", dataset="d", task="t",
-                created=datetime.now(UTC)),
+        FinetuneJob(name=name, base="b", dataset=Path("x y"), task="t"),
         home,
-    )  # fmt: skip
+    )
 
 
 def say(run: Run, *events: dict[str, object]) -> None:
@@ -113,15 +112,31 @@ def test_nothing_is_finished_that_has_no_checkpoint_and_nothing_finished_goes_on
 
 
 def test_another_training_does_not_take_over_a_run_s_folder(run: Run) -> None:
-    same = run.request
+    same = run.job
     run.check_same(same, going_on=False)
     with pytest.raises(UsageError, match="another name"):
-        run.check_same(same.model_copy(update={"dataset": "e"}), going_on=True)
+        run.check_same(same.model_copy(update={"dataset": Path("e")}), going_on=True)
     run.output.mkdir()
     (run.output / LAST).write_bytes(b"")
     run.check_same(same, going_on=True)
     with pytest.raises(UsageError, match="--resume"):
         run.check_same(same, going_on=False)
+
+
+def test_what_was_asked_for_last_counts_where_it_is_the_same_training(run: Run) -> None:
+    def kept() -> FinetuneJob:
+        job = Run.at(run.folder).job
+        assert isinstance(job, FinetuneJob)
+        return job
+
+    run.keep_newer_job(kept().model_copy(update={"iterations": 100}))  # nothing is trained yet
+    assert kept().iterations == 100
+    run.output.mkdir()
+    (run.output / LAST).write_bytes(b"")
+    run.keep_newer_job(kept().model_copy(update={"iterations": 200, "compare": False}))
+    assert kept().iterations == 100 and kept().compare, "its checkpoint is of another training"
+    run.keep_newer_job(kept().model_copy(update={"device": "cpu", "compare": False}))
+    assert kept().device == "cpu" and not kept().compare and kept().created == run.job.created
 
 
 def test_a_process_id_that_was_used_again_is_not_taken_for_the_run(run: Run) -> None:
@@ -135,14 +150,18 @@ def test_runs_are_listed_newest_first_and_names_are_free(tmp_path: Path, run: Ru
     second = make(tmp_path, "mine-2")
     (tmp_path / "runs" / "stray").mkdir()
     (tmp_path / "runs" / "stray" / "request.json").write_text("{}")
-    assert [found.request.name for found in runs(tmp_path)] == ["mine-2", "mine-1"]
+    (tmp_path / "runs" / "astray").mkdir()
+    (tmp_path / "runs" / "astray" / "job.json").write_text("{}")
+    assert [found.job.name for found in runs(tmp_path)] == ["mine-2", "mine-1"]
     assert free_name("mine", ["mine-3"], tmp_path) == "mine-4"
     with pytest.raises(UsageError, match="already"):
         make(tmp_path, "mine-1")
     second.remove()
-    assert [found.request.name for found in runs(tmp_path)] == ["mine-1"]
+    assert [found.job.name for found in runs(tmp_path)] == ["mine-1"]
     with pytest.raises(BadInputError, match="not a run's request"):
         Run.open("stray", tmp_path)
+    with pytest.raises(BadInputError, match="not a run's request"):
+        Run.open("astray", tmp_path)
     with pytest.raises(UsageError, match="no run called"):
         Run.open("../mine-1", tmp_path)
-    assert run.command == "meduniseg finetune 'x y'"
+    assert run.command.startswith("meduniseg finetune 'x y' --output mine-1 --base b ")

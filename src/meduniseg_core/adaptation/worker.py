@@ -1,0 +1,71 @@
+"""The process that works on a run: ``python -m meduniseg_core.adaptation.worker RUN_FOLDER``.
+
+All it needs lies in the folder: the job, a checkpoint to go on from, the wish to finish. It says what it does on
+stderr, a JSON object on each line; SIGTERM ends it where nothing is half done.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from meduniseg_core.adaptation.execution import execute, training_config
+from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.errors import MedUniSegError, explain
+from meduniseg_core.events import CancelToken, Event, cancelled_by_signals, error_record, event_record
+from meduniseg_core.weights import load_model
+
+
+def work(folder: Path, cancel: CancelToken) -> None:
+    """Do the job of the run in ``folder``, or go on with it; the answer is written into it.
+
+    Args:
+        folder: the run's.
+        cancel: ends the work where nothing is half done.
+    """
+    run = Run.at(folder)
+    run.taken_up()
+    base = load_model(run.job.base)
+    config = training_config(run.job, base, run.folder)
+    finish = run.to_finish
+    resume = run.has_checkpoint and not finish
+    result = execute(run, base, config, resume=resume, finish=finish, events=_say_event, cancel=cancel)
+    run.answered(result.answer(run.job))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Work on a run; errors are said, not raised.
+
+    Args:
+        arguments: the run's folder.
+
+    Returns:
+        The exit code, as ``meduniseg`` has it.
+    """
+    try:
+        cancel = CancelToken()
+        with cancelled_by_signals(cancel):
+            work(Path(*arguments), cancel)
+    except (Exception, KeyboardInterrupt) as error:
+        sentence, code = explain(error)
+        if code == MedUniSegError.exit_code:  # a bug of ours: the traceback for the report
+            traceback.print_exception(error)
+        _say(error_record(sentence, code))
+        return code
+    return 0
+
+
+def _say_event(event: Event) -> None:
+    _say(event_record(event))
+
+
+def _say(record: Mapping[str, Any]) -> None:
+    print(json.dumps(record), file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

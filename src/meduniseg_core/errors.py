@@ -96,6 +96,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     Most allocators say so by a type, PyTorch's on the CPU and those of libraries in C++ by their words alone, and the
     system by a code. PyTorch is never imported just to ask.
+
+    Args:
+        error: what was caught.
+
+    Returns:
+        True for a want of memory.
     """
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):

@@ -119,7 +119,11 @@ class CancelToken:
         return self._event.is_set()
 
     def raise_if_cancelled(self) -> None:
-        """Raise :class:`CancelledError` once cancelled."""
+        """Stop here if the work was cancelled.
+
+        Raises:
+            CancelledError: it was.
+        """
         if self.cancelled:
             raise CancelledError("Stopped on request; nothing was written.")
 

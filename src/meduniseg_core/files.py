@@ -29,8 +29,15 @@ _TEMPORARY = ".tmp-"  # how the names of half-written files begin
 def open_regular(path: Path) -> io.BufferedReader:
     """Open an ordinary file for reading (links are followed).
 
-    Raises BadInputError where it cannot be read, and at once for a named pipe, a socket or a device, which could
-    block for ever or never end.
+    Args:
+        path: the file.
+
+    Returns:
+        A binary stream.
+
+    Raises:
+        BadInputError: it cannot be read; or, at once, it is a named pipe, a socket or a device, which could block for
+            ever or never end.
     """
     path = Path(path)
     check_regular(path)  # asked before it is opened: opening a device may already do something
@@ -46,9 +53,17 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_small(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
-    """The whole of an ordinary file that a person may have written (a configuration, plans).
+    """Read the whole of an ordinary file that a person may have written (a configuration, plans).
 
-    Raises BadInputError where it cannot be read or is larger than any such file.
+    Args:
+        path: the file.
+        max_bytes: more than any such file has.
+
+    Returns:
+        Its content.
+
+    Raises:
+        BadInputError: it cannot be read, or is larger.
     """
     with open_regular(path) as stream:
         data = stream.read(max_bytes + 1)
@@ -58,7 +73,14 @@ def read_small(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Raise BadInputError unless ``path`` is an ordinary file: for libraries that open paths themselves."""
+    """Refuse what is no ordinary file, for libraries that open paths themselves.
+
+    Args:
+        path: the file.
+
+    Raises:
+        BadInputError: it is not there, cannot be looked at, or is a folder, a pipe or a device.
+    """
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
@@ -78,7 +100,17 @@ def _not_regular(path: Path) -> BadInputError:
 
 @contextmanager
 def writing_into(folder: Path) -> Iterator[None]:
-    """Turn the system's refusal to write (disk full, read-only, no permission) into an UnwritableError."""
+    """Turn the system's refusal to write (disk full, read-only, no permission) into an UnwritableError.
+
+    Args:
+        folder: named in the error.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        UnwritableError: the system refused.
+    """
     try:
         yield
     except UnwritableError as error:  # of a folder in it that its caller does not know
@@ -107,11 +139,21 @@ def _is_full(folder: Path) -> bool:
 
 @contextmanager
 def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; on success fsync it and rename it into place.
+    """Give a temporary path beside a target; on success fsync it and rename it into place.
 
     The temporary name keeps the target's ending, because writers of image formats choose the format by it. If the block
-    raises, the temporary file is removed and ``target`` is left as it was. UnwritableError where the folder refuses;
-    FileExistsError where ``target`` is there and not to be replaced.
+    raises, the temporary file is removed and the target is left as it was.
+
+    Args:
+        target: the file to be written; its folder is made if it is not there.
+        replace: whether a file that is there may be replaced.
+
+    Yields:
+        The temporary path, of an empty file.
+
+    Raises:
+        UnwritableError: the folder refuses.
+        FileExistsError: the target is there and not to be replaced.
     """
     target = Path(target)
     with writing_into(target.parent):
@@ -134,7 +176,16 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def place(source: Path, target: Path, *, replace: bool) -> None:
-    """Rename ``source``; FileExistsError where ``target`` is there, even since a moment ago, and not to be replaced."""
+    """Rename a file into place.
+
+    Args:
+        source: the file.
+        target: its new name, on the same disk.
+        replace: whether a file that is there may be replaced.
+
+    Raises:
+        FileExistsError: the target is there, even since a moment ago, and not to be replaced.
+    """
     if replace:
         source.replace(target)
         return
@@ -151,27 +202,52 @@ def place(source: Path, target: Path, *, replace: bool) -> None:
 
 
 def write_bytes(target: Path, data: bytes, *, replace: bool = True) -> None:
-    """Write ``data`` to ``target`` atomically; see :func:`atomic_path`."""
+    """Write a file atomically; see :func:`atomic_path`.
+
+    Args:
+        target: the file.
+        data: its content.
+        replace: whether a file that is there may be replaced.
+    """
     with atomic_path(target, replace=replace) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(target: Path, text: str, *, replace: bool = True) -> None:
-    """Write ``text`` as UTF-8 to ``target`` atomically; see :func:`atomic_path`."""
+    """Write a file as UTF-8, atomically; see :func:`atomic_path`.
+
+    Args:
+        target: the file.
+        text: its content.
+        replace: whether a file that is there may be replaced.
+    """
     write_bytes(target, text.encode("utf-8"), replace=replace)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of :func:`atomic_path` that a killed process left in ``folder``.
+    """Remove the temporary files of :func:`atomic_path` that a killed process left.
 
     Only for whoever holds the folder's lock: nobody else is writing there.
+
+    Args:
+        folder: where they lie.
     """
     for leftover in folder.glob(f"{_TEMPORARY}*"):
         leftover.unlink(missing_ok=True)
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text holds; ValueError for what is none, nesting that Python cannot follow included."""
+    """Parse JSON that a stranger may have written.
+
+    Args:
+        text: the JSON.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than Python can follow.
+    """
     try:
         return json.loads(text)
     except RecursionError:
@@ -179,7 +255,15 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def json_text(content: Any, indent: int | None = 1) -> str:
-    """``content`` as JSON that can be stored as UTF-8: a file name that is no valid text is escaped."""
+    """Write as JSON that can be stored as UTF-8: a file name that is no valid text is escaped.
+
+    Args:
+        content: in JSON's types.
+        indent: spaces for each level; None puts all on one line.
+
+    Returns:
+        The text, with a newline at its end.
+    """
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     try:
         text.encode("utf-8")
@@ -189,7 +273,17 @@ def json_text(content: Any, indent: int | None = 1) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 as 64 lower-case hexadecimal digits; BadInputError where it is no ordinary file."""
+    """The SHA-256 of a file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+
+    Raises:
+        BadInputError: it is no ordinary file, or cannot be read.
+    """
     digest = hashlib.sha256()
     with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
@@ -203,7 +297,11 @@ def _sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names in ``folder`` outlive a power cut."""
+    """Make new names in a folder outlive a power cut.
+
+    Args:
+        folder: the folder.
+    """
     if os.name == "nt":  # a folder cannot be opened for fsync there
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **content: object) -> str:
-    """The page of ``template`` (a file's name in ``templates/``) with ``content``, every value of which is escaped.
+    """Make a page from a template.
 
     Beside Jinja2's own filters templates have ``number`` (digits after the point; a dash for None) and ``png`` (the
     bytes of a picture as a data URI).
 
+    Args:
+        template: a file's name in ``templates/``.
+        **content: what the template names; every value is escaped.
+
+    Returns:
+        The page's HTML.
+
     Raises:
-        jinja2.UndefinedError: The template names something that ``content`` does not hold.
+        jinja2.UndefinedError: the template names something that ``content`` does not hold.
     """
     return _environment().get_template(template).render(content)
 

@@ -17,6 +17,9 @@ def user_folder() -> Path:
 
     A user without a home (a container's number that has no name) has a folder in which nothing is and nothing can be
     kept; what only reads works all the same.
+
+    Returns:
+        An absolute path.
     """
     override = os.environ.get("MEDUNISEG_HOME")
     if override:
@@ -29,7 +32,17 @@ def user_folder() -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """``path`` with a leading ``~`` replaced; UsageError where nobody knows whose home that is."""
+    """Replace a leading ``~``.
+
+    Args:
+        path: as a user writes it.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: nobody knows whose home that is.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -37,5 +50,9 @@ def expanded(path: str | Path) -> Path:
 
 
 def corrections_folder() -> Path:
-    """Where the user's own ledgers of corrections are kept, a folder each. Not created here."""
+    """Where the user's own ledgers of corrections are kept, a folder each. Not created here.
+
+    Returns:
+        The folder.
+    """
     return user_folder() / "corrections"

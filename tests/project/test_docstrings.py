@@ -16,10 +16,10 @@ import pytest
 from tests.conftest import REPOSITORY
 
 CORE = REPOSITORY / "src" / "meduniseg_core"
-COMPLETE = ("catalog", "editing", "evaluation")
-"""Packages in which nothing is missing. This may only grow, until it is all of them."""
+COMPLETE = ("catalog", "editing", "errors", "evaluation", "events", "files", "model", "pages", "paths")
+"""Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 553
+LEFT = 523
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -113,7 +113,7 @@ def missing_in_core() -> list[Missing]:
 @pytest.mark.parametrize("package", COMPLETE)
 def test_everything_public_of_a_package_is_documented(package: str) -> None:
     prefix = f"meduniseg_core.{package}."
-    assert [str(one) for one in missing_in_core() if one.name.startswith(prefix)] == []
+    assert [str(one) for one in missing_in_core() if f"{one.name}.".startswith(prefix)] == []
 
 
 def test_what_is_undocumented_becomes_less() -> None:

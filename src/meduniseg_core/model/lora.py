@@ -23,11 +23,28 @@ class Update(nn.Module):
     active = True
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight that the convolution computes with."""
+        """The weight that the convolution computes with.
+
+        Args:
+            weight: the convolution's own.
+
+        Returns:
+            The updated weight while ``active``, else ``weight``.
+        """
         return self.updated(weight) if self.active else weight
 
     def updated(self, weight: Tensor) -> Tensor:
-        """``weight`` with the update: same shape, same type."""
+        """Update a weight.
+
+        Args:
+            weight: the convolution's own.
+
+        Returns:
+            The weight with the update: same shape, same type.
+
+        Raises:
+            NotImplementedError: in this base class.
+        """
         raise NotImplementedError
 
 
@@ -48,7 +65,14 @@ class LowRank(Update):
             nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
 
     def updated(self, weight: Tensor) -> Tensor:
-        """``weight`` (Cout, Cin, kd, kh, kw) with the update."""
+        """Add the low-rank update.
+
+        Args:
+            weight: (Cout, Cin, kd, kh, kw).
+
+        Returns:
+            The weight with the update.
+        """
         return weight + (self.b @ self.a).view(weight.shape).to(weight.dtype) * self._scale
 
 
@@ -63,7 +87,14 @@ class Twin(Update):
         self.weight = nn.Parameter(torch.zeros(host.weight.shape))
 
     def updated(self, weight: Tensor) -> Tensor:
-        """The host's ``weight`` and the own."""
+        """Add the twin's weight.
+
+        Args:
+            weight: the host's.
+
+        Returns:
+            The sum of both.
+        """
         return weight + self.weight.to(weight.dtype)
 
 
@@ -101,7 +132,14 @@ class Refinement(nn.Module):
 
     @contextmanager
     def switched(self, on: bool) -> Iterator[None]:
-        """On or off for a while."""
+        """Switch the new modules on or off for a while.
+
+        Args:
+            on: whether the network computes with them.
+
+        Yields:
+            Nothing; afterwards they are as they were.
+        """
         before, self.active = self.active, on
         try:
             yield
@@ -110,7 +148,15 @@ class Refinement(nn.Module):
 
 
 def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
-    """What a refinement of ``network`` adds, by kind; the network is not changed. May lie on the meta device."""
+    """Count what a refinement adds; the network is not changed.
+
+    Args:
+        network: may lie on the meta device.
+        rank: of the low-rank updates.
+
+    Returns:
+        The number of parameters by kind of module.
+    """
     counts = {"low-rank updates": 0, "transposed convolutions": 0, "heads": 0}
     for name, host in _hosts(network):
         if not _has_twin(name, host):
@@ -126,6 +172,9 @@ def merge(network: MedUniSeg) -> None:
 
     The network must be the one that the refinement was made for: the copies of a parametrized module share its class,
     which this takes the parametrization from.
+
+    Args:
+        network: changed in place.
     """
     for _, host in _hosts(network):
         if parametrize.is_parametrized(host, "weight"):

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import pytest
 
@@ -99,6 +100,7 @@ def _missing(body: list[ast.stmt], prefix: str) -> Iterator[Missing]:
             yield from _missing(node.body, f"{prefix}.{node.name}")
 
 
+@cache
 def missing_in_core() -> list[Missing]:
     found: list[Missing] = []
     for path in sorted(CORE.rglob("*.py")):

@@ -20,6 +20,9 @@ class Modality(BaseModel):
     aliases: tuple[str, ...] = ()
     dimension: Literal[2, 3] = Field(description="what such an image typically is")
     hounsfield: bool = Field(description="whether the values are Hounsfield units")
+    pixel_mm: tuple[float, float] = Field(description="finest and coarsest pixel that such images have")
+    slice_mm: float = Field(gt=0, description="largest distance of slices that such images have")
+    longest_mm: float = Field(gt=0, description="most that such an image shows along a side")
 
 
 class Task(BaseModel):

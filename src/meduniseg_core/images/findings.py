@@ -26,6 +26,7 @@ FindingCode = Literal[
     "intensity_scaled",  # stored values were rescaled to be read
     "intensity_mismatch",  # the values do not look like the modality
     "intensity_window",  # clipped to the window that the task expects
+    "nodata_filled",  # voxels without a measurement, which a value nothing else has marks
     "field_of_view",  # shows far more or less than the training images
     "channel_pair_doubtful",  # files taken as channels of one case that look like two cases
     "slices_chosen",  # other objects, series or frames of the source were left out

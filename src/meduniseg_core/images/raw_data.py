@@ -5,7 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Protocol, cast
 
@@ -25,7 +27,29 @@ BZIP2_LIMIT = 48_000
 _BLOCK = 1 << 22
 _MUCH = 1 << 28
 _MOST_EXPANSION = 200
-_MOST_REPEATED = 1 << 30
+
+MOST_REPEATED = 1 << 28
+"""Bytes of one value (or one repeated block) that an image may have in one piece: more is a file made to fill memory,
+told after a tenth of its unpacking."""
+
+MOST_REPEATED_LABELS = 1 << 30
+"""The same for label maps, which are mostly background: of float64 and a whole body, say."""
+
+_most_repeated = ContextVar("most_repeated", default=MOST_REPEATED)
+
+
+@contextmanager
+def reading_labels() -> Iterator[None]:
+    """What is read within may repeat its bytes as a label map does.
+
+    Yields:
+        Nothing.
+    """
+    token = _most_repeated.set(MOST_REPEATED_LABELS)
+    try:
+        yield
+    finally:
+        _most_repeated.reset(token)
 
 
 class ByteStream(Protocol):
@@ -106,9 +130,9 @@ def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
             content: bytes | int = int(block[0]) if one_value else data
             repeated = repeated + block.size if content == last else 0
             last = content
-            if repeated > _MOST_REPEATED:
+            if repeated > _most_repeated.get():
                 raise BadInputError(
-                    f"{name} repeats the same bytes for more than a gigabyte, as no image does; export the file again."
+                    f"{name} repeats the same bytes for {repeated >> 20} MiB, as no image does; export the file again."
                 )
             if isinstance(content, int):
                 runs.append((done, done + block.size, content))

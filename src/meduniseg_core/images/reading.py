@@ -17,6 +17,7 @@ from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
+from meduniseg_core.images.raw_data import reading_labels
 from meduniseg_core.images.slicer_segments import join_segments
 from meduniseg_core.images.upright import turned_upright
 
@@ -87,7 +88,7 @@ def read_labels(path: str | Path) -> Image:
     negative values, and ids above 65535.
     """
     path = Path(path)
-    with _naming(path):
+    with _naming(path), reading_labels():
         return _read_labels(path)
 
 

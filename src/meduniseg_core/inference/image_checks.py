@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from meduniseg_core.images.appearance import (
     not_hounsfield,
 )
 from meduniseg_core.images.findings import merge, orientation_unknown
+from meduniseg_core.images.nodata import filled, nodata_of
 from meduniseg_core.images.oriented import is_oriented, oriented_as_said
 from meduniseg_core.inference.channel_pairs import doubtful_channels
 from meduniseg_core.inference.field_of_view import field_of_view, scaled_plan
@@ -37,7 +38,9 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
 
     ``scale``: what was said about how much it shows against the training images (see ``Predictor.segment``).
     """
-    found = list(_intensities(image, plan))
+    cleaned = without_nodata(image, [plan])
+    found = list(_nodata(image, plan)) if cleaned is not image else []
+    found += _intensities(cleaned, plan)
     pair = doubtful_channels(image, plan)
     if pair is not None:
         found.append(pair)
@@ -117,6 +120,24 @@ def _refuse_unknown_sides(image: Image, plan: TaskPlan) -> None:
         )
 
 
+def without_nodata(image: Image, plans: Sequence[TaskPlan]) -> Image:
+    """An image whose voxels without a measurement have the value of air, or of its background.
+
+    :func:`check_image` says so.
+
+    Args:
+        image: ``(C, D, H, W)``.
+        plans: The tasks' that it is for: they say which channels are CT.
+
+    Returns:
+        ``image`` itself where no voxel is marked.
+    """
+    marks = [nodata_of(channel, _is_ct(image, index, plans)) for index, channel in enumerate(image.array)]
+    if not any(marks):
+        return image
+    return image.with_array(np.stack([filled(*pair) for pair in zip(image.array, marks, strict=True)]))
+
+
 def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
     """A CT in Hounsfield units, clipped for a task that has learned from pictures of a window; else ``image`` itself.
 
@@ -145,6 +166,29 @@ def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
         fault = _channel_fault(channel, index, whose, plan)
         if fault is not None:
             yield Finding("intensity_mismatch", fault)
+
+
+def _nodata(image: Image, plan: TaskPlan) -> Iterator[Finding]:
+    for index, channel in enumerate(image.array):
+        hounsfield = _is_ct(image, index, [plan])
+        for mark in nodata_of(channel, hounsfield):
+            taken = f"air ({mark.fill:.0f} HU)" if hounsfield else f"background ({mark.fill:g})"
+            whose = image.name if image.channels == 1 else f"Channel {index + 1} of {image.name}"
+            yield Finding(
+                "nodata_filled",
+                f"{whose} has {mark.value:.0f} in {mark.share:.2%} of its voxels, which no measurement has (outside "
+                f"the field of view?): they are taken for {taken}.",
+                "info" if hounsfield and mark.value < 0 else "warning",
+            )
+
+
+def _is_ct(image: Image, index: int, plans: Sequence[TaskPlan]) -> bool:
+    """Whether a channel is CT for one of the tasks."""
+    return any(
+        plan.normalisation[index] == "ct" or (plan.modality == "ct" and not is_picture(image.array[index]))
+        for plan in plans
+        if len(plan.channels) == image.channels
+    )
 
 
 def _channel_fault(channel: np.ndarray, index: int, whose: str, plan: TaskPlan) -> str | None:

@@ -20,7 +20,7 @@ from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.field_of_view import scaled_plan
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
-from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window, refuse_image
+from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
 from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
 from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.plausibility import check_result
@@ -120,6 +120,7 @@ class Predictor:
         for plan in plans:
             refuse_image(image, plan)
         checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
+        image = without_nodata(image, plans)
         straightened = Straightened.of(image)
         if straightened is not None:
             text = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import BadInputError, OutOfMemoryError
 from meduniseg_core.images import Finding
 from meduniseg_core.images.geometry import Geometry, Shape3, Vector3
@@ -20,7 +21,9 @@ COARSEST, FINEST = 60.0, 1 / 250
 """Voxels of a task's image against the task's own, per axis: beyond is a wrong header (units differ by 1000)."""
 
 MOST_VOXELS = 2**31 - 1
-_UNUSUALLY_COARSE, _UNUSUALLY_FINE = 12.0, 1 / 25
+_UNUSUALLY_COARSE, _UNUSUALLY_FINE = 12.0, 1 / 25  # of the task's own voxels
+_COARSER_THAN_TRAINED = 2.5  # times the coarsest voxel of the training images
+_BEYOND_OWN = 3.0  # a task may lie outside of what its modality usually has: that much further than its own images
 
 
 def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
@@ -44,7 +47,17 @@ def target_spacing(canonical: Geometry, plan: TaskPlan) -> Vector3:
 
 
 def check_working_size(canonical: Geometry, plan: TaskPlan, name: str) -> None:
-    """BadInputError for a voxel size that no image of the task has, and for a working size beyond any memory."""
+    """Refuse an image whose size in mm is a wrong header for certain, before anything is computed.
+
+    Args:
+        canonical: The image's grid in canonical orientation.
+        plan: The task's. One that goes by pixels has no need of a size.
+        name: The image's name.
+
+    Raises:
+        BadInputError: A voxel size that no image of the task or its modality has, more shown along a side than such
+            images show, or a working size beyond any memory.
+    """
     if plan.spacing is None:
         return
     target = target_spacing(canonical, plan)
@@ -54,6 +67,9 @@ def check_working_size(canonical: Geometry, plan: TaskPlan, name: str) -> None:
             f"{name} has voxels of {_sizes(canonical.spacing)} mm and task {plan.task} works with {_sizes(target)} mm: "
             "that cannot be the size of its voxels; correct it in the header (are its units mm?)."
         )
+    impossible = _impossible_size(canonical, plan)
+    if impossible is not None:
+        raise BadInputError(f"{name} {impossible}; correct its voxel size in the header (are its units mm?).")
     shape = target_shape(canonical, whole_box(canonical.shape), plan)
     if math.prod(shape) > MOST_VOXELS:
         raise BadInputError(
@@ -79,13 +95,29 @@ def readable_bytes(count: int) -> str:
 
 
 def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[Finding]:
-    """A voxel size that may be right and is far from what the task's images have."""
+    """A voxel size that may be right and is far from what the task's images have.
+
+    Args:
+        canonical: The image's grid in canonical orientation.
+        plan: The task's. For one that goes by pixels a size that cannot be spoils the measures, not the labels.
+        name: The image's name.
+
+    Yields:
+        One finding at most.
+    """
     if plan.spacing is None:
+        impossible = _impossible_size(canonical, plan)
+        if impossible is not None:
+            text = f"{name} {impossible}, so sizes that are measured are wrong: check that its header is right."
+            yield Finding("spacing_unusual", text)
         return
     target = target_spacing(canonical, plan)
+    trained = None if plan.statistics is None else plan.statistics.spacing
     axes = range(3) if canonical.shape[0] > 1 and plan.dimension == 3 else (1, 2)
     for axis in axes:
         low, high = target[axis] * _UNUSUALLY_FINE, target[axis] * _UNUSUALLY_COARSE
+        if trained is not None:
+            high = _COARSER_THAN_TRAINED * max(trained[axis][1], target[axis])
         own = canonical.spacing[axis]
         if not low <= own <= high:
             text = (
@@ -94,6 +126,33 @@ def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[
             )
             yield Finding("spacing_unusual", text)
             return
+
+
+def _impossible_size(canonical: Geometry, plan: TaskPlan) -> str | None:
+    """What no image of the task's modality can be, as the rest of a sentence; None where nothing speaks against it.
+
+    A task that lies outside of what its modality usually has (an animal's) widens the bounds by its own images.
+    """
+    modality = MODALITIES.get(plan.modality)
+    if modality is None:
+        return None
+    own = plan.spacing or (modality.slice_mm, *(modality.pixel_mm[1],) * 2)
+    flat = canonical.shape[0] == 1
+    spacing = canonical.spacing[1:] if flat else canonical.spacing
+    fine, *others = sorted(spacing)
+    pixel = others[0]  # the coarser side of the finest plane: slices lie along any axis
+    finest = min(modality.pixel_mm[0], min(own) / _BEYOND_OWN)
+    coarsest = max(modality.pixel_mm[1], _BEYOND_OWN * sorted(own)[1])
+    thickest = max(modality.slice_mm, _BEYOND_OWN * max(own))
+    if fine < finest or pixel > coarsest or max(spacing) > thickest:
+        return f"has voxels of {_sizes(canonical.spacing)} mm, which no {modality.title} image has"
+    longest = modality.longest_mm
+    if plan.statistics is not None and plan.statistics.spacing is not None:
+        longest = max(longest, _BEYOND_OWN * max(high for _, high in plan.statistics.extent))
+    shown = max(size * step for size, step in zip(canonical.shape, canonical.spacing, strict=True) if size > 1)
+    if shown > longest:
+        return f"would show {shown / 1000:.3g} m along a side, more than a {modality.title} image does"
+    return None
 
 
 def _sizes(values: tuple[float, ...] | Shape3) -> str:

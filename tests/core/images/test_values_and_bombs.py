@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import struct
 import tracemalloc
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +18,7 @@ import pytest
 import tifffile
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Geometry, Image, raw_data, read_image, write_image
+from meduniseg_core.images import Geometry, Image, raw_data, read_image, read_labels, write_image
 from meduniseg_core.images.raw_data import read_exactly
 
 
@@ -96,22 +98,42 @@ class TestBombs:
         assert peak_of(tmp_path / "a.nii.gz", "no header reaches to") < 20 * MB
 
     def test_zeros_are_not_kept_until_all_are_there(self) -> None:
-        promised, there = 400 * MB, 300 * MB
+        promised, there = 300 * MB, 200 * MB
         packed = zlib.compress(bytes([7]) * there, 9)
         with pytest.raises(BadInputError, match=r"x is truncated: its header promises"):
             read_exactly(raw_data.ZlibStream(io.BytesIO(packed)), promised, "x")
 
+    @pytest.fixture
+    def bound(self) -> Iterator[None]:
+        """64 MB of the same are too much here."""
+        token = raw_data._most_repeated.set(64 * MB)
+        yield
+        raw_data._most_repeated.reset(token)
+
+    @pytest.mark.parametrize("value", [b"\0", b"\1"])
+    def test_gigabytes_of_one_value_cost_a_tenth_of_their_unpacking(self, value: bytes, tmp_path: Path) -> None:
+        """A file of 3 MB that holds 3 GB: told after 256 MB for an image, after 1 GB for a map of labels."""
+        packer = zlib.compressobj(1, wbits=31)
+        packed = packer.compress(header_for((1024, 1024, 3072)))
+        block = value * (64 * MB)
+        path = tmp_path / "a.nii.gz"
+        path.write_bytes(packed + b"".join(packer.compress(block) for _ in range(48)) + packer.flush())
+        seen = []
+        for read in (read_image, read_labels):
+            with pytest.raises(BadInputError, match="repeats the same bytes for") as refused:
+                read(path)
+            seen.append(int(re.findall(r"for (\d+) MiB", str(refused.value))[0]))
+        assert 256 <= seen[0] <= 264 and 1024 <= seen[1] <= 1032
+
     @pytest.mark.parametrize("value", [b"\0", b"\1", b"ab"])
-    def test_a_gigabyte_of_the_same_is_no_image(self, value: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(raw_data, "_MOST_REPEATED", 64 * MB)
+    def test_much_of_the_same_is_no_image(self, value: bytes, bound: None) -> None:
         for packed in (True, False):
             data = value * (100 * MB // len(value))
             stream = gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(data, 1))) if packed else io.BytesIO(data)
             with pytest.raises(BadInputError, match="repeats the same bytes"):
                 read_exactly(stream, len(data), "x")
 
-    def test_a_large_map_that_is_empty_but_for_a_little_is_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(raw_data, "_MOST_REPEATED", 64 * MB)
+    def test_a_large_map_that_is_empty_but_for_a_little_is_read(self, bound: None) -> None:
         data = bytearray(90 * MB)
         data[50 * MB] = 1
         assert np.array_equal(read_exactly(io.BytesIO(bytes(data)), len(data), "x"), np.frombuffer(data, np.uint8))

@@ -15,6 +15,8 @@ from meduniseg_core.images import Geometry, Image, read_image
 from meduniseg_core.inference import Predictor
 from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.preprocessing import preprocess
+from meduniseg_core.preprocessing.working_size import check_working_size
+from meduniseg_core.weights import Registry
 
 
 def stored(path: Path, spacing: tuple[float, float, float], shape: tuple[int, int, int] = (20, 30, 40)) -> Path:
@@ -53,15 +55,15 @@ def test_training_images_are_bounded_as_well() -> None:
 
 
 def test_more_voxels_than_can_be_worked_on_are_refused() -> None:
-    array = np.broadcast_to(np.zeros((), np.int16), (1, 400, 400, 400))
-    image = Image(array, Geometry((400, 400, 400), (20.0, 20.0, 20.0)))
-    with pytest.raises(BadInputError, match="4,000 x 4,000 x 4,000 voxels"):
-        Predictor(tiny_model([volume_plan()]), "cpu", "fp32").segment(image, "organ")
+    array = np.broadcast_to(np.zeros((), np.int16), (1, 250, 250, 250))
+    image = Image(array, Geometry((250, 250, 250), (10.0, 10.0, 10.0)))
+    with pytest.raises(BadInputError, match="2,500 x 2,500 x 2,500 voxels"):
+        Predictor(tiny_model([volume_plan(spacing=(1.0, 1.0, 1.0))]), "cpu", "fp32").segment(image, "organ")
 
 
 def test_the_prepared_array_is_estimated_against_free_memory_first() -> None:
-    array = np.broadcast_to(np.zeros((), np.int16), (1, 100, 100, 100))
-    image = Image(array, Geometry((100, 100, 100), (20.0, 20.0, 20.0)))  # 1,000 x 1,000 x 1,000 at 2 mm
+    array = np.broadcast_to(np.zeros((), np.int16), (1, 200, 200, 200))
+    image = Image(array, Geometry((200, 200, 200), (10.0, 10.0, 10.0)))  # 1,000 x 1,000 x 1,000 at 2 mm
     predictor = Predictor(tiny_model([volume_plan()]), "cpu", "fp32", free=lambda _: 2 << 30)
     began = time.perf_counter()
     with pytest.raises(OutOfMemoryError, match=r"about 4\.\d GiB are needed and 2\.0 GiB are free"):
@@ -78,6 +80,59 @@ def test_the_sizes_of_real_scanners_are_no_finding(spacing: tuple[float, float, 
 def test_an_unusual_size_is_said() -> None:
     tenth = Image(volume((8, 16, 16)).array, Geometry((8, 16, 16), (0.07, 0.07, 0.07)))
     assert [finding.code for finding in check_image(tenth, volume_plan())] == ["spacing_unusual"]
+
+
+@pytest.mark.parametrize(
+    ("modality", "shape", "spacing", "refused"),
+    [
+        ("ct", (14, 18, 16), (50.0, 50.0, 50.0), "no CT image has"),
+        ("ct", (14, 18, 16), (20.0, 20.0, 20.0), "no CT image has"),
+        ("ct", (14, 18, 16), (30.0, 1.0, 1.0), "no CT image has"),  # a slice distance
+        ("ct", (18, 16, 14), (1.0, 12.0, 12.0), "no CT image has"),  # sagittal, in centimetres
+        ("ct", (40, 512, 512), (5.0, 7.0, 7.0), "3.58 m along a side"),  # each size alone is possible
+        ("pet", (300, 10, 10), (10.0, 4.0, 4.0), "3 m along a side"),
+        ("mri", (20, 16, 16), (2.0, 2.0, 11.0), None),  # a slice distance along another axis
+        ("mri", (6, 64, 64), (20.0, 1.0, 1.0), None),  # a localiser with gaps
+        ("ct", (400, 512, 512), (5.0, 0.98, 0.98), None),  # a whole body
+        ("pet", (300, 150, 150), (3.27, 5.4, 5.4), None),
+        ("ultrasound", (20, 100, 100), (0.5, 0.5, 6.0), None),
+        ("ultrasound", (20, 100, 100), (7.0, 7.0, 7.0), "no Ultrasound image has"),
+    ],
+)
+def test_sizes_that_no_image_of_a_modality_has_are_refused(
+    modality: str, shape: tuple[int, int, int], spacing: tuple[float, float, float], refused: str | None
+) -> None:
+    plan = volume_plan(modality=modality, normalisation=("zscore",), figures=(None,))
+    geometry = Geometry(shape, spacing)
+    if refused is None:
+        check_working_size(geometry, plan, "scan.nii")
+    else:
+        with pytest.raises(BadInputError, match=rf"scan\.nii .*{refused}"):
+            check_working_size(geometry, plan, "scan.nii")
+
+
+def test_a_task_beyond_its_modality_takes_images_like_its_own() -> None:
+    """Its own images are the measure: a whale's, say."""
+    plan = volume_plan(spacing=(15.0, 15.0, 15.0))
+    check_working_size(Geometry((50, 20, 20), (20.0, 20.0, 20.0)), plan, "whale.nii")
+    with pytest.raises(BadInputError, match="no CT image has"):
+        check_working_size(Geometry((50, 20, 20), (50.0, 50.0, 50.0)), plan, "whale.nii")
+
+
+def test_voxels_far_coarser_than_the_training_s_are_said() -> None:
+    plan = next(task for task in Registry().info("starter").tasks if task.task == "head_neck_organs")
+    said = {}
+    for distance in (5.0, 8.0, 9.0, 15.0):
+        image = Image(volume((8, 64, 64)).array, Geometry((8, 64, 64), (distance, 4.0, 4.0)))
+        said[distance] = "spacing_unusual" in [finding.code for finding in check_image(image, plan)]
+    assert said == {5.0: False, 8.0: False, 9.0: False, 15.0: True}
+
+
+def test_a_size_that_a_task_of_pixels_does_not_use_is_said_for_the_measures() -> None:
+    flat = picture_plan("chest", modality="xray", channels=("xray",), normalisation=("zscore",), figures=(None,))
+    image = Image(np.zeros((1, 1, 40, 50), np.uint8), Geometry((1, 40, 50), (1.0, 143.0, 143.0)))
+    (found,) = [finding for finding in check_image(image, flat) if finding.code == "spacing_unusual"]
+    assert "no X-ray image has, so sizes that are measured are wrong" in found.text
 
 
 def test_the_depth_of_a_slice_and_photographs_have_no_bound() -> None:

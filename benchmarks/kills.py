@@ -2,11 +2,10 @@
 
     xvfb-run -a -s "-screen 0 1280x800x24" python benchmarks/kills.py [--kills 20] [--seed 0]
 
-Training: one fine-tuning (small network, synthetic balls) is killed again and again, goes on from its last checkpoint
-each time, and must end with the very weights of a run that nobody killed. napari: a viewer whose user accepts
-corrections without a pause is killed; every acceptance that was confirmed on screen must be in the ledger, with image
-and labels as they were, and the next acceptance must work. Batch, and two programs on one output folder:
-`batch_kills.py`. Acceptances and installations of models, and two programs on one ledger: `shelf_kills.py`.
+napari: a viewer whose user accepts corrections without a pause is killed; every acceptance that was confirmed on screen
+must be in the ledger, with image and labels as they were, and the next acceptance must work. Training:
+`training_kills.py`. Batch, and two programs on one output folder: `batch_kills.py`. Acceptances and installations of
+models, and two programs on one ledger: `shelf_kills.py`.
 """
 
 from __future__ import annotations
@@ -22,21 +21,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from batch_kills import kill_batch, two_programs
-from safetensors import safe_open
-from safetensors.torch import load_file
 from shelf_kills import kill_install, kill_ledger, two_on_one_ledger
+from training_kills import kill_training
 
 from meduniseg_core.adaptation import Ledger, image_hash
-from meduniseg_core.adaptation.jobs import finetune_job
-from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.images import Geometry, Image, read_image, read_labels
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.weights import ModelInfo, Registry, save_model
 
 SHAPE = (16, 32, 32)
-ITERATIONS_PER_KILL = 75
 
 
 def main() -> None:
@@ -67,7 +61,11 @@ def main() -> None:
             _save_base(home)
             print(kill_install(home, home / "base.safetensors", arguments.kills, rng), flush=True)
         if arguments.only in (None, "training"):
-            print(kill_training(home, arguments.kills, rng), flush=True)
+            ledger = new_ledger(home / "corrections" / "ball")
+            for seed in range(5):
+                ledger.accept(*ball(seed))
+            _save_base(home)
+            print(kill_training(ledger.folder, arguments.kills, rng), flush=True)
         if arguments.only in (None, "napari"):
             print(kill_napari(home, arguments.kills, rng), flush=True)
 
@@ -85,43 +83,6 @@ def ball(seed: int) -> tuple[Image, Image]:
 def new_ledger(folder: Path) -> Ledger:
     """An empty ledger of balls."""
     return Ledger.create(folder, task="ball", modality="mri", classes=["ball"], channels=["MRI"])
-
-
-def kill_training(home: Path, kills: int, rng: np.random.Generator) -> str:
-    """One training killed ``kills`` times, against one that was left alone."""
-    ledger = new_ledger(home / "corrections" / "ball")
-    for seed in range(5):
-        ledger.accept(*ball(seed))
-    _save_base(home)
-    calm, troubled = (_begin(ledger.folder, name, ITERATIONS_PER_KILL * kills) for name in ("calm", "troubled"))
-    _wait(lambda: calm.standing().phase == "finished")
-    done = lost = 0
-    troubled.start()
-    while done < kills:
-        time.sleep(float(rng.uniform(3.0, 8.0)))
-        process = troubled.process()
-        if process is None:
-            raise SystemExit(f"the run ended ({troubled.standing()}) after {done} kills; give it more iterations")
-        process.kill()
-        process.wait(10)
-        done += 1
-        standing = troubled.standing()
-        assert standing.phase == "stopped", standing
-        if troubled.has_checkpoint:
-            with safe_open(troubled.output / LAST, framework="pt") as stream:
-                assert stream.keys()
-        else:
-            lost += 1
-        troubled.start()
-    _wait(lambda: troubled.standing().phase == "finished")
-    ours, theirs = load_file(troubled.model_file), load_file(calm.model_file)
-    same = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert same, "the killed training ended with other weights"
-    assert [line["loss"] for line in troubled.log()] == [line["loss"] for line in calm.log()]
-    return (
-        f"training killed {done} times ({lost} before a checkpoint), resumed each time; its {len(ours)} tensors "
-        f"and {len(calm.log())} epochs of loss are those of the training that was left alone, bit for bit"
-    )
 
 
 def kill_napari(home: Path, kills: int, rng: np.random.Generator) -> str:
@@ -192,14 +153,6 @@ def annotate(folder: Path) -> None:
         seed += 1
 
 
-def _begin(dataset: Path, name: str, iterations: int) -> Run:
-    job = finetune_job(dataset, name, "base", iterations=iterations, device="cpu", precision="fp32")
-    run = Run.create(job)
-    if name == "calm":
-        run.start()
-    return run
-
-
 def _save_base(home: Path) -> None:
     torch.manual_seed(0)
     config = ModelConfig(
@@ -208,18 +161,11 @@ def _save_base(home: Path) -> None:
     )  # fmt: skip
     plan = TaskPlan(
         task="ball", modality="mri", dimension=3, channels=("MRI",), classes=("ball",), spacing=(2.0, 2.0, 2.0),
-        patch=(16, 32, 32), normalisation=("zscore",), figures=(None,), crop_to_body=False,
+        patch=(8, 16, 16), normalisation=("zscore",), figures=(None,), crop_to_body=False,
     )  # fmt: skip
     info = ModelInfo(name="base", config=config, tasks=(plan,), modalities=("mri",))
     save_model(home / "base.safetensors", info, build_model(config).state_dict())
     Registry().import_file(home / "base.safetensors")
-
-
-def _wait(until, seconds: float = 900.0) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < end, "it takes too long"
-        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def kill_ledger(ledger: Ledger, make: Make, kills: int, rng: np.random.Generator
     confirmed = undone = 0
     for _ in range(kills):
         said, says = os.pipe()
-        child = _forked(lambda says=says: _accept_for_ever(ledger, make, says))
+        child = forked(lambda says=says: _accept_for_ever(ledger, make, says))
         os.close(says)
         _kill(child, rng.uniform(0.02, 0.6))
         with os.fdopen(said) as stream:
@@ -54,7 +54,7 @@ def two_on_one_ledger(ledger: Ledger, make: Make, count: int) -> str:
             for seed in range(first, first + count):
                 ledger.accept(*make(seed))
 
-        children.append(_forked(accept))
+        children.append(forked(accept))
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert codes == [0, 0], codes
     _check_ledger(ledger, [])
@@ -77,7 +77,7 @@ def kill_install(home: Path, model: Path, kills: int, rng: np.random.Generator) 
     left_over = there = 0
     with _slow_server(files[1].read_bytes()) as url:
         for _ in range(kills):
-            child = _forked(lambda: _install_for_ever(registry, files, url))
+            child = forked(lambda: _install_for_ever(registry, files, url))
             _kill(child, rng.uniform(0.0, 1.2))
             left_over += any(registry.folder.glob(".incoming-*"))
             if (registry.folder / "victim.safetensors").exists():
@@ -155,7 +155,8 @@ def _slow_server(body: bytes) -> Iterator[str]:
         server.server_close()
 
 
-def _forked(work: Callable[[], None]) -> int:
+def forked(work: Callable[[], object]) -> int:
+    """Do this in a process of its own; its id."""
     child = os.fork()
     if child == 0:
         code = 1

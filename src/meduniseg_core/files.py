@@ -9,13 +9,18 @@ import json
 import os
 import shutil
 import stat
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from meduniseg_core.errors import BadInputError, UnwritableError
+
+if sys.platform != "win32":
+    import fcntl
 
 _REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EXDEV})
@@ -24,6 +29,7 @@ _SUFFIX = 20  # characters of a suffix that a temporary name keeps
 
 MAX_SMALL_BYTES = 64 << 20
 _TEMPORARY = ".tmp-"  # how the names of half-written files begin
+_ORPHANED = 86400.0  # seconds after which a half-written file is nobody's, where locks do not tell
 
 
 def open_regular(path: Path) -> io.BufferedReader:
@@ -159,9 +165,7 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     with writing_into(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         suffix = "".join(part for part in target.suffixes[-2:] if len(part) <= _SUFFIX)  # a.<200 letters>.png
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        handle, temporary = _new_temporary(target.parent, suffix)
         try:
             yield temporary
             _sync(temporary)
@@ -173,6 +177,8 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
             sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+            if handle is not None:
+                os.close(handle)
 
 
 def place(source: Path, target: Path, *, replace: bool) -> None:
@@ -234,6 +240,54 @@ def remove_leftovers(folder: Path) -> None:
     """
     for leftover in folder.glob(f"{_TEMPORARY}*"):
         leftover.unlink(missing_ok=True)
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove the temporary files of :func:`atomic_path` whose process was killed; for folders that several programs
+    write into without a lock.
+
+    A file that is being written is locked by its process, whatever the clock says. Where the disk or the system has no
+    such locks, it is nobody's after a day.
+    """
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError), _opened(path) as handle:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                continue
+            held = _lock(handle)
+            if held or (held is None and os.fstat(handle).st_mtime < time.time() - _ORPHANED):
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _new_temporary(folder: Path, suffix: str) -> tuple[int | None, Path]:
+    """A new empty file, locked until its handle is closed (None where a file that is written must not be open)."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=folder)
+        if sys.platform == "win32":
+            os.close(handle)
+            return None, Path(name)
+        if _lock(handle) is not False and os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # somebody took it for an orphan just now
+
+
+def _lock(handle: int) -> bool | None:
+    """Whether the file could be locked for this process; None where there are no locks."""
+    if sys.platform == "win32":
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import write_text
+from meduniseg_core.files import remove_orphans, write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.weights import Registry
 
@@ -112,6 +112,7 @@ class Adoptions:
             with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS):
                 tasks = dict(self._read().tasks)
                 yield tasks
+                remove_orphans(self._path.parent)
                 write_text(self._path, _File(tasks=tasks).model_dump_json(indent=1))
         except Timeout as error:
             raise BadInputError(f"{self._path}: another process has been changing it; try again.") from error

@@ -10,13 +10,14 @@ from meduniseg_core.adaptation.gate_report import GateReport, by_gain
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import Report, write_report
 from meduniseg_core.evaluation.report import ReportPicture
-from meduniseg_core.files import write_bytes, write_text
+from meduniseg_core.files import remove_orphans, write_bytes, write_text
 from meduniseg_core.pages import render
 
 
 def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:
     """Write ``gate.json``, ``gate.csv``, ``gate.html``, the pictures, and the evaluation report of each side
     (``before/``, ``after/``) into ``folder``; each file is whole or not there. Returns the files by kind."""
+    remove_orphans(folder)
     written = {kind: folder / f"gate.{kind}" for kind in ("csv", "html", "json")}
     for side in ("before", "after"):
         scores = [pair.before if side == "before" else pair.after for pair in report.pairs]

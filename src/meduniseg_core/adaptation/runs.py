@@ -30,7 +30,7 @@ from meduniseg_core.adaptation import detached
 from meduniseg_core.adaptation.jobs import FILE, OLD_FILE, Job, command_line, job_text, read_job, same_training
 from meduniseg_core.adaptation.run_events import append_event, newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import parse_json, write_text
+from meduniseg_core.files import parse_json, remove_orphans, write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.training.checkpoint import has_checkpoint
 from meduniseg_core.training.log import RunLog
@@ -301,6 +301,7 @@ class Run:
         return self.folder / "process.json"
 
     def _keep_process(self, pid: int) -> None:
+        remove_orphans(self.folder)
         (self.folder / "result.json").unlink(missing_ok=True)
         detached.note(self._process_file, pid)
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.files import parse_json, write_text
+from meduniseg_core.files import parse_json, remove_orphans, write_text
 from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.paths import user_folder
 
@@ -170,6 +170,7 @@ def _cpu_prefers_bf16() -> bool:
         return answer
     answer = probe_cpu()["ratio"] < _WORTH_IT
     try:
+        remove_orphans(path.parent)
         write_text(path, json.dumps({**(known if isinstance(known, dict) else {}), key: answer}, indent=1))
     except OSError:
         # a read-only home costs a second per start, nothing more

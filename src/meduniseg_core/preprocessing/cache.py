@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
-from meduniseg_core.files import atomic_path, sha256_of, write_text
+from meduniseg_core.files import atomic_path, remove_orphans, sha256_of, write_text
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.images.findings import report
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
@@ -185,6 +185,7 @@ def preprocess_dataset(
 
 def _begin(folder: Path) -> None:
     """Make the task's folder ours; BadInputError where it holds files and no sign that they are entries of a cache."""
+    remove_orphans(folder)  # of a preprocessing that was killed; another one may be at work in the same folder
     mark = folder / _MARK
     if mark.exists():
         return

@@ -29,10 +29,39 @@ from meduniseg_core.model import build_model
 from meduniseg_core.model.lora import Refinement
 from meduniseg_core.preprocessing import RawDataset, load_plans, save_plans
 from meduniseg_core.provenance import read_provenance
+from meduniseg_core.training import TrainingConfig
+from meduniseg_core.training.checkpoint import LAST, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from meduniseg_core.weights import PackInfo, read_info, read_model, read_pack, read_pack_info, save_model, save_pack
 
 EXAMPLES = 40
 SECONDS = float(os.environ.get("MEDUNISEG_FUZZ_SECONDS", "60"))
+CONFIG_TOML = """
+name = "tiny"
+datasets = ["Dataset001_Discs", "../Dataset002"]
+output = "run"
+cache = "cache"
+epochs = 3
+iterations_per_dataset = 2
+learning_rate = 0.01
+validation_fraction = 0.3
+patience = 2
+select = "last"
+rate_shares = [["*.head.*", 1], ["*", 0.1]]
+[network]
+features = [4, 6, 8]
+strides = [[1, 2, 2], [2, 2, 2]]
+[plan.disc]
+patch = [1, 32, 32]
+batch = 3
+long_side = 56
+[plan_3d]
+spacing = [3.0, 1.0, 1.0]
+classes = ["a", "b"]
+[augmentation]
+presets = "none"
+[absence.disc]
+share = 0.2
+"""
 _HEADER = 1000  # bytes in which the headers of small images lie
 
 FORMATS = {
@@ -83,6 +112,10 @@ def _targets(folder: Path) -> dict[str, list[Target]]:
     for file, parsers in ((model, (read_info, read_model)), (pack, (read_pack_info, read_pack))):
         name = file.stem
         found[name] = [Target(file, parsers, in_header), Target(file, parsers, _image)]
+    found["checkpoint"] = _checkpoint(folder / LAST)
+    toml = folder / "config.toml"
+    toml.write_text(CONFIG_TOML)
+    found["config"] = [Target(toml, (TrainingConfig.from_toml,), _text)]
     plans = folder / "plans.json"
     save_plans(small_info().tasks, plans)
     found["plans"] = [Target(plans, (load_plans,), _text)]
@@ -104,7 +137,22 @@ def _targets(folder: Path) -> dict[str, list[Target]]:
     return found
 
 
-NAMES = (*FORMATS, "model", "pack", "plans", "ledger", "dataset", "provenance", "adoptions")
+def _checkpoint(file: Path) -> list[Target]:
+    """A training's state after one step, changed in its header and anywhere."""
+    torch.manual_seed(0)
+    network = build_model(CONFIG)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    sum(parameter.sum() for parameter in network.parameters()).backward()
+    optimizer.step()
+    save_checkpoint(file, network, optimizer, RunState(iteration=50, epoch=1, best_dice=0.5, fingerprint="f"))
+    parsers = (
+        lambda path: load_checkpoint(path, network, optimizer, "f"),
+        lambda path: newest_checkpoint(path.parent, "f"),
+    )
+    return [Target(file, parsers, in_header), Target(file, parsers, _image)]
+
+
+NAMES = (*FORMATS, "model", "pack", "checkpoint", "config", "plans", "ledger", "dataset", "provenance", "adoptions")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from meduniseg_core.errors import BadInputError, CancelledError
 from meduniseg_core.events import CancelToken, Event, Message, Progress
+from meduniseg_core.files import atomic_path
 from meduniseg_core.images import Geometry, Image, write_image, write_labels
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, case_seed, make_plan, preprocess_dataset
 
@@ -233,3 +234,15 @@ def test_another_prediction_rebuilds_its_case_alone_and_one_on_another_grid_is_r
     write_labels(Image(np.zeros((1, 2, 3, 4), np.uint8), Geometry((2, 3, 4), (1.0, 1.0, 1.0))), small)
     with pytest.raises(BadInputError, match="grid"):
         preprocess_dataset(dataset, plan, tmp_path / "cache", predictions={"a": small})
+
+
+def test_what_a_killed_preprocessing_left_goes_and_what_another_one_is_writing_stays(
+    tmp_path: Path, dataset: RawDataset, plan: TaskPlan
+) -> None:
+    folder = preprocess_dataset(dataset, plan, tmp_path / "cache").folder
+    (folder / ".tmp-killed.npy").write_bytes(b"half")
+    with atomic_path(folder / "other.npy") as writing:  # locked, as by another process
+        writing.write_bytes(b"half")
+        preprocess_dataset(dataset, plan, tmp_path / "cache")
+        assert [path.name for path in folder.glob(".tmp-*")] == [writing.name]
+    assert not list(folder.glob(".tmp-*")) and (folder / "other.npy").exists()

@@ -30,7 +30,7 @@ from meduniseg_core.training.checkpoint import LAST, RunState
 
 EPOCHS = 6
 KILLS_A_RUN = 10
-MOMENTS = ("any", "epoch", "writing", "end")
+MOMENTS = ("any", "any", "epoch", "writing", "end")
 _PATIENCE = 240.0  # seconds
 
 

@@ -24,7 +24,7 @@ from batch_kills import kill_batch, two_programs
 from shelf_kills import kill_install, kill_ledger, two_on_one_ledger
 from training_kills import kill_training
 
-from meduniseg_core.adaptation import Ledger, image_hash
+from meduniseg_core.adaptation import Ledger
 from meduniseg_core.images import Geometry, Image, read_image, read_labels
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.preprocessing import TaskPlan
@@ -109,8 +109,8 @@ def kill_napari(home: Path, kills: int, rng: np.random.Generator) -> str:
         for case in ledger.dataset.cases("Tr"):
             entry = ledger.cases()[case.case]
             assert case.label is not None
-            assert image_hash(read_image(case.images)) == entry.image_sha256
-            assert image_hash(read_labels(case.label)) == entry.labels_sha256
+            assert read_image(case.images).sha256 == entry.image_sha256
+            assert read_labels(case.label).sha256 == entry.labels_sha256
         assert len(ledger.dataset.cases("Tr")) == len(known)
         written = len(entries)
     return (

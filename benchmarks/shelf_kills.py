@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meduniseg_core.adaptation import Ledger, image_hash
+from meduniseg_core.adaptation import Ledger
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import Image, read_image, read_labels
 from meduniseg_core.weights import Registry, read_model, save_model
@@ -111,8 +111,8 @@ def _check_ledger(ledger: Ledger, confirmed: list[str]) -> int:
     assert len(cases) == len(entries)
     for case in cases:
         assert case.label is not None
-        assert image_hash(read_image(case.images)) == entries[case.case].image_sha256
-        assert image_hash(read_labels(case.label)) == entries[case.case].labels_sha256
+        assert read_image(case.images).sha256 == entries[case.case].image_sha256
+        assert read_labels(case.label).sha256 == entries[case.case].labels_sha256
     assert not list(ledger.folder.rglob(".tmp-*")) and not (ledger.folder / ".pending.json").exists()
     return len(confirmed)
 

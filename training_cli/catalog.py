@@ -58,11 +58,10 @@ def tasks(
 
 
 def _models_by_name(model: str | None) -> dict[str, ModelInfo]:
-    from meduniseg_core.weights import Registry
-    from training_cli.models import resolve
+    from meduniseg_core.weights import Registry, find_model
 
     if model is not None:
-        return {model: resolve(model)[1]}
+        return {model: find_model(model)[1]}
     return {entry.name: entry.info for entry in Registry().list() if entry.info is not None}
 
 

@@ -31,13 +31,13 @@ Plans = Annotated[
 @app.command()
 def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = False) -> int:
     """Read every image and label map, and report every problem (exit code 3 if there is one)."""
-    from meduniseg_core.preprocessing import RawDataset
+    from meduniseg_core.preprocessing import RawDataset, check_dataset
 
     with work(progress, as_json=as_json) as session:
         reports = []
         for folder in folders:
             dataset = RawDataset.open(folder)
-            problems = dataset.check(events=session.events, cancel=session.cancel)
+            problems = check_dataset(dataset, events=session.events, cancel=session.cancel)
             counts = {split: len(dataset.cases(split)) for split in ("Tr", "Ts")} if not problems else None
             reports.append({"folder": folder, "task": dataset.task, "cases": counts, "problems": problems})
         lines = [line for report in reports for line in _verdict(report)]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.paths import expanded
 from training_cli import packs
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
@@ -66,8 +65,10 @@ def info(
     if architecture is not None:
         _show_architecture(architecture, as_json)
         return
+    from meduniseg_core.weights import find_model
+
     assert name is not None
-    path, details = resolve(name)
+    path, details = find_model(name)
     if as_json:
         print_json({"path": path, **details.model_dump(mode="json"), "parameters": _parameters(details)["total"]})
         return
@@ -210,18 +211,6 @@ def entry_report(entry: Entry) -> dict[str, Any]:
         "tasks": [plan.task for plan in entry.info.tasks] if entry.info else [],
         "modalities": list(entry.info.modalities) if entry.info else [],
     }
-
-
-def resolve(name: str) -> tuple[Path, ModelInfo]:
-    """File and description of a model given by name or by file, as `load_model` would find it."""
-    from meduniseg_core.weights import Registry, read_info
-
-    path = Path(name)
-    if path.suffix == ".safetensors" or path.name != name:
-        path = expanded(path)
-        return path, read_info(path)
-    registry = Registry()
-    return registry.find(name).path, registry.info(name)
 
 
 def _export_merged(name: str, pack: str, task: str | None, output: Path, replace: bool) -> Path:

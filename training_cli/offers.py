@@ -145,6 +145,6 @@ def known_modality(offer: Offer, text: str | None) -> str | None:
 
 
 def _info(model: str) -> ModelInfo:
-    from training_cli.models import resolve
+    from meduniseg_core.weights import find_model
 
-    return resolve(model)[1]
+    return find_model(model)[1]

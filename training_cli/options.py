@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from training_cli.session import ProgressMode
+from training_cli.progress import ProgressMode
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
 ProgressOption = Annotated[

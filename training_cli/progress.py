@@ -6,12 +6,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, event_record, ignore
 from training_cli.output import console, print_json_line, printable
-from training_cli.session import ProgressMode
 
 LINE_EVERY_SECONDS = 30.0
+
+ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
 
 @contextlib.contextmanager

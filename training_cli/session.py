@@ -11,16 +11,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, EventSink, cancelled_by_signals
 from training_cli.output import console, print_json, printable
+from training_cli.progress import ProgressMode, display
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
 
 @dataclass
@@ -67,8 +66,6 @@ def resumable(output: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def work(progress: ProgressMode = "auto", *, as_json: bool = False) -> Iterator[Session]:
     """Show progress, cancel on Ctrl-C or SIGTERM, keep stdout clean for ``--json``."""
-    from training_cli.progress import display
-
     mode = _resolve(progress)
     token = CancelToken()
     stdout = sys.stdout

@@ -2,67 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.files import parse_json, sha256_of
-from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.files import sha256_of
+from meduniseg_core.images.formats import stem_of
+from meduniseg_core.images.label_record import (
+    PROBABILITIES,
+    Provenance,
+    probabilities_name,
+    provenance_path,
+    read_provenance,
+)
 from meduniseg_core.outputs import Content, Kind, read_record
 
 if TYPE_CHECKING:
     from meduniseg_core.images import Image
 
-_LARGEST = 1 << 20  # bytes; ours have a few hundred
-_PROBABILITIES = "_probabilities"
+__all__ = [
+    "IMAGE_SHA256",
+    "RESULT",
+    "Provenance",
+    "image_entries",
+    "is_result",
+    "label_provenance",
+    "probabilities_name",
+    "provenance_path",
+    "read_provenance",
+    "recorded_task",
+]
+
 _SAME_MOMENT = 2.0  # seconds between writing a label map and its JSON
 IMAGE_SHA256 = "image_sha256"
 """The JSON's key for which image was segmented (`Image.sha256`); a JSON of before it has none."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What is read back: task, model, the classes' names and colours (RGB, 0..255) by label, the image's file name."""
-
-    task: str
-    model: str
-    classes: dict[int, str]
-    colours: dict[int, tuple[int, int, int]]
-    image: str = ""
-    exif_orientation: int | None = None  # of the photograph's pixels, and so of the label map's, where it is not 1
-
-
-def provenance_path(labels: Path) -> Path:
-    """The JSON beside a label file."""
-    return labels.with_name(f"{stem_of(labels)}.json")
-
-
-def probabilities_name(labels: Path) -> str:
-    """The name of the file of probabilities beside a label file: in its format, or .npy beside a picture."""
-    ending = ending_of(labels)
-    volumes = (".nii.gz", ".nii", ".nrrd", ".mha")
-    return f"{stem_of(labels)}{_PROBABILITIES}{ending if ending in volumes else '.npy'}"
-
-
-def read_provenance(labels: Path) -> Provenance | None:
-    """The provenance of a label file; None where no JSON of ours lies beside it."""
-    path = provenance_path(labels)
-    try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        content = parse_json(path.read_text("utf-8"))
-        task, model = content["task"], content["model"]
-        classes = {int(label): str(name) for label, name in content["classes"].items()}
-        colours = {int(label): _colour(value) for label, value in content.get("colours", {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
-        return None
-    # a name, never a path: it is looked for in a folder of the caller's choice
-    image = Path(str(content.get("image") or "")).name
-    turned = content.get("exif_orientation")
-    return Provenance(task, model, classes, colours, image, turned if turned in range(2, 9) else None)
 
 
 def label_provenance(path: Path) -> Provenance | None:
@@ -74,7 +47,7 @@ def label_provenance(path: Path) -> Provenance | None:
 def is_result(path: Path) -> bool:
     """Whether a JSON of ours beside ``path`` lists it among the files that were written with it."""
     stem = stem_of(path)
-    for name in {stem, stem.removesuffix(_PROBABILITIES)}:
+    for name in {stem, stem.removesuffix(PROBABILITIES)}:
         record = path.with_name(f"{name}.json")
         content = read_record(record)
         if recorded_task(content) is not None and path.name in RESULT.vouched(record, content):
@@ -137,10 +110,3 @@ RESULT = Kind(
     keeps_from=_of_another_image,
 )
 """Label files with their JSON."""
-
-
-def _colour(value: object) -> tuple[int, int, int]:
-    if not (isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)):
-        raise ValueError("a colour is three numbers from 0 to 255")
-    red, green, blue = value
-    return red, green, blue

@@ -4,7 +4,6 @@ from meduniseg_core.adaptation.entry import ClassChange, Entry, ModelReference, 
 from meduniseg_core.adaptation.form import channels_for, ending_for
 from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.placement import Placement, place
-from meduniseg_core.images.hashing import image_hash
 
 __all__ = [
     "ClassChange",
@@ -15,7 +14,6 @@ __all__ = [
     "Subset",
     "channels_for",
     "ending_for",
-    "image_hash",
     "model_beside",
     "place",
     "user_logged_in",

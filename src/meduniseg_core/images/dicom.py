@@ -10,12 +10,12 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
-from meduniseg_core.images.dicom_choice import Source, choose, is_no_image
+from meduniseg_core.images.dicom_choice import Source, choose
 from meduniseg_core.images.dicom_codec import Decoder
+from meduniseg_core.images.dicom_files import add_file
 from meduniseg_core.images.dicom_folders import dicom_places
 from meduniseg_core.images.dicom_pixels import read_planes
-from meduniseg_core.images.dicom_slices import Slice, series_of, slices_of
-from meduniseg_core.images.dicom_source import class_of, naming, read_header
+from meduniseg_core.images.dicom_slices import Slice
 from meduniseg_core.images.dicom_spacing import spacing_finding
 from meduniseg_core.images.dicom_stack import stack_geometry
 from meduniseg_core.images.findings import Finding, merge
@@ -78,32 +78,6 @@ def read_dicom_file(path: Path, series: str | None = None, frame: int | None = N
     if not add_file(source, path):
         raise BadInputError(f"{path.name} is not a DICOM image; convert it or pass another file.")
     return _read(source, series, frame, path)
-
-
-def add_file(source: Source, path: Path) -> bool:
-    """Add what a file holds to ``source``; False where it is not DICOM.
-
-    BadInputError where the file is cut off before it says which series it is of: a slice must not vanish from its
-    series as if it were a report.
-    """
-    with naming(path):
-        dataset = read_header(path)
-        if dataset is None:
-            if path.stat().st_size == 0:
-                raise BadInputError(f"{path.name} is empty; copy or export it again.")
-            return False
-        kind = class_of(dataset)
-        other = Slice(path, **series_of(dataset, path))
-        if is_no_image(other.kind, other.modality):
-            source.others.append(other)
-            return True
-        if "Rows" not in dataset or "Columns" not in dataset:
-            if kind is None or "Image Storage" in kind.name:
-                raise BadInputError(f"{path.name} is truncated: its header breaks off; copy or export it again.")
-            source.others.append(other)
-            return True
-    source.slices.extend(slices_of(dataset, path))
-    return True
 
 
 def _read(source: Source, series: str | None, frame: int | None, path: Path) -> Image:

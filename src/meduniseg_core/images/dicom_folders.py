@@ -113,8 +113,8 @@ def _kind(path: Path) -> Kind:
     """``slice`` of a stack, an image of its own, or ``other`` (no image). What is damaged is an image with a fault."""
     from pydicom.uid import SecondaryCaptureImageStorage
 
-    from meduniseg_core.images.dicom import add_file
     from meduniseg_core.images.dicom_choice import Source
+    from meduniseg_core.images.dicom_files import add_file
     from meduniseg_core.images.dicom_spacing import PROJECTIONS
     from meduniseg_core.images.dicom_stack import is_placed
 

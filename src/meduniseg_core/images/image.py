@@ -14,7 +14,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.geometry import Geometry
-from meduniseg_core.images.hashing import image_hash
+from meduniseg_core.images.hashing import voxel_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,7 @@ class Image:
     @cached_property
     def sha256(self) -> str:
         """Which image it is, by its voxels and their place (see `hashing`); computed once."""
-        return image_hash(self)
+        return voxel_hash(self.array, self.geometry.affine, self.physical)
 
     def with_array(self, array: np.ndarray, **meta: Any) -> Image:
         """Another array ``(C', D, H, W)`` on the same grid; ``meta`` entries are added."""

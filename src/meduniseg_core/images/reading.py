@@ -17,6 +17,7 @@ from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
+from meduniseg_core.images.label_record import read_provenance
 from meduniseg_core.images.raw_data import reading_labels
 from meduniseg_core.images.slicer_segments import join_segments
 from meduniseg_core.images.upright import turned_upright
@@ -112,8 +113,6 @@ def _read_labels(path: Path) -> Image:
     image = _as_labels(image, path.name)
     if kind in ("raster", "tiff") and ending_of(path) != ".bmp":
         return image
-    from meduniseg_core.provenance import read_provenance  # late: it imports the endings from here
-
     # a format without a place for the orientation: the JSON of `Segmentation.save` has it
     recorded = read_provenance(path) if image.is_2d else None
     return turned_upright(image, recorded.exif_orientation if recorded is not None else None, labels=True)

@@ -5,6 +5,7 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 
 from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_case, is_colour
+from meduniseg_core.preprocessing.dataset_check import check_dataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
 from meduniseg_core.preprocessing.label_ids import IGNORED
 from meduniseg_core.preprocessing.object_size import ObjectSize, object_size
@@ -30,6 +31,7 @@ __all__ = [
     "TaskPlan",
     "Trace",
     "case_seed",
+    "check_dataset",
     "files_per_case",
     "fingerprint",
     "is_colour",

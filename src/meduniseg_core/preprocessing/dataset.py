@@ -24,7 +24,6 @@ from pydantic import (
 )
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
 from meduniseg_core.preprocessing._validation import first_fault
@@ -282,12 +281,6 @@ class RawDataset:
         if self.description.dataset is not None:
             return self.description.dataset
         return None if (self.folder / "imagesTr").is_dir() else self.description.training
-
-    def check(self, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> list[str]:
-        """Every problem as one sentence that names the file; an empty list means fit for use. Reads every image."""
-        from meduniseg_core.preprocessing.dataset_check import check_dataset
-
-        return check_dataset(self, events=events, cancel=cancel)
 
 
 def _exclusive(labels: dict[str, Any]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The model file, the registry of models and the importer of UniSeg's published checkpoint."""
 
 from meduniseg_core.weights.info import ModelInfo
-from meduniseg_core.weights.load import DEFAULT_MODEL, load_model
+from meduniseg_core.weights.load import DEFAULT_MODEL, find_model, load_model
 from meduniseg_core.weights.model_file import Model, StorageType, read_info, read_model, save_model
 from meduniseg_core.weights.pack_file import Pack, PackInfo, read_pack, read_pack_info, save_pack
 from meduniseg_core.weights.pack_registry import PackRegistry
@@ -23,6 +23,7 @@ __all__ = [
     "UniSegOptions",
     "UniSegTask",
     "Verification",
+    "find_model",
     "import_uniseg",
     "load_model",
     "read_info",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.paths import expanded
-from meduniseg_core.weights.model_file import SUFFIX, Model, read_model
+from meduniseg_core.weights.info import ModelInfo
+from meduniseg_core.weights.model_file import SUFFIX, Model, read_info, read_model
 from meduniseg_core.weights.registry import Registry
 
 DEFAULT_MODEL = "starter"
@@ -24,6 +25,32 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, *, registry: Registry |
         raise BadInputError(
             f"{path}: a pickled checkpoint is not loaded directly; convert it once with 'meduniseg models import'."
         )
-    if isinstance(name_or_path, Path) or path.suffix == SUFFIX or path.name != name_or_path:
-        return read_model(expanded(path))
-    return (registry or Registry()).load(name_or_path)
+    file = _file_of(name_or_path)
+    return read_model(file) if file is not None else (registry or Registry()).load(str(name_or_path))
+
+
+def find_model(name_or_path: str | Path) -> tuple[Path, ModelInfo]:
+    """What :func:`load_model` would load, from its file's header alone.
+
+    Args:
+        name_or_path: As for :func:`load_model`.
+
+    Returns:
+        The model's file and what it says about itself.
+
+    Raises:
+        UsageError: The registry has no model of this name.
+        BadInputError: The file cannot be used.
+    """
+    file = _file_of(name_or_path)
+    if file is not None:
+        return file, read_info(file)
+    registry = Registry()
+    return registry.find(str(name_or_path)).path, registry.info(str(name_or_path))
+
+
+def _file_of(name_or_path: str | Path) -> Path | None:
+    """The file that is meant; None for the name of a model."""
+    path = Path(name_or_path)
+    is_file = isinstance(name_or_path, Path) or path.suffix == SUFFIX or path.name != name_or_path
+    return expanded(path) if is_file else None

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from ledger_samples import begun, mask, volume
 
-from meduniseg_core.adaptation import Ledger, ModelReference, channels_for, ending_for, image_hash
+from meduniseg_core.adaptation import Ledger, ModelReference, channels_for, ending_for
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
-from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.preprocessing import RawDataset, check_dataset
 
 
 def photograph(seed: int, channels: int = 3) -> Image:
@@ -37,17 +37,17 @@ def test_an_accepted_case_is_recorded_and_is_a_case_of_a_data_set(tmp_path: Path
         12.5,
     )
     assert entry.when.utcoffset() == timedelta(0)
-    assert entry.image_sha256 == image_hash(image)
+    assert entry.image_sha256 == image.sha256
     assert Ledger.open(ledger.folder).entries() == (entry,)
     assert ledger.find(image) == entry and ledger.find(volume(2)) is None
 
     dataset = RawDataset.open(ledger.folder)
-    assert dataset.check() == []
+    assert check_dataset(dataset) == []
     assert (dataset.task, dataset.modality, dataset.classes, dataset.dimension) == ("organ", "ct", ("liver",), 3)
     (case,) = dataset.cases()
     assert (case.case, case.patient) == (entry.case, "Müller")
     assert np.array_equal(read_image(case.images).array, image.array)
-    assert image_hash(read_image(case.images)) == entry.image_sha256
+    assert read_image(case.images).sha256 == entry.image_sha256
     assert case.label is not None and np.array_equal(read_labels(case.label).array, labels.array)
     assert json.loads((ledger.folder / "dataset.json").read_text("utf-8"))["numTraining"] == 1
 
@@ -85,7 +85,7 @@ def test_the_same_image_again_replaces_its_labels_and_keeps_the_former(tmp_path:
     assert np.array_equal(read_labels(ledger.files.labels(first.case)).array, maps[2].array)
     for entry, labels in ((first, maps[0]), (second, maps[1])):
         former = read_labels(ledger.files.history(first.case, entry.sequence))
-        assert np.array_equal(former.array, labels.array) and image_hash(former) == entry.labels_sha256
+        assert np.array_equal(former.array, labels.array) and former.sha256 == entry.labels_sha256
     assert len(RawDataset.open(tmp_path).cases()) == 2
     assert ledger.cases()[first.case] == third
 
@@ -225,8 +225,8 @@ def test_every_kind_of_image_comes_back_as_the_same_image(
     entry = ledger.accept(image, mask(image, 1))
     stored = read_image(ledger.files.images(entry.case, channels))
     assert np.array_equal(stored.array, image.array)
-    assert image_hash(stored) == entry.image_sha256
-    assert RawDataset.open(tmp_path).check() == []
+    assert stored.sha256 == entry.image_sha256
+    assert check_dataset(RawDataset.open(tmp_path)) == []
     assert ledger.accept(stored, read_labels(ledger.files.labels(entry.case))).case == entry.case
 
 
@@ -236,9 +236,9 @@ def test_an_image_keeps_its_hash_in_every_format(ending: str, tmp_path: Path) ->
     cosine, sine = float(np.cos(angle)), float(np.sin(angle))
     image = volume(1, direction=((0.0, -sine, cosine), (0.0, cosine, sine), (1.0, 0.0, 0.0)))
     write_image(image, tmp_path / f"a{ending}")
-    assert image_hash(read_image(tmp_path / f"a{ending}")) == image_hash(image)
-    assert image_hash(volume(1)) != image_hash(image)
-    assert image_hash(volume(2)) != image_hash(volume(1))
+    assert read_image(tmp_path / f"a{ending}").sha256 == image.sha256
+    assert volume(1).sha256 != image.sha256
+    assert volume(2).sha256 != volume(1).sha256
 
 
 def test_case_names_are_safe_and_say_where_the_image_comes_from(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_case_names_are_safe_and_say_where_the_image_comes_from(tmp_path: Path) 
         image = replace(volume(seed), source=tmp_path / source if source else None)
         names.append(ledger.accept(image, mask(image, 1)).case)
     assert [name.rsplit("-", 1)[0] for name in names] == ["liver_07", "image", "image", "image"]
-    assert RawDataset.open(tmp_path).check() == []
+    assert check_dataset(RawDataset.open(tmp_path)) == []
 
 
 def test_folders_that_cannot_be_a_ledger_are_named(tmp_path: Path) -> None:
@@ -310,6 +310,6 @@ def test_real_cases_are_taken_in_and_read_back(name: str, shared_data: Path, tmp
         stored = read_image(ledger.files.images(entry.case, source.channels))
         assert np.array_equal(stored.array, image.array) and stored.geometry == image.geometry
         assert np.array_equal(read_labels(ledger.files.labels(entry.case)).array, labels.array)
-        assert image_hash(stored) == entry.image_sha256
-    assert RawDataset.open(tmp_path).check() == []
+        assert stored.sha256 == entry.image_sha256
+    assert check_dataset(RawDataset.open(tmp_path)) == []
     assert set(ledger.split().values()) == {"training", "validation"}

@@ -9,7 +9,6 @@ import numpy as np
 from dicom_making import write_stack
 
 from meduniseg_core.images import Geometry, Image, read_image, write_image
-from meduniseg_core.images.hashing import image_hash
 
 
 def volume(seed: int = 0, channels: int = 1) -> Image:
@@ -20,7 +19,7 @@ def volume(seed: int = 0, channels: int = 1) -> Image:
 def test_views_and_byte_orders_change_nothing() -> None:
     image = volume(channels=2)
     backwards = np.ascontiguousarray(image.array[:, ::-1])[:, ::-1]
-    assert image_hash(image) == image.sha256 == image.with_array(backwards).sha256
+    assert image.sha256 == image.with_array(backwards).sha256
     assert image.with_array(image.array.astype(">i2")).sha256 == image.sha256
     assert image.with_array(image.array.astype(np.int32)).sha256 != image.sha256
 

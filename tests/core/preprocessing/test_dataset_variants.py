@@ -14,7 +14,7 @@ import pytest
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_labels, write_image, write_labels
-from meduniseg_core.preprocessing import IGNORED, RawDataset, make_plan, preprocess_dataset
+from meduniseg_core.preprocessing import IGNORED, RawDataset, check_dataset, make_plan, preprocess_dataset
 
 SHAPE = (10, 20, 22)
 PLAIN = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "thing": 1}, "file_ending": ".nii.gz"}
@@ -223,7 +223,7 @@ UNFIT = [regions, listed_outside, listed_and_missing, listed_without_label, too_
 def test_what_check_calls_fit_is_planned_and_preprocessed(variant: Callable[[Path], None], tmp_path: Path) -> None:
     variant(tmp_path / "set")
     dataset = RawDataset.open(tmp_path / "set")
-    assert dataset.check() == []
+    assert check_dataset(dataset) == []
     plan = make_plan(dataset, patch=(8, 16, 16))
     cached = preprocess_dataset(dataset, plan, tmp_path / "cache")
     assert len(cached) == (2 if variant is listed_in_part else 3)
@@ -243,7 +243,7 @@ def test_what_check_refuses_is_neither_planned_nor_preprocessed(variant: Callabl
         return str(raised.value)
 
     def check(dataset: RawDataset) -> None:
-        problems = dataset.check()
+        problems = check_dataset(dataset)
         if problems:
             raise BadInputError(problems[0])
 

@@ -12,7 +12,7 @@ from meduniseg_core.errors import BadInputError, CancelledError
 from meduniseg_core.events import CancelToken, Event, Message, Progress
 from meduniseg_core.files import atomic_path
 from meduniseg_core.images import Geometry, Image, write_image, write_labels
-from meduniseg_core.preprocessing import RawDataset, TaskPlan, case_seed, make_plan, preprocess_dataset
+from meduniseg_core.preprocessing import RawDataset, TaskPlan, case_seed, check_dataset, make_plan, preprocess_dataset
 
 MakeDataset = Callable[..., Path]
 CtCase = Callable[..., tuple[list[Image], Image]]
@@ -164,7 +164,7 @@ def test_cases_without_labels_are_refused_as_check_refuses_them(
     tmp_path: Path, dataset: RawDataset, plan: TaskPlan
 ) -> None:
     (dataset.folder / "labelsTr" / "a.nii.gz").unlink()
-    (problem,) = dataset.check()
+    (problem,) = check_dataset(dataset)
     with pytest.raises(BadInputError) as raised:
         preprocess_dataset(dataset, plan, tmp_path / "cache")
     assert str(raised.value) == problem and "labelsTr/a.nii.gz is missing" in problem

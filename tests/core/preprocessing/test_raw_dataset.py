@@ -13,7 +13,7 @@ import pytest
 from meduniseg_core.errors import BadInputError, CancelledError
 from meduniseg_core.events import CancelToken
 from meduniseg_core.images import Image
-from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.preprocessing import RawDataset, check_dataset
 
 MakeDataset = Callable[..., Path]
 CtCase = Callable[..., tuple[list[Image], Image]]
@@ -114,7 +114,7 @@ def test_cases_know_their_files_and_patients(make_dataset: MakeDataset, ct_case:
 
 def test_a_sound_data_set_has_no_problems(make_dataset: MakeDataset, ct_case: CtCase) -> None:
     folder = make_dataset({"a": ct_case(0), "b": ct_case(1)})
-    assert RawDataset.open(folder).check() == []
+    assert check_dataset(RawDataset.open(folder)) == []
 
 
 def test_every_problem_is_found_and_names_its_file(
@@ -137,7 +137,7 @@ def test_every_problem_is_found_and_names_its_file(
     (folder / "labelsTr" / "orphan.nii.gz").write_bytes((folder / "labelsTr" / "good.nii.gz").read_bytes())
     (folder / "imagesTr" / "broken_0000.nii.gz").write_bytes(b"not an image")
     (folder / "labelsTr" / "broken.nii.gz").write_bytes((folder / "labelsTr" / "good.nii.gz").read_bytes())
-    problems = RawDataset.open(folder).check()
+    problems = check_dataset(RawDataset.open(folder))
     for words in (
         ("unlabelled.nii.gz", "missing"),
         ("strange.nii.gz", "label ids", "(7)"),
@@ -158,7 +158,7 @@ def test_missing_channels_are_all_listed(make_dataset: MakeDataset, ct_case: CtC
         {"a": ([image[0], image[0]], labels), "b": (image, labels), "c": (image, labels)},
         channel_names={"0": "CT", "1": "PET"},
     )
-    problems = RawDataset.open(folder).check()
+    problems = check_dataset(RawDataset.open(folder))
     assert any("b_0001.nii.gz is missing" in problem for problem in problems)
     assert any("c_0001.nii.gz is missing" in problem for problem in problems)
     assert not any("a_000" in problem for problem in problems)
@@ -173,12 +173,12 @@ def test_photographs_are_one_file_of_three_channels(
         {"a": ([colour], labels)}, ending=".png", channel_names={"0": "R", "1": "G", "2": "B"}, modality="endoscopy"
     )
     dataset = RawDataset.open(folder)
-    assert dataset.check() == []
+    assert check_dataset(dataset) == []
     assert dataset.dimension == 2
 
 
 def test_an_empty_data_set_is_a_problem(make_dataset: MakeDataset) -> None:
-    problems = RawDataset.open(make_dataset({})).check()
+    problems = check_dataset(RawDataset.open(make_dataset({})))
     assert any("imagesTr" in problem for problem in problems)
 
 
@@ -192,4 +192,4 @@ def test_checking_stops_on_request(make_dataset: MakeDataset, ct_case: CtCase) -
 @pytest.mark.real
 def test_the_real_data_sets_are_sound(shared_data: Path) -> None:
     for name in ("Dataset103_SarcomaPET", "Dataset105_DiscCup", "Dataset110_AbdomenCT"):
-        assert RawDataset.open(shared_data / name).check() == []
+        assert check_dataset(RawDataset.open(shared_data / name)) == []

@@ -1,0 +1,36 @@
+"""Files of a DICOM source: what each holds is added to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.dicom_choice import Source, is_no_image
+from meduniseg_core.images.dicom_slices import Slice, series_of, slices_of
+from meduniseg_core.images.dicom_source import class_of, naming, read_header
+
+
+def add_file(source: Source, path: Path) -> bool:
+    """Add what a file holds to ``source``; False where it is not DICOM.
+
+    BadInputError where the file is cut off before it says which series it is of: a slice must not vanish from its
+    series as if it were a report.
+    """
+    with naming(path):
+        dataset = read_header(path)
+        if dataset is None:
+            if path.stat().st_size == 0:
+                raise BadInputError(f"{path.name} is empty; copy or export it again.")
+            return False
+        kind = class_of(dataset)
+        other = Slice(path, **series_of(dataset, path))
+        if is_no_image(other.kind, other.modality):
+            source.others.append(other)
+            return True
+        if "Rows" not in dataset or "Columns" not in dataset:
+            if kind is None or "Image Storage" in kind.name:
+                raise BadInputError(f"{path.name} is truncated: its header breaks off; copy or export it again.")
+            source.others.append(other)
+            return True
+    source.slices.extend(slices_of(dataset, path))
+    return True

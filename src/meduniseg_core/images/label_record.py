@@ -1,0 +1,66 @@
+"""What the JSON beside a label file says of it: task, model, classes, and how its pixels are turned.
+
+Reading labels needs it (`reading`); which files it vouches for, and writing it, is :mod:`meduniseg_core.provenance`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from meduniseg_core.files import parse_json
+from meduniseg_core.images.formats import ending_of, stem_of
+
+PROBABILITIES = "_probabilities"
+_LARGEST = 1 << 20  # bytes; ours have a few hundred
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is read back: task, model, the classes' names and colours (RGB, 0..255) by label, the image's file name."""
+
+    task: str
+    model: str
+    classes: dict[int, str]
+    colours: dict[int, tuple[int, int, int]]
+    image: str = ""
+    exif_orientation: int | None = None  # of the photograph's pixels, and so of the label map's, where it is not 1
+
+
+def provenance_path(labels: Path) -> Path:
+    """The JSON beside a label file."""
+    return labels.with_name(f"{stem_of(labels)}.json")
+
+
+def probabilities_name(labels: Path) -> str:
+    """The name of the file of probabilities beside a label file: in its format, or .npy beside a picture."""
+    ending = ending_of(labels)
+    volumes = (".nii.gz", ".nii", ".nrrd", ".mha")
+    return f"{stem_of(labels)}{PROBABILITIES}{ending if ending in volumes else '.npy'}"
+
+
+def read_provenance(labels: Path) -> Provenance | None:
+    """The provenance of a label file; None where no JSON of ours lies beside it."""
+    path = provenance_path(labels)
+    try:
+        if path.stat().st_size > _LARGEST:
+            return None
+        content = parse_json(path.read_text("utf-8"))
+        task, model = content["task"], content["model"]
+        classes = {int(label): str(name) for label, name in content["classes"].items()}
+        colours = {int(label): _colour(value) for label, value in content.get("colours", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
+        return None
+    # a name, never a path: it is looked for in a folder of the caller's choice
+    image = Path(str(content.get("image") or "")).name
+    turned = content.get("exif_orientation")
+    return Provenance(task, model, classes, colours, image, turned if turned in range(2, 9) else None)
+
+
+def _colour(value: object) -> tuple[int, int, int]:
+    if not (isinstance(value, list) and len(value) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in value)):
+        raise ValueError("a colour is three numbers from 0 to 255")
+    red, green, blue = value
+    return red, green, blue

@@ -243,11 +243,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove the temporary files of :func:`atomic_path` whose process was killed; for folders that several programs
-    write into without a lock.
+    """Remove the temporary files of :func:`atomic_path` whose process was killed.
 
-    A file that is being written is locked by its process, whatever the clock says. Where the disk or the system has no
-    such locks, it is nobody's after a day.
+    For folders that several programs write into without a lock. A file that is being written is locked by its process,
+    whatever the clock says. Where the disk or the system has no such locks, it is nobody's after a day.
+
+    Args:
+        folder: where they lie.
     """
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError), _opened(path) as handle:

@@ -89,7 +89,14 @@ class AbsenceSource:
                 )
 
     def draw(self, rng: np.random.Generator) -> AbsentSample | None:
-        """A sample; None where the images that were looked at have no place without the target."""
+        """Draw one sample without the target.
+
+        Args:
+            rng: decides the method, the image and the place.
+
+        Returns:
+            The sample; None where the images that were looked at have no place without the target.
+        """
         method = self._methods[int(rng.integers(len(self._methods)))]
         if method == "half" and self._halves:
             return self._mirrored(*self._halves[int(rng.integers(len(self._halves)))])

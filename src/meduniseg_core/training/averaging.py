@@ -17,7 +17,13 @@ _KEY = "average"
 
 @torch.no_grad()
 def update_average(optimizer: torch.optim.Optimizer, decay: float, iteration: int) -> None:
-    """Move the means towards the weights, after the step of ``iteration``; early ones forget the start quickly."""
+    """Move the means towards the weights; early ones forget the start quickly.
+
+    Args:
+        optimizer: whose state holds the means.
+        decay: the share of a mean that is kept in a step.
+        iteration: of the step that was made.
+    """
     share = 1 - min(decay, (1 + iteration) / (10 + iteration))
     for parameter in _parameters(optimizer):
         state = optimizer.state[parameter]
@@ -29,7 +35,14 @@ def update_average(optimizer: torch.optim.Optimizer, decay: float, iteration: in
 
 @contextmanager
 def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """The means in the place of the weights while the block runs; parameters without a mean stay as they are."""
+    """Put the means in the weights' place for a while; parameters without a mean stay as they are.
+
+    Args:
+        optimizer: whose state holds the means.
+
+    Yields:
+        Nothing; afterwards the weights are back.
+    """
     held: list[tuple[nn.Parameter, torch.Tensor]] = []
     try:
         for parameter in _parameters(optimizer):

@@ -43,7 +43,11 @@ class Batch:
     looked_at: Tensor | None = None
 
     def pin_memory(self) -> Batch:
-        """For the data loader: copies in page-locked memory."""
+        """Copy into page-locked memory, for the data loader.
+
+        Returns:
+            The copy.
+        """
         maps = (None if weights is None else weights.pin_memory() for weights in (self.changed, self.looked_at))
         return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, *maps)
 
@@ -99,7 +103,14 @@ class BatchSource(Dataset[Batch]):
         return self._total
 
     def task_of(self, iteration: int) -> int:
-        """Position of the task of this iteration."""
+        """The task of an iteration.
+
+        Args:
+            iteration: counted from 0.
+
+        Returns:
+            Its position among the run's tasks.
+        """
         per_epoch = self._per_task * len(self._tasks)
         epoch, position = divmod(iteration, per_epoch)
         order = np.repeat(np.arange(len(self._tasks)), self._per_task)
@@ -180,7 +191,17 @@ class BatchSource(Dataset[Batch]):
 
 
 def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> Iterator[Batch]:
-    """The batches of iterations ``start`` onwards, prepared ahead by ``workers`` processes (0: in this one)."""
+    """Prepare batches ahead.
+
+    Args:
+        source: of the run.
+        start: the first iteration.
+        workers: how many processes; 0 prepares them in this one.
+        pin: whether they are put into page-locked memory.
+
+    Returns:
+        The batches in the order of the iterations.
+    """
     loader: DataLoader[Batch] = DataLoader(
         source,
         batch_size=None,

@@ -40,7 +40,14 @@ class RunState(BaseModel):
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
-    """Write atomically: after a kill at any moment the file holds the old state or the new one."""
+    """Write a checkpoint atomically: after a kill at any moment the file holds the old state or the new one.
+
+    Args:
+        path: the file.
+        network: what learns.
+        optimizer: with its momenta and means.
+        state: where the run stands.
+    """
     tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -54,14 +61,28 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run can go on from what lies in ``folder``."""
+    """Whether a run can go on from what lies in a folder.
+
+    Args:
+        folder: the run's.
+
+    Returns:
+        True if there is a last or a best checkpoint; they are not read.
+    """
     return any((folder / name).is_file() for name in (LAST, BEST))
 
 
 def newest_checkpoint(folder: Path, fingerprint: str) -> Path:
-    """The checkpoint in ``folder`` that a run goes on from: the last one, or the best where that stands further.
+    """The checkpoint that a run goes on from: the last one, or the best where that stands further.
 
     The last one, too, where it is missing or damaged: loading it says so.
+
+    Args:
+        folder: the run's.
+        fingerprint: the run's.
+
+    Returns:
+        The file.
     """
     last, best = folder / LAST, folder / BEST
     try:
@@ -74,10 +95,19 @@ def newest_checkpoint(folder: Path, fingerprint: str) -> Path:
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> RunState:
-    """Put the saved state into ``network`` and ``optimizer``.
+    """Put a saved state into network and optimizer. A resume never starts over silently.
 
-    BadInputError where there is no checkpoint, where it is damaged, or where it belongs to another configuration:
-    a resume never starts over silently.
+    Args:
+        path: the file.
+        network: what learns; changed in place.
+        optimizer: changed in place.
+        fingerprint: the run's.
+
+    Returns:
+        Where the run stands.
+
+    Raises:
+        BadInputError: there is no checkpoint, it is damaged, or it belongs to another configuration.
     """
     if not path.is_file():
         raise BadInputError(f"{path}: there is no checkpoint to resume from; start the run without --resume.")

@@ -47,7 +47,14 @@ class PlanSettings(BaseModel):
     )
 
     def over(self, base: PlanSettings) -> PlanSettings:
-        """These settings, completed by those of ``base``."""
+        """Put these settings over others.
+
+        Args:
+            base: what holds where nothing is set here.
+
+        Returns:
+            Both together.
+        """
         return PlanSettings(**{**base.model_dump(), **self.model_dump(exclude_none=True)})
 
 
@@ -151,11 +158,25 @@ class TrainingConfig(BaseModel):
         return self
 
     def share_of(self, name: str) -> float:
-        """The share of the learning rate for the weight of this name."""
+        """The share of the learning rate for a weight.
+
+        Args:
+            name: the weight's.
+
+        Returns:
+            That of the first pattern that fits; else 1.
+        """
         return next((share for pattern, share in self.rate_shares if fnmatchcase(name, pattern)), 1.0)
 
     def warm_up_of(self, name: str) -> int:
-        """The iterations within which the weight of this name comes to its rate; 0: it has it from the start."""
+        """The iterations within which a weight comes to its rate.
+
+        Args:
+            name: the weight's.
+
+        Returns:
+            That of the first pattern that fits; 0: it has the rate from the start.
+        """
         return next((iterations for pattern, iterations in self.rate_warm_ups if fnmatchcase(name, pattern)), 0)
 
     @property
@@ -169,7 +190,14 @@ class TrainingConfig(BaseModel):
         return self.iterations_per_dataset * len(self.datasets)
 
     def rate_at(self, iteration: int) -> float:
-        """The learning rate of an iteration: polynomial decay to 0 (paper: power 0.9), with restarts and drops."""
+        """The learning rate of an iteration: polynomial decay to 0 (paper: power 0.9), with restarts and drops.
+
+        Args:
+            iteration: counted from 0.
+
+        Returns:
+            The rate, before shares and warm-ups.
+        """
         cycles = [(0, self.learning_rate), *sorted(self.rate_restarts)]
         epoch = iteration / self.iterations_per_epoch
         index = max(number for number, (start, _) in enumerate(cycles) if epoch >= start)
@@ -185,7 +213,14 @@ class TrainingConfig(BaseModel):
     def from_toml(cls, path: Path) -> TrainingConfig:
         """Read and check a config file; ``$NAME`` in paths is taken from the environment.
 
-        BadInputError says what is wrong.
+        Args:
+            path: the file; its relative paths begin at its folder.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            BadInputError: it is no TOML, or a setting is wrong; says which.
         """
         path = Path(path)
         try:

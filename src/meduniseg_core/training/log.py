@@ -19,23 +19,35 @@ class RunLog:
         self._path = folder / LOG_FILE
 
     def restart(self, epoch: int) -> list[dict[str, Any]]:
-        """Keep the lines of the epochs before ``epoch`` (a killed run may have logged more than it saved).
+        """Keep the lines of the epochs before one (a killed run may have logged more than it saved).
 
-        Returns them.
+        Args:
+            epoch: the first that is dropped.
+
+        Returns:
+            The lines that were kept.
         """
         kept = [line for line in self.read() if line["epoch"] < epoch]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
         return kept
 
     def append(self, line: dict[str, Any]) -> None:
-        """Add one epoch."""
+        """Add one epoch.
+
+        Args:
+            line: in JSON's types, with "epoch".
+        """
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines; a last line that a kill cut short is left out."""
+        """Read all whole lines; a last line that a kill cut short is left out.
+
+        Returns:
+            One for each epoch.
+        """
         if not self._path.is_file():
             return []
         lines = []

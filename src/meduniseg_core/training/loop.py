@@ -56,20 +56,28 @@ def train(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
-    """Train as ``config`` says and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
+    """Train, and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
 
-    ``start`` gives the weights to start from; without it they are those of ``config.pretrained_weights``, or random.
-    ``prepared`` takes the place of the data sets (a packed run, see `packed`); without it they are preprocessed.
+    On the CPU a resumed run's result is bit for bit that of an uninterrupted one.
 
-    ``resume`` goes on from the last checkpoint; on the CPU the result is bit for bit that of an uninterrupted run.
-    ``finish`` trains no further: the best checkpoint of a run that was stopped (the last one, where none was validated
-    yet) becomes the model.
+    Args:
+        config: what to train, on what, for how long.
+        resume: go on from the last checkpoint.
+        finish: train no further: the best checkpoint of a run that was stopped (the last one, where none was validated
+            yet) becomes the model.
+        start: the weights to start from; None: those of ``config.pretrained_weights``, or random.
+        prepared: takes the place of the data sets (a packed run, see `packed`); None: they are preprocessed.
+        events: told of progress and figures.
+        cancel: stops the run within one iteration; a checkpoint of that moment is written first.
+
+    Returns:
+        What the run left.
 
     Raises:
-        BadInputError: unusable data or config, or nothing to resume from.
+        BadInputError: unusable data or config, nothing to resume from, or another process trains in ``output``.
         OutOfMemoryError: memory ran out; the last checkpoint stays.
         NonFiniteLossError: the loss became NaN or infinite; names the cases.
-        CancelledError: within one iteration of ``cancel``; a checkpoint of that moment is written first.
+        CancelledError: ``cancel`` was set.
     """
     config.output.mkdir(parents=True, exist_ok=True)
     try:
@@ -120,7 +128,15 @@ class Trainer:
         self._info = self._prepared.info
 
     def run(self, resume: bool, finish: bool = False) -> TrainingResult:
-        """Train to the end, to an early stop, or from where a former run was interrupted."""
+        """Train to the end, to an early stop, or from where a former run was interrupted.
+
+        Args:
+            resume: go on from the newest checkpoint.
+            finish: make a model of it instead.
+
+        Returns:
+            What the run left.
+        """
         config, state = self._config, self._state
         if resume or finish:
             # with checkpoints further apart than validations the best may stand further than the last: what it says of

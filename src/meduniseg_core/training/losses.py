@@ -31,9 +31,16 @@ def _kernel(batch_dice: bool) -> DiceCELoss:
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:
-    """Weights of ``levels`` outputs, finest first: 1, 1/2, 1/4, ..., 0 for the coarsest, normalised to sum 1.
+    """Weights of the decoder levels: 1, 1/2, 1/4, ..., 0 for the coarsest, summing to 1 (docs/spec.md section 6).
 
-    A single level has weight 1. Raises ValueError for less than one level. docs/spec.md section 6.
+    Args:
+        levels: how many; a single one has weight 1.
+
+    Returns:
+        The weights, finest level first.
+
+    Raises:
+        ValueError: less than one level.
     """
     if levels < 1:
         raise ValueError(f"deep supervision needs at least one level, not {levels}")
@@ -45,12 +52,19 @@ def deep_supervision_weights(levels: int) -> tuple[float, ...]:
 
 
 def dice_ce(logits: Tensor, labels: Tensor, class_count: int, *, batch_dice: bool = False) -> Tensor:
-    """Soft Dice loss (mean over foreground classes and samples) plus mean cross-entropy; a scalar in fp32.
+    """Soft Dice loss (mean over foreground classes and samples) plus mean cross-entropy (docs/spec.md section 6).
 
-    ``logits``: (B, K, D, H, W), any floating dtype; only the first ``class_count`` channels take part in the softmax,
-    the others get no gradient. ``labels``: int64 (B, D, H, W) with values below ``class_count``. ``batch_dice`` pools
-    the samples of a batch before the fraction is taken (nnU-Net does so for 2D and for small patches).
-    Raises ValueError if the shapes do not fit or ``class_count`` is not in 2..K. docs/spec.md sections 5 and 6.
+    Args:
+        logits: (B, K, D, H, W), any floating dtype.
+        labels: int64 (B, D, H, W), values below ``class_count``.
+        class_count: only so many channels take part in the softmax; the others get no gradient.
+        batch_dice: pools a batch's samples before the fraction is taken (nnU-Net: for 2D and for small patches).
+
+    Returns:
+        A scalar in fp32.
+
+    Raises:
+        ValueError: the shapes do not fit, or ``class_count`` is not in 2..K.
     """
     if not 2 <= class_count <= logits.shape[1]:
         raise ValueError(f"class_count {class_count} does not lie between 2 and the {logits.shape[1]} output channels")
@@ -65,8 +79,21 @@ def dice_ce(logits: Tensor, labels: Tensor, class_count: int, *, batch_dice: boo
 def weighted_dice_ce(
     logits: Tensor, labels: Tensor, class_count: int, weights: Tensor, *, batch_dice: bool = False
 ) -> Tensor:
-    """:func:`dice_ce` where voxels count ``weights`` times, (B, D, H, W): one of weight 2 counts twice in the Dice
-    fraction's sums and in the mean of the cross-entropy, one of weight 0 not at all (where none counts, the loss is 0).
+    """:func:`dice_ce` where voxels count differently.
+
+    Args:
+        logits: (B, K, D, H, W).
+        labels: int64 (B, D, H, W).
+        class_count: channels that take part.
+        weights: (B, D, H, W): a voxel of weight 2 counts twice in the Dice fraction's sums and in the mean of the
+            cross-entropy, one of weight 0 not at all.
+        batch_dice: pools a batch's samples before the fraction is taken.
+
+    Returns:
+        A scalar in fp32; 0 where no voxel counts.
+
+    Raises:
+        ValueError: the weights do not have the labels' shape.
     """
     if weights.shape != labels.shape:
         raise ValueError(f"weights of shape {tuple(weights.shape)} do not fit labels of shape {tuple(labels.shape)}")
@@ -82,10 +109,17 @@ def weighted_dice_ce(
 
 
 def downsample_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Labels (B, D, H, W) at every ``D / d``-th voxel, as a decoder level of grid ``size`` = (d, h, w) sees them.
+    """Labels, or voxel weights, as a coarser decoder level sees them.
 
-    Voxel weights likewise. Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on
-    every second voxel, starting with the first.
+    Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on every second voxel,
+    starting with the first.
+
+    Args:
+        labels: (B, D, H, W).
+        size: the level's grid (d, h, w).
+
+    Returns:
+        (B, d, h, w): every ``D / d``-th voxel.
     """
     for axis, target in enumerate(size, start=1):
         source = labels.shape[axis]
@@ -111,12 +145,21 @@ def deep_supervision_loss(
     batch_dice: bool = False,
     voxel_weights: Tensor | None = None,
 ) -> Tensor:
-    """Weighted sum of :func:`dice_ce` over decoder levels; a scalar in fp32.
+    """Weighted sum of :func:`dice_ce` over decoder levels.
 
-    ``outputs``: logits (B, K, d, h, w) of every level, finest first. ``labels``: int64 (B, D, H, W) on the finest grid;
-    coarser levels see them by :func:`downsample_labels`. ``weights`` defaults to :func:`deep_supervision_weights`;
-    levels of weight 0 are not computed. ``voxel_weights`` (B, D, H, W): see :func:`weighted_dice_ce`. Raises ValueError
-    if there are not as many weights as outputs.
+    Args:
+        outputs: logits (B, K, d, h, w) of every level, finest first.
+        labels: int64 (B, D, H, W) on the finest grid; coarser levels see them by :func:`downsample_labels`.
+        class_count: channels that take part.
+        weights: one for each level, by default :func:`deep_supervision_weights`; levels of weight 0 are not computed.
+        batch_dice: see :func:`dice_ce`.
+        voxel_weights: (B, D, H, W), see :func:`weighted_dice_ce`.
+
+    Returns:
+        A scalar in fp32.
+
+    Raises:
+        ValueError: there are not as many weights as outputs, or all of them are 0.
     """
     if weights is None:
         weights = deep_supervision_weights(len(outputs))

@@ -15,14 +15,32 @@ SHARE = 0.7
 
 
 def step_bytes(patch: Shape3, batch: int, width: int) -> int:
-    """Bytes that the features and gradients of one step take; ``width``: features of the finest stage."""
+    """Bytes that the features and gradients of one step take.
+
+    Args:
+        patch: size (D, H, W).
+        batch: samples.
+        width: features of the finest stage.
+
+    Returns:
+        An estimate.
+    """
     return int(TRAINING_FACTOR * batch * patch[0] * patch[1] * patch[2] * width * 4)
 
 
 def fitting(patch: Shape3, batch: int, width: int, total_stride: Sequence[int], free: int) -> tuple[Shape3, int]:
-    """``patch`` and ``batch``, or what of them fits into ``free`` bytes: first fewer samples, then smaller patches.
+    """Patch and batch that fit the memory: first fewer samples, then smaller patches.
 
-    A patch stays a multiple of the network's ``total_stride`` and is never smaller than it, however little there is.
+    Args:
+        patch: the wanted size (D, H, W).
+        batch: the wanted samples.
+        width: features of the finest stage.
+        total_stride: of the network; a patch stays a multiple of it and is never smaller, however little memory there
+            is.
+        free: bytes.
+
+    Returns:
+        Patch and batch.
     """
     room = SHARE * free
     while batch > 1 and step_bytes(patch, batch, width) > room:

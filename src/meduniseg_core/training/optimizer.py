@@ -13,7 +13,12 @@ from meduniseg_core.training.config import TrainingConfig
 def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta).
 
-    Every group of parameters has its ``share`` of the learning rate and its ``warm_up``; see :func:`set_rates`.
+    Args:
+        config: of the run.
+        network: whose parameters learn; frozen ones are left out.
+
+    Returns:
+        The optimizer. Every group has its ``share`` of the learning rate and its ``warm_up``; see :func:`set_rates`.
     """
     alike: dict[tuple[float, int], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in network.named_parameters():
@@ -37,7 +42,13 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
 
 
 def set_rates(optimizer: torch.optim.Optimizer, config: TrainingConfig, iteration: int) -> None:
-    """The rates for this iteration: the schedule's, times the group's share, rising from 0 within its warm-up."""
+    """Set the rates of an iteration: the schedule's, times the group's share, rising from 0 within its warm-up.
+
+    Args:
+        optimizer: of :func:`make_optimizer`.
+        config: of the run.
+        iteration: counted from 0.
+    """
     rate = config.rate_at(iteration)
     for group in optimizer.param_groups:
         warm_up = group["warm_up"]

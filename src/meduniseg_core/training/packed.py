@@ -63,9 +63,12 @@ class _Content(BaseModel):
 
 
 def pack(prepared: Prepared, path: Path, *, seed: int = 0) -> None:
-    """Write ``prepared`` to one file; ``seed`` is the one its cases were preprocessed with.
+    """Write a prepared run as one file. Corrections (where an annotator changed a prediction) are not packed.
 
-    Corrections (where an annotator changed a prediction) are not packed.
+    Args:
+        prepared: the run.
+        path: the file.
+        seed: the one its cases were preprocessed with.
     """
     tasks = []
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -77,10 +80,17 @@ def pack(prepared: Prepared, path: Path, *, seed: int = 0) -> None:
 
 
 def unpack(path: Path, folder: Path) -> Prepared:
-    """The run of a packed file; its cases are laid into ``folder`` as a cache is.
+    """Make a packed run ready to be trained.
+
+    Args:
+        path: the pack.
+        folder: where its cases are laid out.
+
+    Returns:
+        The run.
 
     Raises:
-        BadInputError: no pack, or a damaged one.
+        BadInputError: it is no pack, or a damaged one.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -166,7 +176,14 @@ def _pixels(raw: bytes) -> npt.NDArray[np.uint8]:
 
 
 def sizes(path: Path) -> Iterator[tuple[str, int]]:
-    """Bytes of every task in a pack."""
+    """Bytes of every task in a pack.
+
+    Args:
+        path: the pack.
+
+    Yields:
+        Task and bytes, by name.
+    """
     totals: dict[str, int] = {}
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():

@@ -67,9 +67,20 @@ def prepare(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Prepared:
-    """Plan, preprocess (into the cache, what is there is kept) and split every data set of ``config``.
+    """Plan, preprocess (into the cache; what is there is kept) and split every data set.
 
-    BadInputError where a data set cannot be used; UsageError where two data sets hold one task.
+    Args:
+        config: of the run.
+        start: the weights to start from; None: those of ``config.pretrained_weights``, or random.
+        events: told of progress.
+        cancel: stops the work.
+
+    Returns:
+        The run, ready to start.
+
+    Raises:
+        BadInputError: a data set cannot be used.
+        UsageError: two data sets hold one task, or the config plans a task that none holds.
     """
     start = start or start_of(config)
     total_stride = _model_config(config, classes=2, tasks=1, stems=(1,), modalities=1).total_stride

@@ -35,7 +35,14 @@ class PretrainedWeights(Start):
         return f"pretrained weights {self._base.sha256}"
 
     def describe(self, info: ModelInfo) -> ModelInfo:
-        """The run's own model; its provenance names the base."""
+        """The run's own model; its provenance names the base.
+
+        Args:
+            info: of the run's model.
+
+        Returns:
+            A copy.
+        """
         provenance = {
             **info.provenance,
             "pretrained_weights": self._base.info.name,
@@ -44,7 +51,11 @@ class PretrainedWeights(Start):
         return info.model_copy(update={"provenance": provenance})
 
     def load(self, network: MedUniSeg, info: ModelInfo) -> None:
-        """Copy the weights into the fresh ``network`` of ``info``.
+        """Copy the base's weights into a fresh network.
+
+        Args:
+            network: changed in place.
+            info: of its model.
 
         Raises:
             UsageError: the base has another architecture.
@@ -99,7 +110,13 @@ def _positions(wanted: list[str], known: list[str]) -> dict[int, int]:
 
 
 def start_of(config: TrainingConfig) -> Start | None:
-    """Where a run of ``config`` starts; None: from random weights.
+    """Where a run starts.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        The weights to start from; None: random ones.
 
     Raises:
         BadInputError: there is no such model, or it cannot be read.

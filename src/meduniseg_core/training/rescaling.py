@@ -6,11 +6,19 @@ from torch import Tensor
 
 
 def rescale_like(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bool) -> dict[str, Tensor]:
-    """``state`` with every convolution that feeds an InstanceNorm as long as the ``fresh`` one: the same function.
+    """Give convolutions that feed an InstanceNorm the length of fresh ones: the same function.
 
     The norm undoes any factor, but not for the optimizer: a step turns weights twice as long by a quarter of the angle.
     Training makes weights longer, those of the finest stages most, so that a trained network would adapt several times
-    more slowly than a fresh one at the same rate. ``flat``: for images, which meet the kernels' middle slices alone.
+    more slowly than a fresh one at the same rate.
+
+    Args:
+        fresh: weights of a new network, by name.
+        state: trained weights of the same names.
+        flat: for images, which meet the kernels' middle slices alone.
+
+    Returns:
+        The trained weights, rescaled.
     """
     scaled = dict(state)
     for name in state:

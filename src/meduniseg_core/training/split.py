@@ -22,9 +22,15 @@ class Split:
 
 
 def draw_split(patient_of: Mapping[str, str], fraction: float, rng: np.random.Generator) -> Split:
-    """Whole patients go to validation until ``fraction`` of the cases is reached; at least one case stays on each side.
+    """Hold back cases for validation, whole patients at a time; at least one case stays on each side.
 
-    ``patient_of`` maps case to patient. With fewer than two patients everything is training.
+    Args:
+        patient_of: case -> patient.
+        fraction: of the cases to hold back.
+        rng: draws the patients.
+
+    Returns:
+        The split. With fewer than two patients everything is training.
     """
     patients = sorted(set(patient_of.values()))
     if fraction <= 0 or len(patients) < 2:
@@ -44,10 +50,22 @@ def draw_split(patient_of: Mapping[str, str], fraction: float, rng: np.random.Ge
 def load_or_draw_splits(
     path: Path, patients: Sequence[tuple[str, Mapping[str, str]]], fraction: float, seed: int
 ) -> dict[str, Split]:
-    """Splits of all tasks: those in the file at ``path``, and newly drawn ones for tasks it does not have.
+    """Splits of all tasks: those of a file, and newly drawn ones for tasks it does not have. The file is written anew.
 
-    Cases that are new to a known task go to training if their patient is there or new, never across. A case of the file
-    that has vanished from the data is an error, because the figures of the run would silently change.
+    Cases that are new to a known task go to training if their patient is there or new, never across.
+
+    Args:
+        path: the file.
+        patients: by task: case -> patient.
+        fraction: of the cases to hold back.
+        seed: draws new splits.
+
+    Returns:
+        The split of every task.
+
+    Raises:
+        BadInputError: a case of the file has vanished from the data (the run's figures would silently change), or the
+            file is no split.
     """
     known = read_splits(path) if path.is_file() else {}
     splits: dict[str, Split] = {}
@@ -74,12 +92,27 @@ def load_or_draw_splits(
 
 
 def write_splits(path: Path, splits: Mapping[str, Split]) -> None:
-    """Write the split of every task, atomically."""
+    """Write the split of every task, atomically.
+
+    Args:
+        path: the file.
+        splits: by task.
+    """
     write_text(path, json.dumps({task: vars(split) for task, split in splits.items()}, indent=1))
 
 
 def read_splits(path: Path) -> dict[str, Split]:
-    """The split of every task; BadInputError for a file that is none."""
+    """Read the split of every task.
+
+    Args:
+        path: the file.
+
+    Returns:
+        By task.
+
+    Raises:
+        BadInputError: it is no split file.
+    """
     try:
         raw = parse_json(path.read_text("utf-8"))
         return {task: Split(tuple(entry["train"]), tuple(entry["validation"])) for task, entry in raw.items()}

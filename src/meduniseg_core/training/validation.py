@@ -49,9 +49,19 @@ class TaskNetwork:
 def validate(
     network: TaskNetwork, plan: TaskPlan, cases: Sequence[CachedCase], cancel: CancelToken | None = None
 ) -> np.ndarray:
-    """Dice (cases, foreground classes) of every case by ``plan``; both empty counts as 1 (docs/spec.md section 9).
+    """Dice of every case, by the sliding window (docs/spec.md section 9). Both empty counts as 1.
 
-    NonFiniteOutputError names the task and the case whose logits are NaN or infinite.
+    Args:
+        network: the network in training, as one task.
+        plan: the task's.
+        cases: preprocessed.
+        cancel: stops between two windows.
+
+    Returns:
+        (cases, foreground classes), 0 to 1.
+
+    Raises:
+        NonFiniteOutputError: logits are NaN or infinite; names the task and the case.
     """
     scores = np.zeros((len(cases), plan.class_count - 1))
     for row, case in enumerate(cases):

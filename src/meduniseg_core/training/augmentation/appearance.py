@@ -24,7 +24,16 @@ _EPS = 1e-6
 def change_appearance(
     image: FloatArray, rng: np.random.Generator, config: AppearanceConfig
 ) -> npt.NDArray[np.bool_] | None:
-    """Change ``image`` (C, D, H, W) in place; returns where it is hidden by a frame (D, H, W), None without one."""
+    """Change an image as another device would.
+
+    Args:
+        image: float32 (C, D, H, W), changed in place.
+        rng: decides what is changed and how much.
+        config: how often and how strongly.
+
+    Returns:
+        Where a frame hides the image, bool (D, H, W); None without one.
+    """
     means = image.mean(axis=(1, 2, 3), keepdims=True)
     spreads = image.std(axis=(1, 2, 3), keepdims=True)
     low = image.min(axis=(1, 2, 3), keepdims=True)

@@ -111,6 +111,14 @@ class AugmentationConfig(BaseModel):
 
 
 def draw_factor(limits: tuple[float, float], rng: np.random.Generator) -> float:
-    """A factor between ``limits``, below 1 as often as above."""
+    """Draw a factor, below 1 as often as above.
+
+    Args:
+        limits: the smallest and the largest factor.
+        rng: draws it.
+
+    Returns:
+        The factor.
+    """
     below = rng.random() < 0.5
     return float(rng.uniform(limits[0], 1.0) if below else rng.uniform(1.0, limits[1]))

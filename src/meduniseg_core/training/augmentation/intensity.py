@@ -16,7 +16,14 @@ _EPS = 1e-7
 
 
 def change_intensities(image: FloatArray, in_plane: bool, rng: np.random.Generator, config: AugmentationConfig) -> None:
-    """nnU-Net's operations in nnU-Net's order. Channels draw their own strength: for RGB a colour jitter."""
+    """nnU-Net's operations in nnU-Net's order. Channels draw their own strength: for RGB a colour jitter.
+
+    Args:
+        image: float32 (C, D, H, W), changed in place.
+        in_plane: whether depth is too coarse to be made coarser.
+        rng: decides what is changed and how much.
+        config: how often and how strongly.
+    """
     if rng.random() < config.p_noise:
         image += rng.uniform(*config.noise) * rng.standard_normal(image.shape, dtype=np.float32)
     if rng.random() < config.p_blur:

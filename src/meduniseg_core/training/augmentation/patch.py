@@ -40,13 +40,28 @@ def sample_patch(
     *,
     spacing: Vector3 | None = None,
 ) -> tuple[FloatArray, LabelArray]:
-    """A patch about ``centre``, augmented: image float32 (C, D, H, W) and label uint8 (D, H, W), freshly allocated.
+    """Take a patch from an image, and augment it.
 
-    ``data`` (C, D, H, W) and ``seg`` (D, H, W) may be memory-mapped; only the needed region is read. The centre is
-    moved so far that an untransformed patch stays inside the image where the image is large enough; what lies outside
-    the image is 0, in the label too. ``mirror_axes`` are axes of (D, H, W). ``spacing`` (mm) makes rotations true in mm
-    and, where the depth is more than three times coarser, in-plane; the patch's own sides decide likewise. The image
-    is interpolated linearly, the label takes the nearest voxel. Raises ValueError if the shapes do not fit.
+    The centre is moved so far that an untransformed patch stays inside the image where the image is large enough; what
+    lies outside the image is 0, in the label too. The image is interpolated linearly, the label takes the nearest
+    voxel.
+
+    Args:
+        data: (C, D, H, W); may be memory-mapped, only the needed region is read.
+        seg: (D, H, W), likewise.
+        centre: of the patch, in voxels.
+        patch: its size (D, H, W).
+        mirror_axes: axes of (D, H, W) along which it may be mirrored.
+        rng: all randomness comes from it.
+        config: how often and how strongly a sample is changed.
+        spacing: in mm. It makes rotations true in mm and, where the depth is more than three times coarser, in-plane;
+            the patch's own sides decide likewise.
+
+    Returns:
+        Image float32 (C, D, H, W) and label uint8 (D, H, W), freshly allocated.
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
     image, labels = sample_maps(data, (seg,), centre, patch, mirror_axes, rng, config, spacing=spacing)
     return image, labels[0]
@@ -64,9 +79,24 @@ def sample_maps(
     spacing: Vector3 | None = None,
     zoom: float | None = None,
 ) -> tuple[FloatArray, LabelArray]:
-    """:func:`sample_patch` with K label ``maps`` (D, H, W) that are all transformed alike: uint8 (K, D, H, W).
+    """:func:`sample_patch` with several label maps that are all transformed alike.
 
-    ``zoom`` takes the place of a drawn scale: below 1 the patch shows a smaller part of the image, enlarged.
+    Args:
+        data: (C, D, H, W).
+        maps: K label maps (D, H, W).
+        centre: of the patch, in voxels.
+        patch: its size (D, H, W).
+        mirror_axes: axes of (D, H, W) along which it may be mirrored.
+        rng: all randomness comes from it.
+        config: how often and how strongly a sample is changed.
+        spacing: in mm.
+        zoom: takes the place of a drawn scale: below 1 the patch shows a smaller part of the image, enlarged.
+
+    Returns:
+        Image float32 (C, D, H, W) and labels uint8 (K, D, H, W).
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
     for seg in maps:
         if data.ndim != 4 or data.shape[1:] != seg.shape:
@@ -106,6 +136,19 @@ def augment(
     config: AugmentationConfig,
     spacing: Vector3 | None = None,
 ) -> tuple[FloatArray, LabelArray]:
-    """:func:`sample_patch` about the middle of ``image`` (C, D, H, W) and ``label`` (D, H, W)."""
+    """:func:`sample_patch` about the middle of an image.
+
+    Args:
+        image: (C, D, H, W).
+        label: (D, H, W).
+        patch: size (D, H, W).
+        mirror_axes: axes of (D, H, W) along which it may be mirrored.
+        rng: all randomness comes from it.
+        config: how often and how strongly a sample is changed.
+        spacing: in mm.
+
+    Returns:
+        Image float32 (C, D, H, W) and label uint8 (D, H, W).
+    """
     middle = [size // 2 for size in label.shape]
     return sample_patch(image, label, middle, patch, mirror_axes, rng, config, spacing=spacing)

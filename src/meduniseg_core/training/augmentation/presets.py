@@ -39,7 +39,16 @@ _VOLUME_GROUPS: dict[str, tuple[str, ...]] = {"mri": ("light", "curve")}
 
 
 def for_task(config: AugmentationConfig, modality: str, dimension: int) -> AugmentationConfig:
-    """``config`` with the preset of a task's modality; what it already sets of the appearance is kept."""
+    """Add the preset of a task's modality; what the configuration sets of the appearance itself is kept.
+
+    Args:
+        config: of the run.
+        modality: of the task.
+        dimension: 2 or 3.
+
+    Returns:
+        The task's configuration.
+    """
     if config.presets == "none":
         return config
     groups = (MODALITY_GROUPS if dimension == 2 else _VOLUME_GROUPS).get(modality, ())

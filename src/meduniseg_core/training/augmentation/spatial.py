@@ -25,13 +25,30 @@ _ELONGATED = 1.5  # a 2D patch whose sides differ by more turns by at most 15 de
 
 
 def in_plane_only(patch: Shape3, spacing: Vector3 | None) -> bool:
-    """Whether a patch is rotated and scaled about its depth axis only."""
+    """Whether a patch is rotated and scaled about its depth axis only.
+
+    Args:
+        patch: size (D, H, W).
+        spacing: in mm; None where there is none.
+
+    Returns:
+        True for 2D patches and where the depth is much coarser or shorter.
+    """
     coarse = spacing is not None and spacing[0] > ANISOTROPIC * min(spacing[1:])
     return patch[0] == 1 or coarse or max(patch) > ANISOTROPIC * patch[0]
 
 
 def clamped(start: int, size: int, available: int) -> int:
-    """``start`` moved so that ``size`` voxels fit; the patch lies about the middle of a smaller image."""
+    """Move a patch so that it fits; in a smaller image it lies about the middle.
+
+    Args:
+        start: its first voxel.
+        size: its length.
+        available: the image's.
+
+    Returns:
+        The first voxel, negative in a smaller image.
+    """
     if available <= size:
         return -((size - available) // 2)
     return min(max(start, 0), available - size)
@@ -45,9 +62,19 @@ def draw_transform(
     config: AugmentationConfig,
     zoom: float | None = None,
 ) -> npt.NDArray[np.float64] | None:
-    """3x3 matrix from offsets in the patch to offsets in the image, (d, h, w) voxels from the centre; None: a crop.
+    """Draw a patch's spatial transform.
 
-    ``zoom`` takes the place of the drawn scale: below 1 the patch shows a smaller part of the image, enlarged.
+    Args:
+        patch: size (D, H, W).
+        spacing: in mm; None where there is none.
+        in_plane: whether only (H, W) is transformed.
+        rng: draws it.
+        config: how often and how strongly.
+        zoom: takes the place of the drawn scale: below 1 the patch shows a smaller part of the image, enlarged.
+
+    Returns:
+        The 3x3 matrix from offsets in the patch to offsets in the image, in (d, h, w) voxels from the centre; None: a
+        crop.
     """
     rotate, scale = rng.random() < config.p_rotation, rng.random() < config.p_scaling
     # drawn only where it is used: runs without it keep their random numbers
@@ -86,7 +113,17 @@ def _rotation(axis: int, angle: float) -> npt.NDArray[np.float64]:
 def read_box(
     array: npt.NDArray[np.generic], start: Sequence[int], size: Sequence[int], dtype: type[_T]
 ) -> npt.NDArray[_T]:
-    """A copy of the box of the last three axes, zero where it leaves the array."""
+    """Copy a box of the last three axes, zero where it leaves the array.
+
+    Args:
+        array: (..., D, H, W).
+        start: the box's first voxels; may be negative.
+        size: of the box.
+        dtype: of the copy.
+
+    Returns:
+        (..., d, h, w).
+    """
     result = np.zeros((*array.shape[:-3], *size), dtype=dtype)
     source: list[slice | EllipsisType] = [Ellipsis]
     target: list[slice | EllipsisType] = [Ellipsis]
@@ -103,6 +140,17 @@ def read_box(
 def read_all(
     maps: Sequence[npt.NDArray[np.generic]], start: Sequence[int], size: Sequence[int], dtype: type[_T]
 ) -> npt.NDArray[_T]:
+    """Copy one box of several label maps.
+
+    Args:
+        maps: K maps (D, H, W).
+        start: the box's first voxels; may be negative.
+        size: of the box.
+        dtype: of the copy.
+
+    Returns:
+        (K, d, h, w), zero where the box leaves the maps.
+    """
     return np.stack([read_box(seg, start, size, dtype) for seg in maps])
 
 
@@ -114,6 +162,19 @@ def resampled(
     matrix: npt.NDArray[np.float64],
     in_plane: bool,
 ) -> tuple[FloatArray, LabelArray]:
+    """Read a transformed patch: the image linearly, labels by the nearest voxel.
+
+    Args:
+        data: (C, D, H, W).
+        maps: K label maps (D, H, W).
+        start: the untransformed patch's first voxels.
+        patch: its size (D, H, W).
+        matrix: as of :func:`draw_transform`.
+        in_plane: whether the matrix leaves the depth alone.
+
+    Returns:
+        Image float32 (C, d, h, w) and labels uint8 (K, d, h, w).
+    """
     half = (np.asarray(patch) - 1) / 2
     centre = np.asarray(start) + half
     reach = np.abs(matrix) @ half

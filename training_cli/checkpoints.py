@@ -9,7 +9,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink
 
 if TYPE_CHECKING:
-    from meduniseg_core.weights import Entry, UniSegOptions
+    from meduniseg_core.weights import StoredAsset, UniSegOptions
 
 
 def import_checkpoint(
@@ -23,7 +23,7 @@ def import_checkpoint(
     planner_spacings: bool = False,
     replace: bool,
     events: EventSink,
-) -> Entry:
+) -> StoredAsset:
     """Convert a UniSeg checkpoint and keep it as the model ``name``; what had to be assumed is said in ``events``."""
     from meduniseg_core.files import check_regular, sha256_of
     from meduniseg_core.weights import PLANNER_SPACINGS, Registry, UniSegOptions, import_uniseg

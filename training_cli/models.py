@@ -10,14 +10,14 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from training_cli import packs
+from training_cli.asset_commands import Overwrite, Replace, Sha256, remove_named, verify_named
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
-from training_cli.shelf import Overwrite, Replace, Sha256, remove_named, verify_named
 
 if TYPE_CHECKING:
-    from meduniseg_core.weights import Entry, ModelInfo
+    from meduniseg_core.weights import ModelInfo, StoredAsset
 
 STAR = "meduniseg-star"  # the paper's network with its refinement
 
@@ -199,7 +199,7 @@ def remove(name: Name, as_json: Json = False) -> None:
     remove_named(Registry(), name, as_json)
 
 
-def entry_report(entry: Entry) -> dict[str, Any]:
+def entry_report(entry: StoredAsset) -> dict[str, Any]:
     """One model of the registry as plain data."""
     return {
         "name": entry.name,

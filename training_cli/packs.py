@@ -9,14 +9,14 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.paths import expanded
+from training_cli.asset_commands import Overwrite, Replace, Sha256, remove_named, verify_named
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
-from training_cli.shelf import Overwrite, Replace, Sha256, remove_named, verify_named
 
 if TYPE_CHECKING:
     from meduniseg_core.weights import Model, Pack, PackInfo, PackRegistry
-    from meduniseg_core.weights.shelf import Entry
+    from meduniseg_core.weights.store import StoredAsset
 
 app = typer.Typer(
     help="Manage packs, each of which refines some tasks of one model.",
@@ -147,7 +147,7 @@ def deactivate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
     )
 
 
-def pack_report(entry: Entry[PackInfo], registry: PackRegistry) -> dict[str, Any]:
+def pack_report(entry: StoredAsset[PackInfo], registry: PackRegistry) -> dict[str, Any]:
     """One pack of the registry as plain data."""
     return {
         "name": entry.name,

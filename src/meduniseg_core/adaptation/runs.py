@@ -343,11 +343,11 @@ def runs(home: Path | None = None) -> list[Run]:
 
 def check_new_name(name: str) -> None:
     """UsageError where a model or a pack is called so (file systems may not tell A from a): adopting would fail."""
-    for shelf in (Registry(), PackRegistry()):
-        for entry in shelf.list():
+    for store in (Registry(), PackRegistry()):
+        for entry in store.list():
             if entry.name.casefold() == name.casefold():
                 raise UsageError(
-                    f"There is a {shelf.noun} called '{entry.name}' already; give the new one another name."
+                    f"There is a {store.noun} called '{entry.name}' already; give the new one another name."
                 )
 
 

@@ -14,7 +14,7 @@ from meduniseg_core.files import write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.weights.model_file import Model
 from meduniseg_core.weights.pack_file import Pack, PackInfo, packs_by_task, read_pack, read_pack_info
-from meduniseg_core.weights.shelf import Shelf
+from meduniseg_core.weights.store import AssetStore
 
 _STATE_FILE = "active.json"
 
@@ -27,7 +27,7 @@ class _State(BaseModel):
     active: dict[str, dict[str, str]] = {}
 
 
-class PackRegistry(Shelf[PackInfo, Pack]):
+class PackRegistry(AssetStore[PackInfo, Pack]):
     """Packs by name. ``folder`` defaults to ``packs`` in the user's data folder (``MEDUNISEG_HOME`` overrides it).
 
     Any number of packs may refine one base; at most one is in use for each of its tasks.

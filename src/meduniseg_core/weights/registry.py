@@ -9,19 +9,19 @@ from typing import ClassVar
 from torch import Tensor
 
 from meduniseg_core.paths import user_folder
-from meduniseg_core.weights import shelf
+from meduniseg_core.weights import store
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import Model, StorageType, read_info, read_model, save_model
-from meduniseg_core.weights.shelf import Shelf, Verification
+from meduniseg_core.weights.store import AssetStore, Verification
 
-__all__ = ["SHIPPED", "Entry", "Registry", "Verification"]
+__all__ = ["SHIPPED", "Registry", "StoredAsset", "Verification"]
 
 SHIPPED = Path(__file__).resolve().parent / "shipped"
 
-Entry = shelf.Entry[ModelInfo]
+StoredAsset = store.StoredAsset[ModelInfo]
 
 
-class Registry(Shelf[ModelInfo, Model]):
+class Registry(AssetStore[ModelInfo, Model]):
     """Models by name. ``folder`` defaults to ``models`` in the user's data folder (``MEDUNISEG_HOME`` overrides it)."""
 
     noun: ClassVar[str] = "model"
@@ -44,7 +44,7 @@ class Registry(Shelf[ModelInfo, Model]):
         dtype: StorageType = "fp32",
         *,
         replace: bool = False,
-    ) -> Entry:
+    ) -> StoredAsset:
         """Save a new model (trained, fine-tuned or imported from elsewhere) under ``info.name``."""
         with self._incoming() as temporary:
             save_model(temporary, info, state_dict, dtype)

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.errors import BadInputError, MedUniSegError
-from meduniseg_core.weights import Entry, PackInfo, PackRegistry, Registry, read_pack_info, shelf
+from meduniseg_core.weights import PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
 from napari_meduniseg._jobs import Job, Work
 from napari_meduniseg._news import news
 from napari_meduniseg.widgets.message import Sentence
@@ -33,8 +33,8 @@ class ModelsWidget(QWidget):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._models: dict[str, Entry] = {}
-        self._packs: dict[str, shelf.Entry[PackInfo]] = {}
+        self._models: dict[str, StoredAsset] = {}
+        self._packs: dict[str, store.StoredAsset[PackInfo]] = {}
         self._job: Job | None = None
         self.list = QListWidget()
         self.list.setToolTip("The models and packs on this machine; 'starter' comes with the program.")
@@ -104,8 +104,8 @@ class ModelsWidget(QWidget):
         """Check the chosen file."""
         name = self.chosen()
         if name is not None:
-            shelf = self._shelf(name)
-            self._start(lambda _events, _cancel: shelf.verify(name), self._verified)
+            store = self._store(name)
+            self._start(lambda _events, _cancel: store.verify(name), self._verified)
 
     def use_or_not(self) -> None:
         """Take the chosen pack into use, or out of it."""
@@ -120,7 +120,7 @@ class ModelsWidget(QWidget):
         if name is None:
             return
         try:
-            self._shelf(name).remove(name)
+            self._store(name).remove(name)
         except MedUniSegError as error:
             self.said.setText(str(error))
             return
@@ -128,7 +128,7 @@ class ModelsWidget(QWidget):
         self.said.setText(f"Removed {name}.")
         news().models_changed.emit("")
 
-    def _shelf(self, name: str) -> Registry | PackRegistry:
+    def _store(self, name: str) -> Registry | PackRegistry:
         return PackRegistry() if name in self._packs else Registry()
 
     def _start(self, work: Work, then: object) -> None:
@@ -140,7 +140,7 @@ class ModelsWidget(QWidget):
         self.said.setText("Working ...")
         self._job.start()
 
-    def _installed(self, entry: Entry) -> None:
+    def _installed(self, entry: StoredAsset) -> None:
         self._job = None
         self.refresh(entry.name)
         self.said.setText(f"Installed {entry.name}.")
@@ -216,7 +216,7 @@ def _shelf_for(path: Path) -> Registry | PackRegistry:
     return PackRegistry()
 
 
-def _pack_text(entry: shelf.Entry[PackInfo], info: PackInfo) -> str:
+def _pack_text(entry: store.StoredAsset[PackInfo], info: PackInfo) -> str:
     used = PackRegistry().in_use_for(entry.name)
     lines = [
         info.title or info.name,
@@ -228,7 +228,7 @@ def _pack_text(entry: shelf.Entry[PackInfo], info: PackInfo) -> str:
     return "\n".join(lines)
 
 
-def _model_text(entry: Entry) -> str:
+def _model_text(entry: StoredAsset) -> str:
     info = entry.info
     assert info is not None
     used = [task for task, model in Adoptions().all().items() if model == entry.name]

@@ -1,6 +1,6 @@
 """A folder of files that are known by name: models, packs.
 
-A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`Shelf.verify` and every
+A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`AssetStore.verify` and every
 load by name notice a file that was altered since. The record comes first, and while a file takes another one's place it
 names both: whatever moment a process is killed at, every file has its record. What such a process leaves half done is
 removed by the next one that looks at the shelf.
@@ -58,7 +58,7 @@ Content = TypeVar("Content", bound=Hashed)
 
 
 @dataclass(frozen=True)
-class Entry(Generic[Info]):
+class StoredAsset(Generic[Info]):
     """One file of a shelf; where it cannot be used, ``info`` is None and ``problem`` says why."""
 
     name: str
@@ -78,7 +78,7 @@ class Verification:
     recorded: bool
 
 
-class Shelf(ABC, Generic[Info, Content]):
+class AssetStore(ABC, Generic[Info, Content]):
     """Files by name in ``folder``, and those in ``shipped``, which are always there: nobody replaces or removes them.
 
     Any number of processes may use one folder.
@@ -98,13 +98,13 @@ class Shelf(ABC, Generic[Info, Content]):
     def read(self, path: Path) -> Content:
         """The whole file; BadInputError if it is not usable."""
 
-    def list(self) -> tuple[Entry[Info], ...]:
+    def list(self) -> tuple[StoredAsset[Info], ...]:
         """All of them, shipped ones first, by name. A broken file is listed with its problem."""
         self._tidy()
         paths = self._paths()
         return tuple(self._entry(name, path) for name, path in paths.items() if path.is_file())
 
-    def find(self, name: str) -> Entry[Info]:
+    def find(self, name: str) -> StoredAsset[Info]:
         """The one called ``name``; UsageError, with the nearest names, if there is none."""
         paths = self._paths()
         if name not in paths:
@@ -133,7 +133,7 @@ class Shelf(ABC, Generic[Info, Content]):
         content, recorded = self._load_recorded(self.find(name))
         return Verification(name=name, sha256=content.sha256, recorded=recorded)
 
-    def import_file(self, path: Path, *, sha256: str | None = None, replace: bool = False) -> Entry[Info]:
+    def import_file(self, path: Path, *, sha256: str | None = None, replace: bool = False) -> StoredAsset[Info]:
         """Copy a file onto the shelf under the name it gives itself, checking all of it first.
 
         One that is there already is left alone if it is the same file; another one of that name is replaced only
@@ -156,7 +156,7 @@ class Shelf(ABC, Generic[Info, Content]):
         replace: bool = False,
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
-    ) -> Entry[Info]:
+    ) -> StoredAsset[Info]:
         """Install from a file or an https address; for an address ``sha256`` is obligatory (UsageError)."""
         if not is_url(str(source)):
             return self.import_file(Path(source), sha256=sha256, replace=replace)
@@ -206,16 +206,16 @@ class Shelf(ABC, Generic[Info, Content]):
         own = {path.stem: path for path in sorted(self.folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")}
         return {**shipped, **{name: path for name, path in own.items() if name not in shipped}}
 
-    def _entry(self, name: str, path: Path) -> Entry[Info]:
+    def _entry(self, name: str, path: Path) -> StoredAsset[Info]:
         info, problem = None, None
         try:
             info = self.read_info(path)
         except BadInputError as error:
             problem = str(error)
         size = path.stat().st_size if path.is_file() else 0
-        return Entry(name, path, path.parent == self.shipped, size, info, problem)
+        return StoredAsset(name, path, path.parent == self.shipped, size, info, problem)
 
-    def _load_recorded(self, entry: Entry[Info]) -> tuple[Content, bool]:
+    def _load_recorded(self, entry: StoredAsset[Info]) -> tuple[Content, bool]:
         """Load and compare with the record, which is read before and after: a file may be replaced meanwhile."""
         before = _recorded(entry.path)
         content = self.read(entry.path)
@@ -227,7 +227,7 @@ class Shelf(ABC, Generic[Info, Content]):
             )
         return content, content.sha256 in {*before, *after}
 
-    def _adopt(self, temporary: Path, source: str, sha256: str | None, replace: bool) -> Entry[Info]:
+    def _adopt(self, temporary: Path, source: str, sha256: str | None, replace: bool) -> StoredAsset[Info]:
         """Check the whole of ``temporary`` and move it into place under its own name."""
         try:
             content = self.read(temporary)

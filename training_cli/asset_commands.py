@@ -9,22 +9,22 @@ import typer
 from training_cli.output import print_answer
 
 if TYPE_CHECKING:
-    from meduniseg_core.weights.shelf import Shelf
+    from meduniseg_core.weights.store import AssetStore
 
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="Expected SHA-256 of the file.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace an installed one of the same name.")]
 Overwrite = Annotated[bool, typer.Option("--replace", help="Overwrite an existing file.")]
 
 
-def verify_named(shelf: Shelf[Any, Any], name: str, as_json: bool) -> None:
+def verify_named(store: AssetStore[Any, Any], name: str, as_json: bool) -> None:
     """Read a whole file and say how it compares with the SHA-256 kept when it was installed."""
-    found = shelf.verify(name)
+    found = store.verify(name)
     note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
     payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
     print_answer(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
 
 
-def remove_named(shelf: Shelf[Any, Any], name: str, as_json: bool) -> None:
+def remove_named(store: AssetStore[Any, Any], name: str, as_json: bool) -> None:
     """Delete a file and say so."""
-    shelf.remove(name)
+    store.remove(name)
     print_answer(as_json, {"removed": name}, f"Removed {name}.")

@@ -27,8 +27,8 @@ from meduniseg_core.paths import corrections_folder
 from meduniseg_core.provenance import provenance_path, read_provenance
 from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
 from napari_meduniseg._editing import names_of
+from napari_meduniseg._layer_input import LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, Origin
-from napari_meduniseg._taking import Capture, capture, take
 
 PAUSE = 60.0
 """Seconds without a change after which the annotator is taken to be away."""
@@ -67,7 +67,7 @@ class Submission:
     layer: str
     labels: Callable[[], np.ndarray]
     attributes: dict
-    image: Image | tuple[Capture, ...]
+    image: Image | tuple[LayerSnapshot, ...]
     grid: Grid | None
     origins: Origins
     classes: tuple[str, ...]
@@ -164,14 +164,14 @@ def submission(
 
     UsageError or BadInputError where something is missing.
     """
-    source: Image | tuple[Capture, ...]
+    source: Image | tuple[LayerSnapshot, ...]
     grid = made_for(layer)
     if grid is not None and grid.image is not None:
         source = grid.image
     elif image is None:
         raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
     else:
-        source = capture((image,))
+        source = snapshot_layers((image,))
         grid = grid_of(image) if image_layers_at(layer, (image,)) else None
     _, attributes, _ = layer.as_layer_data_tuple()
     data, before, name = layer.data, changes(), layer.name
@@ -200,7 +200,7 @@ def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
 
     Raises what :meth:`Ledger.accept` raises.
     """
-    image = given.image if isinstance(given.image, Image) else take(given.image).image
+    image = given.image if isinstance(given.image, Image) else read_layers(given.image).image
     array = given.labels()
     if given.grid is not None:
         labels = Image(given.grid.stored(array), given.grid.geometry, given.grid.physical)

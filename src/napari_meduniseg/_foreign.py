@@ -12,23 +12,23 @@ from meduniseg_core.images import Finding, Image, read_image
 from meduniseg_core.images.formats import ending_of
 from meduniseg_core.images.grid import relate
 from meduniseg_core.images.upright import as_stored, stored_orientation
-from napari_meduniseg._taking import Capture, as_image
+from napari_meduniseg._layer_input import LayerSnapshot, as_image
 
 _LARGEST = 1 << 28  # bytes of a file that is read once more
 _ENOUGH = 1000  # pixels of a side tell which way up a picture is
 
 
-def left_out(captures: Iterable[Capture]) -> tuple[Finding, ...]:
+def left_out(snapshots: Iterable[LayerSnapshot]) -> tuple[Finding, ...]:
     """One finding per layer that does not show its file as the file asks for; for a worker's thread.
 
     A photograph that is stored turned and is shown so, and a scan that does not lie where its file says. Layers that
     have other voxels by now (cropped, say) are nothing that can be compared.
     """
-    found = (_of_one(item) for item in captures)
+    found = (_of_one(item) for item in snapshots)
     return tuple(finding for finding in found if finding is not None)
 
 
-def _of_one(item: Capture) -> Finding | None:
+def _of_one(item: LayerSnapshot) -> Finding | None:
     path = item.read_from
     if item.known or path is None or ending_of(path) is None:
         return None
@@ -52,7 +52,7 @@ def _of_one(item: Capture) -> Finding | None:
     )
 
 
-def _turned(item: Capture, image: Image, path: Path) -> Finding | None:
+def _turned(item: LayerSnapshot, image: Image, path: Path) -> Finding | None:
     orientation = stored_orientation(image)
     if orientation == 1:
         return None

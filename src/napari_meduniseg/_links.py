@@ -17,8 +17,8 @@ from napari.layers import Labels, Layer
 from meduniseg_core.images import Image
 from meduniseg_core.provenance import read_provenance
 from napari_meduniseg._belonging import image_layer_of, image_layers_at
+from napari_meduniseg._layer_input import file_of
 from napari_meduniseg._layers import METADATA_KEY, Origin, is_derived
-from napari_meduniseg._taking import file_of
 
 _links: WeakKeyDictionary[Layer, weakref.ref[ImageLayer]] = WeakKeyDictionary()
 

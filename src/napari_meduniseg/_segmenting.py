@@ -23,9 +23,9 @@ from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
 from napari_meduniseg._durations import duration
 from napari_meduniseg._foreign import left_out
+from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import probability_layers, result_layer
 from napari_meduniseg._links import bind
-from napari_meduniseg._taking import Capture, Taken, capture, take
 from napari_meduniseg._views import slice_axis
 
 Region = Literal["volume", "slice", "box"]
@@ -65,7 +65,7 @@ class Order:
     """
 
     choice: Choice
-    captures: tuple[Capture, ...]
+    snapshots: tuple[LayerSnapshot, ...]
     box: Box | None
 
 
@@ -73,7 +73,7 @@ class Order:
 class Outcome:
     """What came of an order: the image it was carried out on, and by task what was found and its table."""
 
-    taken: Taken
+    taken: LayerImage
     results: dict[str, Segmentation]
     tables: dict[str, list[ClassRow]]
 
@@ -156,20 +156,20 @@ def prepare(choice: Choice, viewer: ViewerModel) -> Order:
         raise UsageError("There is no image layer; open an image first.")
     if not choice.tasks:
         raise UsageError("No task is chosen; tick at least one.")
-    captures = capture(choice.layers)
+    snapshots = snapshot_layers(choice.layers)
     layer = choice.layers[0]
     box: Box | None = None
     if choice.region == "slice":
-        box = _slice_box(layer, captures[0], viewer)
+        box = _slice_box(layer, snapshots[0], viewer)
     elif choice.region == "box":
-        box = _shapes_box(layer, captures[0], choice.shapes)
-    return Order(choice, captures, box)
+        box = _shapes_box(layer, snapshots[0], choice.shapes)
+    return Order(choice, snapshots, box)
 
 
 def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
     """Read the image and segment it; runs in a worker's thread. BadInputError for voxels that are no numbers."""
     choice = order.choice
-    taken = _taken(order.captures)
+    taken = _taken(order.snapshots)
     cancel.raise_if_cancelled()
     predictor = predictors.get(choice)
     cancel.raise_if_cancelled()
@@ -188,13 +188,13 @@ def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: C
     return Outcome(taken, results, {task: result.table() for task, result in results.items()})
 
 
-def seen_at_once(captures: Sequence[Capture], said: Said) -> tuple[Finding, ...]:
+def seen_at_once(snapshots: Sequence[LayerSnapshot], said: Said) -> tuple[Finding, ...]:
     """What is known of the image without a look at its voxels or its file; quick, for the GUI's thread."""
-    return merge(*(oriented_as_said(item.outline, said.orientation).findings for item in captures))
+    return merge(*(oriented_as_said(item.outline, said.orientation).findings for item in snapshots))
 
 
 def look_at(
-    captures: tuple[Capture, ...], plans: Sequence[TaskPlan], said: Said | None = None
+    snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan], said: Said | None = None
 ) -> dict[str, tuple[Finding, ...]]:
     """What speaks against segmenting the image, by task (that of no task under ""); runs in a worker's thread.
 
@@ -202,15 +202,15 @@ def look_at(
     """
     said = said or Said()
     if not plans:
-        return {"": left_out(captures)}
-    image = _taken(captures).image
+        return {"": left_out(snapshots)}
+    image = _taken(snapshots).image
     return {plan.task: look_before(image, plan, said.scale, said.orientation) for plan in plans}
 
 
-def _taken(captures: tuple[Capture, ...]) -> Taken:
+def _taken(snapshots: tuple[LayerSnapshot, ...]) -> LayerImage:
     """The image, with what another reader left out of it."""
-    taken = take(captures)
-    return replace(taken, image=taken.image.with_findings(*left_out(captures)))
+    taken = read_layers(snapshots)
+    return replace(taken, image=taken.image.with_findings(*left_out(snapshots)))
 
 
 def findings_for(
@@ -234,7 +234,7 @@ def forecast(order: Order, predictors: Predictors) -> Forecast:
     if not predictor.calibrated:
         predictor.calibrate(choice.tasks[0])
     found = predictor.estimate(
-        order.captures[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap, scale=choice.said.scale
+        order.snapshots[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap, scale=choice.said.scale
     )
     return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
 
@@ -266,7 +266,7 @@ def add_results(order: Order, outcome: Outcome, viewer: ViewerModel) -> list[Lab
     return added
 
 
-def _slice_box(layer: Layer, captured: Capture, viewer: ViewerModel) -> Box | None:
+def _slice_box(layer: Layer, snapshot: LayerSnapshot, viewer: ViewerModel) -> Box | None:
     if layer.ndim == 2:
         return None  # the visible slice is the image
     if viewer.dims.ndisplay == 3:
@@ -277,10 +277,10 @@ def _slice_box(layer: Layer, captured: Capture, viewer: ViewerModel) -> Box | No
     index = int(np.clip(round(float(position[axis])), 0, size - 1))
     spans = [(0, length) for length in layer.data.shape]
     spans[axis] = (index, index + 1)
-    return _to_image(spans, captured)
+    return _to_image(spans, snapshot)
 
 
-def _shapes_box(layer: ImageLayer, captured: Capture, shapes: Shapes | None) -> Box:
+def _shapes_box(layer: ImageLayer, snapshot: LayerSnapshot, shapes: Shapes | None) -> Box:
     if shapes is None or shapes.nshapes == 0:
         raise UsageError("There is no box; add a Shapes layer, draw a rectangle and choose that layer.")
     chosen = sorted(shapes.selected_data) or range(shapes.nshapes)
@@ -298,13 +298,13 @@ def _shapes_box(layer: ImageLayer, captured: Capture, shapes: Shapes | None) -> 
         if first >= last:
             raise UsageError(f"The box lies outside {layer.name}; draw it on the image.")
         spans.append((first, last))
-    return _to_image(spans, captured)
+    return _to_image(spans, snapshot)
 
 
-def _to_image(spans: list[tuple[int, int]], captured: Capture) -> Box:
+def _to_image(spans: list[tuple[int, int]], snapshot: LayerSnapshot) -> Box:
     """A box of the layer's voxels as a box of the image's own, which may be turned."""
     shown = [(0, 1), *spans] if len(spans) == 2 else spans
-    change, shape = captured.change, captured.shape
+    change, shape = snapshot.change, snapshot.shape
     box: list[tuple[int, int]] = [(0, 1)] * 3
     for (low, high), axis, flip in zip(shown, change.axes, change.flips, strict=True):
         box[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)

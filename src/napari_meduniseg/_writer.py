@@ -17,9 +17,9 @@ from meduniseg_core.outputs import EARLIER, FILES, identities, read_record, refu
 from meduniseg_core.provenance import RESULT, image_entries, label_provenance, provenance_path, recorded_task
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import Placed, labels_image
+from napari_meduniseg._layer_input import as_image, snapshot_layers
 from napari_meduniseg._layers import CHANNEL, METADATA_KEY, Origin, checksum, classes_shown
 from napari_meduniseg._links import image_of
-from napari_meduniseg._taking import as_image, capture
 
 _BY_HAND = "labels made by hand"
 
@@ -97,7 +97,7 @@ def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[
     """Write an image layer with its geometry: the file's own where it lies where it was read to lie."""
     keys = ("name", "scale", "translate", "rotate", "shear", "affine", "units", "metadata", "rgb")
     given = {key: attributes[key] for key in keys if attributes.get(key) is not None}
-    (taken,) = capture((ImageLayer(data, contrast_limits=(0, 1), **given),))
+    (taken,) = snapshot_layers((ImageLayer(data, contrast_limits=(0, 1), **given),))
     write_image(as_image(taken), path)
     for finding in taken.outline.findings:
         if not taken.known:

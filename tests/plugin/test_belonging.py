@@ -19,9 +19,9 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
 from napari_meduniseg._accepting import Collection, accept, submission
 from napari_meduniseg._belonging import image_layer_of, labels_image
+from napari_meduniseg._layer_input import image_of
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import read
-from napari_meduniseg._taking import image_of
 from napari_meduniseg._writer import write_image_layer, write_labels_layer
 from napari_meduniseg.widgets.save_button import suggestion
 

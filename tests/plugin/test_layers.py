@@ -14,9 +14,9 @@ from napari.layers import Image as ImageLayer
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
+from napari_meduniseg._layer_input import image_of, read_layers, snapshot_layers
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import get_reader, read
-from napari_meduniseg._taking import capture, image_of, take
 from napari_meduniseg._writer import write_labels_layer
 
 SHAPE = (5, 6, 7)
@@ -123,19 +123,19 @@ def test_a_capture_tells_everything_but_the_voxels_and_reads_none() -> None:
     read: list[str] = []
     layer = ImageLayer(lazy(array, read), scale=(3, 1, 1), units="mm", contrast_limits=(0, 1))
     before = len(read)  # the slice that napari shows
-    captures = capture([layer])
-    assert captures[0].shape == SHAPE and captures[0].outline.geometry.spacing == (3, 1, 1)
+    snapshots = snapshot_layers([layer])
+    assert snapshots[0].shape == SHAPE and snapshots[0].outline.geometry.spacing == (3, 1, 1)
     assert len(read) == before
-    np.testing.assert_array_equal(take(captures).image.array[0], array)
+    np.testing.assert_array_equal(read_layers(snapshots).image.array[0], array)
     assert len(read) == before + SHAPE[0]
 
 
 def test_voxels_that_are_no_numbers_are_known_only_when_they_are_read() -> None:
     array = np.zeros(SHAPE)
     array[-1, 0, 0] = np.inf
-    captures = capture([ImageLayer(array, name="thing", contrast_limits=(0, 1))])
+    snapshots = snapshot_layers([ImageLayer(array, name="thing", contrast_limits=(0, 1))])
     with pytest.raises(BadInputError, match="thing holds NaN or infinite"):
-        take(captures)
+        read_layers(snapshots)
 
 
 def test_channels_on_other_grids_are_refused_before_they_are_read() -> None:
@@ -145,7 +145,7 @@ def test_channels_on_other_grids_are_refused_before_they_are_read() -> None:
     ]
     before = len(read)
     with pytest.raises(BadInputError, match="grid"):
-        capture(layers)
+        snapshot_layers(layers)
     assert len(read) == before
 
 

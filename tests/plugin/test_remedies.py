@@ -169,19 +169,19 @@ def test_pictures_that_another_reader_shows_upright_or_that_are_not_turned_are_n
     gui: Any, widget: Any, qtbot: Any, tmp_path: Path
 ) -> None:
     from napari_meduniseg._foreign import left_out
-    from napari_meduniseg._taking import capture
+    from napari_meduniseg._layer_input import snapshot_layers
 
     path, upright = phone_photo(tmp_path / "phone.jpg", 3)
     layer = opened(gui, path, "napari")
-    assert [finding.code for finding in left_out(capture([layer]))] == ["opened_elsewhere"]
+    assert [finding.code for finding in left_out(snapshot_layers([layer]))] == ["opened_elsewhere"]
     layer.data = (upright // 2).astype(np.uint8)  # a plugin that turned it, and changed its contrast
-    assert left_out(capture([layer])) == ()
+    assert left_out(snapshot_layers([layer])) == ()
     layer.data = upright[::-1, ::-1] // 2
-    assert [finding.code for finding in left_out(capture([layer]))] == ["opened_elsewhere"]
+    assert [finding.code for finding in left_out(snapshot_layers([layer]))] == ["opened_elsewhere"]
     layer.data = upright[5:50, 5:50]
-    assert left_out(capture([layer])) == ()  # cropped: nothing to compare
+    assert left_out(snapshot_layers([layer])) == ()  # cropped: nothing to compare
     plain = opened(gui, write_photograph(tmp_path / "plain.png"), "napari")
-    assert left_out(capture([plain])) == ()
+    assert left_out(snapshot_layers([plain])) == ()
 
 
 def test_a_scan_that_lies_elsewhere_than_its_file_says_is_found_out(gui: Any, widget: Any, tmp_path: Path) -> None:
@@ -190,18 +190,18 @@ def test_a_scan_that_lies_elsewhere_than_its_file_says_is_found_out(gui: Any, wi
 
     from meduniseg_core.images import read_image
     from napari_meduniseg._foreign import left_out
-    from napari_meduniseg._taking import capture
+    from napari_meduniseg._layer_input import snapshot_layers
 
     path = write_volume(tmp_path / "mr.nii.gz")
     image = read_image(path)
     with layer_source(path=str(path)):
         bare = ImageLayer(image.array[0])
         placed = ImageLayer(image.array[0], scale=(2, 2, 2), translate=image.geometry.origin[::-1], units="mm")
-    (found,) = left_out(capture([bare]))
+    (found,) = left_out(snapshot_layers([bare]))
     assert found.code == "opened_elsewhere" and "mr.nii.gz" in found.text
-    assert left_out(capture([placed])) == ()
+    assert left_out(snapshot_layers([placed])) == ()
     path.unlink()
-    assert left_out(capture([bare])) == ()
+    assert left_out(snapshot_layers([bare])) == ()
 
 
 def test_a_layer_without_units_says_what_is_taken_for_granted_before_run(gui: Any, widget: Any, qtbot: Any) -> None:

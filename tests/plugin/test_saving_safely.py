@@ -18,9 +18,9 @@ from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.outputs import standing
 from meduniseg_core.provenance import RESULT
+from napari_meduniseg._layer_input import image_of
 from napari_meduniseg._layers import image_layers, label_layer, result_layer
 from napari_meduniseg._reader import read
-from napari_meduniseg._taking import image_of
 from napari_meduniseg._writer import write_labels_layer
 
 

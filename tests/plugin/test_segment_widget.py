@@ -287,9 +287,9 @@ def test_an_answer_about_the_layer_before_is_not_shown(
 
     asked, go = [], threading.Event()
 
-    def looking(captures: Any, plans: Any, _said: Any) -> dict[str, tuple[Finding, ...]]:
-        asked.append(captures[0].name)
-        if captures[0].name == "first":
+    def looking(snapshots: Any, plans: Any, _said: Any) -> dict[str, tuple[Finding, ...]]:
+        asked.append(snapshots[0].name)
+        if snapshots[0].name == "first":
             go.wait(30)
             return {"organ": (Finding("intensity_mismatch", "about the first"),)}
         return {}

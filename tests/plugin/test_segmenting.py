@@ -13,6 +13,7 @@ from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress, ignore
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.weights import Registry
+from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._segmenting import (
     Choice,
@@ -26,7 +27,6 @@ from napari_meduniseg._segmenting import (
     tasks_for,
     warnings_of,
 )
-from napari_meduniseg._taking import capture
 from napari_meduniseg._views import set_view
 
 
@@ -171,11 +171,11 @@ def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
 
 def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    captures = capture([layer])
+    snapshots = snapshot_layers([layer])
     mr = Registry().info("tiny").plan_of("organ")
     ct = mr.model_copy(update={"task": "ct", "normalisation": ("ct",)})
     photograph = Registry().info("tiny").plan_of("disc_cup")
-    found = look_at(captures, [mr, ct, photograph])
+    found = look_at(snapshots, [mr, ct, photograph])
     assert found["organ"] == ()
     assert ["Hounsfield" in text for text in warnings_of(found, ["organ", "ct"])] == [True]
     assert "grey" in warnings_of(found, ["disc_cup"])[0]

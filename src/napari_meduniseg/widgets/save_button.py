@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._jobs import Job
+from napari_meduniseg._layer_input import file_of
 from napari_meduniseg._links import image_of
-from napari_meduniseg._taking import file_of
 from napari_meduniseg._writer import layers_around, write_on_grid
 
 

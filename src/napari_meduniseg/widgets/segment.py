@@ -22,6 +22,7 @@ from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan
 from napari_meduniseg._current import current_of
 from napari_meduniseg._jobs import Job
+from napari_meduniseg._layer_input import LayerSnapshot, same_images, snapshot_layers
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._reader import read_one
 from napari_meduniseg._segmenting import (
@@ -39,7 +40,6 @@ from napari_meduniseg._segmenting import (
     prepare,
     seen_at_once,
 )
-from napari_meduniseg._taking import Capture, capture, same_images
 from napari_meduniseg.widgets.choosing import ChoiceForm
 from napari_meduniseg.widgets.message import Sentence, keep_room
 from napari_meduniseg.widgets.recovery import Recovery
@@ -66,7 +66,7 @@ class SegmentWidget(QWidget):
         self._forecast_job: Job | None = None
         self._acted = False  # something was done with the labels since the choice changed
         self._look_job: Job | None = None
-        self._looked_at: tuple[tuple[Capture, ...], list[TaskPlan], Said] = (), [], Said()
+        self._looked_at: tuple[tuple[LayerSnapshot, ...], list[TaskPlan], Said] = (), [], Said()
         self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
         self._trouble = ""  # what the voxels are no good for
@@ -262,21 +262,21 @@ class SegmentWidget(QWidget):
         """Warn of an image that is not what the tasks expect: its voxels are read once, not at every tick."""
         plans = self.form.possible_plans()
         try:
-            captures = capture(choice.layers)
+            snapshots = snapshot_layers(choice.layers)
         except MedUniSegError:
-            captures = ()  # what is wrong is said where the order is prepared
+            snapshots = ()  # what is wrong is said where the order is prepared
         said = choice.said
-        if (plans, said) == self._looked_at[1:] and same_images(captures, self._looked_at[0]):
+        if (plans, said) == self._looked_at[1:] and same_images(snapshots, self._looked_at[0]):
             self._show_found()
             return
-        self._looked_at = captures, plans, said
+        self._looked_at = snapshots, plans, said
         self._look_job = None
         self._trouble = ""
-        self._at_once = seen_at_once(captures, said)
+        self._at_once = seen_at_once(snapshots, said)
         self._look_done({})
-        if not captures:
+        if not snapshots:
             return
-        job = self._start(lambda _events, _cancel: look_at(captures, plans, said))
+        job = self._start(lambda _events, _cancel: look_at(snapshots, plans, said))
         job.done.connect(lambda found: self._look_done(found) if job is self._look_job else None)
         job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
         self._look_job = job

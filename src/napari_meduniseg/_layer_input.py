@@ -29,7 +29,7 @@ _ASSUMED = (
 
 
 @dataclass(frozen=True, eq=False)
-class Capture:
+class LayerSnapshot:
     """What a layer shows, without a look at its voxels.
 
     ``outline`` is the image on its grid: the very one where it is ``known`` (the layer still shows what was read from a
@@ -52,38 +52,38 @@ class Capture:
 
 
 @dataclass(frozen=True)
-class Taken:
+class LayerImage:
     """An image taken from layers, whose findings say what had to be assumed, and how it was turned for the viewer."""
 
     image: Image
     change: Reorientation
 
 
-def capture(layers: Sequence[ImageLayer]) -> tuple[Capture, ...]:
-    """One layer, or one per channel, for :func:`take`; quick, for the GUI's thread.
+def snapshot_layers(layers: Sequence[ImageLayer]) -> tuple[LayerSnapshot, ...]:
+    """One layer, or one per channel, for :func:`read_layers`; quick, for the GUI's thread.
 
     BadInputError, in one sentence, for layers that cannot be segmented: several scales, more than three dimensions, no
     voxels, stacks of colour images, channels on different grids.
     """
-    captures = tuple(_capture(layer) for layer in layers)
-    if len(captures) > 1:
-        check_channels([item.outline for item in captures])
-    return captures
+    snapshots = tuple(_snapshot_layer(layer) for layer in layers)
+    if len(snapshots) > 1:
+        check_channels([item.outline for item in snapshots])
+    return snapshots
 
 
-def take(captures: Sequence[Capture]) -> Taken:
+def read_layers(snapshots: Sequence[LayerSnapshot]) -> LayerImage:
     """Read the voxels; slow where they are lazy, so in a worker's thread. BadInputError for NaN and infinite values."""
-    images = [_read(item) for item in captures]
+    images = [_read(item) for item in snapshots]
     image = images[0] if len(images) == 1 else stack_channels(images)
-    return Taken(image, captures[0].change)
+    return LayerImage(image, snapshots[0].change)
 
 
-def image_of(layers: Sequence[ImageLayer]) -> Taken:
+def image_of(layers: Sequence[ImageLayer]) -> LayerImage:
     """The image that one layer (or one layer per channel) shows, on its own grid: both steps at once."""
-    return take(capture(layers))
+    return read_layers(snapshot_layers(layers))
 
 
-def same_images(some: Sequence[Capture], others: Sequence[Capture]) -> bool:
+def same_images(some: Sequence[LayerSnapshot], others: Sequence[LayerSnapshot]) -> bool:
     """Whether both were captured from the same arrays at the same places (what an array holds is not compared)."""
     return len(some) == len(others) and all(
         one.data is other.data
@@ -94,10 +94,10 @@ def same_images(some: Sequence[Capture], others: Sequence[Capture]) -> bool:
     )
 
 
-def _capture(layer: ImageLayer) -> Capture:
+def _snapshot_layer(layer: ImageLayer) -> LayerSnapshot:
     record = layer.metadata.get(METADATA_KEY)
     if isinstance(record, Origin) and is_as_read(layer, record):
-        return Capture(layer.name, layer.data, layer.rgb, record.image, True, record.change)
+        return LayerSnapshot(layer.name, layer.data, layer.rgb, record.image, True, record.change)
     shape = _checked_shape(layer)
     grid = grid_of(layer)
     meta: dict[str, Any] = {"colour": "rgb"} if layer.rgb else {}
@@ -110,7 +110,7 @@ def _capture(layer: ImageLayer) -> Capture:
     nothing = np.broadcast_to(np.zeros((), np.uint8), (3 if layer.rgb else 1, *grid.geometry.shape))
     outline = Image(nothing, grid.geometry, grid.physical, file_of(layer), meta, findings)
     read_from = None if not layer.source.path else Path(layer.source.path)
-    return Capture(layer.name, layer.data, layer.rgb, outline, False, grid.change, read_from)
+    return LayerSnapshot(layer.name, layer.data, layer.rgb, outline, False, grid.change, read_from)
 
 
 def file_of(layer: ImageLayer) -> Path:
@@ -141,14 +141,14 @@ def _checked_shape(layer: ImageLayer) -> tuple[int, ...]:
     return shape
 
 
-def _read(item: Capture) -> Image:
+def _read(item: LayerSnapshot) -> Image:
     image = as_image(item)
     if not item.known and image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
         raise BadInputError(f"The layer {item.name} holds NaN or infinite values; replace them first.")
     return image
 
 
-def as_image(item: Capture) -> Image:
+def as_image(item: LayerSnapshot) -> Image:
     """The voxels of one layer, whatever their values, on their grid. BadInputError where they are no numbers."""
     if item.known:
         return item.outline

@@ -40,13 +40,13 @@ from napari_meduniseg._segmenting import (
     prepare,
     seen_at_once,
 )
-from napari_meduniseg.widgets.choosing import ChoiceForm
 from napari_meduniseg.widgets.message import Sentence, keep_room
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.remedies import Remedies
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
+from napari_meduniseg.widgets.segment_form import SegmentForm
 from napari_meduniseg.widgets.view_bar import ViewBar
 
 _SETTLE_MS = 250  # changes that follow each other faster are one
@@ -71,7 +71,7 @@ class SegmentWidget(QWidget):
         self._found: dict[str, tuple[Finding, ...]] = {}
         self._trouble = ""  # what the voxels are no good for
 
-        self.form = ChoiceForm(napari_viewer)
+        self.form = SegmentForm(napari_viewer)
         self.hint = Sentence()
         self.warning = Sentence(0)
         self.warning.hide()

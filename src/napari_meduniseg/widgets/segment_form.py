@@ -39,7 +39,7 @@ _TITLES = {name: modality.title for name, modality in MODALITIES.items()}
 _REGIONS = (("Whole image", "volume"), ("Visible slice", "slice"), ("Box (Shapes layer)", "box"))
 
 
-class ChoiceForm(QWidget):
+class SegmentForm(QWidget):
     """Emits ``changed`` whenever the choice is another one."""
 
     changed = Signal()

@@ -78,7 +78,7 @@ def slow(widget: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
     """The core's work, but it waits until it is cancelled or told to go on."""
     import napari_meduniseg.widgets.segment as module
 
-    real: Callable[..., Any] = module.carry_out
+    real: Callable[..., Any] = module.run_job
     state = {"go": False}
 
     def waiting(order: Any, predictors: Any, events: EventSink, cancel: CancelToken) -> Any:
@@ -87,7 +87,7 @@ def slow(widget: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
             time.sleep(0.01)
         return real(order, predictors, events, cancel)
 
-    monkeypatch.setattr(module, "carry_out", waiting)
+    monkeypatch.setattr(module, "run_job", waiting)
     return state
 
 
@@ -294,7 +294,7 @@ def test_an_answer_about_the_layer_before_is_not_shown(
             return {"organ": (Finding("intensity_mismatch", "about the first"),)}
         return {}
 
-    monkeypatch.setattr(module, "look_at", looking)
+    monkeypatch.setattr(module, "find_warnings", looking)
     gui.add_image(np.zeros((20, 36, 40), np.int16), units="mm", name="first")
     widget.form.choose(modality="mri", tasks=("organ",))
     qtbot.waitUntil(lambda: asked == ["first"], timeout=10_000)

@@ -15,15 +15,15 @@ from meduniseg_core.images import Geometry, Image
 from meduniseg_core.weights import Registry
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import image_layers
-from napari_meduniseg._segmenting import (
+from napari_meduniseg._segmentation_job import (
     Choice,
     Predictors,
     add_results,
-    carry_out,
+    find_warnings,
     forecast,
-    look_at,
     modalities_for,
     prepare,
+    run_job,
     tasks_for,
     warnings_of,
 )
@@ -50,7 +50,7 @@ def run(viewer: ViewerModel, **changes: object) -> list:
     layer = changes.pop("layer", None) or viewer.layers[0]
     choice = Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32", **changes)  # type: ignore[arg-type]
     order = prepare(choice, viewer)
-    return add_results(order, carry_out(order, Predictors(), ignore, CancelToken()), viewer)
+    return add_results(order, run_job(order, Predictors(), ignore, CancelToken()), viewer)
 
 
 def test_only_what_fits_model_modality_and_dimension_is_offered(tiny_home: Path) -> None:
@@ -116,7 +116,7 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
 def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
     order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
-    outcome = carry_out(order, Predictors(), ignore, CancelToken())
+    outcome = run_job(order, Predictors(), ignore, CancelToken())
     layer.name = "other"
     viewer.layers.selection.clear()
     assert [added.name for added in add_results(order, outcome, viewer)] == ["other: organ"]
@@ -144,7 +144,7 @@ def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
             token.cancel()
 
     with pytest.raises(CancelledError):
-        carry_out(order, Predictors(), stop, token)
+        run_job(order, Predictors(), stop, token)
     assert len(seen) == 1 and seen[0].done < seen[0].total
 
 
@@ -175,7 +175,7 @@ def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     mr = Registry().info("tiny").plan_of("organ")
     ct = mr.model_copy(update={"task": "ct", "normalisation": ("ct",)})
     photograph = Registry().info("tiny").plan_of("disc_cup")
-    found = look_at(snapshots, [mr, ct, photograph])
+    found = find_warnings(snapshots, [mr, ct, photograph])
     assert found["organ"] == ()
     assert ["Hounsfield" in text for text in warnings_of(found, ["organ", "ct"])] == [True]
     assert "grey" in warnings_of(found, ["disc_cup"])[0]

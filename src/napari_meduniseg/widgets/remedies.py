@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Finding
-from napari_meduniseg._segmenting import Said
+from napari_meduniseg._segmentation_job import Said
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
 
 

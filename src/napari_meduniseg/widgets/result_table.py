@@ -12,7 +12,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._segmenting import Outcome, recount
+from napari_meduniseg._segmentation_job import Outcome, recount
 
 _SETTLE_MS = 500  # strokes that follow each other faster are counted once
 _COLUMNS = ("class", "voxels", "size", "mean")

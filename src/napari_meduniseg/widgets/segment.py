@@ -25,19 +25,19 @@ from napari_meduniseg._jobs import Job
 from napari_meduniseg._layer_input import LayerSnapshot, same_images, snapshot_layers
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._reader import read_one
-from napari_meduniseg._segmenting import (
+from napari_meduniseg._segmentation_job import (
     Choice,
     Forecast,
-    Order,
     Outcome,
     Predictors,
     Said,
+    SegmentationJob,
     add_results,
-    carry_out,
+    find_warnings,
     findings_for,
     forecast,
-    look_at,
     prepare,
+    run_job,
     seen_at_once,
 )
 from napari_meduniseg.widgets.message import Sentence, keep_room
@@ -62,7 +62,7 @@ class SegmentWidget(QWidget):
         self._results: WeakKeyDictionary[Labels, tuple[Outcome, list[Labels]]] = WeakKeyDictionary()
         self._predictors = Predictors()
         self._job: Job | None = None
-        self._order: Order | None = None
+        self._order: SegmentationJob | None = None
         self._forecast_job: Job | None = None
         self._acted = False  # something was done with the labels since the choice changed
         self._look_job: Job | None = None
@@ -138,7 +138,7 @@ class SegmentWidget(QWidget):
             return
         self._order = order
         self._job = self._start(
-            lambda events, cancel: carry_out(order, self._predictors, events, cancel), "A segmentation"
+            lambda events, cancel: run_job(order, self._predictors, events, cancel), "A segmentation"
         )
         self._job.done.connect(self._finish)
         self._job.failed.connect(self._fail)
@@ -276,7 +276,7 @@ class SegmentWidget(QWidget):
         self._look_done({})
         if not snapshots:
             return
-        job = self._start(lambda _events, _cancel: look_at(snapshots, plans, said))
+        job = self._start(lambda _events, _cancel: find_warnings(snapshots, plans, said))
         job.done.connect(lambda found: self._look_done(found) if job is self._look_job else None)
         job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
         self._look_job = job

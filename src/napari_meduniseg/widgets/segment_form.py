@@ -31,7 +31,7 @@ from meduniseg_core.weights import ModelInfo, Registry
 from napari_meduniseg._current import current_of
 from napari_meduniseg._links import lies_on
 from napari_meduniseg._news import news
-from napari_meduniseg._segmenting import Choice, is_flat, modalities_for, tasks_for
+from napari_meduniseg._segmentation_job import Choice, is_flat, modalities_for, tasks_for
 from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
 

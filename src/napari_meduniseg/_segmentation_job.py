@@ -58,7 +58,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Order:
+class SegmentationJob:
     """A choice made ready in the GUI's thread, to be carried out in another: it holds no layer's changing state.
 
     No voxel was read for it: the layers may be lazy.
@@ -150,7 +150,7 @@ def is_flat(layer: ImageLayer) -> bool:
     return layer.ndim == 2
 
 
-def prepare(choice: Choice, viewer: ViewerModel) -> Order:
+def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
     """Capture the layers and find the region's box; UsageError or BadInputError say what is missing."""
     if not choice.layers:
         raise UsageError("There is no image layer; open an image first.")
@@ -163,13 +163,13 @@ def prepare(choice: Choice, viewer: ViewerModel) -> Order:
         box = _slice_box(layer, snapshots[0], viewer)
     elif choice.region == "box":
         box = _shapes_box(layer, snapshots[0], choice.shapes)
-    return Order(choice, snapshots, box)
+    return SegmentationJob(choice, snapshots, box)
 
 
-def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
+def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
     """Read the image and segment it; runs in a worker's thread. BadInputError for voxels that are no numbers."""
-    choice = order.choice
-    taken = _taken(order.snapshots)
+    choice = job.choice
+    taken = _taken(job.snapshots)
     cancel.raise_if_cancelled()
     predictor = predictors.get(choice)
     cancel.raise_if_cancelled()
@@ -178,7 +178,7 @@ def carry_out(order: Order, predictors: Predictors, events: EventSink, cancel: C
         choice.tasks,
         tta=choice.tta,
         overlap=choice.overlap,
-        box=order.box,
+        box=job.box,
         probabilities=choice.probabilities,
         scale=choice.said.scale,
         orientation=choice.said.orientation,
@@ -193,7 +193,7 @@ def seen_at_once(snapshots: Sequence[LayerSnapshot], said: Said) -> tuple[Findin
     return merge(*(oriented_as_said(item.outline, said.orientation).findings for item in snapshots))
 
 
-def look_at(
+def find_warnings(
     snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan], said: Said | None = None
 ) -> dict[str, tuple[Finding, ...]]:
     """What speaks against segmenting the image, by task (that of no task under ""); runs in a worker's thread.
@@ -227,14 +227,14 @@ def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]) ->
     return [finding.text for finding in merge(*(found.get(task, ()) for task in tasks)) if finding.level == "warning"]
 
 
-def forecast(order: Order, predictors: Predictors) -> Forecast:
-    """What :func:`carry_out` will take at most; runs in a worker's thread (it may load the model), reads no voxels."""
-    choice = order.choice
+def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
+    """What :func:`run_job` will take at most; runs in a worker's thread (it may load the model), reads no voxels."""
+    choice = job.choice
     predictor = predictors.get(choice)
     if not predictor.calibrated:
         predictor.calibrate(choice.tasks[0])
     found = predictor.estimate(
-        order.snapshots[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap, scale=choice.said.scale
+        job.snapshots[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap, scale=choice.said.scale
     )
     return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
 
@@ -250,9 +250,9 @@ def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
     return replace(outcome, tables=tables)
 
 
-def add_results(order: Order, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
+def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
     """Add the results to the layer they were computed from, wherever it is now; none where it is gone."""
-    layer = order.choice.layers[0]
+    layer = job.choice.layers[0]
     if layer not in viewer.layers:
         return []
     added = []

@@ -33,7 +33,7 @@ from napari_meduniseg._accepting import (
     submission,
 )
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._news import news
+from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import Sentence
 
 _NEW, _OTHER = "new", "other"
@@ -77,7 +77,7 @@ class AcceptBox(QGroupBox):
         self._form.addRow("Patient", self.patient)
         self.collection.activated.connect(self._picked)
         self.button.clicked.connect(self.accept)
-        news().accepted.connect(self._heard)
+        signals().accepted.connect(self._heard)
         self.show_layer(None)
         self.refresh()
 
@@ -177,7 +177,7 @@ class AcceptBox(QGroupBox):
         self._clocks.pop(layer, None)
         self._note(layer, collection)
         self._remember(collection)
-        news().accepted.emit(str(collection.folder))
+        signals().accepted.emit(str(collection.folder))
 
     def _failed(self, sentence: str) -> None:
         self._job = None

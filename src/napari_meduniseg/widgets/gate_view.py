@@ -24,7 +24,7 @@ from meduniseg_core.adaptation.judging import GATE, adopt, discard, in_use, roll
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._jobs import Job
-from napari_meduniseg._news import news
+from napari_meduniseg._signals import signals
 
 _COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
 _TITLES = {
@@ -157,11 +157,11 @@ class GateView(QGroupBox):
         job = run.job
         self._say(f"{job.name} is out of use for {job.task}; {now or job.base} is used again.")
         model = now if now is not None and job.kind == "finetune" else job.base
-        news().models_changed.emit(model)
+        signals().models_changed.emit(model)
 
     def _adopted(self, run: Run, name: str) -> None:
         self._say(f"{name} is adopted for {run.job.task}; Segment has it chosen, and offers it from now on.")
-        news().models_changed.emit(name if run.job.kind == "finetune" else run.job.base)
+        signals().models_changed.emit(name if run.job.kind == "finetune" else run.job.base)
 
     def _failed(self, sentence: str) -> None:
         self._job = None

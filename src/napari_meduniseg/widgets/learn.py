@@ -26,7 +26,7 @@ from meduniseg_core.weights import Registry
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, job_of, look_up, proposed_name
-from napari_meduniseg._news import news
+from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
 from napari_meduniseg.widgets.message import Sentence
@@ -82,8 +82,8 @@ class LearnWidget(QWidget):
         self.run_view.changed.connect(self._phase_changed)
         self.gate_view.decided.connect(self._refresh_runs)
         # methods, not lambdas: those would outlive this widget
-        news().accepted.connect(self._look_for_data)
-        news().models_changed.connect(self._refresh_models)
+        signals().accepted.connect(self._look_for_data)
+        signals().models_changed.connect(self._refresh_models)
         self._refresh_models()
         self._refresh_runs(first=True)
         self._look_for_data()

@@ -21,7 +21,7 @@ from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.weights import PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
 from napari_meduniseg._jobs import Job, Work
-from napari_meduniseg._news import news
+from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
@@ -64,7 +64,7 @@ class ModelsWidget(QWidget):
         self.verify_button.clicked.connect(self.verify)
         self.use_button.clicked.connect(self.use_or_not)
         self.remove_button.clicked.connect(self._ask_and_remove)
-        news().models_changed.connect(self.refresh)
+        signals().models_changed.connect(self.refresh)
         self.refresh()
 
     @property
@@ -126,7 +126,7 @@ class ModelsWidget(QWidget):
             return
         self.refresh()
         self.said.setText(f"Removed {name}.")
-        news().models_changed.emit("")
+        signals().models_changed.emit("")
 
     def _store(self, name: str) -> Registry | PackRegistry:
         return PackRegistry() if name in self._packs else Registry()
@@ -144,7 +144,7 @@ class ModelsWidget(QWidget):
         self._job = None
         self.refresh(entry.name)
         self.said.setText(f"Installed {entry.name}.")
-        news().models_changed.emit("")
+        signals().models_changed.emit("")
 
     def _verified(self, found: object) -> None:
         self._job = None
@@ -158,7 +158,7 @@ class ModelsWidget(QWidget):
         self._job = None
         self._show()
         self.said.setText(sentence)
-        news().models_changed.emit("")
+        signals().models_changed.emit("")
 
     def _fail(self, sentence: str) -> None:
         self._job = None

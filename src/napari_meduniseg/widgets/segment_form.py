@@ -30,8 +30,8 @@ from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry
 from napari_meduniseg._current import current_of
 from napari_meduniseg._links import lies_on
-from napari_meduniseg._news import news
 from napari_meduniseg._segmentation_job import Choice, is_flat, modalities_for, tasks_for
+from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
@@ -108,7 +108,7 @@ class SegmentForm(QWidget):
         layout.addWidget(self.advanced)
 
         self.refresh_models()
-        news().models_changed.connect(self.refresh_models)
+        signals().models_changed.connect(self.refresh_models)
         self._form.setRowVisible(self.shapes, False)
         self.model.currentIndexChanged.connect(self._model_changed)
         self.image.chosen.connect(self._fill_tasks)

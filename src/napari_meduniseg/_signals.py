@@ -7,7 +7,7 @@ from functools import cache
 from qtpy.QtCore import QObject, Signal
 
 
-class News(QObject):
+class Signals(QObject):
     """``models_changed`` brings the name of a model that is to be used from now on, or "". ``accepted`` brings the
     ledger's folder."""
 
@@ -16,6 +16,6 @@ class News(QObject):
 
 
 @cache
-def news() -> News:
+def signals() -> Signals:
     """The one that all panels share."""
-    return News()
+    return Signals()

@@ -81,7 +81,7 @@ def test_too_little_memory_on_the_device_leads_down_the_ladder_to_the_same_resul
         found = predictor.segment(image, "hippocampus", events=heard.append)["hippocampus"]
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, 0)
-    assert found.rung != "cuda, 4 windows at a time"
+    assert found.execution != "cuda, 4 windows at a time"
     assert any(isinstance(event, Message) and "memory" in event.text for event in heard)
     assert float((found.labels.array[0] == expected).mean()) > 0.98
 

@@ -38,7 +38,7 @@ def result_of(scan: Path) -> Layer:
     labels[0, 2:5, 4:9, 4:9] = 1
     result = Segmentation(
         labels=taken.image.with_array(labels), image=taken.image, task="organ", modality="mri", class_names=("liver",),
-        model="tiny", model_sha256="ab" * 32, version="0.1.0", seconds=1.0, rung="cpu",
+        model="tiny", model_sha256="ab" * 32, version="0.1.0", seconds=1.0, execution="cpu",
     )  # fmt: skip
     return Layer.create(*result_layer(result, taken.change, layer, "organ"))
 

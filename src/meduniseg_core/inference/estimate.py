@@ -10,7 +10,7 @@ import torch
 from meduniseg_core.images import Image, canonical_orientation
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.export import output_bytes
-from meduniseg_core.inference.memory import Need, Rung, activation_bytes, slab_window
+from meduniseg_core.inference.memory import ExecutionPlan, Need, activation_bytes, slab_window
 from meduniseg_core.inference.sliding_window import passes_of
 from meduniseg_core.inference.windows import WindowGrid, box_shape, window_shape
 from meduniseg_core.model.config import ModelConfig
@@ -49,18 +49,18 @@ class Workload:
     probabilities: bool
     prepared_bytes: int
 
-    def need(self, rung: Rung, dtype: torch.dtype) -> Need:
-        """Bytes of windows, accumulators and results on ``rung``; the preprocessed array is there already."""
-        window = slab_window(self.grid.window, rung.slabs, self.config.total_stride)
-        activations = activation_bytes(self.config, window, rung.batch, dtype)
+    def need(self, execution: ExecutionPlan, dtype: torch.dtype) -> Need:
+        """Bytes of windows, accumulators and results on ``execution``; the preprocessed array is there already."""
+        window = slab_window(self.grid.window, execution.slabs, self.config.total_stride)
+        activations = activation_bytes(self.config, window, execution.batch, dtype)
         depth, height, width = box_shape(self.grid.region)
-        band = min(depth, window[0] if window[0] > 1 else rung.batch)
+        band = min(depth, window[0] if window[0] > 1 else execution.batch)
         accumulators = 4 * (sum(self.classes) + 1) * band * height * width
         results = sum(output_bytes(self.image, count, self.probabilities) for count in self.classes)
         results += 8 * max(self.classes) * self.image[1] * self.image[2]  # planes on their way back
-        if rung.device.type == "cpu":
+        if execution.device.type == "cpu":
             return Need(device=0, main=activations + accumulators + results)
-        on_device = rung.accumulate_on == rung.device
+        on_device = execution.accumulate_on == execution.device
         return Need(
             device=activations + (accumulators if on_device else 0),
             main=results + (0 if on_device else accumulators),
@@ -103,7 +103,7 @@ def estimate(
     seconds = 0.0
     kept = 0
     for load, plans, batch in loads:
-        need = load.need(Rung(device, batch, device), dtype)
+        need = load.need(ExecutionPlan(device, batch, device), dtype)
         main = max(main, kept + need.main + 2 * load.prepared_bytes)
         on_device = max(on_device, need.device)
         kept += sum(output_bytes(load.image, count, load.probabilities) for count in load.classes) // 2

@@ -29,7 +29,7 @@ ACTIVATION_FACTOR = 12.0
 
 
 @dataclass(frozen=True)
-class Rung:
+class ExecutionPlan:
     """One way to run: ``slabs`` = n divides the windows' depth (2D: their height and width) by n."""
 
     device: torch.device
@@ -56,32 +56,32 @@ class Need:
     main: int
 
 
-def ladder(device: torch.device, batch: int, most_slabs: int = 4) -> list[Rung]:
+def fallbacks(device: torch.device, batch: int, most_slabs: int = 4) -> list[ExecutionPlan]:
     """The rungs for a run on ``device`` with ``batch`` windows at a time, highest first."""
     cpu = torch.device("cpu")
     batches = [batch]
     while batches[-1] > 1:
         batches.append(max(1, batches[-1] // 4))
     slabs = [count for count in (2, 4) if count <= most_slabs]
-    rungs = [Rung(device, size, device) for size in batches]
+    rungs = [ExecutionPlan(device, size, device) for size in batches]
     if device.type != "cpu":
-        rungs.append(Rung(device, 1, cpu))
-    rungs += [Rung(device, 1, cpu, count) for count in slabs]
+        rungs.append(ExecutionPlan(device, 1, cpu))
+    rungs += [ExecutionPlan(device, 1, cpu, count) for count in slabs]
     if device.type != "cpu":
-        rungs.append(Rung(cpu, 1, cpu))
-        rungs += [Rung(cpu, 1, cpu, count) for count in slabs]
+        rungs.append(ExecutionPlan(cpu, 1, cpu))
+        rungs += [ExecutionPlan(cpu, 1, cpu, count) for count in slabs]
     return rungs
 
 
-def descend(
-    rungs: Sequence[Rung],
-    attempt: Callable[[Rung], Result],
+def run_with_fallback(
+    rungs: Sequence[ExecutionPlan],
+    attempt: Callable[[ExecutionPlan], Result],
     *,
-    need: Callable[[Rung], Need] | None = None,
+    need: Callable[[ExecutionPlan], Need] | None = None,
     free: Callable[[torch.device], int] | None = None,
     remedy: str,
     events: EventSink = ignore,
-) -> tuple[Result, Rung]:
+) -> tuple[Result, ExecutionPlan]:
     """The result of the highest rung that has enough memory, and that rung.
 
     Rungs whose estimated ``need`` exceeds what is free are not tried: an operating system that overcommits kills the
@@ -94,23 +94,23 @@ def descend(
     shortage = "memory ran out"
     tried = 0
     cause: BaseException | None = None
-    for rung in rungs:
+    for execution in rungs:
         if need is not None:
-            reason = _shortage(rung, need(rung), free)
+            reason = _shortage(execution, need(execution), free)
             if reason is not None:
                 shortage = reason
                 continue
-        if rung is not rungs[0]:
-            events(Message("warning", f"{shortage[0].upper()}{shortage[1:]}; now running with less: {rung.name}."))
+        if execution is not rungs[0]:
+            events(Message("warning", f"{shortage[0].upper()}{shortage[1:]}; now running with less: {execution.name}."))
         try:
-            return attempt(rung), rung
+            return attempt(execution), execution
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            shortage, cause = f"memory ran out ({rung.name})", error.with_traceback(None)
+            shortage, cause = f"memory ran out ({execution.name})", error.with_traceback(None)
             tried += 1
         # outside the handler: the traceback that held the tensors is gone
-        _release(rung.device)
+        _release(execution.device)
     how = "even the smallest way of running failed" if tried else "no way of running fits"
     raise OutOfMemoryError(f"Not enough memory: {shortage}, {how}; {remedy}.") from cause
 
@@ -156,10 +156,10 @@ def out_of_memory_means(remedy: str, doing: str = "prepare the image") -> Iterat
         raise OutOfMemoryError(f"Not enough memory to {doing}; {remedy}.") from error
 
 
-def _shortage(rung: Rung, need: Need, free: Callable[[torch.device], int]) -> str | None:
+def _shortage(execution: ExecutionPlan, need: Need, free: Callable[[torch.device], int]) -> str | None:
     cpu = torch.device("cpu")
-    if rung.device.type != "cpu" and need.device > free(rung.device):
-        return f"about {readable(need.device)} are needed and {readable(free(rung.device))} are free on {rung.device}"
+    if execution.device.type != "cpu" and need.device > free(execution.device):
+        return f"about {readable(need.device)} are needed and {readable(free(execution.device))} are free on {execution.device}"
     if need.main > free(cpu):
         return f"about {readable(need.main)} of main memory are needed and {readable(free(cpu))} are free"
     return None

@@ -14,7 +14,7 @@ from meduniseg_core.images import Image
 from meduniseg_core.inference.content import Air
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Workload
-from meduniseg_core.inference.memory import Rung, slab_window
+from meduniseg_core.inference.memory import ExecutionPlan, slab_window
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
 from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
 from meduniseg_core.inference.windows import Box, WindowGrid, window_shape
@@ -69,24 +69,24 @@ class Pass:
         self.pace: float | None = None
         """Seconds per voxel of a window, once the pass has run."""
 
-    def run(self, rung: Rung) -> list[Collector]:
-        """Segment on ``rung``; one collector per plan, ready for its result.
+    def run(self, execution: ExecutionPlan) -> list[Collector]:
+        """Segment on ``execution``; one collector per plan, ready for its result.
 
         NonFiniteOutputError where the network's answer cannot be used, BadInputError where the image already cannot.
         """
-        engine = self._engine_of(rung.device)
+        engine = self._engine_of(execution.device)
         modality = self._info.modality_index(self._plans[0].modality)
         network = engine.for_tasks([self._info.task_index(plan.task) for plan in self._plans], modality)
         collectors = [self._source.collector(plan.class_count, self._request.probabilities) for plan in self._plans]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
             self._check(chunk)
-            grid = self._grid(chunk, rung)
+            grid = self._grid(chunk, execution)
             total = self._source.windows(grid)
             sliding = SlidingWindow(
-                device=rung.device,
-                accumulate_on=rung.accumulate_on,
-                batch=rung.batch,
+                device=execution.device,
+                accumulate_on=execution.accumulate_on,
+                batch=execution.batch,
                 tta=self._request.tta,
                 is_empty=Air(chunk.data, self._plans[0], chunk.stack),
             )
@@ -130,10 +130,10 @@ class Pass:
                 "set voxels without a measurement to the background's value."
             )
 
-    def _grid(self, chunk: Chunk, rung: Rung) -> WindowGrid:
+    def _grid(self, chunk: Chunk, execution: ExecutionPlan) -> WindowGrid:
         d, h, w = chunk.data.shape[1:]
         stride = self._info.config.total_stride
-        window = slab_window(window_shape((d, h, w), self._plans[0].patch, stride), rung.slabs, stride)
+        window = slab_window(window_shape((d, h, w), self._plans[0].patch, stride), execution.slabs, stride)
         return WindowGrid.over((d, h, w), window, self._request.overlap, chunk.region)
 
 

@@ -21,7 +21,7 @@ from meduniseg_core.inference.estimate import Estimate, estimate, workload_befor
 from meduniseg_core.inference.field_of_view import scaled_plan
 from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
 from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
-from meduniseg_core.inference.memory import descend, free_bytes, ladder, out_of_memory_means
+from meduniseg_core.inference.memory import fallbacks, free_bytes, out_of_memory_means, run_with_fallback
 from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.plausibility import check_result
 from meduniseg_core.inference.segmentation import Segmentation
@@ -252,10 +252,12 @@ class Predictor:
         work = Pass(info, plans, source, image.name, request, lambda device: self.engine(device, pack), events, cancel)
         load = work.load(workload_before(image, plans, info.config, request.overlap))
         remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
-        collectors, rung = descend(
-            ladder(self.device, self._windows_at_a_time(load.grid.window)),
+        collectors, execution = run_with_fallback(
+            fallbacks(self.device, self._windows_at_a_time(load.grid.window)),
             work.run,
-            need=lambda rung: load.need(rung, self.dtype if rung.device == self.device else torch.float32),
+            need=lambda execution: load.need(
+                execution, self.dtype if execution.device == self.device else torch.float32
+            ),
             free=self._free,
             remedy=remedy,
             events=events,
@@ -265,7 +267,7 @@ class Predictor:
         if work.pace is not None:
             self._pace = work.pace
         settings = {
-            "precision": str(self.engine(rung.device, pack).dtype).removeprefix("torch."),
+            "precision": str(self.engine(execution.device, pack).dtype).removeprefix("torch."),
             "overlap": request.overlap,
             "tta": request.tta,
             "box": request.box,
@@ -284,7 +286,7 @@ class Predictor:
                 pack_sha256=None if pack is None else pack.sha256,
                 version=__version__,
                 seconds=seconds,
-                rung=rung.name,
+                execution=execution.name,
                 intended_use=info.intended_use,
                 probabilities=probabilities,
                 settings=settings,

@@ -55,7 +55,7 @@ class Segmentation:
 
     ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
     colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
-    asked for. ``rung`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack`` refined
+    asked for. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack`` refined
     the model for this task (None: the model alone). ``findings``: what readers and checks found out about the image
     and the result; the JSON's "warnings".
     """
@@ -69,7 +69,7 @@ class Segmentation:
     model_sha256: str
     version: str
     seconds: float
-    rung: str
+    execution: str
     intended_use: str = ""
     probabilities: Image | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Segmentation:
             **self._turned(),
             "settings": self.settings,
             "seconds": round(self.seconds, 3),
-            "ran_on": self.rung,
+            "ran_on": self.execution,
             "intended_use": self.intended_use,
             "warnings": [finding.as_json() for finding in self.findings],
         }

@@ -10,12 +10,12 @@ import torch
 from meduniseg_core.errors import OutOfMemoryError, is_out_of_memory
 from meduniseg_core.events import Event, Message
 from meduniseg_core.inference.memory import (
+    ExecutionPlan,
     Need,
-    Rung,
     activation_bytes,
-    descend,
-    ladder,
+    fallbacks,
     out_of_memory_means,
+    run_with_fallback,
     slab_window,
 )
 from meduniseg_core.model import ModelConfig
@@ -27,9 +27,11 @@ CPU_TEXT = (
 
 
 def test_an_accelerators_ladder_goes_from_batch_to_main_memory_to_slabs_to_the_cpu() -> None:
-    rungs = ladder(CUDA, 8)
-    assert rungs[0] == Rung(CUDA, 8, CUDA)
-    order = [(rung.device.type, rung.batch, rung.accumulate_on.type, rung.slabs) for rung in rungs]
+    rungs = fallbacks(CUDA, 8)
+    assert rungs[0] == ExecutionPlan(CUDA, 8, CUDA)
+    order = [
+        (execution.device.type, execution.batch, execution.accumulate_on.type, execution.slabs) for execution in rungs
+    ]
     assert order == [
         ("cuda", 8, "cuda", 1),
         ("cuda", 2, "cuda", 1),
@@ -41,11 +43,11 @@ def test_an_accelerators_ladder_goes_from_batch_to_main_memory_to_slabs_to_the_c
         ("cpu", 1, "cpu", 2),
         ("cpu", 1, "cpu", 4),
     ]
-    assert len({rung.name for rung in rungs}) == len(rungs)
+    assert len({execution.name for execution in rungs}) == len(rungs)
 
 
 def test_the_cpus_ladder_ends_in_slabs() -> None:
-    assert [(rung.batch, rung.slabs) for rung in ladder(CPU, 1)] == [(1, 1), (1, 2), (1, 4)]
+    assert [(execution.batch, execution.slabs) for execution in fallbacks(CPU, 1)] == [(1, 1), (1, 2), (1, 4)]
 
 
 @pytest.mark.parametrize(
@@ -81,70 +83,74 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
 
 
 def test_each_failure_goes_one_rung_down_and_says_which_rung_runs() -> None:
-    rungs = ladder(CUDA, 4)
-    tried: list[Rung] = []
+    rungs = fallbacks(CUDA, 4)
+    tried: list[ExecutionPlan] = []
     events: list[Event] = []
 
-    def attempt(rung: Rung) -> str:
-        tried.append(rung)
+    def attempt(execution: ExecutionPlan) -> str:
+        tried.append(execution)
         if len(tried) < 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return "done"
 
-    result, rung = descend(rungs, attempt, remedy="do less", events=events.append)
-    assert (result, rung) == ("done", rungs[3])
+    result, execution = run_with_fallback(rungs, attempt, remedy="do less", events=events.append)
+    assert (result, execution) == ("done", rungs[3])
     assert tried == rungs[:4]
     texts = [event.text for event in events if isinstance(event, Message)]
-    assert [rung.name in text for rung, text in zip(rungs[1:4], texts, strict=True)] == [True, True, True]
+    assert [execution.name in text for execution, text in zip(rungs[1:4], texts, strict=True)] == [True, True, True]
 
 
 def test_after_the_last_rung_one_sentence_names_the_remedy() -> None:
-    def attempt(rung: Rung) -> str:
+    def attempt(execution: ExecutionPlan) -> str:
         raise MemoryError
 
     with pytest.raises(OutOfMemoryError, match="do less") as caught:
-        descend(ladder(CPU, 1), attempt, remedy="do less")
+        run_with_fallback(fallbacks(CPU, 1), attempt, remedy="do less")
     assert caught.value.exit_code == 4
     assert str(caught.value).count(". ") == 0
 
 
 def test_another_runtime_error_is_not_hidden() -> None:
-    tried: list[Rung] = []
+    tried: list[ExecutionPlan] = []
 
-    def attempt(rung: Rung) -> str:
-        tried.append(rung)
+    def attempt(execution: ExecutionPlan) -> str:
+        tried.append(execution)
         raise RuntimeError("shapes differ")
 
     with pytest.raises(RuntimeError, match="shapes differ"):
-        descend(ladder(CUDA, 4), attempt, remedy="do less")
+        run_with_fallback(fallbacks(CUDA, 4), attempt, remedy="do less")
     assert len(tried) == 1
 
 
 def test_rungs_that_cannot_fit_are_not_tried() -> None:
-    tried: list[Rung] = []
+    tried: list[ExecutionPlan] = []
     events: list[Event] = []
 
-    def attempt(rung: Rung) -> str:
-        tried.append(rung)
+    def attempt(execution: ExecutionPlan) -> str:
+        tried.append(execution)
         return "done"
 
-    def need(rung: Rung) -> Need:
-        return Need(device=0, main=(1 << 30) * rung.batch // rung.slabs)
+    def need(execution: ExecutionPlan) -> Need:
+        return Need(device=0, main=(1 << 30) * execution.batch // execution.slabs)
 
-    _, rung = descend(
-        ladder(CPU, 4), attempt, need=need, free=lambda device: 600 << 20, remedy="do less", events=events.append
+    _, execution = run_with_fallback(
+        fallbacks(CPU, 4), attempt, need=need, free=lambda device: 600 << 20, remedy="do less", events=events.append
     )
-    assert rung.slabs == 2 and tried == [rung]
+    assert execution.slabs == 2 and tried == [execution]
     assert any(isinstance(event, Message) and "1.0 GiB" in event.text and "600 MiB" in event.text for event in events)
 
 
 def test_where_nothing_fits_the_bytes_are_named_and_nothing_is_tried() -> None:
-    def attempt(rung: Rung) -> str:
+    def attempt(execution: ExecutionPlan) -> str:
         raise AssertionError("must not be tried")
 
     with pytest.raises(OutOfMemoryError, match=r"2\.0 GiB of main memory are needed and 1 MiB are free"):
-        descend(
-            ladder(CPU, 1), attempt, need=lambda rung: Need(0, 2 << 30), free=lambda device: 1 << 20, remedy="do less"
+        run_with_fallback(
+            fallbacks(CPU, 1),
+            attempt,
+            need=lambda execution: Need(0, 2 << 30),
+            free=lambda device: 1 << 20,
+            remedy="do less",
         )
 
 

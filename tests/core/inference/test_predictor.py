@@ -232,8 +232,8 @@ def test_out_of_memory_goes_down_the_ladder_and_gives_the_same_answer(monkeypatc
     events: list[Event] = []
     result = predictor(model, batch=4).segment(image, "organ", probabilities=True, events=events.append)["organ"]
     assert [shape[0] for shape in failing.seen[:3]] == [4, 1, 1]
-    assert "1 window at a time" in result.rung
-    assert any(isinstance(event, Message) and result.rung in event.text for event in events)
+    assert "1 window at a time" in result.execution
+    assert any(isinstance(event, Message) and result.execution in event.text for event in events)
     np.testing.assert_allclose(probabilities_of(result), probabilities_of(expected), atol=2e-3)
 
 
@@ -243,7 +243,7 @@ def test_the_slab_rung_uses_thinner_windows(monkeypatch: pytest.MonkeyPatch) -> 
     failing.install(monkeypatch)
     result = predictor(model, batch=1).segment(image, "organ")["organ"]
     assert failing.seen[-1][2:] == (16, 64, 64)
-    assert "slabs" in result.rung
+    assert "slabs" in result.execution
 
 
 def test_after_the_last_rung_there_is_an_out_of_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def result_for(image: Image, labels: np.ndarray, **changes: object) -> Segmentat
         model_sha256="ab" * 32,
         version="0.1.0",
         seconds=1.25,
-        rung="cpu, 1 window at a time",
+        execution="cpu, 1 window at a time",
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ from meduniseg_core.images import Image
 from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.images.oriented import oriented_as_said
+from meduniseg_core.inference.deshear import Desheared
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
 from meduniseg_core.inference.field_of_view import scaled_plan
@@ -26,7 +27,6 @@ from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.plausibility import check_result
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import SliceSource, VolumeSource
-from meduniseg_core.inference.straighten import Straightened
 from meduniseg_core.inference.windows import Box
 from meduniseg_core.model.compute import resolve_device, resolve_precision
 from meduniseg_core.preprocessing import TaskPlan, preprocess
@@ -121,7 +121,7 @@ class Predictor:
             refuse_image(image, plan)
         checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
         image = without_nodata(image, plans)
-        straightened = Straightened.of(image)
+        straightened = Desheared.of(image)
         if straightened is not None:
             text = (
                 f"The axes of {image.name} are not at right angles: it is resampled, and the labels are brought back."
@@ -131,7 +131,7 @@ class Predictor:
         if straightened is None:
             results = self._segment_all(image, plans, request, events, cancel)
         else:
-            found = self._segment_all(straightened.straight, plans, straightened.request(request), events, cancel)
+            found = self._segment_all(straightened.desheared, plans, straightened.request(request), events, cancel)
             results = {task: straightened.restore(result, box) for task, result in found.items()}
         report(merge(*(result.findings for result in results.values())), events)
         _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON

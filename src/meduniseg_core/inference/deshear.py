@@ -14,19 +14,19 @@ from meduniseg_core.inference.windows import Box
 
 
 @dataclass(frozen=True)
-class Straightened:
+class Desheared:
     """A sheared image and the same on perpendicular axes."""
 
     original: Image
-    straight: Image
+    desheared: Image
 
     @classmethod
-    def of(cls, image: Image) -> Straightened | None:
+    def of(cls, image: Image) -> Desheared | None:
         """None where the axes are perpendicular as they are."""
         if not image.physical or image.is_2d:
             return None
-        straight, changed = resample_to_orthonormal(image)
-        return cls(image, straight) if changed else None
+        desheared, changed = resample_to_orthonormal(image)
+        return cls(image, desheared) if changed else None
 
     def request(self, request: Request) -> Request:
         """The request for the straight image: its box encloses the one that was asked for."""
@@ -43,11 +43,11 @@ class Straightened:
         )
 
     def _enclosing(self, box: Box) -> Box:
-        to_straight = np.linalg.inv(self.straight.geometry.affine) @ self.original.geometry.affine
+        to_straight = np.linalg.inv(self.desheared.geometry.affine) @ self.original.geometry.affine
         corners = np.array([(d, h, w, 1) for d in _ends(box[0]) for h in _ends(box[1]) for w in _ends(box[2])])
         places = (corners @ to_straight.T)[:, :3]
         low, high = np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1
-        shape = self.straight.geometry.shape
+        shape = self.desheared.geometry.shape
         d, h, w = (
             (int(np.clip(a, 0, size - 1)), int(np.clip(b, 1, size)))
             for a, b, size in zip(low, high, shape, strict=True)

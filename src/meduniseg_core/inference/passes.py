@@ -11,7 +11,7 @@ import torch
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
 from meduniseg_core.images import Image
-from meduniseg_core.inference.content import Air
+from meduniseg_core.inference.background import BackgroundDetector
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Workload
 from meduniseg_core.inference.memory import ExecutionPlan, slab_window
@@ -88,7 +88,7 @@ class Pass:
                 accumulate_on=execution.accumulate_on,
                 batch=execution.batch,
                 tta=self._request.tta,
-                is_empty=Air(chunk.data, self._plans[0], chunk.stack),
+                is_empty=BackgroundDetector(chunk.data, self._plans[0], chunk.stack),
             )
             outputs = [
                 Output(

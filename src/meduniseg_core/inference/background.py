@@ -13,7 +13,7 @@ AIR_HU = -950.0
 _TOLERANCE = 1e-3  # in standard deviations: what resampling may add to a constant
 
 
-class Air:
+class BackgroundDetector:
     """Tells windows that hold only background of a normalised image (C, D, H, W).
 
     Background is: of a CT channel, what lies at the lower clipping value or below -950 HU; of a skull-stripped one, the

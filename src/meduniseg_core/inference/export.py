@@ -17,7 +17,7 @@ from meduniseg_core.images import Image
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.windows import Box, box_shape, whole
 from meduniseg_core.preprocessing.resample import axis_matrix
-from meduniseg_core.preprocessing.trace import Trace
+from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
 Span = tuple[int, int]
 
@@ -30,7 +30,7 @@ class Target:
     region: Box
 
     @classmethod
-    def of(cls, trace: Trace, box: Box | None = None) -> Target | None:
+    def of(cls, trace: SpatialTransformRecord, box: Box | None = None) -> Target | None:
         """The target for ``box``, in voxels of the image as it was read (all of it if None); None if nothing is left.
 
         Nothing is left where the box holds nothing but air that preprocessing cropped away.
@@ -51,7 +51,7 @@ class Target:
         return cls(out=wanted, region=(region[0], region[1], region[2]))
 
 
-def turn_box(box: Box, trace: Trace) -> Box:
+def turn_box(box: Box, trace: SpatialTransformRecord) -> Box:
     """A box of the image's own grid as a box of the canonical grid."""
     d, h, w = (
         turn_span(box[axis], trace.geometry.shape[axis], flip)
@@ -65,7 +65,7 @@ def turn_span(span: Span, length: int, flip: bool) -> Span:
     return (length - span[1], length - span[0]) if flip else span
 
 
-def axis_matrices(trace: Trace) -> tuple[Tensor, Tensor, Tensor]:
+def axis_matrices(trace: SpatialTransformRecord) -> tuple[Tensor, Tensor, Tensor]:
     """Per axis, float32 (voxels of the box, voxels of the network's grid): the way back as matrices."""
     d, h, w = (
         axis_matrix(inner, outer, rule)
@@ -97,7 +97,9 @@ class LabelSink:
     beats it between them, too (interpolation is convex), so only the box around the foreground is resampled.
     """
 
-    def __init__(self, trace: Trace, classes: int, target: Target | None, probabilities: bool = False) -> None:
+    def __init__(
+        self, trace: SpatialTransformRecord, classes: int, target: Target | None, probabilities: bool = False
+    ) -> None:
         self._trace = trace
         self._target = target
         canonical = trace.canonical.shape

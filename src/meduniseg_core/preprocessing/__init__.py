@@ -14,7 +14,7 @@ from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, T
 from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
 from meduniseg_core.preprocessing.planning import make_plan
 from meduniseg_core.preprocessing.restore import Restored, restore_bytes, restore_labels, restore_logits
-from meduniseg_core.preprocessing.trace import Trace
+from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
 __all__ = [
     "IGNORED",
@@ -28,8 +28,8 @@ __all__ = [
     "RawCase",
     "RawDataset",
     "Restored",
+    "SpatialTransformRecord",
     "TaskPlan",
-    "Trace",
     "case_seed",
     "check_dataset",
     "files_per_case",

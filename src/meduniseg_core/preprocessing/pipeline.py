@@ -31,7 +31,7 @@ from meduniseg_core.preprocessing.resample import (
     resample,
     resample_labels,
 )
-from meduniseg_core.preprocessing.trace import Trace, grid_of
+from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord, grid_of
 from meduniseg_core.preprocessing.working_size import check_room, check_working_size, target_shape, target_spacing
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
@@ -42,7 +42,7 @@ class Preprocessed:
     """``data`` float32 (C, d, h, w) on ``trace.grid``, normalised; ``trace`` leads back to the image."""
 
     data: np.ndarray
-    trace: Trace
+    trace: SpatialTransformRecord
 
 
 def preprocess(
@@ -84,7 +84,7 @@ def preprocess(
     data = resample(cropped, shape, rules)
     normalise(data, plan, mask)
 
-    trace = Trace(
+    trace = SpatialTransformRecord(
         geometry=image.geometry,
         physical=image.physical,
         source=image.source,
@@ -98,7 +98,7 @@ def preprocess(
     return Preprocessed(data, trace)
 
 
-def preprocess_labels(labels: Image, trace: Trace) -> np.ndarray:
+def preprocess_labels(labels: Image, trace: SpatialTransformRecord) -> np.ndarray:
     """``labels`` (1, D, H, W) on the traced image's grid (see :func:`place_labels`), on the network's: uint8 (d, h, w).
 
     Each class is resampled linearly and the strongest taken; classes too thin for that keep their voxels. Raises

@@ -22,7 +22,7 @@ from meduniseg_core.images import Image
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing.body import box_slices
 from meduniseg_core.preprocessing.resample import Rules, axis_matrix, resample_nearest, separable
-from meduniseg_core.preprocessing.trace import Trace
+from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
 WORKING_BYTES = 128 * 2**20
 """Default room for the arrays of one tile."""
@@ -42,7 +42,7 @@ class Restored:
     probabilities: Image | None = None
 
 
-def restore_labels(array: np.ndarray, trace: Trace) -> Image:
+def restore_labels(array: np.ndarray, trace: SpatialTransformRecord) -> Image:
     """Label map ``array`` (d, h, w) of the network's grid on the image's grid (1, D, H, W), by nearest neighbour.
 
     Voxels outside the crop are 0. Raises UsageError where ``array`` is not on the traced grid.
@@ -57,7 +57,7 @@ def restore_labels(array: np.ndarray, trace: Trace) -> Image:
 
 
 def restore_bytes(
-    trace: Trace, classes: int, *, want_probabilities: bool = False, max_bytes: int = WORKING_BYTES
+    trace: SpatialTransformRecord, classes: int, *, want_probabilities: bool = False, max_bytes: int = WORKING_BYTES
 ) -> int:
     """Bytes that :func:`restore_logits` needs at most beside the logits themselves."""
     voxels = int(np.prod(trace.geometry.shape))
@@ -71,7 +71,7 @@ def restore_bytes(
 
 def restore_logits(
     logits: _MaybeTensor,
-    trace: Trace,
+    trace: SpatialTransformRecord,
     *,
     want_probabilities: bool = False,
     background: int = 0,
@@ -217,7 +217,7 @@ def _winners(source: torch.Tensor, dtype: Any, name: str) -> np.ndarray:
     return result
 
 
-def _image(canonical: np.ndarray, trace: Trace) -> Image:
+def _image(canonical: np.ndarray, trace: SpatialTransformRecord) -> Image:
     """An image on the traced image's grid from an array (C, D, H, W) in canonical orientation."""
     array = np.ascontiguousarray(trace.reorientation.inverse(canonical))
     meta = {key: value for key, value in trace.meta.items() if key not in ("colour", "dtype")}

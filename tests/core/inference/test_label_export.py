@@ -13,19 +13,19 @@ from meduniseg_core.images import Geometry, Image
 from meduniseg_core.inference.export import LabelSink, Target
 from meduniseg_core.inference.windows import Box, whole
 from meduniseg_core.preprocessing import preprocess, restore_logits
-from meduniseg_core.preprocessing.trace import Trace
+from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
 TURNED = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0))  # d along +z, h along +x, w along -y
 
 
-def smooth_logits(classes: int, trace: Trace, seed: int = 0) -> torch.Tensor:
+def smooth_logits(classes: int, trace: SpatialTransformRecord, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, classes, 4, 4, 4, generator=generator)
     return torch.nn.functional.interpolate(coarse, size=trace.grid.shape, mode="trilinear")[0]
 
 
 def stream(
-    logits: torch.Tensor, trace: Trace, step: int, box: Box | None = None, probabilities: bool = False
+    logits: torch.Tensor, trace: SpatialTransformRecord, step: int, box: Box | None = None, probabilities: bool = False
 ) -> tuple[Image, Image | None]:
     target = Target.of(trace, box)
     sink = LabelSink(trace, logits.shape[0], target, probabilities)

@@ -15,18 +15,20 @@ from meduniseg_core.errors import BadInputError, CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.images import Geometry, Image, Reorientation
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.preprocessing import Trace, restore_bytes, restore_labels, restore_logits
+from meduniseg_core.preprocessing import SpatialTransformRecord, restore_bytes, restore_labels, restore_logits
 from meduniseg_core.preprocessing.body import Box, whole_box
 from meduniseg_core.preprocessing.resample import Rules
-from meduniseg_core.preprocessing.trace import grid_of
+from meduniseg_core.preprocessing.spatial_transform import grid_of
 
 
-def _trace(shape: Shape3, coarse: Shape3, box: Box | None = None, turn: Reorientation | None = None) -> Trace:
+def _trace(
+    shape: Shape3, coarse: Shape3, box: Box | None = None, turn: Reorientation | None = None
+) -> SpatialTransformRecord:
     turn = turn if turn is not None else Reorientation()
     geometry = Geometry(shape, (1.0, 1.0, 1.0))
     canonical = turn.forward_geometry(geometry)
     box = box if box is not None else whole_box(canonical.shape)
-    return Trace(
+    return SpatialTransformRecord(
         geometry=geometry,
         physical=True,
         source=None,
@@ -104,7 +106,7 @@ def test_numpy_logits_are_taken() -> None:
 def test_slices_of_anisotropic_data_are_not_mixed() -> None:
     logits = torch.tensor([5.0, -5.0, 5.0]).reshape(1, 3, 1, 1) * torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
     trace = _trace((6, 1, 1), (3, 1, 1))
-    apart = Trace(**{**vars(trace), "label_rules": Rules(("nearest", "linear", "linear"))})
+    apart = SpatialTransformRecord(**{**vars(trace), "label_rules": Rules(("nearest", "linear", "linear"))})
     assert restore_logits(logits, apart).labels.array.ravel().tolist() == [0, 0, 1, 1, 0, 0]
 
 

@@ -16,7 +16,7 @@ from meduniseg_core.preprocessing.resample import Rules
 
 
 @dataclass(frozen=True)
-class Trace:
+class SpatialTransformRecord:
     """The way from an image's grid to the network's and back.
 
     The image's grid -> (``reorientation``) -> the ``canonical`` grid -> (``box``) -> (resampling to ``grid.shape``) ->

@@ -18,7 +18,7 @@ from measure import Peak, in_own_process, report
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import ModelConfig, build_model
-from meduniseg_core.preprocessing import IntensityFigures, TaskPlan
+from meduniseg_core.preprocessing import IntensityStatistics, TaskPlan
 from meduniseg_core.weights import Model, ModelInfo
 
 PATCH = (64, 192, 192)
@@ -38,7 +38,7 @@ def model(classes: int) -> Model:
         spacing=(1.0, 0.8, 0.8),
         patch=PATCH,
         normalisation=("ct",),
-        figures=(IntensityFigures(mean=0.0, std=300.0, percentile_00_5=-900.0, percentile_99_5=900.0),),
+        figures=(IntensityStatistics(mean=0.0, std=300.0, percentile_00_5=-900.0, percentile_99_5=900.0),),
         mirror_axes=(0, 1, 2),
         crop_to_body=False,
     )

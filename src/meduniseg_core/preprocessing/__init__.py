@@ -10,7 +10,7 @@ from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fin
 from meduniseg_core.preprocessing.label_ids import IGNORED
 from meduniseg_core.preprocessing.object_size import ObjectSize, object_size
 from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
-from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
 from meduniseg_core.preprocessing.planning import make_plan
 from meduniseg_core.preprocessing.restore import Restored, restore_bytes, restore_labels, restore_logits
@@ -21,7 +21,7 @@ __all__ = [
     "CachedCase",
     "CachedDataset",
     "Fingerprint",
-    "IntensityFigures",
+    "IntensityStatistics",
     "Normalisation",
     "ObjectSize",
     "Preprocessed",

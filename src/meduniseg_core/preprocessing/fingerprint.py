@@ -17,7 +17,7 @@ from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.body import body_box, box_shape, whole_box
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.label_ids import check_ids
-from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation
+from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation
 
 SAMPLES_PER_CASE = 10_000
 _HU_AIR = -200.0
@@ -38,7 +38,7 @@ class Fingerprint(BaseModel):
     spacings: tuple[Vector3, ...] = Field(description="mm, per case")
     shapes: tuple[Shape3, ...] = Field(description="voxels of the body box, per case")
     body_fraction: float = Field(description="median share of the image that the box of the body takes")
-    figures: tuple[IntensityFigures | None, ...] = Field(
+    figures: tuple[IntensityStatistics | None, ...] = Field(
         description="per channel, over the foreground; None where constant"
     )
     presence: dict[str, int] = Field(description="class -> number of cases that hold it")
@@ -148,10 +148,10 @@ def _look_at(case: RawCase, dataset: RawDataset, ct: tuple[bool, ...], seed: int
     )
 
 
-def _figures(values: np.ndarray) -> IntensityFigures | None:
+def _figures(values: np.ndarray) -> IntensityStatistics | None:
     if values.size == 0 or values.std() == 0:
         return None
     low, high = np.percentile(values, (0.5, 99.5))
-    return IntensityFigures(
+    return IntensityStatistics(
         mean=float(values.mean()), std=float(values.std()), percentile_00_5=float(low), percentile_99_5=float(high)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from meduniseg_core.preprocessing.plan import IntensityFigures, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 
 _EPSILON = 1e-8
 
@@ -20,7 +20,7 @@ def normalise(data: np.ndarray, plan: TaskPlan, mask: np.ndarray | None) -> None
 
 
 def _normalise_channel(
-    channel: np.ndarray, kind: Normalisation, figures: IntensityFigures | None, mask: np.ndarray | None
+    channel: np.ndarray, kind: Normalisation, figures: IntensityStatistics | None, mask: np.ndarray | None
 ) -> None:
     if kind == "none":
         return

@@ -38,7 +38,7 @@ def check_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:
 Patch = Annotated[tuple[int, int, int], AfterValidator(check_patch)]
 
 
-class IntensityFigures(BaseModel):
+class IntensityStatistics(BaseModel):
     """Figures of the foreground intensities of one channel over a data set (HU for CT)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,7 +75,7 @@ class TaskPlan(BaseModel):
     patch: Patch
     batch: Batch = 2
     normalisation: tuple[Normalisation, ...]
-    figures: tuple[IntensityFigures | None, ...]
+    figures: tuple[IntensityStatistics | None, ...]
     mirror_axes: tuple[int, ...] = Field(
         default=(), description="axes of (D, H, W) along which mirroring keeps every class's meaning"
     )

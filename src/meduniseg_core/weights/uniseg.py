@@ -21,7 +21,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.preprocessing.plan import IntensityFigures, Millimetres, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.plan import IntensityStatistics, Millimetres, Normalisation, TaskPlan
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import expected_shapes
 from meduniseg_core.weights.torch_archive import read_checkpoint, state_dict_of
@@ -52,7 +52,7 @@ PUBLISHED_TASKS: tuple[UniSegTask, ...] = tuple(
 
 # UniSeg's own preprocessing clips CT to -325 ... 325 HU and scales that to 0 ... 1; as mean and deviation: 650 wide
 # from -325.
-UNISEG_CT_WINDOW = IntensityFigures(mean=-325.0, std=650.0, percentile_00_5=-325.0, percentile_99_5=325.0)
+UNISEG_CT_WINDOW = IntensityStatistics(mean=-325.0, std=650.0, percentile_00_5=-325.0, percentile_99_5=325.0)
 
 # The spacings (mm, D H W) to which UniSeg's published planners resample three of its data sets, where that differs from
 # the 3 x 1.5 x 1.5 of the merged plans; for `UniSegOptions.task_spacings`.
@@ -77,7 +77,7 @@ class UniSegOptions(BaseModel):
     tasks: tuple[UniSegTask, ...] = PUBLISHED_TASKS
     spacing: Spacing = (3.0, 1.5, 1.5)
     task_spacings: Mapping[str, Spacing] = Field(default_factory=dict)
-    ct_figures: IntensityFigures = UNISEG_CT_WINDOW
+    ct_figures: IntensityStatistics = UNISEG_CT_WINDOW
     mirror_axes: tuple[int, ...] = (0, 1, 2)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.preprocessing.plan import MAX_MILLIMETRES, MIN_MILLIMETRES, IntensityFigures
+from meduniseg_core.preprocessing.plan import MAX_MILLIMETRES, MIN_MILLIMETRES, IntensityStatistics
 from meduniseg_core.weights.restricted_pickle import read_plain_pickle
 
 
@@ -27,7 +27,7 @@ class NnunetPlans:
     patch: tuple[int, int, int] | None
     schemes: Mapping[int, str]
     masked: Mapping[int, bool]
-    figures: Mapping[int, IntensityFigures]
+    figures: Mapping[int, IntensityStatistics]
 
 
 def read_plans(path: Path) -> NnunetPlans:
@@ -85,7 +85,7 @@ def _by_channel(path: Path, content: Mapping[str, Any], key: str) -> list[tuple[
     return [(channel, entry) for channel, entry in entries.items() if entry is not None]
 
 
-def _figures(path: Path, channel: int, entry: Any) -> IntensityFigures:
+def _figures(path: Path, channel: int, entry: Any) -> IntensityStatistics:
     if not isinstance(entry, dict):
         _refuse(path, f"the intensity figures of channel {channel} are malformed")
     try:
@@ -98,7 +98,7 @@ def _figures(path: Path, channel: int, entry: Any) -> IntensityFigures:
                 ("percentile_99_5", "percentile_99_5"),
             )
         }
-        figures = IntensityFigures(**values)
+        figures = IntensityStatistics(**values)
     except ValidationError:
         _refuse(path, f"the intensity figures of channel {channel} are malformed, their values are impossible")
     except (KeyError, TypeError, ValueError):

@@ -9,10 +9,10 @@ import torch
 
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.model import ModelConfig, build_model
-from meduniseg_core.preprocessing import IntensityFigures, TaskPlan
+from meduniseg_core.preprocessing import IntensityStatistics, TaskPlan
 from meduniseg_core.weights import Model, ModelInfo
 
-FIGURES = IntensityFigures(mean=0.0, std=200.0, percentile_00_5=-800.0, percentile_99_5=800.0)
+FIGURES = IntensityStatistics(mean=0.0, std=200.0, percentile_00_5=-800.0, percentile_99_5=800.0)
 
 
 def volume_plan(task: str = "organ", **changes: object) -> TaskPlan:

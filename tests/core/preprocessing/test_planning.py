@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Image
-from meduniseg_core.preprocessing import Fingerprint, IntensityFigures, RawDataset, fingerprint, make_plan
+from meduniseg_core.preprocessing import Fingerprint, IntensityStatistics, RawDataset, fingerprint, make_plan
 from meduniseg_core.preprocessing.dataset import DatasetDescription
 from meduniseg_core.preprocessing.planning import is_sided, plan_patch
 
 MakeDataset = Callable[..., Path]
 CtCase = Callable[..., tuple[list[Image], Image]]
-FIGURES = IntensityFigures(mean=80, std=20, percentile_00_5=20, percentile_99_5=140)
+FIGURES = IntensityStatistics(mean=80, std=20, percentile_00_5=20, percentile_99_5=140)
 
 
 def _dataset(classes: tuple[str, ...] = ("liver",), channels: tuple[str, ...] = ("CT",), **keys: Any) -> RawDataset:

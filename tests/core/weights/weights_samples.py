@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from meduniseg_core.model import ModelConfig, build_model
-from meduniseg_core.preprocessing.plan import IntensityFigures, TaskPlan
+from meduniseg_core.preprocessing.plan import IntensityStatistics, TaskPlan
 from meduniseg_core.weights import ModelInfo
 
-FIGURES = IntensityFigures(mean=40.0, std=20.0, percentile_00_5=-100.0, percentile_99_5=200.0)
+FIGURES = IntensityStatistics(mean=40.0, std=20.0, percentile_00_5=-100.0, percentile_99_5=200.0)
 CONFIG = ModelConfig(
     features=(2, 3, 4, 4, 4, 4),
     stems=(1, 3),

@@ -14,7 +14,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference.memory import free_bytes
 from meduniseg_core.model import resolve_device
-from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, object_size
+from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, object_scale
 from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
 from meduniseg_core.training.memory import fitting
@@ -202,7 +202,7 @@ def _long_side(known: TaskPlan, raw: RawDataset) -> int | None:
     """That of ``known``, or what the data set's objects need to be told apart, as far as its images have it."""
     if known.long_side is None:
         return None
-    objects = object_size(raw)
+    objects = object_scale(raw)
     if objects is None:
         return known.long_side
     needed = 32 * math.ceil(SMALLEST_OBJECT / objects.diameter / 32)

@@ -8,7 +8,7 @@ from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_
 from meduniseg_core.preprocessing.dataset_check import check_dataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
 from meduniseg_core.preprocessing.label_ids import IGNORED
-from meduniseg_core.preprocessing.object_size import ObjectSize, object_size
+from meduniseg_core.preprocessing.object_scale import ObjectScale, object_scale
 from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
@@ -23,7 +23,7 @@ __all__ = [
     "Fingerprint",
     "IntensityStatistics",
     "Normalisation",
-    "ObjectSize",
+    "ObjectScale",
     "Preprocessed",
     "RawCase",
     "RawDataset",
@@ -37,7 +37,7 @@ __all__ = [
     "is_colour",
     "load_plans",
     "make_plan",
-    "object_size",
+    "object_scale",
     "preprocess",
     "preprocess_dataset",
     "preprocess_labels",

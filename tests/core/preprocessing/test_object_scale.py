@@ -10,7 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from meduniseg_core.preprocessing import RawDataset, object_size
+from meduniseg_core.preprocessing import RawDataset, object_scale
 
 
 def dataset(folder: Path, labels: list[np.ndarray]) -> RawDataset:
@@ -41,22 +41,22 @@ def test_the_class_with_the_smallest_objects_counts_and_specks_do_not(tmp_path: 
     for x in (120, 140, 160):
         disc(labels, 50, x, 5, 2)
     labels[90, ::4] = 2  # fifty specks, and no more pixels than half a disc
-    found = object_size(dataset(tmp_path, [labels]))
+    found = object_scale(dataset(tmp_path, [labels]))
     assert found is not None and found.long_side == 200
     assert found.diameter == pytest.approx(2 * 5 / 200, rel=0.05)
 
 
 def test_a_data_set_of_empty_labels_has_no_size(tmp_path: Path) -> None:
-    assert object_size(dataset(tmp_path, [np.zeros((40, 40), int)])) is None
+    assert object_scale(dataset(tmp_path, [np.zeros((40, 40), int)])) is None
 
 
 def test_many_cases_are_sampled_from_first_to_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["meduniseg_core.preprocessing.object_size"]  # the package's name of it is the function's
+    module = sys.modules["meduniseg_core.preprocessing.object_scale"]  # the package's name of it is the function's
     read = []
     labels = np.zeros((40, 40), int)
     disc(labels, 20, 20, 8, 1)
     raw = dataset(tmp_path, [labels] * 50)
     original = module.read_labels
     monkeypatch.setattr(module, "read_labels", lambda path: (read.append(Path(path).name), original(path))[1])
-    assert object_size(raw) is not None
+    assert object_scale(raw) is not None
     assert len(read) <= 20 and {"a_0.png"} <= set(read) and len(set(read)) == len(read)

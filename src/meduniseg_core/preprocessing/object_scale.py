@@ -14,7 +14,7 @@ CASES = 20
 
 
 @dataclass(frozen=True)
-class ObjectSize:
+class ObjectScale:
     """``diameter``: of the class with the smallest objects, as a share of the image's longer side; ``long_side``:
     median of the images, pixels."""
 
@@ -22,7 +22,7 @@ class ObjectSize:
     long_side: int
 
 
-def object_size(dataset: RawDataset) -> ObjectSize | None:
+def object_scale(dataset: RawDataset) -> ObjectScale | None:
     """Size of the objects in a data set of 2D images, from at most 20 of its training labels, evenly taken; None where
     they hold no object.
 
@@ -42,7 +42,7 @@ def object_size(dataset: RawDataset) -> ObjectSize | None:
                 sizes.setdefault(index, []).append((region.equivalent_diameter_area / side, region.area / side**2))
     if not sizes:
         return None
-    return ObjectSize(min(_weighted_median(own) for own in sizes.values()), int(np.median(sides)))
+    return ObjectScale(min(_weighted_median(own) for own in sizes.values()), int(np.median(sides)))
 
 
 def _weighted_median(values: list[tuple[float, float]]) -> float:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from napari.layers import Image as ImageLayer
 
-from meduniseg_core.images.appearance import looks_like_ct
+from meduniseg_core.images.modality_check import looks_like_ct
 from napari_meduniseg._layers import METADATA_KEY, Origin
 
 _SAMPLED = 1_000_000  # voxels that are looked at: the percentiles of a volume need no more

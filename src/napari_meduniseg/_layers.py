@@ -19,7 +19,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from meduniseg_core.editing import present_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
-from meduniseg_core.images.appearance import CT_WINDOWS, looks_like_ct
+from meduniseg_core.images.modality_check import CT_WINDOWS, looks_like_ct
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.inference.segmentation import class_colour
 

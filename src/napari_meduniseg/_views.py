@@ -10,7 +10,7 @@ from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
-from meduniseg_core.images.appearance import Window
+from meduniseg_core.images.modality_check import Window
 from napari_meduniseg._layers import is_length, millimetres
 
 View = Literal["axial", "coronal", "sagittal"]

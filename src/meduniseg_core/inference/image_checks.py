@@ -8,7 +8,8 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image, canonical_orientation
-from meduniseg_core.images.appearance import (
+from meduniseg_core.images.findings import merge, orientation_unknown
+from meduniseg_core.images.modality_check import (
     COLOUR_MODALITIES,
     CT_WINDOWS,
     HU_OFFSET,
@@ -21,7 +22,6 @@ from meduniseg_core.images.appearance import (
     looks_like_ct,
     not_hounsfield,
 )
-from meduniseg_core.images.findings import merge, orientation_unknown
 from meduniseg_core.images.nodata import filled, nodata_of
 from meduniseg_core.images.oriented import is_oriented, oriented_as_said
 from meduniseg_core.inference.channel_pairs import doubtful_channels

@@ -8,7 +8,7 @@ from typing import Any
 import napari
 from qtpy.QtWidgets import QComboBox, QGridLayout, QPushButton, QWidget
 
-from meduniseg_core.images.appearance import CT_WINDOWS
+from meduniseg_core.images.modality_check import CT_WINDOWS
 from napari_meduniseg._current import current_of
 from napari_meduniseg._views import View, set_view, set_window
 

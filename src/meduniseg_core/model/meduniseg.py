@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.model.fuse import Fuse, select
-from meduniseg_core.model.mmap import ModalMap
+from meduniseg_core.model.modal_prior import ModalMap
+from meduniseg_core.model.task_prior import Fuse, select
 from meduniseg_core.model.unet import Decoder, Encoder
 
 

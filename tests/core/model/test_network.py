@@ -8,7 +8,7 @@ from torch import Tensor
 
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.model.meduniseg import MedUniSeg
-from meduniseg_core.model.mmap import ModalMap
+from meduniseg_core.model.modal_prior import ModalMap
 
 CONFIG = ModelConfig(
     features=(4, 6, 8, 8, 10, 10), tasks=3, modalities=4, task_prompt_channels=5, modal_prompt_length=16

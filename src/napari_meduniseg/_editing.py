@@ -217,7 +217,7 @@ def add_class(layer: Labels, name: str) -> int:
 def unnamed(layer: Labels) -> Callable[[], list[int]]:
     """What finds the labels that are painted without a name; looks at every voxel, to be called in a thread."""
     labels, named = np.asarray(layer.data), set(names_of(layer))
-    return lambda: [label for label in editing.present_labels(labels) if label and label not in named]
+    return lambda: [label for label in editing.unique_labels(labels) if label and label not in named]
 
 
 def uncertainty_for(labels: Labels | None, viewer: ViewerModel) -> ImageLayer | None:

@@ -17,7 +17,7 @@ import numpy as np
 from napari.layers import Layer
 from napari.utils.colormaps import DirectLabelColormap
 
-from meduniseg_core.editing import present_labels
+from meduniseg_core.editing import unique_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
 from meduniseg_core.images.modality_check import CT_WINDOWS, looks_like_ct
 from meduniseg_core.inference import Segmentation
@@ -199,7 +199,7 @@ def classes_shown(
     names: dict[int, str] = {}
     if features is not None and "index" in features and "name" in features:
         names = {int(i): str(n) for i, n in zip(features["index"], features["name"], strict=True) if int(i) > 0}
-    there = sorted({*names, *(label for label in present_labels(data) if label > 0)})
+    there = sorted({*names, *(label for label in unique_labels(data) if label > 0)})
     colormap = attributes.get("colormap")
     if colormap is None or not there or len(there) > _MOST_COLOURS:
         return names, {label: class_colour(label) for label in names}

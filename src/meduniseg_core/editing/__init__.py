@@ -12,7 +12,7 @@ from meduniseg_core.editing.operations import (
     shrink,
     smooth,
 )
-from meduniseg_core.editing.present import present_labels
+from meduniseg_core.editing.unique_labels import unique_labels
 
 __all__ = [
     "Edit",
@@ -21,11 +21,11 @@ __all__ = [
     "grow",
     "in_range",
     "keep_largest",
-    "present_labels",
     "relabel_component",
     "remove_islands",
     "shrink",
     "smooth",
     "sphere",
     "takeable",
+    "unique_labels",
 ]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from meduniseg_core.editing import present_labels
+from meduniseg_core.editing import unique_labels
 
 
 @given(
@@ -17,9 +17,9 @@ from meduniseg_core.editing import present_labels
     )
 )
 def test_it_is_what_sorting_finds(labels: np.ndarray) -> None:
-    assert present_labels(labels) == np.unique(labels).tolist()
+    assert unique_labels(labels) == np.unique(labels).tolist()
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64])
 def test_negative_values_are_found(dtype: type) -> None:
-    assert present_labels(np.array([[3, -1], [0, 3]], dtype)) == [-1, 0, 3]
+    assert unique_labels(np.array([[3, -1], [0, 3]], dtype)) == [-1, 0, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def present_labels(labels: np.ndarray) -> list[int]:
+def unique_labels(labels: np.ndarray) -> list[int]:
     """The distinct values of an integer array.
 
     Small unsigned values, which label maps have, are counted slab by slab: on 512x512x400 voxels a fraction of a second

@@ -13,7 +13,7 @@ from training_cli.options import DrawnOn, Json
 from training_cli.session import work
 
 if TYPE_CHECKING:
-    from meduniseg_core.adaptation import Entry, Ledger
+    from meduniseg_core.adaptation import Ledger, LedgerEntry
     from meduniseg_core.images import Image
 
 app = typer.Typer(help="Collect corrected cases in a ledger: a data set to learn from.")
@@ -171,7 +171,7 @@ def _names(text: str | None) -> list[str] | None:
     return [name.strip() for name in text.split(",")] if text is not None else None
 
 
-def _changes(entry: Entry) -> str:
+def _changes(entry: LedgerEntry) -> str:
     """Voxels that came and went, over all classes."""
     if not entry.has_prediction:
         return "not known"

@@ -12,8 +12,8 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
 from meduniseg_core.adaptation import (
-    Entry,
     Ledger,
+    LedgerEntry,
     ModelReference,
     channels_for,
     ending_for,
@@ -195,7 +195,7 @@ def submission(
     )
 
 
-def accept(given: Submission, into: Collection) -> tuple[Entry, Collection]:
+def accept(given: Submission, into: Collection) -> tuple[LedgerEntry, Collection]:
     """Take it into the ledger, which is begun where it is not there yet; runs in a worker's thread.
 
     Raises what :meth:`Ledger.accept` raises.

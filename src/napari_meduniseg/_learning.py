@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from meduniseg_core.adaptation import Entry, Ledger
+from meduniseg_core.adaptation import Ledger, LedgerEntry
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
 from meduniseg_core.adaptation.runs import free_name
@@ -91,7 +91,7 @@ class Wish:
 def look_up(folder: Path) -> Cases:
     """The labelled cases of a ledger or a data set; runs in a worker's thread. BadInputError where it is none."""
     dataset = RawDataset.open(folder)
-    entries: dict[str, Entry] = Ledger.open(folder).cases() if Ledger.is_at(folder) else {}
+    entries: dict[str, LedgerEntry] = Ledger.open(folder).cases() if Ledger.is_at(folder) else {}
     rows = tuple(_row(case, entries.get(case.case)) for case in dataset.cases("Tr") if case.label is not None)
     used = [entry.model.name for entry in entries.values() if entry.model is not None]
     known = {entry.name for entry in Registry().list() if entry.info is not None}
@@ -132,7 +132,7 @@ def proposed_name(task: str) -> str:
     return free_name(task, [entry.name for entry in (*Registry().list(), *PackRegistry().list())])
 
 
-def _row(case: RawCase, entry: Entry | None) -> CaseRow:
+def _row(case: RawCase, entry: LedgerEntry | None) -> CaseRow:
     if entry is None:
         return CaseRow(case.case, SIDES[None], case.patient, "", case, "")
     changed = ""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from meduniseg_core.adaptation import Ledger
-from meduniseg_core.adaptation.folder import description_text, numbered
+from meduniseg_core.corrections.layout import description_text, numbered
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.evaluation import Report, evaluate_folders, write_report
 from meduniseg_core.evaluation.writing import report_standing

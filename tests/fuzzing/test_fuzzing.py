@@ -22,7 +22,7 @@ from weights_samples import CONFIG, small_info, small_state
 
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.adoption import Adoptions
-from meduniseg_core.adaptation.journal import read_journal
+from meduniseg_core.corrections.journal import read_journal
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels
 from meduniseg_core.model import build_model

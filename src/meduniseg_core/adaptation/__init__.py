@@ -1,20 +1,27 @@
 """Adaptation: the corrections ledger, from which the next model learns."""
 
-from meduniseg_core.adaptation.entry import ClassChange, Entry, ModelReference, Subset, model_beside, user_logged_in
-from meduniseg_core.adaptation.form import channels_for, ending_for
-from meduniseg_core.adaptation.ledger import Ledger
-from meduniseg_core.adaptation.placement import Placement, place
+from meduniseg_core.corrections.ledger import Ledger
+from meduniseg_core.corrections.patient_split import SplitDecision, assign_subset
+from meduniseg_core.corrections.records import (
+    ClassChange,
+    LedgerEntry,
+    ModelReference,
+    Subset,
+    model_beside,
+    user_logged_in,
+)
+from meduniseg_core.corrections.schema import channels_for, ending_for
 
 __all__ = [
     "ClassChange",
-    "Entry",
     "Ledger",
+    "LedgerEntry",
     "ModelReference",
-    "Placement",
+    "SplitDecision",
     "Subset",
+    "assign_subset",
     "channels_for",
     "ending_for",
     "model_beside",
-    "place",
     "user_logged_in",
 ]

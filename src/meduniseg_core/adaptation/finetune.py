@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from meduniseg_core.adaptation.ledger import Ledger
 from meduniseg_core.adaptation.transfer import Downstream
+from meduniseg_core.corrections.ledger import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference.memory import free_bytes

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from meduniseg_core.adaptation.entry import ClassChange, Entry
-from meduniseg_core.adaptation.ledger import Ledger
+from meduniseg_core.corrections.ledger import Ledger
+from meduniseg_core.corrections.records import ClassChange, LedgerEntry
 from meduniseg_core.images import Image, place_labels, read_labels
 from meduniseg_core.preprocessing import RawDataset
 
@@ -26,7 +26,7 @@ NEAR_COPY = 0.05
 class Correction:
     """An accepted case that began as a prediction: the ledger's line, and the prediction's file."""
 
-    entry: Entry
+    entry: LedgerEntry
     prediction: Path
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from meduniseg_core.adaptation.finetune import frozen
-from meduniseg_core.adaptation.ledger import Ledger
+from meduniseg_core.corrections.ledger import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.model import MedUniSeg

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QPushButton,
 )
 
-from meduniseg_core.adaptation import Entry
+from meduniseg_core.adaptation import LedgerEntry
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg import _unsaved
@@ -168,7 +168,7 @@ class AcceptBox(QGroupBox):
         self._note(self._layer, found)
         self._list_again(found)
 
-    def _accepted(self, layer: Labels, mark: int, entry: Entry, collection: Collection) -> None:
+    def _accepted(self, layer: Labels, mark: int, entry: LedgerEntry, collection: Collection) -> None:
         self._job = None
         _unsaved.saved(layer, mark)
         self.button.setEnabled(self._layer is not None)

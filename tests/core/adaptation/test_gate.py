@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from meduniseg_core.adaptation import Ledger, ModelReference
-from meduniseg_core.adaptation.entry import ClassChange
 from meduniseg_core.adaptation.gate import Side, gate
 from meduniseg_core.adaptation.gate_bias import Corrected, bias_text, share_changed
 from meduniseg_core.adaptation.gate_files import read_gate, write_gate
 from meduniseg_core.adaptation.gate_report import GateReport, Pair
+from meduniseg_core.corrections.records import ClassChange
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import CaseScores, ClassScores
 from meduniseg_core.evaluation.report import ReportPicture

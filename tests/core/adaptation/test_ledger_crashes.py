@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ledger_samples import begun, mask, volume
 
-import meduniseg_core.adaptation.ledger as ledger_module
+import meduniseg_core.corrections.ledger as ledger_module
 from meduniseg_core.adaptation import Ledger
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.preprocessing import RawDataset
@@ -110,8 +110,8 @@ def test_a_crash_at_every_step_is_taken_back_or_complete(
     image = volume(1)
     ledger.accept(image, mask(image, 1), patient="A")
     image = image if again else volume(2)
-    place = ledger_module.LedgerFolder if step == "archive" else ledger_module
-    real = getattr(place, step)
+    assign_subset = ledger_module.LedgerFolder if step == "archive" else ledger_module
+    real = getattr(assign_subset, step)
 
     def dies(*arguments: object, **named: object) -> None:
         if after:
@@ -119,7 +119,7 @@ def test_a_crash_at_every_step_is_taken_back_or_complete(
         raise _Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(place, step, dies)
+        patch.setattr(assign_subset, step, dies)
         patch.setattr(Ledger, "_settle", lambda self: None)  # a dead process does not tidy up
         with pytest.raises(_Died):
             ledger.accept(image, mask(image, 2), patient="B", predicted=mask(image, 3), classes=("liver", "cyst"))

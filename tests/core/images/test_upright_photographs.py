@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps
 
 from meduniseg_core.adaptation import Ledger
-from meduniseg_core.adaptation.voxels import labels_on
+from meduniseg_core.corrections.voxels import labels_on
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_case
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image, write_labels

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from meduniseg_core.adaptation.entry import CaseName, Entry
+from meduniseg_core.corrections.records import CaseName, Entry
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, parse_json, remove_leftovers, write_text
 from meduniseg_core.images import Image

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meduniseg_core.adaptation.entry import ClassChange
+from meduniseg_core.corrections.records import ClassChange
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, place_labels
 from meduniseg_core.images.reading import smallest_dtype

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from meduniseg_core.adaptation.entry import VERSION, Entry, Header
-from meduniseg_core.adaptation.placement import first_on_both_sides
+from meduniseg_core.corrections.patient_split import first_on_both_sides
+from meduniseg_core.corrections.records import VERSION, Entry, Header
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json, write_text
 from meduniseg_core.preprocessing._validation import first_fault

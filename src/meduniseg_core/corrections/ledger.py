@@ -17,8 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from meduniseg_core.adaptation.entry import Entry, Header, ModelReference, Subset
-from meduniseg_core.adaptation.folder import (
+from meduniseg_core.catalog import find_modality
+from meduniseg_core.corrections.journal import Journal, append_entry, read_journal, start_journal
+from meduniseg_core.corrections.layout import (
     LedgerFolder,
     Pending,
     case_name,
@@ -30,11 +31,10 @@ from meduniseg_core.adaptation.folder import (
     numbered,
     read_pending,
 )
-from meduniseg_core.adaptation.form import check_classes, check_ending, check_form, longer_classes
-from meduniseg_core.adaptation.journal import Journal, append_entry, read_journal, start_journal
-from meduniseg_core.adaptation.placement import patient_key, place
-from meduniseg_core.adaptation.voxels import class_changes, labels_on, storable
-from meduniseg_core.catalog import find_modality
+from meduniseg_core.corrections.patient_split import patient_key, place
+from meduniseg_core.corrections.records import Entry, Header, ModelReference, Subset
+from meduniseg_core.corrections.schema import check_classes, check_ending, check_form, longer_classes
+from meduniseg_core.corrections.voxels import class_changes, labels_on, storable
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
@@ -219,7 +219,7 @@ class Ledger:
         The same image accepted again gets the new labels, the former ones go to ``history``. ``predicted`` is the label
         map that was corrected, ``model`` what made it, ``seconds`` the editing time, ``who`` the annotator, ``classes``
         as for :meth:`extend_classes`. ``patient`` is a key by which images of one patient are kept on one side of the
-        split; :mod:`meduniseg_core.adaptation.placement` says what happens when keys are given late or changed.
+        split; :mod:`meduniseg_core.corrections.patient_split` says what happens when keys are given late or changed.
 
         Raises BadInputError, with nothing changed, for labels on another grid or with ids beyond the classes, for an
         image of another form than the ledger's, and for a patient who would stand on both sides.

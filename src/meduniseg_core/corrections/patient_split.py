@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from meduniseg_core.adaptation.entry import Subset
+from meduniseg_core.corrections.records import Subset
 from meduniseg_core.errors import BadInputError, UsageError
 
 _EVEN = 1e-9
@@ -41,7 +41,7 @@ class Placed(Protocol):
 
 
 @dataclass(frozen=True)
-class Placement:
+class SplitDecision:
     """A case, whose it is, and its side."""
 
     case: str
@@ -49,7 +49,7 @@ class Placement:
     subset: Subset
 
 
-def place(case: str, patient: str | None, past: Sequence[Placed], fraction: float) -> Placement:
+def place(case: str, patient: str | None, past: Sequence[Placed], fraction: float) -> SplitDecision:
     """Whose ``case`` is and where it goes, given all acceptances so far, oldest first.
 
     ``patient`` is a key as :func:`patient_key` gives it, or None for none. Raises BadInputError where the case stands
@@ -60,13 +60,13 @@ def place(case: str, patient: str | None, past: Sequence[Placed], fraction: floa
         patient = current.patient if current is not None else case
     side = next((entry.subset for entry in past if entry.patient == patient), None)
     if current is None:
-        return Placement(case, patient, side if side is not None else draw(patient, past, fraction))
+        return SplitDecision(case, patient, side if side is not None else draw(patient, past, fraction))
     if side is not None and side != current.subset:
         raise BadInputError(
             f"Case {case} was accepted for {current.subset} before and patient {patient} stands in {side}, so "
             "accepting it would place the patient on both sides; check the patient key or leave the case out."
         )
-    return Placement(case, patient, current.subset)
+    return SplitDecision(case, patient, current.subset)
 
 
 def draw(patient: str, past: Sequence[Placed], fraction: float) -> Subset:

@@ -84,7 +84,7 @@ def gate_run(
 ) -> None:
     """Compare a run's model with its base on the validation cases: JSON, CSV and HTML in the run's folder."""
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.adaptation.judging import gate_folder, judge
+        from meduniseg_core.adaptation.decisions import gate_folder, judge
         from meduniseg_core.adaptation.runs import Run
         from meduniseg_core.weights import load_model
 
@@ -109,7 +109,7 @@ def adopt_run(
     as_json: Json = False,
 ) -> None:
     """Install a run's model and take it into use for its task."""
-    from meduniseg_core.adaptation.judging import adopt
+    from meduniseg_core.adaptation.decisions import adopt
     from meduniseg_core.adaptation.runs import Run
 
     run = Run.open(name)
@@ -135,7 +135,7 @@ def roll_back(
 @app.command("discard")
 def discard_run(name: Name, as_json: Json = False) -> None:
     """Delete a run and its files."""
-    from meduniseg_core.adaptation.judging import discard
+    from meduniseg_core.adaptation.decisions import discard
     from meduniseg_core.adaptation.runs import Run
 
     discard(Run.open(name))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from meduniseg_core.adaptation.decisions import gate_folder, judge
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.jobs import FinetuneJob, Job, RefineJob
-from meduniseg_core.adaptation.judging import gate_folder, judge
 from meduniseg_core.adaptation.refine import refine, refine_config
 from meduniseg_core.adaptation.runs import Run, check_new_name, is_run, runs_folder
 from meduniseg_core.errors import BadInputError, UsageError

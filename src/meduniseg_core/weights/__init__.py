@@ -1,12 +1,12 @@
 """The model file, the registry of models and the importer of UniSeg's published checkpoint."""
 
+from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, Imported, UniSegOptions, UniSegTask, import_uniseg
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.load import DEFAULT_MODEL, find_model, load_model
 from meduniseg_core.weights.model_file import Model, StorageType, read_info, read_model, save_model
 from meduniseg_core.weights.pack_file import Pack, PackInfo, read_pack, read_pack_info, save_pack
 from meduniseg_core.weights.pack_registry import PackRegistry
 from meduniseg_core.weights.registry import Registry, StoredAsset, Verification
-from meduniseg_core.weights.uniseg import PLANNER_SPACINGS, Imported, UniSegOptions, UniSegTask, import_uniseg
 
 __all__ = [
     "DEFAULT_MODEL",

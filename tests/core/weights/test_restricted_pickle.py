@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.weights.restricted_pickle import read_plain_pickle
+from meduniseg_core.importers.restricted_pickle import read_plain_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

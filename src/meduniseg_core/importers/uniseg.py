@@ -20,12 +20,12 @@ from meduniseg_core.catalog import UPSTREAM
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.files import sha256_of
+from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_of
+from meduniseg_core.importers.uniseg_plans import NnunetPlans, read_plans
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Millimetres, Normalisation, TaskPlan
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import expected_shapes
-from meduniseg_core.weights.torch_archive import read_checkpoint, state_dict_of
-from meduniseg_core.weights.uniseg_plans import NnunetPlans, read_plans
 
 Spacing = tuple[Millimetres, Millimetres, Millimetres]
 

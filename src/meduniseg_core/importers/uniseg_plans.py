@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.importers.restricted_pickle import read_plain_pickle
 from meduniseg_core.preprocessing.plan import MAX_MILLIMETRES, MIN_MILLIMETRES, IntensityStatistics
-from meduniseg_core.weights.restricted_pickle import read_plain_pickle
 
 
 @dataclass(frozen=True)

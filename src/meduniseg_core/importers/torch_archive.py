@@ -23,7 +23,7 @@ from torch.serialization import safe_globals
 
 from meduniseg_core.errors import BadInputError, is_out_of_memory
 from meduniseg_core.files import open_regular
-from meduniseg_core.weights.restricted_pickle import BROKEN_PICKLE, ForbiddenGlobalError, check_memo
+from meduniseg_core.importers.restricted_pickle import BROKEN_PICKLE, ForbiddenGlobalError, check_memo
 
 MAX_BYTES = 8 << 30
 MAX_PICKLE_BYTES = 64 << 20

@@ -24,7 +24,7 @@ from batch_kills import kill_batch, two_programs
 from shelf_kills import kill_install, kill_ledger, two_on_one_ledger
 from training_kills import kill_training
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import Geometry, Image, read_image, read_labels
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.preprocessing import TaskPlan

@@ -20,7 +20,7 @@ import numpy as np
 from qtpy.QtWidgets import QApplication
 from responsiveness import Gaps, until
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import Geometry, Image
 
 SHAPE = (48, 96, 96)

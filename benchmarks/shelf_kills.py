@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import Image, read_image, read_labels
 from meduniseg_core.weights import Registry, read_model, save_model

@@ -27,7 +27,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QMessageBox, QScrollArea, QW
 from skimage.data import retina  # noqa: E402
 from skimage.io import imsave  # noqa: E402
 
-from meduniseg_core.adaptation import Ledger  # noqa: E402
+from meduniseg_core.corrections import Ledger  # noqa: E402
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image  # noqa: E402
 from napari_meduniseg import _autosave  # noqa: E402
 

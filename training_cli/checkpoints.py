@@ -9,7 +9,8 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink
 
 if TYPE_CHECKING:
-    from meduniseg_core.weights import StoredAsset, UniSegOptions
+    from meduniseg_core.importers.uniseg import UniSegOptions
+    from meduniseg_core.weights import StoredAsset
 
 
 def import_checkpoint(
@@ -26,7 +27,8 @@ def import_checkpoint(
 ) -> StoredAsset:
     """Convert a UniSeg checkpoint and keep it as the model ``name``; what had to be assumed is said in ``events``."""
     from meduniseg_core.files import check_regular, sha256_of
-    from meduniseg_core.weights import PLANNER_SPACINGS, Registry, UniSegOptions, import_uniseg
+    from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, UniSegOptions, import_uniseg
+    from meduniseg_core.weights import Registry
 
     check_regular(file)
     found = sha256_of(file) if sha256 is not None else None
@@ -48,7 +50,7 @@ def _read_options(path: Path) -> UniSegOptions:
     from pydantic import ValidationError
 
     from meduniseg_core.files import read_small
-    from meduniseg_core.weights import UniSegOptions
+    from meduniseg_core.importers.uniseg import UniSegOptions
 
     try:
         return UniSegOptions.model_validate_json(read_small(path))

@@ -13,7 +13,7 @@ from training_cli.options import DrawnOn, Json
 from training_cli.session import work
 
 if TYPE_CHECKING:
-    from meduniseg_core.adaptation import Ledger, LedgerEntry
+    from meduniseg_core.corrections import Ledger, LedgerEntry
     from meduniseg_core.images import Image
 
 app = typer.Typer(help="Collect corrected cases in a ledger: a data set to learn from.")
@@ -63,7 +63,7 @@ def add(
     --classes.
     """
     with work("none", as_json=as_json) as session:
-        from meduniseg_core.adaptation import model_beside, user_logged_in
+        from meduniseg_core.corrections import model_beside, user_logged_in
         from meduniseg_core.images import read_image, read_labels
         from meduniseg_core.images.findings import merge
         from meduniseg_core.images.upright import meet
@@ -96,7 +96,7 @@ def add(
 def list_cases(folder: LedgerFolder, as_json: Json = False) -> None:
     """List the accepted cases, each with its latest acceptance."""
     with work("none", as_json=as_json) as session:
-        from meduniseg_core.adaptation import Ledger
+        from meduniseg_core.corrections import Ledger
         from training_cli.output import print_table
 
         ledger = Ledger.open(folder)
@@ -129,8 +129,8 @@ def _ledger(
     channels: list[str] | None,
 ) -> Ledger:
     """The ledger in ``folder``, begun where there is none."""
-    from meduniseg_core.adaptation import Ledger, channels_for, ending_for
     from meduniseg_core.catalog import find_modality
+    from meduniseg_core.corrections import Ledger, channels_for, ending_for
 
     kind = find_modality(modality).name if modality is not None else None
     if (folder / "ledger.jsonl").is_file():
@@ -156,7 +156,7 @@ def _ledger(
 
 def _channels(folder: Path, named: list[str] | None) -> list[str] | None:
     """The channels of the ledger in ``folder``, or those named for a new one; None where nobody says."""
-    from meduniseg_core.adaptation import Ledger
+    from meduniseg_core.corrections import Ledger
 
     return list(Ledger.open(folder).dataset.channels) if (folder / "ledger.jsonl").is_file() else named
 

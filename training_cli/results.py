@@ -42,7 +42,7 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "pack": segmentation.pack,
         "labels": path,
         "seconds": round(segmentation.seconds, 3),
-        "ran_on": segmentation.rung,
+        "ran_on": segmentation.execution,
         "classes": [dataclasses.asdict(row) for row in segmentation.table()],
         "warnings": [finding.as_json() for finding in segmentation.findings],
     }

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from curve import curve_svg
 
-from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune_config, frozen
 from meduniseg_core.adaptation.transfer import Downstream
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.evaluation import dice
 from meduniseg_core.events import Event, Metric
 from meduniseg_core.files import write_text

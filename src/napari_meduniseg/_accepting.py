@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
-from meduniseg_core.adaptation import (
+from meduniseg_core.corrections import (
     Ledger,
     LedgerEntry,
     ModelReference,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from meduniseg_core.adaptation import Ledger, LedgerEntry
 from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
 from meduniseg_core.adaptation.runs import free_name
+from meduniseg_core.corrections import Ledger, LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken

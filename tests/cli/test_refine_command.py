@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_inputs import save_tiny_model, write_dataset
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.evaluation import CaseScores, ClassScores, Report
 from meduniseg_core.evaluation.writing import write_report
 from meduniseg_core.files import sha256_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.corrections.layout import description_text, numbered
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.evaluation import Report, evaluate_folders, write_report

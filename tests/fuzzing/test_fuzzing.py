@@ -20,8 +20,8 @@ from hostile.corpus import corpus
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from weights_samples import CONFIG, small_info, small_state
 
-from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.adoption import Adoptions
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.corrections.journal import read_journal
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels

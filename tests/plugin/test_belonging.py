@@ -14,7 +14,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from napari.utils.notifications import notification_manager
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
 from napari_meduniseg._accepting import Collection, accept, submission

@@ -14,7 +14,7 @@ import pytest
 from qtpy.QtWidgets import QWidget
 from small_inputs import save_tiny_model
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import Geometry, Image, read_image, write_image
 from meduniseg_core.weights import PackRegistry, Registry
 

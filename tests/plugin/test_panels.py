@@ -130,7 +130,7 @@ def test_a_result_that_comes_when_one_looks_elsewhere_waits_at_its_image(
 def test_what_is_accepted_is_the_current_image_and_each_only_once(
     four: Any, panel: Callable[[str], Any], qtbot: Any
 ) -> None:
-    from meduniseg_core.adaptation import Ledger
+    from meduniseg_core.corrections import Ledger
     from meduniseg_core.paths import corrections_folder
 
     edit, classes = panel("Edit"), {"index": [0, 1], "name": ["background", "spot"]}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from meduniseg_core.weights import Imported, import_uniseg, load_model, save_model
+from meduniseg_core.importers.uniseg import Imported, import_uniseg
+from meduniseg_core.weights import load_model, save_model
 
 TOLERANCE = 1e-4
 CHANNELS = (1, 2, 4)

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from meduniseg_core.corrections.patient_split import first_on_both_sides
-from meduniseg_core.corrections.records import VERSION, Entry, Header
+from meduniseg_core.corrections.records import VERSION, LedgerEntry, LedgerHeader
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json, write_text
 from meduniseg_core.preprocessing._validation import first_fault
@@ -25,19 +25,19 @@ class Journal:
     """What a ledger's lines say; ``whole`` is the number of bytes up to the end of the last whole line, with its line
     break where it has one."""
 
-    header: Header
-    entries: tuple[Entry, ...]
+    header: LedgerHeader
+    entries: tuple[LedgerEntry, ...]
     whole: int = field(repr=False)
 
 
-_LineT = TypeVar("_LineT", Header, Entry)
+_LineT = TypeVar("_LineT", LedgerHeader, LedgerEntry)
 
 
 class _Version(BaseModel):
     version: int
 
 
-def start_journal(path: Path, header: Header) -> None:
+def start_journal(path: Path, header: LedgerHeader) -> None:
     """Write a new journal with its header, atomically."""
     write_text(path, header.model_dump_json() + "\n")
 
@@ -55,8 +55,8 @@ def read_journal(path: Path) -> Journal:
     lines, whole = _whole_lines(content)
     if not lines:
         raise BadInputError(f"{path} has no header in line 1; restore the file from a backup.")
-    header = _parsed(Header, lines[0], path, 1)
-    entries = tuple(_parsed(Entry, line, path, number) for number, line in enumerate(lines[1:], start=2))
+    header = _parsed(LedgerHeader, lines[0], path, 1)
+    entries = tuple(_parsed(LedgerEntry, line, path, number) for number, line in enumerate(lines[1:], start=2))
     for number, entry in enumerate(entries, start=2):
         if entry.sequence != number - 1:
             raise _damaged(path, number, f"it is acceptance {entry.sequence} and {number - 1} belongs here")
@@ -66,7 +66,7 @@ def read_journal(path: Path) -> Journal:
     return Journal(header, entries, whole)
 
 
-def append_entry(path: Path, journal: Journal, entry: Entry) -> None:
+def append_entry(path: Path, journal: Journal, entry: LedgerEntry) -> None:
     """Append ``entry`` after the whole lines of ``journal``, cutting off a torn one; durable on return.
 
     Only under the ledger's lock.

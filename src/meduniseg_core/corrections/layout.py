@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from meduniseg_core.corrections.records import CaseName, Entry
+from meduniseg_core.corrections.records import CaseName, LedgerEntry
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, parse_json, remove_leftovers, write_text
 from meduniseg_core.images import Image
@@ -121,7 +121,7 @@ def may_describe(root: Path, content: dict[str, Any]) -> bool:
     return path.is_file() and read_record(path) == content
 
 
-def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[Entry]) -> None:
+def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[LedgerEntry]) -> None:
     """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept."""
     path = dataset.folder / "dataset.json"
     content: dict[str, Any] = parse_json(path.read_bytes())

@@ -31,8 +31,8 @@ from meduniseg_core.corrections.layout import (
     numbered,
     read_pending,
 )
-from meduniseg_core.corrections.patient_split import patient_key, place
-from meduniseg_core.corrections.records import Entry, Header, ModelReference, Subset
+from meduniseg_core.corrections.patient_split import assign_subset, patient_key
+from meduniseg_core.corrections.records import LedgerEntry, LedgerHeader, ModelReference, Subset
 from meduniseg_core.corrections.schema import check_classes, check_ending, check_form, longer_classes
 from meduniseg_core.corrections.voxels import class_changes, labels_on, storable
 from meduniseg_core.errors import BadInputError, UsageError
@@ -92,7 +92,7 @@ class Ledger:
         }
         try:
             DatasetDescription.model_validate(content)
-            header = Header(task=task, validation_fraction=validation_fraction, created=datetime.now(UTC))
+            header = LedgerHeader(task=task, validation_fraction=validation_fraction, created=datetime.now(UTC))
         except ValidationError as error:
             raise UsageError(f"A ledger cannot be made so: {first_fault(error)}; give another value.") from None
         with ledger._locked():
@@ -143,11 +143,11 @@ class Ledger:
         """Where the files of a case lie."""
         return LedgerFolder(self.folder, self.dataset.description.file_ending)
 
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[LedgerEntry, ...]:
         """All acceptances, oldest first."""
         return self._read().entries
 
-    def cases(self) -> dict[str, Entry]:
+    def cases(self) -> dict[str, LedgerEntry]:
         """The latest acceptance of every case, by case name in order of the first acceptance."""
         return {entry.case: entry for entry in self.entries()}
 
@@ -162,7 +162,7 @@ class Ledger:
             entry.case: files.prediction(entry.case, entry.sequence) for entry in self.entries() if entry.has_prediction
         }
 
-    def find(self, image: Image) -> Entry | None:
+    def find(self, image: Image) -> LedgerEntry | None:
         """The latest acceptance of this very image (by voxels and geometry), if it was accepted before."""
         return _latest(self.entries(), storable(image).sha256)
 
@@ -213,7 +213,7 @@ class Ledger:
         seconds: float | None = None,
         who: str | None = None,
         classes: Sequence[str] | None = None,
-    ) -> Entry:
+    ) -> LedgerEntry:
         """Take ``image`` ``(C, D, H, W)`` and its corrected ``labels`` ``(1, D, H, W)`` in; durable on return.
 
         The same image accepted again gets the new labels, the former ones go to ``history``. ``predicted`` is the label
@@ -236,8 +236,8 @@ class Ledger:
             former = _latest(journal.entries, digest)
             taken = {entry.case.casefold() for entry in journal.entries}
             case = former.case if former is not None else case_name(image, digest, taken)
-            placement = place(case, key, journal.entries, journal.header.validation_fraction)
-            entry = Entry(
+            placement = assign_subset(case, key, journal.entries, journal.header.validation_fraction)
+            entry = LedgerEntry(
                 sequence=len(journal.entries) + 1,
                 case=case,
                 patient=placement.patient,
@@ -269,8 +269,8 @@ class Ledger:
         self,
         journal: Journal,
         dataset: RawDataset,
-        entry: Entry,
-        former: Entry | None,
+        entry: LedgerEntry,
+        former: LedgerEntry | None,
         image: Image,
         labels: Image,
         predicted: Image | None,
@@ -342,5 +342,5 @@ def _link_or_copy(file: Path, target: Path) -> None:
         shutil.copyfile(file, target)
 
 
-def _latest(entries: Sequence[Entry], digest: str) -> Entry | None:
+def _latest(entries: Sequence[LedgerEntry], digest: str) -> LedgerEntry | None:
     return next((entry for entry in reversed(entries) if entry.image_sha256 == digest), None)

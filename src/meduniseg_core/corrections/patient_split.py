@@ -29,7 +29,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 _EVEN = 1e-9
 
 
-class Placed(Protocol):
+class SplitRecord(Protocol):
     """What placement needs to know of an acceptance."""
 
     @property
@@ -49,7 +49,7 @@ class SplitDecision:
     subset: Subset
 
 
-def place(case: str, patient: str | None, past: Sequence[Placed], fraction: float) -> SplitDecision:
+def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], fraction: float) -> SplitDecision:
     """Whose ``case`` is and where it goes, given all acceptances so far, oldest first.
 
     ``patient`` is a key as :func:`patient_key` gives it, or None for none. Raises BadInputError where the case stands
@@ -69,7 +69,7 @@ def place(case: str, patient: str | None, past: Sequence[Placed], fraction: floa
     return SplitDecision(case, patient, current.subset)
 
 
-def draw(patient: str, past: Sequence[Placed], fraction: float) -> Subset:
+def draw(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
     """The subset of a new patient: the one that is furthest below its share of the cases, on a tie by the key's hash.
 
     The first patient is for training, the second for validation (unless ``fraction`` is 0), so that a small ledger can
@@ -95,7 +95,7 @@ def patient_key(patient: str | None) -> str | None:
     return key
 
 
-def first_on_both_sides(entries: Sequence[Placed]) -> int | None:
+def first_on_both_sides(entries: Sequence[SplitRecord]) -> int | None:
     """Index of the first entry that breaks the two rules, or None: what no ledger of ours can hold."""
     case_sides: dict[str, Subset] = {}
     patient_sides: dict[str, Subset] = {}

@@ -24,7 +24,7 @@ class _Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-class Header(_Line):
+class LedgerHeader(_Line):
     """The first line: what never changes in a ledger."""
 
     kind: Literal["ledger"] = "ledger"
@@ -51,7 +51,7 @@ class ClassChange(_Line):
     removed: _Voxels | None = Field(default=None, description="of the class in the prediction, of another now")
 
 
-class Entry(_Line):
+class LedgerEntry(_Line):
     """One acceptance: a corrected label map taken into the ledger."""
 
     kind: Literal["accepted"] = "accepted"

@@ -1,6 +1,5 @@
-"""The model file, the registry of models and the importer of UniSeg's published checkpoint."""
+"""Model files and refinement packs, and the stores that hold them by name."""
 
-from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, Imported, UniSegOptions, UniSegTask, import_uniseg
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.load import DEFAULT_MODEL, find_model, load_model
 from meduniseg_core.weights.model_file import Model, StorageType, read_info, read_model, save_model
@@ -10,8 +9,6 @@ from meduniseg_core.weights.registry import Registry, StoredAsset, Verification
 
 __all__ = [
     "DEFAULT_MODEL",
-    "PLANNER_SPACINGS",
-    "Imported",
     "Model",
     "ModelInfo",
     "Pack",
@@ -20,11 +17,8 @@ __all__ = [
     "Registry",
     "StorageType",
     "StoredAsset",
-    "UniSegOptions",
-    "UniSegTask",
     "Verification",
     "find_model",
-    "import_uniseg",
     "load_model",
     "read_info",
     "read_model",

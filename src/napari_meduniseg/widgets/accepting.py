@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
     QPushButton,
 )
 
-from meduniseg_core.adaptation import LedgerEntry
 from meduniseg_core.catalog import MODALITIES
+from meduniseg_core.corrections import LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import (

@@ -17,9 +17,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.execution import begin
 from meduniseg_core.adaptation.runs import Run, runs
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.model.compute import device_choices
 from meduniseg_core.weights import Registry

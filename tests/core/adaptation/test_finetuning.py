@@ -12,9 +12,9 @@ import pytest
 import torch
 from small_network import write_discs
 
-from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
 from meduniseg_core.adaptation.transfer import Downstream
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import read_image, read_labels

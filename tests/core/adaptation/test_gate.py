@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meduniseg_core.adaptation import Ledger, ModelReference
 from meduniseg_core.adaptation.gate import Side, gate
 from meduniseg_core.adaptation.gate_bias import Corrected, bias_text, share_changed
 from meduniseg_core.adaptation.gate_files import read_gate, write_gate
 from meduniseg_core.adaptation.gate_report import GateReport, Pair
+from meduniseg_core.corrections import Ledger, ModelReference
 from meduniseg_core.corrections.records import ClassChange
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import CaseScores, ClassScores

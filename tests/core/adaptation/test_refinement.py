@@ -10,8 +10,8 @@ import pytest
 import torch
 from small_network import plan, save_base, write_discs
 
-from meduniseg_core.adaptation import Ledger
 from meduniseg_core.adaptation.refine import Refiner, datasets_of, refine, refine_config
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import BadInputError, CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.files import sha256_of

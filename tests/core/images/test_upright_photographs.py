@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.corrections.voxels import labels_on
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_case

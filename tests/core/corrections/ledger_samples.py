@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import Geometry, Image
 
 SHAPE = (4, 10, 12)

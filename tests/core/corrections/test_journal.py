@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ledger_samples import begun, mask, volume
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import BadInputError
 
 

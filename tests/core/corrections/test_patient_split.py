@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meduniseg_core.adaptation import SplitDecision, assign_subset
+from meduniseg_core.corrections import SplitDecision, assign_subset
 from meduniseg_core.corrections.patient_split import first_on_both_sides
 from meduniseg_core.errors import BadInputError
 

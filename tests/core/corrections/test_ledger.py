@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ledger_samples import begun, mask, volume
 
-from meduniseg_core.adaptation import Ledger, ModelReference, channels_for, ending_for
+from meduniseg_core.corrections import Ledger, ModelReference, channels_for, ending_for
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
 from meduniseg_core.preprocessing import RawDataset, check_dataset

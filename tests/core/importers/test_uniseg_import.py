@@ -17,9 +17,9 @@ from weights_samples import FIGURES
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import Event, Message
-from meduniseg_core.importers.uniseg import our_name
+from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, UniSegOptions, UniSegTask, import_uniseg, our_name
 from meduniseg_core.model import ARCHITECTURES, build_model
-from meduniseg_core.weights import PLANNER_SPACINGS, Registry, UniSegOptions, UniSegTask, import_uniseg
+from meduniseg_core.weights import Registry
 from meduniseg_core.weights.model_file import expected_shapes
 
 FEATURES = (2, 3, 4, 5, 6, 6)

@@ -16,7 +16,7 @@ import pytest
 from ledger_samples import begun, mask, volume
 
 import meduniseg_core.corrections.ledger as ledger_module
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.preprocessing import RawDataset
 

@@ -1,4 +1,4 @@
-"""What models and packs have in common on the command line: both are files on a shelf, known by name."""
+"""What models and packs have in common on the command line: both are files in a store, known by name."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class UnwritableError(BadInputError, OSError):
 
 
 class OutOfMemoryError(MedUniSegError):
-    """The last rung of the memory ladder was not low enough."""
+    """Memory did not suffice, not even for the last execution plan."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""Where images of the core become napari layers, and where layers lie; with `_taking` the only such place.
+"""Where images of the core become napari layers, and where layers lie; with `_layer_input` the only such place.
 
 Images are shown in canonical orientation (d to the head, h to the back, w to the left), so that every slice of the
 viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata

@@ -18,7 +18,7 @@ class Desheared:
     """A sheared image and the same on perpendicular axes."""
 
     original: Image
-    desheared: Image
+    image: Image
 
     @classmethod
     def of(cls, image: Image) -> Desheared | None:
@@ -43,11 +43,11 @@ class Desheared:
         )
 
     def _enclosing(self, box: Box) -> Box:
-        to_straight = np.linalg.inv(self.desheared.geometry.affine) @ self.original.geometry.affine
+        to_straight = np.linalg.inv(self.image.geometry.affine) @ self.original.geometry.affine
         corners = np.array([(d, h, w, 1) for d in _ends(box[0]) for h in _ends(box[1]) for w in _ends(box[2])])
         places = (corners @ to_straight.T)[:, :3]
         low, high = np.floor(places.min(axis=0)), np.ceil(places.max(axis=0)) + 1
-        shape = self.desheared.geometry.shape
+        shape = self.image.geometry.shape
         d, h, w = (
             (int(np.clip(a, 0, size - 1)), int(np.clip(b, 1, size)))
             for a, b, size in zip(low, high, shape, strict=True)

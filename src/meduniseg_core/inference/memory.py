@@ -1,8 +1,8 @@
 """How much memory a segmentation needs, and what is tried when there is not enough.
 
-The ladder, from what was asked for down to what needs least: smaller batches of windows, the blended logits in main
+The execution plans, from what was asked for down to what needs least: smaller batches of windows, the blended logits in main
 memory instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator. Only
-real out-of-memory errors lead down a rung; every other error is a bug and is not hidden.
+real out-of-memory errors lead to the next plan; every other error is a bug and is not hidden.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ExecutionPlan:
 
     @property
     def name(self) -> str:
-        """For people: what is special about this rung."""
+        """For people: what is special about this plan."""
         where = f"{self.device.type}, {self.batch} window{'s' if self.batch > 1 else ''} at a time"
         if self.accumulate_on != self.device:
             where += ", logits in main memory"
@@ -50,31 +50,31 @@ class ExecutionPlan:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a rung needs on its accelerator (0 on the CPU) and in main memory."""
+    """Bytes that a plan needs on its accelerator (0 on the CPU) and in main memory."""
 
     device: int
     main: int
 
 
 def fallbacks(device: torch.device, batch: int, most_slabs: int = 4) -> list[ExecutionPlan]:
-    """The rungs for a run on ``device`` with ``batch`` windows at a time, highest first."""
+    """The execution plans for a run on ``device`` with ``batch`` windows at a time, highest first."""
     cpu = torch.device("cpu")
     batches = [batch]
     while batches[-1] > 1:
         batches.append(max(1, batches[-1] // 4))
     slabs = [count for count in (2, 4) if count <= most_slabs]
-    rungs = [ExecutionPlan(device, size, device) for size in batches]
+    plans = [ExecutionPlan(device, size, device) for size in batches]
     if device.type != "cpu":
-        rungs.append(ExecutionPlan(device, 1, cpu))
-    rungs += [ExecutionPlan(device, 1, cpu, count) for count in slabs]
+        plans.append(ExecutionPlan(device, 1, cpu))
+    plans += [ExecutionPlan(device, 1, cpu, count) for count in slabs]
     if device.type != "cpu":
-        rungs.append(ExecutionPlan(cpu, 1, cpu))
-        rungs += [ExecutionPlan(cpu, 1, cpu, count) for count in slabs]
-    return rungs
+        plans.append(ExecutionPlan(cpu, 1, cpu))
+        plans += [ExecutionPlan(cpu, 1, cpu, count) for count in slabs]
+    return plans
 
 
 def run_with_fallback(
-    rungs: Sequence[ExecutionPlan],
+    plans: Sequence[ExecutionPlan],
     attempt: Callable[[ExecutionPlan], Result],
     *,
     need: Callable[[ExecutionPlan], Need] | None = None,
@@ -82,25 +82,25 @@ def run_with_fallback(
     remedy: str,
     events: EventSink = ignore,
 ) -> tuple[Result, ExecutionPlan]:
-    """The result of the highest rung that has enough memory, and that rung.
+    """The result of the first plan that has enough memory, and that plan.
 
-    Rungs whose estimated ``need`` exceeds what is free are not tried: an operating system that overcommits kills the
+    Plans whose estimated ``need`` exceeds what is free are not tried: an operating system that overcommits kills the
     process instead of refusing. Every step down is said in ``events``.
 
     Raises:
-        OutOfMemoryError: the last rung was not low enough; the message says what was needed and ends with ``remedy``.
+        OutOfMemoryError: the last plan needs too much; the message says what was needed and ends with ``remedy``.
     """
     free = free_bytes if free is None else free
     shortage = "memory ran out"
     tried = 0
     cause: BaseException | None = None
-    for execution in rungs:
+    for execution in plans:
         if need is not None:
             reason = _shortage(execution, need(execution), free)
             if reason is not None:
                 shortage = reason
                 continue
-        if execution is not rungs[0]:
+        if execution is not plans[0]:
             events(Message("warning", f"{shortage[0].upper()}{shortage[1:]}; now running with less: {execution.name}."))
         try:
             return attempt(execution), execution
@@ -159,7 +159,8 @@ def out_of_memory_means(remedy: str, doing: str = "prepare the image") -> Iterat
 def _shortage(execution: ExecutionPlan, need: Need, free: Callable[[torch.device], int]) -> str | None:
     cpu = torch.device("cpu")
     if execution.device.type != "cpu" and need.device > free(execution.device):
-        return f"about {readable(need.device)} are needed and {readable(free(execution.device))} are free on {execution.device}"
+        there = readable(free(execution.device))
+        return f"about {readable(need.device)} are needed and {there} are free on {execution.device}"
     if need.main > free(cpu):
         return f"about {readable(need.main)} of main memory are needed and {readable(free(cpu))} are free"
     return None

@@ -1,4 +1,4 @@
-"""One pass over one image for the tasks that share it, run again from the start on a lower rung if memory ends."""
+"""One pass over one image for the tasks that share it, run again from the start by a cheaper plan if memory ends."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Predictor:
         Raises:
             UsageError: an unknown task, one of another modality, a box outside the image.
             BadInputError: an image that a task cannot take (channels, no size in mm, a 2D image for a 3D task).
-            OutOfMemoryError: the last rung of the memory ladder was not low enough.
+            OutOfMemoryError: memory does not suffice for the cheapest execution plan.
             CancelledError: ``cancel`` was set.
         """
         request = Request(tta, overlap, box, probabilities)
@@ -121,18 +121,18 @@ class Predictor:
             refuse_image(image, plan)
         checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
         image = without_nodata(image, plans)
-        straightened = Desheared.of(image)
-        if straightened is not None:
+        desheared = Desheared.of(image)
+        if desheared is not None:
             text = (
                 f"The axes of {image.name} are not at right angles: it is resampled, and the labels are brought back."
             )
             checked = {task: merge(found, [Finding("sheared_grid", text, "info")]) for task, found in checked.items()}
         report(merge(*checked.values()), events)
-        if straightened is None:
+        if desheared is None:
             results = self._segment_all(image, plans, request, events, cancel)
         else:
-            found = self._segment_all(straightened.desheared, plans, straightened.request(request), events, cancel)
-            results = {task: straightened.restore(result, box) for task, result in found.items()}
+            found = self._segment_all(desheared.image, plans, desheared.request(request), events, cancel)
+            results = {task: desheared.restore(result, box) for task, result in found.items()}
         report(merge(*(result.findings for result in results.values())), events)
         _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON
         if scale != 1:

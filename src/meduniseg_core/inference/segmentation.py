@@ -55,9 +55,9 @@ class Segmentation:
 
     ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
     colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
-    asked for. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack`` refined
-    the model for this task (None: the model alone). ``findings``: what readers and checks found out about the image
-    and the result; the JSON's "warnings".
+    asked for. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack``
+    refined the model for this task (None: the model alone). ``findings``: what readers and checks found out about the
+    image and the result; the JSON's "warnings".
     """
 
     labels: Image

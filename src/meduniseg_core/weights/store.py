@@ -1,9 +1,9 @@
 """A folder of files that are known by name: models, packs.
 
-A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`AssetStore.verify` and every
-load by name notice a file that was altered since. The record comes first, and while a file takes another one's place it
-names both: whatever moment a process is killed at, every file has its record. What such a process leaves half done is
-removed by the next one that looks at the shelf.
+A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`AssetStore.verify` and
+every load by name notice a file that was altered since. The record comes first, and while a file takes another one's
+place it names both: whatever moment a process is killed at, every file has its record. What such a process leaves half
+done is removed by the next one that looks at the store.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ Content = TypeVar("Content", bound=Hashed)
 
 @dataclass(frozen=True)
 class StoredAsset(Generic[Info]):
-    """One file of a shelf; where it cannot be used, ``info`` is None and ``problem`` says why."""
+    """One file of a store; where it cannot be used, ``info`` is None and ``problem`` says why."""
 
     name: str
     path: Path
@@ -134,7 +134,7 @@ class AssetStore(ABC, Generic[Info, Content]):
         return Verification(name=name, sha256=content.sha256, recorded=recorded)
 
     def import_file(self, path: Path, *, sha256: str | None = None, replace: bool = False) -> StoredAsset[Info]:
-        """Copy a file onto the shelf under the name it gives itself, checking all of it first.
+        """Copy a file into the store under the name it gives itself, checking all of it first.
 
         One that is there already is left alone if it is the same file; another one of that name is replaced only
         if ``replace`` says so (UsageError otherwise). Shipped names cannot be taken.

@@ -187,7 +187,7 @@ class SegmentWidget(QWidget):
         results = outcome.results
         seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
-        how = f"{first.settings.get('precision', '')}, {first.rung}"
+        how = f"{first.settings.get('precision', '')}, {first.execution}"
         elsewhere = "" if self._current.labels in layers else f" It waits at {image.name}: choose that under Image."
         self._say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}", details=how)
         if not elsewhere:

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from weights_samples import FIGURES
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import Event, Message
 from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, UniSegOptions, UniSegTask, import_uniseg, our_name
 from meduniseg_core.model import ARCHITECTURES, build_model
+from meduniseg_core.preprocessing.plan import IntensityStatistics
 from meduniseg_core.weights import Registry
 from meduniseg_core.weights.model_file import expected_shapes
 
 FEATURES = (2, 3, 4, 5, 6, 6)
 TASKS = 11
+FIGURES = IntensityStatistics(mean=40.0, std=20.0, percentile_00_5=-100.0, percentile_99_5=200.0)
 CT_FIGURES = {"mean": 40.0, "sd": 20.0, "percentile_00_5": -100.0, "percentile_99_5": 200.0, "median": 39.0}
 
 

@@ -1,4 +1,4 @@
-"""The memory ladder: what leads down, what does not, and what is said."""
+"""Execution plans where memory is short: what leads to the next one, what does not, and what is said."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CPU_TEXT = (
 
 
 def test_an_accelerators_ladder_goes_from_batch_to_main_memory_to_slabs_to_the_cpu() -> None:
-    rungs = fallbacks(CUDA, 8)
-    assert rungs[0] == ExecutionPlan(CUDA, 8, CUDA)
+    plans = fallbacks(CUDA, 8)
+    assert plans[0] == ExecutionPlan(CUDA, 8, CUDA)
     order = [
-        (execution.device.type, execution.batch, execution.accumulate_on.type, execution.slabs) for execution in rungs
+        (execution.device.type, execution.batch, execution.accumulate_on.type, execution.slabs) for execution in plans
     ]
     assert order == [
         ("cuda", 8, "cuda", 1),
@@ -43,7 +43,7 @@ def test_an_accelerators_ladder_goes_from_batch_to_main_memory_to_slabs_to_the_c
         ("cpu", 1, "cpu", 2),
         ("cpu", 1, "cpu", 4),
     ]
-    assert len({execution.name for execution in rungs}) == len(rungs)
+    assert len({execution.name for execution in plans}) == len(plans)
 
 
 def test_the_cpus_ladder_ends_in_slabs() -> None:
@@ -83,7 +83,7 @@ def test_a_real_allocation_that_fails_is_recognised() -> None:
 
 
 def test_each_failure_goes_one_rung_down_and_says_which_rung_runs() -> None:
-    rungs = fallbacks(CUDA, 4)
+    plans = fallbacks(CUDA, 4)
     tried: list[ExecutionPlan] = []
     events: list[Event] = []
 
@@ -93,11 +93,11 @@ def test_each_failure_goes_one_rung_down_and_says_which_rung_runs() -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return "done"
 
-    result, execution = run_with_fallback(rungs, attempt, remedy="do less", events=events.append)
-    assert (result, execution) == ("done", rungs[3])
-    assert tried == rungs[:4]
+    result, execution = run_with_fallback(plans, attempt, remedy="do less", events=events.append)
+    assert (result, execution) == ("done", plans[3])
+    assert tried == plans[:4]
     texts = [event.text for event in events if isinstance(event, Message)]
-    assert [execution.name in text for execution, text in zip(rungs[1:4], texts, strict=True)] == [True, True, True]
+    assert [execution.name in text for execution, text in zip(plans[1:4], texts, strict=True)] == [True, True, True]
 
 
 def test_after_the_last_rung_one_sentence_names_the_remedy() -> None:

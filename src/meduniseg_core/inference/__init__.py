@@ -1,4 +1,4 @@
-"""Inference: a predictor session, the sliding window, what to do where memory is short, and the one call that does it all."""
+"""Inference: a predictor session, the sliding window, execution plans where memory is short, and one call for all."""
 
 from meduniseg_core.inference.estimate import Estimate
 from meduniseg_core.inference.predictor import Predictor

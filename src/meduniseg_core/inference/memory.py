@@ -1,8 +1,8 @@
 """How much memory a segmentation needs, and what is tried when there is not enough.
 
-The execution plans, from what was asked for down to what needs least: smaller batches of windows, the blended logits in main
-memory instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator. Only
-real out-of-memory errors lead to the next plan; every other error is a bug and is not hidden.
+The execution plans, from what was asked for down to what needs least: smaller batches of windows, the blended logits
+in main memory instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator.
+Only real out-of-memory errors lead to the next plan; every other error is a bug and is not hidden.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ def press(widget: Any, layer: Any, position: tuple[float, ...], *moves: tuple[fl
     )
     generator = widget._mouse(layer, event)
     next(generator, None)
-    for assign_subset in moves:
-        event.type, event.position = "mouse_move", assign_subset
+    for place in moves:
+        event.type, event.position = "mouse_move", place
         next(generator, None)
     event.type = "mouse_release"
     next(generator, None)

@@ -329,10 +329,8 @@ def test_the_wheel_over_a_number_scrolls_the_panel(four: Any, panel: Callable[[s
     bar = edit.findChild(QScrollArea).verticalScrollBar()
     assert bar.maximum() > 0
     window, before = edit.window(), edit.amount.value()
-    assign_subset = edit.amount.mapTo(window, edit.amount.rect().center())
-    QTest.wheelEvent(
-        window.windowHandle(), QPointF(assign_subset), QPoint(0, -120)
-    )  # as the mouse does: from the window
+    place = edit.amount.mapTo(window, edit.amount.rect().center())
+    QTest.wheelEvent(window.windowHandle(), QPointF(place), QPoint(0, -120))  # as the mouse does: from the window
     QApplication.processEvents()
     assert bar.value() > 0 and edit.amount.value() == before
 

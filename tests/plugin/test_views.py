@@ -15,11 +15,9 @@ def viewer() -> ViewerModel:
     return ViewerModel()
 
 
-def add_scan(
-    viewer: ViewerModel, name: str, assign_subset: tuple[float, float, float] = (0, 0, 0), side: int = 40
-) -> None:
+def add_scan(viewer: ViewerModel, name: str, place: tuple[float, float, float] = (0, 0, 0), side: int = 40) -> None:
     array = np.zeros((side, side, side), np.int16)
-    viewer.add_image(array, name=name, translate=assign_subset, units="mm", contrast_limits=(0, 1))
+    viewer.add_image(array, name=name, translate=place, units="mm", contrast_limits=(0, 1))
 
 
 def camera(viewer: ViewerModel) -> tuple[float, ...]:

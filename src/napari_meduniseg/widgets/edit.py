@@ -142,13 +142,13 @@ class EditWidget(QWidget):
             self.said.setText("There is no uncertainty layer; Segment adds one with 'Probabilities and uncertainty'.")
             return
         axis = slice_axis(layer, self._viewer)
-        assign_subset = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
-        found = next_doubtful(np.asarray(layer.data), axis, round(float(assign_subset[axis])))
+        place = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
+        found = next_doubtful(np.asarray(layer.data), axis, round(float(place[axis])))
         if found is None:
             self.said.setText("No slice is in doubt.")
             return
-        assign_subset[axis] = found
-        world = layer.data_to_world(tuple(assign_subset))
+        place[axis] = found
+        world = layer.data_to_world(tuple(place))
         point = list(self._viewer.dims.point)
         point[axis + len(point) - 3] = world[axis]
         self._viewer.dims.point = point

@@ -117,12 +117,12 @@ def _open_as_tab(area: QWidget) -> None:
     window = _parent(area, QMainWindow)
     if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow) or dock.isFloating():
         return
-    assign_subset = window.dockWidgetArea(dock)
+    place = window.dockWidgetArea(dock)
     others = {_parent(other, QDockWidget) for other in window.findChildren(_Area) if other is not area}
     beside = [
         other
         for other in window.findChildren(QDockWidget)
-        if other in others and not other.isFloating() and window.dockWidgetArea(other) == assign_subset
+        if other in others and not other.isFloating() and window.dockWidgetArea(other) == place
     ]
     if beside and dock not in window.tabifiedDockWidgets(beside[-1]):
         window.tabifyDockWidget(beside[-1], dock)

@@ -19,6 +19,7 @@ from napari.utils.events import EmitterGroup
 
 from napari_meduniseg._layers import is_derived
 from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, lies_on, tells_its_image
+from napari_meduniseg._unit_notice import explain_mixed_units
 from napari_meduniseg._views import bring_into_view, is_out_of_sight
 
 Thing = TypeVar("Thing")
@@ -50,6 +51,8 @@ class Current:
         self._put_aside: WeakSet[Layer] = WeakSet()  # hidden by us, to be shown again
         self._told: tuple[object, ...] = ()
         self._held = False
+        self._opened: weakref.ref[Layer] | None = None  # the layer that was added last
+        explain_mixed_units()
         layers = viewer.layers
         layers.events.inserted.connect(self._inserted)
         layers.events.removed.connect(self._removed)
@@ -150,6 +153,7 @@ class Current:
     def _inserted(self, event: Any) -> None:
         layer: Layer = event.value
         layer.events.visible.connect(self._visibility)
+        self._opened = weakref.ref(layer)
         image = self._image
         of_several = isinstance(layer, Labels) and not tells_its_image(layer) and self.image_of(layer) is None
         if of_several and image is not None and lies_on(layer, image):
@@ -179,8 +183,11 @@ class Current:
             if not self._is_seen(active):
                 with self._holding():
                     self._show_alone(active)
+            elif self._opened is not None and self._opened() is active:
+                bring_into_view(self.viewer, active, self._image if self._image in self.viewer.layers else None)
             elif is_out_of_sight(self.viewer, active):
                 bring_into_view(self.viewer, active, None)
+            self._opened = None
             self._set(active, self._labels if active is self._image else self._labels_for(active))
 
     def _visibility(self, event: Any) -> None:

@@ -153,7 +153,7 @@ def is_flat(layer: ImageLayer) -> bool:
 def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
     """Capture the layers and find the region's box; UsageError or BadInputError say what is missing."""
     if not choice.layers:
-        raise UsageError("There is no image layer; open an image first.")
+        raise UsageError("There is no image; open one (File > Open).")
     if not choice.tasks:
         raise UsageError("No task is chosen; tick at least one.")
     snapshots = snapshot_layers(choice.layers)

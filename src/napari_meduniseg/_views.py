@@ -54,13 +54,11 @@ def bring_into_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer |
         dims.order = tuple(range(dims.ndim))  # a picture has no other side than its front
         viewer.scene.camera.orientation2d = ("down", "right")
     low, high = _box(viewer, image)
-    moved = False
     for axis in dims.order[: dims.ndim - dims.ndisplay]:
         own = axis - (dims.ndim - image.ndim)
         if own >= 0 and not low[own] <= dims.point[axis] <= high[own]:
             dims.set_point(axis, (low[own] + high[own]) / 2)
-            moved = True
-    if moved or not _is_well_in_view(viewer, image, before):
+    if not _is_well_in_view(viewer, image, before):
         _fit(viewer, [image])
 
 

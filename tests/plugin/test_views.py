@@ -100,3 +100,40 @@ def test_units_are_counted(viewer: ViewerModel) -> None:
     for name in ("um", "mm", "um"):
         current.choose_image(viewer.layers[name])
         assert not is_out_of_sight(viewer, viewer.layers[name])
+
+
+def test_an_image_that_is_opened_comes_into_view_and_one_of_the_same_patient_leaves_it(viewer: ViewerModel) -> None:
+    current = current_of(viewer)
+    viewer.add_image(np.zeros((3000, 4000), np.uint8), name="slide")
+    add_scan(viewer, "scan")  # a spot in the slide's corner, were the camera not moved
+    assert current.image is viewer.layers["scan"] and viewer.scene.camera.zoom > 10
+    viewer.scene.camera.zoom *= 2
+    before = camera(viewer)
+    add_scan(viewer, "t2", (1, 1, 1))
+    assert camera(viewer) == before
+    viewer.layers.selection.active = viewer.layers["scan"]  # choosing is not opening
+    assert camera(viewer) == before
+
+
+def test_napari_s_notice_about_units_is_said_once_and_in_words_one_understands(viewer: ViewerModel) -> None:
+    from napari.utils.notifications import Notification, notification_manager
+
+    current = current_of(viewer)
+    shown: list[str] = []
+
+    def listen(note: Notification) -> None:
+        shown.append(str(note.message))
+
+    notification_manager.notification_ready.connect(listen)
+    kept, notification_manager.records[:] = list(notification_manager.records), []
+    try:
+        for _ in range(3):
+            notification_manager.dispatch(
+                Notification("Inconsistent units across layers; units will not be used for rendering.", "WARNING")
+            )
+        notification_manager.dispatch(Notification("Something else", "WARNING"))
+    finally:
+        notification_manager.records[:] = kept
+        notification_manager.notification_ready.disconnect(listen)
+    assert current is not None and len(shown) == 2 and shown[1] == "Something else"
+    assert shown[0].startswith("Images in mm and images in pixels are open together")

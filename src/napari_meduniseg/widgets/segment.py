@@ -244,6 +244,8 @@ class SegmentWidget(QWidget):
         except MedUniSegError as error:
             self._say(str(error))
             return
+        if not self._trouble:
+            self._say("Estimating what it takes ...")  # nothing of the choice before stays
         job = self._start(lambda _events, _cancel: forecast(order, self._predictors))
         job.done.connect(lambda found: self._show_forecast(found) if job is self._forecast_job else None)
         job.failed.connect(lambda text: self._say(text, warn=True) if job is self._forecast_job else None)

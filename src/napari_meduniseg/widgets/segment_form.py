@@ -36,6 +36,7 @@ from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
 _TITLES = {name: modality.title for name, modality in MODALITIES.items()}
+_MOST_ROWS = 7  # of the list of tasks; further ones are scrolled to
 _REGIONS = (("Whole image", "volume"), ("Visible slice", "slice"), ("Box (Shapes layer)", "box"))
 
 
@@ -60,7 +61,6 @@ class SegmentForm(QWidget):
         self.modality_box.setToolTip("What kind of image it is.")
         self.tasks = QListWidget()
         self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
-        self.tasks.setMaximumHeight(110)
         outline_boxes(self.tasks)
         self.adopted = QLabel()
         self.adopted.setWordWrap(True)
@@ -219,6 +219,8 @@ class SegmentForm(QWidget):
             item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
             self.tasks.addItem(item)
         self.tasks.blockSignals(False)
+        row = max(self.tasks.sizeHintForRow(0), self.tasks.fontMetrics().height())
+        self.tasks.setFixedHeight(row * min(max(2, len(plans)), _MOST_ROWS) + 2 * self.tasks.frameWidth() + 2)
         self._tasks_changed()
 
     def _tasks_changed(self, *_: Any) -> None:

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.errors import MedUniSegError, UsageError
+from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights import Registry
@@ -169,13 +170,17 @@ class BatchWidget(QWidget):
             self.progress.setValue(round(1000 * (done + share)))
         elif kind == "casedone":  # at once: what is done can be looked at while the others run
             self.queue.add_result(
-                event["case"], event["task"], event["path"], event["seconds"], event.get("warnings", ())
+                event["case"],
+                event["task"],
+                event["path"],
+                event["seconds"],
+                [without_options(str(text)) for text in event.get("warnings", ())],
             )
         elif kind == "message" and event.get("level") == "warning":
-            self.queue.add_message(str(event["text"]))
+            self.queue.add_message(without_options(str(event["text"])))
         elif kind == "error":
-            self._failed.append(str(event["message"]))
-            self.queue.add_failure(str(event["message"]))
+            self._failed.append(without_options(str(event["message"])))
+            self.queue.add_failure(self._failed[-1])
 
     def _finished(self, result: Any, code: int) -> None:
         self._command = None

@@ -70,6 +70,7 @@ class SegmentWidget(QWidget):
         self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
         self._trouble = ""  # what the voxels are no good for
+        self._ahead = False  # what is said is about the choice, not about what was done
 
         self.form = SegmentForm(napari_viewer)
         self.hint = Sentence()
@@ -242,10 +243,10 @@ class SegmentWidget(QWidget):
         try:
             order = prepare(choice, self._viewer)
         except MedUniSegError as error:
-            self._say(str(error))
+            self._say_ahead(str(error))
             return
-        if not self._trouble:
-            self._say("Estimating what it takes ...")  # nothing of the choice before stays
+        if self._ahead and not self._trouble:
+            self._say_ahead("Estimating what it takes ...")  # nothing of the choice before stays
         job = self._start(lambda _events, _cancel: forecast(order, self._predictors))
         job.done.connect(lambda found: self._show_forecast(found) if job is self._forecast_job else None)
         job.failed.connect(lambda text: self._say(text, warn=True) if job is self._forecast_job else None)
@@ -258,7 +259,7 @@ class SegmentWidget(QWidget):
         if self._trouble:
             self._say(self._trouble, warn=True)
         else:
-            self._say(f"{found.text}. Classes: {self.form.classes_text()}.")
+            self._say_ahead(f"{found.text}. Classes: {self.form.classes_text()}.")
 
     def _look_at_image(self, choice: Choice) -> None:
         """Warn of an image that is not what the tasks expect: its voxels are read once, not at every tick."""
@@ -329,6 +330,12 @@ class SegmentWidget(QWidget):
         self._acted, self._forecast_job = True, None
         self._say(text, warn)
 
+    def _say_ahead(self, text: str) -> None:
+        """Something about the choice as it stands, which another choice makes void."""
+        self._say(text)
+        self._ahead = True
+
     def _say(self, text: str, warn: bool = False, details: str = "") -> None:
+        self._ahead = False
         self.hint.say(without_options(text), trouble=warn)
         self.hint.setToolTip(details)

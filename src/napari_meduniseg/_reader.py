@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from napari.utils.notifications import show_warning
@@ -14,7 +15,7 @@ from meduniseg_core.images.dicom_source import is_dicom
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
 from meduniseg_core.images.slicer_segments import SEGMENTATION_ENDING
 from meduniseg_core.provenance import label_provenance
-from napari_meduniseg._layers import LayerData, image_layers, label_layer
+from napari_meduniseg._layers import LayerData, image_layers, label_layer, living_origins
 
 _AT_ONCE = 12  # images of a folder that are opened together
 
@@ -48,7 +49,8 @@ def read_one(path: Path) -> list[LayerData]:
         return _images(path)
     provenance = label_provenance(path)
     if provenance is not None:
-        return [label_layer(read_labels(path), provenance.classes, provenance.colours)]
+        labels = _placed_as(read_labels(path), provenance.image)
+        return [label_layer(labels, provenance.classes, provenance.colours)]
     if path.name.lower().endswith(SEGMENTATION_ENDING):
         labels = read_labels(path)
         names, colours = labels.meta.get("class_names", {}), labels.meta.get("class_colours", {})
@@ -89,6 +91,15 @@ def _titled(image: Image, title: str) -> list[LayerData]:
         return layers
     name = image.name
     return [(data, {**options, "name": title + options["name"][len(name) :]}, kind) for data, options, kind in layers]
+
+
+def _placed_as(labels: Image, name: str) -> Image:
+    """Labels of a file that has no place for mm (PNG, of an X-ray), at the place of their image where that is open."""
+    if labels.physical:
+        return labels
+    images = [origin.image for origin in living_origins() if origin.image.name == name and origin.image.physical]
+    places = {image.geometry for image in images if image.geometry.shape == labels.geometry.shape}
+    return replace(labels, geometry=places.pop(), physical=True) if len(places) == 1 else labels
 
 
 def _is_ours(path: Path) -> bool:

@@ -123,3 +123,47 @@ def test_a_stranger_s_json_is_kept_and_that_is_said(tmp_path: Path, monkeypatch:
     mine = ViewerModel().add_labels(np.eye(20, 30, dtype=np.uint8))
     assert save(mine, tmp_path / "scan.png") == [str(tmp_path / "scan.png")]
     assert (tmp_path / "scan.json").read_text() == '{"EchoTime": 0.03}' and any("scan.json" in text for text in said)
+
+
+def test_labels_in_a_format_without_mm_come_back_at_the_place_of_their_image(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from meduniseg_core.images import Geometry, Image, read_labels, write_image
+    from napari_meduniseg._current import current_of
+
+    array = np.random.default_rng(0).integers(0, 4000, (1, 1, 30, 40)).astype(np.uint16)
+    turned = ((0.0, 0.0, -1.0), (0.0, -1.0, 0.0), (-1.0, 0.0, 0.0))  # shown mirrored against the file
+    geometry = replace(Geometry((1, 30, 40), (1.0, 0.14, 0.2)), origin=(5.0, -7.0, 2.0), direction=turned)
+    write_image(Image(array, geometry), tmp_path / "xray.nii.gz")
+    viewer = ViewerModel()
+    current = current_of(viewer)
+    image = viewer.add_layer(opened(tmp_path / "xray.nii.gz"))
+    mine = viewer.add_labels(np.zeros((30, 40), np.uint8), name="lung", **class_options(NAMES, COLOURS))
+    mine.scale, mine.translate, mine.units = image.scale, image.translate, image.units
+    mine.data[2:9, 4:7] = 1
+    current.choose_labels(mine)
+    data, attributes, _ = mine.as_layer_data_tuple()
+    from napari_meduniseg._writer import write_on_grid
+
+    write_on_grid(str(tmp_path / "lung.png"), data, attributes, list(viewer.layers), image)
+    again = viewer.add_layer(opened(tmp_path / "lung.png"))
+    assert current.image_of(again) is image and again.units == image.units
+    np.testing.assert_array_equal(again.data, mine.data)
+    assert viewer.layers.extent.units is not None  # nothing for napari to warn of
+    again.data[20:25, 4:7] = 2
+    data, attributes, _ = again.as_layer_data_tuple()
+    _, notes = write_on_grid(str(tmp_path / "again.nii.gz"), data, attributes, list(viewer.layers), image)
+    saved = read_labels(tmp_path / "again.nii.gz")
+    assert notes == () and np.allclose(saved.geometry.affine, read_image_geometry(tmp_path / "xray.nii.gz"))
+    stored = saved.array[0, 0]
+    assert (stored == 1).sum() == 21 and (stored == 2).sum() == 15
+    np.testing.assert_array_equal(opened(tmp_path / "again.nii.gz").data, again.data)
+    record = json.loads((tmp_path / "lung.json").read_text())
+    (tmp_path / "lung.json").write_text(json.dumps({**record, "image": "another.nii.gz"}))
+    assert str(opened(tmp_path / "lung.png").units[0]) == "pixel"  # its image is not open: no place is guessed
+
+
+def read_image_geometry(path: Path) -> Any:
+    from meduniseg_core.images import read_image
+
+    return read_image(path).geometry.affine

@@ -19,7 +19,6 @@ from napari.utils.events import EmitterGroup
 
 from napari_meduniseg._layers import is_derived
 from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, lies_on, tells_its_image
-from napari_meduniseg._unit_notice import explain_mixed_units
 from napari_meduniseg._views import bring_into_view, is_out_of_sight
 
 Thing = TypeVar("Thing")
@@ -52,7 +51,6 @@ class Current:
         self._told: tuple[object, ...] = ()
         self._held = False
         self._opened: weakref.ref[Layer] | None = None  # the layer that was added last
-        explain_mixed_units()
         layers = viewer.layers
         layers.events.inserted.connect(self._inserted)
         layers.events.removed.connect(self._removed)

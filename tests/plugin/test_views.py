@@ -113,27 +113,3 @@ def test_an_image_that_is_opened_comes_into_view_and_one_of_the_same_patient_lea
     assert camera(viewer) == before
     viewer.layers.selection.active = viewer.layers["scan"]  # choosing is not opening
     assert camera(viewer) == before
-
-
-def test_napari_s_notice_about_units_is_said_once_and_in_words_one_understands(viewer: ViewerModel) -> None:
-    from napari.utils.notifications import Notification, notification_manager
-
-    current = current_of(viewer)
-    shown: list[str] = []
-
-    def listen(note: Notification) -> None:
-        shown.append(str(note.message))
-
-    notification_manager.notification_ready.connect(listen)
-    kept, notification_manager.records[:] = list(notification_manager.records), []
-    try:
-        for _ in range(3):
-            notification_manager.dispatch(
-                Notification("Inconsistent units across layers; units will not be used for rendering.", "WARNING")
-            )
-        notification_manager.dispatch(Notification("Something else", "WARNING"))
-    finally:
-        notification_manager.records[:] = kept
-        notification_manager.notification_ready.disconnect(listen)
-    assert current is not None and len(shown) == 2 and shown[1] == "Something else"
-    assert shown[0].startswith("Images in mm and images in pixels are open together")

@@ -1,4 +1,4 @@
-"""Which tasks can be asked for, and which model does each: the user's own, or what was adopted for the task."""
+"""Which tasks can be asked for, and which model does each: the user's own, or what is in use for the task."""
 
 from __future__ import annotations
 
@@ -58,57 +58,71 @@ def offer_of(model: str) -> Offer:
 
 
 def offer_in_use(events: EventSink) -> Offer:
-    """The default model, and for each task that has one the model that was adopted for it.
+    """The default model, and for each task that has something in use the model that was adopted, or the pack's base.
 
-    BadInputError where what was adopted cannot be read: another model's result would be taken for it.
+    BadInputError where what is in use cannot be read: another model's result would be taken for it.
     """
-    from meduniseg_core.adaptation.adoption import Adoptions
-    from meduniseg_core.weights import DEFAULT_MODEL
+    from meduniseg_core.weights import DEFAULT_MODEL, ActiveModels
 
     base = offer_of(DEFAULT_MODEL)
-    adoptions = Adoptions()
-    adopted = adoptions.all()
-    for task, name in adoptions.gone().items():
-        now = adopted.get(task, DEFAULT_MODEL)
+    active = ActiveModels()
+    used, models = active.entries(), dict(base.models)
+    for task, entry in used.items():
+        model = active.served_by(entry)
+        if model is not None:
+            models[task] = model
+        else:
+            text = (
+                f"The pack {entry.model} is in use for {task}, but its base {entry.base} is not installed; install it, "
+                f"or name its file with --model."
+            )
+            events(Message("warning", text))
+    for task, name in active.gone().items():
+        now = used[task].model if task in used else DEFAULT_MODEL
         text = f"{name}, which was adopted for {task}, is not installed any more as it was; {now} is in use for it."
         events(Message("warning", text))
-    infos = {**base.infos, **{name: _info(name) for name in adopted.values()}}
-    return Offer(base.base, {**base.models, **adopted}, infos)
+    infos = {**base.infos, **{name: _info(name) for name in models.values() if name != base.base}}
+    return Offer(base.base, models, infos)
 
 
-def tell_in_use(offer: Offer, tasks: Sequence[str], events: EventSink) -> None:
-    """Say which tasks are done by another model than the default one, and what else would do them."""
-    from meduniseg_core.weights import PackRegistry, Registry
+def tell_in_use(offer: Offer, tasks: Sequence[str], events: EventSink) -> bool:
+    """Say which tasks are done by another model than the default one, and what else would do them; True."""
+    from meduniseg_core.weights import ActiveModels
 
+    used = ActiveModels().entries()
     for model, own in offer.by_model(tasks).items():
         if model == offer.base:
             continue
-        text = f"{model} is used for {', '.join(own)}: it was adopted; '--model {offer.base}' would use {offer.name}."
-        events(Message("info", text))
-        recorded = Registry().recorded(offer.base)
-        packs = PackRegistry().active(recorded) if recorded is not None else {}
-        for task in own:
-            if task in packs:
-                text = (
-                    f"The pack {packs[task]} of {offer.name} is in use for {task}, too, and {model} goes before it; "
-                    f"'meduniseg runs rollback {task}' takes {model} out of use."
-                )
-                events(Message("warning", text))
+        packs = [task for task in own if task in used and used[task].kind == "pack"]
+        adopted = [task for task in own if task not in packs]
+        for names, why in ((adopted, "it was adopted"), (packs, "a pack of it is in use")):
+            if names:
+                text = f"{model} is used for {', '.join(names)}: {why}; '--model {offer.base}' would use {offer.name}."
+                events(Message("info", text))
+    return True
 
 
-def tell_adopted(offer: Offer, tasks: Sequence[str], events: EventSink) -> None:
-    """Say for which tasks another model than the one asked for was adopted: it learned from this user's corrections."""
-    from meduniseg_core.adaptation.adoption import Adoptions
+def tell_adopted(offer: Offer, tasks: Sequence[str], events: EventSink) -> bool:
+    """Say for which tasks something else than the model that was asked for is in use: it learned from this user's
+    corrections. False, after a warning, where what is in use cannot be read."""
+    from meduniseg_core.weights import ActiveModels
 
     try:
-        adopted = Adoptions().all()
+        active = ActiveModels()
+        used = active.entries()
     except BadInputError as error:
-        events(Message("warning", str(error)))
-        return
+        events(Message("warning", f"{error} Until then no pack is used, either."))
+        return False
     for task in tasks:
-        name = adopted.get(task, offer.name)
-        if name != offer.name:
-            events(Message("info", f"{name} was adopted for {task}; '--model {name}' would use it."))
+        entry = used.get(task)
+        model = active.served_by(entry) if entry is not None else None
+        if entry is None or model is None or model == offer.name:
+            continue
+        if entry.kind == "pack":
+            events(Message("info", f"A pack of {model} is in use for {task}; '--model {model}' would use it."))
+        else:
+            events(Message("info", f"{model} was adopted for {task}; '--model {model}' would use it."))
+    return True
 
 
 def choose_tasks(offer: Offer, text: str | None, modality: str | None) -> list[str]:

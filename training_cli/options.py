@@ -46,7 +46,7 @@ ModelName = Annotated[
         "--model",
         "-m",
         metavar="NAME|FILE",
-        help="An installed model or a model file; default: what was adopted for the task, else starter.",
+        help="An installed model or a model file; default: what is in use for the task, else starter.",
     ),
 ]
 DrawnOn = Annotated[

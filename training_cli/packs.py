@@ -120,7 +120,7 @@ def export(
 
 @app.command()
 def remove(name: Name, as_json: Json = False) -> None:
-    """Delete a pack; its tasks run through the model alone."""
+    """Delete a pack; its tasks run through what was in use before."""
     from meduniseg_core.weights import PackRegistry
 
     remove_named(PackRegistry(), name, as_json)
@@ -128,7 +128,7 @@ def remove(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
-    """Put a pack into use, instead of any other pack for the same tasks."""
+    """Put a pack into use, instead of any other pack or adopted model for the same tasks."""
     from meduniseg_core.weights import PackRegistry
 
     used = PackRegistry().activate(name, split_names(task))
@@ -138,12 +138,16 @@ def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
 
 @app.command()
 def deactivate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
-    """Take a pack out of use; its tasks run through the model alone."""
-    from meduniseg_core.weights import PackRegistry
+    """Take a pack out of use; its tasks run through what was in use before, or the model alone."""
+    from meduniseg_core.weights import ActiveModels, PackRegistry
 
     stopped = PackRegistry().deactivate(name, split_names(task))
+    now = {own: used for own, used in ActiveModels().all().items() if own in stopped}
+    again = "".join(f" {used} is in use again for {own}." for own, used in now.items())
     print_answer(
-        as_json, {"name": name, "stopped": list(stopped)}, f"{name} is no longer in use for {', '.join(stopped)}."
+        as_json,
+        {"name": name, "stopped": list(stopped), "in_use": now},
+        f"{name} is no longer in use for {', '.join(stopped)}.{again}",
     )
 
 

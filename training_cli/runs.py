@@ -21,18 +21,18 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A run's name, as 'run
 
 @app.command("list")
 def list_runs(as_json: Json = False) -> None:
-    """List the runs, newest first, and the models in use."""
-    from meduniseg_core.adaptation.adoption import Adoptions
+    """List the runs, newest first, and what is in use."""
     from meduniseg_core.adaptation.runs import runs
+    from meduniseg_core.weights import ActiveModels
 
-    found, used = runs(), Adoptions().all()
+    found, used = runs(), ActiveModels().all()
     if as_json:
         print_json({"runs": [report(run) for run in found], "in_use": used})
         return
     rows = [(run.job.name, run.job.task, run.job.base, run.standing().phase, run.decision() or "-") for run in found]
     print_table(("run", "task", "base", "state", "decision"), rows)
     for task, model in used.items():
-        print(f"adopted for {task}: {model}")
+        print(f"in use for {task}: {model}")
 
 
 @app.command("start")
@@ -119,13 +119,15 @@ def adopt_run(
 
 @app.command("rollback")
 def roll_back(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task whose newest model is taken out of use.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="The task whose newest model or pack is taken out of use.")
+    ],
     as_json: Json = False,
 ) -> None:
-    """Take the newest model for a task out of use; the one before it is in use again."""
-    from meduniseg_core.adaptation.adoption import Adoptions
+    """Take what is in use for a task out of use; what was in use before is in use again."""
+    from meduniseg_core.weights import ActiveModels
 
-    former, now = Adoptions().roll_back(task)
+    former, now = ActiveModels().roll_back(task)
     after = f"{now} is in use again" if now is not None else "no adopted model is left for it"
     print_answer(
         as_json, {"task": task, "taken_back": former, "in_use": now}, f"{former} is out of use for {task}; {after}."

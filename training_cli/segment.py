@@ -126,7 +126,7 @@ def segment(
 
     Results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), or OUT_DIR/TASK/CASE.nii.gz for several tasks. An earlier
     result of the same image is replaced unless it was edited since; that of another image is kept. Without --model
-    each task uses the model that was adopted for it, else starter, and the packs in use.
+    each task uses what is in use for it, an adopted model or a pack with its base; else starter.
     """
     with work(progress, as_json=as_json) as session:
         check_arguments(images)
@@ -140,7 +140,8 @@ def segment(
         cases = with_name_faults(cases, targets)
         before = targets.survey([case for case in cases if case.fault is None])
         tell = tell_in_use if model is None and not pack else tell_adopted
-        tell(offer, tasks, session.events)
+        readable = tell(offer, tasks, session.events)
+        no_packs = no_packs or not (readable or pack)
         _check_said(offer, tasks, scale, assume_orientation)  # before anything is loaded
         teams = [
             _team(offer.infos[name], own, name, modality, device, precision, pack, no_packs)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
 from meduniseg_core.adaptation.runs import free_name
 from meduniseg_core.corrections import Ledger, LedgerEntry
@@ -17,7 +16,7 @@ from meduniseg_core.events import CancelToken
 from meduniseg_core.images import place_labels, read_image, read_labels
 from meduniseg_core.inference.segmentation import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
-from meduniseg_core.weights import PackRegistry, Registry
+from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
 
 THUMBNAIL = 72  # px
 SIDES = {"training": "training", "validation": "held back", None: "drawn at the start"}
@@ -95,7 +94,7 @@ def look_up(folder: Path) -> Cases:
     rows = tuple(_row(case, entries.get(case.case)) for case in dataset.cases("Tr") if case.label is not None)
     used = [entry.model.name for entry in entries.values() if entry.model is not None]
     known = {entry.name for entry in Registry().list() if entry.info is not None}
-    adopted = Adoptions().current(dataset.task)
+    adopted = ActiveModels().models().get(dataset.task)
     base = adopted or next((name for name in reversed(used) if name in known), "starter")
     return Cases(Path(folder), dataset.task, dataset.modality, rows, base)
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from small_inputs import save_tiny_model, write_photograph, write_volume
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels
-from meduniseg_core.weights import Registry, read_model
+from meduniseg_core.weights import ActiveModels, Registry, read_model
 
 
 @pytest.fixture
@@ -221,7 +220,7 @@ def test_a_model_that_was_adopted_for_the_task_is_pointed_to_unless_it_is_the_on
 ) -> None:
     monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
     Registry().install(save_tiny_model(tmp_path / "better.safetensors", "better"))
-    Adoptions().adopt("organ", "better", "tiny")
+    ActiveModels().adopt("organ", "better", "tiny")
     hint = "better was adopted for organ; '--model better' would use it."
 
     def said(task: str, model: object) -> str:
@@ -249,8 +248,8 @@ def adopted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, meduniseg, tiny_mod
     renamed = model.info.tasks[1].model_copy(update={"task": "mine"})
     info = model.info.model_copy(update={"name": "mine", "tasks": (model.info.tasks[0], renamed)})
     Registry().save(info, model.network.state_dict())
-    Adoptions().adopt("organ", "better", "tiny")
-    Adoptions().adopt("mine", "mine", "tiny")
+    ActiveModels().adopt("organ", "better", "tiny")
+    ActiveModels().adopt("mine", "mine", "tiny")
 
 
 @pytest.mark.usefixtures("adopted")

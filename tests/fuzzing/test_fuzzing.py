@@ -20,7 +20,6 @@ from hostile.corpus import corpus
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from weights_samples import CONFIG, small_info, small_state
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.corrections.journal import read_journal
 from meduniseg_core.errors import MedUniSegError
@@ -31,7 +30,16 @@ from meduniseg_core.preprocessing import RawDataset, load_plans, save_plans
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.training import TrainingConfig
 from meduniseg_core.training.checkpoint import LAST, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
-from meduniseg_core.weights import PackInfo, read_info, read_model, read_pack, read_pack_info, save_model, save_pack
+from meduniseg_core.weights import (
+    ActiveModels,
+    PackInfo,
+    read_info,
+    read_model,
+    read_pack,
+    read_pack_info,
+    save_model,
+    save_pack,
+)
 
 EXAMPLES = 40
 SECONDS = float(os.environ.get("MEDUNISEG_FUZZ_SECONDS", "60"))
@@ -130,7 +138,7 @@ def _targets(folder: Path) -> dict[str, list[Target]]:
     result = folder / "labels.json"
     result.write_text(json.dumps({"task": "t", "model": "m", "classes": {"1": "a"}, "colours": {"1": [1, 2, 3]}}))
     found["provenance"] = [Target(result, (lambda file: read_provenance(file.with_suffix(".png")),), _text)]
-    adopted = Adoptions(folder)
+    adopted = ActiveModels(folder)
     adopted.adopt("disc_cup", "starter", "starter")
     file = next(path for path in folder.rglob("*.json") if b"starter" in path.read_bytes())
     found["adoptions"] = [Target(file, (lambda _: adopted.all(), lambda _: adopted.of("disc_cup")), _text)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.adaptation.finetune import data_of
 from meduniseg_core.adaptation.gate import Side, gate, refined_note, served_note
 from meduniseg_core.adaptation.gate_files import read_gate, write_gate
@@ -17,7 +16,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training.prepare import CASES_FILE
 from meduniseg_core.training.split import read_splits
-from meduniseg_core.weights import Model, PackRegistry, Registry, load_model, read_pack
+from meduniseg_core.weights import ActiveModels, Model, PackRegistry, Registry, load_model, read_pack
 
 GATE = "gate"
 
@@ -112,41 +111,48 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
     if run.job.kind == "refine":
         packs = PackRegistry()
         name = packs.install(run.model_file).name
-        before = packs.active(packs.info(name).base_sha256).get(run.job.task)
-        packs.activate(name, [run.job.task])
-        run.decide("adopted", before if before != name else None)
+        packs.activate(name, run.job.tasks)
     else:
         name = Registry().import_file(run.model_file).name
-        Adoptions().adopt(run.job.task, name, run.job.base)
-        run.decide("adopted")
+        ActiveModels().adopt(run.job.task, name, run.job.base)
+    run.decide("adopted")
     return name
 
 
 def in_use(run: Run) -> bool:
-    """Whether what the run made is what its task is segmented by now."""
-    task, name = run.job.task, run.job.name
-    if run.job.kind == "refine":
-        return task in PackRegistry().in_use_for(name)
-    return Adoptions().current(task) == name
+    """Whether what a run made is in use.
+
+    Args:
+        run: any.
+
+    Returns:
+        Whether its task is segmented by it now.
+    """
+    used = ActiveModels().entries().get(run.job.task)
+    kind = "pack" if run.job.kind == "refine" else "model"
+    return used is not None and (used.kind, used.model) == (kind, run.job.name)
 
 
 def roll_back(run: Run) -> str | None:
-    """Take what the run made out of use; the model or pack that is in use from now on, None for the base.
+    """Take what a run made out of use.
 
-    UsageError where it is not in use.
+    Args:
+        run: any.
+
+    Returns:
+        The model or pack that is in use from now on; None for the base.
+
+    Raises:
+        UsageError: it is not in use.
     """
     task, name = run.job.task, run.job.name
     if not in_use(run):
         raise UsageError(f"'{name}' is not in use for {task}; there is nothing to roll back.")
-    if run.job.kind == "refine":
-        packs, now = PackRegistry(), run.replaced()
-        if now in [entry.name for entry in packs.list()]:
-            packs.activate(str(now), [task])
-        else:
-            packs.deactivate(name, [task])
-            now = None
-    else:
-        _, now = Adoptions().roll_back(task, name)
+    _, now = ActiveModels().roll_back(task, name)
+    packs, replaced = PackRegistry(), run.replaced()
+    if now is None and replaced in [entry.name for entry in packs.list()]:
+        packs.activate(str(replaced), [task])  # noted by a version that kept no history of packs
+        now = replaced
     run.decide("candidate")
     return now
 

@@ -272,16 +272,20 @@ class Run:
         return found if found in ("adopted", "candidate") else None
 
     def replaced(self) -> str | None:
-        """What was in use before this run's result was adopted, where that was noted."""
+        """The pack that was in use before this run's was adopted, as versions before noted it here."""
         try:
             found = parse_json((self.folder / "decision.json").read_text("utf-8")).get("replaced")
         except (OSError, ValueError, AttributeError):
             return None
         return found if isinstance(found, str) else None
 
-    def decide(self, decision: Decision, replaced: str | None = None) -> None:
-        """Keep the decision, and what was in use before."""
-        content = {"decision": decision, "when": datetime.now(UTC).isoformat(), "replaced": replaced}
+    def decide(self, decision: Decision) -> None:
+        """Keep the decision.
+
+        Args:
+            decision: what was decided.
+        """
+        content = {"decision": decision, "when": datetime.now(UTC).isoformat()}
         write_text(self.folder / "decision.json", json.dumps(content))
 
     def remove(self) -> None:

@@ -1,5 +1,6 @@
 """Model files and refinement packs, and the stores that hold them by name."""
 
+from meduniseg_core.weights.active import ActiveModels, InUse
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.load import DEFAULT_MODEL, find_model, load_model
 from meduniseg_core.weights.model_file import Model, StorageType, read_info, read_model, save_model
@@ -9,6 +10,8 @@ from meduniseg_core.weights.registry import Registry, StoredAsset, Verification
 
 __all__ = [
     "DEFAULT_MODEL",
+    "ActiveModels",
+    "InUse",
     "Model",
     "ModelInfo",
     "Pack",

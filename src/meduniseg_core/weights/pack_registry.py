@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import write_text
 from meduniseg_core.paths import user_folder
+from meduniseg_core.weights.active import ActiveModels, InUse
 from meduniseg_core.weights.model_file import Model
 from meduniseg_core.weights.pack_file import Pack, PackInfo, packs_by_task, read_pack, read_pack_info
 from meduniseg_core.weights.store import AssetStore
-
-_STATE_FILE = "active.json"
-
-
-class _State(BaseModel):
-    """sha256 of a base -> task -> name of the pack in use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    active: dict[str, dict[str, str]] = {}
 
 
 class PackRegistry(AssetStore[PackInfo, Pack]):
@@ -47,13 +35,32 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         return read_pack(path)
 
     def active(self, base_sha256: str) -> dict[str, str]:
-        """Task -> name of the pack in use, for the base of this sha256."""
-        return dict(self._state().active.get(base_sha256, {}))
+        """The packs in use on one base.
+
+        Args:
+            base_sha256: the model's.
+
+        Returns:
+            Name by task, of the tasks for which nothing else is in use.
+        """
+        used = self._in_use.entries()
+        return {
+            task: entry.model
+            for task, entry in used.items()
+            if entry.kind == "pack" and entry.base_sha256 == base_sha256
+        }
 
     def in_use_for(self, name: str) -> tuple[str, ...]:
-        """The tasks that the pack called ``name`` is in use for."""
-        active = self._state().active.values()
-        return tuple(task for own in active for task, used in own.items() if used == name)
+        """The tasks that a pack is in use for.
+
+        Args:
+            name: the pack's.
+
+        Returns:
+            The tasks.
+        """
+        used = self._in_use.entries()
+        return tuple(task for task, entry in used.items() if (entry.kind, entry.model) == ("pack", name))
 
     def active_packs(self, model: Model, tasks: Sequence[str] | None = None) -> dict[str, Pack]:
         """Task -> pack in use on ``model``, loaded; of ``tasks`` only, where they are given.
@@ -72,54 +79,62 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         return packs_by_task(model, {task: loaded[name] for task, name in names.items()})
 
     def activate(self, name: str, tasks: Sequence[str] | None = None) -> dict[str, str]:
-        """Use the pack for ``tasks`` (default: all that it refines) from now on; returns its base's tasks and packs.
+        """Use a pack from now on, in place of what was in use. BadInputError for one that is broken or altered.
 
-        UsageError for a task that it does not refine; BadInputError for a pack that is broken or altered.
+        Args:
+            name: the pack's.
+            tasks: for these only; default: for all that it refines.
+
+        Returns:
+            Name of the pack in use by task, of all tasks of its base that have one.
+
+        Raises:
+            UsageError: it does not refine one of ``tasks``.
         """
-        info = self.load(name).info
+        pack = self.load(name)
+        info = pack.info
         for task in tasks or ():
             if task not in info.tasks:
                 raise UsageError(f"Pack {name} does not refine the task '{task}'; it is for: {', '.join(info.tasks)}.")
-        with self._changing() as active:
-            own = active.setdefault(info.base_sha256, {})
-            own.update(dict.fromkeys(tasks or info.tasks, name))
-            return dict(own)
+        entry = InUse(
+            kind="pack",
+            model=name,
+            sha256=pack.sha256,
+            base=info.base,
+            base_sha256=info.base_sha256,
+            when=datetime.now(UTC),
+        )
+        self._in_use.take(tasks or info.tasks, entry)
+        return self.active(info.base_sha256)
 
     def deactivate(self, name: str, tasks: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Use the pack no more, for ``tasks`` or at all; returns the tasks that it was in use for.
+        """Use a pack no more; what was in use before takes over. Works for a pack that is gone or broken, too.
 
-        Works for a pack that is gone or broken. UsageError where it was not in use.
+        Args:
+            name: the pack's.
+            tasks: for these only; default: for all.
+
+        Returns:
+            The tasks that it was in use for.
+
+        Raises:
+            UsageError: it was not in use.
         """
-        with self._changing() as active:
-            stopped = []
-            for own in active.values():
-                for task in [task for task, used in own.items() if used == name and task in (tasks or own)]:
-                    del own[task]
-                    stopped.append(task)
+        stopped = self._in_use.stop(name, "pack", tasks)
         if not stopped:
             raise UsageError(f"Pack '{name}' is not in use{' for ' + ', '.join(tasks) if tasks else ''}.")
-        return tuple(stopped)
+        return stopped
 
     def remove(self, name: str) -> None:
-        """Delete the pack; where it was in use the base takes over."""
+        """Delete a pack; where it was in use, what was in use before takes over.
+
+        Args:
+            name: the pack's.
+        """
         self.find(name)
-        if self.in_use_for(name):
-            self.deactivate(name)
+        self._in_use.stop(name, "pack")
         super().remove(name)
 
-    def _state(self) -> _State:
-        path = self.folder / _STATE_FILE
-        try:
-            return _State.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return _State()
-        except (OSError, ValidationError) as error:
-            raise BadInputError(f"{path}: cannot be read; delete it and activate your packs again.") from error
-
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, dict[str, str]]]:
-        with self._locked():
-            active = {base: dict(own) for base, own in self._state().active.items()}
-            yield active
-            kept: Mapping[str, dict[str, str]] = {base: own for base, own in active.items() if own}
-            write_text(self.folder / _STATE_FILE, _State(active=dict(kept)).model_dump_json(indent=1) + "\n")
+    @property
+    def _in_use(self) -> ActiveModels:
+        return ActiveModels(self.folder.parent)

@@ -23,6 +23,7 @@ from meduniseg_core.adaptation.decisions import GATE, adopt, discard, in_use, ro
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.weights import ActiveModels
 from napari_meduniseg._jobs import Job
 from napari_meduniseg._signals import signals
 
@@ -156,8 +157,7 @@ class GateView(QGroupBox):
     def _rolled_back(self, run: Run, now: str | None) -> None:
         job = run.job
         self._say(f"{job.name} is out of use for {job.task}; {now or job.base} is used again.")
-        model = now if now is not None and job.kind == "finetune" else job.base
-        signals().models_changed.emit(model)
+        signals().models_changed.emit(ActiveModels().models().get(job.task, job.base))
 
     def _adopted(self, run: Run, name: str) -> None:
         self._say(f"{name} is adopted for {run.job.task}; Segment has it chosen, and offers it from now on.")

@@ -17,9 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.errors import BadInputError, MedUniSegError
-from meduniseg_core.weights import PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
+from meduniseg_core.weights import ActiveModels, PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
 from napari_meduniseg._jobs import Job, Work
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import Sentence
@@ -231,7 +230,8 @@ def _pack_text(entry: store.StoredAsset[PackInfo], info: PackInfo) -> str:
 def _model_text(entry: StoredAsset) -> str:
     info = entry.info
     assert info is not None
-    used = [task for task, model in Adoptions().all().items() if model == entry.name]
+    active = ActiveModels().entries()
+    used = [task for task, one in active.items() if (one.kind, one.model) == ("model", entry.name)]
     lines = [
         info.title or info.name,
         info.description,

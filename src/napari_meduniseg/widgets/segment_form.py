@@ -22,12 +22,11 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
-from meduniseg_core.adaptation.adoption import Adoptions
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.model.compute import device_choices
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.weights import ModelInfo, Registry
+from meduniseg_core.weights import ActiveModels, ModelInfo, Registry
 from napari_meduniseg._current import current_of
 from napari_meduniseg._links import lies_on
 from napari_meduniseg._segmentation_job import Choice, is_flat, modalities_for, tasks_for
@@ -252,9 +251,10 @@ class SegmentForm(QWidget):
         return lies_there and not any(layer is one for one in taken)
 
     def _offer_adopted(self, plans: list[TaskPlan]) -> None:
-        """Point to the models that were adopted for the ticked tasks and are not chosen."""
+        """Point to the models that are in use for the ticked tasks, alone or with a pack, and are not chosen."""
         try:
-            used = Adoptions().all() if plans else {}
+            active = ActiveModels()
+            used, packs = (active.models(), active.all()) if plans else ({}, {})
         except MedUniSegError as error:
             self.adopted.setText(str(error))
             self.adopted.show()
@@ -262,7 +262,8 @@ class SegmentForm(QWidget):
         now = self.model.currentData()
         found = {plan.task: used[plan.task] for plan in plans if used.get(plan.task, now) != now}
         texts = [
-            f"{escape(model)} was adopted for {escape(task)}: <a href='{escape(model)}'>use it</a>."
+            (f"{escape(model)} was adopted" if packs[task] == model else f"A pack of {escape(model)} is in use")
+            + f" for {escape(task)}: <a href='{escape(model)}'>use it</a>."
             for task, model in found.items()
         ]
         self.adopted.setText(" ".join(texts))

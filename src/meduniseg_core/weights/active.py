@@ -1,0 +1,287 @@
+"""What is in use for a task: a model that was adopted, or a pack beside its base; one thing at most.
+
+``adopted.json`` in the user's data folder holds for every task what was taken into use, the newest last: taking into
+use is a line more, rolling back a line less. Models and packs themselves stay where they are, so that a step back needs
+nothing but this file. Versions before kept the packs in use in a file of their own, ``packs/active.json``, which is
+read until something is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.files import read_small, remove_orphans, write_text
+from meduniseg_core.paths import user_folder
+from meduniseg_core.weights.load import DEFAULT_MODEL
+from meduniseg_core.weights.registry import Registry
+
+_LOCK_SECONDS = 30.0
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class InUse(BaseModel):
+    """One model or pack taken into use for a task. ``model`` is its name, ``base`` its base's.
+
+    ``base_sha256`` is that of a pack's base, the file it works with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["model", "pack"] = "model"
+    model: str
+    sha256: str = ""
+    base: str
+    base_sha256: str = ""
+    when: AwareDatetime
+
+    def is_same(self, other: InUse) -> bool:
+        """Whether both speak of one model or pack.
+
+        Args:
+            other: another entry.
+
+        Returns:
+            Whether kind and name are equal.
+        """
+        return (self.kind, self.model) == (other.kind, other.model)
+
+
+History = Mapping[str, tuple[InUse, ...]]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tasks: dict[str, tuple[InUse, ...]] = {}
+
+
+class _FormerPacks(BaseModel):
+    """``packs/active.json`` of versions before: sha256 of a base -> task -> name of the pack in use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    active: dict[str, dict[str, str]] = Field(default={})
+
+
+class ActiveModels:
+    """What is in use. Any number of processes may change it.
+
+    Args:
+        home: the user's data folder, where it is another.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        folder = home if home is not None else user_folder()
+        self._path = folder / "adopted.json"
+        self._former = folder / "packs" / "active.json"
+        self._models = Registry(folder / "models") if home is not None else Registry()
+
+    def of(self, task: str) -> tuple[InUse, ...]:
+        """What was taken into use for a task; models that were removed since are left out.
+
+        Args:
+            task: its name.
+
+        Returns:
+            The entries, the newest last: that one is in use.
+        """
+        return self._usable(self._read(), task)
+
+    def current(self, task: str) -> str | None:
+        """The name of what is in use for a task.
+
+        Args:
+            task: its name.
+
+        Returns:
+            A model's or a pack's name; None where nothing was taken into use.
+        """
+        entries = self.of(task)
+        return entries[-1].model if entries else None
+
+    def entries(self) -> dict[str, InUse]:
+        """What is in use for every task that has something.
+
+        Returns:
+            The newest entry by task.
+        """
+        history = self._read()
+        usable = {task: self._usable(history, task) for task in history}
+        return {task: found[-1] for task, found in usable.items() if found}
+
+    def all(self) -> dict[str, str]:
+        """The name of what is in use for every task that has something.
+
+        Returns:
+            A model's or a pack's name by task.
+        """
+        return {task: entry.model for task, entry in self.entries().items()}
+
+    def gone(self) -> dict[str, str]:
+        """What was taken into use last and is no longer there.
+
+        Returns:
+            By task the model that is not installed any more, or is another file now.
+        """
+        history = self._read()
+        newest = {task: entries[-1] for task, entries in history.items() if entries}
+        return {task: last.model for task, last in newest.items() if last not in self._usable(history, task)}
+
+    def models(self) -> dict[str, str]:
+        """The installed model that does every task that has something in use, by itself or as a pack's base.
+
+        Returns:
+            The model to load, by task; tasks of packs whose base is not installed are absent.
+        """
+        found = {task: self.served_by(entry) for task, entry in self.entries().items()}
+        return {task: model for task, model in found.items() if model is not None}
+
+    def served_by(self, entry: InUse) -> str | None:
+        """The installed model that is to be loaded for an entry.
+
+        Args:
+            entry: a model or a pack.
+
+        Returns:
+            The model's own name, or that of the pack's base; None where the base is not installed.
+        """
+        if entry.kind == "model":
+            return entry.model
+        name = self._recorded_name(entry.base_sha256)
+        return None if name == entry.base_sha256 else name
+
+    def adopt(self, task: str, model: str, base: str) -> None:
+        """Take a model of the registry into use.
+
+        Args:
+            task: what it is to do from now on.
+            model: its name.
+            base: the name of the model it was trained from.
+
+        Raises:
+            UsageError: it cannot do the task.
+        """
+        info = self._models.info(model)
+        if task not in [plan.task for plan in info.tasks]:
+            raise UsageError(f"Model {model} has no task '{task}'; it has: {', '.join(p.task for p in info.tasks)}.")
+        sha256 = self._models.verify(model).sha256
+        self.take([task], InUse(model=model, sha256=sha256, base=base, when=datetime.now(UTC)))
+
+    def take(self, tasks: Sequence[str], entry: InUse) -> None:
+        """Take a model or pack that was checked into use.
+
+        Args:
+            tasks: what it is to do from now on.
+            entry: which it is.
+        """
+        with self._changing() as history:
+            for task in tasks:
+                before = history.get(task, ())
+                history[task] = (*(known for known in before if not known.is_same(entry)), entry)
+
+    def stop(self, name: str, kind: Literal["model", "pack"], tasks: Sequence[str] | None = None) -> tuple[str, ...]:
+        """Take something out of use, also where its file is gone; what was in use before takes over.
+
+        Args:
+            name: a model's or a pack's.
+            kind: which of both.
+            tasks: for these only; default: for all.
+
+        Returns:
+            The tasks that it was in use for.
+        """
+        with self._changing() as history:
+            chosen = [task for task in history if tasks is None or task in tasks]
+            stopped = []
+            for task in chosen:
+                usable = self._usable(history, task)
+                if usable and (usable[-1].kind, usable[-1].model) == (kind, name):
+                    stopped.append(task)
+                history[task] = tuple(one for one in history[task] if (one.kind, one.model) != (kind, name))
+        return tuple(stopped)
+
+    def roll_back(self, task: str, expected: str | None = None) -> tuple[str, str | None]:
+        """Take what is in use for a task out of use; it stays installed.
+
+        Args:
+            task: its name.
+            expected: what should be in use; anything where it is None.
+
+        Returns:
+            Its name, and the name of what is in use from now on: None for the base.
+
+        Raises:
+            UsageError: nothing is in use, or something else than ``expected``.
+        """
+        with self._changing() as history:
+            entries = self._usable(history, task)
+            if not entries or expected not in (None, entries[-1].model):
+                name = f"'{expected}'" if expected is not None else "No model"
+                raise UsageError(f"{name} is not in use for the task '{task}'; there is nothing to roll back.")
+            history[task] = entries[:-1]
+        return entries[-1].model, entries[-2].model if len(entries) > 1 else None
+
+    def _usable(self, history: History, task: str) -> tuple[InUse, ...]:
+        """A task's entries without the models that are not installed any more; a pack that is gone is an error when it
+        is loaded, for its base would take over silently."""
+        return tuple(entry for entry in history.get(task, ()) if entry.kind == "pack" or self._is_installed(entry))
+
+    def _is_installed(self, entry: InUse) -> bool:
+        try:
+            return self._models.recorded(entry.model) == entry.sha256
+        except UsageError:
+            return False
+
+    def _read(self) -> dict[str, tuple[InUse, ...]]:
+        try:
+            found = dict(_File.model_validate_json(read_small(self._path)).tasks) if self._path.exists() else {}
+        except (BadInputError, ValidationError) as error:
+            raise BadInputError(f"{self._path}: cannot be read; delete it to begin with no adopted model.") from error
+        for task, packs in self._former_packs().items():
+            known = found.get(task, ())
+            # an adopted model went before a pack; a pack that is known here is in its place
+            found[task] = (*(pack for pack in packs if not any(pack.is_same(one) for one in known)), *known)
+        return found
+
+    def _former_packs(self) -> dict[str, list[InUse]]:
+        """What versions before kept of packs, those on the default model last: one is in use for each task now."""
+        if not self._former.exists():
+            return {}
+        try:
+            active = _FormerPacks.model_validate_json(read_small(self._former)).active
+        except (BadInputError, ValidationError) as error:
+            raise BadInputError(f"{self._former}: cannot be read; delete it and activate your packs again.") from error
+        found: dict[str, list[InUse]] = {}
+        names = {self._recorded_name(sha256): sha256 for sha256 in active}
+        for name in sorted(names, key=lambda name: name == DEFAULT_MODEL):
+            for task, pack in active[names[name]].items():
+                entry = InUse(kind="pack", model=pack, base=name, base_sha256=names[name], when=_LONG_AGO)
+                found.setdefault(task, []).append(entry)
+        return found
+
+    def _recorded_name(self, sha256: str) -> str:
+        """The installed model of this sha256; the sha256 where there is none."""
+        names = [entry.name for entry in self._models.list()]
+        return next((name for name in names if self._models.recorded(name) == sha256), sha256)
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, tuple[InUse, ...]]]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self._path.with_suffix(".lock"), timeout=_LOCK_SECONDS):
+                history = self._read()
+                yield history
+                kept = {task: entries for task, entries in history.items() if entries}
+                remove_orphans(self._path.parent)
+                write_text(self._path, _File(tasks=kept).model_dump_json(indent=1))
+                self._former.unlink(missing_ok=True)  # it is all in the new one
+        except Timeout as error:
+            raise BadInputError(f"{self._path}: another process has been changing it; try again.") from error

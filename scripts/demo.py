@@ -37,12 +37,12 @@ class Example:
 
 def photograph(output: Path) -> Example:
     """scikit-image's fundus photograph (1411 x 1411, in its wheel), written to the output folder as PNG."""
-    import imageio.v3 as imageio
+    from PIL import Image as PillowImage
     from skimage.data import retina
 
     output.mkdir(parents=True, exist_ok=True)
     path = output / "retina_image.png"
-    imageio.imwrite(path, retina())
+    PillowImage.fromarray(retina()).save(path)
     return Example("retina", "disc_cup", path)
 
 

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import imageio.v3 as imageio
+import numpy as np
 import pytest
+from PIL import Image as PillowImage
 from small_inputs import write_volume
 
 from meduniseg_core import load_model
@@ -33,8 +34,8 @@ def test_the_photograph_needs_no_download_and_becomes_labels_and_a_picture(demo,
     with work("none") as session:
         result = demo.show(example, Predictor(load_model(tiny_model), "cpu", "fp32"), tmp_path, session)
     assert [row["name"] for row in result.report["classes"]] == ["disc", "cup"]
-    assert imageio.imread(result.path).shape == (1411, 1411)
-    assert imageio.imread(tmp_path / "retina_overlay.png").shape == (1411, 1411, 3)
+    assert np.array(PillowImage.open(result.path)).shape == (1411, 1411)
+    assert np.array(PillowImage.open(tmp_path / "retina_overlay.png")).shape == (1411, 1411, 3)
 
 
 def test_volumes_are_shown_where_the_development_images_are(demo, tmp_path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
+from PIL import Image as PillowImage
 
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.preprocessing import TaskPlan
@@ -58,6 +58,6 @@ def write_discs(folder: Path) -> Path:
     for index in range(6):
         mask = (y - rng.uniform(14, 26)) ** 2 + (x - rng.uniform(14, 26)) ** 2 < rng.uniform(6, 10) ** 2
         image = rng.normal(60, 10, mask.shape) + 80 * mask
-        iio.imwrite(folder / "imagesTr" / f"disc_{index}_0000.png", image.clip(0, 255).astype(np.uint8))
-        iio.imwrite(folder / "labelsTr" / f"disc_{index}.png", mask.astype(np.uint8))
+        PillowImage.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "imagesTr" / f"disc_{index}_0000.png")
+        PillowImage.fromarray(mask.astype(np.uint8)).save(folder / "labelsTr" / f"disc_{index}.png")
     return folder

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import imageio.v3 as iio
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 from pydantic import ValidationError
 
 from meduniseg_core.errors import UsageError
@@ -81,8 +81,8 @@ def test_pictures_are_measured_by_their_own_size_and_contrast(tmp_path: Path) ->
     for index, factor in enumerate((1, 2)):  # another exposure is no other intensity
         picture = np.full((40, 80), 20 * factor, np.uint8)
         picture[10:20, 20:40] = 100 * factor
-        iio.imwrite(tmp_path / "imagesTr" / f"p{index}_0000.png", picture)
-        iio.imwrite(tmp_path / "labelsTr" / f"p{index}.png", (picture == 100 * factor).astype(np.uint8))
+        PillowImage.fromarray(picture).save(tmp_path / "imagesTr" / f"p{index}_0000.png")
+        PillowImage.fromarray((picture == 100 * factor).astype(np.uint8)).save(tmp_path / "labelsTr" / f"p{index}.png")
     labels = {"background": 0, "spot": 1}
     (tmp_path / "dataset.json").write_text(
         json.dumps({"channel_names": {"0": "us"}, "labels": labels, "file_ending": ".png", "modality": "ultrasound"})

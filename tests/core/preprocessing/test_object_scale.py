@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from meduniseg_core.preprocessing import RawDataset, object_scale
 
@@ -17,8 +17,8 @@ def dataset(folder: Path, labels: list[np.ndarray]) -> RawDataset:
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
     for index, own in enumerate(labels):
-        iio.imwrite(folder / "imagesTr" / f"a_{index}_0000.png", (own * 50).astype(np.uint8))
-        iio.imwrite(folder / "labelsTr" / f"a_{index}.png", own.astype(np.uint8))
+        PillowImage.fromarray((own * 50).astype(np.uint8)).save(folder / "imagesTr" / f"a_{index}_0000.png")
+        PillowImage.fromarray(own.astype(np.uint8)).save(folder / "labelsTr" / f"a_{index}.png")
     content = {
         "channel_names": {"0": "grey"},
         "labels": {"background": 0, "large": 1, "small": 2},

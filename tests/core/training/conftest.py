@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import imageio.v3 as iio
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig
 
@@ -42,8 +42,8 @@ def discs(tmp_path: Path) -> Path:
         (folder / name).mkdir(parents=True)
     for index in range(6):
         image, mask = blob((48, 56), rng)
-        iio.imwrite(folder / "imagesTr" / f"disc_{index}_0000.png", image.clip(0, 255).astype(np.uint8))
-        iio.imwrite(folder / "labelsTr" / f"disc_{index}.png", mask.astype(np.uint8))
+        PillowImage.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "imagesTr" / f"disc_{index}_0000.png")
+        PillowImage.fromarray(mask.astype(np.uint8)).save(folder / "labelsTr" / f"disc_{index}.png")
     describe(folder, ".png", "ultrasound", "disc", patient_of={f"disc_{i}": f"p{i // 2}" for i in range(6)})
     return folder
 

@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.augmentation import AugmentationConfig
@@ -67,10 +67,10 @@ def test_the_last_third_of_a_batch_is_centred_on_foreground(tasks: list[TaskData
 
 def corrected(config: TrainingConfig, discs: Path, case: str) -> tuple[TaskData, np.ndarray]:
     """The discs, where ``case`` corrects a prediction that had found more: a corner of 8x8 pixels; and that corner."""
-    predicted = iio.imread(discs / "labelsTr" / f"{case}.png")
+    predicted = np.array(PillowImage.open(discs / "labelsTr" / f"{case}.png"))
     predicted[:8, :8] = 1
     path = config.output.parent / f"{case}.1.png"
-    iio.imwrite(path, predicted)
+    PillowImage.fromarray(predicted).save(path)
     alone = config.model_copy(update={"datasets": (discs,), "predictions": {case: path}, "validation_fraction": 0.0})
     task = prepare(alone).tasks[0]
     found = next(own for own in task.train if own.case == case).changed
@@ -123,11 +123,11 @@ def ignoring(discs: Path) -> None:
     path.write_text(json.dumps({**content, "labels": {"background": 0, "blob": 1, "ignore": 2}}), "utf-8")
     for index in range(6):
         file = discs / "labelsTr" / f"disc_{index}.png"
-        seg = iio.imread(file)
+        seg = np.array(PillowImage.open(file))
         seg[:, 28:] = 2
         if index == 5:
             seg[:, 6:] = 2
-        iio.imwrite(file, seg)
+        PillowImage.fromarray(seg).save(file)
 
 
 def test_voxels_that_nobody_looked_at_have_no_label_and_no_weight(config: TrainingConfig, discs: Path) -> None:

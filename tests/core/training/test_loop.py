@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 
 from meduniseg_core.errors import (
     BadInputError,
@@ -247,7 +247,7 @@ def with_corrections(config: TrainingConfig, discs: Path) -> TrainingConfig:
     predictions = {}
     for label in sorted((discs / "labelsTr").iterdir()):
         predictions[label.stem] = config.output.parent / f"{label.stem}.1.png"
-        iio.imwrite(predictions[label.stem], np.zeros_like(iio.imread(label)))
+        PillowImage.fromarray(np.zeros_like(np.array(PillowImage.open(label)))).save(predictions[label.stem])
     changes = {"predictions": predictions, "correction_oversampling": 0.5, "correction_weight": 4.0}
     return config.model_copy(update={"datasets": (discs,), **changes})
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meduniseg_core.errors import UsageError
-
-Slices = tuple[slice, ...]
+from meduniseg_core.images.boxes import Slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,27 +122,6 @@ def check_editable(label: int, locked: Collection[int]) -> None:
         raise UsageError("The background cannot be edited as a class; choose a class first.")
     if label in locked:
         raise UsageError(f"Class {label} is locked; unlock it first.")
-
-
-def box_of(mask: np.ndarray, margin: tuple[int, ...] | int = 0) -> Slices | None:
-    """The smallest box around a mask.
-
-    Args:
-        mask: bool, of any shape.
-        margin: voxels that the box is widened by where there is room, for all axes or for each.
-
-    Returns:
-        The box; None if the mask is empty.
-    """
-    margins = (margin,) * mask.ndim if isinstance(margin, int) else margin
-    spans = []
-    for axis in range(mask.ndim):
-        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if places.size == 0:
-            return None
-        low, high = int(places[0]) - margins[axis], int(places[-1]) + 1 + margins[axis]
-        spans.append(slice(max(0, low), min(mask.shape[axis], high)))
-    return tuple(spans)
 
 
 def nothing(labels: np.ndarray) -> Edit:

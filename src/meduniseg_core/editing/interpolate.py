@@ -8,8 +8,9 @@ from itertools import pairwise
 import numpy as np
 from scipy import ndimage
 
-from meduniseg_core.editing.edit import Edit, box_of, check_editable, class_edit, nothing
+from meduniseg_core.editing.edit import Edit, check_editable, class_edit, nothing
 from meduniseg_core.errors import UsageError
+from meduniseg_core.images.boxes import box_of
 
 
 def fill_between(

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from scipy import ndimage
 
-from meduniseg_core.editing.edit import Edit, box_of, check_editable, class_edit, in_whole, nothing
+from meduniseg_core.editing.edit import Edit, check_editable, class_edit, in_whole, nothing
 from meduniseg_core.errors import UsageError
+from meduniseg_core.images.boxes import box_of
 
 Spacing = Sequence[float]
 

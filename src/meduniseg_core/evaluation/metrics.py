@@ -18,6 +18,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from meduniseg_core.images.boxes import box_of
+
 EMPTY_MASK_POLICY = (
     "A class absent from both prediction and reference counts as Dice 1, surface Dice 1 and HD95 0; absent from one of "
     "them, as Dice 0, surface Dice 0 and HD95 = the diagonal of the image."
@@ -112,7 +114,7 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing) -> Su
     steps = np.asarray(spacing, dtype=np.float64)
     diagonal = float(np.linalg.norm([n * step for n, step in zip(prediction.shape, steps, strict=True) if n > 1]))
     # what lies around the masks does not matter: look at their joint bounding box only
-    box = _joint_box(prediction, reference)
+    box = box_of(prediction | reference) or (slice(0, 0),) * prediction.ndim
     flat = tuple(axis for axis, size in enumerate(prediction.shape) if size == 1)
     points = [_boundary(mask[box], flat) * steps for mask in (prediction, reference)]
     there, back = (_nearest(points[a], points[b]) for a, b in ((0, 1), (1, 0)))
@@ -184,15 +186,6 @@ def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
 def _check(prediction: npt.NDArray[np.generic], reference: npt.NDArray[np.generic]) -> None:
     if prediction.shape != reference.shape:
         raise ValueError(f"a prediction of shape {prediction.shape} does not fit a reference of {reference.shape}")
-
-
-def _joint_box(first: Mask, second: Mask) -> tuple[slice, ...]:
-    union = first | second
-    box = []
-    for axis in range(union.ndim):
-        filled = np.flatnonzero(union.any(axis=tuple(other for other in range(union.ndim) if other != axis)))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1) if len(filled) else slice(0, 0))
-    return tuple(box)
 
 
 def _boundary(mask: Mask, flat: tuple[int, ...]) -> npt.NDArray[np.int64]:

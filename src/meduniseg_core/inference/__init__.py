@@ -1,9 +1,9 @@
 """Inference: a predictor session, the sliding window, execution plans where memory is short, and one call for all."""
 
+from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.estimate import Estimate
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import ClassRow, Segmentation, class_colour
 from meduniseg_core.inference.shortcut import segment
-from meduniseg_core.inference.windows import Box
 
 __all__ = ["Box", "ClassRow", "Estimate", "Predictor", "Segmentation", "class_colour", "segment"]

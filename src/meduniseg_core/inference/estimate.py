@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from meduniseg_core.images import Image, canonical_orientation
+from meduniseg_core.images.boxes import box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.export import output_bytes
 from meduniseg_core.inference.memory import ExecutionPlan, Need, activation_bytes, slab_window
 from meduniseg_core.inference.sliding_window import passes_of
-from meduniseg_core.inference.windows import WindowGrid, box_shape, window_shape
+from meduniseg_core.inference.windows import WindowGrid, window_shape
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.preprocessing.body import whole_box
 from meduniseg_core.preprocessing.working_size import check_working_size, target_shape
 
 

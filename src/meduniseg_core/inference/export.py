@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from meduniseg_core.images import Image
+from meduniseg_core.images.boxes import Box, box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.inference.windows import Box, box_shape, whole
 from meduniseg_core.preprocessing.resample import axis_matrix
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
@@ -36,7 +36,7 @@ class Target:
         Nothing is left where the box holds nothing but air that preprocessing cropped away.
         """
         size = trace.box_shape
-        wanted = whole(size)
+        wanted = whole_box(size)
         if box is not None:
             turned = turn_box(box, trace)
             spans = [

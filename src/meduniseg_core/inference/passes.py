@@ -11,13 +11,14 @@ import torch
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
 from meduniseg_core.images import Image
+from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.background import BackgroundDetector
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Workload
 from meduniseg_core.inference.memory import ExecutionPlan, slab_window
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
 from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
-from meduniseg_core.inference.windows import Box, WindowGrid, window_shape
+from meduniseg_core.inference.windows import WindowGrid, window_shape
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo
 

@@ -13,6 +13,7 @@ from meduniseg_core import __version__
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
+from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.images.oriented import oriented_as_said
@@ -27,7 +28,6 @@ from meduniseg_core.inference.passes import Pass, Request
 from meduniseg_core.inference.plausibility import check_result
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import SliceSource, VolumeSource
-from meduniseg_core.inference.windows import Box
 from meduniseg_core.model.compute import resolve_device, resolve_precision
 from meduniseg_core.preprocessing import TaskPlan, preprocess
 from meduniseg_core.weights import Model, Pack

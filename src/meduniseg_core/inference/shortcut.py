@@ -7,9 +7,9 @@ from pathlib import Path
 
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images import Image, read_image
+from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import Segmentation
-from meduniseg_core.inference.windows import Box
 from meduniseg_core.weights import DEFAULT_MODEL, Model, Pack, load_model
 
 

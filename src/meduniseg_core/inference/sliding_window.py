@@ -19,8 +19,9 @@ from torch import Tensor
 
 from meduniseg_core.errors import NonFiniteOutputError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.images.boxes import box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.inference.windows import WindowGrid, box_shape, overlap_of, whole
+from meduniseg_core.inference.windows import WindowGrid, overlap_of
 
 BACKGROUND_LOGIT = 10.0
 """Where every window was skipped the background's logit is this and all others are 0."""
@@ -130,12 +131,12 @@ class SlidingWindow:
     def _skips(self, image: Tensor, start: Shape3, window: Shape3) -> bool:
         if self.is_empty is None:
             return False
-        part = overlap_of(start, window, whole(_grid_of(image)))
+        part = overlap_of(start, window, whole_box(_grid_of(image)))
         return part is not None and self.is_empty(image, part[1])
 
     def _load(self, image: Tensor, starts: Sequence[Shape3], window: Shape3) -> Tensor:
         """The windows as one batch on the device; what lies outside the image is 0, the mean, as in training."""
-        box = whole(_grid_of(image))
+        box = whole_box(_grid_of(image))
         batch = torch.zeros((len(starts), image.shape[0], *window), dtype=image.dtype)
         for sample, start in zip(batch, starts, strict=True):
             part = overlap_of(start, window, box)

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from meduniseg_core.events import EventSink, ignore
 from meduniseg_core.images import Image, canonical_orientation
+from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.images.geometry import Geometry, Shape3
 from meduniseg_core.inference.export import LabelSink, StackSink, Target, turn_span
 from meduniseg_core.inference.sliding_window import Sink
-from meduniseg_core.inference.windows import Box, WindowGrid, whole
+from meduniseg_core.inference.windows import WindowGrid
 from meduniseg_core.preprocessing import Preprocessed, TaskPlan, preprocess
 
 SLICES_AT_A_TIME = 32
@@ -91,7 +92,7 @@ class SliceSource:
         self._plan = plan
         self._canonical, self.change = canonical_orientation(image)
         shape = self._canonical.geometry.shape
-        spans = whole(shape)
+        spans = whole_box(shape)
         if box is not None:
             turned = [
                 turn_span(box[axis], image.geometry.shape[axis], flip)

@@ -15,22 +15,10 @@ import torch
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.images.geometry import Shape3
 
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-"""Half-open ranges ``((d0, d1), (h0, h1), (w0, w1))`` in voxels."""
-
 SIGMA = 1 / 8  # of the window's size, as nnU-Net
-
-
-def whole(shape: Shape3) -> Box:
-    """The box that covers a grid."""
-    return (0, shape[0]), (0, shape[1]), (0, shape[2])
-
-
-def box_shape(box: Box) -> Shape3:
-    """Voxels of a box along each axis."""
-    return box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0]
 
 
 def window_shape(shape: Shape3, patch: Shape3, stride: Shape3) -> Shape3:
@@ -89,7 +77,7 @@ class WindowGrid:
         """
         if not 0 <= overlap < 1:
             raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {overlap}.")
-        region = whole(shape) if region is None else region
+        region = whole_box(shape) if region is None else region
         if any(not 0 <= low < high <= length for (low, high), length in zip(region, shape, strict=True)):
             raise UsageError(f"The box {region} is empty or leaves the grid {shape}; give voxels inside it.")
         axes = [

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from meduniseg_core.images.boxes import Box, box_of, box_union, whole_box
 from meduniseg_core.preprocessing.plan import Normalisation
-
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 BODY_HU = -500.0
 """Above this a CT voxel is tissue or couch; air, and most of the lung, which lies inside the box anyway, is below."""
@@ -15,27 +14,6 @@ BODY_HU = -500.0
 _MARGIN = 2
 _COARSE = 128
 _KEEP = 0.01
-
-
-def whole_box(shape: tuple[int, ...]) -> Box:
-    """All of a grid ``(D, H, W)``."""
-    return (0, int(shape[0])), (0, int(shape[1])), (0, int(shape[2]))
-
-
-def box_slices(box: Box) -> tuple[slice, slice, slice]:
-    """``box`` as slices of a (D, H, W) array."""
-    return slice(*box[0]), slice(*box[1]), slice(*box[2])
-
-
-def box_union(one: Box, other: Box) -> Box:
-    """The smallest box that holds both."""
-    d, h, w = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True))
-    return d, h, w
-
-
-def box_shape(box: Box) -> tuple[int, int, int]:
-    """Size of ``box`` along (D, H, W)."""
-    return box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0]
 
 
 def body_box(array: np.ndarray, normalisation: tuple[Normalisation, ...]) -> Box:
@@ -72,14 +50,11 @@ def foreground_box(channel: np.ndarray) -> Box:
 
 def mask_box(mask: np.ndarray, margin: int = 0) -> Box:
     """The box of a (D, H, W) mask widened by ``margin`` voxels; the whole grid where the mask is empty."""
-    spans: list[tuple[int, int]] = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        if inside.size == 0:
-            return whole_box(mask.shape)
-        spans.append((max(0, int(inside[0]) - margin), min(mask.shape[axis], int(inside[-1]) + 1 + margin)))
-    return spans[0], spans[1], spans[2]
+    box = box_of(mask, margin)
+    if box is None:
+        return whole_box(mask.shape)
+    d, h, w = ((one.start, one.stop) for one in box)
+    return d, h, w
 
 
 def _ct_box(channel: np.ndarray) -> Box:

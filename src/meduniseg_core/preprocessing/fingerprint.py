@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import canonical_orientation, place_labels, read_image, read_labels
+from meduniseg_core.images.boxes import box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3, Vector3
-from meduniseg_core.preprocessing.body import body_box, box_shape, whole_box
+from meduniseg_core.preprocessing.body import body_box
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.label_ids import check_ids
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation

@@ -9,17 +9,9 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.images import Image, Reorientation, canonical_orientation, place_labels
+from meduniseg_core.images.boxes import Box, box_shape, box_slices, box_union, whole_box
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.preprocessing.body import (
-    Box,
-    body_box,
-    box_shape,
-    box_slices,
-    box_union,
-    constant_background,
-    mask_box,
-    whole_box,
-)
+from meduniseg_core.preprocessing.body import body_box, constant_background, mask_box
 from meduniseg_core.preprocessing.dataset import is_colour
 from meduniseg_core.preprocessing.normalise import fill_holes, normalise
 from meduniseg_core.preprocessing.plan import TaskPlan

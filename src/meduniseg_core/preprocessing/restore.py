@@ -19,8 +19,8 @@ import torch
 from meduniseg_core.errors import NonFiniteOutputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image
+from meduniseg_core.images.boxes import box_slices
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.preprocessing.body import box_slices
 from meduniseg_core.preprocessing.resample import Rules, axis_matrix, resample_nearest, separable
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 

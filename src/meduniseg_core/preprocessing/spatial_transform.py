@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.images import Image, Reorientation
+from meduniseg_core.images.boxes import Box, box_shape
 from meduniseg_core.images.geometry import Geometry, Shape3
-from meduniseg_core.preprocessing.body import Box, box_shape
 from meduniseg_core.preprocessing.resample import Rules
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import BadInputError, OutOfMemoryError
 from meduniseg_core.images import Finding
+from meduniseg_core.images.boxes import Box, box_shape, whole_box
 from meduniseg_core.images.geometry import Geometry, Shape3, Vector3
-from meduniseg_core.preprocessing.body import Box, box_shape, whole_box
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import resample_bytes
 

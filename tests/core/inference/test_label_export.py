@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from inference_samples import picture, picture_plan, volume, volume_plan
 
 from meduniseg_core.images import Geometry, Image
+from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.inference.export import LabelSink, Target
-from meduniseg_core.inference.windows import Box, whole
 from meduniseg_core.preprocessing import preprocess, restore_logits
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
@@ -93,7 +93,7 @@ def test_a_box_gives_the_whole_images_labels_inside_and_background_outside(box: 
     target = Target.of(trace, box)
     assert target is not None
     assert all(low >= 0 and high <= size for (low, high), size in zip(target.region, trace.grid.shape, strict=True))
-    assert target.region != whole(trace.grid.shape)
+    assert target.region != whole_box(trace.grid.shape)
 
 
 def test_a_box_in_cropped_air_needs_nothing() -> None:

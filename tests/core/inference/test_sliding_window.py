@@ -11,8 +11,9 @@ from torch import Tensor
 
 from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, Event, Progress
+from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.sliding_window import BACKGROUND_LOGIT, Output, SlidingWindow, passes_of
-from meduniseg_core.inference.windows import Box, WindowGrid, gaussian
+from meduniseg_core.inference.windows import WindowGrid, gaussian
 
 
 class Keep:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from meduniseg_core.preprocessing.body import body_box, box_union, constant_background, mask_box, whole_box
+from meduniseg_core.images.boxes import box_union, whole_box
+from meduniseg_core.preprocessing.body import body_box, constant_background, mask_box
 
 
 def _ct(shape: tuple[int, int, int]) -> np.ndarray:

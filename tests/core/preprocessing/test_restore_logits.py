@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from meduniseg_core.errors import BadInputError, CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.images import Geometry, Image, Reorientation
+from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing import SpatialTransformRecord, restore_bytes, restore_labels, restore_logits
-from meduniseg_core.preprocessing.body import Box, whole_box
 from meduniseg_core.preprocessing.resample import Rules
 from meduniseg_core.preprocessing.spatial_transform import grid_of
 

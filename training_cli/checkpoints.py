@@ -51,10 +51,9 @@ def _read_options(path: Path) -> UniSegOptions:
 
     from meduniseg_core.files import read_small
     from meduniseg_core.importers.uniseg import UniSegOptions
+    from meduniseg_core.validation import first_fault
 
     try:
         return UniSegOptions.model_validate_json(read_small(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise UsageError(f"{path}: {where}: {first['msg']}; correct the file.") from error
+        raise UsageError(f"{path}: {first_fault(error)}; correct the file.") from error

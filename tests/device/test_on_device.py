@@ -13,12 +13,13 @@ import torch
 from PIL import Image as Picture
 
 from meduniseg_core.errors import CancelledError
-from meduniseg_core.events import CancelToken, Event, Message, Progress
+from meduniseg_core.events import Event, Message
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.inference import Predictor
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, train
 from meduniseg_core.training.packed import unpack
 from meduniseg_core.weights import load_model
+from tests.stopping import StopAfter
 
 DEVICE = os.environ.get("MEDUNISEG_TEST_DEVICE", "cpu")
 on_cuda = pytest.mark.skipif(not DEVICE.startswith("cuda"), reason="needs CUDA (MEDUNISEG_TEST_DEVICE=cuda)")
@@ -124,21 +125,9 @@ def tiny(tmp_path: Path) -> Iterator[TrainingConfig]:
     )
 
 
-class _StopAfter(CancelToken):
-    def __init__(self, iterations: int) -> None:
-        super().__init__()
-        self.left = iterations
-
-    def listen(self, event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == "train":
-            self.left -= 1
-            if self.left == 0:
-                self.cancel()
-
-
 def test_a_run_trains_stops_and_goes_on(tiny: TrainingConfig) -> None:
     whole = train(tiny)
-    token = _StopAfter(5)
+    token = StopAfter(5)
     halved = tiny.model_copy(update={"output": tiny.output.parent / "halved"})
     with pytest.raises(CancelledError):
         train(halved, events=token.listen, cancel=token)

@@ -15,11 +15,11 @@ from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.inference.memory import free_bytes
 from meduniseg_core.model import resolve_device
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, object_scale
-from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
 from meduniseg_core.training.memory import fitting
 from meduniseg_core.training.prepare import PLANS_FILE, SPLIT_FILE
 from meduniseg_core.training.split import Split, read_splits, write_splits
+from meduniseg_core.validation import first_fault
 from meduniseg_core.weights import Model
 
 EPOCH = 50

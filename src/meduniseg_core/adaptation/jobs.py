@@ -18,7 +18,7 @@ from meduniseg_core.adaptation.legacy_request import fields_of_request
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import json_text, parse_json, read_small
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.preprocessing._validation import first_fault
+from meduniseg_core.validation import first_fault
 
 FILE = "job.json"
 OLD_FILE = "request.json"

@@ -17,8 +17,8 @@ from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.lora import ALPHA, RANK, Refinement
 from meduniseg_core.paths import corrections_folder
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
-from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.training import NetworkSettings, Start, TrainingConfig, TrainingResult, train
+from meduniseg_core.validation import first_fault
 from meduniseg_core.weights import Model, ModelInfo, PackInfo, StorageType, save_pack
 
 EPOCH = 50

@@ -17,7 +17,7 @@ from meduniseg_core.corrections.patient_split import first_on_both_sides
 from meduniseg_core.corrections.records import VERSION, LedgerEntry, LedgerHeader
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json, write_text
-from meduniseg_core.preprocessing._validation import first_fault
+from meduniseg_core.validation import first_fault
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.upright import plain
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.dataset import DatasetDescription
+from meduniseg_core.validation import first_fault
 
 _LOCK_SECONDS = 120.0
 

@@ -24,6 +24,7 @@ from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_o
 from meduniseg_core.importers.uniseg_plans import NnunetPlans, read_plans
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Millimetres, Normalisation, TaskPlan
+from meduniseg_core.validation import place_and_fault
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import expected_shapes
 
@@ -136,7 +137,7 @@ def import_uniseg(
             },
         )
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        _, message = place_and_fault(error)
         raise UsageError(f"The options do not fit {checkpoint}: {message}; name its tasks in order.") from error
     return Imported(info=info, state_dict=state)
 
@@ -174,7 +175,7 @@ def _infer_config(path: Path, state: Mapping[str, Tensor]) -> ModelConfig:
             task_prompt_size=(prompt[2], prompt[3], prompt[4]),
         )
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        _, message = place_and_fault(error)
         raise BadInputError(
             f"{path}: not a UniSeg checkpoint, because its tensors fit no network ({message}); check the file."
         ) from error

@@ -26,8 +26,8 @@ from pydantic import (
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
-from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.dataset_files import CaseList, Found, Split, by_list, by_name, named_list
+from meduniseg_core.validation import first_fault
 
 IGNORE = "ignore"
 """nnU-Net's name of the label of voxels that nobody has looked at."""

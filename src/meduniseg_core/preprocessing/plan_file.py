@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import parse_json, read_small, write_text
-from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.validation import first_fault
 
 # a list over several lines without texts or lists in it; inside JSON texts line breaks are escaped, so they never match
 _FLAT_LIST = re.compile(r"\[\n\s*([^\[\]{}\"]*?)\n\s*\]")

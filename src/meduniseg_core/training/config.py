@@ -17,6 +17,7 @@ from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.plan import Batch, LongSide, Millimetres, Patch
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
+from meduniseg_core.validation import first_fault
 
 
 class NetworkSettings(BaseModel):
@@ -239,9 +240,7 @@ class TrainingConfig(BaseModel):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise BadInputError(f"{path}: {where}: {first['msg']}; correct the config.") from error
+            raise BadInputError(f"{path}: {first_fault(error)}; correct the config.") from error
 
 
 def _resolve(text: str, root: Path, config: Path) -> Path:

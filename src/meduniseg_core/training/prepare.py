@@ -24,13 +24,13 @@ from meduniseg_core.preprocessing import (
     preprocess_dataset,
     save_plans,
 )
-from meduniseg_core.preprocessing._validation import first_fault
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.statistics import joined
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
+from meduniseg_core.validation import first_fault
 from meduniseg_core.weights import ModelInfo
 from meduniseg_core.weights.model_file import has_sane_sizes
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
+from meduniseg_core.validation import place_and_fault
 from meduniseg_core.weights.header import read_header
 
 StorageType = Literal["fp32", "fp16"]
@@ -155,10 +156,8 @@ def _parsed(path: Path, kind: Kind[Description], text: str | None) -> Descriptio
     try:
         return kind.schema.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "whole"
-        message = first["msg"].removeprefix("Value error, ")
-        kind.refuse(path, f"its description is wrong at '{place:.80}' ({message:.200})")
+        place, fault = place_and_fault(error)
+        kind.refuse(path, f"its description is wrong at '{place or 'whole':.80}' ({fault:.200})")
 
 
 def _check_finite(path: Path, kind: Kind[Description], name: str, tensor: Tensor) -> None:

@@ -13,7 +13,6 @@ from small_network import plan, save_base, write_discs
 from meduniseg_core.adaptation.refine import Refiner, datasets_of, refine, refine_config
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import BadInputError, CancelledError, UsageError
-from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
@@ -22,6 +21,7 @@ from meduniseg_core.training import TrainingConfig
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.training.loop import Trainer
 from meduniseg_core.weights import Model, read_pack
+from tests.stopping import StopAfter
 
 
 @pytest.fixture
@@ -115,20 +115,6 @@ def test_a_checkpoint_holds_the_new_modules_only(base: Model, discs: Path, tmp_p
         names = set(stream.keys())
     own = {name for name in names if name.startswith("network.")}
     assert own and all(name.startswith("network.parts.") for name in own)
-
-
-class StopAfter(CancelToken):
-    """Cancels after so many iterations."""
-
-    def __init__(self, iterations: int) -> None:
-        super().__init__()
-        self.left = iterations
-
-    def listen(self, event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == "train":
-            self.left -= 1
-            if self.left == 0:
-                self.cancel()
 
 
 def test_a_resumed_refinement_is_the_uninterrupted_one(base: Model, discs: Path, tmp_path: Path) -> None:

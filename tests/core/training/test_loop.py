@@ -18,26 +18,13 @@ from meduniseg_core.errors import (
     OutOfMemoryError,
     UsageError,
 )
-from meduniseg_core.events import CancelToken, Event, Metric, Progress
+from meduniseg_core.events import Event, Metric, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.training import TrainingConfig, loop, train
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.weights import load_model
-
-
-class StopAfter(CancelToken):
-    """Cancels at the n-th poll of the training loop."""
-
-    def __init__(self, iterations: int) -> None:
-        super().__init__()
-        self.left = iterations
-
-    def listen(self, event: Event) -> None:
-        if isinstance(event, Progress) and event.stage == "train":
-            self.left -= 1
-            if self.left == 0:
-                self.cancel()
+from tests.stopping import StopAfter
 
 
 def other_output(config: TrainingConfig, name: str) -> TrainingConfig:

@@ -13,7 +13,7 @@ from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.packed import pack, sizes, unpack
 from meduniseg_core.training.prepare import prepare
 from meduniseg_core.weights import load_model
-from tests.core.training.test_loop import StopAfter
+from tests.stopping import StopAfter
 
 
 @pytest.fixture

@@ -1,0 +1,32 @@
+"""Pydantic's findings as one sentence for a reader."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that a schema refuses.
+
+    Args:
+        error: what pydantic found.
+
+    Returns:
+        Where it is and what it is, e.g. ``plans.0.patch: Field required (and 2 more)``.
+    """
+    where, text = place_and_fault(error)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {text}{more}" if where else f"{text}{more}"
+
+
+def place_and_fault(error: ValidationError) -> tuple[str, str]:
+    """Where the first fault lies and what it is.
+
+    Args:
+        error: what pydantic found.
+
+    Returns:
+        The place as ``plans.0.patch`` (empty for the whole), and the fault in pydantic's or the validator's words.
+    """
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(str(part) for part in fault["loc"]), str(fault["msg"]).removeprefix("Value error, ")

@@ -9,6 +9,7 @@ import typer
 from training_cli.output import print_answer
 
 if TYPE_CHECKING:
+    from meduniseg_core.weights import StoredAsset
     from meduniseg_core.weights.store import AssetStore
 
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="H", help="Expected SHA-256 of the file.")]
@@ -28,3 +29,17 @@ def remove_named(store: AssetStore[Any, Any], name: str, as_json: bool) -> None:
     """Delete a file and say so."""
     store.remove(name)
     print_answer(as_json, {"removed": name}, f"Removed {name}.")
+
+
+def entry_report(entry: StoredAsset) -> dict[str, Any]:
+    """One model of the registry as plain data."""
+    return {
+        "name": entry.name,
+        "path": entry.path,
+        "shipped": entry.shipped,
+        "size_bytes": entry.size_bytes,
+        "problem": entry.problem,
+        "title": entry.info.title if entry.info else None,
+        "tasks": [plan.task for plan in entry.info.tasks] if entry.info else [],
+        "modalities": list(entry.info.modalities) if entry.info else [],
+    }

@@ -103,7 +103,7 @@ def _viewer_line(viewer: dict[str, Any], plugin: bool) -> str:
 
 def _models() -> list[dict[str, Any]]:
     from meduniseg_core.weights import Registry
-    from training_cli.models import entry_report
+    from training_cli.asset_commands import entry_report
 
     return [entry_report(entry) for entry in Registry().list()]
 

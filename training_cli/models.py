@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli import packs
-from training_cli.asset_commands import Overwrite, Replace, Sha256, remove_named, verify_named
+from training_cli import importing, packs
+from training_cli.asset_commands import Overwrite, Replace, Sha256, entry_report, remove_named, verify_named
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
 
 if TYPE_CHECKING:
-    from meduniseg_core.weights import ModelInfo, StoredAsset
+    from meduniseg_core.weights import ModelInfo
 
 STAR = "meduniseg-star"  # the paper's network with its refinement
 
 app = typer.Typer(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
 app.add_typer(packs.app, name="packs")
+app.command("import")(importing.import_model)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
 
@@ -80,62 +81,6 @@ def info(
     for key, value in details.provenance.items():
         if value is not None:
             print(f"{key}: {value}")
-
-
-@app.command("import")
-def import_model(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A model file, or UniSeg's published checkpoint.")],
-    sha256: Sha256 = None,
-    replace: Replace = False,
-    name: Annotated[
-        str, typer.Option("--name", help="Checkpoints only: what the model is called from now on.")
-    ] = "uniseg",
-    plans: Annotated[
-        Path | None,
-        typer.Option("--plans", metavar="PKL", help="Checkpoints only: its .model.pkl or plans.pkl; default FILE.pkl."),
-    ] = None,
-    spacing: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option("--spacing", metavar="D H W", help="Checkpoints only: mm, where the plans do not say; 3 1.5 1.5."),
-    ] = None,
-    planner_spacings: Annotated[
-        bool,
-        typer.Option(
-            "--planner-spacings",
-            help="Checkpoints only: vertebrae, brain and whole-body tumours at the spacings of UniSeg's own planners.",
-        ),
-    ] = False,
-    options: Annotated[
-        Path | None,
-        typer.Option(
-            "--options",
-            metavar="JSON",
-            help='Checkpoints only: other tasks than the published ones and their spacings ("tasks", "task_spacings").',
-        ),
-    ] = None,
-    progress: ProgressOption = "auto",
-    as_json: Json = False,
-) -> None:
-    """Take a model file, or a published UniSeg checkpoint, into the models of this machine."""
-    from meduniseg_core.weights import Registry
-    from training_cli.checkpoints import import_checkpoint
-
-    with work(progress, as_json=as_json) as session:
-        if file.suffix == ".safetensors":
-            entry = Registry().import_file(file, sha256=sha256, replace=replace)
-        else:
-            entry = import_checkpoint(
-                file,
-                name,
-                plans,
-                spacing,
-                sha256,
-                options_file=options,
-                planner_spacings=planner_spacings,
-                replace=replace,
-                events=session.events,
-            )
-        session.result(entry_report(entry), f"Imported {entry.name} ({entry.path}).")
 
 
 @app.command()
@@ -197,20 +142,6 @@ def remove(name: Name, as_json: Json = False) -> None:
     from meduniseg_core.weights import Registry
 
     remove_named(Registry(), name, as_json)
-
-
-def entry_report(entry: StoredAsset) -> dict[str, Any]:
-    """One model of the registry as plain data."""
-    return {
-        "name": entry.name,
-        "path": entry.path,
-        "shipped": entry.shipped,
-        "size_bytes": entry.size_bytes,
-        "problem": entry.problem,
-        "title": entry.info.title if entry.info else None,
-        "tasks": [plan.task for plan in entry.info.tasks] if entry.info else [],
-        "modalities": list(entry.info.modalities) if entry.info else [],
-    }
 
 
 def _export_merged(name: str, pack: str, task: str | None, output: Path, replace: bool) -> Path:

@@ -111,6 +111,7 @@ def finetune_config(
     more often and weighted more. ``folder`` takes the run and the cache. ``overrides`` are fields of
     :class:`TrainingConfig`. UsageError for values that no training can have.
     """
+    network = base.info.universal_config
     raw = RawDataset.open(dataset)
     if iterations is None:
         iterations = QUICK_ITERATIONS if quick else ITERATIONS
@@ -123,9 +124,9 @@ def finetune_config(
         "output": folder / "run",
         "cache": folder / "cache",
         "network": NetworkSettings(
-            features=base.info.config.features,
-            strides=base.info.config.strides,
-            modal_prompt_length=base.info.config.modal_prompt_length,
+            features=network.features,
+            strides=network.strides,
+            modal_prompt_length=network.modal_prompt_length,
         ),
         "plan": {raw.task: _that_fits(_planned_like(base, raw), base, folder / "run", device)},
         "epochs": epochs,

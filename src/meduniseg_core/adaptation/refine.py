@@ -106,7 +106,7 @@ class Refiner(Start):
             licence=info.licence,
             base=self._base.info.name,
             base_sha256=self._base.sha256,
-            config=info.config,
+            config=info.universal_config,
             tasks=self._tasks,
             rank=self._rank,
             alpha=self._alpha,
@@ -173,6 +173,7 @@ def refine_config(
     ``iterations`` are each task's, rounded up to whole epochs of 50. ``folder`` takes the run and the cache.
     ``overrides`` are fields of :class:`TrainingConfig`.
     """
+    network = base.info.universal_config
     tasks = [RawDataset.open(dataset).task for dataset in datasets]
     epochs = max(1, math.ceil(iterations / EPOCH))
     fields: dict[str, object] = {
@@ -182,7 +183,7 @@ def refine_config(
         "datasets": tuple(datasets),
         "output": folder / "run",
         "cache": folder / "cache",
-        "network": NetworkSettings(features=base.info.config.features, strides=base.info.config.strides),
+        "network": NetworkSettings(features=network.features, strides=network.strides),
         "epochs": epochs,
         "iterations_per_dataset": EPOCH,
         "validation_every": max(1, epochs // 10),

@@ -39,7 +39,7 @@ class Downstream(Start):
         plan = only_task(info)
         base = self._base.info
         prompt = self._prompt(plan)
-        config = downstream_config(base.config, len(plan.channels), plan.class_count)
+        config = downstream_config(base.universal_config, len(plan.channels), plan.class_count)
         provenance = {
             **info.provenance,
             "kind": "fine-tuned",

@@ -39,6 +39,7 @@ _ADMITTED = {
     ("torch._utils", "_rebuild_tensor_v2"),
     ("torch._utils", "_rebuild_parameter"),
     ("torch", "Size"),
+    ("torch", "device"),  # where nnU-Net trained
     ("_codecs", "encode"),
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "scalar"),  # losses in the training curve
@@ -92,21 +93,24 @@ def _loaded(path: Path, stream: BinaryIO) -> Any:
         raise BadInputError(f"{path}: is not a sound checkpoint (its tensors cannot be read); {_REMEDY}.") from error
 
 
-def state_dict_of(path: Path, content: dict[str, Any]) -> dict[str, Tensor]:
-    """The ``state_dict`` of a checkpoint as float32 tensors, without the prefix that data-parallel training adds."""
-    state = content.get("state_dict")
+def state_dict_of(path: Path, content: dict[str, Any], key: str = "state_dict") -> dict[str, Tensor]:
+    """The weights of a checkpoint as float32 tensors, without the prefixes of data-parallel training and compiling.
+
+    ``key``: the entry that holds them.
+    """
+    state = content.get(key)
     if not isinstance(state, dict) or not state:
         raise BadInputError(
-            f"{path}: holds no 'state_dict', so it is no nnU-Net checkpoint; check that it is the right file."
+            f"{path}: holds no '{key}', so it is no nnU-Net checkpoint; check that it is the right file."
         )
     limit = path.stat().st_size
     result = {}
     for name, tensor in state.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            raise BadInputError(f"{path}: entry {name!r:.80} of its state_dict is not a float tensor; {_REMEDY}.")
+            raise BadInputError(f"{path}: entry {name!r:.80} of its {key} is not a float tensor; {_REMEDY}.")
         if tensor.numel() * tensor.element_size() > limit:  # strides of 0 make any size out of a few bytes
             raise BadInputError(f"{path}: tensor {name!r:.80} claims to be larger than the file; {_REMEDY}.")
-        result[name.removeprefix("module.")] = tensor.detach().to(torch.float32).contiguous()
+        result[name.removeprefix("module.").removeprefix("_orig_mod.")] = tensor.detach().to(torch.float32).contiguous()
     return result
 
 

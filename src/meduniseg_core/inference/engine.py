@@ -13,7 +13,7 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.inference.sliding_window import WindowNetwork
 from meduniseg_core.model.compute import inference_autocast, optimised_for
-from meduniseg_core.model.meduniseg import MedUniSeg
+from meduniseg_core.model.networks import Network
 
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
@@ -26,18 +26,20 @@ class Engine:
     found.
     """
 
-    def __init__(self, network: MedUniSeg, device: torch.device, dtype: torch.dtype, compile: bool = False) -> None:
+    def __init__(self, network: Network, device: torch.device, dtype: torch.dtype, compile: bool = False) -> None:
         if compile and device.type == "cpu" and not any(shutil.which(name) for name in _COMPILERS):
             raise UsageError("Compiling the network needs a C++ compiler and none was found; run without compile.")
         self.device = device
         self.dtype = dtype
         self.network = optimised_for(copy.deepcopy(network), device, dtype)
-        self._encode: Callable[..., Any] = self.network.encode
-        self._decode: Callable[..., Any] = self.network.decode
-        if compile:
-            options: dict[str, Any] = {"freezing": True}
-            self._encode = torch.compile(self.network.encode, options=options)
-            self._decode = torch.compile(self.network.decode, options=options)
+        self._parts: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
+        for part in self.network.parts:
+            if compile:
+                options: dict[str, Any] = {"freezing": True}
+                compiled = torch.compile(part.encode, options=options), torch.compile(part.decode, options=options)
+                self._parts.append(compiled)
+            else:
+                self._parts.append((part.encode, part.decode))
 
     def for_tasks(self, tasks: Sequence[int], modality: int) -> WindowNetwork:
         """The network as a function of windows, for tasks (positions in the model) of one modality (its prompt)."""
@@ -46,12 +48,25 @@ class Engine:
         def run(images: Tensor, outputs: Sequence[int]) -> Iterator[Tensor]:
             count = images.shape[0]
             prompt = torch.full((count,), modality, device=self.device) if config.modalities else None
-            with inference_autocast(self.device, self.dtype):
-                features = self._encode(images, prompt)
-            for position in outputs:
-                task = torch.full((count,), tasks[position], device=self.device) if config.tasks else None
+
+            def logits_of(part: tuple[Callable[..., Any], Callable[..., Any]]) -> Iterator[Tensor]:
+                encode, decode = part
                 with inference_autocast(self.device, self.dtype):
-                    logits = self._decode(features, task, 1)[0]
-                yield logits
+                    features = encode(images, prompt)
+                for position in outputs:
+                    task = torch.full((count,), tasks[position], device=self.device) if config.tasks else None
+                    with inference_autocast(self.device, self.dtype):
+                        logits = decode(features, task, 1)[0]
+                    yield logits
+
+            if len(self._parts) == 1:
+                yield from logits_of(self._parts[0])
+                return
+            # one member after the other, so that only one's features are there at a time
+            sums = [logits.float() for logits in logits_of(self._parts[0])]
+            for part in self._parts[1:]:
+                for total, logits in zip(sums, logits_of(part), strict=True):
+                    total.add_(logits)
+            yield from (total.div_(len(self._parts)) for total in sums)
 
         return run

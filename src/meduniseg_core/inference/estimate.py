@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from meduniseg_core.images import Image, canonical_orientation
+from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.export import output_bytes
 from meduniseg_core.inference.memory import ExecutionPlan, Need, activation_bytes, slab_window
+from meduniseg_core.inference.plan_windows import plan_windows
 from meduniseg_core.inference.sliding_window import passes_of
-from meduniseg_core.inference.windows import WindowGrid, window_shape
-from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.inference.windows import WindowGrid
+from meduniseg_core.model.networks import NetworkConfig
 from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.preprocessing.scheme_pipeline import working_geometry
 from meduniseg_core.preprocessing.working_size import check_working_size, target_shape
 
 
@@ -41,7 +43,7 @@ class Workload:
     input's grid, ``prepared_bytes`` the size of the preprocessed array.
     """
 
-    config: ModelConfig
+    config: NetworkConfig
     grid: WindowGrid
     windows: int
     classes: tuple[int, ...]
@@ -67,24 +69,23 @@ class Workload:
         )
 
 
-def workload_before(image: Image, plans: Sequence[TaskPlan], config: ModelConfig, overlap: float) -> Workload:
+def workload_before(image: Image, plans: Sequence[TaskPlan], config: NetworkConfig, overlap: float) -> Workload:
     """The pass over ``image`` by shapes alone, as if nothing were cropped.
 
     BadInputError for a voxel size that cannot be.
     """
     plan = plans[0]
-    geometry = canonical_orientation(image)[0].geometry
+    geometry = working_geometry(image, plan)
     check_working_size(geometry, plan, image.name)
     shape = target_shape(geometry, whole_box(geometry.shape), plan)
-    if plan.dimension == 2 and not image.is_2d:
+    if plan.dimension == 2 and not image.is_2d and plan.scheme is None:
         shape = geometry.shape[0], shape[1], shape[2]
-    window = window_shape(shape, plan.patch, config.total_stride)
-    grid = WindowGrid.over(shape, window, overlap)
+    grid = plan_windows(plan, shape, config.total_stride, overlap)
     return Workload(
         config=config,
         grid=grid,
         windows=len(grid),
-        classes=tuple(p.class_count for p in plans),
+        classes=tuple(p.outputs for p in plans),
         image=image.geometry.shape,
         probabilities=False,
         prepared_bytes=4 * len(plan.channels) * shape[0] * shape[1] * shape[2],

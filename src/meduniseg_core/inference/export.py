@@ -95,20 +95,31 @@ class LabelSink:
 
     ``write`` takes planes of ``target.region`` in rising order. A background that beats every class at all neighbours
     beats it between them, too (interpolation is convex), so only the box around the foreground is resampled.
+
+    ``regions``: the logits are those of overlapping regions, and voxels where one is above 0 get its label, the later
+    over the earlier. Probabilities are then the regions' own, without one of the background.
     """
 
     def __init__(
-        self, trace: SpatialTransformRecord, classes: int, target: Target | None, probabilities: bool = False
+        self,
+        trace: SpatialTransformRecord,
+        classes: int,
+        target: Target | None,
+        probabilities: bool = False,
+        regions: tuple[int, ...] | None = None,
     ) -> None:
         self._trace = trace
         self._target = target
+        self._regions = regions
+        self._convex = all(rule in ("nearest", "linear") for rule in trace.label_rules.rule)
         canonical = trace.canonical.shape
-        dtype = np.uint8 if classes <= 256 else np.uint16
+        dtype = np.uint8 if (classes - 1 if regions is None else max(regions)) <= 255 else np.uint16
         self._labels = np.zeros(canonical, dtype=dtype)
         self._probabilities: np.ndarray | None = None
         if probabilities:
             self._probabilities = np.zeros((classes, *canonical), dtype=np.float16)
-            self._probabilities[0] = 1.0
+            if regions is None:
+                self._probabilities[0] = 1.0
         if target is None:
             return
         self._matrices = [
@@ -179,16 +190,26 @@ class LabelSink:
             values = values[:, slice(*rows)]
         top, left = self._trace.box[1][0] + out[1][0], self._trace.box[2][0] + out[2][0]
         where = (depth, slice(top + rows[0], top + rows[1]), slice(left + columns[0], left + columns[1]))
-        self._labels[where] = strongest(values).cpu().numpy()
+        self._labels[where] = self._decided(values).cpu().numpy()
         if self._probabilities is not None:
-            self._probabilities[(slice(None), *where)] = values.softmax(dim=0).half().cpu().numpy()
+            shares = values.softmax(dim=0) if self._regions is None else values.sigmoid()
+            self._probabilities[(slice(None), *where)] = shares.half().cpu().numpy()
+
+    def _decided(self, values: Tensor) -> Tensor:
+        """The label of every voxel of logits (classes, h, w)."""
+        if self._regions is None:
+            return strongest(values)
+        labels = torch.zeros(values.shape[1:], dtype=torch.int32, device=values.device)
+        for label, region in zip(self._regions, values, strict=True):
+            labels.masked_fill_(region > 0, label)
+        return labels
 
     def _to_do(self, plane: Tensor) -> tuple[Span, Span]:
         """Rows and columns of the output that may be foreground (all of them where probabilities are wanted)."""
         _, height, width = box_shape(self._target.out) if self._target is not None else (0, 0, 0)
-        if self._probabilities is not None:
+        if self._probabilities is not None or not self._convex:
             return (0, height), (0, width)
-        foreground = plane[1:].amax(dim=0) > plane[0]
+        foreground = plane[1:].amax(dim=0) > plane[0] if self._regions is None else plane.amax(dim=0) > 0
         rows, columns = _extent(foreground.any(dim=1)), _extent(foreground.any(dim=0))
         if rows[0] == rows[1]:
             return (0, 0), (0, 0)

@@ -57,4 +57,5 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
         plan.figures,
         plan.crop_to_body,
         plan.hu_window,
+        plan.scheme,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Finding, Image, canonical_orientation
+from meduniseg_core.images import Finding, Image
 from meduniseg_core.images.findings import merge, orientation_unknown
 from meduniseg_core.images.modality_check import (
     COLOUR_MODALITIES,
@@ -28,6 +28,7 @@ from meduniseg_core.inference.channel_pairs import doubtful_channels
 from meduniseg_core.inference.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.preprocessing.planning import tells_left_from_right
+from meduniseg_core.preprocessing.scheme_pipeline import working_geometry
 from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
 
 _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
@@ -45,8 +46,7 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
     if pair is not None:
         found.append(pair)
     if image.physical:
-        geometry = canonical_orientation(image)[0].geometry
-        found += unusual_spacing(geometry, plan, image.name)
+        found += unusual_spacing(working_geometry(image, plan), plan, image.name)
         if not image.is_2d and not is_oriented(image) and all(f.code != "orientation_unknown" for f in image.findings):
             found.append(orientation_unknown(image.name, "its reader found no orientation"))
     found += field_of_view(image, plan, scale)
@@ -105,7 +105,7 @@ def _refuse_what_cannot_be(image: Image, plan: TaskPlan) -> None:
             "task of 2D images, which segments frame by frame."
         )
     if image.physical:
-        check_working_size(canonical_orientation(image)[0].geometry, plan, image.name)
+        check_working_size(working_geometry(image, plan), plan, image.name)
 
 
 def _refuse_unknown_sides(image: Image, plan: TaskPlan) -> None:
@@ -220,6 +220,8 @@ def _colour_faults(image: Image, plan: TaskPlan) -> Iterator[str]:
 
 
 def _needs_window(image: Image, plan: TaskPlan) -> bool:
+    if plan.scheme is not None:  # it has learned from images as they are
+        return False
     return plan.modality == "ct" and "ct" not in plan.normalisation and looks_like_ct(image)
 
 

@@ -18,7 +18,7 @@ import torch
 from meduniseg_core.errors import OutOfMemoryError, is_out_of_memory
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.networks import NetworkConfig
 from meduniseg_core.preprocessing.working_size import readable_bytes as readable
 
 Result = TypeVar("Result")
@@ -126,7 +126,7 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def activation_bytes(config: ModelConfig, window: Shape3, batch: int, dtype: torch.dtype) -> int:
+def activation_bytes(config: NetworkConfig, window: Shape3, batch: int, dtype: torch.dtype) -> int:
     """Peak bytes of one pass of the network over ``batch`` windows, its logits included."""
     voxels = window[0] * window[1] * window[2] * batch
     width = torch.empty((), dtype=dtype).element_size()

@@ -15,10 +15,11 @@ from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.background import BackgroundDetector
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Workload
-from meduniseg_core.inference.memory import ExecutionPlan, slab_window
+from meduniseg_core.inference.memory import ExecutionPlan
+from meduniseg_core.inference.plan_windows import plan_windows
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
 from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
-from meduniseg_core.inference.windows import WindowGrid, window_shape
+from meduniseg_core.inference.windows import WindowGrid
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo
 
@@ -78,7 +79,7 @@ class Pass:
         engine = self._engine_of(execution.device)
         modality = self._info.modality_index(self._plans[0].modality)
         network = engine.for_tasks([self._info.task_index(plan.task) for plan in self._plans], modality)
-        collectors = [self._source.collector(plan.class_count, self._request.probabilities) for plan in self._plans]
+        collectors = [self._source.collector(plan, self._request.probabilities) for plan in self._plans]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
             self._check(chunk)
@@ -89,11 +90,11 @@ class Pass:
                 accumulate_on=execution.accumulate_on,
                 batch=execution.batch,
                 tta=self._request.tta,
-                is_empty=BackgroundDetector(chunk.data, self._plans[0], chunk.stack),
+                is_empty=_air(chunk, self._plans[0]),
             )
             outputs = [
                 Output(
-                    plan.class_count,
+                    plan.outputs,
                     collector.sink(chunk),
                     plan.mirror_axes,
                     subject=f"task {plan.task} on {self._name}",
@@ -119,8 +120,7 @@ class Pass:
         if extent is None:
             return replace(before, probabilities=self._request.probabilities)
         shape, region = extent
-        window = window_shape(shape, self._plans[0].patch, self._info.config.total_stride)
-        grid = WindowGrid.over(shape, window, self._request.overlap, region)
+        grid = plan_windows(self._plans[0], shape, self._info.config.total_stride, self._request.overlap, region)
         return replace(before, grid=grid, windows=len(grid), probabilities=self._request.probabilities)
 
     def _check(self, chunk: Chunk) -> None:
@@ -133,9 +133,13 @@ class Pass:
 
     def _grid(self, chunk: Chunk, execution: ExecutionPlan) -> WindowGrid:
         d, h, w = chunk.data.shape[1:]
-        stride = self._info.config.total_stride
-        window = slab_window(window_shape((d, h, w), self._plans[0].patch, stride), execution.slabs, stride)
-        return WindowGrid.over((d, h, w), window, self._request.overlap, chunk.region)
+        stride, overlap = self._info.config.total_stride, self._request.overlap
+        return plan_windows(self._plans[0], (d, h, w), stride, overlap, chunk.region, execution.slabs)
+
+
+def _air(chunk: Chunk, plan: TaskPlan) -> BackgroundDetector | None:
+    """What tells windows without body; nobody does where a plan's scheme is followed to the letter."""
+    return BackgroundDetector(chunk.data, plan, chunk.stack) if plan.scheme is None else None
 
 
 def _remedy(info: ModelInfo, dtype: torch.dtype) -> str:

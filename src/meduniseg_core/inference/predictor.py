@@ -232,10 +232,12 @@ class Predictor:
         if plan.dimension == 2 and not image.is_2d:
             text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
             events(Message("info", text))
+        if plan.dimension == 2 and not image.is_2d and plan.scheme is None:
             return SliceSource(image, plan, request.box, events)
         with out_of_memory_means(_REMEDY):
             room = self._free(torch.device("cpu"))
-            return VolumeSource(preprocess(image, plan, room=room, events=events), request.box)
+            prepared = preprocess(image, plan, room=room, events=events)
+            return VolumeSource(prepared, request.box, whole_grid=plan.scheme is not None)
 
     def _segment(
         self,

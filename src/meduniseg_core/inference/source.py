@@ -47,11 +47,16 @@ class Chunk:
 
 
 class VolumeSource:
-    """An image that its task takes as it is."""
+    """An image that its task takes as it is.
 
-    def __init__(self, prepared: Preprocessed, box: Box | None) -> None:
+    ``whole_grid``: windows cover all of the network's grid, also the planes at its ends that no voxel is made of.
+    """
+
+    def __init__(self, prepared: Preprocessed, box: Box | None, *, whole_grid: bool = False) -> None:
         self._trace = prepared.trace
         self._target = Target.of(prepared.trace, box)
+        if whole_grid and box is None and self._target is not None:
+            self._target = replace(self._target, region=whole_box(prepared.trace.grid.shape))
         self._data = torch.from_numpy(prepared.data)
 
     @property
@@ -68,9 +73,18 @@ class VolumeSource:
         if self._target is not None:
             yield Chunk(self._data, self._target.region)
 
-    def collector(self, classes: int, probabilities: bool) -> Collector:
-        """What makes the result of one task."""
-        return _VolumeCollector(LabelSink(self._trace, classes, self._target, probabilities))
+    def collector(self, plan: TaskPlan, probabilities: bool) -> Collector:
+        """Make what takes the logits of one task.
+
+        Args:
+            plan: of the task.
+            probabilities: whether they are wanted.
+
+        Returns:
+            A collector for the one chunk.
+        """
+        sink = LabelSink(self._trace, plan.outputs, self._target, probabilities, plan.region_labels)
+        return _VolumeCollector(sink)
 
 
 class _VolumeCollector:
@@ -122,9 +136,17 @@ class SliceSource:
             region = (0, len(depths)), target.region[1], target.region[2]
             yield Chunk(data, region, depths[0], stack=True, prepared=tuple(prepared))
 
-    def collector(self, classes: int, probabilities: bool) -> Collector:
-        """What makes the result of one task."""
-        return _SliceCollector(self, self._image, self._box, classes, probabilities)
+    def collector(self, plan: TaskPlan, probabilities: bool) -> Collector:
+        """Make what takes the logits of one task.
+
+        Args:
+            plan: of the task.
+            probabilities: whether they are wanted.
+
+        Returns:
+            A collector for all chunks.
+        """
+        return _SliceCollector(self, self._image, self._box, plan.class_count, probabilities)
 
 
 class _SliceCollector:

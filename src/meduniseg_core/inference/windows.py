@@ -21,13 +21,22 @@ from meduniseg_core.images.geometry import Shape3
 SIGMA = 1 / 8  # of the window's size, as nnU-Net
 
 
-def window_shape(shape: Shape3, patch: Shape3, stride: Shape3) -> Shape3:
-    """The window for a grid: the patch, shrunk along axes where the grid is smaller.
+def window_shape(shape: Shape3, patch: Shape3, stride: Shape3, *, shrink: bool = True) -> Shape3:
+    """Find the window for a grid.
 
-    A shrunk axis is the grid's size rounded up to the network's total ``stride``, so that a volume of depth 20 is
-    padded to 32, not to the patch's 64. In plane it keeps two strides: a bottleneck of one voxel has no variance to be
-    normalised by. A patch of depth 1 (2D) stays at depth 1.
+    Args:
+        shape: of the grid, (D, H, W).
+        patch: the model was trained with.
+        stride: the network's total.
+        shrink: whether it shrinks along axes where the grid is smaller.
+
+    Returns:
+        The window. A shrunk axis is the grid's size rounded up to the stride, so that a volume of depth 20 is padded to
+        32, not to the patch's 64. In plane it keeps two strides: a bottleneck of one voxel has no variance to be
+        normalised by. A patch of depth 1 (2D) stays at depth 1.
     """
+    if not shrink:
+        return patch
     sizes = [
         size if size == 1 else min(size, max(math.ceil(length / step), least) * step)
         for length, size, step, least in zip(shape, patch, stride, (1, 2, 2), strict=True)
@@ -53,23 +62,43 @@ def axis_positions(length: int, size: int, overlap: float, low: int = 0, high: i
     return sorted({low + round(index * pitch) for index in range(count)})
 
 
-def gaussian(size: int) -> Tensor:
-    """The weights (size,) float32 along one axis: a Gaussian of sigma = size / 8 around the window's centre."""
-    distance = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+def gaussian(size: int, peak: float | None = None) -> Tensor:
+    """Make the weights along one axis.
+
+    Args:
+        size: of the window.
+        peak: where it is highest, in voxels; None: the very centre.
+
+    Returns:
+        The weights (size,) float32, of sigma = size / 8.
+    """
+    distance = torch.arange(size, dtype=torch.float64) - ((size - 1) / 2 if peak is None else peak)
     return torch.exp(-0.5 * (distance / (size * SIGMA)) ** 2).float()
 
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """All windows over one region of one grid, in the order of their depth."""
+    """All windows over one region of one grid, in the order of their depth.
+
+    ``peak_on_voxel``: weights are highest on voxel size // 2, as nnU-Net has them, not at the window's very centre.
+    """
 
     shape: Shape3
     window: Shape3
     region: Box
     axes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    peak_on_voxel: bool = False
 
     @classmethod
-    def over(cls, shape: Shape3, window: Shape3, overlap: float, region: Box | None = None) -> WindowGrid:
+    def over(
+        cls,
+        shape: Shape3,
+        window: Shape3,
+        overlap: float,
+        region: Box | None = None,
+        *,
+        peak_on_voxel: bool = False,
+    ) -> WindowGrid:
         """Windows of ``window`` voxels that cover ``region`` (the whole grid if None).
 
         Raises:
@@ -84,7 +113,7 @@ class WindowGrid:
             tuple(axis_positions(length, size, overlap, low, high))
             for length, size, (low, high) in zip(shape, window, region, strict=True)
         ]
-        return cls(shape, window, region, (axes[0], axes[1], axes[2]))
+        return cls(shape, window, region, (axes[0], axes[1], axes[2]), peak_on_voxel)
 
     def __len__(self) -> int:
         return len(self.axes[0]) * len(self.axes[1]) * len(self.axes[2])
@@ -95,14 +124,17 @@ class WindowGrid:
 
     def weights(self) -> Tensor:
         """The Gaussian of one window, float32 of the window's shape."""
-        d, h, w = (gaussian(size) for size in self.window)
+        d, h, w = (self._curve(size) for size in self.window)
         return d[:, None, None] * h[None, :, None] * w[None, None, :]
+
+    def _curve(self, size: int) -> Tensor:
+        return gaussian(size, size // 2 if self.peak_on_voxel else None)
 
     def inverse_weight_sums(self) -> tuple[Tensor, Tensor, Tensor]:
         """Per axis of the region: one over the sum of all windows' weights; their product normalises all voxels."""
         sums = []
         for starts, size, (low, high) in zip(self.axes, self.window, self.region, strict=True):
-            curve = gaussian(size).double()
+            curve = self._curve(size).double()
             total = torch.zeros(high - low, dtype=torch.float64)
             for start in starts:
                 first, last = max(start, low), min(start + size, high)

@@ -75,10 +75,10 @@ def _misread_in_bf16(x: Tensor, stride: tuple[int, ...]) -> bool:
 
 
 class UpConv(nn.ConvTranspose3d):
-    """Transposed 3D convolution with kernel = stride and no bias; takes volumes or 2D images."""
+    """Transposed 3D convolution with kernel = stride, by default without bias; takes volumes or 2D images."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int]) -> None:
-        super().__init__(in_channels, out_channels, stride, stride, bias=False)
+    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int], bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, stride, stride, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Enlarge a volume, or an image with the kernel's first slice.
@@ -92,21 +92,22 @@ class UpConv(nn.ConvTranspose3d):
         weight = self.weight
         depth, height, width = self.stride
         if x.dim() == 5:
-            return F.conv_transpose3d(x, weight, None, (depth, height, width))
-        return F.conv_transpose2d(x, weight[:, :, 0], None, (height, width))
+            return F.conv_transpose3d(x, weight, self.bias, (depth, height, width))
+        return F.conv_transpose2d(x, weight[:, :, 0], self.bias, (height, width))
 
 
 class InstanceNorm(nn.Module):
-    """InstanceNorm, affine, eps 1e-5, in the form that is fastest on the device.
+    """InstanceNorm, affine, in the form that is fastest on the device.
 
     On the CPU ``group_norm`` with one channel per group keeps the channels-last layout and is several times faster
     than ``instance_norm``; on an accelerator ``instance_norm`` is.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, epsilon: float = NORM_EPS) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise every sample and channel over space; a grid of one voxel becomes the bias.
@@ -119,8 +120,8 @@ class InstanceNorm(nn.Module):
         """
         # torch.group_norm, unlike both functional forms, does not refuse a grid of one voxel
         if x.device.type == "cpu" or x[0, 0].numel() == 1:
-            return torch.group_norm(x, x.shape[1], self.weight, self.bias, NORM_EPS)
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=NORM_EPS)
+            return torch.group_norm(x, x.shape[1], self.weight, self.bias, self.epsilon)
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.epsilon)
 
 
 class ConvBlock(nn.Module):

@@ -10,16 +10,17 @@ import platform
 import re
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.files import parse_json, remove_orphans, write_text
-from meduniseg_core.model.meduniseg import MedUniSeg
+from meduniseg_core.model.networks import Network
 from meduniseg_core.paths import user_folder
 
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")
@@ -120,7 +121,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype=dtype)
 
 
-def optimised_for(network: MedUniSeg, device: torch.device, dtype: torch.dtype) -> MedUniSeg:
+def optimised_for(network: AnyNetwork, device: torch.device, dtype: torch.dtype) -> AnyNetwork:
     """Move a network to a device for inference, in evaluation mode and in the fastest layout there.
 
     On the CPU in bf16 the convolutions' weights are stored in bf16 (norms and the modal map stay fp32), which saves
@@ -135,8 +136,8 @@ def optimised_for(network: MedUniSeg, device: torch.device, dtype: torch.dtype) 
         The network.
     """
     network.to(device).eval().requires_grad_(False)
-    layout = torch.channels_last_3d if network.config.dimension == 3 else torch.channels_last
-    network.to(memory_format=layout)  # type: ignore[call-overload]
+    flat = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    network.to(memory_format=torch.channels_last if flat else torch.channels_last_3d)  # type: ignore[call-overload]
     if device.type == "cpu" and dtype != torch.float32:
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):

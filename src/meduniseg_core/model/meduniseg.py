@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.features import Features
 from meduniseg_core.model.modal_prior import ModalMap
 from meduniseg_core.model.task_prior import Fuse, select
 from meduniseg_core.model.unet import Decoder, Encoder
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the encoder knows of a batch; any number of tasks can be decoded from it.
-
-    ``stages``: the six stages' features, finest first, (B, C, D, H, W), or (B, C, H, W) for images of depth 1.
-    ``priors``: the task priors (B, N, ...) on the bottleneck's grid; None in networks without FUSE.
-    """
-
-    stages: tuple[Tensor, ...]
-    priors: Tensor | None
 
 
 class MedUniSeg(nn.Module):
@@ -42,6 +30,11 @@ class MedUniSeg(nn.Module):
         )
         self.decoder = Decoder(config, config.features[-1] + (1 if config.tasks else 0))
         self.apply(initialise)
+
+    @property
+    def parts(self) -> Sequence[MedUniSeg]:
+        """The networks whose logits are averaged: this one alone."""
+        return [self]
 
     @property
     def levels(self) -> int:
@@ -141,30 +134,3 @@ def _flatten(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
     if len({tuple(sample.shape[1:]) for sample in samples}) != 1:
         raise ValueError("the samples of one batch must share one grid (D, H, W)")
     return [sample.squeeze(1) if sample.shape[1] == 1 else sample for sample in samples]
-
-
-def build_model(config: ModelConfig) -> MedUniSeg:
-    """A freshly initialised network, on the CPU in float32.
-
-    Args:
-        config: its architecture.
-
-    Returns:
-        The network, in training mode.
-    """
-    return MedUniSeg(config)
-
-
-def count_parameters(config: ModelConfig) -> dict[str, int]:
-    """Count parameters without allocating them.
-
-    Args:
-        config: the architecture.
-
-    Returns:
-        The number of parameters by part, and their "total".
-    """
-    with torch.device("meta"):
-        model = MedUniSeg(config)
-    parts = {name: sum(parameter.numel() for parameter in child.parameters()) for name, child in model.named_children()}
-    return {**parts, "total": sum(parts.values())}

@@ -9,12 +9,12 @@ from meduniseg_core.preprocessing.dataset_check import check_dataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
 from meduniseg_core.preprocessing.label_ids import IGNORED
 from meduniseg_core.preprocessing.object_scale import ObjectScale, object_scale
-from meduniseg_core.preprocessing.pipeline import Preprocessed, preprocess, preprocess_labels
+from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
 from meduniseg_core.preprocessing.planning import make_plan
 from meduniseg_core.preprocessing.restore import Restored, restore_bytes, restore_labels, restore_logits
-from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
+from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord
 
 __all__ = [
     "IGNORED",

@@ -335,6 +335,8 @@ def _key(job: _Job) -> str:
 def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     # what the voxels depend on: a new patch size or title must not cost a rebuild; training images are never windowed
     unused = {"title", "patch", "batch", "mirror_axes", "modality", "statistics", "hu_window"}
+    if plan.scheme is None:  # came later: caches from before stay good
+        unused.add("scheme")
     return plan.model_dump(mode="json", exclude=unused)
 
 

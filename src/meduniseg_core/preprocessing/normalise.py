@@ -24,6 +24,13 @@ def _normalise_channel(
 ) -> None:
     if kind == "none":
         return
+    if kind == "rgb01":
+        channel /= 255.0
+        return
+    if kind == "rescale01":
+        channel -= channel.min()
+        channel /= max(float(channel.max()), _EPSILON)
+        return
     if kind == "ct":
         assert figures is not None  # TaskPlan checked it
         np.clip(channel, figures.percentile_00_5, figures.percentile_99_5, out=channel)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
@@ -12,7 +10,7 @@ from meduniseg_core.images import Image, Reorientation, canonical_orientation, p
 from meduniseg_core.images.boxes import Box, box_shape, box_slices, box_union, whole_box
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing.body import body_box, constant_background, mask_box
-from meduniseg_core.preprocessing.dataset import is_colour
+from meduniseg_core.preprocessing.channels import all_finite, match_channels
 from meduniseg_core.preprocessing.normalise import fill_holes, normalise
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import (
@@ -23,18 +21,9 @@ from meduniseg_core.preprocessing.resample import (
     resample,
     resample_labels,
 )
-from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord, grid_of
+from meduniseg_core.preprocessing.scheme_pipeline import preprocess_by_scheme
+from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord, grid_of
 from meduniseg_core.preprocessing.working_size import check_room, check_working_size, target_shape, target_spacing
-
-_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
-
-
-@dataclass(frozen=True)
-class Preprocessed:
-    """``data`` float32 (C, d, h, w) on ``trace.grid``, normalised; ``trace`` leads back to the image."""
-
-    data: np.ndarray
-    trace: SpatialTransformRecord
 
 
 def preprocess(
@@ -46,18 +35,20 @@ def preprocess(
     longer side is scaled to that many pixels and nothing is cropped. A depth of 1 stays 1. A grey image for a task of
     colour images is repeated to three channels, a colour image for a task of one channel becomes luminance; both are
     said in ``events``. ``keep``: a label map of the image (training) whose foreground the crop must not lose. ``room``:
-    bytes that may be taken (None: not asked).
+    bytes that may be taken (None: not asked). A plan with a scheme is followed by the letter (`scheme_pipeline`).
 
     Raises BadInputError for another channel mismatch, a volume for a 2D task, a 2D image for a 3D task, an image
     without a size in mm where one is needed, a voxel size that cannot be, values that are not finite, and axes that are
     not at right angles; OutOfMemoryError, before anything is computed, where ``room`` is too small.
     """
+    if plan.scheme is not None:
+        return preprocess_by_scheme(image, plan, plan.scheme, room=room, events=events)
     _check_geometry(image, plan)
     canonical, reorientation = canonical_orientation(image)
     _check_dimension(canonical, plan)
     check_working_size(canonical.geometry, plan, image.name)
-    array = _match_channels(canonical, plan, events)
-    if array.dtype.kind == "f" and not _all_finite(array):
+    array = match_channels(canonical, plan, events)
+    if array.dtype.kind == "f" and not all_finite(array):
         raise BadInputError(
             f"{image.name} holds values that are not finite (NaN, infinity, or beyond float32); replace them first."
         )
@@ -128,41 +119,6 @@ def _check_dimension(canonical: Image, plan: TaskPlan) -> None:
         raise BadInputError(f"{canonical.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
 
 
-def _match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarray:
-    wanted = len(plan.channels)
-    if image.channels == wanted:
-        return image.array
-    if image.channels == 1 and is_colour(plan.channels):
-        events(
-            Message(
-                "info",
-                f"{image.name} is grey and task {plan.task} takes colour images: its channel is used three times.",
-            )
-        )
-        return np.broadcast_to(image.array, (3, *image.array.shape[1:]))
-    if image.channels == 3 and wanted == 1 and image.meta.get("colour") == "rgb" and _is_rendering(image):
-        raise BadInputError(
-            f"{image.name} holds colours (RGB voxels), which say nothing of intensities, and task {plan.task} takes "
-            "one channel; give the image that they were made from."
-        )
-    if image.channels == 3 and wanted == 1 and (image.meta.get("colour") == "rgb" or not image.physical):
-        events(
-            Message(
-                "info", f"{image.name} is a colour image and task {plan.task} takes one channel: its luminance is used."
-            )
-        )
-        return np.tensordot(_LUMINANCE, image.array.astype(np.float32), axes=1)[None]
-    names = ", ".join(plan.channels)
-    raise BadInputError(
-        f"{image.name} has {image.channels} channel(s) and task {plan.task} takes {wanted} ({names}); give those."
-    )
-
-
-def _is_rendering(image: Image) -> bool:
-    """Colours in a volume, or in a format of volumes, were painted by a program: cameras and scanners give pictures."""
-    return not image.is_2d or image.meta.get("format") in ("nifti", "nrrd", "metaimage")
-
-
 def _box(
     array: np.ndarray,
     canonical: Image,
@@ -199,10 +155,3 @@ def _foreground_mask(array: np.ndarray, cropped: np.ndarray, shape: Shape3, plan
         mask |= part != (0.0 if background is None else background)
     linear = Rules(("linear", "linear", "linear"))
     return fill_holes(resample(mask[None], shape, linear)[0] >= 0.5)
-
-
-def _all_finite(array: np.ndarray) -> bool:
-    with np.errstate(over="ignore"):  # the network computes in float32
-        return all(
-            bool(np.isfinite(slab.astype(np.float32, copy=False)).all()) for channel in array for slab in channel
-        )

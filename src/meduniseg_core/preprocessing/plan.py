@@ -10,12 +10,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from meduniseg_core.preprocessing.scheme import Scheme
 from meduniseg_core.preprocessing.statistics import TaskStatistics
 
-Normalisation = Literal["ct", "zscore", "zscore_nonzero", "none"]
+Normalisation = Literal["ct", "zscore", "zscore_nonzero", "rescale01", "rgb01", "none"]
 """``ct``: clip to the data set's percentiles, standardise with its figures. ``zscore``: mean 0, deviation 1 per image
 and channel. ``zscore_nonzero``: the same over the voxels that are not constant background, which becomes 0
-(skull-stripped MR; nnU-Net's mask for normalisation). ``none``: as stored."""
+(skull-stripped MR; nnU-Net's mask for normalisation). ``rescale01``: the image's smallest value to 0, its largest to 1.
+``rgb01``: divided by 255. ``none``: as stored."""
 
 
 # Wider than anything that is imaged, from a micrograph's pixels to a whole-body scout; narrow enough that a plan with a
@@ -85,6 +87,7 @@ class TaskPlan(BaseModel):
         description="of a CT task that learned from windowed pictures: the HU that are black and white in them; a CT "
         "in HU is clipped to it first",
     )
+    scheme: Scheme | None = Field(default=None, description="how nnU-Net prepares images; None: as this program does")
     statistics: TaskStatistics | None = Field(default=None, description="what the training images and classes are like")
 
     @model_validator(mode="after")
@@ -102,7 +105,21 @@ class TaskPlan(BaseModel):
             raise ValueError("a 2D task has a patch of depth 1")
         if any(axis not in (0, 1, 2) for axis in self.mirror_axes):
             raise ValueError("mirror_axes are taken from 0, 1, 2")
+        if self.scheme is not None and self.spacing is None:
+            raise ValueError("a scheme of nnU-Net needs a spacing")
+        if self.region_labels is not None and max(self.region_labels) > len(self.classes):
+            raise ValueError("a region writes a label that is no class")
         return self
+
+    @property
+    def region_labels(self) -> tuple[int, ...] | None:
+        """The label that each output writes where outputs are overlapping regions; None where they are classes."""
+        return None if self.scheme is None else self.scheme.region_labels
+
+    @property
+    def outputs(self) -> int:
+        """Output channels of the network that take part: classes with background, or regions."""
+        return self.class_count if self.region_labels is None else len(self.region_labels)
 
     @property
     def class_count(self) -> int:

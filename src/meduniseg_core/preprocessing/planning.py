@@ -97,6 +97,8 @@ def is_sided(dataset: RawDataset) -> bool:
 
 def tells_left_from_right(plan: TaskPlan) -> bool:
     """Whether classes of a task differ by body side: by their names, else because it must not be mirrored that way."""
+    if plan.scheme is not None:  # its axes are the file's, and may be mirrored or not for other reasons
+        return _named_by_side(plan.classes)
     unmirrored = plan.dimension == 3 and bool(plan.mirror_axes) and 2 not in plan.mirror_axes
     return unmirrored or _named_by_side(plan.classes)
 

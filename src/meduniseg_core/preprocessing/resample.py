@@ -17,7 +17,8 @@ import torch
 
 from meduniseg_core.images.geometry import Shape3, Vector3
 
-Rule = Literal["nearest", "linear", "cubic"]
+Rule = Literal["nearest", "linear", "cubic", "spline2", "spline3", "spline4", "spline5"]
+"""``splineN`` goes through every voxel (nnU-Net's order N); ``cubic`` is Keys' local convolution."""
 
 ANISOTROPY_THRESHOLD = 3.0
 """nnU-Net's: where the largest spacing is more than 3 times the smallest, through-plane is nearest neighbour."""
@@ -80,6 +81,8 @@ def axis_matrix(n_in: int, n_out: int, rule: Rule, low_pass: bool = False) -> to
     if rule == "nearest":
         matrix[rows, nearest_indices(n_in, n_out)] = 1.0
         return torch.from_numpy(matrix.astype(np.float32))
+    if rule not in ("linear", "cubic"):
+        return _spline_matrix(n_in, n_out, int(rule[-1]))
     scale = n_in / n_out
     stretch = max(1.0, scale) if low_pass else 1.0
     reach = (1.0 if rule == "linear" else 2.0) * stretch
@@ -91,6 +94,14 @@ def axis_matrix(n_in: int, n_out: int, rule: Rule, low_pass: bool = False) -> to
         np.add.at(matrix, (rows, np.clip(column, 0, n_in - 1)), weight)
     matrix /= matrix.sum(axis=1, keepdims=True)
     return torch.from_numpy(matrix.astype(np.float32))
+
+
+def _spline_matrix(n_in: int, n_out: int, order: int) -> torch.Tensor:
+    """What scipy's spline of this order makes of every unit impulse: the whole of a linear operation."""
+    from scipy import ndimage
+
+    zoomed = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
+    return torch.from_numpy(zoomed.astype(np.float32))
 
 
 def _kernel(distance: np.ndarray, rule: Rule) -> np.ndarray:

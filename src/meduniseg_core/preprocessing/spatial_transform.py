@@ -55,6 +55,14 @@ class SpatialTransformRecord:
         return self.box_shape == self.grid.shape
 
 
+@dataclass(frozen=True)
+class Preprocessed:
+    """``data`` float32 (C, d, h, w) on ``trace.grid``, normalised; ``trace`` leads back to the image."""
+
+    data: np.ndarray
+    trace: SpatialTransformRecord
+
+
 def grid_of(canonical: Geometry, box: Box, shape: Shape3) -> Geometry:
     """The grid of ``shape`` voxels that covers exactly the extent of ``box`` on the ``canonical`` grid."""
     size = box_shape(box)

@@ -34,7 +34,11 @@ def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
         scaled = [size[0], max(1, round(size[1] * factor)), max(1, round(size[2] * factor))]
     else:
         target = target_spacing(canonical, plan)
-        scaled = [max(1, round(size[a] * canonical.spacing[a] / target[a])) for a in range(3)]
+        own = canonical.spacing
+        if plan.scheme is None:
+            scaled = [max(1, round(size[a] * own[a] / target[a])) for a in range(3)]
+        else:  # nnU-Net's order of operations, which decides where the size lies between two voxels
+            scaled = [max(1, round(own[a] / target[a] * size[a])) for a in range(3)]
     return scaled[0], scaled[1], scaled[2]
 
 

@@ -111,7 +111,7 @@ class Trainer:
             prepared = prepare(config, start=start, events=events, cancel=cancel)
         self._prepared: Prepared = prepared
         torch.manual_seed(config.seed)
-        network = build_model(self._prepared.info.config)
+        network = build_model(self._prepared.info.universal_config)
         if start is not None:
             start.load(network, self._prepared.info)
         self._start = start

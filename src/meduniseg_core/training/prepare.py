@@ -249,7 +249,7 @@ def _describe(
 def _unset(plan: TaskPlan) -> set[str]:
     """Fields of a plan that came later and that it does not use: it keeps the hash it had without them. Statistics
     follow from the cases, which are hashed."""
-    return {"statistics", *(name for name in ("hu_window",) if getattr(plan, name) is None)}
+    return {"statistics", *(name for name in ("hu_window", "scheme") if getattr(plan, name) is None)}
 
 
 # settings that came later: runs without them keep the fingerprint they have

@@ -61,7 +61,7 @@ class PretrainedWeights(Start):
             UsageError: the base has another architecture.
         """
         fresh = network.state_dict()
-        known = self._base.network.state_dict()
+        known = self._base.universal_network.state_dict()
         base = self._base.info
         tasks = _positions([plan.task for plan in info.tasks], [plan.task for plan in base.tasks])
         modalities = _positions(list(info.modalities), list(base.modalities))

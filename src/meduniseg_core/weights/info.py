@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.networks import NetworkConfig
 from meduniseg_core.preprocessing.plan import TaskPlan
 
 FORMAT = "meduniseg-model"
@@ -30,7 +31,7 @@ class ModelInfo(BaseModel):
     description: str = ""
     licence: str = ""
     intended_use: str = "Research and demonstration. Not for clinical use."
-    config: ModelConfig
+    config: NetworkConfig
     tasks: tuple[TaskPlan, ...] = Field(min_length=1)
     modalities: tuple[str, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict, description="data sets, budget, seed, code version, date")
@@ -45,13 +46,22 @@ class ModelInfo(BaseModel):
         if self.config.modalities and self.config.modalities < len(self.modalities):
             raise ValueError("more modalities than modal prompts")
         for plan in self.tasks:
-            if plan.class_count > self.config.classes:
+            if plan.outputs > self.config.classes:
                 raise ValueError(f"task {plan.task} has more classes than the network's heads")
             if len(plan.channels) not in self.config.stems:
                 raise ValueError(f"task {plan.task} has {len(plan.channels)} channels and the network no stem for that")
             if self.config.modalities and plan.modality not in self.modalities:
                 raise ValueError(f"task {plan.task} is of modality {plan.modality}, which has no prompt")
         return self
+
+    @property
+    def universal_config(self) -> ModelConfig:
+        """The architecture of a network of this program; UsageError for an imported U-Net, which cannot be trained."""
+        if isinstance(self.config, ModelConfig):
+            return self.config
+        raise UsageError(
+            f"Model {self.name} is an imported U-Net, which can only segment; choose another model to train from."
+        )
 
     def task_index(self, task: str) -> int:
         """Position of ``task``; UsageError names the tasks there are."""

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.model.meduniseg import MedUniSeg, build_model
+from meduniseg_core.errors import UsageError
+from meduniseg_core.model.meduniseg import MedUniSeg
+from meduniseg_core.model.networks import Network, NetworkConfig, build_model
+from meduniseg_core.model.unet_config import UNetConfig
 from meduniseg_core.weights import container
 from meduniseg_core.weights.container import SUFFIX, Kind, Shapes, StorageType
 from meduniseg_core.weights.info import FORMAT, FORMAT_VERSION, ModelInfo
@@ -26,6 +28,7 @@ MODEL = Kind("model", FORMAT, FORMAT_VERSION, ModelInfo)
 
 # Above any network one would train, far below what would hurt before the tensors' shapes are compared.
 _MAX_STAGES, _MAX_STEMS, _MAX_STRIDE, _MAX_WIDTH, _MAX_PROMPT_SIDE = 12, 32, 8, 1 << 14, 256
+_MAX_BLOCKS, _MAX_KERNEL, _MAX_MEMBERS = 64, 15, 64
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,17 @@ class Model:
     """
 
     info: ModelInfo
-    network: MedUniSeg
+    network: Network
     sha256: str
     path: Path | None = None
+
+    @property
+    def universal_network(self) -> MedUniSeg:
+        """The network of this program; UsageError for an imported U-Net, which cannot be trained."""
+        if isinstance(self.network, MedUniSeg):
+            return self.network
+        _ = self.info.universal_config  # says so
+        raise UsageError(f"Model {self.info.name} does not hold the network that it describes; get the file again.")
 
 
 def save_model(path: Path, info: ModelInfo, state_dict: Mapping[str, Tensor], dtype: StorageType = "fp32") -> str:
@@ -70,14 +81,16 @@ def read_model(path: Path) -> Model:
 
 
 @cache
-def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of an architecture, without allocating them. Not to be changed: it is cached."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
 
 
-def has_sane_sizes(config: ModelConfig) -> bool:
+def has_sane_sizes(config: NetworkConfig) -> bool:
     """False for an architecture that only a broken or hostile file would claim."""
+    if isinstance(config, UNetConfig):
+        return _is_sane_unet(config)
     widths = (*config.features, *config.stems, config.classes, config.modal_prompt_length, config.task_prompt_channels)
     counts = (config.modalities, config.tasks)
     strides = tuple(step for stride in config.strides for step in stride)
@@ -88,6 +101,20 @@ def has_sane_sizes(config: ModelConfig) -> bool:
         and all(0 <= value <= _MAX_WIDTH for value in counts)
         and all(1 <= value <= _MAX_STRIDE for value in strides)
         and all(1 <= value <= _MAX_PROMPT_SIDE for value in config.task_prompt_size)
+    )
+
+
+def _is_sane_unet(config: UNetConfig) -> bool:
+    widths = (*config.features, config.channels, config.classes)
+    blocks = (*config.encoder_blocks, *config.decoder_blocks)
+    steps = (step for sizes in config.strides for step in sizes)
+    return (
+        len(config.features) <= _MAX_STAGES
+        and config.members <= _MAX_MEMBERS
+        and max(widths) <= _MAX_WIDTH
+        and max(blocks) <= _MAX_BLOCKS
+        and max(size for kernel in config.kernels for size in kernel) <= _MAX_KERNEL
+        and max(steps) <= _MAX_STRIDE
     )
 
 

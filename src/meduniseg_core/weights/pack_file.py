@@ -16,7 +16,8 @@ from torch import Tensor
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.lora import Refinement, merge
-from meduniseg_core.model.meduniseg import MedUniSeg, build_model
+from meduniseg_core.model.meduniseg import MedUniSeg
+from meduniseg_core.model.networks import build_model
 from meduniseg_core.weights import container
 from meduniseg_core.weights.container import Kind, Shapes, StorageType
 from meduniseg_core.weights.model_file import Model, has_sane_sizes
@@ -104,7 +105,7 @@ def refined_network(model: Model, pack: Pack) -> MedUniSeg:
     BadInputError where the model is not the pack's base.
     """
     pack.check_base(model)
-    network = copy.deepcopy(model.network)
+    network = copy.deepcopy(model.universal_network)
     with torch.random.fork_rng(devices=[]):  # a fresh refinement draws numbers, which the weights then replace
         refinement = Refinement(network, pack.info.rank, pack.info.alpha)
     refinement.load_state_dict(dict(pack.tensors))

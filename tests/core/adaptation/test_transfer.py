@@ -10,8 +10,7 @@ from small_network import plan
 
 from meduniseg_core.adaptation.transfer import Downstream, downstream_config, downstream_state, with_stem
 from meduniseg_core.errors import UsageError
-from meduniseg_core.model import ModelConfig, build_model
-from meduniseg_core.model.meduniseg import count_parameters
+from meduniseg_core.model import ModelConfig, build_model, count_parameters
 from meduniseg_core.training import rescale_like
 from meduniseg_core.weights import Model, ModelInfo
 

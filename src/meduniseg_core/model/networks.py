@@ -1,0 +1,53 @@
+"""All kinds of networks that a model file can hold, under one name."""
+
+from __future__ import annotations
+
+from typing import overload
+
+import torch
+
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.meduniseg import MedUniSeg
+from meduniseg_core.model.plain_unet import UNet, UNetEnsemble
+from meduniseg_core.model.unet_config import UNetConfig
+
+NetworkConfig = ModelConfig | UNetConfig
+Network = MedUniSeg | UNetEnsemble
+"""A network with ``config`` and ``parts``, whose logits are averaged; each has ``encode`` and ``decode``."""
+
+Part = MedUniSeg | UNet
+
+
+@overload
+def build_model(config: ModelConfig) -> MedUniSeg: ...
+
+
+@overload
+def build_model(config: UNetConfig) -> UNetEnsemble: ...
+
+
+def build_model(config: NetworkConfig) -> Network:
+    """A freshly initialised network, on the CPU in float32.
+
+    Args:
+        config: its architecture.
+
+    Returns:
+        The network, in training mode.
+    """
+    return UNetEnsemble(config) if isinstance(config, UNetConfig) else MedUniSeg(config)
+
+
+def count_parameters(config: NetworkConfig) -> dict[str, int]:
+    """Count parameters without allocating them.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        The number of parameters by part, and their "total".
+    """
+    with torch.device("meta"):
+        network = build_model(config)
+    parts = {name: sum(value.numel() for value in child.parameters()) for name, child in network.named_children()}
+    return {**parts, "total": sum(parts.values())}

@@ -1,0 +1,76 @@
+"""The channels of an image against those that a task takes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.events import EventSink, Message
+from meduniseg_core.images import Image
+from meduniseg_core.preprocessing.dataset import is_colour
+from meduniseg_core.preprocessing.plan import TaskPlan
+
+_LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use
+
+
+def match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarray:
+    """Bring an image to the channels of a task: grey becomes colour, colour luminance.
+
+    Args:
+        image: (C, D, H, W).
+        plan: of the task.
+        events: what is changed is said here.
+
+    Returns:
+        An array (C', D, H, W) with as many channels as the task takes.
+
+    Raises:
+        BadInputError: channels that cannot be matched.
+    """
+    wanted = len(plan.channels)
+    if image.channels == wanted:
+        return image.array
+    if image.channels == 1 and is_colour(plan.channels):
+        events(
+            Message(
+                "info",
+                f"{image.name} is grey and task {plan.task} takes colour images: its channel is used three times.",
+            )
+        )
+        return np.broadcast_to(image.array, (3, *image.array.shape[1:]))
+    if image.channels == 3 and wanted == 1 and image.meta.get("colour") == "rgb" and _is_rendering(image):
+        raise BadInputError(
+            f"{image.name} holds colours (RGB voxels), which say nothing of intensities, and task {plan.task} takes "
+            "one channel; give the image that they were made from."
+        )
+    if image.channels == 3 and wanted == 1 and (image.meta.get("colour") == "rgb" or not image.physical):
+        events(
+            Message(
+                "info", f"{image.name} is a colour image and task {plan.task} takes one channel: its luminance is used."
+            )
+        )
+        return np.tensordot(_LUMINANCE, image.array.astype(np.float32), axes=1)[None]
+    names = ", ".join(plan.channels)
+    raise BadInputError(
+        f"{image.name} has {image.channels} channel(s) and task {plan.task} takes {wanted} ({names}); give those."
+    )
+
+
+def _is_rendering(image: Image) -> bool:
+    """Colours in a volume, or in a format of volumes, were painted by a program: cameras and scanners give pictures."""
+    return not image.is_2d or image.meta.get("format") in ("nifti", "nrrd", "metaimage")
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Whether all values are finite.
+
+    Args:
+        array: (C, D, H, W).
+
+    Returns:
+        False for NaN, infinity, and what is beyond float32.
+    """
+    with np.errstate(over="ignore"):  # the network computes in float32
+        return all(
+            bool(np.isfinite(slab.astype(np.float32, copy=False)).all()) for channel in array for slab in channel
+        )

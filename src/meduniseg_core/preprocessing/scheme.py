@@ -1,0 +1,57 @@
+"""nnU-Net's way from an image to a network and back, as data: for models that were trained by it.
+
+A plan without a scheme is preprocessed by this program's own rules (`pipeline`). With one, an image keeps the
+orientation of its file, is cropped to what is not zero, normalised, then resampled by splines; windows never shrink,
+and logits go back by the rule that the scheme names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Order = Annotated[int, Field(ge=0, le=5)]
+
+
+class Resampling(BaseModel):
+    """How arrays are resampled.
+
+    ``order`` of the spline. Where an image is ``separate`` its slices are resampled one by one, and then across by
+    ``order_across``: True or False always or never, None where one axis is coarser than ``anisotropy`` times the
+    finest. ``kind`` "none": the array is left as it is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["spline", "none"] = "spline"
+    order: Order = 3
+    order_across: Order = 0
+    separate: bool | None = None
+    anisotropy: float = Field(default=3.0, ge=1, le=1e6, allow_inf_nan=False)
+
+
+class Scheme(BaseModel):
+    """Everything that nnU-Net's plans say about an image's way, beside the fields that all plans have.
+
+    ``orientation``: axes as in the file, or turned to the right, front and head ("RAS"). ``transpose``: axis ``n`` of
+    the network is the image's axis ``transpose[n]``; the plan's spacing and patch follow the network's axes.
+    ``region_labels``: of a network whose outputs are regions that overlap: the label that each writes, in this order,
+    where its sigmoid is above 1/2 (None: outputs are classes, and the strongest wins). ``pixels``: spacings are counted
+    in pixels, for images without a size in mm.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    orientation: Literal["file", "RAS"] = "file"
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    image_resampling: Resampling = Resampling()
+    logit_resampling: Resampling = Resampling(order=1)
+    region_labels: tuple[Annotated[int, Field(ge=1, le=65535)], ...] | None = Field(default=None, min_length=1)
+    pixels: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise ValueError("transpose is an order of the axes 0, 1, 2")
+        return self

@@ -1,0 +1,142 @@
+"""From an image to what a network of nnU-Net takes, as its plans say (`scheme`): nnU-Net's own steps, in its order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.events import EventSink
+from meduniseg_core.images import Image, Reorientation, canonical_orientation
+from meduniseg_core.images.boxes import box_shape, box_slices
+from meduniseg_core.images.geometry import Geometry, Shape3, Vector3
+from meduniseg_core.preprocessing.body import mask_box
+from meduniseg_core.preprocessing.channels import all_finite, match_channels
+from meduniseg_core.preprocessing.normalise import fill_holes, normalise
+from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.preprocessing.resample import Rules
+from meduniseg_core.preprocessing.scheme import Scheme
+from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord, grid_of
+from meduniseg_core.preprocessing.spline import resample_splines, spline_rules
+from meduniseg_core.preprocessing.working_size import check_room, check_working_size, target_shape, target_spacing
+
+_ONE: Vector3 = (1.0, 1.0, 1.0)
+
+
+def oriented(image: Image, plan: TaskPlan) -> tuple[Image, Reorientation]:
+    """Turn an image as the plan's network takes it: canonically, or as the plan's scheme says.
+
+    Args:
+        image: as it was read.
+        plan: of the task.
+
+    Returns:
+        The image (a view), and the change, whose ``inverse`` brings arrays back.
+    """
+    scheme = plan.scheme
+    if scheme is None:
+        return canonical_orientation(image)
+    change = Reorientation()
+    if scheme.orientation == "RAS" and image.physical:
+        # canonically h runs to the back and w to the left: the opposite of RAS
+        canonical = canonical_orientation(image)[1]
+        d, h, w = canonical.flips
+        change = Reorientation(canonical.axes, (d, not h, not w))
+    axes = [change.axes[axis] for axis in scheme.transpose]
+    flips = [change.flips[axis] for axis in scheme.transpose]
+    change = Reorientation((axes[0], axes[1], axes[2]), (flips[0], flips[1], flips[2]))
+    if change.is_identity:
+        return image, change
+    return replace(image, array=change.forward(image.array), geometry=change.forward_geometry(image.geometry)), change
+
+
+def working_geometry(image: Image, plan: TaskPlan) -> Geometry:
+    """Find an image's grid along the network's axes.
+
+    Args:
+        image: as it was read.
+        plan: of the task.
+
+    Returns:
+        The grid; its spacing is 1 where the plan counts in pixels.
+    """
+    geometry = oriented(image, plan)[0].geometry
+    if plan.scheme is not None and plan.scheme.pixels:
+        return replace(geometry, spacing=_ONE)
+    return geometry
+
+
+def preprocess_by_scheme(
+    image: Image, plan: TaskPlan, scheme: Scheme, *, room: int | None, events: EventSink
+) -> Preprocessed:
+    """Turn, crop to what is not zero, normalise, resample.
+
+    A volume for a 2D task stays a volume, whose planes are resampled and segmented one by one.
+
+    Args:
+        image: (C, D, H, W), as it was read.
+        plan: of the task.
+        scheme: the plan's.
+        room: bytes that may be taken (None: not asked).
+        events: what is changed is said here.
+
+    Returns:
+        The array and the way back.
+
+    Raises:
+        BadInputError: an image that the task cannot take.
+        OutOfMemoryError: ``room`` is too small.
+    """
+    _check(image, plan, scheme)
+    turned, reorientation = oriented(image, plan)
+    own = working_geometry(image, plan)
+    check_working_size(own, plan, image.name)
+    array = match_channels(turned, plan, events)
+    if array.dtype.kind == "f" and not all_finite(array):
+        raise BadInputError(
+            f"{image.name} holds values that are not finite (NaN, infinity, or beyond float32); replace them first."
+        )
+    content = (array != 0).any(axis=0)
+    box = mask_box(content)
+    size = box_shape(box)
+    target = target_spacing(own, plan)
+    shape = size if scheme.image_resampling.kind == "none" else target_shape(own, box, plan)
+    if room is not None:
+        check_room(size, shape, plan, image.name, room)
+    data = np.array(array[(slice(None), *box_slices(box))], dtype=np.float32, order="C")
+    masked = "zscore_nonzero" in plan.normalisation
+    normalise(data, plan, fill_holes(content[box_slices(box)]) if masked else None)
+    data = resample_splines(data, shape, own.spacing, target, scheme.image_resampling)
+    trace = SpatialTransformRecord(
+        geometry=image.geometry,
+        physical=image.physical,
+        source=image.source,
+        meta=image.meta,
+        reorientation=reorientation,
+        canonical=turned.geometry,
+        box=box,
+        grid=grid_of(turned.geometry, box, shape),
+        label_rules=_way_back(target, own.spacing, size, shape, scheme),
+    )
+    return Preprocessed(data, trace)
+
+
+def _way_back(target: Vector3, own: Vector3, size: Shape3, shape: Shape3, scheme: Scheme) -> Rules:
+    if size == shape:
+        return Rules(("nearest", "nearest", "nearest"))
+    return spline_rules(target, own, scheme.logit_resampling)
+
+
+def _check(image: Image, plan: TaskPlan, scheme: Scheme) -> None:
+    if not image.physical and not scheme.pixels:
+        raise BadInputError(
+            f"{image.name} has no voxel size and task {plan.task} needs one in mm; "
+            "give a format that stores it, such as NIfTI."
+        )
+    if plan.dimension == 3 and image.is_2d:
+        raise BadInputError(f"{image.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
+    if "rgb01" in plan.normalisation and not 0 <= float(image.array.min()) <= float(image.array.max()) <= 255:
+        raise BadInputError(
+            f"{image.name} has values beyond 0 to 255 and task {plan.task} takes pictures; give the picture itself."
+        )

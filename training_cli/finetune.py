@@ -88,7 +88,7 @@ def finetune(
         lines = [result_line(result), *gate_lines(result)]
         if listed:
             run.answered(answer)
-            lines.append(f"'meduniseg runs adopt {name}' takes it into use")
+            lines.append(f"'meduniseg runs adopt {name}' puts it into use")
         else:
             lines.append("'meduniseg models import' makes it a model by name")
         session.result(answer, *lines)

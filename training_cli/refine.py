@@ -85,7 +85,7 @@ def refine(
         if name is None:
             raise UsageError("Name the new pack with --output.")
         if activate and not install:
-            raise UsageError("A pack that is not installed cannot be taken into use; leave --no-install out.")
+            raise UsageError("A pack that is not installed cannot be put into use; leave --no-install out.")
 
         from meduniseg_core.adaptation.execution import check_pack_name, execute, take_up, training_config
         from meduniseg_core.adaptation.jobs import refine_job
@@ -125,7 +125,7 @@ def refine(
         if result.in_use_for:
             lines.append(f"{name} is in use for {', '.join(result.in_use_for)}")
         elif result.installed:
-            lines.append(f"'meduniseg models packs activate {name}' takes it into use")
+            lines.append(f"'meduniseg models packs activate {name}' puts it into use")
         if listed:
             run.answered(answer)
         session.result(answer, *lines)

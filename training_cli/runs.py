@@ -1,4 +1,4 @@
-"""``meduniseg runs``: trainings by name; what came of them, and whether it is taken into use."""
+"""``meduniseg runs``: trainings by name; their results, and which of them are in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.adaptation.runs import Run
 
-app = typer.Typer(help="Trainings by name: start, list, compare, adopt, roll back, discard.", no_args_is_help=True)
+app = typer.Typer(help="Start, list, compare, adopt, roll back and discard trainings, by name.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A run's name, as 'runs list' shows it.")]
 
@@ -38,35 +38,35 @@ def list_runs(as_json: Json = False) -> None:
 @app.command("start")
 def start_run(
     file: Annotated[
-        Path, typer.Argument(metavar="JOB.json", help="A training job as a run's folder holds it (job.json).")
+        Path, typer.Argument(metavar="JOB.json", help="A job file (job.json), as a run's folder holds it.")
     ],
     name: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="NAME", help="Another name than the job's own.")
+        str | None, typer.Option("--output", "-o", metavar="NAME", help="Name of the run. Default: the job's own.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Start a training from its job file, in a process of its own."""
+    """Start a training from a job file, in a process of its own."""
     from meduniseg_core.adaptation.execution import begin
     from meduniseg_core.adaptation.jobs import read_job, renamed
 
     job = read_job(file)
     run = begin(renamed(job, name or job.name))
-    print_answer(as_json, report(run), f"{run.job.name} is started; 'meduniseg runs list' shows how it stands.")
+    print_answer(as_json, report(run), f"{run.job.name} has started; 'meduniseg runs list' shows its state.")
 
 
 @app.command("resume")
 def resume_run(name: Name, as_json: Json = False) -> None:
-    """Go on with a stopped run, in a process of its own."""
+    """Continue a stopped run, in a process of its own."""
     from meduniseg_core.adaptation.runs import Run
 
     run = Run.open(name)
     run.start()
-    print_answer(as_json, report(run), f"{name} goes on; 'meduniseg runs list' shows how it stands.")
+    print_answer(as_json, report(run), f"{name} continues; 'meduniseg runs list' shows its state.")
 
 
 @app.command("stop")
 def stop_run(name: Name, as_json: Json = False) -> None:
-    """Stop a run where nothing is half done; 'runs resume' goes on."""
+    """Stop a run where nothing is half done; 'runs resume' continues it."""
     from meduniseg_core.adaptation.runs import Run
 
     run = Run.open(name)
@@ -82,7 +82,7 @@ def gate_run(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Compare a run's model with its base on the validation cases: JSON, CSV and HTML in the run's folder."""
+    """Compare a run's model with its base on the validation cases, as JSON, CSV and HTML in the run's folder."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.decisions import gate_folder, judge
         from meduniseg_core.adaptation.runs import Run
@@ -104,11 +104,11 @@ def gate_run(
 def adopt_run(
     name: Name,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Even if the comparison found it worse, or there was none.")
+        bool, typer.Option("--anyway", help="Adopt even if the comparison found it worse, or was not made.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Install a run's model and take it into use for its task."""
+    """Install a run's model and put it into use for its task."""
     from meduniseg_core.adaptation.decisions import adopt
     from meduniseg_core.adaptation.runs import Run
 

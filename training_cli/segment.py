@@ -317,7 +317,7 @@ class Run:
             raise BadInputError(written_meanwhile(before.record))
         if self.overwrite_edited or not before.edited():
             return False
-        text = f"{case.name}: its result was corrected by hand and is kept; --overwrite-edited would replace it."
+        text = f"{case.name}: its result was edited by hand and is kept; --overwrite-edited would replace it."
         self.kept.append((case.name, task, Finding("result_kept", text)))
         self.session.events(Message("warning", text))
         return True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
+import napari
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
@@ -101,6 +103,38 @@ class Locks:
     def why(self, locked: bool) -> str:
         """Why something was left as it is: by a lock, or by what is painted over."""
         return _LOCKED if locked or self.paint_over == "everything" else _KEPT[self.paint_over]
+
+
+@cache
+def locks_fault() -> str | None:
+    """Whether napari's own tools keep to the locks: its brush and fill are tried on a tiny layer, once.
+
+    What :meth:`Locks.guard` replaces is no public part of napari, which may rename it, or go round it, in any version.
+
+    Returns:
+        A sentence for the user where they do not; None where all is well.
+    """
+    if _locks_are_kept():
+        return None
+    return (
+        f"napari {napari.__version__} does not let us keep locks from its own brush, fill and polygon: they paint over "
+        "locked classes. The operations of this panel keep them; napari 0.9.2 is known to work."
+    )
+
+
+def _locks_are_kept() -> bool:
+    layer = Labels(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 0]], np.uint8))
+    locks = Locks(paint_over="everything")
+    locks.set(layer, 1, True)
+    try:
+        locks.guard(layer)
+        layer.brush_size = 3
+        layer.paint((1, 1), 2)
+        layer.fill((0, 0), 3)
+    except (AttributeError, TypeError, ValueError, IndexError):
+        return False  # its tools work in another way by now
+    data = np.asarray(layer.data)
+    return bool((data[:2, :2] == 1).all() and (data == 2).any())
 
 
 def _hidden(layer: Labels) -> tuple[frozenset[int], tuple[int, ...] | None]:

@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 
-from napari_meduniseg._editing import Locks, apply, operation, relabel_at, sphere_at
+from napari_meduniseg._editing import Locks, apply, locks_fault, operation, relabel_at, sphere_at
 from napari_meduniseg._layers import class_options
 
 NAMES = {1: "liver", 2: "kidney", 3: "vein"}
@@ -106,3 +106,29 @@ def test_who_points_at_a_component_means_its_class(labels: Labels) -> None:
     before = labels.data.copy()
     apply(labels, relabel_at(labels, (1, 10, 4), 1, locks.rule(labels, 1))())
     assert losers(before, labels.data) == {2}
+
+
+def test_whether_napari_s_own_tools_keep_locks_is_tried_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    locks_fault.cache_clear()
+    assert locks_fault() is None
+
+    def at_fault() -> bool:
+        locks_fault.cache_clear()
+        return "does not let us keep locks" in (locks_fault() or "")
+
+    write = Labels._apply_mask_to_data
+    with monkeypatch.context() as renamed:  # napari's tools write through a step of another name
+        renamed.setattr(Labels, "_apply_mask_to_data", None)
+        assert at_fault()
+    with monkeypatch.context() as other:  # the step is there, and takes other arguments
+        other.setattr(Labels, "_apply_mask_to_data", lambda self, mask, label: write(self, self.data, mask, label))
+        assert at_fault()
+    with monkeypatch.context() as around:  # the step is there, and the tools go round it
+
+        def paint(self: Labels, _coord: object, label: int, **_: object) -> None:
+            self.data[:] = label
+
+        around.setattr(Labels, "paint", paint)
+        assert at_fault()
+    locks_fault.cache_clear()
+    assert locks_fault() is None

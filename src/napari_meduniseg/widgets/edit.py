@@ -28,6 +28,7 @@ from napari_meduniseg._editing import (
     Rule,
     add_class,
     apply,
+    locks_fault,
     next_doubtful,
     operation,
     relabel_at,
@@ -119,6 +120,9 @@ class EditWidget(QWidget):
         self.relabel.toggled.connect(self._pan)
         self._layer_changed()
         self._current_changed()
+        fault = locks_fault()
+        if fault is not None:
+            self.said.say(fault, trouble=True)
 
     # -- doing --------------------------------------------------------------------------------------------------
 

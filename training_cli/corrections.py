@@ -9,7 +9,7 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from training_cli.inputs import one_case
-from training_cli.options import DrawnOn, Json
+from training_cli.options import DrawnOn, Json, split_names
 from training_cli.session import work
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def add(
         from meduniseg_core.images.findings import merge
         from meduniseg_core.images.upright import meet
 
-        image = read_image(one_case(images, _channels(folder, _names(channels))))
+        image = read_image(one_case(images, _channels(folder, split_names(channels))))
         corrected = meet(read_labels(labels), image, drawn_on)
         before = meet(read_labels(predicted), image, drawn_on) if predicted is not None else None
-        named = _names(classes) or _names_in(corrected)
-        ledger = _ledger(folder, image, task, modality, named, _names(channels))
-        taken = ledger.as_taken(image, corrected, _names(classes))
-        before = ledger.as_taken(image, before, _names(classes)) if before is not None else None
+        named = split_names(classes) or _names_in(corrected)
+        ledger = _ledger(folder, image, task, modality, named, split_names(channels))
+        taken = ledger.as_taken(image, corrected, split_names(classes))
+        before = ledger.as_taken(image, before, split_names(classes)) if before is not None else None
         entry = ledger.accept(
             image,
             taken,
@@ -83,7 +83,7 @@ def add(
             model=model_beside(predicted) if predicted is not None else None,
             seconds=seconds,
             who=who if who is not None else user_logged_in(),
-            classes=_names(classes),
+            classes=split_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
         found = merge(image.findings, taken.findings, before.findings if before is not None else ())
@@ -165,10 +165,6 @@ def _names_in(labels: Image) -> list[str] | None:
     """The classes that a label file names itself, in the order of their numbers; None where it names none."""
     named = labels.meta.get("class_names") or {}
     return [str(named[number]) for number in sorted(named)] or None
-
-
-def _names(text: str | None) -> list[str] | None:
-    return [name.strip() for name in text.split(",")] if text is not None else None
 
 
 def _changes(entry: LedgerEntry) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training_cli.options import DrawnOn, Json, ProgressOption
+from training_cli.options import DrawnOn, Json, ProgressOption, split_names
 from training_cli.output import table
 from training_cli.session import work
 
@@ -63,7 +63,7 @@ def evaluate(
 
         before = report_standing(output) if output is not None else None
         dataset = _dataset_of(references)
-        names = [name.strip() for name in classes.split(",")] if classes is not None else _classes_of(dataset)
+        names = split_names(classes) if classes is not None else _classes_of(dataset)
         report = evaluate_folders(
             predictions,
             references,

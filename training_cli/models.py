@@ -12,7 +12,7 @@ from meduniseg_core.errors import UsageError
 from training_cli import importing, packs
 from training_cli.asset_commands import Overwrite, Replace, Sha256, entry_report, remove_named, verify_named
 from training_cli.catalog import TASK_COLUMNS, task_row
-from training_cli.options import Json, ProgressOption
+from training_cli.options import Json, ProgressOption, split_names
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
 
@@ -148,7 +148,7 @@ def _export_merged(name: str, pack: str, task: str | None, output: Path, replace
     from meduniseg_core.weights import load_model, save_model
     from meduniseg_core.weights.merged import merged_model
 
-    details, state = merged_model(load_model(name), packs.load_pack(pack), packs.split_names(task))
+    details, state = merged_model(load_model(name), packs.load_pack(pack), split_names(task))
     path = output / f"{details.name}.safetensors" if output.is_dir() else output
     if os.path.lexists(path) and not replace:
         raise UsageError(f"{path} exists already; choose another name or remove it first.")

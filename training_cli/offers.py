@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink, Message
+from training_cli.options import split_names
 
 if TYPE_CHECKING:
     from meduniseg_core.preprocessing import TaskPlan
@@ -137,7 +138,7 @@ def choose_tasks(offer: Offer, text: str | None, modality: str | None) -> list[s
         if not fitting:
             raise UsageError(f"Model {offer.name} has no task of modality '{modality}'; name the task with --task.")
         return fitting
-    chosen = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    chosen = list(dict.fromkeys(split_names(text)))
     if not chosen:
         raise UsageError(f"--task names no task; model {offer.name} has: {', '.join(names)}.")
     for name in chosen:

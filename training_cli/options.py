@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, overload
 
 import typer
 
+from meduniseg_core.errors import UsageError
 from training_cli.progress import ProgressMode
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
@@ -58,3 +59,33 @@ DrawnOn = Annotated[
     ),
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the results.")]
+
+
+@overload
+def split_names(text: str) -> list[str]: ...
+
+
+@overload
+def split_names(text: str | None) -> list[str] | None: ...
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """The names in a comma-separated option.
+
+    Args:
+        text: as it was given; None where the option was not.
+
+    Returns:
+        The names in their order, without the spaces around them; a comma at the end separates nothing.
+
+    Raises:
+        UsageError: a name between two commas is empty, and those behind it would count as others.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:
+        raise UsageError(f"'{text}' has nothing between two commas; name everything, or leave that comma out.")
+    return names

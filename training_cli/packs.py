@@ -10,7 +10,7 @@ import typer
 from meduniseg_core.errors import UsageError
 from meduniseg_core.paths import expanded
 from training_cli.asset_commands import Overwrite, Replace, Sha256, remove_named, verify_named
-from training_cli.options import Json, ProgressOption
+from training_cli.options import Json, ProgressOption, split_names
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
 
@@ -201,8 +201,3 @@ def load_pack(name: str) -> Pack:
 def _is_file(name: str) -> bool:
     path = Path(name)
     return path.suffix == ".safetensors" or path.name != name
-
-
-def split_names(tasks: str | None) -> list[str] | None:
-    """The names in a comma-separated option."""
-    return None if tasks is None else [task.strip() for task in tasks.split(",") if task.strip()]

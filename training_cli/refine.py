@@ -10,9 +10,8 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from training_cli.job_results import gate_lines, result_line
-from training_cli.options import Device, Json, Precision, ProgressOption
+from training_cli.options import Device, Json, Precision, ProgressOption, split_names
 from training_cli.output import table
-from training_cli.packs import split_names
 from training_cli.session import Session, resumable, work
 
 if TYPE_CHECKING:

@@ -62,3 +62,8 @@ def test_a_missing_prediction_counts_as_empty_or_is_refused(folders, capsys) -> 
     assert json.loads(capsys.readouterr().out)["dice"]["mean"] == pytest.approx(0.5)
     assert main(("evaluate", *map(str, folders), "--refuse-missing")) == 3
     assert "b" in capsys.readouterr().err
+
+
+def test_an_empty_name_between_two_commas_is_refused_because_it_would_shift_the_others(meduniseg, tmp_path) -> None:
+    done = meduniseg("evaluate", tmp_path, tmp_path, "--classes", "liver,,kidney")
+    assert done.returncode == 2 and "nothing between two commas" in done.stderr

@@ -1,8 +1,9 @@
 """From blended logits on the network's grid to labels on the image's grid, plane by plane.
 
 Logits are resampled (linearly; nearest along a strongly anisotropic axis) and the strongest class is taken: the same
-function as `preprocessing.restore_logits`, but fed by the sliding window as planes become final. Neither the logits of
-the whole grid nor those of the whole image ever exist; a volume of any length needs a few planes beside its label map.
+function as the tests' oracle (`tests/restoring.py`), but fed by the sliding window as planes become final. Neither the
+logits of the whole grid nor those of the whole image ever exist; a volume of any length needs a few planes beside its
+label map.
 """
 
 from __future__ import annotations

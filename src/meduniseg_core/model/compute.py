@@ -10,7 +10,7 @@ import platform
 import re
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -21,7 +21,6 @@ from meduniseg_core.model.networks import Network
 from meduniseg_core.paths import user_folder
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:[0-9]{1,3})?")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

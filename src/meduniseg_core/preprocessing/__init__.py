@@ -13,7 +13,6 @@ from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.plan_file import load_plans, save_plans
 from meduniseg_core.preprocessing.planning import make_plan
-from meduniseg_core.preprocessing.restore import Restored, restore_bytes, restore_labels, restore_logits
 from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "Preprocessed",
     "RawCase",
     "RawDataset",
-    "Restored",
     "SpatialTransformRecord",
     "TaskPlan",
     "case_seed",
@@ -41,8 +39,5 @@ __all__ = [
     "preprocess",
     "preprocess_dataset",
     "preprocess_labels",
-    "restore_bytes",
-    "restore_labels",
-    "restore_logits",
     "save_plans",
 ]

@@ -12,8 +12,9 @@ from inference_samples import picture, picture_plan, volume, volume_plan
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.inference.export import LabelSink, Target
-from meduniseg_core.preprocessing import preprocess, restore_logits
+from meduniseg_core.preprocessing import preprocess
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
+from tests.restoring import restore_logits
 
 TURNED = ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0))  # d along +z, h along +x, w along -y
 

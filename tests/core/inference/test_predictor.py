@@ -18,8 +18,9 @@ from meduniseg_core.images.resample_grid import resample_to, resample_to_orthono
 from meduniseg_core.inference import Predictor, Segmentation, segment
 from meduniseg_core.inference.source import slice_of
 from meduniseg_core.model import MedUniSeg
-from meduniseg_core.preprocessing import preprocess, restore_logits
+from meduniseg_core.preprocessing import preprocess
 from meduniseg_core.weights import Model
+from tests.restoring import restore_logits
 
 
 def predictor(model: Model, **options: object) -> Predictor:

@@ -16,9 +16,10 @@ from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.images import Geometry, Image, Reorientation
 from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.preprocessing import SpatialTransformRecord, restore_bytes, restore_labels, restore_logits
+from meduniseg_core.preprocessing import SpatialTransformRecord
 from meduniseg_core.preprocessing.resample import Rules
 from meduniseg_core.preprocessing.spatial_transform import grid_of
+from tests.restoring import restore_bytes, restore_labels, restore_logits
 
 
 def _trace(

@@ -14,13 +14,8 @@ from hypothesis import strategies as st
 
 from meduniseg_core.images import Geometry, Image, canonical_orientation, read_image, read_labels, write_image
 from meduniseg_core.images import write_labels as write
-from meduniseg_core.preprocessing import (
-    TaskPlan,
-    preprocess,
-    preprocess_labels,
-    restore_labels,
-    restore_logits,
-)
+from meduniseg_core.preprocessing import TaskPlan, preprocess, preprocess_labels
+from tests.restoring import restore_labels, restore_logits
 
 ORIENTATIONS = [
     (axes, signs) for axes in permutations((0, 1, 2)) for signs in product((1.0, -1.0), repeat=3)

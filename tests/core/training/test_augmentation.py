@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,27 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.training.augmentation import AugmentationConfig, augment, sample_maps, sample_patch
+from meduniseg_core.training.augmentation import AugmentationConfig, sample_maps, sample_patch
 
 PLAIN = AugmentationConfig.none()
 PROBABILITIES = [name for name in AugmentationConfig.model_fields if name.startswith("p_")]
 EVERYTHING = AugmentationConfig.model_validate(dict.fromkeys(PROBABILITIES, 1.0))
 INTENSITIES = [name for name in PROBABILITIES if name not in ("p_rotation", "p_scaling", "p_aspect", "p_mirror")]
+
+
+def augment(
+    image: np.ndarray,
+    label: np.ndarray,
+    *,
+    patch: tuple[int, int, int],
+    mirror_axes: Sequence[int],
+    rng: np.random.Generator,
+    config: AugmentationConfig,
+    spacing: tuple[float, float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`sample_patch` about the middle of ``image`` (C, D, H, W) and ``label`` (D, H, W)."""
+    middle = [size // 2 for size in label.shape]
+    return sample_patch(image, label, middle, patch, mirror_axes, rng, config, spacing=spacing)
 
 
 def only(**changes: object) -> AugmentationConfig:

@@ -4,7 +4,7 @@ One sample is read, transformed and changed by one generator; the same generator
 """
 
 from meduniseg_core.training.augmentation.config import AugmentationConfig
-from meduniseg_core.training.augmentation.patch import augment, sample_maps, sample_patch
+from meduniseg_core.training.augmentation.patch import sample_maps, sample_patch
 from meduniseg_core.training.augmentation.presets import for_task
 
-__all__ = ["AugmentationConfig", "augment", "for_task", "sample_maps", "sample_patch"]
+__all__ = ["AugmentationConfig", "for_task", "sample_maps", "sample_patch"]

@@ -124,31 +124,3 @@ def _start(centre: int, size: int, available: int, zoom: float | None) -> int:
     """Where the patch begins, moved so far that what it shows stays inside the image where that is large enough."""
     shown = size if zoom is None or size == 1 else max(1, round(size * zoom))
     return clamped(centre - shown // 2, shown, available) + shown // 2 - size // 2
-
-
-def augment(
-    image: npt.NDArray[np.floating],
-    label: npt.NDArray[np.integer],
-    *,
-    patch: Shape3,
-    mirror_axes: Sequence[int],
-    rng: np.random.Generator,
-    config: AugmentationConfig,
-    spacing: Vector3 | None = None,
-) -> tuple[FloatArray, LabelArray]:
-    """:func:`sample_patch` about the middle of an image.
-
-    Args:
-        image: (C, D, H, W).
-        label: (D, H, W).
-        patch: size (D, H, W).
-        mirror_axes: axes of (D, H, W) along which it may be mirrored.
-        rng: all randomness comes from it.
-        config: how often and how strongly a sample is changed.
-        spacing: in mm.
-
-    Returns:
-        Image float32 (C, D, H, W) and label uint8 (D, H, W).
-    """
-    middle = [size // 2 for size in label.shape]
-    return sample_patch(image, label, middle, patch, mirror_axes, rng, config, spacing=spacing)

@@ -1,4 +1,6 @@
-"""The way back: from the network's grid to the image's own, for labels and for logits.
+"""The way back, an oracle for tests: from the network's grid to the image's own, for labels and for logits.
+
+The program does the same from windows as they become final (`inference.export`); here all logits are there.
 
 Logits are resampled linearly (half-pixel centres, the inverse of the forward rule; the slices of strongly anisotropic
 data by nearest neighbour, as on the way in) and the class that wins at each voxel is kept. That is done tile by tile,

@@ -19,6 +19,7 @@ from napari.layers import Layer
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, Reorientation
+from meduniseg_core.images.grid import TOLERANCE, same_grid
 from meduniseg_core.images.upright import MASK_KEY
 from napari_meduniseg._layers import (
     METADATA_KEY,
@@ -30,9 +31,6 @@ from napari_meduniseg._layers import (
     living_origins,
     world_in_mm,
 )
-
-_NEAR = 1 / 20
-"""Corners closer than this, in voxels, are in one place: scales that were rounded on their way through a plugin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,15 +252,8 @@ def _turned_in_file(grid: Grid) -> dict[str, str]:
 
 
 def _same_place(first: Geometry, second: Geometry) -> bool:
-    """Whether every voxel of both lies in one place, within ``_NEAR`` voxels."""
-    if first.shape != second.shape:
-        return False
-    ends = np.array([(d, h, w, 1) for d in (0, 1) for h in (0, 1) for w in (0, 1)], dtype=np.float64)
-    ends[:, :3] *= np.asarray(first.shape) - 1
-    apart = (first.affine - second.affine) @ ends.T
-    return bool(np.linalg.norm(apart[:3], axis=0).max() <= _NEAR * min(first.spacing)) and np.allclose(
-        first.spacing, second.spacing, rtol=_NEAR
-    )
+    """Whether every voxel of both lies in one place (`images.grid`); a single slice's thickness counts, too."""
+    return same_grid(first, second) and np.allclose(first.spacing, second.spacing, rtol=TOLERANCE)
 
 
 def _probe(array: np.ndarray, attributes: dict[str, Any], name: str) -> LabelsLayer:

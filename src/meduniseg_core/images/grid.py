@@ -34,7 +34,7 @@ Relation = Literal["same", "reordered", "shifted", "other"]
 
 
 @dataclass(frozen=True)
-class SplitDecision:
+class Placement:
     """How one grid lies on another.
 
     ``same``: voxel by voxel. ``reordered``: after ``change``, a matter of axis order and direction. ``shifted``: after
@@ -48,11 +48,11 @@ class SplitDecision:
     apart: float = 0.0
 
 
-def relate(grid: Geometry, target: Geometry) -> SplitDecision:
+def relate(grid: Geometry, target: Geometry) -> Placement:
     """Where the voxels of ``grid`` lie on ``target``; in all 48 orientations, the stored one first."""
     tolerance = TOLERANCE * _smallest_edge(grid, target)
     to_index = np.linalg.inv(target.affine)
-    nearest: SplitDecision | None = None
+    nearest: Placement | None = None
     for axes in permutations((0, 1, 2)):
         change = _turned(grid, target, (axes[0], axes[1], axes[2]))
         turned = change.forward_geometry(grid)
@@ -66,11 +66,11 @@ def relate(grid: Geometry, target: Geometry) -> SplitDecision:
         apart = _apart(turned, target, shift)
         if apart <= tolerance:
             if shift != (0, 0, 0) or turned.shape != target.shape:
-                return SplitDecision("shifted", change, shift, apart)
-            return SplitDecision("same" if change.is_identity else "reordered", change, shift, apart)
+                return Placement("shifted", change, shift, apart)
+            return Placement("same" if change.is_identity else "reordered", change, shift, apart)
         if nearest is None or apart < nearest.apart:
-            nearest = SplitDecision("other", change, shift, apart)
-    return nearest if nearest is not None else SplitDecision("other", apart=float("inf"))
+            nearest = Placement("other", change, shift, apart)
+    return nearest if nearest is not None else Placement("other", apart=float("inf"))
 
 
 def same_grid(first: Geometry, second: Geometry) -> bool:
@@ -194,7 +194,7 @@ def _smallest_edge(*grids: Geometry) -> float:
     return min(edges or [edge for grid in grids for edge in grid.spacing])
 
 
-def _placed(labels: Image, target: Geometry, placement: SplitDecision, name: str) -> Image:
+def _placed(labels: Image, target: Geometry, placement: Placement, name: str) -> Image:
     turned = placement.change.forward(labels.array)
     if turned.shape[1:] == target.shape and placement.shift == (0, 0, 0):
         return replace(labels, array=turned, geometry=target)
@@ -262,7 +262,7 @@ def _oriented(image: Image) -> bool:
     return bool(image.meta.get("orientation_known", True))
 
 
-def _elsewhere(labels: Image, image: Image, placement: SplitDecision) -> str:
+def _elsewhere(labels: Image, image: Image, placement: Placement) -> str:
     return (
         f"{_name(labels)} lies on another grid ({describe(labels.geometry)}) than {image.name} "
         f"({describe(image.geometry)}): its voxels are up to {placement.apart:.3g} mm away from the image's; "

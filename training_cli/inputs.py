@@ -45,7 +45,7 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
             folders += [path] * (len(cases) - len(folders))
         else:
             files.append(path)
-    cases = _told_apart(cases, folders) + group_files(files, channels)
+    cases = _joined(_told_apart(cases, folders)) + group_files(files, channels)
     _refuse_equal_names(cases)
     return cases
 
@@ -58,6 +58,23 @@ def _told_apart(cases: Sequence[Case], folders: Sequence[Path]) -> list[Case]:
         if names[same_name(case.name)] > 1 and case.paths[0].is_dir() and case.paths[0] != folder
         else case
         for case, folder in zip(cases, folders, strict=True)
+    ]
+
+
+def _joined(cases: Sequence[Case]) -> list[Case]:
+    """The cases, of which several folders given one by one may be parts of one DICOM series."""
+    from meduniseg_core.images.dicom_spread import spread_series
+
+    folders = {case.paths[0]: case for case in cases if len(case.paths) == 1 and case.paths[0].is_dir()}
+    if len(folders) < 2:
+        return list(cases)
+    joined = {spread.folders[0]: spread for spread in spread_series(list(folders))}
+    kept = [case for case in cases if folders.get(case.paths[0]) is not case or case.paths[0] in joined]
+    return [
+        replace(case, paths=joined[case.paths[0]].folders, findings=case.findings + joined[case.paths[0]].findings)
+        if folders.get(case.paths[0]) is case
+        else case
+        for case in kept
     ]
 
 

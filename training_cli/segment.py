@@ -281,7 +281,7 @@ class Run:
         """Segment one case; its files are written once all its tasks are done."""
         from meduniseg_core.images import read_image
 
-        image = read_image(case.source, series=self.series, frame=self.frame)
+        image = read_image(case.source, series=self.series, frame=self.frame).with_findings(*case.findings)
         self.targets.check_names(case.name, is_2d=image.is_2d)
         tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task, image)]
         if not tasks:

@@ -45,7 +45,7 @@ def read_one(path: Path) -> list[LayerData]:
                 "with the Batch panel."
             )
         if len(places) > 1:
-            return [layer for place in places for layer in _images(place.path)]
+            return [layer for place in places for layer in _images(place.paths)]
         return _images(path)
     provenance = label_provenance(path)
     if provenance is not None:
@@ -58,13 +58,14 @@ def read_one(path: Path) -> list[LayerData]:
     return _images(path)
 
 
-def _images(path: Path, title: str = "", series: str | None = None) -> list[LayerData]:
-    """The layers of a path: of each series or frame, where it holds several.
+def _images(source: Path | tuple[Path, ...], title: str = "", series: str | None = None) -> list[LayerData]:
+    """The layers of a path (or the folders of one series): of each series or frame, where it holds several.
 
     Many frames are a film: the first dozen is opened, which is said. Many series are a study: BadInputError lists them.
     """
+    path = source if isinstance(source, Path) else source[0]
     try:
-        return _titled(read_image(path, series=series), title)
+        return _titled(read_image(source, series=series), title)
     except SeveralImagesError as error:
         choices = error.choices
         if len(choices) > _AT_ONCE and any(choice.frame is None for choice in choices):
@@ -78,9 +79,9 @@ def _images(path: Path, title: str = "", series: str | None = None) -> list[Laye
     for choice in choices[:_AT_ONCE]:
         named = f"{title or path.name}: {choice.title}"
         if choice.frame is None:
-            layers += _images(path, named, choice.series)
+            layers += _images(source, named, choice.series)
         else:
-            layers += _titled(read_image(path, series=choice.series, frame=choice.frame), named)
+            layers += _titled(read_image(source, series=choice.series, frame=choice.frame), named)
     return layers
 
 

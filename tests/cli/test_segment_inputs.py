@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.errors import BadInputError, UsageError
@@ -18,6 +20,18 @@ def touched(folder: Path, *names: str) -> list[Path]:
     for name in names:
         (folder / name).touch()
     return [folder / name for name in names]
+
+
+def write_slice(path: Path, height: float, patient: str) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.Modality, dataset.SeriesInstanceUID = CTImageStorage, "CT", "1.2.3"
+    dataset.PatientID, dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = patient, 4, 5, 1
+    dataset.PixelSpacing, dataset.ImageOrientationPatient = [1, 1], [1, 0, 0, 0, 1, 0]
+    dataset.ImagePositionPatient = [0, 0, height]
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def test_channels_of_different_folders_are_different_cases(tmp_path) -> None:
@@ -111,3 +125,13 @@ def test_the_files_of_one_corrected_case_go_by_the_same_rule(tmp_path) -> None:
     assert one_case([pet, ct], ["CT", "PET"]) == [pet, ct]  # as they are given
     with pytest.raises(BadInputError, match="does not exist"):
         one_case([tmp_path / "nowhere.nii.gz"], None)
+
+
+def test_folders_of_one_series_given_one_by_one_are_one_case(tmp_path) -> None:
+    for folder, heights in (("a", (0, 3, 6)), ("b", (9, 12)), ("c", (30, 33))):
+        (tmp_path / folder).mkdir()
+        for height in heights:
+            write_slice(tmp_path / folder / f"{height}.dcm", height, patient="X" if folder == "c" else "P")
+    first, other = collect_cases([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert first.paths == (tmp_path / "a", tmp_path / "b") and first.name == "a"
+    assert other.paths == (tmp_path / "c",)

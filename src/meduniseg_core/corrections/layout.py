@@ -29,6 +29,7 @@ from meduniseg_core.images import Image
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.outputs import read_record
 from meduniseg_core.preprocessing import RawDataset, files_per_case
+from meduniseg_core.preprocessing.dataset import IGNORE
 
 _OURS = ("imagesTr", "labelsTr", "history", "predictions")
 
@@ -122,19 +123,40 @@ def may_describe(root: Path, content: dict[str, Any]) -> bool:
 
 
 def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[LedgerEntry]) -> None:
-    """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept."""
+    """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept, and so is
+    the label "ignore" that an annotator wrote into it.
+
+    Args:
+        dataset: The ledger as a data set.
+        classes: Their names, from 1.
+        entries: All that was accepted.
+    """
     path = dataset.folder / "dataset.json"
     content: dict[str, Any] = parse_json(path.read_bytes())
     latest = {entry.case: entry.patient for entry in entries}
     patients = {case: patient for case, patient in sorted(latest.items()) if patient != case}
-    new = {**content, "labels": numbered(classes), "patient_of": patients, "numTraining": len(latest)}
+    new = {
+        **content,
+        "labels": numbered(classes, dataset.ignored is not None),
+        "patient_of": patients,
+        "numTraining": len(latest),
+    }
     if new != content:
         write_text(path, description_text(new))
 
 
-def numbered(classes: Sequence[str]) -> dict[str, int]:
-    """dataset.json's ``labels``: the background and the classes, numbered from 1."""
-    return {"background": 0, **{name: label for label, name in enumerate(classes, start=1)}}
+def numbered(classes: Sequence[str], ignore: bool = False) -> dict[str, int]:
+    """The ``labels`` of a dataset.json.
+
+    Args:
+        classes: Their names, from 1.
+        ignore: Whether voxels may be marked as not looked at.
+
+    Returns:
+        The background, the classes and "ignore", numbered from 0.
+    """
+    names = ("background", *classes, *((IGNORE,) if ignore else ()))
+    return {name: label for label, name in enumerate(names)}
 
 
 def description_text(content: dict[str, Any]) -> str:

@@ -172,7 +172,7 @@ class Ledger:
         Labels keep their numbers. Raises UsageError where a class would be renumbered or renamed.
         """
         with self._locked():
-            names = longer_classes(self.classes, classes)
+            names = self._classes_with(classes, self.dataset)
             describe(self.dataset, names, self.entries())
             return names
 
@@ -200,7 +200,8 @@ class Ledger:
 
         Its findings say what had to be done and what was taken for granted. Raises as :meth:`accept` does.
         """
-        return labels_on(storable(image), labels, longer_classes(self.classes, classes))
+        dataset = self.dataset
+        return labels_on(storable(image), labels, self._classes_with(classes, dataset), dataset.ignored)
 
     def accept(
         self,
@@ -229,8 +230,8 @@ class Ledger:
         digest = image.sha256
         with self._locked():
             journal, dataset = self._read(), self.dataset
-            names = longer_classes(dataset.classes, classes)
-            corrected = labels_on(image, labels, names)
+            names = self._classes_with(classes, dataset)
+            corrected = labels_on(image, labels, names, dataset.ignored)
             before = labels_on(image, predicted, names) if predicted is not None else None
             check_form(image, dataset, journal.entries[0].shape if journal.entries else None)
             former = _latest(journal.entries, digest)
@@ -247,7 +248,7 @@ class Ledger:
                 shape=image.geometry.shape,
                 source=image.source.name if image.source is not None else None,
                 model=model,
-                classes=class_changes(corrected, before, names),
+                classes=class_changes(corrected, before, names, dataset.ignored),
                 seconds=seconds,
                 who=who,
                 when=datetime.now(UTC),
@@ -257,6 +258,16 @@ class Ledger:
         return entry
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _classes_with(self, wanted: Sequence[str] | None, dataset: RawDataset) -> tuple[str, ...]:
+        """The ledger's classes and the new ones that are ``wanted``; UsageError where "ignore" has their number."""
+        names = longer_classes(dataset.classes, wanted)
+        if dataset.ignored is not None and len(names) > len(dataset.classes):
+            raise UsageError(
+                f"{self.folder} has the label 'ignore' with the number {dataset.ignored}, which a new class would "
+                "take; begin another ledger for more classes."
+            )
+        return names
 
     @property
     def _journal_path(self) -> Path:

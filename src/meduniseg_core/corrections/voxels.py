@@ -12,6 +12,7 @@ from meduniseg_core.corrections.records import ClassChange
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, place_labels
 from meduniseg_core.images.reading import smallest_dtype
+from meduniseg_core.preprocessing.dataset import IGNORE
 from meduniseg_core.preprocessing.label_ids import binary_remedy, numbered_by_name
 
 
@@ -25,14 +26,24 @@ def storable(image: Image) -> Image:
     return image if array.dtype.isnative else image.with_array(array.astype(array.dtype.newbyteorder("=")))
 
 
-def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
+def labels_on(image: Image, labels: Image, classes: Sequence[str], ignored: int | None = None) -> Image:
     """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``, as :func:`place_labels` puts them there,
     with the numbers of ``classes`` where the file names its labels; its findings say what had to be done.
 
-    Raises BadInputError for several channels, another grid, fractional values, ids beyond ``classes``, and a mask of a
-    photograph that is stored turned where it is not known which way round the mask is (`images.upright`).
+    Args:
+        image: Whose labels they are.
+        labels: As they were read.
+        classes: The names of 1, 2, ...
+        ignored: The label of voxels that nobody has looked at, if the ledger has one: the next number.
+
+    Returns:
+        The label map that is stored.
+
+    Raises:
+        BadInputError: Several channels, another grid, fractional values, ids beyond ``classes``, and a mask of a
+            photograph that is stored turned where it is not known which way round the mask is (`images.upright`).
     """
-    labels = numbered_by_name(labels, classes)
+    labels = numbered_by_name(labels, classes if ignored is None else (*classes, IGNORE))
     array = labels.array
     name = labels.name if labels.source is not None else "the label map"
     if labels.channels != 1:
@@ -42,7 +53,7 @@ def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
     if array.dtype.kind == "f" and not np.array_equal(array, np.rint(array)):
         raise BadInputError(f"{name} holds fractional values; save it with whole numbers as label ids.")
     low, high = array.min(), array.max()
-    if low < 0 or high > len(classes):
+    if low < 0 or high > (len(classes) if ignored is None else ignored):
         strange = low if low < 0 else high
         present = {int(number) for number in np.unique(array)} - {0}
         advice = binary_remedy(present, classes) or "name the new class or correct the labels"
@@ -55,9 +66,21 @@ def labels_on(image: Image, labels: Image, classes: Sequence[str]) -> Image:
     return replace(placed, source=labels.source, physical=image.physical)
 
 
-def class_changes(corrected: Image, predicted: Image | None, classes: Sequence[str]) -> tuple[ClassChange, ...]:
-    """Voxels of every class, and how many came and went since ``predicted``; both maps as :func:`labels_on` gives."""
-    count = len(classes) + 1
+def class_changes(
+    corrected: Image, predicted: Image | None, classes: Sequence[str], ignored: int | None = None
+) -> tuple[ClassChange, ...]:
+    """Voxels of every class, and how many came and went; where nobody has looked nothing is counted.
+
+    Args:
+        corrected: As :func:`labels_on` gives it.
+        predicted: What was corrected, likewise, where it is known.
+        classes: The names of 1, 2, ...
+        ignored: The label of voxels that nobody has looked at.
+
+    Returns:
+        One entry per class.
+    """
+    count = len(classes) + (1 if ignored is None else 2)
     if predicted is None:
         voxels = np.zeros(count, dtype=np.int64)
         for plane in corrected.array[0]:
@@ -65,7 +88,8 @@ def class_changes(corrected: Image, predicted: Image | None, classes: Sequence[s
         return tuple(ClassChange(name=name, corrected=int(voxels[i])) for i, name in enumerate(classes, start=1))
     joint = np.zeros(count * count, dtype=np.int64)
     for now, then in zip(corrected.array[0], predicted.array[0], strict=True):  # by plane: 8 bytes a voxel are made
-        joint += np.bincount(then.ravel().astype(np.intp) * count + now.ravel(), minlength=count * count)
+        known = slice(None) if ignored is None else (now != ignored) & (then != ignored)
+        joint += np.bincount(then[known].ravel().astype(np.intp) * count + now[known].ravel(), minlength=count * count)
     table = joint.reshape(count, count)  # [predicted, corrected]
     kept, before, after = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
     return tuple(

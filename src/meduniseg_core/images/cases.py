@@ -18,6 +18,7 @@ from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.dicom_folders import dicom_places
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$", re.DOTALL)
@@ -28,12 +29,14 @@ _ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 class Case:
     """One image: a file, a folder of DICOM, or one file per channel in their order.
 
-    ``fault`` is why these files cannot be a case as they are (a channel is missing, say), else None.
+    ``fault`` is why these files cannot be a case as they are (a channel is missing, say), else None. ``findings`` is
+    what the user must know of how they were found.
     """
 
     name: str
     paths: tuple[Path, ...]
     fault: BadInputError | None = field(default=None, compare=False)
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
@@ -81,7 +84,7 @@ def folder_cases(
             files.append(path)
     cases = group_files(files, channels, file_ending)
     if file_ending is None:
-        cases += [Case(place.name, (place.path,), place.fault) for place in dicom_places(folder)]
+        cases += [Case(place.name, place.paths, place.fault, place.findings) for place in dicom_places(folder)]
     if not cases:
         wanted = f"{file_ending} files" if file_ending else "known image files, and no DICOM in it or below it"
         raise BadInputError(f"{folder} holds no {wanted}; check the folder.")

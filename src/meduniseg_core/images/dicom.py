@@ -17,6 +17,7 @@ from meduniseg_core.images.dicom_folders import dicom_places
 from meduniseg_core.images.dicom_pixels import read_planes
 from meduniseg_core.images.dicom_slices import Slice
 from meduniseg_core.images.dicom_spacing import spacing_finding
+from meduniseg_core.images.dicom_spread import joined_finding, source_of
 from meduniseg_core.images.dicom_stack import stack_geometry
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.geometry import Geometry
@@ -38,10 +39,7 @@ def read_dicom_series(folder: Path, series: str | None = None, frame: int | None
     Raises BadInputError naming the folder for: no images, several series, missing slices, uneven distances (a slice
     more than 5 % of the distance out of place), several slices at one place, truncated files.
     """
-    source = Source(str(folder))
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith("."):
-            add_file(source, path)
+    source = source_of([folder])
     if source.slices or source.others:
         return _read(source, series, frame, folder)
     return _read_below(folder, series, frame)
@@ -59,10 +57,28 @@ def _read_below(folder: Path, series: str | None, frame: int | None) -> Image:
     place = places[0]
     if place.fault is not None:
         raise place.fault
+    if place.more:
+        return read_spread_series(place.paths, series, frame)
     read = read_dicom_series if place.path.is_dir() else read_dicom_file
-    image = read(place.path, series, frame)
+    image = read(place.path, series, frame).with_findings(*place.findings)
     text = f"{folder.name}: the image in its subfolder {place.path.relative_to(folder)} is read."
     return image.with_findings(Finding("slices_chosen", text, "info"))
+
+
+def read_spread_series(folders: Sequence[Path], series: str | None = None, frame: int | None = None) -> Image:
+    """Read one series whose slices lie in several folders, as :func:`read_dicom_series` does.
+
+    Args:
+        folders: All of them (`dicom_spread.are_one`).
+        series: See :func:`read_dicom_series`.
+        frame: See :func:`read_dicom_series`.
+
+    Returns:
+        The image; a finding names the folders.
+    """
+    image = _read(source_of(folders), series, frame, folders[0])
+    sources = tuple(str(folder) for folder in folders)
+    return image.with_array(image.array, sources=sources).with_findings(joined_finding(folders))
 
 
 def read_dicom_file(path: Path, series: str | None = None, frame: int | None = None) -> Image:

@@ -1,7 +1,7 @@
 """Where DICOM lies in a folder and below it (a CD, a cohort), and which files are one image.
 
 A folder of slices is one image; files that each hold an image of their own (X-rays, photographs, ultrasound,
-multi-frame volumes) are one each. Nothing is merged across folders.
+multi-frame volumes) are one each. A series whose slices lie in several folders is one image (see `dicom_spread`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.dicom_spread import Spread, spread_series
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
 
 DEPTH = 12
@@ -25,11 +27,21 @@ _TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
 
 @dataclass(frozen=True)
 class DicomPlace:
-    """One image: ``path`` is a file, or a folder of slices; ``fault`` is why it could not be looked into."""
+    """One image: ``path`` is a file, or a folder of slices; ``fault`` is why it could not be looked into.
+
+    ``more`` are the other folders of its series, where that is spread; ``findings`` what its user must know of that.
+    """
 
     name: str
     path: Path
     fault: BadInputError | None = None
+    more: tuple[Path, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All that ``read_image`` takes."""
+        return (self.path, *self.more)
 
 
 def dicom_places(folder: Path) -> list[DicomPlace]:
@@ -39,8 +51,19 @@ def dicom_places(folder: Path) -> list[DicomPlace]:
     apart; an image right in ``folder``, or all there is, is named after ``folder`` itself.
     """
     found = list(_below(folder, (), set()))
+    joined = {spread.folders[0]: spread for spread in spread_series([path for _, path, _ in found if path.is_dir()])}
+    parts_of = {path: parts for parts, path, _ in found}
+    found = [
+        (_common([parts_of[part] for part in joined[path].folders]) if path in joined else parts, path, fault)
+        for parts, path, fault in found
+        if path in joined or not path.is_dir()
+    ]
     names = _names([parts for parts, _, _ in found], folder.resolve().name)
-    return [DicomPlace(name, path, fault) for name, (_, path, fault) in zip(names, found, strict=True)]
+    places = []
+    for name, (_, path, fault) in zip(names, found, strict=True):
+        spread = joined.get(path, Spread((path,)))
+        places.append(DicomPlace(name, path, fault, spread.folders[1:], spread.findings))
+    return places
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -134,6 +157,12 @@ def _kind(path: Path) -> Kind:
         return "image"
     placed = is_placed([first]) or first.location is not None or first.modality in _TOMOGRAPHIC
     return "slice" if placed else "image"
+
+
+def _common(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """How the paths begin: a series in several folders is named after the folder above them."""
+    length = next((n for n, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1), min(map(len, paths)))
+    return paths[0][:length]
 
 
 def _names(paths: list[tuple[str, ...]], own: str) -> list[str]:

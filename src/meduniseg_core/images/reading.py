@@ -35,8 +35,8 @@ def read_image(
     ``findings``, what was chosen in ``meta`` as "series" and "frame".
 
     Args:
-        path: A file, a folder with one DICOM series, or one file per channel, in the network's order; those are stacked
-            after checking that they lie on one grid.
+        path: A file, a folder with one DICOM series, all folders of a series that is spread over several, or one file
+            per channel, in the network's order; those are stacked after checking that they lie on one grid.
         series: One of several DICOM series of a folder: its UID, its number or its description.
         frame: One of several frames, counted from 1: a time point, a cardiac phase, an echo, a picture of a cine.
 
@@ -53,12 +53,26 @@ def read_image(
     if not paths:
         raise BadInputError("No file was given to read; pass at least one path.")
     images = []
-    for item in paths:
+    for item in [] if _is_spread(paths) else paths:
         with _naming(item):
             images.append(_read_one(item, series, frame))
+    if not images:
+        from meduniseg_core.images.dicom import read_spread_series
+
+        with _naming(paths[0]):
+            images = [read_spread_series(paths, series, frame)]
     image = images[0] if len(images) == 1 else stack_channels(images)
     chosen = {key: value for key, value in (("series", series), ("frame", frame)) if value is not None}
     return image.with_array(image.array, **chosen) if chosen else image
+
+
+def _is_spread(paths: Sequence[Path]) -> bool:
+    """Whether these are folders of one DICOM series, and not one per channel."""
+    if len(paths) < 2 or not all(path.is_dir() for path in paths):
+        return False
+    from meduniseg_core.images.dicom_spread import are_one
+
+    return are_one(paths)
 
 
 @contextmanager

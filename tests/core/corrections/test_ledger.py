@@ -313,3 +313,55 @@ def test_real_cases_are_taken_in_and_read_back(name: str, shared_data: Path, tmp
         assert stored.sha256 == entry.image_sha256
     assert check_dataset(RawDataset.open(tmp_path)) == []
     assert set(ledger.split().values()) == {"training", "validation"}
+
+
+def with_ignore(folder: Path) -> Ledger:
+    """A ledger into whose dataset.json an annotator wrote "ignore", and a key of another program's."""
+    begun(folder)
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "labels": {**content["labels"], "ignore": 2}, "licence": "CC0"}))
+    return Ledger.open(folder)
+
+
+def test_a_hand_written_ignore_and_other_keys_outlive_every_acceptance(tmp_path: Path) -> None:
+    ledger = with_ignore(tmp_path / "l")
+    for seed in range(3):
+        image = volume(seed)
+        ledger.accept(image, mask(image, seed, highest=2), predicted=mask(image, seed + 9))
+        content = json.loads((tmp_path / "l" / "dataset.json").read_text())
+        assert content["labels"] == {"background": 0, "liver": 1, "ignore": 2}
+        assert content["licence"] == "CC0" and content["numTraining"] == seed + 1
+    dataset = RawDataset.open(tmp_path / "l")
+    assert dataset.check() == [] and dataset.ignored == 2 and ledger.classes == ("liver",)
+    stored = read_labels(dataset.cases("Tr")[0].label)
+    assert set(np.unique(stored.array)) == {0, 1, 2}
+
+
+def test_what_nobody_has_looked_at_was_not_changed(tmp_path: Path) -> None:
+    ledger = with_ignore(tmp_path / "l")
+    image = volume(0)
+    corrected = np.zeros((1, *image.geometry.shape), np.uint8)
+    corrected[:, :2] = 2
+    corrected[:, 2, 0, :3] = 1
+    predicted = image.with_array(np.ones_like(corrected))
+    entry = ledger.accept(image, image.with_array(corrected), predicted=predicted)
+    (change,) = entry.classes
+    seen = 2 * 10 * 12
+    assert (change.corrected, change.predicted, change.added, change.removed) == (3, seen, 0, seen - 3)
+
+
+def test_a_new_class_may_not_take_the_number_of_ignore(tmp_path: Path) -> None:
+    ledger = with_ignore(tmp_path / "l")
+    image = volume(0)
+    ledger.accept(image, mask(image, 0, highest=2))
+    before = (tmp_path / "l" / "dataset.json").read_bytes()
+    for change in (
+        lambda: ledger.extend_classes(("liver", "spleen")),
+        lambda: ledger.accept(volume(1), mask(volume(1), 1), classes=("liver", "spleen")),
+    ):
+        with pytest.raises(UsageError, match="label 'ignore' with the number 2, which a new class would take"):
+            change()
+    assert (tmp_path / "l" / "dataset.json").read_bytes() == before
+    with pytest.raises(BadInputError, match="label 3"):
+        ledger.accept(volume(1), mask(volume(1), 1, highest=3))

@@ -1,0 +1,130 @@
+"""One DICOM series whose slices lie in several folders, as some archives and CDs split them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.dicom_choice import Source, choose
+from meduniseg_core.images.dicom_stack import stack_geometry
+from meduniseg_core.images.findings import Finding
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Folders that are read as one image; ``findings``: what is to be known of them where they could not be joined."""
+
+    folders: tuple[Path, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+def spread_series(folders: Sequence[Path]) -> list[Spread]:
+    """Which folders hold one series between them.
+
+    Those of one patient and series UID are joined where all their slices make one even stack. Where they share places
+    they are copies, or two patients whose numbers an anonymiser made equal: each is an image of its own.
+
+    Args:
+        folders: Each holds slices.
+
+    Returns:
+        The folders in their order, joined ones at the place of the first.
+    """
+    by_series: dict[tuple[str, str], list[Path]] = {}
+    for folder in folders:
+        known = _series_in(folder)
+        by_series.setdefault(known or ("", str(folder)), []).append(folder)
+    found: dict[Path, Spread] = {}
+    for same in by_series.values():
+        for spread in _joined(same):
+            found[spread.folders[0]] = spread
+    return [found[folder] for folder in folders if folder in found]
+
+
+def source_of(folders: Sequence[Path]) -> Source:
+    """All that lies directly in some folders.
+
+    Args:
+        folders: The first one names the source.
+
+    Returns:
+        What their files hold.
+    """
+    from meduniseg_core.images.dicom import add_file
+
+    source = Source(str(folders[0]))
+    for folder in folders:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                add_file(source, path)
+    return source
+
+
+def are_one(folders: Sequence[Path]) -> bool:
+    """Whether these folders hold one series between them.
+
+    Args:
+        folders: At least two.
+
+    Returns:
+        False where they are channels, say.
+    """
+    return len(spread_series(folders)) == 1
+
+
+def joined_finding(folders: Sequence[Path]) -> Finding:
+    """What is said of a series that was read from several folders.
+
+    Args:
+        folders: All of them.
+
+    Returns:
+        A finding of level "info".
+    """
+    return Finding("slices_chosen", f"One series lies in the folders {_named(folders)}; it is read as one.", "info")
+
+
+def _series_in(folder: Path) -> tuple[str, str] | None:
+    """Patient and UID of the first slice with a place; None where there is none."""
+    from meduniseg_core.images.dicom import add_file
+
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        source = Source(path.name)
+        try:
+            add_file(source, path)
+        except BadInputError:
+            continue
+        if source.slices and source.slices[0].frame is None and source.slices[0].position is not None:
+            return source.slices[0].patient, source.slices[0].uid
+    return None
+
+
+def _joined(folders: list[Path]) -> list[Spread]:
+    if len(folders) == 1:
+        return [Spread((folders[0],))]
+    try:
+        places = [_places(folder) for folder in folders]
+        if len(set().union(*places)) < sum(map(len, places)):
+            return [Spread((folder,)) for folder in folders]
+        chosen, _ = choose(source_of(folders))
+        stack_geometry(chosen, folders[0].name)
+    except BadInputError:
+        text = (
+            f"One series lies in the folders {_named(folders)}, and together its slices make no even stack: each is "
+            "read alone and may be a part; put the whole series into one folder."
+        )
+        return [Spread((folder,), (Finding("slices_chosen", text),)) for folder in folders]
+    return [Spread(tuple(folders))]
+
+
+def _places(folder: Path) -> set[tuple[float, ...] | None]:
+    """Where the slices of the series in a folder lie."""
+    return {item.position for item in choose(source_of([folder]))[0]}
+
+
+def _named(folders: Sequence[Path]) -> str:
+    return " and ".join(str(Path(*folder.parts[-2:])) for folder in folders)

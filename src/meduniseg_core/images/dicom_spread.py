@@ -109,7 +109,7 @@ def _joined(folders: list[Path]) -> list[Spread]:
     try:
         places = [_places(folder) for folder in folders]
         if len(set().union(*places)) < sum(map(len, places)):
-            return [Spread((folder,)) for folder in folders]
+            return _by_parent(folders)
         chosen, _ = choose(source_of(folders))
         stack_geometry(chosen, folders[0].name)
     except BadInputError:
@@ -119,6 +119,16 @@ def _joined(folders: list[Path]) -> list[Spread]:
         )
         return [Spread((folder,), (Finding("slices_chosen", text),)) for folder in folders]
     return [Spread(tuple(folders))]
+
+
+def _by_parent(folders: list[Path]) -> list[Spread]:
+    """Folders that cannot all be one series: those beside each other may be."""
+    siblings: dict[Path, list[Path]] = {}
+    for folder in folders:
+        siblings.setdefault(folder.parent, []).append(folder)
+    if len(siblings) == 1:
+        return [Spread((folder,)) for folder in folders]
+    return [spread for group in siblings.values() for spread in _joined(group)]
 
 
 def _places(folder: Path) -> set[tuple[float, ...] | None]:

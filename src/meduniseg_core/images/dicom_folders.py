@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_spread import Spread, spread_series
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
 
@@ -50,6 +49,8 @@ def dicom_places(folder: Path) -> list[DicomPlace]:
     A name consists of the first folder below ``folder`` and of those further down (and the file) that tell images
     apart; an image right in ``folder``, or all there is, is named after ``folder`` itself.
     """
+    from meduniseg_core.images.dicom_spread import Spread, spread_series  # late: pydicom takes long to import
+
     found = list(_below(folder, (), set()))
     joined = {spread.folders[0]: spread for spread in spread_series([path for _, path, _ in found if path.is_dir()])}
     parts_of = {path: parts for parts, path, _ in found}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.dicom_choice import Source, choose
+from meduniseg_core.images.dicom_files import add_file
 from meduniseg_core.images.dicom_stack import stack_geometry
 from meduniseg_core.images.findings import Finding
 
@@ -52,8 +53,6 @@ def source_of(folders: Sequence[Path]) -> Source:
     Returns:
         What their files hold.
     """
-    from meduniseg_core.images.dicom import add_file
-
     source = Source(str(folders[0]))
     for folder in folders:
         for path in sorted(folder.iterdir()):
@@ -88,8 +87,6 @@ def joined_finding(folders: Sequence[Path]) -> Finding:
 
 def _series_in(folder: Path) -> tuple[str, str] | None:
     """Patient and UID of the first slice with a place; None where there is none."""
-    from meduniseg_core.images.dicom import add_file
-
     for path in sorted(folder.iterdir()):
         if not path.is_file() or path.name.startswith("."):
             continue

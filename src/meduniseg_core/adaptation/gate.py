@@ -76,7 +76,7 @@ def gate(
         changed = None
         if name in corrections:
             shown = [result.labels for result in found]
-            changed = corrected(corrections[name], base.sha256, truth, image, shown, len(sides) == 2)
+            changed = corrected(corrections[name], base.sha256, truth, image, shown, len(sides) == 2, dataset.ignored)
         pairs.append(Pair(before=scores[0] if len(sides) == 2 else None, after=scores[-1], corrected=changed))
         kept[name] = found, truth
         kept = {pair.after.case: kept[pair.after.case] for pair in by_gain(pairs)[:PICTURES]}

@@ -58,11 +58,30 @@ def corrections_in(dataset: RawDataset, cases: Sequence[str]) -> dict[str, Corre
 
 
 def corrected(
-    correction: Correction, base_sha256: str, truth: Image, image: Image, found: Sequence[Image], has_before: bool
+    correction: Correction,
+    base_sha256: str,
+    truth: Image,
+    image: Image,
+    found: Sequence[Image],
+    has_before: bool,
+    ignored: int | None = None,
 ) -> Corrected:
-    """Count on one case; ``truth``, ``image`` and the label maps ``found`` (before, if any; after) on one grid."""
+    """What was changed in one case, and what each side makes of it.
+
+    Args:
+        correction: The ledger's line and the prediction that it began as.
+        base_sha256: Of the base.
+        truth: The accepted labels, on the grid of ``image``.
+        image: The case's.
+        found: The sides' label maps on that grid: before, if there is one, and after.
+        has_before: Whether ``found`` begins with the base's.
+        ignored: The label of voxels that nobody has looked at: they were not changed.
+
+    Returns:
+        The counts.
+    """
     began = place_labels(read_labels(correction.prediction), image).array
-    where = began != truth.array
+    where = (began != truth.array) & (truth.array != (-1 if ignored is None else ignored))
     accepted = truth.array[where]
     right = [int(np.count_nonzero(labels.array[where] == accepted)) for labels in found]
     model = correction.entry.model

@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 from small_network import write_discs
 
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
+from meduniseg_core.adaptation.gate import Side, gate
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import CancelledError
@@ -20,7 +21,7 @@ from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import build_model
-from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.preprocessing import RawDataset, check_dataset
 from meduniseg_core.weights import Model, load_model, save_model
 
 
@@ -259,3 +260,40 @@ def test_images_with_small_objects_are_scaled_down_less(base: Model, discs: Path
         dots[::6, ::6] = 1
         PillowImage.fromarray(dots).save(path)
     assert long_side() == 60  # more than the images have is no use
+
+
+def test_what_nobody_has_looked_at_is_learnt_from_and_judged_as_unknown(
+    base: Model, discs: Path, tmp_path: Path
+) -> None:
+    """Half of every label map is "ignore", whose true labels are wrong: training, validation and gate end well."""
+    describe(discs, labels={"background": 0, "blob": 1, "ignore": 2})
+    for path in (discs / "labelsTr").iterdir():
+        mask = iio.imread(path)
+        mask[:, :16] = 2
+        iio.imwrite(path, mask)
+    assert check_dataset(RawDataset.open(discs)) == []
+    config = finetune_config(
+        discs,
+        base,
+        "mine",
+        tmp_path / "tuned",
+        iterations=300,
+        device="cpu",
+        precision="fp32",
+        overrides={"validation_fraction": 0.3, "validation_every": 2},
+    )
+    result = finetune(discs, base, config)
+    tuned = load_model(result.model)
+    assert tuned.info.plan_of("disc").classes == ("blob",)
+    assert result.best_dice is not None and result.best_dice > 0.7
+    dataset = RawDataset.open(discs)
+    cases = [case.case for case in dataset.cases("Tr")][:2]
+    sides = [Side(model.info.name, model.sha256, Predictor(model, "cpu", "fp32")) for model in (base, tuned)]
+    report = gate(*sides, dataset, cases)
+    for pair, case in zip(report.pairs, dataset.cases("Tr"), strict=False):
+        truth = read_labels(case.label).array
+        found = sides[1].predictor.segment(read_image(case.images), "disc")["disc"].labels.array
+        seen = truth != 2
+        both = np.count_nonzero((found == 1) & (truth == 1) & seen)
+        dice = 2 * both / (np.count_nonzero((found == 1) & seen) + np.count_nonzero(truth == 1))
+        assert pair.after.classes[0].dice == pytest.approx(dice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,6 +153,30 @@ def test_labels_that_were_corrected_thoroughly_say_how_much_and_of_drawn_ones_no
     other = compared(ledger_at(tmp_path / "other", cube(2, 8), cube(2, 9), "c" * 64), cube(2, 8), cube(2, 8))
     assert "began as" not in other.bias and other.pairs[0].corrected is not None
     assert compared(Ledger.open(tmp_path / "drawn"), cube(2, 8), cube(2, 8), selected=False).bias == ""
+
+
+def test_what_nobody_has_looked_at_takes_no_part(tmp_path: Path) -> None:
+    """The first slice is marked "ignore": neither Dice nor what counts as changed knows of it."""
+    ledger = ledger_at(tmp_path / "l", cube(2, 8), None, SHA)
+    path = tmp_path / "l" / "dataset.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "labels": {**content["labels"], "ignore": 2}}))
+    ledger = Ledger.open(tmp_path / "l")
+    image = Image(np.random.default_rng(1).normal(size=(1, 4, 10, 10)).astype(np.float32), GEOMETRY)
+    partly = cube(2, 8)
+    partly[:, :2] = 2
+    model = ModelReference(name="base", sha256=SHA)
+    ledger.accept(image, image.with_array(partly), predicted=image.with_array(cube(2, 9)), model=model)
+    case = list(ledger.cases())[-1]
+    wrong_where_ignored = cube(2, 8)
+    wrong_where_ignored[:, :2] = 1
+    sides = stub("base", SHA, cube(2, 9)), stub("new", "b" * 64, wrong_where_ignored)
+    (pair,) = gate(*sides, ledger.dataset, [case]).pairs
+    assert pair.after.classes[0].dice == 1.0
+    assert pair.before is not None and pair.before.classes[0].dice == pytest.approx(2 * 36 / (36 + 49))
+    changed = 49 - 36
+    assert pair.corrected is not None
+    assert (pair.corrected.changed, pair.corrected.right_before, pair.corrected.right_after) == (changed, 0, changed)
 
 
 def test_shares_of_several_cases_are_of_all_their_voxels() -> None:

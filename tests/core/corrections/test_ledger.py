@@ -333,7 +333,7 @@ def test_a_hand_written_ignore_and_other_keys_outlive_every_acceptance(tmp_path:
         assert content["labels"] == {"background": 0, "liver": 1, "ignore": 2}
         assert content["licence"] == "CC0" and content["numTraining"] == seed + 1
     dataset = RawDataset.open(tmp_path / "l")
-    assert dataset.check() == [] and dataset.ignored == 2 and ledger.classes == ("liver",)
+    assert check_dataset(dataset) == [] and dataset.ignored == 2 and ledger.classes == ("liver",)
     stored = read_labels(dataset.cases("Tr")[0].label)
     assert set(np.unique(stored.array)) == {0, 1, 2}
 

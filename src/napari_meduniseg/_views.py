@@ -94,7 +94,15 @@ def _is_well_in_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer 
     if max(of_view, of_image) < _SHARE or of_view < _SHARE**2:
         return False
     in_mm = all(is_length(unit) for unit in image.units)
-    return in_mm or (before is not None and _alike(viewer, image, before))
+    return (in_mm and _is_centre_within(viewer, image)) or (before is not None and _alike(viewer, image, before))
+
+
+def _is_centre_within(viewer: ViewerModel, image: ImageLayer) -> bool:
+    """Whether the canvas's centre lies on the image: of another patient's scan a corner may reach into the view."""
+    low, high = _box(viewer, image)
+    axes = [axis - viewer.dims.ndim for axis in viewer.dims.order[-2:]]
+    centre = np.asarray(viewer.scene.camera.center)[-2:]
+    return bool(np.all((low[axes] <= centre) & (centre <= high[axes])))
 
 
 def _alike(viewer: ViewerModel, image: ImageLayer, before: ImageLayer) -> bool:

@@ -48,6 +48,16 @@ def test_scans_of_one_patient_keep_slice_and_zoom(viewer: ViewerModel) -> None:
     assert camera(viewer) == before and viewer.dims.point[0] == 11
 
 
+def test_a_scan_of_which_a_corner_reaches_into_the_view_is_fitted(viewer: ViewerModel) -> None:
+    add_scan(viewer, "one")
+    add_scan(viewer, "another patient", (-300, 16, 18))
+    current = current_of(viewer)
+    current.choose_image(viewer.layers["one"])
+    viewer.scene.camera.center = (0, 14, 16)
+    current.choose_image(viewer.layers["another patient"])
+    assert np.allclose(viewer.scene.camera.center[-2:], (36, 38), atol=1)
+
+
 def test_photographs_of_one_size_keep_the_zoom_and_others_are_fitted(viewer: ViewerModel) -> None:
     for name, shape in (("a", (300, 400)), ("b", (300, 400)), ("large", (3000, 4000))):
         viewer.add_image(np.zeros(shape, np.uint8), name=name)

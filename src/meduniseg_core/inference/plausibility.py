@@ -57,7 +57,7 @@ def _reasons(
         if not low - margin <= math.log(facts.size) <= high + margin:
             factor = 100 if known.size_unit == "share" else 1
             sizes = [f"{value * factor:.3g}" for value in (facts.size, *usual.size)]
-            yield f"its size is {sizes[0]} {_UNITS[known.size_unit]}, there {sizes[1]} to {sizes[2]}"
+            yield f"its size is {sizes[0]} {_UNITS[known.size_unit]}, in training {sizes[1]} to {sizes[2]}"
     for channel, (own, (low, high)) in enumerate(zip(facts.intensity, usual.intensity, strict=True)):
         hounsfield = plan.normalisation[channel] == "ct"
         if plan.normalisation[channel] == "none":
@@ -66,13 +66,13 @@ def _reasons(
         if not low - margin <= own <= high + margin:
             where = f" in channel {plan.channels[channel]}" if len(plan.channels) > 1 else ""
             unit = "HU" if hounsfield else "standard deviations from the image's mean"
-            yield f"its mean intensity{where} is {_short(own)} {unit}, there {_short(low)} to {_short(high)}"
+            yield f"its mean intensity{where} is {_short(own)} {unit}, in training {_short(low)} to {_short(high)}"
     if placed:
         for axis, (own, (low, high)) in enumerate(zip(facts.centre, usual.centre, strict=True)):
             margin = _PLACE + _PLACE_PART * (high - low)
             if not low - margin <= own <= high + margin:
                 where = _along(axis, plan)
-                yield f"its centre lies at {own:.0%} of the image {where}, there at {low:.0%} to {high:.0%}"
+                yield f"its centre lies at {own:.0%} of the image {where}, in training at {low:.0%} to {high:.0%}"
 
 
 def _short(value: float) -> str:

@@ -60,7 +60,7 @@ def test_a_result_like_the_training_s_is_no_finding() -> None:
 
 def test_a_mean_of_air_is_said() -> None:
     (text,) = texts(*result(hu=-983), known())
-    assert "mean intensity is -983 HU, there 20 to 60" in text and "size" not in text and "\n" not in text
+    assert "mean intensity is -983 HU, in training 20 to 60" in text and "size" not in text and "\n" not in text
     assert texts(*result(hu=-983), known(), whole=False) == [text]  # a part of the image tells as much
     assert "900 HU" in texts(*result(hu=900), known())[0]
 
@@ -68,7 +68,7 @@ def test_a_mean_of_air_is_said() -> None:
 @pytest.mark.parametrize(("side", "corner"), [(1, (10, 20, 20)), (20, (0, 10, 10))])
 def test_a_size_far_off_is_said_of_the_whole_image_only(side: int, corner: tuple[int, int, int]) -> None:
     (text,) = texts(*result(corner, side), known())
-    assert "its size is" in text and "there 1 to 3" in text
+    assert "its size is" in text and "in training 1 to 3" in text
     assert texts(*result(corner, side), known(), whole=False) == []
 
 

@@ -210,6 +210,22 @@ def test_a_panel_opened_by_a_button_or_the_command_is_the_one_that_the_menu_know
     assert not found.visibleRegion().isEmpty() and other.visibleRegion().isEmpty()
 
 
+def test_panels_that_the_menu_opens_make_no_window_higher(gui: Any) -> None:
+    gui.window.show()
+    gui.window.resize(950, 560)
+    open_panel(gui, "Segment")
+    for _ in range(5):
+        QApplication.processEvents()
+    height = gui.window._qt_window.height()
+    for name in ALL:
+        if name != "Segment":
+            menu_entry(gui, name).trigger()
+        for _ in range(10):
+            QApplication.processEvents()
+        # napari docks them below each other first: with two the window grew from 560 to 764 pixels
+        assert gui.window._qt_window.height() == height, name
+
+
 def test_correct_finds_the_panel_that_the_menu_has_opened(four: Any, panel: Callable[[str], Any]) -> None:
     segment = panel("Segment")
     menu_entry(four, "Edit").trigger()

@@ -32,7 +32,7 @@ def test_two_layers_are_compared_shown_and_exported(gui: Any, qtbot: Any, tmp_pa
     assert liver.dice == dice(one, two, 1) == 0.8 and liver.hd95 == 2.0 and kidney.dice == 0
     assert liver.first_size == liver.second_size == 4 * 10 * 10 * 3 / 1000
     assert widget.table.rowCount() == 2 and widget.table.item(0, 1).text() == "0.800"
-    assert widget.table.horizontalHeaderItem(2).text() == "HD95 mm"
+    assert widget.table.horizontalHeaderItem(2).text() == "HD95 mm" and widget.tolerance.suffix() == " mm"
     layer = widget.show_difference()
     assert int((layer.data == 1).sum()) == 80 and int((layer.data == 2).sum()) == 81
     np.testing.assert_allclose(layer.scale, (3, 1, 1))
@@ -54,6 +54,7 @@ def test_photographs_are_measured_in_pixels_and_names_come_from_either_layer(gui
         assert [row.name for row in widget.rows] == ["cup"]
         assert widget.table.horizontalHeaderItem(2).text() == "HD95 px"
         assert widget.table.horizontalHeaderItem(4).text() == "first px" and widget.rows[0].first_size == 42
+        assert widget.table.item(0, 4).text() == "42" and widget.tolerance.suffix() == " px"
 
 
 def test_labels_of_another_grid_are_refused(gui: Any) -> None:

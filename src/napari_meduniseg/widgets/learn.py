@@ -174,7 +174,7 @@ class LearnWidget(QWidget):
         held = sum(row.held_back for row in cases.rows)
         few = len(cases.rows) < _FEW
         self._say(
-            f"{len(cases.rows)} cases, {held} held back."
+            f"{len(cases.rows)} case{'' if len(cases.rows) == 1 else 's'}, {held} held back."
             + (" A few more make a difference one can see." if few else "")
         )
 

@@ -109,6 +109,8 @@ class ReviewWidget(QWidget):
         """Two boxes on one layer compare nothing: the second moves on to another, where there is one."""
         if self.second.count() > 1 and self.first.layer() is self.second.layer():
             self.second.setCurrentIndex((self.first.currentIndex() + 1) % self.second.count())
+        first = self.first.layer()
+        self.tolerance.setSuffix(f" {unit_of(first) if isinstance(first, Labels) else 'mm'}")
 
     def compare(self) -> None:
         """Compare in a worker's thread: distances of large volumes take a while."""
@@ -144,7 +146,8 @@ class ReviewWidget(QWidget):
             "index": [0, ONLY_FIRST, ONLY_SECOND, OTHER_CLASS],
             "name": ["equal", f"only in {first.name}", f"only in {second.name}", "another class"],
         }
-        self.said.setText(f"{int(np.count_nonzero(changed)):,} voxels differ.")
+        what = "pixels" if changed.ndim == 2 else "voxels"
+        self.said.setText(f"{int(np.count_nonzero(changed)):,} {what} differ.")
         layer: Labels = self._viewer.add_labels(
             changed,
             name=f"{first.name} against {second.name}",
@@ -201,7 +204,8 @@ class ReviewWidget(QWidget):
         self.table.setRowCount(len(rows))
         for number, row in enumerate(rows):
             values = (row.dice, row.hd95, row.surface_dice, row.first_size, row.second_size)
-            texts = (row.name, *(f"{value:.3f}" if n in (0, 2) else f"{value:.2f}" for n, value in enumerate(values)))
+            digits = (3, 2, 3, *([0 if self._unit == "px" else 2] * 2))  # pixels are counted
+            texts = (row.name, *(f"{value:.{some}f}" for some, value in zip(digits, values, strict=True)))
             for column, text in enumerate(texts):
                 self.table.setItem(number, column, QTableWidgetItem(text))
         self.export_button.setEnabled(bool(rows))

@@ -17,7 +17,14 @@ from napari_meduniseg.widgets.message import Sentence, keep_room
 
 _EVERY_MS = 1000
 _COLOURS = ("#e64b3c", "#3ca0eb", "#3cbe6e", "#f5be2d", "#aa6ed7", "#f58737", "#4bcdcd", "#eb78af")
-_STAGES = {"train": "Training", "gate": "Comparing with the base", "preprocess": "Preparing the cases"}
+_STAGES = {
+    "train": "Training",
+    "gate": "Comparing with the base",
+    "preprocess": "Preparing the cases",
+    "statistics": "Measuring the cases",
+    "fingerprint": "Looking at the cases",
+    "segment": "Segmenting held-back cases",
+}
 
 
 class RunView(QGroupBox):
@@ -153,7 +160,8 @@ class RunView(QGroupBox):
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
         rest = "" if left is None else f", {duration(left)} left"
-        self.progress.setFormat(f"{_STAGES.get(stage, stage)}: %p %{rest}")
+        name = _STAGES.get(stage.split()[0], stage)  # some name their task, too
+        self.progress.setFormat(f"{name}: %p %{rest}")
 
     def _draw(self, log: list[dict[str, Any]]) -> None:
         if len(log) == self._shown_epochs:

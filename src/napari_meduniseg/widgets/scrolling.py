@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
+    QApplication,
     QComboBox,
     QDockWidget,
     QFrame,
@@ -23,7 +26,11 @@ _ROOM = 6  # px: frame and rounding
 class _Area(QScrollArea):
     """As wide as its content, as low as it must be. The mouse wheel scrolls it and changes no value in it."""
 
-    _placed = False
+    def __init__(self) -> None:
+        super().__init__()
+        self._placed = False
+        # before the panel is docked: below the panels that are there it makes a window higher, at times than the screen
+        self._heights = {id(window): window.height() for window in _main_windows()}
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         content = self.widget()
@@ -48,13 +55,27 @@ class _Area(QScrollArea):
         if not self._placed:
             self._placed = True
             _open_as_tab(self)
+            self._soon(self._keep_height)
         if event.spontaneous():
             return  # the whole window comes back
         # a tab that is not laid out yet does not come to the front, and one that napari's menu shows again stays behind
-        later = QTimer(self)
+        self._soon(self._to_front)
+
+    def _soon(self, act: Callable[[], None]) -> None:
+        later = QTimer(self)  # as a child, it ends with this area
         later.setSingleShot(True)
-        later.timeout.connect(self._to_front)
+        later.timeout.connect(act)
+        later.timeout.connect(later.deleteLater)
         later.start(0)
+
+    def _keep_height(self) -> None:
+        """As a tab the panel needs no more room than there was."""
+        window = _parent(self, QMainWindow)
+        before = self._heights.get(id(window))
+        if window is None or before is None or window.isMaximized() or window.isFullScreen():
+            return
+        if window.height() > before:
+            window.resize(window.width(), max(before, window.minimumSizeHint().height()))
 
     def _to_front(self) -> None:
         dock = _parent(self, QDockWidget)
@@ -105,6 +126,10 @@ def footer_layout(panel: QWidget) -> QVBoxLayout:
     layout.setContentsMargins(9, 3, 9, 6)
     layout.setSpacing(4)
     return layout
+
+
+def _main_windows() -> list[QMainWindow]:
+    return [one for one in QApplication.topLevelWidgets() if isinstance(one, QMainWindow) and one.isVisible()]
 
 
 def _holds_a_value(widget: QObject) -> bool:

@@ -17,8 +17,11 @@ from pathlib import Path
 
 import napari
 import numpy as np
+from PIL import Image as Picture
 from qtpy.QtWidgets import QApplication, QScrollArea
 from skimage.data import retina
+
+from napari_meduniseg.widgets.opening import open_panel
 
 IMAGES = Path(__file__).resolve().parent / "images"
 
@@ -31,13 +34,21 @@ def wait(until: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+def keep(viewer: napari.Viewer, name: str) -> None:
+    """What the window shows, in 256 colours: a third of the size, and nobody sees it."""
+    shown = viewer.screenshot(canvas_only=False, flash=False)
+    Picture.fromarray(shown[..., :3]).quantize(256, method=Picture.Quantize.MAXCOVERAGE).save(
+        IMAGES / f"{name}.png", optimize=True
+    )
+
+
 def main() -> None:
     """Segment the photograph in the viewer and keep what the screen shows."""
     os.environ["MEDUNISEG_HOME"] = tempfile.mkdtemp()  # as on a machine where nothing was done yet
     viewer = napari.Viewer()
     viewer.window.resize(1280, 800)
     viewer.open_sample("napari-meduniseg", "retina")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
+    panel = open_panel(viewer, "Segment")
     panel.form.choose(model="starter", modality="fundus", tasks=("disc_cup",))
     wait(lambda: "At most" in panel.hint.text())
     panel.run()
@@ -45,22 +56,22 @@ def main() -> None:
     viewer.scene.camera.center = (0, 640, 250)
     viewer.scene.camera.zoom = 1.4
     wait(lambda: False, 2)
-    viewer.screenshot(str(IMAGES / "segment_panel.png"), canvas_only=False, flash=False)
+    keep(viewer, "segment_panel")
     viewer.theme = "light"
     wait(lambda: False, 1)
-    viewer.screenshot(str(IMAGES / "segment_panel_light.png"), canvas_only=False, flash=False)
+    keep(viewer, "segment_panel_light")
     viewer.theme = "dark"
     panel.actions.correct()
-    _, edit = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
+    edit = open_panel(viewer, "Edit")
     before = viewer.add_labels(viewer.layers[-1].data.copy(), name="before", visible=False)
-    viewer.layers[-2].selected_label = 1
+    viewer.layers[-2].selected_label = 2
     edit.layer_box.set_layer(viewer.layers[-2])
     edit.amount.setValue(12.0)
     edit.do("grow")
     wait(lambda: not edit.busy)
     wait(lambda: False, 1)
-    viewer.screenshot(str(IMAGES / "edit_panel.png"), canvas_only=False, flash=False)
-    _, review = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Review", tabify=True)
+    keep(viewer, "edit_panel")
+    review = open_panel(viewer, "Review")
     review.first.set_layer(before)
     review.second.set_layer(viewer.layers[-2])
     review.compare()
@@ -68,7 +79,7 @@ def main() -> None:
     viewer.layers[-2].visible = False
     review.show_difference()
     wait(lambda: False, 1)
-    viewer.screenshot(str(IMAGES / "review_panel.png"), canvas_only=False, flash=False)
+    keep(viewer, "review_panel")
     viewer.close()
 
 
@@ -77,8 +88,8 @@ def learn() -> None:
     os.environ["MEDUNISEG_HOME"] = tempfile.mkdtemp()
     viewer = napari.Viewer()
     viewer.window.resize(1280, 800)
-    _, panel = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
-    _, edit = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Edit", tabify=True)
+    panel = open_panel(viewer, "Segment")
+    edit = open_panel(viewer, "Edit")
     photograph = retina()
     for turns in range(4):
         for layer in viewer.layers:
@@ -91,24 +102,24 @@ def learn() -> None:
         panel.run()
         wait(lambda: not panel.busy)
         edit.layer_box.set_layer(viewer.layers[-1])
-        viewer.layers[-1].selected_label = 1
+        viewer.layers[-1].selected_label = 2
         edit.amount.setValue(12.0)
         edit.do("grow")
         wait(lambda: not edit.busy and not edit.accepting.busy)
         edit.accepting.patient.setText(f"eye {turns}")
         edit.accepting.accept()
         wait(lambda: not edit.accepting.busy)
-    _, found = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Learn", tabify=True)
+    found = open_panel(viewer, "Learn")
     found.parentWidget().raise_()
     wait(lambda: found.found is not None and not found.busy and not found.cases.busy)
     found.start()
     wait(lambda: found.gate_view.isVisibleTo(found), 1800)
     area = found.findChild(QScrollArea)
     wait(lambda: False, 1)
-    viewer.screenshot(str(IMAGES / "learn_panel.png"), canvas_only=False, flash=False)
+    keep(viewer, "learn_panel")
     area.ensureWidgetVisible(found.gate_view.report_button)
     wait(lambda: False, 1)
-    viewer.screenshot(str(IMAGES / "gate_panel.png"), canvas_only=False, flash=False)
+    keep(viewer, "gate_panel")
     viewer.close()
 
 

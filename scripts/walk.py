@@ -98,7 +98,7 @@ def main() -> None:
     if DAY == 1:
         IMAGES.write()
     user = User(f"{SHOTS.name} day {DAY}", SHOTS, DAY)
-    walked = False
+    walked = closed = False
 
     def begin() -> None:
         nonlocal walked
@@ -109,13 +109,15 @@ def main() -> None:
             walked = True
         except Exception:
             traceback.print_exc()
-            user.shot("trouble")
+            if not closed:
+                user.shot("trouble")
             for run in runs():
                 run.stop()
             os._exit(1)
 
     thread = as_user(begin)
     meduniseg_napari(images())
+    closed = True
     thread.join(60)
     if not walked:
         sys.exit(f"{SHOTS.name}: the window closed by itself")

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QTextBrowser
 from napari_meduniseg import _autosave
 from walking.correcting import home
 from walking.images import Images
-from walking.user import User
+from walking.user import TroubleError, User
 
 
 def review(user: User, corrected: Any, again: Any) -> None:
@@ -129,7 +129,7 @@ def close(user: User, unsaved: str) -> None:
     user.keys("alt+F4")
     asked = user.answer("Close")
     if unsaved not in asked:
-        user.check(lambda: False, f"closing names '{unsaved}': {asked!r}")
+        raise TroubleError(f"closing does not name '{unsaved}': {asked!r}")
     user.say(f"ok   closing asks: {asked!r}")
 
 

@@ -205,10 +205,12 @@ class User:
         row, now = self.look(row_of), self.look(box.currentIndex)
         if row == now:
             return
-        self.click(box)
         view = box.view()
-        self.wait(view.isVisible, 5, "the list")
-        self.pause()
+        for _ in range(3):  # on a slow machine a click counts as a press, and a release over the entry that is chosen
+            self.click(box)
+            self.pause(0.5)
+            if self.look(view.isVisible):
+                break
         entry = self.look(lambda: view.visualRect(box.model().index(row, 0)).center())
         if self.look(lambda: view.viewport().rect().contains(entry)):
             self.point(self.look(lambda: view.viewport().mapToGlobal(entry)))
@@ -347,11 +349,14 @@ class User:
         return name
 
     def answer(self, button: str) -> str:
-        """Press a button of the question that is open; what it asked."""
+        """Press a button of the question that is open; what it asked. Nothing is looked at after the click: it may end
+        the program."""
         box = self.dialog(QMessageBox)
         asked = self.look(box.text)
         self.shot("question")
-        self.press(self.look(lambda: next(one for one in box.buttons() if one.text().replace("&", "") == button)))
+        found = self.look(lambda: next(one for one in box.buttons() if one.text().replace("&", "") == button))
+        self.point(self.place(found))
+        subprocess.run(["xdotool", "click", "1"], check=True, timeout=60)
         return asked
 
     def button_in(self, dialog: QWidget, text: str) -> QPushButton:

@@ -44,7 +44,7 @@ def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
     widget.run_button.click()
     assert widget.busy
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
-    assert widget.said.text() == "2 results, 1 cases failed."
+    assert widget.said.text() == "2 results, 1 case failed."
     assert sum("broken" in text for text in texts(widget)) >= 1
     assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan0", "✓ scan1"]  # each once
     assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)

@@ -193,7 +193,9 @@ class BatchWidget(QWidget):
             self.said.setText("Cancelled; what was done stays.")
         elif results:
             failed = len(result.get("failed", []))
-            self.said.setText(f"{len(results)} results" + (f", {failed} cases failed." if failed else "."))
+            self.said.setText(
+                _counted(len(results), "result") + (f", {_counted(failed, 'case')} failed." if failed else ".")
+            )
         elif code == 0:
             self.said.setText("Nothing was left to do; see the list.")
         else:
@@ -227,6 +229,10 @@ class BatchWidget(QWidget):
         plan = self._plans.get(self.task.currentText())
         self._form.setRowVisible(self.orientation, plan is not None and not is_colour(plan.channels))
         self._form.setRowVisible(self.scale, plan is not None and plan.long_side is not None)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _with_button(edit: QLineEdit, title: str) -> QWidget:

@@ -10,7 +10,7 @@ from napari.layers import Image
 from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication, QDialog, QRadioButton, QWidget
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import read_image, read_labels
 from walking.images import Images
 from walking.user import User

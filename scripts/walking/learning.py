@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meduniseg_core.adaptation.adoption import Adoptions
-from meduniseg_core.weights import Registry
+from meduniseg_core.weights import ActiveModels, Registry
 from walking.images import Images
 from walking.user import User
 
@@ -64,7 +63,7 @@ def adopt(user: User, images: Images) -> str:
     user.wait(lambda: not gate.busy and "adopted" in gate.said.text(), 60, "the adoption")
     user.place(gate.back_button)
     user.shot("adopted")
-    used = Adoptions().current("disc_cup") or ""
+    used = ActiveModels().models().get("disc_cup", "")
     user.check(lambda: used in [entry.name for entry in Registry().list()], f"{used} is in use for disc_cup")
     return used
 

@@ -17,10 +17,22 @@ import pytest
 from tests.conftest import REPOSITORY
 
 CORE = REPOSITORY / "src" / "meduniseg_core"
-COMPLETE = ("catalog", "editing", "errors", "evaluation", "events", "files", "model", "pages", "paths", "training")
+COMPLETE = (
+    "catalog",
+    "corrections",
+    "editing",
+    "errors",
+    "evaluation",
+    "events",
+    "files",
+    "model",
+    "pages",
+    "paths",
+    "training",
+)
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 455
+LEFT = 382
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

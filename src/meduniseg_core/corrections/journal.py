@@ -38,15 +38,29 @@ class _Version(BaseModel):
 
 
 def start_journal(path: Path, header: LedgerHeader) -> None:
-    """Write a new journal with its header, atomically."""
+    """Write a new journal with its header, atomically.
+
+    Args:
+        path: the file.
+        header: its first line.
+    """
     write_text(path, header.model_dump_json() + "\n")
 
 
 def read_journal(path: Path) -> Journal:
-    """Read all whole lines. Needs no lock: half a line at the end is a write under way or torn by a crash, was never
-    acknowledged, and is passed over. So are empty lines at the end.
+    """Read all whole lines of a journal.
 
-    Raises BadInputError, naming file and line, for any other damage.
+    Needs no lock: half a line at the end is a write under way or torn by a crash, was never acknowledged, and is passed
+    over. So are empty lines at the end.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Header and entries.
+
+    Raises:
+        BadInputError: it cannot be read, or is damaged in any other way; names file and line.
     """
     try:
         content = path.read_bytes()
@@ -67,9 +81,12 @@ def read_journal(path: Path) -> Journal:
 
 
 def append_entry(path: Path, journal: Journal, entry: LedgerEntry) -> None:
-    """Append ``entry`` after the whole lines of ``journal``, cutting off a torn one; durable on return.
+    """Append an entry after the whole lines, cutting off a torn one; durable on return. Only under the ledger's lock.
 
-    Only under the ledger's lock.
+    Args:
+        path: the file.
+        journal: as it was read.
+        entry: the new line.
     """
     line = entry.model_dump_json().encode("utf-8") + b"\n"
     with path.open("r+b") as stream:

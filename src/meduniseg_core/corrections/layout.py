@@ -55,35 +55,79 @@ class LedgerFolder:
     ending: str
 
     def images(self, case: str, channels: Sequence[str]) -> tuple[Path, ...]:
-        """One file per channel; a colour image is one file."""
+        """The image's files: one for each channel; a colour image is one file.
+
+        Args:
+            case: its name.
+            channels: of the ledger.
+
+        Returns:
+            The paths, in the channels' order.
+        """
         count = files_per_case(tuple(channels))
         return tuple(self.root / "imagesTr" / f"{case}_{index:04d}{self.ending}" for index in range(count))
 
     def labels(self, case: str) -> Path:
-        """The label map in force."""
+        """The label map in force.
+
+        Args:
+            case: its name.
+
+        Returns:
+            The path.
+        """
         return self.root / "labelsTr" / f"{case}{self.ending}"
 
     def history(self, case: str, sequence: int) -> Path:
-        """The label map of a former acceptance."""
+        """The label map of a former acceptance.
+
+        Args:
+            case: its name.
+            sequence: of the acceptance.
+
+        Returns:
+            The path.
+        """
         return self.root / "history" / f"{case}.{sequence}{self.ending}"
 
     def prediction(self, case: str, sequence: int) -> Path:
-        """The prediction that an acceptance corrected."""
+        """The prediction that an acceptance corrected.
+
+        Args:
+            case: its name.
+            sequence: of the acceptance.
+
+        Returns:
+            The path.
+        """
         return self.root / "predictions" / f"{case}.{sequence}{self.ending}"
 
     def archive(self, case: str, sequence: int) -> None:
-        """Keep the label map in force as that of acceptance ``sequence``."""
+        """Keep the label map in force as that of a former acceptance.
+
+        Args:
+            case: its name.
+            sequence: of the former acceptance.
+        """
         if self.labels(case).is_file():
             with atomic_path(self.history(case, sequence)) as temporary:
                 shutil.copyfile(self.labels(case), temporary)
 
     def begin(self, pending: Pending) -> None:
-        """Note what is about to be written, before anything is."""
+        """Note what is about to be written, before anything is.
+
+        Args:
+            pending: what will be written.
+        """
         remove_leftovers(self.root)  # of a process killed in the line below
         write_text(_pending_path(self.root), pending.model_dump_json())
 
     def undo(self, pending: Pending) -> None:
-        """Take back what was written since :meth:`begin`; may be repeated."""
+        """Take back what was written since :meth:`begin`; may be repeated.
+
+        Args:
+            pending: what was to be written.
+        """
         for name in pending.created:
             (self.root / name).unlink(missing_ok=True)
         if pending.archived is not None and self.history(pending.case, pending.archived).is_file():
@@ -93,7 +137,17 @@ class LedgerFolder:
 
 
 def read_pending(root: Path) -> Pending | None:
-    """The note of a write under way or broken off; None where there is none."""
+    """Read the note of a write under way or broken off.
+
+    Args:
+        root: the ledger's folder.
+
+    Returns:
+        The note; None where there is none.
+
+    Raises:
+        BadInputError: it is damaged.
+    """
     path = _pending_path(root)
     try:
         return Pending.model_validate_json(path.read_bytes())
@@ -104,18 +158,37 @@ def read_pending(root: Path) -> Pending | None:
 
 
 def end_pending(root: Path) -> None:
-    """Forget the note."""
+    """Forget the note.
+
+    Args:
+        root: the ledger's folder.
+    """
     _pending_path(root).unlink(missing_ok=True)
 
 
 def holds_data(root: Path) -> bool:
-    """Whether there are cases already, so that no new ledger may be begun there."""
+    """Whether there are cases already, so that no new ledger may be begun there.
+
+    Args:
+        root: a folder.
+
+    Returns:
+        True if any of a data set's or a ledger's folders holds something.
+    """
     folders = (root / name for name in (*_OURS, "imagesTs", "labelsTs"))
     return any(not path.name.startswith(".") for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
 def may_describe(root: Path, content: dict[str, Any]) -> bool:
-    """Whether a new ledger's dataset.json may be written: there is none, or that of a ledger which a kill cut short."""
+    """Whether a new ledger's dataset.json may be written.
+
+    Args:
+        root: the ledger's folder.
+        content: what would be written.
+
+    Returns:
+        True if there is none, or that of a ledger which a kill cut short.
+    """
     path = root / "dataset.json"
     if not os.path.lexists(path):
         return True
@@ -160,15 +233,30 @@ def numbered(classes: Sequence[str], ignore: bool = False) -> dict[str, int]:
 
 
 def description_text(content: dict[str, Any]) -> str:
-    """The text of a dataset.json."""
+    """The text of a dataset.json.
+
+    Args:
+        content: in JSON's types.
+
+    Returns:
+        The file's text.
+    """
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def case_name(image: Image, digest: str, taken: set[str]) -> str:
-    """A name for a new case: that of its (first) file and the beginning of its hash.
+    """Name a new case: by its (first) file and the beginning of its hash.
 
     It depends on the image alone, so an image accepted again after a crash overwrites what was left of it; and it never
     ends in _0000, which nnU-Net takes for a channel. Other numbers are part of a case's name (see `images.cases`).
+
+    Args:
+        image: the case's.
+        digest: its hash.
+        taken: names in use, case-folded.
+
+    Returns:
+        The name.
     """
     stem = stem_of(image.source).removesuffix("_0000") if image.source is not None else "image"
     stem = re.sub(r"[^A-Za-z0-9_.\-]+", "_", stem).strip("_.-")[:48] or "image"

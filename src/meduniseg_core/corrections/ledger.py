@@ -54,7 +54,14 @@ class Ledger:
 
     @staticmethod
     def is_at(folder: str | Path) -> bool:
-        """Whether ``folder`` is a ledger (and not just a data set)."""
+        """Whether a folder is a ledger (and not just a data set).
+
+        Args:
+            folder: any path.
+
+        Returns:
+            True if it has a journal.
+        """
         return Ledger(Path(folder))._journal_path.is_file()
 
     @classmethod
@@ -70,13 +77,24 @@ class Ledger:
         validation_fraction: float = 0.2,
         exist_ok: bool = False,
     ) -> Ledger:
-        """Begin a ledger in ``folder``, which is made where it is missing.
+        """Begin a ledger.
 
-        ``classes`` are the foreground classes; label id = position + 1. ``channels`` are the images' channel names (R,
-        G and B for colour images, which are one file). ``file_ending`` is that of all files: see :func:`ending_for`.
-        About ``validation_fraction`` of the cases will be for validation. With ``exist_ok`` a ledger of the same task
-        that is there already is opened instead. Raises UsageError for names that cannot be used, BadInputError for a
-        folder that holds a ledger or a data set already.
+        Args:
+            folder: made where it is missing.
+            task: what is segmented.
+            modality: of the images.
+            classes: foreground classes; label id = position + 1.
+            channels: the images' channel names (R, G and B for colour images, which are one file).
+            file_ending: of all files, see :func:`ending_for`.
+            validation_fraction: about so many of the cases will be for validation.
+            exist_ok: open a ledger of the same task that is there already.
+
+        Returns:
+            The ledger.
+
+        Raises:
+            UsageError: names that cannot be used.
+            BadInputError: the folder holds a ledger or a data set already.
         """
         check_ending(file_ending)
         ledger = cls(Path(folder))
@@ -108,8 +126,17 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: str | Path) -> Ledger:
-        """Open the ledger in ``folder``, taking back what a crash broke off. Raises BadInputError where there is none,
-        or where its lines are damaged (the message names file and line)."""
+        """Open a ledger, taking back what a crash broke off.
+
+        Args:
+            folder: the ledger's.
+
+        Returns:
+            The ledger.
+
+        Raises:
+            BadInputError: there is none, or its lines are damaged (the message names file and line).
+        """
         ledger = cls(Path(folder))
         if not ledger._journal_path.is_file():
             raise BadInputError(f"There is no corrections ledger at {folder}; check the path or create one.")
@@ -144,32 +171,62 @@ class Ledger:
         return LedgerFolder(self.folder, self.dataset.description.file_ending)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """All acceptances, oldest first."""
+        """All acceptances.
+
+        Returns:
+            Oldest first.
+        """
         return self._read().entries
 
     def cases(self) -> dict[str, LedgerEntry]:
-        """The latest acceptance of every case, by case name in order of the first acceptance."""
+        """The latest acceptance of every case.
+
+        Returns:
+            By case, in the order of the first acceptances.
+        """
         return {entry.case: entry for entry in self.entries()}
 
     def split(self) -> dict[str, Subset]:
-        """Case -> "training" or "validation", as decided when the case was first accepted; nothing is drawn here."""
+        """The side of every case, as decided when it was first accepted; nothing is drawn here.
+
+        Returns:
+            Case -> "training" or "validation".
+        """
         return {entry.case: entry.subset for entry in self.entries()}
 
     def predictions(self) -> dict[str, Path]:
-        """Case -> the newest prediction that was corrected; cases that were accepted without one are left out."""
+        """The newest prediction of every case that was corrected.
+
+        Returns:
+            Case -> file; cases that were accepted without a prediction are left out.
+        """
         files = self.files
         return {
             entry.case: files.prediction(entry.case, entry.sequence) for entry in self.entries() if entry.has_prediction
         }
 
     def find(self, image: Image) -> LedgerEntry | None:
-        """The latest acceptance of this very image (by voxels and geometry), if it was accepted before."""
+        """Find an image, by voxels and geometry.
+
+        Args:
+            image: as :meth:`accept` takes it.
+
+        Returns:
+            Its latest acceptance; None if it was never accepted.
+        """
         return _latest(self.entries(), storable(image).sha256)
 
     def extend_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """Add classes: ``classes`` are those there are, in their order, and the new ones. Returns all.
+        """Add classes; labels keep their numbers.
 
-        Labels keep their numbers. Raises UsageError where a class would be renumbered or renamed.
+        Args:
+            classes: those there are, in their order, and the new ones.
+
+        Returns:
+            All classes.
+
+        Raises:
+            UsageError: a class would be renumbered or renamed.
         """
         with self._locked():
             names = self._classes_with(classes, self.dataset)
@@ -177,9 +234,15 @@ class Ledger:
             return names
 
     def snapshot(self, target: Path) -> Ledger:
-        """The ledger as it is now, at ``target``: nothing that is accepted later changes it. One that is there stays.
+        """Keep the ledger as it is now: nothing that is accepted later changes it.
 
         Files are linked where the disk can (a ledger replaces files, it never writes into them), else copied.
+
+        Args:
+            target: the folder of the snapshot; one that is there stays.
+
+        Returns:
+            The snapshot.
         """
         if Ledger.is_at(target):
             return Ledger.open(target)
@@ -196,9 +259,18 @@ class Ledger:
         return Ledger.open(target)
 
     def as_taken(self, image: Image, labels: Image, classes: Sequence[str] | None = None) -> Image:
-        """``labels`` as :meth:`accept` would take them: on the image's grid, with the ledger's numbers.
+        """Labels as :meth:`accept` would take them: on the image's grid, with the ledger's numbers.
 
-        Its findings say what had to be done and what was taken for granted. Raises as :meth:`accept` does.
+        Args:
+            image: (C, D, H, W).
+            labels: (1, D, H, W).
+            classes: as for :meth:`extend_classes`.
+
+        Returns:
+            The labels. Their findings say what had to be done and what was taken for granted.
+
+        Raises:
+            BadInputError: as :meth:`accept`.
         """
         dataset = self.dataset
         return labels_on(storable(image), labels, self._classes_with(classes, dataset), dataset.ignored)
@@ -215,15 +287,28 @@ class Ledger:
         who: str | None = None,
         classes: Sequence[str] | None = None,
     ) -> LedgerEntry:
-        """Take ``image`` ``(C, D, H, W)`` and its corrected ``labels`` ``(1, D, H, W)`` in; durable on return.
+        """Take in an image and its corrected labels; durable on return.
 
-        The same image accepted again gets the new labels, the former ones go to ``history``. ``predicted`` is the label
-        map that was corrected, ``model`` what made it, ``seconds`` the editing time, ``who`` the annotator, ``classes``
-        as for :meth:`extend_classes`. ``patient`` is a key by which images of one patient are kept on one side of the
-        split; :mod:`meduniseg_core.corrections.patient_split` says what happens when keys are given late or changed.
+        The same image accepted again gets the new labels, the former ones go to ``history``.
 
-        Raises BadInputError, with nothing changed, for labels on another grid or with ids beyond the classes, for an
-        image of another form than the ledger's, and for a patient who would stand on both sides.
+        Args:
+            image: (C, D, H, W).
+            labels: (1, D, H, W), on the image's grid in any axis order.
+            patient: a key by which images of one patient are kept on one side of the split;
+                :mod:`meduniseg_core.corrections.patient_split` says what happens when keys are given late or changed.
+            predicted: the label map that was corrected.
+            model: what made it.
+            seconds: editing time.
+            who: the annotator.
+            classes: as for :meth:`extend_classes`.
+
+        Returns:
+            The new line of the ledger.
+
+        Raises:
+            BadInputError: labels on another grid or with ids beyond the classes, an image of another form than the
+                ledger's, or
+                a patient who would stand on both sides; nothing is changed.
         """
         key = patient_key(patient)
         image = storable(image)

@@ -33,11 +33,19 @@ class SplitRecord(Protocol):
     """What placement needs to know of an acceptance."""
 
     @property
-    def case(self) -> str: ...
+    def case(self) -> str:
+        """The case's name."""
+        ...
+
     @property
-    def patient(self) -> str: ...
+    def patient(self) -> str:
+        """The patient's key."""
+        ...
+
     @property
-    def subset(self) -> Subset: ...
+    def subset(self) -> Subset:
+        """The side."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,19 @@ class SplitDecision:
 
 
 def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], fraction: float) -> SplitDecision:
-    """Whose ``case`` is and where it goes, given all acceptances so far, oldest first.
+    """Whose a case is and where it goes.
 
-    ``patient`` is a key as :func:`patient_key` gives it, or None for none. Raises BadInputError where the case stands
-    on one side already and the patient on the other.
+    Args:
+        case: its name.
+        patient: a key as :func:`patient_key` gives it, or None for none.
+        past: all acceptances so far, oldest first.
+        fraction: of the cases that are to be for validation.
+
+    Returns:
+        Case, patient and side.
+
+    Raises:
+        BadInputError: the case stands on one side already and the patient on the other.
     """
     current = next((entry for entry in reversed(past) if entry.case == case), None)
     if patient is None:
@@ -70,10 +87,18 @@ def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], f
 
 
 def draw(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
-    """The subset of a new patient: the one that is furthest below its share of the cases, on a tie by the key's hash.
+    """The side of a new patient: the one that is furthest below its share of the cases, on a tie by the key's hash.
 
     The first patient is for training, the second for validation (unless ``fraction`` is 0), so that a small ledger can
     soon be judged. The same key falls on the same side of a tie in every ledger.
+
+    Args:
+        patient: the key.
+        past: all acceptances so far.
+        fraction: of the cases that are to be for validation.
+
+    Returns:
+        "training" or "validation".
     """
     sides = {entry.case: entry.subset for entry in past}
     if not sides:
@@ -86,7 +111,17 @@ def draw(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
 
 
 def patient_key(patient: str | None) -> str | None:
-    """``patient`` without outer blanks and in one Unicode form; UsageError for one that is empty or cannot be shown."""
+    """Bring a key into one form: no outer blanks, one Unicode form.
+
+    Args:
+        patient: as a user writes it; None for none.
+
+    Returns:
+        The key, or None.
+
+    Raises:
+        UsageError: it is empty, too long or cannot be shown.
+    """
     if patient is None:
         return None
     key = unicodedata.normalize("NFC", patient).strip()
@@ -96,7 +131,14 @@ def patient_key(patient: str | None) -> str | None:
 
 
 def first_on_both_sides(entries: Sequence[SplitRecord]) -> int | None:
-    """Index of the first entry that breaks the two rules, or None: what no ledger of ours can hold."""
+    """Find what no ledger of ours can hold: a case or a patient on both sides.
+
+    Args:
+        entries: all acceptances, oldest first.
+
+    Returns:
+        The index of the first entry that breaks a rule, or None.
+    """
     case_sides: dict[str, Subset] = {}
     patient_sides: dict[str, Subset] = {}
     for index, entry in enumerate(entries):

@@ -77,7 +77,11 @@ class LedgerEntry(_Line):
 
 
 def user_logged_in() -> str | None:
-    """Who accepts, where nobody says; None where the system does not know (some containers)."""
+    """Who accepts, where nobody says.
+
+    Returns:
+        The user's name; None where the system does not know (some containers).
+    """
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -85,7 +89,14 @@ def user_logged_in() -> str | None:
 
 
 def model_beside(prediction: Path) -> ModelReference | None:
-    """The model named in the provenance JSON beside a label file; None where none of ours lies there."""
+    """The model named in the provenance JSON beside a label file.
+
+    Args:
+        prediction: the label file.
+
+    Returns:
+        The model; None where no JSON of ours lies there, or it names none.
+    """
     provenance = read_provenance(prediction)
     if provenance is None or not provenance.model:  # labels made by hand name none
         return None

@@ -16,7 +16,14 @@ _STORED = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff")
 
 
 def ending_for(image: Image) -> str:
-    """The file ending for a ledger of images like this: .nii.gz, or .png (.tif) for pictures without a size in mm."""
+    """The file ending for a ledger of images like this.
+
+    Args:
+        image: its first.
+
+    Returns:
+        .nii.gz, or .png (.tif) for pictures without a size in mm.
+    """
     if image.physical:
         return ".nii.gz"
     colour = image.channels == 3 and image.array.dtype == np.uint8
@@ -25,7 +32,15 @@ def ending_for(image: Image) -> str:
 
 
 def channels_for(image: Image, modality: str) -> tuple[str, ...]:
-    """Channel names for a ledger of images like this one: R, G, B for colour, else the modality (numbered)."""
+    """Channel names for a ledger of images like this.
+
+    Args:
+        image: its first.
+        modality: of the images.
+
+    Returns:
+        R, G, B for colour, else the modality (numbered).
+    """
     if image.channels == 3 and image.meta.get("colour") == "rgb":
         return _COLOURS
     name = modality.upper()
@@ -33,13 +48,30 @@ def channels_for(image: Image, modality: str) -> tuple[str, ...]:
 
 
 def check_ending(ending: str) -> None:
-    """UsageError for a format that loses voxels, label ids or geometry."""
+    """Refuse formats that lose voxels, label ids or geometry.
+
+    Args:
+        ending: with its dot.
+
+    Raises:
+        UsageError: it is such a format.
+    """
     if ending not in _STORED:
         raise UsageError(f"A ledger's files cannot end in '{ending}'; use one of {' '.join(_STORED)}.")
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """The names without outer blanks; UsageError for none, one twice, and those that nnU-Net keeps for itself."""
+    """Check class names.
+
+    Args:
+        classes: as a user writes them.
+
+    Returns:
+        The names without outer blanks.
+
+    Raises:
+        UsageError: there is none, one is there twice, or one is a name that nnU-Net keeps for itself.
+    """
     names = tuple(name.strip() for name in classes)
     if not names:
         raise UsageError("A ledger needs at least one class; give its name.")
@@ -52,9 +84,17 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def longer_classes(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """``known`` with the classes that ``wanted`` names after them; a shorter list takes none away.
+    """Put new classes after those there are; a shorter list takes none away.
 
-    Raises UsageError where a label would change its meaning.
+    Args:
+        known: the ledger's classes.
+        wanted: those that are named; None for no change.
+
+    Returns:
+        All classes.
+
+    Raises:
+        UsageError: a label would change its meaning.
     """
     if wanted is None:
         return tuple(known)
@@ -69,7 +109,16 @@ def longer_classes(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[
 
 
 def check_form(image: Image, dataset: RawDataset, first_shape: tuple[int, int, int] | None) -> None:
-    """Raise BadInputError where ``image`` is of another kind than the ledger's: channels, 2D or 3D, size in mm."""
+    """Refuse an image of another kind than the ledger's.
+
+    Args:
+        image: the image.
+        dataset: the ledger as a data set.
+        first_shape: (D, H, W) of its first image; None in an empty ledger.
+
+    Raises:
+        BadInputError: channels, 2D or 3D, or a size in mm differ.
+    """
     if image.channels != len(dataset.channels):
         raise BadInputError(
             f"{image.name} has {image.channels} channel(s) and the cases of {dataset.folder} have "

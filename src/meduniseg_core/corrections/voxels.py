@@ -17,7 +17,14 @@ from meduniseg_core.preprocessing.label_ids import binary_remedy, numbered_by_na
 
 
 def storable(image: Image) -> Image:
-    """``image`` in a dtype that files hold: bool becomes uint8, float16 becomes float32, foreign byte order native."""
+    """Bring an image into a dtype that files hold.
+
+    Args:
+        image: any.
+
+    Returns:
+        The image; bool becomes uint8, float16 becomes float32, foreign byte order native.
+    """
     array = image.array
     if array.dtype == np.bool_:
         return image.with_array(array.astype(np.uint8))

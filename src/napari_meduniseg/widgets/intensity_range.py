@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 from napari.layers import Image as ImageLayer
 from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_meduniseg._intensities import Range, usual_range
 from napari_meduniseg._jobs import Job
@@ -76,11 +77,10 @@ class IntensityRange(QWidget):
     def _show(self, image: ImageLayer, found: Range) -> None:
         low, high = self._chosen.get(image, (found.low, found.high))
         for number, value in ((self.low, low), (self.high, high)):
-            number.blockSignals(True)
-            number.setDecimals(found.decimals)
-            number.setSingleStep(found.step)
-            number.setValue(value)
-            number.blockSignals(False)
+            with signals_blocked(number):
+                number.setDecimals(found.decimals)
+                number.setSingleStep(found.step)
+                number.setValue(value)
         self._explain(found)
 
     def _explain(self, found: Range | None) -> None:

@@ -10,6 +10,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QSizePolicy
+from superqt.utils import signals_blocked
 
 from napari_meduniseg._current import Current
 from napari_meduniseg._layers import is_derived
@@ -67,12 +68,11 @@ class LayerCombo(QComboBox):
         ]
         for layer in self._layers:
             layer.events.name.connect(self._rename)
-        self.blockSignals(True)
-        self.clear()
-        self.addItems([layer.name for layer in self._layers])
-        wanted = self._wanted(before)
-        self.setCurrentIndex(self._layers.index(wanted) if wanted in self._layers else -1)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            self.clear()
+            self.addItems([layer.name for layer in self._layers])
+            wanted = self._wanted(before)
+            self.setCurrentIndex(self._layers.index(wanted) if wanted in self._layers else -1)
         if self.layer() is not before:
             self.chosen.emit()
 

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from meduniseg_core.adaptation.execution import begin
 from meduniseg_core.adaptation.runs import Run, runs
@@ -183,20 +184,19 @@ class LearnWidget(QWidget):
     def _refresh_runs(self, choose: str | None = None, first: bool = False) -> None:
         shown = self.run_box.currentData()
         wanted = choose or (shown.job.name if isinstance(shown, Run) else None)
-        self.run_box.blockSignals(True)
-        self.run_box.clear()
-        found = [(run, run.decision(), run.standing().phase) for run in runs()]
-        for run, decision, phase in found:
-            self.run_box.addItem(f"{run.job.name} ({decision or phase})", run)
-        names = [run.job.name for run, _, _ in found]
-        if first:
-            # a training that napari was closed on is offered again
-            waiting = [run.job.name for run, _, phase in found if phase in ("running", "stopped")]
-            undecided = [run.job.name for run, decision, _ in found if decision is None]
-            wanted = next(iter(waiting + undecided), None)
-        index = names.index(wanted) if wanted in names else (0 if names and not first else -1)
-        self.run_box.setCurrentIndex(index)
-        self.run_box.blockSignals(False)
+        with signals_blocked(self.run_box):
+            self.run_box.clear()
+            found = [(run, run.decision(), run.standing().phase) for run in runs()]
+            for run, decision, phase in found:
+                self.run_box.addItem(f"{run.job.name} ({decision or phase})", run)
+            names = [run.job.name for run, _, _ in found]
+            if first:
+                # a training that napari was closed on is offered again
+                waiting = [run.job.name for run, _, phase in found if phase in ("running", "stopped")]
+                undecided = [run.job.name for run, decision, _ in found if decision is None]
+                wanted = next(iter(waiting + undecided), None)
+            index = names.index(wanted) if wanted in names else (0 if names and not first else -1)
+            self.run_box.setCurrentIndex(index)
         self.run_box.setVisible(bool(found))
         current = self.run_box.currentData()
         if not isinstance(shown, Run) or not isinstance(current, Run) or shown.folder != current.folder:

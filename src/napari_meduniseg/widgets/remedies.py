@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QWidget
+from superqt.utils import signals_blocked
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Finding
@@ -64,9 +65,8 @@ class Remedies(QWidget):
         self._image = image
         said, codes = self.said(image), {finding.code for finding in findings}
         self.orientation.show_code(said.orientation)
-        self.scale.blockSignals(True)
-        self.scale.setValue(said.scale)
-        self.scale.blockSignals(False)
+        with signals_blocked(self.scale):
+            self.scale.setValue(said.scale)
         fitting = next((finding.scale for finding in findings if finding.scale is not None), None)
         self.fitting.setVisible(fitting is not None)
         if fitting is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
+from superqt.utils import signals_blocked
 
 from meduniseg_core.images.oriented import towards
 
@@ -39,12 +40,11 @@ class OrientationBox(QComboBox):
 
     def show_code(self, code: str | None) -> None:
         """Show what was said, without a signal."""
-        self.blockSignals(True)
-        index = self.findData(code)
-        self.setCurrentIndex(max(0, index))
-        if index < 0 and code is not None:
-            self.setEditText(code)
-        self.blockSignals(False)
+        with signals_blocked(self):
+            index = self.findData(code)
+            self.setCurrentIndex(max(0, index))
+            if index < 0 and code is not None:
+                self.setEditText(code)
 
     def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
         event.ignore()  # no value changes under a wheel that is meant for the panel

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible
+from superqt.utils import signals_blocked
 
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
@@ -181,14 +182,13 @@ class SegmentForm(QWidget):
     def refresh_models(self, choose: str = "") -> None:
         """List the models there are now, keeping the chosen one if it is still there; ``choose`` takes another."""
         before = choose or self.model.currentData()
-        self.model.blockSignals(True)
-        self.model.clear()
-        for entry in Registry().list():
-            if entry.info is not None:
-                self.model.addItem(entry.name, entry.name)
-        index = self.model.findData(before)
-        self.model.setCurrentIndex(max(0, index) if self.model.count() else -1)
-        self.model.blockSignals(False)
+        with signals_blocked(self.model):
+            self.model.clear()
+            for entry in Registry().list():
+                if entry.info is not None:
+                    self.model.addItem(entry.name, entry.name)
+            index = self.model.findData(before)
+            self.model.setCurrentIndex(max(0, index) if self.model.count() else -1)
         self._model_changed()
 
     def _model_changed(self, *_: Any) -> None:
@@ -196,28 +196,26 @@ class SegmentForm(QWidget):
         self._info = Registry().info(name) if name else None
         self.model.setToolTip(f"{self._info.title}\n{self._info.intended_use}" if self._info is not None else "")
         before = self.modality()
-        self.modality_box.blockSignals(True)
-        self.modality_box.clear()
-        for modality in modalities_for(self._info) if self._info is not None else []:
-            self.modality_box.addItem(_TITLES.get(modality, modality), modality)
-        self.modality_box.setCurrentIndex(max(0, self.modality_box.findData(before)))
-        self.modality_box.blockSignals(False)
+        with signals_blocked(self.modality_box):
+            self.modality_box.clear()
+            for modality in modalities_for(self._info) if self._info is not None else []:
+                self.modality_box.addItem(_TITLES.get(modality, modality), modality)
+            self.modality_box.setCurrentIndex(max(0, self.modality_box.findData(before)))
         self._fill_tasks()
 
     def _fill_tasks(self, *_: Any) -> None:
         before = {plan.task for plan in self.chosen_plans()}
         plans = self.possible_plans()
-        self.tasks.blockSignals(True)
-        self.tasks.clear()
-        for plan in plans:
-            item = QListWidgetItem(plan.title or plan.task)
-            item.setData(Qt.ItemDataRole.UserRole, plan.task)
-            item.setToolTip(f"{plan.task}: {', '.join(plan.classes)}\nchannels: {', '.join(plan.channels)}")
-            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            ticked = plan.task in before or len(plans) == 1
-            item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
-            self.tasks.addItem(item)
-        self.tasks.blockSignals(False)
+        with signals_blocked(self.tasks):
+            self.tasks.clear()
+            for plan in plans:
+                item = QListWidgetItem(plan.title or plan.task)
+                item.setData(Qt.ItemDataRole.UserRole, plan.task)
+                item.setToolTip(f"{plan.task}: {', '.join(plan.classes)}\nchannels: {', '.join(plan.channels)}")
+                item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+                ticked = plan.task in before or len(plans) == 1
+                item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
+                self.tasks.addItem(item)
         row = max(self.tasks.sizeHintForRow(0), self.tasks.fontMetrics().height())
         self.tasks.setFixedHeight(row * min(max(2, len(plans)), _MOST_ROWS) + 2 * self.tasks.frameWidth() + 2)
         self._tasks_changed()

@@ -251,3 +251,22 @@ def _train(trainer: Any, channels: int) -> None:
         optimizer.zero_grad()
         loss(outputs, targets).backward()
         optimizer.step()
+
+
+def main() -> None:
+    """``python models.py TARGET [NAME...]``: makes models, and prints one JSON line for each."""
+    for name in sys.argv[2:] or MODELS:
+        for trained in (False, True):
+            weights = "trained" if trained else "random"
+            plans, dataset, configuration = MODELS[name]()
+            target = Path(sys.argv[1]) / weights / name
+            folder = target / f"nnUNetTrainer__nnUNetPlans__{configuration}"
+            if not (folder / "dataset.json").is_file():  # written last
+                make(name, target, trained)
+            schemes = plans["configurations"][configuration]["normalization_schemes"]
+            facts = {"folder": str(folder), "name": name, "weights": weights, "channels": len(dataset["channel_names"])}
+            print(json.dumps({**facts, "ct": schemes[0] == "CTNormalization"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

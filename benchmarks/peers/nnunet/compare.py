@@ -1,0 +1,129 @@
+"""nnU-Net 2.8.1 against this program, file to label file.
+
+``python benchmarks/peers/nnunet/compare.py --peer ENVIRONMENT/bin/python`` (README.md: the environment). Five small
+models with random and with briefly trained weights; each predicts six images (three orientations, two anisotropic
+spacings) with nnU-Net, with nnU-Net whose sums of windows are in single precision (it keeps them in half precision,
+which decides near-ties), and with ``meduniseg segment --precision fp32``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(REPOSITORY / "tests" / "core" / "importers"))
+
+from nnunet_samples import AXIAL, CORONAL, SAGITTAL, sample_image  # noqa: E402
+
+HERE = Path(__file__).resolve().parent
+RESULT = REPOSITORY / "benchmarks" / "results" / "nnunet_agreement.txt"
+GRIDS = {"thick": ((18, 60, 52), (4.2, 0.9, 1.0)), "fine": ((44, 34, 48), (1.4, 1.9, 0.9))}
+ORIENTATIONS = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}
+
+
+def main() -> None:
+    """Make models and images, predict, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peer", required=True, help="the python of nnU-Net's environment")
+    parser.add_argument("--models", nargs="*", help="of these only")
+    parser.add_argument("--models-in", type=Path, help="a folder that keeps the models for the next time")
+    parser.add_argument("--tta", action="store_true", help="with mirroring")
+    options = parser.parse_args()
+    lines = [f"{'model':22}{'weights':10}{'images':>7}{'foreground':>12}{'as released':>13}{'in single':>11}"]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        kept = str(options.models_in or folder / "models")
+        made = _lines([options.peer, str(HERE / "models.py"), kept, *(options.models or [])])
+        print(lines[0])
+        for model in made:
+            lines.append(_row(options.peer, Path(str(model["folder"])), model, folder, options.tta))
+            print(lines[-1], flush=True)
+    if not options.models:
+        RESULT.write_text("\n".join([*lines, *_NOTE]) + "\n")
+
+
+_NOTE = (
+    "",
+    "Share of foreground voxels (of either) with the same label, all images of a row together: against nnU-Net 2.8.1",
+    "as it is, and with its sums of windows in single precision. File to label file, fp32, CPU.",
+)
+
+
+def _row(peer: str, model: Path, facts: dict[str, object], folder: Path, tta: bool) -> str:
+    images = _images(folder / "images", int(str(facts["channels"])), bool(facts["ct"]))
+    flags = ["--tta"] if tta else []
+    places = {}
+    for name, extra in (("half", []), ("single", ["--single"])):
+        places[name] = folder / name
+        places[name].mkdir(exist_ok=True)
+        cases = [",".join(map(str, case)) for case in images.values()]
+        _lines([peer, str(HERE / "theirs.py"), str(model), str(places[name]), *cases, *flags, *extra])
+    home = {**os.environ, "MEDUNISEG_HOME": str(folder / "home")}
+    ours = [sys.executable, "-m", "training_cli"]
+    _run([*ours, "models", "import", "nnunet", str(model), "--name", "peer", "--replace"], home)
+    info = json.loads(_run([*ours, "models", "info", "peer", "--json"], home))
+    task = info["tasks"][0]["task"]
+    files = [str(path) for case in images.values() for path in case]
+    arguments = ["-o", str(folder / "ours"), "--task", task, "--model", "peer", "--precision", "fp32", *flags]
+    _run([*ours, "segment", *files, *arguments], home)
+    same = {"half": 0, "single": 0}
+    total = dict(same)
+    for name in images:
+        own = _labels(folder / "ours" / f"{name}.nii.gz")
+        for kind in same:
+            theirs = _labels(places[kind] / f"{name}.nii.gz")
+            foreground = (own > 0) | (theirs > 0)
+            same[kind] += int((own == theirs)[foreground].sum())
+            total[kind] += int(foreground.sum())
+    shares = [same[kind] / total[kind] if total[kind] else 1.0 for kind in same]
+    what = f"{facts['name']:22}{facts['weights']:10}{len(images):>7}{total['half']:>12,}"
+    return f"{what}{shares[0]:>13.4%}{shares[1]:>11.4%}"
+
+
+def _images(folder: Path, channels: int, ct: bool) -> dict[str, list[Path]]:
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    cases: dict[str, list[Path]] = {}
+    for grid, (shape, spacing) in GRIDS.items():
+        for seed, (orientation, directions) in enumerate(ORIENTATIONS.items()):
+            array = sample_image(shape, spacing, channels=channels, ct=ct, seed=seed)
+            paths = []
+            for channel, values in enumerate(array):
+                image = SimpleITK.GetImageFromArray(values)
+                image.SetSpacing(spacing[::-1])
+                image.SetOrigin((3.0, -20.0, 40.0))
+                image.SetDirection(np.array(directions).T.ravel().tolist())
+                paths.append(folder / f"{grid}-{orientation}_{channel:04}.nii.gz")
+                SimpleITK.WriteImage(image, str(paths[-1]))
+            cases[f"{grid}-{orientation}"] = paths
+    return cases
+
+
+def _labels(path: Path) -> np.ndarray:
+    return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
+
+
+def _lines(command: list[str]) -> list[dict[str, object]]:
+    """The JSON lines that a command of the peer prints among its own."""
+    return [json.loads(line) for line in _run(command, dict(os.environ)).splitlines() if line.startswith("{")]
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

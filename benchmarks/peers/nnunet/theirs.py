@@ -1,0 +1,61 @@
+"""nnU-Net's side of compare.py, in nnU-Net's environment: predicts files, one JSON line per image on stdout.
+
+``python theirs.py MODEL_FOLDER OUT_DIR IMAGE[,IMAGE...]... [--tta] [--single]``: an argument is one case, its channels
+by commas. ``--single``: sums of windows in single precision, where nnU-Net keeps them in half precision.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import resource
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+os.environ.update({f"nnUNet_{name}": "/nonexistent" for name in ("raw", "preprocessed", "results")})
+
+import torch
+from nnunetv2.inference import predict_from_raw_data
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+
+
+def main() -> None:
+    """Predict what the command line names."""
+    words = [word for word in sys.argv[1:] if not word.startswith("--")]
+    folder, out, cases = words[0], Path(words[1]), words[2:]
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    kind = single() if "--single" in sys.argv else predict_from_raw_data.nnUNetPredictor
+    predictor = kind(use_mirroring="--tta" in sys.argv, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(folder, None)
+    settings, plans = predictor.configuration_manager, predictor.plans_manager
+    for case in cases:
+        began = time.perf_counter()
+        preprocessor = settings.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case(case.split(","), None, plans, settings, predictor.dataset_json)
+        logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
+        name = Path(case.split(",")[0]).name.removesuffix(".nii.gz").removesuffix("_0000")
+        export_prediction_from_logits(
+            logits, properties, settings, plans, predictor.dataset_json, str(out / name), num_threads_torch=1
+        )
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"case": name, "seconds": seconds, "peak": peak}), flush=True)
+
+
+def single() -> type:
+    """nnU-Net's predictor with sums in single precision."""
+    base = predict_from_raw_data.nnUNetPredictor
+    name = "_internal_predict_sliding_window_return_logits"
+    source = textwrap.dedent(inspect.getsource(getattr(base, name)))
+    source = source.replace("torch.half", "torch.float32")
+    source = source.replace("value_scaling_factor=10,", "value_scaling_factor=10, dtype=torch.float32,")
+    space = dict(vars(predict_from_raw_data))
+    exec(source, space)
+    return type("Single", (base,), {name: space[name]})
+
+
+if __name__ == "__main__":
+    main()

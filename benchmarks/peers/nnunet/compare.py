@@ -73,12 +73,13 @@ def _row(peer: str, model: Path, facts: dict[str, object], folder: Path, tta: bo
     info = json.loads(_run([*ours, "models", "info", "peer", "--json"], home))
     task = info["tasks"][0]["task"]
     files = [str(path) for case in images.values() for path in case]
-    arguments = ["-o", str(folder / "ours"), "--task", task, "--model", "peer", "--precision", "fp32", *flags]
+    place = folder / f"ours-{facts['name']}-{facts['weights']}"
+    arguments = ["-o", str(place), "--task", task, "--model", "peer", "--precision", "fp32", *flags]
     _run([*ours, "segment", *files, *arguments], home)
     same = {"half": 0, "single": 0}
     total = dict(same)
     for name in images:
-        own = _labels(folder / "ours" / f"{name}.nii.gz")
+        own = _labels(place / f"{name}.nii.gz")
         for kind in same:
             theirs = _labels(places[kind] / f"{name}.nii.gz")
             foreground = (own > 0) | (theirs > 0)

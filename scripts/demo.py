@@ -62,7 +62,7 @@ def show(example: Example, predictor: Predictor, output: Path, session: Session)
     image: Image = read_image(example.path)
     found = predictor.segment(image, [example.task], events=session.events, cancel=session.cancel)[example.task]
     path = found.save(output / f"{example.name}{'.png' if image.is_2d else '.nii.gz'}")
-    picture = overlay(image, found.labels, found.colours, long_side=512 if image.physical else None)
+    picture = overlay(image, found.labels, found.colours, longest_side=512 if image.physical else None)
     write_bytes(output / f"{example.name}_overlay.png", png_bytes(picture))
     return result_of(example.name, path, found)
 

@@ -19,7 +19,7 @@ TASK_COLUMNS = ("task", "modality", "dim", "classes", "channels", "spacing (D, H
 
 def task_row(plan: TaskPlan) -> tuple[str, ...]:
     """One task of a model as a row of `TASK_COLUMNS`."""
-    size = _times(plan.spacing, "mm") if plan.spacing is not None else f"longer side {plan.long_side} px"
+    size = _times(plan.spacing, "mm") if plan.spacing is not None else f"longer side {plan.longest_side} px"
     channels = ", ".join(plan.channels)
     return plan.task, plan.modality, f"{plan.dimension}D", ", ".join(plan.classes), channels, size
 

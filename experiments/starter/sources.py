@@ -70,7 +70,7 @@ def configuration(arm: str, fold: str) -> TrainingConfig:
             # from random weights: the first starter has seen both sources
             "pretrained_weights": None,
             "learning_rate": 0.1,
-            "plan_2d": base.plan_2d.model_copy(update={"long_side": 160, "patch": (1, 160, 160), "batch": 4}),
+            "plan_2d": base.plan_2d.model_copy(update={"longest_side": 160, "patch": (1, 160, 160), "batch": 4}),
             "augmentation": augmentation,
             "absence": ABSENCE if arm.endswith("+absence") else {},
             "average_decay": None,

@@ -108,7 +108,7 @@ def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: 
             image = read_image(row.raw.images)
             labels = place_labels(read_labels(row.raw.label), image)
             colours = {label: class_colour(label) for label in range(1, int(labels.array.max()) + 1)}
-            picture = overlay(image, labels, colours, long_side=THUMBNAIL)
+            picture = overlay(image, labels, colours, longest_side=THUMBNAIL)
         except (MedUniSegError, OSError, ValueError):
             continue  # what is wrong with it is said when it is trained on
         send((row.case, png_bytes(picture)))

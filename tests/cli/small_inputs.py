@@ -26,7 +26,7 @@ def plan(task: str, modality: str, dimension: int, classes: tuple[str, ...]) -> 
         channels=channels,
         classes=classes,
         spacing=None if two else (2.0, 2.0, 2.0),
-        long_side=64 if two else None,
+        longest_side=64 if two else None,
         patch=(1, 64, 64) if two else (16, 32, 32),
         normalisation=("zscore",) * len(channels),
         figures=(None,) * len(channels),

@@ -114,7 +114,7 @@ def tiny(tmp_path: Path) -> Iterator[TrainingConfig]:
         output=tmp_path / "run",
         cache=tmp_path / "cache",
         network=NetworkSettings(features=(4, 6, 8, 8, 8, 8), task_prompt_channels=4, modal_prompt_length=16),
-        plan_2d=PlanSettings(patch=(1, 32, 32), batch=3, long_side=56),
+        plan_2d=PlanSettings(patch=(1, 32, 32), batch=3, longest_side=56),
         epochs=3,
         iterations_per_dataset=3,
         validation_fraction=0.0,

@@ -195,19 +195,19 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
         patch=sized.patch,
         batch=sized.batch,
         spacing=same[0].spacing if same else None,
-        long_side=same[0].long_side if same else _long_side((alike or plans)[0], raw),
+        longest_side=same[0].longest_side if same else _longest_side((alike or plans)[0], raw),
     )
 
 
-def _long_side(known: TaskPlan, raw: RawDataset) -> int | None:
+def _longest_side(known: TaskPlan, raw: RawDataset) -> int | None:
     """That of ``known``, or what the data set's objects need to be told apart, as far as its images have it."""
-    if known.long_side is None:
+    if known.longest_side is None:
         return None
     objects = object_scale(raw)
     if objects is None:
-        return known.long_side
+        return known.longest_side
     needed = 32 * math.ceil(SMALLEST_OBJECT / objects.diameter / 32)
-    return max(known.long_side, min(needed, objects.long_side))
+    return max(known.longest_side, min(needed, objects.longest_side))
 
 
 def _keeping(base: Model, raw: RawDataset, iterations: int) -> dict[str, object]:
@@ -229,7 +229,7 @@ def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> 
         return wanted
     if (output / PLANS_FILE).is_file():
         begun = load_plans(output / PLANS_FILE)[0]
-        kept = {"patch": begun.patch, "batch": begun.batch, "long_side": begun.long_side}
+        kept = {"patch": begun.patch, "batch": begun.batch, "longest_side": begun.longest_side}
         return wanted.model_copy(update=kept)
     config, free = base.info.config, free_bytes(resolve_device(device))
     patch, batch = fitting(wanted.patch, wanted.batch, config.features[0], config.total_stride, free)

@@ -134,4 +134,6 @@ def _picture(found: Sequence[Segmentation], truth: Image) -> bytes:
     image = found[-1].image
     colours = dict(enumerate(found[-1].colours, start=1))
     shown = [*(result.labels for result in found), truth]
-    return png_bytes(side_by_side([overlay(image, labels, colours, long_side=_SIDE, like=truth) for labels in shown]))
+    return png_bytes(
+        side_by_side([overlay(image, labels, colours, longest_side=_SIDE, like=truth) for labels in shown])
+    )

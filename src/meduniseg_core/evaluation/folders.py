@@ -193,7 +193,7 @@ def _pictures(
         image, guess, truth = _on_background(guess, truth, sources.get(scores.case))
         # both halves show the slice in which the reference is largest, or the prediction where there is none
         leading = truth if truth.array.any() else guess
-        shown = [overlay(image, labels, long_side=PICTURE_SIDE, like=leading) for labels in (guess, truth)]
+        shown = [overlay(image, labels, longest_side=PICTURE_SIDE, like=leading) for labels in (guess, truth)]
         drawn.append(ReportPicture(rank=rank, case=scores.case, png=png_bytes(side_by_side(shown))))
     return tuple(drawn)
 

@@ -53,7 +53,7 @@ def overlay(
     *,
     opacity: float = 0.35,
     window: tuple[float, float] | None = None,
-    long_side: int | None = None,
+    longest_side: int | None = None,
     like: Image | None = None,
 ) -> Picture:
     """One slice of an image with labels drawn over it, with square pixels.
@@ -89,7 +89,7 @@ def overlay(
         slice_index = fullest_slice(turn.forward((like or labels).array)[0])
     if not 0 <= slice_index < len(ids):
         raise BadInputError(f"{image.name} has no slice {slice_index}; take one from 0 to {len(ids) - 1}.")
-    size = _square_pixels(upright, long_side)
+    size = _square_pixels(upright, longest_side)
     picture = _resized(_grey_or_colour(upright, slice_index, window), size, PillowImage.Resampling.BILINEAR)
     drawn = _resized(ids[slice_index].astype(np.int32), size, PillowImage.Resampling.NEAREST)
     return _painted(picture, drawn, colours, opacity)
@@ -137,12 +137,12 @@ def side_by_side(pictures: Sequence[Picture], gap: int = 4) -> Picture:
     return np.concatenate(row, axis=1)
 
 
-def _square_pixels(image: Image, long_side: int | None) -> tuple[int, int]:
+def _square_pixels(image: Image, longest_side: int | None) -> tuple[int, int]:
     """Height and width of the slice once its pixels are square."""
     _, height, width = image.geometry.shape
     _, step_h, step_w = image.geometry.spacing
     extent = np.array([height * step_h, width * step_w])
-    pixel = min(step_h, step_w) if long_side is None else extent.max() / long_side
+    pixel = min(step_h, step_w) if longest_side is None else extent.max() / longest_side
     sides = np.maximum(1, np.rint(extent / pixel).astype(int))
     return int(sides[0]), int(sides[1])
 

@@ -24,11 +24,11 @@ def scaled_plan(plan: TaskPlan, scale: float) -> TaskPlan:
     """
     if scale == 1:
         return plan
-    if plan.long_side is None:
+    if plan.longest_side is None:
         raise UsageError(f"Task {plan.task} goes by the image's size in mm; correct that instead of giving a scale.")
     if not 0.02 <= scale <= 100:
         raise UsageError(f"A scale of {scale:g} cannot be; give how many times more an image shows along a side.")
-    return plan.model_copy(update={"long_side": max(16, min(MAX_SIDE, round(plan.long_side * scale)))})
+    return plan.model_copy(update={"longest_side": max(16, min(MAX_SIDE, round(plan.longest_side * scale)))})
 
 
 def field_of_view(image: Image, plan: TaskPlan, scale: float = 1.0) -> Iterator[Finding]:
@@ -37,7 +37,7 @@ def field_of_view(image: Image, plan: TaskPlan, scale: float = 1.0) -> Iterator[
     ``plan`` is already scaled (:func:`scaled_plan`) where ``scale`` is given.
     """
     known = plan.statistics
-    if known is None or plan.long_side is None or not image.is_2d:
+    if known is None or plan.longest_side is None or not image.is_2d:
         return
     if plan.modality in WITHOUT_A_FRAME and known.spacing is None:
         own = max(image.geometry.shape[1:]) / scale

@@ -50,7 +50,7 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
     return (
         plan.dimension,
         plan.spacing,
-        plan.long_side,
+        plan.longest_side,
         len(plan.channels),
         is_colour(plan.channels),
         plan.normalisation,

@@ -73,7 +73,7 @@ def look_before(
         UsageError: the scale or the orientation cannot be.
     """
     image = oriented_as_said(image, orientation)
-    if plan.long_side is not None:
+    if plan.longest_side is not None:
         plan = scaled_plan(plan, scale)
     found = merge(image.findings, check_image(image, plan, scale))
     try:

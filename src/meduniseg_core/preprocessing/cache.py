@@ -26,7 +26,7 @@ from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
 from meduniseg_core.preprocessing.label_ids import IGNORED, check_ids
 from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
-from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.preprocessing.plan import TaskPlan, with_former_names
 
 CACHE_VERSION = 1
 """Raised whenever preprocessing changes what it makes of the same input, so that old entries are rebuilt."""
@@ -337,7 +337,7 @@ def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     unused = {"title", "patch", "batch", "mirror_axes", "modality", "statistics", "hu_window"}
     if plan.scheme is None:  # came later: caches from before stay good
         unused.add("scheme")
-    return plan.model_dump(mode="json", exclude=unused)
+    return with_former_names(plan.model_dump(mode="json", exclude=unused))
 
 
 def _existing(job: _Job, key: str) -> CachedCase | None:

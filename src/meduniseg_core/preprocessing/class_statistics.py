@@ -179,7 +179,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 def _facts_of(case: RawCase, plan: TaskPlan, key: str | None, folder: Path | None) -> CaseFacts:
     path = None if folder is None or key is None else folder / f"{case.case}_facts.json"
-    full = f"{VERSION}:{key}:{plan.normalisation}:{plan.class_count}:{plan.long_side}"
+    full = f"{VERSION}:{key}:{plan.normalisation}:{plan.class_count}:{plan.longest_side}"
     if path is not None and path.is_file():
         try:
             kept = CaseFacts.model_validate_json(path.read_bytes())

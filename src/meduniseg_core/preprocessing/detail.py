@@ -31,7 +31,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 def detail_features(image: Image, plan: TaskPlan) -> np.ndarray | None:
     """float64 (7,): the logarithms of the shares of the variance at five scales, of the mean gradient over the standard
     deviation and of the spectrum's centroid; None for what is no 2D image without mm, or has nothing to see."""
-    if plan.long_side is None or not image.is_2d:
+    if plan.longest_side is None or not image.is_2d:
         return None
     array = image.array.astype(np.float32)
     grey = np.tensordot(_LUMINANCE, array, axes=1)[None] if image.channels == 3 else array[:1]

@@ -15,11 +15,11 @@ CASES = 20
 
 @dataclass(frozen=True)
 class ObjectScale:
-    """``diameter``: of the class with the smallest objects, as a share of the image's longer side; ``long_side``:
+    """``diameter``: of the class with the smallest objects, as a share of the image's longer side; ``longest_side``:
     median of the images, pixels."""
 
     diameter: float
-    long_side: int
+    longest_side: int
 
 
 def object_scale(dataset: RawDataset) -> ObjectScale | None:

@@ -31,7 +31,7 @@ def preprocess(
 ) -> Preprocessed:
     """Canonical orientation, crop to the body, resampling to the task's grid, normalisation (nnU-Net's scheme).
 
-    ``image`` (C, D, H, W). With ``plan.spacing`` (mm) the image must have a size in mm; with ``plan.long_side`` its
+    ``image`` (C, D, H, W). With ``plan.spacing`` (mm) the image must have a size in mm; with ``plan.longest_side`` its
     longer side is scaled to that many pixels and nothing is cropped. A depth of 1 stays 1. A grey image for a task of
     colour images is repeated to three channels, a colour image for a task of one channel becomes luminance; both are
     said in ``events``. ``keep``: a label map of the image (training) whose foreground the crop must not lose. ``room``:
@@ -58,7 +58,7 @@ def preprocess(
     shape = target_shape(canonical.geometry, box, plan)
     if room is not None:
         check_room(box_shape(box), shape, plan, image.name, room)
-    if plan.long_side is not None:
+    if plan.longest_side is not None:
         rules, of_labels = photograph_rules(), Rules(("nearest", "linear", "linear"))
     else:
         current, target = canonical.geometry.spacing, target_spacing(canonical.geometry, plan)
@@ -127,7 +127,7 @@ def _box(
     reorientation: Reorientation,
     events: EventSink,
 ) -> Box:
-    if not plan.crop_to_body or plan.long_side is not None or canonical.is_2d:
+    if not plan.crop_to_body or plan.longest_side is not None or canonical.is_2d:
         return whole_box(array.shape[1:])
     box = body_box(array, plan.normalisation)
     if keep is not None:

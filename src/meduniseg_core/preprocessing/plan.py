@@ -6,9 +6,9 @@ The plan of every task of a model ends up in the model's file (`weights`).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from meduniseg_core.preprocessing.scheme import Scheme
 from meduniseg_core.preprocessing.statistics import TaskStatistics
@@ -26,7 +26,9 @@ MIN_MILLIMETRES, MAX_MILLIMETRES = 1e-5, 1e3
 Millimetres = Annotated[float, Field(ge=MIN_MILLIMETRES, le=MAX_MILLIMETRES, allow_inf_nan=False)]
 Intensity = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 MAX_SIDE, MAX_PATCH_VOXELS, MAX_BATCH = 1 << 14, 1 << 28, 1 << 12
-LongSide = Annotated[int, Field(ge=16, le=MAX_SIDE)]
+LongestSide = Annotated[int, Field(ge=16, le=MAX_SIDE)]
+# the second is what files written before November 2026 call it
+LONGEST_SIDE_NAMES = AliasChoices("longest_side", "long_side")
 Batch = Annotated[int, Field(ge=1, le=MAX_BATCH)]
 
 
@@ -61,7 +63,7 @@ class TaskPlan(BaseModel):
     """One task as a model knows it: its classes, its channels and its preprocessing.
 
     Geometry is given in array order ``(D, H, W)``. Exactly one of ``spacing`` (mm; volumes and physical 2D images) and
-    ``long_side`` (pixels; photographs, whose pixels have no size: the longer side is scaled to it) is set.
+    ``longest_side`` (pixels; photographs, whose pixels have no size: the longer side is scaled to it) is set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +75,7 @@ class TaskPlan(BaseModel):
     channels: tuple[str, ...] = Field(min_length=1, description="names, in the order the network takes them")
     classes: tuple[str, ...] = Field(min_length=1, description="foreground classes; label id = position + 1")
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    long_side: LongSide | None = None
+    longest_side: LongestSide | None = Field(default=None, validation_alias=LONGEST_SIDE_NAMES)
     patch: Patch
     batch: Batch = 2
     normalisation: tuple[Normalisation, ...]
@@ -92,7 +94,7 @@ class TaskPlan(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.spacing is None) == (self.long_side is None):
+        if (self.spacing is None) == (self.longest_side is None):
             raise ValueError("give exactly one of spacing and long_side")
         if len(self.normalisation) != len(self.channels) or len(self.figures) != len(self.channels):
             raise ValueError("normalisation and figures need one entry per channel")
@@ -125,3 +127,21 @@ class TaskPlan(BaseModel):
     def class_count(self) -> int:
         """Output channels that take part, background included (paper: only these enter loss and softmax)."""
         return len(self.classes) + 1
+
+
+def with_former_names(content: dict[str, Any]) -> dict[str, Any]:
+    """What is hashed of plans and settings, under the names that it was hashed with first.
+
+    So a renamed field changes neither cache keys nor the hash that a resumed run must find.
+
+    Args:
+        content: a plan or settings, dumped; dictionaries within it are renamed, too.
+
+    Returns:
+        A copy.
+    """
+    former = {"longest_side": "long_side"}
+    return {
+        former.get(key, key): with_former_names(value) if isinstance(value, dict) else value
+        for key, value in content.items()
+    }

@@ -32,7 +32,7 @@ def make_plan(
     task: str | None = None,
     modality: str | None = None,
     spacing: Vector3 | None = None,
-    long_side: int | None = None,
+    longest_side: int | None = None,
     patch: Shape3 | None = None,
     batch: int | None = None,
     voxels: int | None = None,
@@ -44,22 +44,22 @@ def make_plan(
 ) -> TaskPlan:
     """The plan of ``dataset``'s task; what is given is kept, the rest follows from its fingerprint.
 
-    ``spacing`` (mm, along D, H, W): default the median of the training cases. ``long_side`` (pixels, images without a
-    size in mm): default 512. ``patch`` (D, H, W) is rounded up to multiples of ``total_stride``; by default it follows
-    the median shape within ``voxels``, and ``batch`` fills ``batch_voxels``. ``figures``: a fingerprint already made.
+    ``spacing`` (mm, along D, H, W): default the median of the training cases. ``longest_side`` (pixels, images
+    without a size in mm): default 512. ``patch`` (D, H, W) is rounded up to multiples of ``total_stride``; by default
+    it follows the median shape within ``voxels``, and ``batch`` fills ``batch_voxels``. ``figures``: a fingerprint already made.
 
     Raises UsageError for options that contradict the data, BadInputError for a data set that cannot be planned.
     """
     marks = figures if figures is not None else fingerprint(dataset, events=events, cancel=cancel)
     modality = modality if modality is not None else dataset.modality
-    _check_options(marks, spacing, long_side)
+    _check_options(marks, spacing, longest_side)
     two = marks.dimension == 2
     target: Vector3 | None = None
-    if long_side is None and marks.physical:
+    if longest_side is None and marks.physical:
         target = spacing if spacing is not None else marks.median_spacing
-    elif long_side is None:
-        long_side = LONG_SIDE
-    median = _median_shape(marks, target, long_side)
+    elif longest_side is None:
+        longest_side = LONG_SIDE
+    median = _median_shape(marks, target, longest_side)
     stride = (1, total_stride[1], total_stride[2]) if two else total_stride
     budget = voxels if voxels is not None else (VOXELS_2D if two else VOXELS_3D)
     size = _rounded(patch, stride) if patch is not None else plan_patch(median, stride, budget)
@@ -77,7 +77,7 @@ def make_plan(
         channels=dataset.channels,
         classes=dataset.classes,
         spacing=target,
-        long_side=long_side,
+        longest_side=longest_side,
         patch=size,
         batch=batch,
         normalisation=normalisation,
@@ -148,14 +148,14 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+", apart.lower())
 
 
-def _check_options(marks: Fingerprint, spacing: Vector3 | None, long_side: int | None) -> None:
-    if spacing is not None and long_side is not None:
+def _check_options(marks: Fingerprint, spacing: Vector3 | None, longest_side: int | None) -> None:
+    if spacing is not None and longest_side is not None:
         raise UsageError("Give a spacing in mm or a long side in pixels, not both.")
     if spacing is not None and not marks.physical:
         raise UsageError(
             f"The images of {marks.dataset} have no size in mm; give a long side in pixels instead of a spacing."
         )
-    if long_side is not None and marks.dimension == 3:
+    if longest_side is not None and marks.dimension == 3:
         raise UsageError(f"{marks.dataset} holds volumes; give a spacing in mm instead of a long side.")
     if marks.dimension == 3 and not marks.physical:
         raise BadInputError(
@@ -163,14 +163,14 @@ def _check_options(marks: Fingerprint, spacing: Vector3 | None, long_side: int |
         )
 
 
-def _median_shape(marks: Fingerprint, target: Vector3 | None, long_side: int | None) -> Shape3:
+def _median_shape(marks: Fingerprint, target: Vector3 | None, longest_side: int | None) -> Shape3:
     sizes = []
     for shape, spacing in zip(marks.shapes, marks.spacings, strict=True):
         if target is not None:
             size = [shape[a] * spacing[a] / target[a] for a in range(3)]
         else:
-            assert long_side is not None
-            factor = long_side / max(shape[1:])
+            assert longest_side is not None
+            factor = longest_side / max(shape[1:])
             size = [1.0, shape[1] * factor, shape[2] * factor]
         sizes.append(size)
     d, h, w = (max(1, round(float(value))) for value in np.median(sizes, axis=0))

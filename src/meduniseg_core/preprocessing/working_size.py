@@ -29,8 +29,8 @@ _BEYOND_OWN = 3.0  # a task may lie outside of what its modality usually has: th
 def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
     """Size (d, h, w) of the network's grid for ``box`` of a canonical grid: at least 1 per axis, a depth of 1 stays."""
     size = box_shape(box)
-    if plan.long_side is not None:
-        factor = plan.long_side / max(size[1], size[2])
+    if plan.longest_side is not None:
+        factor = plan.longest_side / max(size[1], size[2])
         scaled = [size[0], max(1, round(size[1] * factor)), max(1, round(size[2] * factor))]
     else:
         target = target_spacing(canonical, plan)

@@ -14,7 +14,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import read_small
 from meduniseg_core.model.config import Stride
 from meduniseg_core.paths import expanded
-from meduniseg_core.preprocessing.plan import Batch, LongSide, Millimetres, Patch
+from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.validation import first_fault
@@ -41,7 +41,7 @@ class PlanSettings(BaseModel):
     patch: Patch | None = None
     batch: Batch | None = None
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    long_side: LongSide | None = None
+    longest_side: LongestSide | None = Field(default=None, validation_alias=LONGEST_SIDE_NAMES)
     hu_window: tuple[float, float] | None = Field(default=None, description="see `TaskPlan.hu_window`")
     classes: tuple[str, ...] | None = Field(
         default=None, description="other names for the data set's classes, in order"

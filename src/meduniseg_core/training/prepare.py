@@ -25,6 +25,7 @@ from meduniseg_core.preprocessing import (
     save_plans,
 )
 from meduniseg_core.preprocessing.class_statistics import task_statistics
+from meduniseg_core.preprocessing.plan import with_former_names
 from meduniseg_core.preprocessing.statistics import joined
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.pretrained import start_of
@@ -142,7 +143,7 @@ def _cache(
     plan = make_plan(
         dataset,
         spacing=chosen.spacing,
-        long_side=chosen.long_side,
+        longest_side=chosen.longest_side,
         patch=chosen.patch,
         batch=chosen.batch,
         total_stride=total_stride,
@@ -280,9 +281,9 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]
     content = {
-        "settings": settings,
+        "settings": with_former_names(settings),
         "config": info.config.model_dump(mode="json"),
-        "plans": [plan.model_dump(mode="json", exclude=_unset(plan)) for plan in info.tasks],
+        "plans": [with_former_names(plan.model_dump(mode="json", exclude=_unset(plan))) for plan in info.tasks],
         "cases": cases,
         **({} if start is None else {"start": start.fingerprint}),
     }

@@ -228,7 +228,7 @@ class BatchWidget(QWidget):
         """Only what the task can be told: photographs have no orientation, and scans have their size in mm."""
         plan = self._plans.get(self.task.currentText())
         self._form.setRowVisible(self.orientation, plan is not None and not is_colour(plan.channels))
-        self._form.setRowVisible(self.scale, plan is not None and plan.long_side is not None)
+        self._form.setRowVisible(self.scale, plan is not None and plan.longest_side is not None)
 
 
 def _counted(number: int, what: str) -> str:

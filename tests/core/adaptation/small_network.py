@@ -21,7 +21,7 @@ def plan(task: str, modality: str, classes: tuple[str, ...]) -> TaskPlan:
         dimension=2,
         channels=("grey",),
         classes=classes,
-        long_side=32,
+        longest_side=32,
         patch=(1, 32, 32),
         batch=2,
         normalisation=("zscore",),

@@ -55,7 +55,7 @@ def test_the_prompt_stays_and_the_rest_learns(base: Model, discs: Path, tmp_path
         precision="fp32",
         overrides={"validation_fraction": 0.3, "validation_every": 2},
     )
-    assert config.epochs == 6 and config.plan["disc"].long_side == 32
+    assert config.epochs == 6 and config.plan["disc"].longest_side == 32
     result = finetune(discs, base, config)
     tuned = load_model(result.model)
     before, after = base.network.state_dict(), tuned.network.state_dict()
@@ -206,10 +206,10 @@ def test_a_new_task_has_the_pixel_size_of_its_kind_and_the_largest_patch_the_bas
     base: Model, discs: Path, tmp_path: Path
 ) -> None:
     first, second = base.info.tasks
-    larger = first.model_copy(update={"patch": (1, 64, 96), "batch": 1, "long_side": 100})
+    larger = first.model_copy(update={"patch": (1, 64, 96), "batch": 1, "longest_side": 100})
     other = replace(base, info=base.info.model_copy(update={"tasks": (larger, second)}))
     plan = finetune_config(discs, other, "mine", tmp_path, device="cpu").plan["disc"]
-    assert (plan.patch, plan.batch, plan.long_side) == ((1, 64, 96), 1, 32)
+    assert (plan.patch, plan.batch, plan.longest_side) == ((1, 64, 96), 1, 32)
 
 
 def test_what_the_base_knows_is_spared_in_short_trainings(base: Model, discs: Path, tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_data_of_more_channels_than_the_base_has_stems_for_can_be_learnt(base: M
 
 
 def test_images_with_small_objects_are_scaled_down_less(base: Model, discs: Path, tmp_path: Path) -> None:
-    def long_side() -> int | None:
-        return finetune_config(discs, base, "mine", tmp_path, iterations=50, device="cpu").plan["disc"].long_side
+    def longest_side() -> int | None:
+        return finetune_config(discs, base, "mine", tmp_path, iterations=50, device="cpu").plan["disc"].longest_side
 
     dots = np.zeros((400, 400), np.uint8)
     for y in range(20, 380, 60):
@@ -254,12 +254,12 @@ def test_images_with_small_objects_are_scaled_down_less(base: Model, discs: Path
             dots[y : y + 16, x : x + 16] = 1  # as large as a circle of 18 pixels
     for path in (discs / "labelsTr").iterdir():
         PillowImage.fromarray(dots).save(path)
-    assert long_side() == 288  # 12 pixels would be 267
+    assert longest_side() == 288  # 12 pixels would be 267
     for path in (discs / "labelsTr").iterdir():
         dots = np.zeros((60, 60), np.uint8)
         dots[::6, ::6] = 1
         PillowImage.fromarray(dots).save(path)
-    assert long_side() == 60  # more than the images have is no use
+    assert longest_side() == 60  # more than the images have is no use
 
 
 def test_what_nobody_has_looked_at_is_learnt_from_and_judged_as_unknown(

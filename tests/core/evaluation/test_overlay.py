@@ -26,9 +26,9 @@ def pair(spacing: tuple[float, float, float] = (3.0, 1.0, 2.0), **kwargs: object
 def test_pixels_are_square_in_mm() -> None:
     image, labels = pair()
     assert overlay(image, labels).shape == (20, 20, 3)  # 20 mm x 20 mm at 1 mm
-    assert overlay(image, labels, long_side=100).shape == (100, 100, 3)
+    assert overlay(image, labels, longest_side=100).shape == (100, 100, 3)
     wide, labels = pair((3.0, 1.0, 4.0))
-    assert overlay(wide, labels, long_side=80).shape == (40, 80, 3)
+    assert overlay(wide, labels, longest_side=80).shape == (40, 80, 3)
 
 
 def test_the_fullest_slice_is_shown_and_its_outline_has_the_label_s_colour() -> None:

@@ -41,7 +41,7 @@ def picture_plan(task: str = "spot", **changes: object) -> TaskPlan:
         "dimension": 2,
         "channels": ("R", "G", "B"),
         "classes": ("spot",),
-        "long_side": 64,
+        "longest_side": 64,
         "patch": (1, 64, 64),
         "normalisation": ("zscore", "zscore", "zscore"),
         "figures": (None, None, None),

@@ -136,7 +136,7 @@ def texture(size: int, grain: float, seed: int) -> Image:
 
 
 def trained(modality: str = "endoscopy") -> TaskPlan:
-    plan = picture_plan(modality=modality, long_side=128, patch=(1, 128, 128))
+    plan = picture_plan(modality=modality, longest_side=128, patch=(1, 128, 128))
     features = [detail_features(texture(256, 6 + seed % 4, seed), plan) for seed in range(24)]
     statistics = TaskStatistics(
         cases=24,
@@ -175,7 +175,7 @@ def test_a_field_of_a_slide_goes_by_its_pixels_and_the_scale_that_is_said() -> N
 
 def test_a_scale_widens_what_the_network_sees() -> None:
     plan = picture_plan()
-    assert scaled_plan(plan, 4).long_side == 256 and scaled_plan(plan, 0.5).long_side == 32
+    assert scaled_plan(plan, 4).longest_side == 256 and scaled_plan(plan, 0.5).longest_side == 32
     assert scaled_plan(plan, 1) is plan
     session = Predictor(tiny_model([plan]), "cpu", "fp32")
     image = picture(256, 200)
@@ -194,7 +194,7 @@ def test_a_scale_widens_what_the_network_sees() -> None:
 
 
 def replace_long_side(plan: TaskPlan, side: int) -> TaskPlan:
-    return plan.model_copy(update={"long_side": side})
+    return plan.model_copy(update={"longest_side": side})
 
 
 def test_training_images_that_did_not_say_their_orientation_are_met_by_such_images() -> None:

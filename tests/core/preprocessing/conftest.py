@@ -27,7 +27,7 @@ def plan_with(**changes: Any) -> TaskPlan:
         "normalisation": ("none",),
         "figures": (None,),
     }
-    if "long_side" in changes:
+    if "longest_side" in changes:
         values["spacing"] = None
     return TaskPlan.model_validate({**values, **changes})
 

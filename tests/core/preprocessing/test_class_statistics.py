@@ -93,7 +93,7 @@ def test_pictures_are_measured_by_their_own_size_and_contrast(tmp_path: Path) ->
         channels=("us",),
         classes=("spot",),
         spacing=None,
-        long_side=64,
+        longest_side=64,
         patch=(1, 64, 64),
         normalisation=("zscore",),
         figures=(None,),

@@ -42,7 +42,7 @@ def test_the_class_with_the_smallest_objects_counts_and_specks_do_not(tmp_path: 
         disc(labels, 50, x, 5, 2)
     labels[90, ::4] = 2  # fifty specks, and no more pixels than half a disc
     found = object_scale(dataset(tmp_path, [labels]))
-    assert found is not None and found.long_side == 200
+    assert found is not None and found.longest_side == 200
     assert found.diameter == pytest.approx(2 * 5 / 200, rel=0.05)
 
 

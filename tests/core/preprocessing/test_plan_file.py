@@ -16,7 +16,7 @@ def test_plans_come_back_equal(tmp_path: Path, make_plan_of: Callable[..., TaskP
     figures = {"mean": 99.4, "std": 39.36, "percentile_00_5": -20.0, "percentile_99_5": 215.0}
     plans = (
         make_plan_of(task="liver", normalisation=("ct",), figures=(figures,), spacing=(2.5, 0.79, 0.79)),
-        make_plan_of(task="polyp", dimension=2, long_side=512, patch=(1, 512, 512), mirror_axes=(1, 2)),
+        make_plan_of(task="polyp", dimension=2, longest_side=512, patch=(1, 512, 512), mirror_axes=(1, 2)),
     )
     save_plans(plans, tmp_path / "plans.json")
     assert load_plans(tmp_path / "plans.json") == plans

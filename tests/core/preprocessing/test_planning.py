@@ -112,19 +112,19 @@ def test_photographs_get_a_long_side() -> None:
     )  # fmt: skip
     colour = _dataset(channels=("R", "G", "B"), modality="endoscopy")
     plan = make_plan(colour, figures=marks)
-    assert (plan.spacing, plan.long_side, plan.dimension) == (None, 512, 2)
+    assert (plan.spacing, plan.longest_side, plan.dimension) == (None, 512, 2)
     assert plan.patch == (1, 352, 512)
     assert plan.mirror_axes == (1, 2)
     assert not plan.crop_to_body
     assert plan.normalisation == ("zscore",) * 3
-    assert make_plan(colour, figures=marks, long_side=256).patch == (1, 192, 256)
+    assert make_plan(colour, figures=marks, longest_side=256).patch == (1, 192, 256)
 
 
 def test_options_that_contradict_the_data_are_refused() -> None:
     with pytest.raises(UsageError, match="not both"):
-        make_plan(_dataset(), figures=_marks(), spacing=(1, 1, 1), long_side=512)
+        make_plan(_dataset(), figures=_marks(), spacing=(1, 1, 1), longest_side=512)
     with pytest.raises(UsageError, match="holds volumes"):
-        make_plan(_dataset(), figures=_marks(), long_side=512)
+        make_plan(_dataset(), figures=_marks(), longest_side=512)
     with pytest.raises(UsageError, match="no size in mm"):
         make_plan(_dataset(), figures=_marks(physical=False, dimension=2), spacing=(1, 1, 1))
     with pytest.raises(BadInputError, match="no voxel size"):

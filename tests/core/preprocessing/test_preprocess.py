@@ -18,7 +18,7 @@ from meduniseg_core.preprocessing import TaskPlan, preprocess, preprocess_labels
 MakePlan = Callable[..., TaskPlan]
 MakeImage = Callable[..., Image]
 COLOUR: dict[str, Any] = {
-    "dimension": 2, "long_side": 64, "patch": (1, 32, 32), "channels": ("R", "G", "B"), "crop_to_body": False,
+    "dimension": 2, "longest_side": 64, "patch": (1, 32, 32), "channels": ("R", "G", "B"), "crop_to_body": False,
     "normalisation": ("none",) * 3, "figures": (None,) * 3,
 }  # fmt: skip
 GREY: dict[str, Any] = {**COLOUR, "channels": ("ultrasound",), "normalisation": ("none",), "figures": (None,)}

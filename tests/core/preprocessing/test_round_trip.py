@@ -152,7 +152,7 @@ def test_photographs_come_back_to_their_own_pixels(make_photograph: Callable[...
     labels[20:41, 30:77] = 1
     photograph = make_photograph(np.stack([labels * 200] * 3))
     plan = TaskPlan(
-        task="p", modality="endoscopy", dimension=2, channels=("R", "G", "B"), classes=("polyp",), long_side=64,
+        task="p", modality="endoscopy", dimension=2, channels=("R", "G", "B"), classes=("polyp",), longest_side=64,
         patch=(1, 32, 32), normalisation=("zscore",) * 3, figures=(None,) * 3, crop_to_body=False,
     )  # fmt: skip
     made = preprocess(photograph, plan)

@@ -36,7 +36,7 @@ def two_lungs(folder: Path, sick: str) -> tuple[TaskPlan, CachedCase]:
     np.save(folder / "chest_seg.npy", seg)
     record = CaseRecord(key="k", case="chest", patient="p", shape=(1, 40, 60), counts={}, foreground={})
     plan = TaskPlan(
-        task="chest", modality="xray", dimension=2, channels=("xray",), classes=("lung", "infection"), long_side=60,
+        task="chest", modality="xray", dimension=2, channels=("xray",), classes=("lung", "infection"), longest_side=60,
         patch=(1, 64, 64), batch=2, normalisation=("zscore",), figures=(None,),
     )  # fmt: skip
     return plan, CachedCase(folder, record)

@@ -186,7 +186,7 @@ def _expand(config: TrainingConfig, prepared: Prepared) -> bool:
 
 
 def _write(config: TrainingConfig, prepared: Prepared, tensors: dict[str, Tensor], state: RunState, path: Path) -> None:
-    if state.fingerprint != prepared.fingerprint:
+    if state.config_hash != prepared.config_hash:
         raise BadInputError(
             f"{path.parent}: the checkpoint belongs to another configuration or other data; pack it anew."
         )

@@ -96,9 +96,9 @@ class Scratch(Downstream):
     """The same network with random weights, all of which learn."""
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """Apart from the other arm's."""
-        return f"scratch, {super().fingerprint}"
+        return f"scratch, {super().identity}"
 
     def load(self, network: MedUniSeg, info: ModelInfo) -> None:
         """Leave the weights as they were drawn."""

@@ -49,7 +49,7 @@ class Refiner(Start):
         self._refinement: Refinement | None = None
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """The base's file, the tasks and the size of the new modules."""
         return f"refinement of {self._base.sha256}, {','.join(self._tasks)}, rank {self._rank}, alpha {self._alpha:g}"
 

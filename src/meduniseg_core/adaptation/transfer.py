@@ -30,7 +30,7 @@ class Downstream(Start):
         self._base, self._modality = base, modality
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """The base's file and the prompt that was asked for."""
         return f"downstream of {self._base.sha256}, modality {self._modality or 'of the data'}"
 

@@ -6,7 +6,7 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_case, is_colour
 from meduniseg_core.preprocessing.dataset_check import check_dataset
-from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, fingerprint
+from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, extract_fingerprint
 from meduniseg_core.preprocessing.label_ids import IGNORED
 from meduniseg_core.preprocessing.object_scale import ObjectScale, object_scale
 from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
@@ -30,8 +30,8 @@ __all__ = [
     "TaskPlan",
     "case_seed",
     "check_dataset",
+    "extract_fingerprint",
     "files_per_case",
-    "fingerprint",
     "is_colour",
     "load_plans",
     "make_plan",

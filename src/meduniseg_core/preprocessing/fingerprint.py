@@ -75,7 +75,7 @@ def ct_channels(channels: tuple[str, ...], modality: str) -> tuple[bool, ...]:
     )
 
 
-def fingerprint(
+def extract_fingerprint(
     dataset: RawDataset, *, seed: int = 0, events: EventSink = ignore, cancel: CancelToken | None = None
 ) -> Fingerprint:
     """Look at every training case of ``dataset``; foreground intensities are sampled, seeded per case.

@@ -11,7 +11,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.dataset import RawDataset
-from meduniseg_core.preprocessing.fingerprint import Fingerprint, ct_channels, fingerprint
+from meduniseg_core.preprocessing.fingerprint import Fingerprint, ct_channels, extract_fingerprint
 from meduniseg_core.preprocessing.plan import Normalisation, TaskPlan
 
 TOTAL_STRIDE: Shape3 = (16, 32, 32)
@@ -46,11 +46,12 @@ def make_plan(
 
     ``spacing`` (mm, along D, H, W): default the median of the training cases. ``longest_side`` (pixels, images
     without a size in mm): default 512. ``patch`` (D, H, W) is rounded up to multiples of ``total_stride``; by default
-    it follows the median shape within ``voxels``, and ``batch`` fills ``batch_voxels``. ``figures``: a fingerprint already made.
+    it follows the median shape within ``voxels``, and ``batch`` fills ``batch_voxels``. ``figures``: a
+    fingerprint already made.
 
     Raises UsageError for options that contradict the data, BadInputError for a data set that cannot be planned.
     """
-    marks = figures if figures is not None else fingerprint(dataset, events=events, cancel=cancel)
+    marks = figures if figures is not None else extract_fingerprint(dataset, events=events, cancel=cancel)
     modality = modality if modality is not None else dataset.modality
     _check_options(marks, spacing, longest_side)
     two = marks.dimension == 2

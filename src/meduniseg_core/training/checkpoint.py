@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -36,7 +36,10 @@ class RunState(BaseModel):
     best_epoch: int = 0
     seconds: float = 0.0
     losses: dict[int, list[float]] = Field(default={}, description="by task, of the epoch that was broken off")
-    fingerprint: str = Field(description="hash of everything that must not change between start and resume")
+    config_hash: str = Field(
+        validation_alias=AliasChoices("config_hash", "fingerprint"),
+        description="of everything that must not change between start and resume; 'fingerprint' in older checkpoints",
+    )
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
@@ -72,7 +75,7 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (LAST, BEST))
 
 
-def newest_checkpoint(folder: Path, fingerprint: str) -> Path:
+def newest_checkpoint(folder: Path, config_hash: str) -> Path:
     """The checkpoint that a run goes on from: the last one, or the best where that stands further.
 
     The last one, too, where it is missing or damaged: loading it says so.
@@ -87,14 +90,14 @@ def newest_checkpoint(folder: Path, fingerprint: str) -> Path:
     last, best = folder / LAST, folder / BEST
     try:
         ahead = _state_of(best)
-        if ahead.fingerprint != fingerprint or (last.is_file() and _state_of(last).iteration >= ahead.iteration):
+        if ahead.config_hash != config_hash or (last.is_file() and _state_of(last).iteration >= ahead.iteration):
             return last
     except (SafetensorError, ValidationError, OSError):
         return last
     return best
 
 
-def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, fingerprint: str) -> RunState:
+def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, config_hash: str) -> RunState:
     """Put a saved state into network and optimizer. A resume never starts over silently.
 
     Args:
@@ -121,7 +124,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
         raise BadInputError(f"{path}: the checkpoint is damaged ({_line(error)}); start the run anew.") from error
     if checksum not in (None, _checksum(tensors)):
         raise BadInputError(f"{path}: the checkpoint is damaged (its checksum is wrong); start the run anew.")
-    if state.fingerprint != fingerprint:
+    if state.config_hash != config_hash:
         raise BadInputError(
             f"{path}: the checkpoint belongs to another configuration or other data; "
             "resume with the config it was started with, or choose another output folder."

@@ -123,7 +123,7 @@ class Trainer:
             self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._optimizer = make_optimizer(config, self._learner)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._state = RunState(fingerprint=self._prepared.fingerprint)
+        self._state = RunState(config_hash=self._prepared.config_hash)
         self._log = RunLog(config.output)
         self._info = self._prepared.info
 
@@ -141,8 +141,8 @@ class Trainer:
         if resume or finish:
             # with checkpoints further apart than validations the best may stand further than the last: what it says of
             # the best epoch is true of it alone
-            newest = newest_checkpoint(config.output, self._prepared.fingerprint)
-            state = self._state = load_checkpoint(newest, self._learner, self._optimizer, self._prepared.fingerprint)
+            newest = newest_checkpoint(config.output, self._prepared.config_hash)
+            state = self._state = load_checkpoint(newest, self._learner, self._optimizer, self._prepared.config_hash)
             self._events(Message("info", f"Resuming after epoch {state.epoch} of {config.epochs}."))
         self._log.restart(state.epoch)
         if finish:
@@ -298,7 +298,7 @@ class Trainer:
     def _export(self, stopped_early: bool) -> TrainingResult:
         config, state = self._config, self._state
         if config.select == "best" and state.best_dice is not None and state.best_epoch != state.epoch:
-            load_checkpoint(config.output / BEST, self._learner, self._optimizer, self._prepared.fingerprint)
+            load_checkpoint(config.output / BEST, self._learner, self._optimizer, self._prepared.config_hash)
         selected = state.best_epoch if config.select == "best" and state.best_dice is not None else state.epoch
         provenance = {
             **self._info.provenance,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, write_text
@@ -57,7 +57,7 @@ class _Content(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     info: ModelInfo
-    fingerprint: str
+    config_hash: str = Field(validation_alias=AliasChoices("config_hash", "fingerprint"))
     seed: int
     tasks: list[_Task]
 
@@ -75,7 +75,7 @@ def pack(prepared: Prepared, path: Path, *, seed: int = 0) -> None:
         for task in prepared.tasks:
             sides = [[_put(archive, task.plan, case) for case in side] for side in (task.train, task.validation)]
             tasks.append(_Task(plan=task.plan, train=sides[0], validation=sides[1]))
-        content = _Content(info=prepared.info, fingerprint=prepared.fingerprint, seed=seed, tasks=tasks)
+        content = _Content(info=prepared.info, config_hash=prepared.config_hash, seed=seed, tasks=tasks)
         archive.writestr(_CONTENT, zlib.compress(content.model_dump_json().encode("utf-8")))
 
 
@@ -107,7 +107,7 @@ def unpack(path: Path, folder: Path) -> Prepared:
         raise BadInputError(
             f"{path}: is no packed run, or a damaged one ({type(error).__name__}); pack it anew."
         ) from error
-    return Prepared(info=content.info, tasks=tasks, fingerprint=content.fingerprint)
+    return Prepared(info=content.info, tasks=tasks, config_hash=content.config_hash)
 
 
 def _put(archive: zipfile.ZipFile, plan: TaskPlan, case: CachedCase) -> _Case:

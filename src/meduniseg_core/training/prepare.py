@@ -54,11 +54,11 @@ class PreparedTask:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run, ready to start. ``fingerprint`` is the hash of everything that a resume must find unchanged."""
+    """A run, ready to start. ``config_hash`` is the hash of everything that a resume must find unchanged."""
 
     info: ModelInfo
     tasks: tuple[PreparedTask, ...]
-    fingerprint: str
+    config_hash: str
 
 
 def prepare(
@@ -120,7 +120,7 @@ def prepare(
     info = _describe(config, [task.plan for task in tasks], datasets, used)
     if start is not None:
         info = start.describe(info)
-    return Prepared(info=info, tasks=tasks, fingerprint=_fingerprint(config, info, tasks, start))
+    return Prepared(info=info, tasks=tasks, config_hash=_config_hash(config, info, tasks, start))
 
 
 def _cache(
@@ -253,11 +253,11 @@ def _unset(plan: TaskPlan) -> set[str]:
     return {"statistics", *(name for name in ("hu_window", "scheme") if getattr(plan, name) is None)}
 
 
-# settings that came later: runs without them keep the fingerprint they have
+# settings that came later: runs without them keep the hash they have
 _OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay")
 
 
-def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
+def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
     # where files lie, and how many processes prepare batches, may change between start and resume
     settings = config.model_dump(
         mode="json",
@@ -271,9 +271,9 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "checkpoint_every",
             "title",
             "description",
-            # its hash stands in the start's fingerprint
+            # its hash stands in the identity of the start
             "pretrained_weights",
-            # hashed with the cases; and runs without corrections keep the fingerprint they have
+            # hashed with the cases; and runs without corrections keep the hash they have
             "predictions",
             *(("correction_oversampling", "correction_weight") if not config.predictions else ()),
             *(name for name in _OPTIONAL if not getattr(config, name)),
@@ -285,6 +285,6 @@ def _fingerprint(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
         "config": info.config.model_dump(mode="json"),
         "plans": [with_former_names(plan.model_dump(mode="json", exclude=_unset(plan))) for plan in info.tasks],
         "cases": cases,
-        **({} if start is None else {"start": start.fingerprint}),
+        **({} if start is None else {"start": start.identity}),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("utf-8")).hexdigest()

@@ -30,7 +30,7 @@ class PretrainedWeights(Start):
         self._base = base
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """The base's file."""
         return f"pretrained weights {self._base.sha256}"
 

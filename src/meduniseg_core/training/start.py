@@ -16,7 +16,7 @@ class Start(Protocol):
     """Says what network a run trains, with which weights, which of them learn, and what the run leaves."""
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """What a resume must find unchanged: the base model and how it is taken over."""
 
     def describe(self, info: ModelInfo) -> ModelInfo:

@@ -11,6 +11,7 @@ import pytest
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.preprocessing.cache import _preprocessing_part
 from meduniseg_core.training import PlanSettings
+from meduniseg_core.training.checkpoint import RunState
 
 
 def test_a_plan_under_the_former_name_is_the_same_plan(make_plan_of: Callable[..., TaskPlan]) -> None:
@@ -37,3 +38,8 @@ def test_the_cache_key_is_the_one_of_the_version_before(make_plan_of: Callable[.
     part = _preprocessing_part(plan)
     assert "long_side" in part
     assert hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:16] == "5086f2bac1fcb4cd"
+
+
+def test_a_checkpoint_s_state_under_the_former_name_is_read() -> None:
+    assert RunState.model_validate_json('{"fingerprint": "abc"}').config_hash == "abc"
+    assert json.loads(RunState(config_hash="abc").model_dump_json())["config_hash"] == "abc"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Image
-from meduniseg_core.preprocessing import Fingerprint, IntensityStatistics, RawDataset, fingerprint, make_plan
+from meduniseg_core.preprocessing import Fingerprint, IntensityStatistics, RawDataset, extract_fingerprint, make_plan
 from meduniseg_core.preprocessing.dataset import DatasetDescription
 from meduniseg_core.preprocessing.planning import is_sided, plan_patch
 
@@ -175,7 +175,7 @@ def test_the_data_set_itself_may_say_whether_it_is_sided() -> None:
 
 def test_a_fingerprint_measures_the_data_set(make_dataset: MakeDataset, ct_case: CtCase) -> None:
     dataset = RawDataset.open(make_dataset({"a": ct_case(0), "b": ct_case(1)}))
-    marks = fingerprint(dataset)
+    marks = extract_fingerprint(dataset)
     assert marks.cases == 2
     assert marks.hounsfield == (True,)
     assert marks.median_spacing == pytest.approx((3.0, 1.0, 1.0))
@@ -191,8 +191,8 @@ def test_a_fingerprint_measures_the_data_set(make_dataset: MakeDataset, ct_case:
 
 def test_a_fingerprint_is_the_same_every_time(make_dataset: MakeDataset, ct_case: CtCase) -> None:
     dataset = RawDataset.open(make_dataset({"a": ct_case(0), "b": ct_case(1)}))
-    assert fingerprint(dataset) == fingerprint(dataset)
-    assert fingerprint(dataset) != fingerprint(dataset, seed=1)
+    assert extract_fingerprint(dataset) == extract_fingerprint(dataset)
+    assert extract_fingerprint(dataset) != extract_fingerprint(dataset, seed=1)
 
 
 def test_a_fingerprint_is_of_the_canonical_orientation(
@@ -203,7 +203,7 @@ def test_a_fingerprint_is_of_the_canonical_orientation(
     image = make_volume(array, (4.0, 0.5, 0.7), direction=sagittal)
     labels = make_volume((array > 1).astype(np.uint8), (4.0, 0.5, 0.7), direction=sagittal)
     dataset = RawDataset.open(make_dataset({"a": ([image], labels)}, modality="mri"))
-    marks = fingerprint(dataset)
+    marks = extract_fingerprint(dataset)
     assert marks.median_spacing == pytest.approx((0.7, 0.5, 4.0))
     assert marks.shapes == ((30, 20, 6),)
 

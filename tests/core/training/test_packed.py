@@ -25,7 +25,7 @@ def packed(config: TrainingConfig, tmp_path: Path) -> Path:
 
 def test_what_is_unpacked_is_the_run_that_was_packed(config: TrainingConfig, packed: Path, tmp_path: Path) -> None:
     first, second = prepare(config), unpack(packed, tmp_path / "elsewhere")
-    assert second.fingerprint == first.fingerprint and second.info == first.info
+    assert second.config_hash == first.config_hash and second.info == first.info
     for a, b in zip(first.tasks, second.tasks, strict=True):
         assert a.plan == b.plan
         for old, new in zip((*a.train, *a.validation), (*b.train, *b.validation), strict=True):

@@ -28,4 +28,4 @@ def test_the_fingerprint_is_that_of_a_run_without_them(config: TrainingConfig, m
     monkeypatch.setattr(module, "task_statistics", lambda *_, **__: None)
     without = prepare(config)
     assert all(plan.statistics is None for plan in without.info.tasks)
-    assert without.fingerprint == found.fingerprint
+    assert without.config_hash == found.config_hash

@@ -152,7 +152,7 @@ def _checkpoint(file: Path) -> list[Target]:
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     sum(parameter.sum() for parameter in network.parameters()).backward()
     optimizer.step()
-    save_checkpoint(file, network, optimizer, RunState(iteration=50, epoch=1, best_dice=0.5, fingerprint="f"))
+    save_checkpoint(file, network, optimizer, RunState(iteration=50, epoch=1, best_dice=0.5, config_hash="f"))
     parsers = (
         lambda path: load_checkpoint(path, network, optimizer, "f"),
         lambda path: newest_checkpoint(path.parent, "f"),

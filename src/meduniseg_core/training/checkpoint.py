@@ -82,7 +82,7 @@ def newest_checkpoint(folder: Path, config_hash: str) -> Path:
 
     Args:
         folder: the run's.
-        fingerprint: the run's.
+        config_hash: the run's.
 
     Returns:
         The file.
@@ -104,7 +104,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
         path: the file.
         network: what learns; changed in place.
         optimizer: changed in place.
-        fingerprint: the run's.
+        config_hash: the run's.
 
     Returns:
         Where the run stands.

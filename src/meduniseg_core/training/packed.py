@@ -1,7 +1,7 @@
 """A prepared run in one file, small enough to be carried to another machine and trained there without its data sets.
 
 Intensities are quantised (a byte per voxel, between the channel's own limits) and compressed as JPEG,
-volumes slice under slice. Everything else is exact, the run's fingerprint included, so that a checkpoint of one
+volumes slice under slice. Everything else is exact, the hash of the run included, so that a checkpoint of one
 machine goes on at the other.
 """
 

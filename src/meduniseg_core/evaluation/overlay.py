@@ -68,7 +68,7 @@ def overlay(
         slice_index: counted from the feet; None takes the slice with most foreground, of ``labels`` or of ``like``.
         opacity: of the labels, 0 to 1; outlines are opaque.
         window: the limits that are shown black and white; None takes the slice's 0.5 and 99.5 percentiles.
-        long_side: scales the longer side to so many pixels; None keeps the finer axis as it is.
+        longest_side: scales the longer side to so many pixels; None keeps the finer axis as it is.
         like: the label map that chooses the slice.
 
     Returns:

@@ -95,7 +95,7 @@ class TaskPlan(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.spacing is None) == (self.longest_side is None):
-            raise ValueError("give exactly one of spacing and long_side")
+            raise ValueError("give exactly one of spacing and longest_side")
         if len(self.normalisation) != len(self.channels) or len(self.figures) != len(self.channels):
             raise ValueError("normalisation and figures need one entry per channel")
         for kind, figures in zip(self.normalisation, self.figures, strict=True):

@@ -44,7 +44,7 @@ def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
 
 def target_spacing(canonical: Geometry, plan: TaskPlan) -> Vector3:
     """The spacing of the network's grid, mm; the depth of a 2D image is its own."""
-    assert plan.spacing is not None  # TaskPlan: exactly one of spacing and long_side
+    assert plan.spacing is not None  # TaskPlan: exactly one of spacing and longest_side
     if canonical.shape[0] == 1 or plan.dimension == 2:
         return canonical.spacing[0], plan.spacing[1], plan.spacing[2]
     return plan.spacing

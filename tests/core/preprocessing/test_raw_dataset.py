@@ -186,7 +186,7 @@ def test_checking_stops_on_request(make_dataset: MakeDataset, ct_case: CtCase) -
     token = CancelToken()
     token.cancel()
     with pytest.raises(CancelledError):
-        RawDataset.open(make_dataset({"a": ct_case()})).check(cancel=token)
+        check_dataset(RawDataset.open(make_dataset({"a": ct_case()})), cancel=token)
 
 
 @pytest.mark.real

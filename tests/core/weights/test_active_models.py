@@ -22,7 +22,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     config = ModelConfig(features=(4, 4), strides=((1, 2, 2),), stems=(1,), classes=2, modalities=0, tasks=0)
     plan = TaskPlan(
-        task="blob", modality="xray", dimension=2, channels=("grey",), classes=("blob",), long_side=32,
+        task="blob", modality="xray", dimension=2, channels=("grey",), classes=("blob",), longest_side=32,
         patch=(1, 32, 32), normalisation=("zscore",), figures=(None,),
     )  # fmt: skip
     for name in ("one", "two", "three"):

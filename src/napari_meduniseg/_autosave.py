@@ -2,16 +2,15 @@
 
 A file belongs to the process that wrote it (its id and when the system started it: ids are used again after a restart,
 and in containers). Those of a process that is no longer there are what a crash left. What was put aside (discarded by
-hand, or not saved when the window was closed) lies in a bin for a week.
+hand, or not saved when the window was closed) lies in a bin for a week (`_edit_bin`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
-import time
-import uuid
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Mapping
@@ -28,15 +27,15 @@ from napari.layers import Labels
 
 from meduniseg_core.adaptation.detached import Mark
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, write_bytes
+from meduniseg_core.files import parse_json, remove_orphans, write_bytes
 from meduniseg_core.images import canonical_orientation, read_image
 from meduniseg_core.paths import user_folder
+from napari_meduniseg import _edit_bin
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._editing import names_of
 from napari_meduniseg._layers import class_options, origin_metadata
 
 _SUFFIX = ".labels.npz"
-_BIN_DAYS = 7
 _PLACEMENT = ("scale", "translate", "rotate", "shear")
 
 
@@ -119,33 +118,29 @@ def forget(layer: Labels) -> None:
 
 def put_aside(layer: Labels) -> None:
     """The layer is no longer there: its edits go to the bin."""
-    _to_bin(_path(layer))
+    _edit_bin.put(_path(layer), _bin())
 
 
 def put_all_aside() -> None:
     """This process ends properly: nothing of it is to be offered again, but what was not saved stays in the bin."""
     for path in folder().glob(f"{_owner()}-*{_SUFFIX}"):
-        _to_bin(path)
+        _edit_bin.put(path, _bin())
 
 
 def discard(leftover: Leftover) -> None:
     """Put what a crash left into the bin."""
-    _to_bin(leftover.path)
+    _edit_bin.put(leftover.path, _bin())
 
 
 def leftovers() -> list[Leftover]:
     """What processes that are gone have left, newest first; files that cannot be read are passed over."""
+    remove_orphans(folder())  # of a process that was killed while it kept edits
     return _listed(path for path in folder().glob(f"*{_SUFFIX}") if not _is_owned(path))
 
 
 def binned() -> list[Leftover]:
     """What lies in the bin, newest first; what has lain there for more than a week is deleted now."""
-    oldest = time.time() - _BIN_DAYS * 86400
-    for path in _bin().glob(f"*{_SUFFIX}"):
-        with suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
-    return _listed(_bin().glob(f"*{_SUFFIX}"))
+    return _listed(_edit_bin.kept(_bin(), _SUFFIX))
 
 
 def _listed(paths: Iterable[Path]) -> list[Leftover]:
@@ -161,15 +156,6 @@ def _listed(paths: Iterable[Path]) -> list[Leftover]:
 
 def _bin() -> Path:
     return folder() / "discarded"
-
-
-def _to_bin(path: Path) -> None:
-    """Move a file into the bin, where its week begins now."""
-    if not path.exists():
-        return
-    _bin().mkdir(parents=True, exist_ok=True)
-    os.utime(path)
-    path.replace(_bin() / f"{uuid.uuid4().hex[:8]}-{path.name}")
 
 
 def restore(leftover: Leftover) -> Restored:
@@ -226,7 +212,14 @@ def _path(layer: Labels) -> Path:
 def _owner() -> str:
     """This process, as its files are called."""
     mark = Mark.of(os.getpid())
-    return f"{mark.pid}-{round(mark.created * 100)}"
+    return f"{mark.pid}-{_beginning(mark)}"
+
+
+def _beginning(mark: Mark) -> str:
+    """When the process began, for a file's name: without the clock, which may be set, where the system tells it so."""
+    if mark.started is None:
+        return str(round(mark.created * 100))
+    return "b" + hashlib.sha256(mark.started.encode()).hexdigest()[:16]
 
 
 def _is_owned(path: Path) -> bool:
@@ -237,6 +230,8 @@ def _is_owned(path: Path) -> bool:
     if path.name.startswith(f"{_owner()}-"):
         return True
     with suppress(OSError, ValueError, OverflowError, psutil.Error):
+        if len(more) == 2 and more[0].startswith("b"):
+            return psutil.pid_exists(int(pid)) and _beginning(Mark.of(int(pid))) == more[0]
         if len(more) == 2 and more[0].isdigit():
             return Mark(pid=int(pid), created=int(more[0]) / 100).process() is not None
         # written by a version that noted the id alone: whoever has it now and began later is another

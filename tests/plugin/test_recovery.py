@@ -11,6 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 from qtpy.QtWidgets import QMessageBox
 from small_inputs import write_volume
@@ -94,7 +95,9 @@ def test_a_proper_end_leaves_nothing_to_offer_and_damaged_files_are_passed_over(
 @pytest.mark.parametrize(
     ("name", "offered"),
     [
-        ("{pid}-{created}-1", False),  # ours
+        ("{pid}-{beginning}-1", False),  # ours
+        ("{pid}-b0123456789abcdef-1", True),
+        ("{pid}-{created}-1", False),
         ("{pid}-{other}-1", True),  # the id is used again, by a process that began later
         ("{pid}-7", True),  # written before ownership knew of that, by another process: the file is older than this one
         ("{parent}-{other}-1", True),  # the id of some process that runs, and not its beginning
@@ -106,8 +109,10 @@ def test_a_process_owns_its_files_by_its_id_and_its_beginning(
     gui: Any, own_home: Path, name: str, offered: bool
 ) -> None:
     path = _autosave.write(_autosave.snapshot(gui.add_labels(np.ones((4, 5), np.uint8), name="flat")))
-    pid, created, _ = path.name.split("-")
-    known = {"pid": pid, "created": created, "other": int(created) - 98_765_432, "parent": os.getppid()}
+    pid, beginning, _ = path.name.split("-")
+    created = round(psutil.Process().create_time() * 100)  # as a version before, and other systems, say it
+    known = {"pid": pid, "created": created, "other": created - 98_765_432, "parent": os.getppid()}
+    known["beginning"] = beginning
     moved = path.rename(path.with_name(f"{name.format(**known)}.labels.npz"))
     os.utime(moved, (1e9, 1e9))  # long before any process that runs
     assert bool(_autosave.leftovers()) is offered

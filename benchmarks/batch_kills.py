@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.files import sha256_of
-from meduniseg_core.images import Geometry, Image, write_image
+from meduniseg_core.images import Geometry, Image, read_image, write_image
 
 CASES = 24
 SHAPE = (16, 32, 32)
@@ -60,21 +60,39 @@ def kill_batch(home: Path, model: Path, kills: int, rng: np.random.Generator) ->
 def two_programs(home: Path, model: Path, rounds: int) -> str:
     """Two batches on one folder at once: the same names, and names of their own."""
     first, second = _images(home / "one", 6, seed=1), _images(home / "two", 6, seed=2)
+    which = {
+        folder: {path.name[:7]: read_image(path).sha256 for path in folder.iterdir()} for folder in (first, second)
+    }
     others = _images(home / "three", 6, seed=3, name="other")
     refused = 0
     for number in range(rounds):
         out = home / f"together{number}"
-        codes = [process.wait() for process in [_run(model, images, out, quiet=True) for images in (first, second)]]
+        begun = []
+        for images in (first, second):
+            begun.append(_run(model, images, out, quiet=True, answer=home / f"{images.name}{number}.json"))
+            if number % 2:  # the second begins once the first has written: the hardest moment
+                while begun[0].poll() is None and not any(out.glob("*.nii.gz")):
+                    time.sleep(0.01)
+        codes = [process.wait() for process in begun]
         labels, records, hidden = _look(out)
-        assert set(codes) <= {0, 3} and len(labels) == 6 and labels == records and hidden == 0, codes
-        refused += codes.count(3)
+        assert set(codes) <= {0, 3} and 3 in codes and len(labels) == 6 and labels == records and hidden == 0, codes
+        told = {}
+        for images in (first, second):
+            answer = json.loads((home / f"{images.name}{number}.json").read_text("utf-8"))
+            for result in answer["results"]:
+                assert told.setdefault(result["case"], images) is images, "a result was replaced"
+            refused += len(answer["failed"])
+        for case in labels:
+            record = json.loads((out / f"{case}.json").read_text("utf-8"))
+            assert record["image_sha256"] == which[told[case]][case], "a result is not the one that was told"
         out = home / f"apart{number}"
         codes = [process.wait() for process in [_run(model, images, out, quiet=True) for images in (first, others)]]
         labels, records, hidden = _look(out)
         assert codes == [0, 0] and len(labels) == 12 and labels == records and hidden == 0, codes
     return (
-        f"two programs on one output folder, {rounds} times: with the same names {refused} were refused and no result "
-        f"was replaced unseen; with names of their own all {12 * rounds} results were there"
+        f"two programs on one output folder, {rounds} times: with the same names {refused} of {12 * rounds} cases were "
+        f"refused, each by the one that came later, and no result was replaced; with names of their own all "
+        f"{12 * rounds} results were there"
     )
 
 
@@ -87,10 +105,16 @@ def _images(folder: Path, count: int, seed: int, name: str = "case") -> Path:
     return folder
 
 
-def _run(model: Path, images: Path, out: Path, quiet: bool = False) -> subprocess.Popen[bytes]:
+def _run(
+    model: Path, images: Path, out: Path, quiet: bool = False, answer: Path | None = None
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "training_cli", "segment", str(images), "-o", str(out), "--model", str(model)]
     command += ["--device", "cpu", "--precision", "fp32", "--progress", "none" if quiet else "json"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL if quiet else subprocess.PIPE)
+    says = subprocess.DEVNULL if quiet else subprocess.PIPE
+    if answer is None:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=says)
+    with answer.open("wb") as stream:
+        return subprocess.Popen([*command, "--json"], stdout=stream, stderr=says)
 
 
 def _look(out: Path) -> tuple[set[str], set[str], int]:

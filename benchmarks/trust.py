@@ -43,7 +43,7 @@ def parts(chosen: argparse.Namespace) -> list[Part]:
     segment, registry = "tests/cli/test_segment_safety.py", "tests/core/weights/test_registry.py"
     disk = f"{segment}::test_a_disk_that_is_really_full"
     full = f"{segment}::test_a_full_disk_is_bad_input_that_names_the_folder_and_ends_the_run"
-    two = f"{segment}::test_two_runs_at_once_end_with_both_results_or_a_refusal"
+    two = ("-k", "two_runs_at_once or begins_while_another_writes")
     soak = ("benchmarks/soak.py", "--segmentations", str(chosen.segmentations), "--edits", str(chosen.edits))
     return [
         Part("hostile files", "whole corpus", _tests("tests/hostile")),
@@ -57,10 +57,14 @@ def parts(chosen: argparse.Namespace) -> list[Part]:
         Part("fault: disk full", "64 KiB", _tests(disk)),
         Part("fault: disk full, simulated", "in a batch", _tests(full)),
         Part("fault: read-only, simulated", "5 errors", _tests(f"{outputs}::test_a_folder_that_refuses_is_named")),
+        Part("fault: disk full: ledger, models, training", "512 KiB", _tests("tests/core/test_full_disk.py")),
+        Part("fault: disk full: autosave", "256 KiB", _tests("tests/plugin/test_full_disk.py")),
         Part("fault: clock set", "at each offset", _tests("tests/core/adaptation/test_detached.py", "-k", "clock")),
+        Part("fault: clock set: edits", "at each offset", _tests("tests/plugin/test_clock.py")),
         Part("fault: two on one ledger", "2 x 12", _tests(f"{ledger}::test_two_processes_at_once_lose_nothing")),
-        Part("fault: two on one folder", "2 runs", _tests(two)),
+        Part("fault: two on one folder", "2 runs", _tests(segment, *two)),
         Part("fault: two on one model", "2 x 10", _tests(registry, "-k", "two_processes")),
+        Part("source: no shell, pickle, connection", "all modules", _tests("tests/project/test_no_hidden_ways.py")),
         Part("soak", f"{chosen.segmentations}, {chosen.edits}", soak),
     ]
 
@@ -110,7 +114,7 @@ def main() -> int:
     parser.add_argument("--segmentations", type=int, default=500, help="at least 20: what grew is seen in tenths")
     parser.add_argument("--edits", type=int, default=100, help="at least 20")
     parser.add_argument(
-        "--only", nargs="+", metavar="WORD", help="rows whose title begins so: hostile fuzzer kill fault"
+        "--only", nargs="+", metavar="WORD", help="rows whose title begins so: hostile fuzzer kill fault source"
     )
     chosen = parser.parse_args()
     rows = [part for part in parts(chosen) if not chosen.only or part.title.startswith(tuple(chosen.only))]

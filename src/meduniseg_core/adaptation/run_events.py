@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from meduniseg_core.events import Progress
-from meduniseg_core.files import parse_json
+from meduniseg_core.files import parse_json, writing_into
 
 _TAIL = 1 << 16  # bytes of the newest events that are looked at
 
@@ -35,7 +35,7 @@ def newest_events(path: Path) -> list[dict[str, Any]]:
 
 def append_event(path: Path, event: dict[str, Any]) -> None:
     """Add an event on a line of its own, wherever the last word was cut off."""
-    with path.open("ab") as stream:
+    with writing_into(path.parent), path.open("ab") as stream:
         stream.write(b"\n" + json.dumps(event).encode() + b"\n")
 
 

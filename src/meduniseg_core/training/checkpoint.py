@@ -7,6 +7,8 @@ iteration's number, so that number is the sampler's state.
 
 from __future__ import annotations
 
+import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,7 +62,16 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     metadata = {"state": state.model_dump_json(), "crc32": _checksum(contiguous)}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=metadata)
+        try:
+            save_file(contiguous, temporary, metadata=metadata)
+        except SafetensorError as error:
+            raise _system_error(error) or error from error
+
+
+def _system_error(error: SafetensorError) -> OSError | None:
+    """The system's refusal (a full disk) that safetensors passes on as text."""
+    code = re.search(r"\(os error (\d+)\)", str(error))
+    return None if code is None else OSError(int(code[1]), os.strerror(int(code[1])))
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from meduniseg_core.files import parse_json, write_text
+from meduniseg_core.files import parse_json, write_text, writing_into
 
 LOG_FILE = "log.jsonl"
 
@@ -36,8 +36,11 @@ class RunLog:
 
         Args:
             line: in JSON's types, with "epoch".
+
+        Raises:
+            UnwritableError: the disk is full.
         """
-        with self._path.open("a", encoding="utf-8") as stream:
+        with writing_into(self._path.parent), self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
             stream.flush()
             os.fsync(stream.fileno())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.errors import BadInputError, UnwritableError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.files import atomic_path
 
@@ -167,7 +167,7 @@ class _Fetching:
             try:
                 self._stream.write(block)
             except OSError as error:
-                raise BadInputError(f"{self._url}: cannot be kept here ({error.strerror}); make room.") from error
+                raise UnwritableError(Path(self._stream.name).parent, str(error.strerror)) from error
             self._done += len(block)
         if self._announced is not None and self._done != self._announced:
             raise BadInputError(

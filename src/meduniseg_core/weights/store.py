@@ -9,6 +9,7 @@ done is removed by the next one that looks at the store.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ _SIDECAR = ".sha256"
 _INCOMING = ".incoming-"
 _ALIVE = "alive.lock"  # held in an incoming folder as long as its process lives
 _LOCK_SECONDS = 120.0
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})  # where is copied to, not the file
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -145,6 +147,8 @@ class AssetStore(ABC, Generic[Info, Content]):
             try:
                 shutil.copyfile(path, temporary)
             except OSError as error:
+                if error.errno in _NO_ROOM:
+                    raise  # said of the folder
                 raise BadInputError(f"{path}: cannot be copied ({error.strerror}); check file and disk.") from error
             return self._adopt(temporary, str(path), _checked_sha256(sha256), replace)
 

@@ -174,5 +174,5 @@ def _write_all(taken: list[_autosave.Snapshot]) -> str | None:
         for one in taken:
             _autosave.write(one)
     except OSError as error:
-        return f"Unfinished edits cannot be kept ({error.strerror}); save often."
+        return f"Unfinished edits cannot be kept in {_autosave.folder()} ({error.strerror}); make room, and save often."
     return None

@@ -39,7 +39,7 @@ def parts(chosen: argparse.Namespace) -> list[Part]:
     """All rows, in the order of the table."""
     kills, fuzz = str(chosen.kills), str(chosen.fuzz_seconds)
     script = "benchmarks/kills.py"
-    ledger, outputs = "tests/core/adaptation/test_ledger_crashes.py", "tests/core/test_outputs.py"
+    ledger, outputs = "tests/core/corrections/test_ledger_crashes.py", "tests/core/test_outputs.py"
     segment, registry = "tests/cli/test_segment_safety.py", "tests/core/weights/test_registry.py"
     disk = f"{segment}::test_a_disk_that_is_really_full"
     full = f"{segment}::test_a_full_disk_is_bad_input_that_names_the_folder_and_ends_the_run"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from meduniseg_core.adaptation import Ledger
+from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import Geometry, Image

@@ -24,8 +24,8 @@ from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import ActiveModels
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._signals import signals
+from napari_meduniseg.widgets.panel import Working
 
 _COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
 _TITLES = {
@@ -36,7 +36,7 @@ _TITLES = {
 }
 
 
-class GateView(QGroupBox):
+class GateView(Working, QGroupBox):
     """Shown for finished runs. ``decided`` is emitted after every decision."""
 
     decided = Signal()
@@ -45,7 +45,6 @@ class GateView(QGroupBox):
         super().__init__("Before and after")
         self._run: Run | None = None
         self._report: GateReport | None = None
-        self._job: Job | None = None
         self.title, self.reason, self.notes = QLabel(), QLabel(), QLabel()
         self.title.setStyleSheet("font-weight: bold;")
         self.table = QTableWidget(0, len(_COLUMNS))
@@ -89,11 +88,6 @@ class GateView(QGroupBox):
         self.report_button.clicked.connect(self._open_report)
         self.hide()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a model is being adopted."""
-        return self._job is not None
-
     def show_run(self, run: Run | None) -> None:
         """Show a finished run's comparison; nothing for None."""
         self._run = run
@@ -136,18 +130,8 @@ class GateView(QGroupBox):
 
     def _do(self, work: Callable[[], Any], then: Callable[[Any], None], text: str = "") -> None:
         """Beside the GUI: files are copied or deleted, and another process may hold the lock."""
-        if self.busy:
-            return
-        job = self._job = Job(lambda _events, _cancel: work(), self)
-
-        def end(answer: Any) -> None:
-            self._job = None
-            then(answer)
-
-        job.done.connect(end)
-        job.failed.connect(self._failed)
-        self.said.setText(text)
-        job.start()
+        if self.start_job(lambda _events, _cancel: work(), then, self._failed):
+            self.said.setText(text)
 
     def _gone(self) -> None:
         self._run = None
@@ -164,7 +148,6 @@ class GateView(QGroupBox):
         signals().models_changed.emit(name if run.job.kind == "finetune" else run.job.base)
 
     def _failed(self, sentence: str) -> None:
-        self._job = None
         self.said.setText(sentence)
 
     def _say(self, sentence: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import napari
 from qtpy.QtCore import Qt
@@ -14,19 +16,18 @@ from qtpy.QtWidgets import (
     QMessageBox,
     QPushButton,
     QTextBrowser,
-    QWidget,
 )
 
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.weights import ActiveModels, PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
-from napari_meduniseg._jobs import Job, Work
+from napari_meduniseg._jobs import Work
 from napari_meduniseg._signals import signals
-from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 
-class ModelsWidget(QWidget):
+class ModelsWidget(Panel):
     """Shows models, and packs below them; long work runs beside the GUI."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
@@ -34,7 +35,6 @@ class ModelsWidget(QWidget):
         self._viewer = napari_viewer
         self._models: dict[str, StoredAsset] = {}
         self._packs: dict[str, store.StoredAsset[PackInfo]] = {}
-        self._job: Job | None = None
         self.list = QListWidget()
         self.list.setToolTip("The models and packs on this machine; 'starter' comes with the program.")
         self.details = QTextBrowser()
@@ -47,7 +47,6 @@ class ModelsWidget(QWidget):
         self.use_button.setToolTip("Packs: whether their tasks run through them. All other tasks stay as they are.")
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Delete the chosen model or pack from this machine.")
-        self.said = Sentence()
         buttons = QHBoxLayout()
         for button in (self.install_button, self.verify_button, self.use_button, self.remove_button):
             buttons.addWidget(button)
@@ -65,11 +64,6 @@ class ModelsWidget(QWidget):
         self.remove_button.clicked.connect(self._ask_and_remove)
         signals().models_changed.connect(self.refresh)
         self.refresh()
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is being installed or verified."""
-        return self._job is not None
 
     def refresh(self, choose: str = "") -> None:
         """List what there is now."""
@@ -121,47 +115,34 @@ class ModelsWidget(QWidget):
         try:
             self._store(name).remove(name)
         except MedUniSegError as error:
-            self.said.setText(str(error))
+            self.said.say(str(error), trouble=True)
             return
         self.refresh()
-        self.said.setText(f"Removed {name}.")
+        self.said.say(f"Removed {name}.")
         signals().models_changed.emit("")
 
     def _store(self, name: str) -> Registry | PackRegistry:
         return PackRegistry() if name in self._packs else Registry()
 
-    def _start(self, work: Work, then: object) -> None:
-        if self.busy:
-            return
-        self._job = Job(work, self, "Work on a model")
-        self._job.done.connect(then)
-        self._job.failed.connect(self._fail)
-        self.said.setText("Working ...")
-        self._job.start()
+    def _start(self, work: Work, then: Callable[[Any], None]) -> None:
+        self.do_beside(work, then, text="Working ...", title="Work on a model")
 
     def _installed(self, entry: StoredAsset) -> None:
-        self._job = None
         self.refresh(entry.name)
-        self.said.setText(f"Installed {entry.name}.")
+        self.said.say(f"Installed {entry.name}.")
         signals().models_changed.emit("")
 
     def _verified(self, found: object) -> None:
-        self._job = None
         recorded = getattr(found, "recorded", False)
-        self.said.setText(
+        self.said.say(
             f"{getattr(found, 'name', '')} is whole"
             + (" and is the file that was installed." if recorded else "; no checksum was kept to compare with.")
         )
 
     def _switched(self, sentence: str) -> None:
-        self._job = None
         self._show()
-        self.said.setText(sentence)
+        self.said.say(sentence)
         signals().models_changed.emit("")
-
-    def _fail(self, sentence: str) -> None:
-        self._job = None
-        self.said.setText(sentence)
 
     def _show(self) -> None:
         try:

@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTableWidget,
     QTableWidgetItem,
-    QWidget,
 )
 
 from meduniseg_core.errors import BadInputError, MedUniSegError
@@ -35,24 +34,22 @@ from meduniseg_core.evaluation.comparison import (
 from napari_meduniseg._belonging import in_one_place
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import names_of
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._layers import DERIVED, METADATA_KEY, copied_placement, spacing_of, unit_of
 from napari_meduniseg._links import are_siblings
 from napari_meduniseg.widgets.layer_combo import LayerCombo
-from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 _COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
 
 
-class ReviewWidget(QWidget):
+class ReviewWidget(Panel):
     """Compares two labels layers of one image."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer, self._current = napari_viewer, current_of(napari_viewer)
-        self._job: Job | None = None
         self.rows: list[ClassComparison] = []
         self._unit, self._length = "ml", "mm"
         self.first, self.second = LayerCombo(napari_viewer, Labels), LayerCombo(napari_viewer, Labels)
@@ -75,7 +72,6 @@ class ReviewWidget(QWidget):
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.said = Sentence()
         form = QFormLayout()
         form.addRow("First", self.first)
         form.addRow("Second", self.second)
@@ -100,11 +96,6 @@ class ReviewWidget(QWidget):
         self.difference_button.clicked.connect(self.show_difference)
         self.export_button.clicked.connect(self._ask_and_export)
 
-    @property
-    def busy(self) -> bool:
-        """Whether a comparison is running."""
-        return self._job is not None
-
     def _keep_apart(self, _event: Any = None) -> None:
         """Two boxes on one layer compare nothing: the second moves on to another, where there is one."""
         if self.second.count() > 1 and self.first.layer() is self.second.layer():
@@ -119,7 +110,7 @@ class ReviewWidget(QWidget):
         try:
             first, second = self._layers()
         except MedUniSegError as error:
-            self.said.setText(str(error))
+            self.said.say(str(error), trouble=True)
             return
         one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
         spacing, tolerance = spacing_of(first), self.tolerance.value()
@@ -128,18 +119,19 @@ class ReviewWidget(QWidget):
         self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
         if self._length == "px" and one.ndim == 2:
             self._unit = "px"
-        self._job = Job(lambda _events, _cancel: compare(one, two, spacing, names, tolerance), self, "A comparison")
-        self._job.done.connect(self._show)
-        self._job.failed.connect(self._fail)
-        self.said.setText("Comparing ...")
-        self._job.start()
+        self.do_beside(
+            lambda _events, _cancel: compare(one, two, spacing, names, tolerance),
+            self._show,
+            text="Comparing ...",
+            title="A comparison",
+        )
 
     def show_difference(self) -> Labels | None:
         """Add a layer that shows where the two differ."""
         try:
             first, second = self._layers()
         except MedUniSegError as error:
-            self.said.setText(str(error))
+            self.said.say(str(error), trouble=True)
             return None
         changed = difference(np.asarray(first.data), np.asarray(second.data))
         features = {
@@ -147,7 +139,7 @@ class ReviewWidget(QWidget):
             "name": ["equal", f"only in {first.name}", f"only in {second.name}", "another class"],
         }
         what = "pixels" if changed.ndim == 2 else "voxels"
-        self.said.setText(f"{int(np.count_nonzero(changed)):,} {what} differ.")
+        self.said.say(f"{int(np.count_nonzero(changed)):,} {what} differ.")
         layer: Labels = self._viewer.add_labels(
             changed,
             name=f"{first.name} against {second.name}",
@@ -161,7 +153,7 @@ class ReviewWidget(QWidget):
     def export(self, path: Path) -> None:
         """Write the table as CSV."""
         write_comparison(self.rows, path, self._unit, self._length)
-        self.said.setText(f"Saved {path.name}.")
+        self.said.say(f"Saved {path.name}.")
 
     def _layers(self) -> tuple[Labels, Labels]:
         first, second = self.first.layer(), self.second.layer()
@@ -190,7 +182,6 @@ class ReviewWidget(QWidget):
             self.second.set_layer(others[-1])
 
     def _show(self, rows: list[ClassComparison]) -> None:
-        self._job = None
         self.rows = rows
         headers = [
             "class",
@@ -209,11 +200,7 @@ class ReviewWidget(QWidget):
             for column, text in enumerate(texts):
                 self.table.setItem(number, column, QTableWidgetItem(text))
         self.export_button.setEnabled(bool(rows))
-        self.said.setText("" if rows else "Both layers are empty.")
-
-    def _fail(self, sentence: str) -> None:
-        self._job = None
-        self.said.setText(sentence)
+        self.said.say("" if rows else "Both layers are empty.")
 
     def _ask_and_export(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Save the comparison", "comparison.csv", "CSV (*.csv)")
@@ -221,4 +208,4 @@ class ReviewWidget(QWidget):
             try:
                 self.export(Path(name))
             except OSError as error:
-                self.said.setText(f"{name} cannot be written ({error.strerror}); choose another place.")
+                self.said.say(f"{name} cannot be written ({error.strerror}); choose another place.")

@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QProgressBar, QPushButton, QV
 
 from meduniseg_core.adaptation.runs import Run, Standing
 from napari_meduniseg._durations import duration
-from napari_meduniseg._jobs import Job
 from napari_meduniseg.widgets.message import Sentence, keep_room
+from napari_meduniseg.widgets.panel import Working
 
 _EVERY_MS = 1000
 _COLOURS = ("#e64b3c", "#3ca0eb", "#3cbe6e", "#f5be2d", "#aa6ed7", "#f58737", "#4bcdcd", "#eb78af")
@@ -27,7 +27,7 @@ _STAGES = {
 }
 
 
-class RunView(QGroupBox):
+class RunView(Working, QGroupBox):
     """``changed`` is emitted when the run's phase is another one."""
 
     changed = Signal()
@@ -37,7 +37,6 @@ class RunView(QGroupBox):
         self._run: Run | None = None
         self._phase: str | None = None
         self._shown_epochs = -1
-        self._job: Job | None = None
         self.state = Sentence(3)
         self.progress = QProgressBar()
         self.progress.setToolTip("What the training is doing, and the time it will still take.")
@@ -69,11 +68,6 @@ class RunView(QGroupBox):
         self.stop_button.clicked.connect(self.stop)
         self.log_button.clicked.connect(self._open_folder)
         self.hide()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a process is being stopped or started."""
-        return self._job is not None
 
     def show_run(self, run: Run | None) -> None:
         """Follow this run."""
@@ -120,18 +114,13 @@ class RunView(QGroupBox):
         self._do(end, "Stopping ...")
 
     def _do(self, work: Callable[[], None], text: str) -> None:
-        if self.busy:
+        if not self.start_job(lambda _events, _cancel: work(), lambda _: self._done(None), self._done):
             return
-        job = self._job = Job(lambda _events, _cancel: work(), self)
-        job.done.connect(lambda _: self._done(None))
-        job.failed.connect(self._done)
         for button in (self.pause_button, self.stop_button):
             button.setEnabled(False)
         self.state.setText(text)
-        job.start()
 
     def _done(self, trouble: str | None) -> None:
-        self._job = None
         self._timer.start()
         self.look()
         if trouble is not None:

@@ -12,11 +12,12 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.files import sha256_of
-from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images import read_image, read_labels, write_image
 from training_cli import segment as segment_module
 
 
@@ -378,3 +379,16 @@ def test_the_result_of_the_same_command_is_no_new_input(run, tmp_path) -> None:
         done = run(tmp_path / "in", "-o", tmp_path / "in", "--format", "nrrd", "--probabilities")
         assert done.returncode == 0, done.stderr
     assert listed(tmp_path / "in") == ["scan.json", "scan.nii.gz", "scan.nrrd", "scan_probabilities.nrrd"]
+
+
+def test_an_image_whose_gaps_were_filled_accepts_its_own_result_again(run, tmp_path) -> None:
+    image = read_image(write_volume(tmp_path / "plain.nii.gz"))
+    marked = np.round(image.array * 100).astype(np.int16)
+    marked[..., :8] = -32768
+    write_image(image.with_array(marked), tmp_path / "scan.nii.gz")
+    for _ in range(2):
+        done = run(tmp_path / "scan.nii.gz", "-o", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+    said = json.loads((tmp_path / "out" / "scan.json").read_text())
+    assert "nodata_filled" in [finding["code"] for finding in said["warnings"]]
+    assert said["image_sha256"] == read_image(tmp_path / "scan.nii.gz").sha256

@@ -112,7 +112,7 @@ def test_a_result_that_was_corrected_since_is_kept_and_that_is_said(
     widget.run()
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
     assert (tmp_path / "out" / "scan0.nii.gz").stat().st_mtime_ns == before
-    assert any(text.startswith("! scan0: its result was corrected") for text in texts(widget))
+    assert any(text.startswith("! scan0: its result was edited") for text in texts(widget))
     assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan1"]
 
 

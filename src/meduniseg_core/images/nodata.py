@@ -84,7 +84,8 @@ def filled(channel: np.ndarray, marks: tuple[NoData, ...]) -> np.ndarray:
 
 
 def _may_be_mark(value: float) -> bool:
-    return value == round(value) and (value <= _LOW or value in _LARGEST)
+    # -1000 means air wherever it stands: a clipped CT, and where that is given to another task it must be called a CT
+    return value == round(value) and value != AIR and (value <= _LOW or value in _LARGEST)
 
 
 def _stands_apart(value: float, low: float, high: float, hounsfield: bool) -> bool:

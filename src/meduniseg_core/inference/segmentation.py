@@ -83,8 +83,8 @@ class Segmentation:
         return tuple(class_colour(label) for label in range(1, len(self.class_names) + 1))
 
     def on_grid_of(self, image: Image) -> Segmentation:
-        """The same result for ``image``, whose voxels are the same and whose orientation was assumed meanwhile."""
-        if self.image.geometry == image.geometry:
+        """The same result for ``image`` as it was given: before its orientation was assumed or its gaps were filled."""
+        if self.image is image:
             return self
         labels = replace(self.labels, geometry=image.geometry)
         probabilities = None if self.probabilities is None else replace(self.probabilities, geometry=image.geometry)

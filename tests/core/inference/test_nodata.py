@@ -113,3 +113,15 @@ def test_the_labels_are_those_of_the_image_without_marks(value: int) -> None:
     result = predictor.segment(marked, "brain")["brain"]
     assert np.array_equal(result.labels.array, expected.labels.array)
     assert "nodata_filled" in [finding.code for finding in result.findings]
+
+
+def test_hounsfield_units_given_to_an_mr_task_have_air_and_no_gaps() -> None:
+    image = image_of(np.random.default_rng(0).choice([-1000, 0, 60], size=(12, 20, 20)))
+    assert without_nodata(image, [MR]) is image
+    assert "nodata_filled" not in codes(image, MR)
+
+
+def test_a_result_s_image_is_the_one_that_was_given() -> None:
+    image = image_of(round_field(-32768, scan("mr")))
+    predictor = Predictor(tiny_model([MR]), device="cpu", precision="fp32")
+    assert predictor.segment(image, "brain")["brain"].image is image

@@ -63,7 +63,7 @@ def _told_apart(cases: Sequence[Case], folders: Sequence[Path]) -> list[Case]:
 
 def _joined(cases: Sequence[Case]) -> list[Case]:
     """The cases, of which several folders given one by one may be parts of one DICOM series."""
-    from meduniseg_core.images.dicom_spread import spread_series
+    from meduniseg_core.images.formats.dicom_spread import spread_series
 
     folders = {case.paths[0]: case for case in cases if len(case.paths) == 1 and case.paths[0].is_dir()}
     if len(folders) < 2:

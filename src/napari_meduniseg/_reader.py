@@ -10,10 +10,10 @@ from napari.utils.notifications import show_warning
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, SeveralImagesError, read_image, read_labels
-from meduniseg_core.images.dicom_folders import dicom_places, holds_dicom
-from meduniseg_core.images.dicom_source import is_dicom
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
-from meduniseg_core.images.slicer_segments import SEGMENTATION_ENDING
+from meduniseg_core.images.formats.dicom_folders import dicom_places, holds_dicom
+from meduniseg_core.images.formats.dicom_source import is_dicom
+from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING
 from meduniseg_core.provenance import label_provenance
 from napari_meduniseg._layers import LayerData, image_layers, label_layer, living_origins
 

@@ -343,7 +343,7 @@ def test_a_full_disk_is_bad_input_that_names_the_folder_and_ends_the_run(run, tm
             raise OSError(errno.ENOSPC, "No space left on device")
         target.write_bytes(b"whole")
 
-    monkeypatch.setattr("meduniseg_core.images.nifti.write_nifti", full)
+    monkeypatch.setattr("meduniseg_core.images.formats.nifti.write_nifti", full)
     out = tmp_path / "out"
     done = run(*volumes, "-o", out, "--json")
     assert done.returncode == 3

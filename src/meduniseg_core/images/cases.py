@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_folders import dicom_places
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
+from meduniseg_core.images.formats.dicom_folders import dicom_places
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$", re.DOTALL)
 _ALONE = -1  # the file CASE.ext beside CASE_0000.ext

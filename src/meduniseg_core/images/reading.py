@@ -15,11 +15,11 @@ from meduniseg_core.images.checks import brief
 from meduniseg_core.images.choices import which_frame
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import Format, ending_of, format_of
+from meduniseg_core.images.formats.raw_data import reading_labels
+from meduniseg_core.images.formats.slicer_segments import join_segments
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.label_record import read_provenance
-from meduniseg_core.images.raw_data import reading_labels
-from meduniseg_core.images.slicer_segments import join_segments
 from meduniseg_core.images.upright import turned_upright
 
 LABEL_LIMIT = 65535
@@ -57,7 +57,7 @@ def read_image(
         with _naming(item):
             images.append(_read_one(item, series, frame))
     if not images:
-        from meduniseg_core.images.dicom import read_spread_series
+        from meduniseg_core.images.formats.dicom import read_spread_series
 
         with _naming(paths[0]):
             images = [read_spread_series(paths, series, frame)]
@@ -70,7 +70,7 @@ def _is_spread(paths: Sequence[Path]) -> bool:
     """Whether these are folders of one DICOM series, and not one per channel."""
     if len(paths) < 2 or not all(path.is_dir() for path in paths):
         return False
-    from meduniseg_core.images.dicom_spread import are_one
+    from meduniseg_core.images.formats.dicom_spread import are_one
 
     return are_one(paths)
 
@@ -115,11 +115,11 @@ def _read_labels(path: Path) -> Image:
             f"{path.name} is a JPEG, whose compression changes label ids; save the labels as PNG or NIfTI."
         )
     if kind == "raster":
-        from meduniseg_core.images.raster import read_raster_labels
+        from meduniseg_core.images.formats.raster import read_raster_labels
 
         image = read_raster_labels(path)
     elif kind == "tiff":
-        from meduniseg_core.images.tiff import read_tiff_labels
+        from meduniseg_core.images.formats.tiff import read_tiff_labels
 
         image = read_tiff_labels(path)
     else:
@@ -169,37 +169,37 @@ def stack_channels(images: Sequence[Image]) -> Image:
 def _read_one(path: Path, series: str | None = None, frame: int | None = None) -> Image:
     _check_exists(path)
     if path.is_dir():
-        from meduniseg_core.images.dicom import read_dicom_series
+        from meduniseg_core.images.formats.dicom import read_dicom_series
 
         return read_dicom_series(path, series, frame)
     kind = _format_of(path)
     if kind == "nifti":
-        from meduniseg_core.images.nifti import read_nifti
+        from meduniseg_core.images.formats.nifti import read_nifti
 
         return read_nifti(path, frame)
     if kind in ("raster", "jpeg"):
-        from meduniseg_core.images.raster import read_raster
+        from meduniseg_core.images.formats.raster import read_raster
 
         if frame is not None:
             which_frame(frame, 1, path.name)
         return read_raster(path)
     if kind == "nrrd":
-        from meduniseg_core.images.nrrd import read_nrrd
+        from meduniseg_core.images.formats.nrrd import read_nrrd
 
         return read_nrrd(path, frame)
     if kind == "metaimage":
-        from meduniseg_core.images.metaimage import read_metaimage
+        from meduniseg_core.images.formats.metaimage import read_metaimage
 
         return read_metaimage(path, frame)
     if kind == "tiff":
-        from meduniseg_core.images.tiff import read_tiff
+        from meduniseg_core.images.formats.tiff import read_tiff
 
         return read_tiff(path, frame)
     if kind == "numpy":
-        from meduniseg_core.images.numpy_file import read_numpy
+        from meduniseg_core.images.formats.numpy_file import read_numpy
 
         return read_numpy(path, frame)
-    from meduniseg_core.images.dicom import read_dicom_file
+    from meduniseg_core.images.formats.dicom import read_dicom_file
 
     return read_dicom_file(path, series, frame)
 
@@ -207,7 +207,7 @@ def _read_one(path: Path, series: str | None = None, frame: int | None = None) -
 def _format_of(path: Path) -> Format:
     """By the ending; a file without a known one may be DICOM by its content."""
     if ending_of(path) is None:
-        from meduniseg_core.images.dicom_source import is_dicom
+        from meduniseg_core.images.formats.dicom_source import is_dicom
 
         if is_dicom(path):
             return "dicom"

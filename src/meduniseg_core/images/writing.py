@@ -75,22 +75,22 @@ def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> N
     array = np.ascontiguousarray(image.array)
     kind = ENDINGS[ending]
     if kind == "nifti":
-        from meduniseg_core.images.nifti import write_nifti
+        from meduniseg_core.images.formats.nifti import write_nifti
 
         write_nifti(path, array, image.geometry, like if same_grid(like.geometry, image.geometry) else None)
     elif kind in ("nrrd", "metaimage"):
-        from meduniseg_core.images.itk import write_itk
+        from meduniseg_core.images.formats.itk import write_itk
 
         write_itk(path, array, image.geometry)
     elif kind == "tiff":
-        from meduniseg_core.images.tiff import write_tiff
+        from meduniseg_core.images.formats.tiff import write_tiff
 
         write_tiff(path, array, image.geometry, image.physical, orientation)
     elif kind == "numpy":
-        from meduniseg_core.images.numpy_file import write_numpy
+        from meduniseg_core.images.formats.numpy_file import write_numpy
 
         write_numpy(path, array)
     else:
-        from meduniseg_core.images.raster import write_raster
+        from meduniseg_core.images.formats.raster import write_raster
 
         write_raster(path, array, orientation)

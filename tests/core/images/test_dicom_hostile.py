@@ -25,7 +25,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBa
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import find_cases, read_image
-from meduniseg_core.images.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_codec import Decoder
 
 SIZE = (40, 56)
 
@@ -161,7 +161,7 @@ def test_a_jpeg_that_breaks_off_is_not_filled_up(tmp_path: Path) -> None:
 
 
 def test_a_decoder_that_hangs_or_dies_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import meduniseg_core.images.dicom_codec as codec
+    import meduniseg_core.images.formats.dicom_codec as codec
 
     path = write_packed(tmp_path / "x.dcm", [encoded("JPEG")], JPEGBaseline8Bit, *SIZE)
     dataset = pydicom.dcmread(path)

@@ -18,8 +18,9 @@ import pytest
 import tifffile
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Geometry, Image, raw_data, read_image, read_labels, write_image
-from meduniseg_core.images.raw_data import read_exactly
+from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
+from meduniseg_core.images.formats import raw_data
+from meduniseg_core.images.formats.raw_data import read_exactly
 
 
 class TestValues:

@@ -14,9 +14,9 @@ from pydicom.uid import RLELossless
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import brief
-from meduniseg_core.images.dicom_codec import Decoder
-from meduniseg_core.images.dicom_slices import Slice
-from meduniseg_core.images.dicom_source import naming, one_line, pixel_bytes, read_with_pixels
+from meduniseg_core.images.formats.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_slices import Slice
+from meduniseg_core.images.formats.dicom_source import naming, one_line, pixel_bytes, read_with_pixels
 
 _LOSSLESS_DTYPES = tuple(np.dtype(code) for code in ("u1", "i2", "u2", "i4"))
 _SMALL = 1 << 25

@@ -17,7 +17,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import check_channel_count, check_spacing
 from meduniseg_core.images.findings import orientation_unknown
-from meduniseg_core.images.header_text import (
+from meduniseg_core.images.formats.header_text import (
     assemble,
     data_file_beside,
     go_to,
@@ -27,8 +27,8 @@ from meduniseg_core.images.header_text import (
     whole_number,
     whole_numbers,
 )
+from meduniseg_core.images.formats.raw_data import claimed_bytes
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import claimed_bytes
 
 _DTYPE = {
     "MET_CHAR": "i1",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_choice import Source, is_no_image
-from meduniseg_core.images.dicom_slices import Slice, series_of, slices_of
-from meduniseg_core.images.dicom_source import class_of, naming, read_header
+from meduniseg_core.images.formats.dicom_choice import Source, is_no_image
+from meduniseg_core.images.formats.dicom_slices import Slice, series_of, slices_of
+from meduniseg_core.images.formats.dicom_source import class_of, naming, read_header
 
 
 def add_file(source: Source, path: Path) -> bool:

@@ -18,9 +18,9 @@ from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.choices import frame_chosen, which_frame
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 
 _HEADER_LIMIT = 10_000  # bytes; NumPy's own limit
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, struct.error, KeyError)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from meduniseg_core.images.dicom_slices import Slice
+from meduniseg_core.images.formats.dicom_slices import Slice
 
 _SAME_PLACE = 0.1  # of the usual distance of slices: nearer ones lie at one place
 _LEAST = 1e-3  # mm

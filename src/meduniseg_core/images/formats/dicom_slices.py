@@ -11,9 +11,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_frames import FrameHeader, frame_headers, frames_over_time
-from meduniseg_core.images.dicom_source import VOLUME_MARKS, class_of, naming, one_line
-from meduniseg_core.images.dicom_spacing import Header, SpacingSource, floats, pixel_spacing
+from meduniseg_core.images.formats.dicom_frames import FrameHeader, frame_headers, frames_over_time
+from meduniseg_core.images.formats.dicom_source import VOLUME_MARKS, class_of, naming, one_line
+from meduniseg_core.images.formats.dicom_spacing import Header, SpacingSource, floats, pixel_spacing
 
 T = TypeVar("T")
 

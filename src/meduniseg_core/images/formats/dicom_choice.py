@@ -13,10 +13,10 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.choices import Choice, SeveralImagesError, frame_chosen, frames_to_choose, which_frame
-from meduniseg_core.images.dicom_slices import Slice
-from meduniseg_core.images.dicom_stack import is_placed
-from meduniseg_core.images.dicom_volumes import Volumes, by_part, volumes_of
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats.dicom_slices import Slice
+from meduniseg_core.images.formats.dicom_stack import is_placed
+from meduniseg_core.images.formats.dicom_volumes import Volumes, by_part, volumes_of
 
 NO_IMAGES = frozenset(
     (

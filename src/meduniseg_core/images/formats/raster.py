@@ -18,9 +18,9 @@ from PIL import UnidentifiedImageError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief
+from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, check_expansion
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import DEFLATE_LIMIT, check_claim, check_expansion
 from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
 
 _PILLOW_NAMES = {"PNG", "BMP", "JPEG", "MPO"}

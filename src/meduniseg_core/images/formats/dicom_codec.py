@@ -21,8 +21,8 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_source import pixel_bytes
-from meduniseg_core.images.raw_data import claimed_bytes
+from meduniseg_core.images.formats.dicom_source import pixel_bytes
+from meduniseg_core.images.formats.raw_data import claimed_bytes
 
 _COPIED = (
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit"),

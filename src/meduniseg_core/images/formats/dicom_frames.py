@@ -10,7 +10,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import EnhancedUSVolumeStorage, VLWholeSlideMicroscopyImageStorage
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_source import class_of, one_line
+from meduniseg_core.images.formats.dicom_source import class_of, one_line
 
 _GROUPS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),

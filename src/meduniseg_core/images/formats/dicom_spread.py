@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_choice import Source, choose
-from meduniseg_core.images.dicom_files import add_file
-from meduniseg_core.images.dicom_stack import stack_geometry
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats.dicom_choice import Source, choose
+from meduniseg_core.images.formats.dicom_files import add_file
+from meduniseg_core.images.formats.dicom_stack import stack_geometry
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.findings import header_mended, orientation_unknown
-from meduniseg_core.images.header_text import (
+from meduniseg_core.images.formats.header_text import (
     assemble,
     data_file_beside,
     go_to,
@@ -29,9 +29,9 @@ from meduniseg_core.images.header_text import (
     whole_number,
     whole_numbers,
 )
+from meduniseg_core.images.formats.raw_data import claimed_bytes
+from meduniseg_core.images.formats.slicer_segments import segments_of
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import claimed_bytes
-from meduniseg_core.images.slicer_segments import segments_of
 
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),

@@ -14,9 +14,9 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_affine, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.choices import frame_chosen, which_frame
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats.raw_data import check_claim, claimed_bytes, read_exactly, read_to_end, unpacked
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import check_claim, claimed_bytes, read_exactly, read_to_end, unpacked
 
 _LINE_LIMIT = 1 << 20
 _LINES_LIMIT = 10_000

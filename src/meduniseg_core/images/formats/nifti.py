@@ -26,10 +26,8 @@ from meduniseg_core.images.checks import (
 )
 from meduniseg_core.images.choices import frame_chosen, which_frame
 from meduniseg_core.images.findings import header_mended, orientation_unknown
-from meduniseg_core.images.geometry import Geometry
-from meduniseg_core.images.image import Image
-from meduniseg_core.images.nifti_mending import mend_header
-from meduniseg_core.images.raw_data import (
+from meduniseg_core.images.formats.nifti_mending import mend_header
+from meduniseg_core.images.formats.raw_data import (
     DEFLATE_LIMIT,
     check_claim,
     claimed_bytes,
@@ -38,6 +36,8 @@ from meduniseg_core.images.raw_data import (
     read_to_end,
     skip,
 )
+from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.image import Image
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: unknown (taken as mm), m, mm, um

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.dicom_slices import Slice
 from meduniseg_core.images.findings import Finding, orientation_unknown
+from meduniseg_core.images.formats.dicom_slices import Slice
 from meduniseg_core.images.geometry import Geometry
 
 UNEVEN_TOLERANCE = 0.05

@@ -17,11 +17,11 @@ from meduniseg_core.files import atomic_path
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.choices import SeveralImagesError, frame_chosen, frames_to_choose, which_frame
 from meduniseg_core.images.findings import Finding, orientation_unknown
+from meduniseg_core.images.formats.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
+from meduniseg_core.images.formats.tiff_pages import check_pages
+from meduniseg_core.images.formats.tiff_spacing import voxel_size
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
-from meduniseg_core.images.tiff_pages import check_pages
-from meduniseg_core.images.tiff_spacing import voxel_size
 from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
 
 # how far one byte can expand, by TIFF compression number

@@ -49,7 +49,7 @@ def dicom_places(folder: Path) -> list[DicomPlace]:
     A name consists of the first folder below ``folder`` and of those further down (and the file) that tell images
     apart; an image right in ``folder``, or all there is, is named after ``folder`` itself.
     """
-    from meduniseg_core.images.dicom_spread import Spread, spread_series  # late: pydicom takes long to import
+    from meduniseg_core.images.formats.dicom_spread import Spread, spread_series  # late: pydicom takes long to import
 
     found = list(_below(folder, (), set()))
     joined = {spread.folders[0]: spread for spread in spread_series([path for _, path, _ in found if path.is_dir()])}
@@ -99,7 +99,7 @@ def _below(folder: Path, parts: tuple[str, ...], seen: set[Path], quick: bool = 
 
 def _may_be_dicom(path: Path) -> bool:
     """By content, for names that are no other format's; a file of DICOM's ending that cannot be read counts."""
-    from meduniseg_core.images.dicom_source import is_dicom
+    from meduniseg_core.images.formats.dicom_source import is_dicom
 
     ending = ending_of(path)
     if ending is not None and ENDINGS[ending] != "dicom":
@@ -137,10 +137,10 @@ def _kind(path: Path) -> Kind:
     """``slice`` of a stack, an image of its own, or ``other`` (no image). What is damaged is an image with a fault."""
     from pydicom.uid import SecondaryCaptureImageStorage
 
-    from meduniseg_core.images.dicom_choice import Source
-    from meduniseg_core.images.dicom_files import add_file
-    from meduniseg_core.images.dicom_spacing import PROJECTIONS
-    from meduniseg_core.images.dicom_stack import is_placed
+    from meduniseg_core.images.formats.dicom_choice import Source
+    from meduniseg_core.images.formats.dicom_files import add_file
+    from meduniseg_core.images.formats.dicom_spacing import PROJECTIONS
+    from meduniseg_core.images.formats.dicom_stack import is_placed
 
     source = Source(path.name)
     try:

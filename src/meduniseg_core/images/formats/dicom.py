@@ -10,16 +10,16 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
-from meduniseg_core.images.dicom_choice import Source, choose
-from meduniseg_core.images.dicom_codec import Decoder
-from meduniseg_core.images.dicom_files import add_file
-from meduniseg_core.images.dicom_folders import dicom_places
-from meduniseg_core.images.dicom_pixels import read_planes
-from meduniseg_core.images.dicom_slices import Slice
-from meduniseg_core.images.dicom_spacing import spacing_finding
-from meduniseg_core.images.dicom_spread import joined_finding, source_of
-from meduniseg_core.images.dicom_stack import stack_geometry
 from meduniseg_core.images.findings import Finding, merge
+from meduniseg_core.images.formats.dicom_choice import Source, choose
+from meduniseg_core.images.formats.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_files import add_file
+from meduniseg_core.images.formats.dicom_folders import dicom_places
+from meduniseg_core.images.formats.dicom_pixels import read_planes
+from meduniseg_core.images.formats.dicom_slices import Slice
+from meduniseg_core.images.formats.dicom_spacing import spacing_finding
+from meduniseg_core.images.formats.dicom_spread import joined_finding, source_of
+from meduniseg_core.images.formats.dicom_stack import stack_geometry
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 

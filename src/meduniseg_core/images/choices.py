@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
 
+_MOST_LISTED = 1000
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -34,9 +36,9 @@ def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:
         series: The DICOM series that they are of, where several are there.
 
     Returns:
-        The frames 1 to ``count``.
+        The frames 1 to ``count``, a thousand at most: a header can claim any number.
     """
-    return [Choice(f"frame {number} of {count}", series, number) for number in range(1, count + 1)]
+    return [Choice(f"frame {number} of {count}", series, number) for number in range(1, min(count, _MOST_LISTED) + 1)]
 
 
 def which_frame(frame: int, count: int, name: str) -> int:

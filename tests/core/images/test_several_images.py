@@ -90,6 +90,19 @@ def test_one_of_few_volumes_can_be_chosen_and_a_single_image_has_one_frame(tmp_p
         read_image(single, frame=2)
 
 
+def test_a_header_that_claims_billions_of_frames_costs_nothing(tmp_path: Path) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header["dim"] = [7, 4, 4, 4, 32767, 32767, 32767, 32767]
+    header["pixdim"][1:4], header["magic"], header["vox_offset"] = 1, b"n+1", 352
+    (tmp_path / "a.nii").write_bytes(header.binaryblock + bytes(68))
+    with pytest.raises(SeveralImagesError, match="at most 4 channels") as refused:
+        read_image(tmp_path / "a.nii")
+    assert len(refused.value.choices) == 1000
+    with pytest.raises(BadInputError, match="truncated or its header is wrong"):
+        read_image(tmp_path / "a.nii", frame=1)
+
+
 def test_a_truncated_time_series_is_refused_whatever_frame_is_wanted(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
     write_nifti(path)

@@ -45,13 +45,16 @@ def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
     assert widget.busy
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
     assert widget.said.text() == "2 results, 1 case failed."
+    assert widget.progress.value() == widget.progress.maximum()
     assert sum("broken" in text for text in texts(widget)) >= 1
     assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan0", "✓ scan1"]  # each once
     assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)
+    other = gui.add_image(np.zeros((20, 36, 40), np.float32), name="looked at before")
     done = next(widget.queue.item(row, 0) for row, text in enumerate(texts(widget)) if "scan1" in text)
     widget.queue.itemDoubleClicked.emit(done)
     assert list(gui.layers[-1].features["name"]) == ["background", "artery", "vein"]
-    assert gui.layers[0].name.startswith("scan")
+    assert [layer.name for layer in gui.layers if layer.visible] == ["scan1.nii.gz", gui.layers[-1].name]
+    assert not other.visible
 
 
 def test_a_result_can_be_opened_while_the_others_run_and_stays_after_cancel(

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import napari
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -25,6 +27,7 @@ from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights import Registry
+from napari_meduniseg._current import current_of
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.case_queue import CaseQueue
@@ -39,7 +42,7 @@ class BatchWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__()
-        self._viewer = napari_viewer
+        self._viewer, self._current = napari_viewer, current_of(napari_viewer)
         self._command: Command | None = None
         self._cases: tuple[int, int] = (0, 1)
         self._failed: list[str] = []
@@ -187,8 +190,8 @@ class BatchWidget(QWidget):
         self.run_button.setEnabled(True)
         self.cancel_button.setEnabled(False)
         self.progress.setRange(0, 1)
-        self.progress.setValue(1 if code == 0 else 0)
         results = result.get("results", []) if isinstance(result, dict) else []
+        self.progress.setValue(1 if code == 0 or (results and code != 130) else 0)  # one that failed is done with, too
         if code == 130:
             self.said.setText("Cancelled; what was done stays.")
         elif results:
@@ -211,11 +214,18 @@ class BatchWidget(QWidget):
         image = Path(self.folder.text().strip()) / (record.image if record is not None else "")
         try:
             # the image below its labels, where it is one file of the folder
-            for file in (image, Path(path)) if image.is_file() else (Path(path),):
-                for data, options, kind in read_one(file):
-                    self._viewer.add_layer(Layer.create(data, options, kind))
+            added = [
+                self._viewer.add_layer(Layer.create(data, options, kind))
+                for file in ((image, Path(path)) if image.is_file() else (Path(path),))
+                for data, options, kind in read_one(file)
+            ]
         except MedUniSegError as error:
             self.said.setText(str(error))
+            return
+        if isinstance(added[0], ImageLayer):  # who opens a result wants to see it, not others through it
+            self._current.choose_image(added[0])
+        if isinstance(added[-1], Labels):
+            self._current.choose_labels(added[-1])
 
     def _fill_tasks(self, *_: Any) -> None:
         name = self.model.currentText()

@@ -20,8 +20,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from meduniseg_core.editing import unique_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
 from meduniseg_core.images.modality_check import CT_WINDOWS, looks_like_ct
+from meduniseg_core.images.palette import class_colour
 from meduniseg_core.inference import Segmentation
-from meduniseg_core.inference.segmentation import class_colour
 
 LayerData = tuple[Any, dict[str, Any], str]
 

@@ -14,7 +14,7 @@ from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken
 from meduniseg_core.images import place_labels, read_image, read_labels
-from meduniseg_core.inference.segmentation import class_colour
+from meduniseg_core.images.palette import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
 

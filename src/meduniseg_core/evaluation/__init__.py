@@ -12,7 +12,7 @@ from meduniseg_core.evaluation.metrics import (
     surface_distances,
     weighted_dice,
 )
-from meduniseg_core.evaluation.overlay import COLOURS, colour_of, overlay, png_bytes
+from meduniseg_core.evaluation.overlay import colour_of, overlay, png_bytes
 from meduniseg_core.evaluation.report import (
     Interval,
     Report,
@@ -23,7 +23,6 @@ from meduniseg_core.evaluation.report import (
 from meduniseg_core.evaluation.writing import write_report
 
 __all__ = [
-    "COLOURS",
     "EMPTY_MASK_POLICY",
     "CaseGap",
     "CaseScores",

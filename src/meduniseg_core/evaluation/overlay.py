@@ -12,21 +12,9 @@ from scipy import ndimage
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, Reorientation, canonical_orientation
+from meduniseg_core.images.palette import Colour, class_colour
 
 Picture = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
-
-COLOURS: tuple[Colour, ...] = (
-    (230, 75, 60),
-    (60, 160, 235),
-    (60, 190, 110),
-    (245, 190, 45),
-    (170, 110, 215),
-    (245, 135, 55),
-    (75, 205, 205),
-    (235, 120, 175),
-)
-"""Colours of labels 1, 2, ...; they repeat."""
 
 
 def colour_of(label: int, colours: Sequence[Colour] | Mapping[int, Colour] | None = None) -> Colour:
@@ -34,15 +22,14 @@ def colour_of(label: int, colours: Sequence[Colour] | Mapping[int, Colour] | Non
 
     Args:
         label: its id.
-        colours: by id (a mapping), or those of labels 1, 2, ... (a sequence, repeating); None for the built-in ones.
+        colours: by id (a mapping), or those of labels 1, 2, ... (a sequence, repeating); None for `class_colour`.
 
     Returns:
         RGB, 0 to 255.
     """
     if isinstance(colours, Mapping):
-        return colours[label] if label in colours else COLOURS[(label - 1) % len(COLOURS)]
-    chosen = colours or COLOURS
-    return chosen[(label - 1) % len(chosen)]
+        return colours[label] if label in colours else class_colour(label)
+    return colours[(label - 1) % len(colours)] if colours else class_colour(label)
 
 
 def overlay(

@@ -3,7 +3,7 @@
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.estimate import Estimate
 from meduniseg_core.inference.predictor import Predictor
-from meduniseg_core.inference.segmentation import ClassRow, Segmentation, class_colour
+from meduniseg_core.inference.segmentation import ClassRow, Segmentation
 from meduniseg_core.inference.shortcut import segment
 
-__all__ = ["Box", "ClassRow", "Estimate", "Predictor", "Segmentation", "class_colour", "segment"]
+__all__ = ["Box", "ClassRow", "Estimate", "Predictor", "Segmentation", "segment"]

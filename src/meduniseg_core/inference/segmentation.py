@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,29 +11,11 @@ import numpy as np
 
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.palette import Colour, class_colour
 from meduniseg_core.images.upright import KEY, stored_orientation
 from meduniseg_core.images.writing import check_ending
 from meduniseg_core.outputs import Standing, identities, write_result
 from meduniseg_core.provenance import RESULT, image_entries, probabilities_name, provenance_path
-
-Colour = tuple[int, int, int]
-
-_COLOURS: tuple[Colour, ...] = (
-    (230, 25, 75), (60, 180, 75), (0, 130, 200), (255, 225, 25), (245, 130, 48), (145, 30, 180), (70, 240, 240),
-    (240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200),
-    (128, 0, 0), (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
-)  # fmt: skip
-_GOLDEN_ANGLE = 0.381966
-
-
-def class_colour(label: int) -> Colour:
-    """RGB 0..255 of label ``label`` >= 1: the same in every run, and distinct from its neighbours."""
-    if label <= len(_COLOURS):
-        return _COLOURS[label - 1]
-    red, green, blue = colorsys.hsv_to_rgb(
-        label * _GOLDEN_ANGLE % 1, 0.55 + 0.15 * (label % 4), 0.95 - 0.2 * (label % 3)
-    )
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout
 
 from meduniseg_core.adaptation.runs import Run, Standing
+from meduniseg_core.images.palette import class_colour
 from napari_meduniseg._durations import duration
 from napari_meduniseg.widgets.message import Sentence, keep_room
 from napari_meduniseg.widgets.panel import Working
 
 _EVERY_MS = 1000
-_COLOURS = ("#e64b3c", "#3ca0eb", "#3cbe6e", "#f5be2d", "#aa6ed7", "#f58737", "#4bcdcd", "#eb78af")
+_LOSS = "#3ca0eb"
 _STAGES = {
     "train": "Training",
     "gate": "Comparing with the base",
@@ -159,7 +160,7 @@ class RunView(Working, QGroupBox):
         iterations = [line["iteration"] for line in log]
         self.loss.clear()
         few = len(log) < 30
-        self.loss.plot(iterations, [line["loss"] for line in log], pen=pg.mkPen(_COLOURS[1], width=2),
+        self.loss.plot(iterations, [line["loss"] for line in log], pen=pg.mkPen(_LOSS, width=2),
                        symbol="o" if few else None, symbolSize=4)  # fmt: skip
         self.dice.clear()
         checked = [line for line in log if "class_dice" in line]
@@ -169,7 +170,7 @@ class RunView(Working, QGroupBox):
             points = [
                 (line["iteration"], next(iter(line["class_dice"].values())).get(name, float("nan"))) for line in checked
             ]
-            colour = _COLOURS[position % len(_COLOURS)]
+            colour = class_colour(position + 1)
             self.dice.plot([x for x, _ in points], [y for _, y in points], name=name,
                            pen=pg.mkPen(colour, width=2), symbol="o", symbolSize=4, symbolBrush=colour)  # fmt: skip
 

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.evaluation.overlay import COLOURS, colour_of, overlay, png_bytes, side_by_side
+from meduniseg_core.evaluation.overlay import colour_of, overlay, png_bytes, side_by_side
 from meduniseg_core.images import Geometry, Image
+from meduniseg_core.images.palette import class_colour
 
 
 def pair(spacing: tuple[float, float, float] = (3.0, 1.0, 2.0), **kwargs: object) -> tuple[Image, Image]:
@@ -34,8 +35,8 @@ def test_pixels_are_square_in_mm() -> None:
 def test_the_fullest_slice_is_shown_and_its_outline_has_the_label_s_colour() -> None:
     image, labels = pair((1.0, 1.0, 1.0))
     picture = overlay(image, labels)
-    assert tuple(picture[8, 4]) == COLOURS[0]
-    assert tuple(overlay(image, labels, slice_index=1)[2, 2]) == COLOURS[1]
+    assert tuple(picture[8, 4]) == class_colour(1)
+    assert tuple(overlay(image, labels, slice_index=1)[2, 2]) == class_colour(2)
     assert tuple(overlay(image, labels, {1: (1, 2, 3)})[8, 4]) == (1, 2, 3)
     assert tuple(overlay(image, labels, [(9, 9, 9)], 1)[2, 2]) == (9, 9, 9)
     grey = picture[0, 0]
@@ -46,7 +47,7 @@ def test_opacity_zero_leaves_the_inside_grey() -> None:
     image, labels = pair((1.0, 1.0, 1.0))
     inside = overlay(image, labels, opacity=0.0)[10, 5]
     assert inside[0] == inside[1] == inside[2]
-    assert tuple(overlay(image, labels, opacity=1.0)[10, 5]) == COLOURS[0]
+    assert tuple(overlay(image, labels, opacity=1.0)[10, 5]) == class_colour(1)
 
 
 def test_a_volume_is_turned_upright() -> None:
@@ -97,4 +98,4 @@ def test_pictures_become_png_and_stand_side_by_side() -> None:
     row = side_by_side([picture, picture], gap=3)
     assert row.shape == (20, 43, 3)
     np.testing.assert_array_equal(np.asarray(PillowImage.open(io.BytesIO(png_bytes(row)))), row)
-    assert colour_of(len(COLOURS) + 1) == COLOURS[0]
+    assert colour_of(1, ((1, 2, 3),)) == colour_of(2, ((1, 2, 3),))

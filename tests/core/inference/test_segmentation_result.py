@@ -12,7 +12,8 @@ from inference_samples import picture, volume
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels
-from meduniseg_core.inference import Segmentation, class_colour
+from meduniseg_core.images.palette import class_colour
+from meduniseg_core.inference import Segmentation
 
 
 def result_for(image: Image, labels: np.ndarray, **changes: object) -> Segmentation:

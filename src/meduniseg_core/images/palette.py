@@ -1,0 +1,32 @@
+"""The colours of classes: one palette for results, reports and plots, so that a class looks the same everywhere."""
+
+from __future__ import annotations
+
+import colorsys
+
+Colour = tuple[int, int, int]
+"""RGB, 0 to 255."""
+
+_DISTINCT: tuple[Colour, ...] = (
+    (230, 25, 75), (60, 180, 75), (0, 130, 200), (255, 225, 25), (245, 130, 48), (145, 30, 180), (70, 240, 240),
+    (240, 50, 230), (210, 245, 60), (250, 190, 212), (0, 128, 128), (220, 190, 255), (170, 110, 40), (255, 250, 200),
+    (128, 0, 0), (170, 255, 195), (128, 128, 0), (255, 215, 180), (0, 0, 128), (128, 128, 128),
+)  # fmt: skip
+_GOLDEN_ANGLE = 0.381966
+
+
+def class_colour(label: int) -> Colour:
+    """The colour of a class: the same in every run, and distinct from its neighbours'.
+
+    Args:
+        label: its id, 1 or more.
+
+    Returns:
+        RGB, 0 to 255.
+    """
+    if label <= len(_DISTINCT):
+        return _DISTINCT[label - 1]
+    red, green, blue = colorsys.hsv_to_rgb(
+        label * _GOLDEN_ANGLE % 1, 0.55 + 0.15 * (label % 4), 0.95 - 0.2 * (label % 3)
+    )
+    return round(255 * red), round(255 * green), round(255 * blue)

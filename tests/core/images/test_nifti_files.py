@@ -271,11 +271,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     write_labels(image, tmp_path / "l.nii.gz", like=image)
     before = (tmp_path / "l.nii.gz").read_bytes()
 
-    def fail(self: object, filename: Path) -> None:
-        Path(filename).write_bytes(b"half")
+    def fail(self: nib.Nifti1Image, *_: object) -> None:
+        self.file_map["image"].fileobj.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(nib.Nifti1Image, "to_filename", fail)
+    monkeypatch.setattr(nib.Nifti1Image, "to_file_map", fail)
     with pytest.raises(OSError, match="disk full"):
         write_labels(image, tmp_path / "l.nii.gz", like=image)
     assert (tmp_path / "l.nii.gz").read_bytes() == before

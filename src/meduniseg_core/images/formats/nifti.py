@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from meduniseg_core.errors import BadInputError
@@ -121,8 +122,10 @@ def write_nifti(path: Path, array: np.ndarray, geometry: Geometry, like: Image |
         header["pixdim"][4] = 1.0
     kind = nib.Nifti2Image if header.sizeof_hdr == 540 else nib.Nifti1Image
     image = kind(data, None, header)
-    with atomic_path(path) as temporary:
-        image.to_filename(temporary)
+    # opened here: nibabel leaves its file open where writing fails, and an open file keeps its room on a full disk
+    with atomic_path(path) as temporary, ImageOpener(str(temporary), "wb") as stream:
+        image.file_map["image"].fileobj = stream
+        image.to_file_map()
 
 
 def _read_header(stream: IO[bytes], name: str) -> Any:

@@ -58,7 +58,7 @@ def parts(chosen: argparse.Namespace) -> list[Part]:
         Part("fault: disk full, simulated", "in a batch", _tests(full)),
         Part("fault: read-only, simulated", "5 errors", _tests(f"{outputs}::test_a_folder_that_refuses_is_named")),
         Part("fault: disk full: ledger, models, training", "512 KiB", _tests("tests/core/test_full_disk.py")),
-        Part("fault: disk full: autosave", "256 KiB", _tests("tests/plugin/test_full_disk.py")),
+        Part("fault: disk full: autosave", "256 KiB", _tests("tests/plugin/test_autosave_full_disk.py")),
         Part("fault: clock set", "at each offset", _tests("tests/core/adaptation/test_detached.py", "-k", "clock")),
         Part("fault: clock set: edits", "at each offset", _tests("tests/plugin/test_clock.py")),
         Part("fault: two on one ledger", "2 x 12", _tests(f"{ledger}::test_two_processes_at_once_lose_nothing")),

@@ -17,8 +17,9 @@ check() { # NAME COMMAND...
   "$@" || failed="${failed:+$failed, }$name"
 }
 
+# File by file in processes of one thread each: two that share two cores would wait for each other's threads.
 tests() {
-  on_a_screen "$PYTHON" -m pytest -m "not slow" "$@"
+  OMP_NUM_THREADS=1 on_a_screen "$PYTHON" -m pytest -m "not slow" -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
 }
 
 docs() {

@@ -98,7 +98,8 @@ class LabelSink:
     beats it between them, too (interpolation is convex), so only the box around the foreground is resampled.
 
     ``regions``: the logits are those of overlapping regions, and voxels where one is above 0 get its label, the later
-    over the earlier. Probabilities are then the regions' own, without one of the background.
+    over the earlier. Probabilities are then the regions' own, without one of the background. ``half``: resampled logits
+    are rounded to half precision before they decide, as nnU-Net's are.
     """
 
     def __init__(
@@ -108,10 +109,13 @@ class LabelSink:
         target: Target | None,
         probabilities: bool = False,
         regions: tuple[int, ...] | None = None,
+        *,
+        half: bool = False,
     ) -> None:
         self._trace = trace
         self._target = target
         self._regions = regions
+        self._half = half
         self._convex = all(rule in ("nearest", "linear") for rule in trace.label_rules.rule)
         canonical = trace.canonical.shape
         dtype = np.uint8 if (classes - 1 if regions is None else max(regions)) <= 255 else np.uint16
@@ -191,6 +195,8 @@ class LabelSink:
             values = values[:, slice(*rows)]
         top, left = self._trace.box[1][0] + out[1][0], self._trace.box[2][0] + out[2][0]
         where = (depth, slice(top + rows[0], top + rows[1]), slice(left + columns[0], left + columns[1]))
+        if self._half:
+            values = values.half().float()
         self._labels[where] = self._decided(values).cpu().numpy()
         if self._probabilities is not None:
             shares = values.softmax(dim=0) if self._regions is None else values.sigmoid()

@@ -90,6 +90,7 @@ class Pass:
                 accumulate_on=execution.accumulate_on,
                 batch=execution.batch,
                 tta=self._request.tta,
+                half_sums=self._plans[0].scheme is not None,
                 is_empty=_air(chunk, self._plans[0]),
             )
             outputs = [

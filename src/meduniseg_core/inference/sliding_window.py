@@ -69,7 +69,8 @@ class SlidingWindow:
     """How windows are run: everything that is not the image or the network.
 
     ``accumulate_on`` is where the blended logits are; ``is_empty`` decides by the image and a window's slices (D, H, W)
-    whether the window holds no body and is skipped; ``tta`` averages over all mirrorings along each output's
+    whether the window holds no body and is skipped; ``half_sums``: windows are added up in half precision, rounded as
+    nnU-Net rounds, which decides near-ties as it does; ``tta`` averages over all mirrorings along each output's
     ``mirror_axes``.
     """
 
@@ -77,6 +78,7 @@ class SlidingWindow:
     accumulate_on: torch.device = _CPU
     batch: int = 1
     tta: bool = False
+    half_sums: bool = False
     is_empty: Callable[[Tensor, tuple[slice, ...]], bool] | None = None
 
     @torch.inference_mode()
@@ -101,7 +103,9 @@ class SlidingWindow:
         starts = [start for start in grid.starts() if not self._skips(image, start, grid.window)]
         skipped = len(grid) - len(starts)
         blender = _Blender(grid, [o.classes for o in outputs], _depth(starts, self.batch, grid), self.accumulate_on)
-        if skipped:
+        if self.half_sums:
+            blender.halve()
+        elif skipped:
             blender.count_weights()
         flips = (
             _flips([o.mirror_axes for o in outputs], grid.window) if self.tta else [((), tuple(range(len(outputs))))]
@@ -115,12 +119,20 @@ class SlidingWindow:
             members = starts[first : first + self.batch]
             blender.emit(outputs, members[0][0])
             images = self._load(image, members, grid.window)
+            mirrored: dict[int, Tensor] = {}
             for axes, wanted in flips:
                 turned = images.flip([axis + 2 for axis in axes]) if axes else images
                 for position, logits in zip(wanted, network(turned, wanted), strict=True):
                     logits = logits[:, : outputs[position].classes]
-                    blender.add(position, members, logits, axes, shares[position])
+                    if self.half_sums and len(flips) > 1:  # the mean first: it is rounded once
+                        logits = logits.float().mul_(shares[position])
+                        back = logits.flip([axis + 2 for axis in axes]) if axes else logits
+                        mirrored[position] = mirrored[position].add_(back) if position in mirrored else back
+                    else:
+                        blender.add(position, members, logits, axes, shares[position])
                     del logits
+            for position, logits in mirrored.items():
+                blender.add(position, members, logits, (), 1.0)
             done = skipped + first + len(members)
             events(Progress("segment", done, len(grid), time.perf_counter() - began))
         if cancel is not None:
@@ -166,6 +178,14 @@ class _Blender:
         """Some windows are skipped: the sum of weights is no product any more and is kept per voxel."""
         self._sums = torch.zeros_like(self._bands[0][0])
 
+    def halve(self) -> None:
+        """Keep logits and weights in half precision, weights up to 10 and none of them 0, as nnU-Net does."""
+        self._bands = [band.half() for band in self._bands]
+        weights = (10 * self._weights / self._weights.max()).half()
+        weights[weights == 0] = weights[weights > 0].min()
+        self._weights_there = weights.to(self._bands[0].device)
+        self._sums = torch.zeros_like(self._bands[0][0])
+
     def add(self, output: int, starts: Sequence[Shape3], logits: Tensor, flipped: Sequence[int], share: float) -> None:
         """Add the windows' logits (B, K, d, h, w), computed on images flipped along the axes ``flipped``."""
         if flipped:
@@ -190,7 +210,10 @@ class _Blender:
         for first in range(0, logits.shape[1], step):
             piece = slice(first, first + step)
             values = logits[:, piece].to(target.device, torch.float32)
-            target[:, piece].addcmul_(values, weights[piece], value=share)
+            if target.dtype == torch.float32:
+                target[:, piece].addcmul_(values, weights[piece], value=share)
+            else:
+                target[:, piece].add_(values * share * weights[piece].float())
 
     def emit(self, outputs: Sequence[Output], until: int | None) -> None:
         """Hand all planes before depth ``until`` (all that are left if None) to the sinks and move the band on."""
@@ -203,7 +226,7 @@ class _Blender:
                 self._normalise(planes, self._first - low)
                 if not is_finite(planes):
                     raise NonFiniteOutputError(output.subject, output.remedy)
-                output.sink.write(self._first - low, planes)
+                output.sink.write(self._first - low, planes.float())
             for band in self._bands:
                 _move(band, count, axis=1)
             if self._sums is not None:

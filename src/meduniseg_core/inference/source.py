@@ -83,7 +83,9 @@ class VolumeSource:
         Returns:
             A collector for the one chunk.
         """
-        sink = LabelSink(self._trace, plan.outputs, self._target, probabilities, plan.region_labels)
+        sink = LabelSink(
+            self._trace, plan.outputs, self._target, probabilities, plan.region_labels, half=plan.scheme is not None
+        )
         return _VolumeCollector(sink)
 
 

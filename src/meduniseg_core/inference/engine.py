@@ -41,6 +41,27 @@ class Engine:
             else:
                 self._parts.append((part.encode, part.decode))
 
+    @property
+    def members(self) -> int:
+        """How many networks there are, whose logits are averaged."""
+        return len(self._parts)
+
+    def for_members(self) -> WindowNetwork:
+        """Make the network of an ensemble for one task a function of windows whose outputs are its members.
+
+        Returns:
+            The function; it gives the logits of the members at the wanted positions.
+        """
+
+        def run(images: Tensor, outputs: Sequence[int]) -> Iterator[Tensor]:
+            for position in outputs:
+                encode, decode = self._parts[position]
+                with inference_autocast(self.device, self.dtype):
+                    logits = decode(encode(images, None), None, 1)[0]
+                yield logits
+
+        return run
+
     def for_tasks(self, tasks: Sequence[int], modality: int) -> WindowNetwork:
         """The network as a function of windows, for tasks (positions in the model) of one modality (its prompt)."""
         config = self.network.config

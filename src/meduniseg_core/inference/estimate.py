@@ -16,6 +16,7 @@ from meduniseg_core.inference.plan_windows import plan_windows
 from meduniseg_core.inference.sliding_window import passes_of
 from meduniseg_core.inference.windows import WindowGrid
 from meduniseg_core.model.networks import NetworkConfig
+from meduniseg_core.model.unet_config import UNetConfig
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.preprocessing.scheme_pipeline import working_geometry
 from meduniseg_core.preprocessing.working_size import check_working_size, target_shape
@@ -58,6 +59,8 @@ class Workload:
         depth, height, width = box_shape(self.grid.region)
         band = min(depth, window[0] if window[0] > 1 else execution.batch)
         accumulators = 4 * (sum(self.classes) + 1) * band * height * width
+        if isinstance(self.config, UNetConfig):  # one for each member, in half precision
+            accumulators = max(accumulators, accumulators * self.config.members // 2)
         results = sum(output_bytes(self.image, count, self.probabilities) for count in self.classes)
         results += 8 * max(self.classes) * self.image[1] * self.image[2]  # planes on their way back
         if execution.device.type == "cpu":

@@ -17,6 +17,7 @@ from torch import Tensor
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box, box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.inference.sliding_window import Sink
 from meduniseg_core.preprocessing.resample import axis_matrix
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
@@ -225,6 +226,29 @@ class LabelSink:
         if self._resampled[2]:
             columns = _rows_of(self._matrices[2], columns)
         return rows, columns
+
+
+class MeanSink:
+    """Passes on the mean of several networks' logits: of each in turn the same planes, rounded as nnU-Net rounds."""
+
+    def __init__(self, sink: Sink, members: int) -> None:
+        self._sink = sink
+        self._members = members
+        self._total: Tensor | None = None
+        self._taken = 0
+
+    def write(self, first: int, logits: Tensor) -> None:
+        """Take planes of the next network.
+
+        Args:
+            first: the first plane's place in the region.
+            logits: float32 (classes, planes, h, w).
+        """
+        self._total = logits.half() if self._total is None else self._total.add_(logits.half())
+        self._taken += 1
+        if self._taken == self._members:
+            self._sink.write(first, self._total.div_(self._members).float())
+            self._total, self._taken = None, 0
 
 
 class StackSink:

@@ -15,6 +15,7 @@ from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.background import BackgroundDetector
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.estimate import Workload
+from meduniseg_core.inference.export import MeanSink
 from meduniseg_core.inference.memory import ExecutionPlan
 from meduniseg_core.inference.plan_windows import plan_windows
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
@@ -78,7 +79,10 @@ class Pass:
         """
         engine = self._engine_of(execution.device)
         modality = self._info.modality_index(self._plans[0].modality)
-        network = engine.for_tasks([self._info.task_index(plan.task) for plan in self._plans], modality)
+        # nnU-Net rounds the sums of every fold before it averages them
+        apart = self._plans[0].scheme is not None and engine.members > 1
+        tasks = [self._info.task_index(plan.task) for plan in self._plans]
+        network = engine.for_members() if apart else engine.for_tasks(tasks, modality)
         collectors = [self._source.collector(plan, self._request.probabilities) for plan in self._plans]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
@@ -103,6 +107,9 @@ class Pass:
                 )
                 for plan, collector in zip(self._plans, collectors, strict=True)
             ]
+            if apart:
+                sink = MeanSink(outputs[0].sink, engine.members)
+                outputs = [replace(outputs[0], sink=sink)] * engine.members
             shifted = _shifted(self._events, done, total, began)
             run_windows += sliding.run(chunk.data, grid, network, outputs, events=shifted, cancel=self._cancel)
             done += len(grid)

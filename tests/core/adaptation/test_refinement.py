@@ -82,9 +82,17 @@ def test_gradients_reach_the_new_modules_only_and_the_optimizer_holds_nothing_el
     trainer = Trainer(config, lambda _: None, None, Refiner(base, ["disc"], rank=2))
     trainer.run(resume=False)
     network, learner = trainer._network, trainer._learner
+    taken_over = base.network.state_dict()
+    frozen = 0
     for name, parameter in network.named_parameters():
+        if ".parametrizations.weight." in name:  # while a refinement is attached, the frozen weight stands there
+            if not name.endswith(".original"):
+                continue  # the refinement's own, held by the learner
+            name = name.replace(".parametrizations.weight.original", ".weight")
+        frozen += 1
         assert parameter.grad is None and not parameter.requires_grad, name
-        assert torch.equal(parameter, base.network.state_dict()[name]), name
+        assert torch.equal(parameter, taken_over[name]), name
+    assert frozen == len(dict(base.network.named_parameters()))
     moved = {name for name, parameter in learner.named_parameters() if parameter.grad is not None}
     assert moved and {name for name, _ in learner.named_parameters()} - moved == {
         "parts.encoder/stems/3.a", "parts.encoder/stems/3.b",  # no image has three channels

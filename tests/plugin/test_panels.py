@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,18 @@ def shown(panel: QWidget) -> QWidget:
     return panel
 
 
+def settle(panel: Any, quiet: float = 0.7, limit: float = 20) -> None:
+    """Until no button has moved for ``quiet`` seconds."""
+    began = since = time.monotonic()
+    last = places(panel)
+    while time.monotonic() - since < quiet and time.monotonic() - began < limit:
+        QApplication.processEvents()
+        time.sleep(0.02)
+        now = places(panel)
+        if now != last:
+            last, since = now, time.monotonic()
+
+
 def test_a_panel_that_must_scroll_is_laid_out_as_wide_as_one_that_need_not(
     four: Any, panel: Callable[[str], Any]
 ) -> None:
@@ -395,6 +408,7 @@ def test_panels_are_tabs_narrow_and_no_button_moves_when_a_message_comes(
         shown(found)
         assert found.height() > size[1] - 250, name
         assert all(other.visibleRegion().isEmpty() for other in opened.values() if other is not found), name
+        settle(found)  # what a panel finds out by itself beside the window has come
         before, width = places(found), found.width()
         said = found.hint if name == "Segment" else found.said
         for text in (LONG, "", "Short."):

@@ -17,14 +17,6 @@ from meduniseg_core.weights import Registry
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def cases(shared_data: Path) -> Path:
-    folder = shared_data.parent / "cases"
-    if not folder.is_dir():
-        pytest.skip("the cases are not here")
-    return folder
-
-
 def plan_of(task: str) -> TaskPlan:
     return Registry().info("starter").plan_of(task)
 

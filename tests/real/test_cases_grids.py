@@ -16,14 +16,6 @@ from training_cli.main import app
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def cases(shared_data: Path) -> Path:
-    folder = shared_data.parent / "cases"
-    if not folder.is_dir():
-        pytest.skip("no shared cases")
-    return folder
-
-
 def answer(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == code, result.output

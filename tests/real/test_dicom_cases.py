@@ -14,14 +14,6 @@ from meduniseg_core.images import Image, find_cases, read_image
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def cases(shared_data: Path) -> Path:
-    folder = shared_data.parent / "cases"
-    if not folder.is_dir():
-        pytest.skip("the cases are not here")
-    return folder
-
-
 def codes(image: Image) -> list[str]:
     return [finding.code for finding in image.findings]
 

@@ -59,18 +59,3 @@ def match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarra
 def _is_rendering(image: Image) -> bool:
     """Colours in a volume, or in a format of volumes, were painted by a program: cameras and scanners give pictures."""
     return not image.is_2d or image.meta.get("format") in ("nifti", "nrrd", "metaimage")
-
-
-def all_finite(array: np.ndarray) -> bool:
-    """Whether all values are finite.
-
-    Args:
-        array: (C, D, H, W).
-
-    Returns:
-        False for NaN, infinity, and what is beyond float32.
-    """
-    with np.errstate(over="ignore"):  # the network computes in float32
-        return all(
-            bool(np.isfinite(slab.astype(np.float32, copy=False)).all()) for channel in array for slab in channel
-        )

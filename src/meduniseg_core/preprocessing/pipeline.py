@@ -10,7 +10,8 @@ from meduniseg_core.images import Image, Reorientation, canonical_orientation, p
 from meduniseg_core.images.boxes import Box, box_shape, box_slices, box_union, whole_box
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing.body import body_box, constant_background, mask_box
-from meduniseg_core.preprocessing.channels import all_finite, match_channels
+from meduniseg_core.preprocessing.channels import match_channels
+from meduniseg_core.preprocessing.image_requirements import check_finite, check_volume, check_voxel_size
 from meduniseg_core.preprocessing.normalise import fill_holes, normalise
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import (
@@ -22,7 +23,7 @@ from meduniseg_core.preprocessing.resample import (
     resample_labels,
 )
 from meduniseg_core.preprocessing.scheme_pipeline import preprocess_by_scheme
-from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord, grid_of
+from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord
 from meduniseg_core.preprocessing.working_size import check_room, check_working_size, target_shape, target_spacing
 
 
@@ -48,10 +49,7 @@ def preprocess(
     _check_dimension(canonical, plan)
     check_working_size(canonical.geometry, plan, image.name)
     array = match_channels(canonical, plan, events)
-    if array.dtype.kind == "f" and not all_finite(array):
-        raise BadInputError(
-            f"{image.name} holds values that are not finite (NaN, infinity, or beyond float32); replace them first."
-        )
+    check_finite(array, image.name)
 
     box = _box(array, canonical, plan, keep, reorientation, events)
     cropped = array[(slice(None), *box_slices(box))]
@@ -67,18 +65,9 @@ def preprocess(
     data = resample(cropped, shape, rules)
     normalise(data, plan, mask)
 
-    trace = SpatialTransformRecord(
-        geometry=image.geometry,
-        physical=image.physical,
-        source=image.source,
-        meta=image.meta,
-        reorientation=reorientation,
-        canonical=canonical.geometry,
-        box=box,
-        grid=grid_of(canonical.geometry, box, shape),
-        label_rules=of_labels,
+    return Preprocessed(
+        data, SpatialTransformRecord.of(image, reorientation, canonical.geometry, box, shape, of_labels)
     )
-    return Preprocessed(data, trace)
 
 
 def preprocess_labels(labels: Image, trace: SpatialTransformRecord) -> np.ndarray:
@@ -97,11 +86,8 @@ def preprocess_labels(labels: Image, trace: SpatialTransformRecord) -> np.ndarra
 
 
 def _check_geometry(image: Image, plan: TaskPlan) -> None:
-    if plan.spacing is not None and not image.physical:
-        raise BadInputError(
-            f"{image.name} has no voxel size and task {plan.task} needs one in mm; "
-            "give a format that stores it, such as NIfTI."
-        )
+    if plan.spacing is not None:
+        check_voxel_size(image, plan)
     if image.physical and not image.geometry.is_orthonormal():
         raise BadInputError(
             f"The axes of {image.name} are not at right angles (shear or gantry tilt); "
@@ -115,8 +101,7 @@ def _check_dimension(canonical: Image, plan: TaskPlan) -> None:
             f"{canonical.name} is a volume of {canonical.geometry.shape[0]} slices and task {plan.task} takes 2D "
             "images; give its slices one by one."
         )
-    if plan.dimension == 3 and canonical.is_2d:
-        raise BadInputError(f"{canonical.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
+    check_volume(canonical, plan)
 
 
 def _box(

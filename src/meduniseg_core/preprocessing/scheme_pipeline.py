@@ -12,12 +12,13 @@ from meduniseg_core.images import Image, Reorientation, canonical_orientation
 from meduniseg_core.images.boxes import box_shape, box_slices
 from meduniseg_core.images.geometry import Geometry, Shape3, Vector3
 from meduniseg_core.preprocessing.body import mask_box
-from meduniseg_core.preprocessing.channels import all_finite, match_channels
+from meduniseg_core.preprocessing.channels import match_channels
+from meduniseg_core.preprocessing.image_requirements import check_finite, check_volume, check_voxel_size
 from meduniseg_core.preprocessing.normalise import fill_holes, normalise
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import Rules
 from meduniseg_core.preprocessing.scheme import Scheme
-from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord, grid_of
+from meduniseg_core.preprocessing.spatial_transform import Preprocessed, SpatialTransformRecord
 from meduniseg_core.preprocessing.spline import resample_splines, spline_rules
 from meduniseg_core.preprocessing.working_size import check_room, check_working_size, target_shape, target_spacing
 
@@ -93,10 +94,7 @@ def preprocess_by_scheme(
     own = working_geometry(image, plan)
     check_working_size(own, plan, image.name)
     array = match_channels(turned, plan, events)
-    if array.dtype.kind == "f" and not all_finite(array):
-        raise BadInputError(
-            f"{image.name} holds values that are not finite (NaN, infinity, or beyond float32); replace them first."
-        )
+    check_finite(array, image.name)
     content = (array != 0).any(axis=0)
     box = mask_box(content)
     size = box_shape(box)
@@ -108,18 +106,8 @@ def preprocess_by_scheme(
     masked = "zscore_nonzero" in plan.normalisation
     normalise(data, plan, fill_holes(content[box_slices(box)]) if masked else None)
     data = resample_splines(data, shape, own.spacing, target, scheme.image_resampling)
-    trace = SpatialTransformRecord(
-        geometry=image.geometry,
-        physical=image.physical,
-        source=image.source,
-        meta=image.meta,
-        reorientation=reorientation,
-        canonical=turned.geometry,
-        box=box,
-        grid=grid_of(turned.geometry, box, shape),
-        label_rules=_way_back(target, own.spacing, size, shape, scheme),
-    )
-    return Preprocessed(data, trace)
+    rules = _way_back(target, own.spacing, size, shape, scheme)
+    return Preprocessed(data, SpatialTransformRecord.of(image, reorientation, turned.geometry, box, shape, rules))
 
 
 def _way_back(target: Vector3, own: Vector3, size: Shape3, shape: Shape3, scheme: Scheme) -> Rules:
@@ -129,13 +117,9 @@ def _way_back(target: Vector3, own: Vector3, size: Shape3, shape: Shape3, scheme
 
 
 def _check(image: Image, plan: TaskPlan, scheme: Scheme) -> None:
-    if not image.physical and not scheme.pixels:
-        raise BadInputError(
-            f"{image.name} has no voxel size and task {plan.task} needs one in mm; "
-            "give a format that stores it, such as NIfTI."
-        )
-    if plan.dimension == 3 and image.is_2d:
-        raise BadInputError(f"{image.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
+    if not scheme.pixels:
+        check_voxel_size(image, plan)
+    check_volume(image, plan)
     if "rgb01" in plan.normalisation and not 0 <= float(image.array.min()) <= float(image.array.max()) <= 255:
         raise BadInputError(
             f"{image.name} has values beyond 0 to 255 and task {plan.task} takes pictures; give the picture itself."

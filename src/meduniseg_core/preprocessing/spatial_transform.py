@@ -33,6 +33,41 @@ class SpatialTransformRecord:
     grid: Geometry
     label_rules: Rules
 
+    @classmethod
+    def of(
+        cls,
+        image: Image,
+        reorientation: Reorientation,
+        canonical: Geometry,
+        box: Box,
+        shape: Shape3,
+        label_rules: Rules,
+    ) -> SpatialTransformRecord:
+        """Record what was done to an image.
+
+        Args:
+            image: as it was read.
+            reorientation: from its axes to the network's.
+            canonical: its grid along those axes.
+            box: what was kept of that grid.
+            shape: to which the box was resampled.
+            label_rules: how labels come back.
+
+        Returns:
+            The record.
+        """
+        return cls(
+            geometry=image.geometry,
+            physical=image.physical,
+            source=image.source,
+            meta=image.meta,
+            reorientation=reorientation,
+            canonical=canonical,
+            box=box,
+            grid=grid_of(canonical, box, shape),
+            label_rules=label_rules,
+        )
+
     @property
     def name(self) -> str:
         """The image's file name, or "the image"."""

@@ -22,6 +22,7 @@ from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import build_model
 from meduniseg_core.preprocessing import RawDataset, check_dataset
+from meduniseg_core.training import TrainingConfig
 from meduniseg_core.weights import Model, load_model, save_model
 
 
@@ -44,8 +45,9 @@ def describe(folder: Path, **changes: object) -> None:
     (folder / "dataset.json").write_text(json.dumps(content | changes))
 
 
-def test_the_prompt_stays_and_the_rest_learns(base: Model, discs: Path, tmp_path: Path) -> None:
-    config = finetune_config(
+def short_config(discs: Path, base: Model, tmp_path: Path) -> TrainingConfig:
+    """A fine-tuning that is validated along the way."""
+    return finetune_config(
         discs,
         base,
         "mine",
@@ -55,6 +57,10 @@ def test_the_prompt_stays_and_the_rest_learns(base: Model, discs: Path, tmp_path
         precision="fp32",
         overrides={"validation_fraction": 0.3, "validation_every": 2},
     )
+
+
+def test_the_prompt_stays_and_the_rest_learns(base: Model, discs: Path, tmp_path: Path) -> None:
+    config = short_config(discs, base, tmp_path)
     assert config.epochs == 6 and config.plan["disc"].longest_side == 32
     result = finetune(discs, base, config)
     tuned = load_model(result.model)
@@ -272,16 +278,7 @@ def test_what_nobody_has_looked_at_is_learnt_from_and_judged_as_unknown(
         mask[:, :16] = 2
         PillowImage.fromarray(mask).save(path)
     assert check_dataset(RawDataset.open(discs)) == []
-    config = finetune_config(
-        discs,
-        base,
-        "mine",
-        tmp_path / "tuned",
-        iterations=300,
-        device="cpu",
-        precision="fp32",
-        overrides={"validation_fraction": 0.3, "validation_every": 2},
-    )
+    config = short_config(discs, base, tmp_path)
     result = finetune(discs, base, config)
     tuned = load_model(result.model)
     assert tuned.info.plan_of("disc").classes == ("blob",)

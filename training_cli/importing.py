@@ -9,7 +9,7 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from training_cli.asset_commands import Replace, Sha256, entry_report
-from training_cli.options import Json, ProgressOption
+from training_cli.options import Json, ProgressOption, split_names
 from training_cli.session import work
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ def _import_nnunet(
 
     fields: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
     if "folds" in fields:
-        fields["folds"] = tuple(part.strip() for part in fields["folds"].split(","))
-        if not all(fields["folds"]):
+        fields["folds"] = tuple(split_names(fields["folds"]))
+        if not fields["folds"]:
             raise UsageError(f"--folds {chosen['folds']!r:.40} names no fold; give numbers such as 0,1,2 or all.")
     if "modality" in fields:
         fields["modality"] = find_modality(fields["modality"]).name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import BadInputError, UsageError
@@ -13,6 +13,7 @@ from training_cli.options import split_names
 if TYPE_CHECKING:
     from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
+    from meduniseg_core.weights.active import InUse
 
 ALL_TASKS = "all"
 
@@ -21,12 +22,13 @@ ALL_TASKS = "all"
 class Offer:
     """What can be asked for: ``models`` (task -> model, as ``--model`` names it) and the models' descriptions.
 
-    ``base`` is the model that does what no other does.
+    ``base`` is the model that does what no other does. ``used``: what is in use for a task, where that was asked.
     """
 
     base: str
     models: Mapping[str, str]
     infos: Mapping[str, ModelInfo]
+    used: Mapping[str, InUse] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -83,24 +85,20 @@ def offer_in_use(events: EventSink) -> Offer:
         text = f"{name}, which was adopted for {task}, is not installed any more as it was; {now} is in use for it."
         events(Message("warning", text))
     infos = {**base.infos, **{name: _info(name) for name in models.values() if name != base.base}}
-    return Offer(base.base, models, infos)
+    return Offer(base.base, models, infos, used)
 
 
-def tell_in_use(offer: Offer, tasks: Sequence[str], events: EventSink) -> bool:
-    """Say which tasks are done by another model than the default one, and what else would do them; True."""
-    from meduniseg_core.weights import ActiveModels
-
-    used = ActiveModels().entries()
+def tell_in_use(offer: Offer, tasks: Sequence[str], events: EventSink) -> None:
+    """Say which tasks are done by another model than the default one, and what else would do them."""
     for model, own in offer.by_model(tasks).items():
         if model == offer.base:
             continue
-        packs = [task for task in own if task in used and used[task].kind == "pack"]
+        packs = [task for task in own if task in offer.used and offer.used[task].kind == "pack"]
         adopted = [task for task in own if task not in packs]
         for names, why in ((adopted, "it was adopted"), (packs, "a pack of it is in use")):
             if names:
                 text = f"{model} is used for {', '.join(names)}: {why}; '--model {offer.base}' would use {offer.name}."
                 events(Message("info", text))
-    return True
 
 
 def tell_adopted(offer: Offer, tasks: Sequence[str], events: EventSink) -> bool:

@@ -139,9 +139,10 @@ def segment(
         targets = targets_of(cases, tasks, output, wanted_ending, probabilities)
         cases = with_name_faults(cases, targets)
         before = targets.survey([case for case in cases if case.fault is None])
-        tell = tell_in_use if model is None and not pack else tell_adopted
-        readable = tell(offer, tasks, session.events)
-        no_packs = no_packs or not (readable or pack)
+        if model is None and not pack:
+            tell_in_use(offer, tasks, session.events)
+        elif not tell_adopted(offer, tasks, session.events) and not pack:
+            no_packs = True
         _check_said(offer, tasks, scale, assume_orientation)  # before anything is loaded
         teams = [
             _team(offer.infos[name], own, name, modality, device, precision, pack, no_packs)

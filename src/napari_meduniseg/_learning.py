@@ -128,7 +128,7 @@ def job_of(wish: Wish) -> Job:
 
 def proposed_name(task: str) -> str:
     """A name that no run, no model and no pack has."""
-    return free_name(task, [entry.name for entry in (*Registry().list(), *PackRegistry().list())])
+    return free_name(task, [*Registry().names(), *PackRegistry().names()])
 
 
 def _row(case: RawCase, entry: LedgerEntry | None) -> CaseRow:

@@ -150,7 +150,7 @@ def roll_back(run: Run) -> str | None:
         raise UsageError(f"'{name}' is not in use for {task}; there is nothing to roll back.")
     _, now = ActiveModels().roll_back(task, name)
     packs, replaced = PackRegistry(), run.replaced()
-    if now is None and replaced in [entry.name for entry in packs.list()]:
+    if now is None and replaced in packs.names():
         packs.activate(str(replaced), [task])  # noted by a version that kept no history of packs
         now = replaced
     run.decide("candidate")

@@ -173,7 +173,7 @@ def check_pack_name(name: str, *, install: bool = True) -> None:
     Raises:
         UsageError: there is a pack of this name.
     """
-    if install and name in [entry.name for entry in PackRegistry().list()]:
+    if install and name in PackRegistry().names():
         raise UsageError(f"There is a pack '{name}' already; choose another name, or --replace it.")
 
 

@@ -348,11 +348,9 @@ def runs(home: Path | None = None) -> list[Run]:
 def check_new_name(name: str) -> None:
     """UsageError where a model or a pack is called so (file systems may not tell A from a): adopting would fail."""
     for store in (Registry(), PackRegistry()):
-        for entry in store.list():
-            if entry.name.casefold() == name.casefold():
-                raise UsageError(
-                    f"There is a {store.noun} called '{entry.name}' already; give the new one another name."
-                )
+        for known in store.names():
+            if known.casefold() == name.casefold():
+                raise UsageError(f"There is a {store.noun} called '{known}' already; give the new one another name.")
 
 
 def free_name(wanted: str, taken: Sequence[str], home: Path | None = None) -> str:

@@ -32,9 +32,10 @@ from meduniseg_core.importers.nnunet_plans import (
 )
 from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_of
 from meduniseg_core.importers.uniseg import Imported
-from meduniseg_core.preprocessing.dataset import is_colour, modality_of_channel
+from meduniseg_core.preprocessing.dataset import is_colour, modality_of_channel, modality_of_channels, task_name
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.scheme import Resampling, Scheme
+from meduniseg_core.validation import place_and_fault
 from meduniseg_core.weights.info import ModelInfo
 
 _UNKNOWN_MODALITY = "other"
@@ -148,10 +149,9 @@ def import_nnunet(folder: Path, options: NnunetOptions, *, events: EventSink = i
             },
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        place, fault = place_and_fault(error)
         raise UsageError(
-            f"{folder}: no model can be made of it ({place}: {first['msg'].removeprefix('Value error, ')}); "
+            f"{folder}: no model can be made of it ({place or 'the whole'}: {fault}); "
             "check its plans and the names that you give."
         ) from error
     return Imported(info=info, state_dict=state)
@@ -233,7 +233,7 @@ def _task_plan(
         spacing, patch = (1.0, *spacing), (1, *patch)
     return TaskPlan.model_validate(
         {
-            "task": options.task or _task_name(dataset.name or plans.dataset_name),
+            "task": options.task or task_name(dataset.name or plans.dataset_name),
             "title": dataset.description[:200],
             "modality": options.modality or _modality(channels, kinds, events),
             "dimension": dimension,
@@ -261,12 +261,6 @@ def _task_plan(
     )
 
 
-def _task_name(dataset: str) -> str:
-    """The data set's name without DatasetNNN_, in lower case."""
-    plain = re.sub(r"^Dataset\d+_", "", dataset)
-    return re.sub(r"[^a-z0-9_.\-]+", "_", plain.lower()).strip("_.-") or "task"
-
-
 def _normalisations(folder: Path, configuration: Configuration, channels: int) -> tuple[Normalisation, ...]:
     schemes, masks = configuration.normalization_schemes, configuration.use_mask_for_norm
     if len(schemes) != channels or len(masks) != channels:
@@ -286,13 +280,11 @@ def _figures(plans: Plans, channel: int) -> IntensityStatistics | None:
 
 
 def _modality(channels: tuple[str, ...], kinds: tuple[Normalisation, ...], events: EventSink) -> str:
-    named = {modality_of_channel(name) for name in channels}
-    if named == {"ct", "pet"}:  # PET/CT counts as PET
-        return "pet"
-    found = named.pop() if len(named) == 1 else None
+    found = modality_of_channels(channels)
     if found is None and set(kinds) == {"ct"}:
         found = "ct"
-    if found is None and not is_colour(channels) and named - {None} == {"mri"}:
+    known = {modality_of_channel(name) for name in channels} - {None}
+    if found is None and not is_colour(channels) and known == {"mri"}:
         found = "mri"
     if found is None:
         text = f"The channels ({', '.join(channels)}) do not say the modality: it is '{_UNKNOWN_MODALITY}'."

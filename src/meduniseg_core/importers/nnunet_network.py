@@ -13,6 +13,7 @@ from torch import Tensor
 
 from meduniseg_core.importers.nnunet_plans import Architecture, Configuration, refuse
 from meduniseg_core.model.unet_config import UNetConfig
+from meduniseg_core.validation import place_and_fault
 from meduniseg_core.weights.model_file import expected_shapes, has_sane_sizes
 
 _ENCODERS = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
@@ -94,9 +95,8 @@ def network_of(folder: Path, configuration: Configuration, channels: int, output
             }
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        refuse(folder, f"its network cannot be ({place:.60}: {first['msg'].removeprefix('Value error, '):.100})")
+        place, fault = place_and_fault(error)
+        refuse(folder, f"its network cannot be ({place:.60}: {fault:.100})")
     if not has_sane_sizes(config):
         refuse(folder, "its network has impossible sizes")
     return config

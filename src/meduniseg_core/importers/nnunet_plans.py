@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json, read_small
+from meduniseg_core.validation import place_and_fault
 
 PLANS, DATASET = "plans.json", "dataset.json"
 _IGNORE = "ignore"
@@ -257,6 +258,5 @@ def _validated(path: Path, schema: type[_Content], content: Any) -> _Content:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        refuse(path, f"it is wrong at '{place:.80}' ({first['msg'].removeprefix('Value error, '):.120})")
+        place, fault = place_and_fault(error)
+        refuse(path, f"it is wrong at '{place or 'the whole':.80}' ({fault:.120})")

@@ -59,6 +59,34 @@ def modality_of_channel(name: str) -> str | None:
     return _MODALITY_OF_CHANNEL.get(name.strip().lower())
 
 
+def modality_of_channels(names: tuple[str, ...]) -> str | None:
+    """Find the modality that the names of an image's channels settle.
+
+    Args:
+        names: of all its channels.
+
+    Returns:
+        That of all of them; PET for PET/CT (docs/spec.md section 3); None where they do not settle it.
+    """
+    found = {modality_of_channel(name) for name in names}
+    if found == {"ct", "pet"}:
+        return "pet"
+    return found.pop() if len(found) == 1 else None
+
+
+def task_name(dataset: str) -> str:
+    """Make a task's name of a data set's.
+
+    Args:
+        dataset: as nnU-Net calls it, ``Dataset004_Hippocampus`` say.
+
+    Returns:
+        The name without its number, in lower case and with nothing in it that no file name may have.
+    """
+    plain = re.sub(r"^Dataset\d+_", "", dataset)
+    return re.sub(r"[^a-z0-9_.\-]+", "_", plain.lower()).strip("_.-") or "task"
+
+
 def files_per_case(channels: tuple[str, ...]) -> int:
     """How many files hold one case: one per channel, a single one for a colour image."""
     return 1 if is_colour(channels) else len(channels)
@@ -186,18 +214,14 @@ class RawDataset:
         """The task's name: dataset.json's ``task``, else the folder's name without DatasetNNN_, in lower case."""
         if self.description.task is not None:
             return self.description.task
-        plain = re.sub(r"^Dataset\d+_", "", self.name)
-        return re.sub(r"[^a-z0-9_.\-]+", "_", plain.lower()).strip("_.-") or "task"
+        return task_name(self.name)
 
     @property
     def modality(self) -> str:
         """dataset.json's ``modality``, else what the channel names settle; raises BadInputError where they do not."""
         if self.description.modality is not None:
             return self.description.modality.lower()
-        found = {modality_of_channel(name) for name in self.channels}
-        if found == {"ct", "pet"}:  # PET/CT counts as PET (docs/spec.md section 3)
-            return "pet"
-        modality = found.pop() if len(found) == 1 else None
+        modality = modality_of_channels(self.channels)
         if modality is None:
             raise BadInputError(
                 f'{self.folder / "dataset.json"} does not say its modality; add for instance "modality": "ct".'

@@ -172,7 +172,8 @@ class ActiveModels:
         info = self._models.info(model)
         if task not in [plan.task for plan in info.tasks]:
             raise UsageError(f"Model {model} has no task '{task}'; it has: {', '.join(p.task for p in info.tasks)}.")
-        sha256 = self._models.verify(model).sha256
+        # what was just installed was read whole for its record; a shipped model has none
+        sha256 = self._models.recorded(model) or self._models.verify(model).sha256
         self.take([task], InUse(model=model, sha256=sha256, base=base, when=datetime.now(UTC)))
 
     def take(self, tasks: Sequence[str], entry: InUse) -> None:
@@ -269,8 +270,7 @@ class ActiveModels:
 
     def _recorded_name(self, sha256: str) -> str:
         """The installed model of this sha256; the sha256 where there is none."""
-        names = [entry.name for entry in self._models.list()]
-        return next((name for name in names if self._models.recorded(name) == sha256), sha256)
+        return next((name for name in self._models.names() if self._models.recorded(name) == sha256), sha256)
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, tuple[InUse, ...]]]:

@@ -106,14 +106,21 @@ class AssetStore(ABC, Generic[Info, Content]):
         paths = self._paths()
         return tuple(self._entry(name, path) for name, path in paths.items() if path.is_file())
 
+    def names(self) -> tuple[str, ...]:
+        """Their names, shipped ones first; no file is read, so a broken one is among them."""
+        return tuple(self._paths())
+
     def find(self, name: str) -> StoredAsset[Info]:
         """The one called ``name``; UsageError, with the nearest names, if there is none."""
+        return self._entry(name, self._path_of(name))
+
+    def _path_of(self, name: str) -> Path:
         paths = self._paths()
         if name not in paths:
             close = difflib.get_close_matches(name, paths, n=1, cutoff=0.5)
             hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(paths) or 'none'}."
             raise UsageError(f"There is no {self.noun} '{name}'; {hint}")
-        return self._entry(name, paths[name])
+        return paths[name]
 
     def info(self, name: str) -> Info:
         """What the one called ``name`` says about itself; BadInputError if its file is broken."""
@@ -126,7 +133,7 @@ class AssetStore(ABC, Generic[Info, Content]):
 
     def recorded(self, name: str) -> str | None:
         """The sha256 kept when it was installed; None where none was kept. Reads no more than that."""
-        path = self.find(name).path
+        path = self._path_of(name)
         records = _recorded(path)
         return sha256_of(path) if len(records) > 1 else next(iter(records), None)
 

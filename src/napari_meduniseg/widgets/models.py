@@ -90,7 +90,7 @@ class ModelsWidget(Panel):
     def install(self, path: Path) -> None:
         """Add a model or a pack from a file."""
         self._start(
-            lambda events, cancel: _shelf_for(path).install(path, events=events, cancel=cancel), self._installed
+            lambda events, cancel: _store_for(path).install(path, events=events, cancel=cancel), self._installed
         )
 
     def verify(self) -> None:
@@ -187,7 +187,7 @@ def _switch(name: str) -> str:
     return f"{name} is in use for {', '.join(packs.in_use_for(name))}."
 
 
-def _shelf_for(path: Path) -> Registry | PackRegistry:
+def _store_for(path: Path) -> Registry | PackRegistry:
     """Where a file belongs; what is no pack is told of as a model."""
     try:
         read_pack_info(path)

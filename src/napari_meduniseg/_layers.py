@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
 import numpy as np
@@ -21,7 +21,9 @@ from meduniseg_core.editing import unique_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
 from meduniseg_core.images.modality_check import CT_WINDOWS, looks_like_ct
 from meduniseg_core.images.palette import class_colour
-from meduniseg_core.inference import Segmentation
+
+if TYPE_CHECKING:  # the reader, which every image that is opened asks, needs no network
+    from meduniseg_core.inference import Segmentation
 
 LayerData = tuple[Any, dict[str, Any], str]
 

@@ -14,6 +14,7 @@ from napari.layers import Labels, Layer, Shapes
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
+from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference import Predictor, Segmentation
@@ -29,7 +30,6 @@ from napari_meduniseg._links import bind
 from napari_meduniseg._views import slice_axis
 
 Region = Literal["volume", "slice", "box"]
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -220,11 +220,6 @@ def findings_for(
     of_tasks = merge(*(found.get(task, ()) for task in tasks))
     codes = {finding.code for finding in of_tasks}
     return merge((finding for finding in at_once if finding.code not in codes), of_tasks)
-
-
-def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]) -> list[str]:
-    """The sentences of the findings that can make a result of ``tasks`` wrong, each once."""
-    return [finding.text for finding in merge(*(found.get(task, ()) for task in tasks)) if finding.level == "warning"]
 
 
 def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from napari.layers import Image as ImageLayer
 from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress, ignore
 from meduniseg_core.images import Geometry, Image
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.weights import Registry
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import image_layers
@@ -20,12 +22,12 @@ from napari_meduniseg._segmentation_job import (
     Predictors,
     add_results,
     find_warnings,
+    findings_for,
     forecast,
     modalities_for,
     prepare,
     run_job,
     tasks_for,
-    warnings_of,
 )
 from napari_meduniseg._views import set_view
 
@@ -167,6 +169,10 @@ def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
     viewer.dims.ndisplay = 3
     with pytest.raises(UsageError, match="2D"):
         prepare(Choice(layers=(layer,), tasks=("organ",), region="slice"), viewer)
+
+
+def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: list[str]) -> list[str]:
+    return [finding.text for finding in findings_for((), found, tasks) if finding.level == "warning"]
 
 
 def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
 
@@ -59,6 +61,30 @@ def which_frame(frame: int, count: int, name: str) -> int:
         return frame - 1
     held = "one image, not several frames; leave the frame out" if count == 1 else f"frames 1 to {count}; give one"
     raise BadInputError(f"There is no frame {frame} in {name}: it holds {held}.")
+
+
+def take_frame(
+    array: np.ndarray, frame: int | None, name: str, *, colour: bool = False
+) -> tuple[np.ndarray, tuple[Finding, ...]]:
+    """Take one frame along the first axis.
+
+    Args:
+        array: Frames, or channels, first.
+        frame: Its number, from 1; None for all that is there.
+        name: The file's name.
+        colour: The first axis is red, green and blue: one image.
+
+    Returns:
+        The frame with its axis kept, and what is to be said of it.
+
+    Raises:
+        BadInputError: There is no frame of that number.
+    """
+    if frame is None:
+        return array, ()
+    count = 1 if colour else array.shape[0]
+    first = which_frame(frame, count, name)
+    return array if count == 1 else array[first : first + 1], frame_chosen(frame, count, name)
 
 
 def frame_chosen(frame: int, count: int, name: str, mark: str = "") -> tuple[Finding, ...]:

@@ -80,5 +80,6 @@ class Image:
         return replace(self, array=array, meta={**self.meta, **meta})
 
     def with_findings(self, *findings: Finding) -> Image:
-        """The same image with these findings after its own, each once."""
-        return replace(self, findings=merge(self.findings, findings))
+        """The same image with these findings after its own, each once; itself (and its hash) where none is new."""
+        merged = merge(self.findings, findings)
+        return self if merged == self.findings else replace(self, findings=merged)

@@ -22,7 +22,7 @@ from meduniseg_core.images.modality_check import (
     looks_like_ct,
     not_hounsfield,
 )
-from meduniseg_core.images.nodata import filled, nodata_of
+from meduniseg_core.images.nodata import NoData, filled, nodata_of
 from meduniseg_core.images.oriented import is_oriented, oriented_as_said
 from meduniseg_core.inference.channel_pairs import doubtful_channels
 from meduniseg_core.inference.field_of_view import field_of_view, scaled_plan
@@ -39,9 +39,9 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
 
     ``scale``: what was said about how much it shows against the training images (see ``Predictor.segment``).
     """
-    cleaned = without_nodata(image, [plan])
-    found = list(_nodata(image, plan)) if cleaned is not image else []
-    found += _intensities(cleaned, plan)
+    marks = _nodata_marks(image, [plan])
+    found = list(_nodata(image, plan, marks))
+    found += _intensities(_filled(image, marks), plan)
     pair = doubtful_channels(image, plan)
     if pair is not None:
         found.append(pair)
@@ -132,10 +132,7 @@ def without_nodata(image: Image, plans: Sequence[TaskPlan]) -> Image:
     Returns:
         ``image`` itself where no voxel is marked.
     """
-    marks = [nodata_of(channel, _is_ct(image, index, plans)) for index, channel in enumerate(image.array)]
-    if not any(marks):
-        return image
-    return image.with_array(np.stack([filled(*pair) for pair in zip(image.array, marks, strict=True)]))
+    return _filled(image, _nodata_marks(image, plans))
 
 
 def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
@@ -168,10 +165,21 @@ def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
             yield Finding("intensity_mismatch", fault)
 
 
-def _nodata(image: Image, plan: TaskPlan) -> Iterator[Finding]:
-    for index, channel in enumerate(image.array):
+def _nodata_marks(image: Image, plans: Sequence[TaskPlan]) -> list[tuple[NoData, ...]]:
+    """By channel."""
+    return [nodata_of(channel, _is_ct(image, index, plans)) for index, channel in enumerate(image.array)]
+
+
+def _filled(image: Image, marks: Sequence[tuple[NoData, ...]]) -> Image:
+    if not any(marks):
+        return image
+    return image.with_array(np.stack([filled(*pair) for pair in zip(image.array, marks, strict=True)]))
+
+
+def _nodata(image: Image, plan: TaskPlan, marks: Sequence[tuple[NoData, ...]]) -> Iterator[Finding]:
+    for index, found in enumerate(marks):
         hounsfield = _is_ct(image, index, [plan])
-        for mark in nodata_of(channel, hounsfield):
+        for mark in found:
             taken = f"air ({mark.fill:.0f} HU)" if hounsfield else f"background ({mark.fill:g})"
             whose = image.name if image.channels == 1 else f"Channel {index + 1} of {image.name}"
             yield Finding(

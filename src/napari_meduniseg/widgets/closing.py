@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from qtpy.QtCore import QEvent, QEventLoop, QObject, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QLabel, QMainWindow, QMessageBox
 
-from meduniseg_core.adaptation.runs import runs
 from napari_meduniseg import _jobs, _process
 
 _PATIENCE = 120.0  # seconds; a window of the largest network on a slow CPU takes some 30
@@ -89,6 +88,8 @@ class CloseGuard(QObject):
                 f"Not saved: {names}{more}. Edits stay for a week under 'Discarded edits' in the Edit panel; results "
                 "that were not edited do not."
             )
+        from meduniseg_core.adaptation.runs import runs  # late: training's packages take seconds to import
+
         training = [run.job.name for run in runs() if run.standing().phase == "running"]
         if training:
             found.append(f"The training {', '.join(training)} goes on when napari is closed.")

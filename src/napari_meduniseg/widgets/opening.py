@@ -6,6 +6,8 @@ import napari
 from npe2 import PluginManager
 from qtpy.QtWidgets import QDockWidget, QWidget
 
+from napari_meduniseg.widgets.scrolling import parent_of
+
 _PLUGIN = "napari-meduniseg"
 
 
@@ -25,9 +27,7 @@ def open_panel(viewer: napari.Viewer, name: str) -> QWidget:
         found = next(one for one in manifest.contributions.widgets or () if one.display_name == name)
         panel = found.get_callable()(viewer)  # type: ignore[call-arg]
         viewer.window.add_dock_widget(panel, name=f"{name} ({manifest.display_name})", tabify=True)
-    dock = panel.parentWidget()
-    while dock is not None and not isinstance(dock, QDockWidget):
-        dock = dock.parentWidget()
+    dock = parent_of(panel, QDockWidget)
     if dock is not None:
         dock.show()
         dock.raise_()

@@ -70,7 +70,7 @@ class _Area(QScrollArea):
 
     def _keep_height(self) -> None:
         """As a tab the panel needs no more room than there was."""
-        window = _parent(self, QMainWindow)
+        window = parent_of(self, QMainWindow)
         before = self._heights.get(id(window))
         if window is None or before is None or window.isMaximized() or window.isFullScreen():
             return
@@ -78,7 +78,7 @@ class _Area(QScrollArea):
             window.resize(window.width(), max(before, window.minimumSizeHint().height()))
 
     def _to_front(self) -> None:
-        dock = _parent(self, QDockWidget)
+        dock = parent_of(self, QDockWidget)
         if dock is not None:
             dock.raise_()
 
@@ -138,12 +138,12 @@ def _holds_a_value(widget: QObject) -> bool:
 
 def _open_as_tab(area: QWidget) -> None:
     """Panels share one place, as tabs: below each other none of them has room."""
-    dock = _parent(area, QDockWidget)
-    window = _parent(area, QMainWindow)
+    dock = parent_of(area, QDockWidget)
+    window = parent_of(area, QMainWindow)
     if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow) or dock.isFloating():
         return
     place = window.dockWidgetArea(dock)
-    others = {_parent(other, QDockWidget) for other in window.findChildren(_Area) if other is not area}
+    others = {parent_of(other, QDockWidget) for other in window.findChildren(_Area) if other is not area}
     beside = [
         other
         for other in window.findChildren(QDockWidget)
@@ -155,7 +155,7 @@ def _open_as_tab(area: QWidget) -> None:
         dock.raise_()
 
 
-def _parent(widget: QWidget, kind: type[QWidget]) -> QWidget | None:
+def parent_of(widget: QWidget, kind: type[QWidget]) -> QWidget | None:
     found = widget.parentWidget()
     while found is not None and not isinstance(found, kind):
         found = found.parentWidget()

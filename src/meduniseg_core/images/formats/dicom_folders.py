@@ -49,9 +49,11 @@ def dicom_places(folder: Path) -> list[DicomPlace]:
     A name consists of the first folder below ``folder`` and of those further down (and the file) that tell images
     apart; an image right in ``folder``, or all there is, is named after ``folder`` itself.
     """
+    found = list(_below(folder, (), set()))
+    if not found:
+        return []
     from meduniseg_core.images.formats.dicom_spread import Spread, spread_series  # late: pydicom takes long to import
 
-    found = list(_below(folder, (), set()))
     joined = {spread.folders[0]: spread for spread in spread_series([path for _, path, _ in found if path.is_dir()])}
     parts_of = {path: parts for parts, path, _ in found}
     found = [
@@ -99,11 +101,11 @@ def _below(folder: Path, parts: tuple[str, ...], seen: set[Path], quick: bool = 
 
 def _may_be_dicom(path: Path) -> bool:
     """By content, for names that are no other format's; a file of DICOM's ending that cannot be read counts."""
-    from meduniseg_core.images.formats.dicom_source import is_dicom
-
     ending = ending_of(path)
     if ending is not None and ENDINGS[ending] != "dicom":
         return False
+    from meduniseg_core.images.formats.dicom_source import is_dicom  # late: pydicom takes long to import
+
     try:
         return is_dicom(path)
     except BadInputError:

@@ -104,10 +104,11 @@ def _joined(folders: list[Path]) -> list[Spread]:
     if len(folders) == 1:
         return [Spread((folders[0],))]
     try:
-        places = [_places(folder) for folder in folders]
+        sources = [source_of([folder]) for folder in folders]
+        places = [{item.position for item in choose(source)[0]} for source in sources]
         if len(set().union(*places)) < sum(map(len, places)):
             return _by_parent(folders)
-        chosen, _ = choose(source_of(folders))
+        chosen, _ = choose(_together(sources))
         stack_geometry(chosen, folders[0].name)
     except BadInputError:
         text = (
@@ -128,9 +129,13 @@ def _by_parent(folders: list[Path]) -> list[Spread]:
     return [spread for group in siblings.values() for spread in _joined(group)]
 
 
-def _places(folder: Path) -> set[tuple[float, ...] | None]:
-    """Where the slices of the series in a folder lie."""
-    return {item.position for item in choose(source_of([folder]))[0]}
+def _together(sources: Sequence[Source]) -> Source:
+    """What :func:`source_of` makes of all the folders, without reading them again."""
+    whole = Source(sources[0].name)
+    for source in sources:
+        whole.slices += source.slices
+        whole.others += source.others
+    return whole
 
 
 def _named(folders: Sequence[Path]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_affine, check_channel_count, check_finite, check_numeric
-from meduniseg_core.images.choices import frame_chosen, which_frame
+from meduniseg_core.images.choices import take_frame
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats.raw_data import check_claim, claimed_bytes, read_exactly, read_to_end, unpacked
 from meduniseg_core.images.geometry import Geometry
@@ -147,11 +147,8 @@ def assemble(
     """
     name = path.name
     array = voxels[None] if channel_axis is None else np.moveaxis(voxels, voxels.ndim - 1 - channel_axis, 0)
-    if frame is not None:
-        count = 1 if meta.get("colour") == "rgb" else array.shape[0]
-        first = which_frame(frame, count, name)
-        findings = (*findings, *frame_chosen(frame, count, name))
-        array = array if count == 1 else array[first : first + 1]
+    array, chosen = take_frame(array, frame, name, colour=meta.get("colour") == "rgb")
+    findings = (*findings, *chosen)
     if not layers:
         check_channel_count(array.shape[0], name)
     columns = list(directions)

@@ -16,8 +16,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
-from meduniseg_core.images.choices import frame_chosen, which_frame
-from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.choices import take_frame
 from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -42,14 +41,8 @@ def read_numpy(path: Path, frame: int | None = None) -> Image:
     array = check_numeric(array, name)
     colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
     array = np.moveaxis(array, -1, 0)[:, None] if colour else array.reshape((1,) * (4 - array.ndim) + array.shape)
-    findings: tuple[Finding, ...] = ()
-    if frame is None:
-        check_channel_count(array.shape[0], name)
-    else:
-        count = 1 if colour else array.shape[0]
-        first = which_frame(frame, count, name)
-        array = array if count == 1 else array[first : first + 1]
-        findings = frame_chosen(frame, count, name)
+    array, findings = take_frame(array, frame, name, colour=colour)
+    check_channel_count(array.shape[0], name)
     array = np.ascontiguousarray(array)
     check_finite(array, name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))

@@ -18,6 +18,7 @@ from tests.conftest import REPOSITORY
 
 CORE = REPOSITORY / "src" / "meduniseg_core"
 COMPLETE = (
+    "adaptation",
     "catalog",
     "corrections",
     "editing",
@@ -32,7 +33,7 @@ COMPLETE = (
 )
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 382
+LEFT = 325
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

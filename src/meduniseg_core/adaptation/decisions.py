@@ -1,4 +1,4 @@
-"""The gate of a finished run: which cases, which models, and what adopting the result means."""
+"""Decisions on a finished run: compare its result with the base model, adopt it, roll it back or discard it."""
 
 from __future__ import annotations
 
@@ -30,22 +30,24 @@ def judge(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> dict[str, GateReport]:
-    """Compare what a run made with its base on the run's validation cases, task by task; the reports are written into
-    the run (see :func:`gate_folder`).
+    """Compare a run's result with its base on the run's validation cases, task by task.
+
+    The reports are written into the run's folder (see :func:`gate_folder`).
 
     Args:
-        run: a run that has made a model or a pack.
+        run: a run that has produced a model or a pack.
         base: the model it was trained from.
-        device: where both run.
-        precision: how precisely.
-        events: hears of progress.
-        cancel: ends the comparison.
+        device: where both models run, as in :class:`meduniseg_core.inference.Predictor`.
+        precision: the precision they compute with.
+        events: receives the progress.
+        cancel: stops the comparison.
 
     Returns:
-        A report by task.
+        The report of each task.
 
     Raises:
-        BadInputError: the run has no model, or ``base`` is another file than the one it was trained from.
+        BadInputError: the run has no model yet, ``base`` is not the file it was trained from, or a validation case is
+            missing.
     """
     if not run.model_file.is_file():
         raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
@@ -62,14 +64,14 @@ def judge(
 
 
 def gate_folder(run: Run, task: str) -> Path:
-    """Where the comparison for a task lies.
+    """The folder of a task's comparison with the base.
 
     Args:
-        run: any.
-        task: one of its tasks; an only one has no folder of its own.
+        run: the run.
+        task: one of its tasks. A run with a single task has no folder per task.
 
     Returns:
-        The folder.
+        The folder; it need not exist.
     """
     return run.folder / GATE if len(run.job.tasks) == 1 else run.folder / GATE / task
 
@@ -90,15 +92,34 @@ def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side
 
 
 def verdict(run: Run) -> GateReport | None:
-    """The report of a run's gate; None before it."""
+    """Read the report of a run's gate.
+
+    Args:
+        run: a run of one task.
+
+    Returns:
+        The report; None if the run was not compared with its base.
+
+    Raises:
+        BadInputError: the report is damaged.
+    """
     return read_gate(run.folder / GATE)
 
 
 def adopt(run: Run, *, anyway: bool = False) -> str:
-    """Take what a run made into use for its task: a model of the registry, or a pack on its base; its name.
+    """Put a run's result into use for its tasks: install the model or pack and make it the active one.
 
-    UsageError where the gate found it worse (or nothing to judge it by) and ``anyway`` is not set, and where the name
-    is taken by another.
+    Args:
+        run: a finished run.
+        anyway: adopt it even if the gate does not recommend it or has not compared it.
+
+    Returns:
+        The name of the installed model or pack.
+
+    Raises:
+        UsageError: the run is not finished, the gate does not recommend its result (unless ``anyway``), or another
+            model or pack has its name.
+        BadInputError: the result's file is damaged.
     """
     report = verdict(run)
     if run.standing().phase != "finished":
@@ -120,13 +141,13 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
 
 
 def in_use(run: Run) -> bool:
-    """Whether what a run made is in use.
+    """Whether a run's result is the active model or pack for its task.
 
     Args:
-        run: any.
+        run: the run.
 
     Returns:
-        Whether its task is segmented by it now.
+        True if its task is segmented with it now.
     """
     used = ActiveModels().entries().get(run.job.task)
     kind = "pack" if run.job.kind == "refine" else "model"
@@ -134,16 +155,16 @@ def in_use(run: Run) -> bool:
 
 
 def roll_back(run: Run) -> str | None:
-    """Take what a run made out of use.
+    """Take a run's result out of use; what it replaced becomes active again.
 
     Args:
-        run: any.
+        run: the run.
 
     Returns:
-        The model or pack that is in use from now on; None for the base.
+        The model or pack that is active from now on; None for the base.
 
     Raises:
-        UsageError: it is not in use.
+        UsageError: the result is not in use.
     """
     task, name = run.job.task, run.job.name
     if not in_use(run):
@@ -158,14 +179,32 @@ def roll_back(run: Run) -> str | None:
 
 
 def discard(run: Run) -> None:
-    """Decide against what a run made; its files are deleted. UsageError where it is in use."""
+    """Delete a run and its result.
+
+    Args:
+        run: the run.
+
+    Raises:
+        UsageError: the result is in use, or the run is still running.
+    """
     if in_use(run):
         raise UsageError(f"'{run.job.name}' is in use for {run.job.task}; roll back first.")
     run.remove()
 
 
 def validation_cases(run: Run, task: str) -> tuple[str, ...]:
-    """The cases that the run held back; those that were left out take no part here, either."""
+    """The validation cases of a run; cases that were left out of the run are not among them.
+
+    Args:
+        run: the run.
+        task: one of its tasks.
+
+    Returns:
+        The names of the cases.
+
+    Raises:
+        BadInputError: the run's list of cases is missing or damaged.
+    """
     path = run.output / CASES_FILE
     if not path.is_file():
         raise BadInputError(f"{path}: is not there, so the cases held back are not known; start the run anew.")

@@ -1,4 +1,5 @@
-"""Processes that outlive the one that started them, known to any later one by a small file."""
+"""Background processes that outlive their parent. A small file records which process it is, so any later one finds
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ _NICE = 5
 
 
 class Mark(BaseModel):
-    """Which process it is."""
+    """Identifies a process beyond its id, which the system reuses."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -30,11 +31,28 @@ class Mark(BaseModel):
 
     @classmethod
     def of(cls, pid: int) -> Mark:
-        """That of a process which runs now. psutil.Error where there is none."""
+        """Describe a running process.
+
+        Args:
+            pid: its process id.
+
+        Returns:
+            Its mark.
+
+        Raises:
+            psutil.Error: there is no such process, or the system does not say.
+        """
         return cls(pid=pid, created=psutil.Process(pid).create_time(), started=_start_of(pid))
 
     def process(self) -> psutil.Process | None:
-        """The process, if it still runs. psutil.Error where the system does not say."""
+        """Find the process.
+
+        Returns:
+            The process; None if it has ended.
+
+        Raises:
+            psutil.Error: the system does not say.
+        """
         if not psutil.pid_exists(self.pid):
             return None
         process = psutil.Process(self.pid)
@@ -48,12 +66,12 @@ def start(module: str, arguments: Sequence[str], events: Path) -> int:
     """Start ``python -m MODULE ARGUMENTS...`` in a session of its own.
 
     Args:
-        module: a module's full name.
-        arguments: its words.
-        events: what it says on stderr is appended here, after a line that it starts.
+        module: the module's full name.
+        arguments: the command's arguments.
+        events: the process's stderr is appended to this file, after a line that marks the start.
 
     Returns:
-        The process's id.
+        The process id.
     """
     append_event(events, {"event": "start"})
     with events.open("ab") as stream:
@@ -71,7 +89,12 @@ def start(module: str, arguments: Sequence[str], events: Path) -> int:
 
 
 def note(path: Path, pid: int) -> None:
-    """Write into ``path`` which process it is."""
+    """Record a process in a file. Nothing is written if it has ended already.
+
+    Args:
+        path: the file.
+        pid: the process id.
+    """
     try:
         mark = Mark.of(pid)
     except psutil.Error:
@@ -80,7 +103,14 @@ def note(path: Path, pid: int) -> None:
 
 
 def find(path: Path) -> psutil.Process | None:
-    """The process that ``path`` speaks of, if it still runs."""
+    """Find the process recorded in a file.
+
+    Args:
+        path: a file written by :func:`note`.
+
+    Returns:
+        The process; None if it has ended, or the file is missing or damaged.
+    """
     try:
         known = Mark.model_validate_json(path.read_bytes())
         process = known.process()
@@ -93,9 +123,14 @@ def find(path: Path) -> psutil.Process | None:
 
 
 def stop(process: psutil.Process, wait: float = _STOP_SECONDS) -> None:
-    """Ask a process to end where nothing is half done; kill it if it has not after ``wait`` seconds.
+    """Ask a process to end at its next safe point, and kill it if it does not.
 
-    UsageError where it may not be stopped, or does not end even so.
+    Args:
+        process: the process.
+        wait: seconds to wait before it is killed, and again after that.
+
+    Raises:
+        UsageError: this user may not stop it, or it does not end even when killed.
     """
     try:
         process.terminate()
@@ -111,7 +146,13 @@ def stop(process: psutil.Process, wait: float = _STOP_SECONDS) -> None:
 
 
 def lower_priority(pid: int) -> None:
-    """People work beside it: it gets what they leave. Linux weighs sessions before processes, so both are told."""
+    """Lower a process's priority so that it does not slow down interactive work.
+
+    Linux weighs sessions before processes, so both are lowered. A priority that cannot be changed stays as it is.
+
+    Args:
+        pid: the process id.
+    """
     try:
         psutil.Process(pid).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", _NICE))
         group = Path(f"/proc/{pid}/autogroup")
@@ -122,7 +163,7 @@ def lower_priority(pid: int) -> None:
 
 
 def _start_of(pid: int) -> str | None:
-    """Which start of the system, and ticks since then; None where the system does not say."""
+    """The boot id and the process's start in clock ticks since then; None where the system does not say."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
@@ -132,7 +173,7 @@ def _start_of(pid: int) -> str | None:
 
 
 def _reap(pid: int) -> None:
-    """A child that has ended stays in the system's list until its parent has looked."""
+    """Collect a child that has ended; until then it stays in the system's list of processes."""
     if hasattr(os, "waitpid"):
         try:
             os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""A job done: the training, the comparison with the base, and what is to happen to the result."""
+"""Runs a training job: trains, compares the result with the base, and installs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from meduniseg_core.weights import Model, PackRegistry
 
 
 class Comparison(BaseModel):
-    """The gate's verdict in short; ``html`` is its page. See :class:`GateReport`."""
+    """Summary of a :class:`GateReport`; ``html`` is the report's page."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,11 +33,11 @@ class Comparison(BaseModel):
 
     @classmethod
     def of(cls, report: GateReport, folder: Path) -> Comparison:
-        """That of a report.
+        """Summarise a report.
 
         Args:
-            report: what was found.
-            folder: where its files lie.
+            report: the gate's report.
+            folder: the folder of its files.
 
         Returns:
             Its main figures.
@@ -47,8 +47,11 @@ class Comparison(BaseModel):
 
 
 class JobResult(BaseModel):
-    """What a job left. ``file``: the model or the pack; ``gate``: by task, empty where nothing was compared;
-    ``in_use_for``: the tasks that a pack was taken into use for."""
+    """What a finished job produced.
+
+    ``file`` is the model or the pack, ``gate`` the comparison of each task (empty if nothing was compared),
+    ``in_use_for`` the tasks that the new pack was activated for.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -63,13 +66,14 @@ class JobResult(BaseModel):
     in_use_for: tuple[str, ...] = ()
 
     def answer(self, job: Job) -> dict[str, object]:
-        """The result as JSON has it.
+        """The result as a JSON object.
 
         Args:
-            job: what was done.
+            job: the job.
 
         Returns:
-            ``model`` with the gate of its one task, or ``pack`` with a gate by task.
+            For a fine-tuning ``model`` and the ``gate`` of its one task; for a refinement ``pack`` and a ``gate`` by
+            task.
         """
         fields = self.model_dump(mode="json")
         file, gates = fields.pop("file"), fields.pop("gate")
@@ -80,15 +84,19 @@ class JobResult(BaseModel):
 
 
 def training_config(job: Job, base: Model, folder: Path) -> TrainingConfig:
-    """The training that a job stands for; nothing is written.
+    """The training configuration of a job. Nothing is written.
 
     Args:
-        job: what is asked for.
+        job: the job.
         base: the model that it names.
-        folder: where run and cache are to lie.
+        folder: the folder for the run and its cache.
 
     Returns:
-        The configuration. UsageError for what no training can do, BadInputError for data that are none.
+        The configuration.
+
+    Raises:
+        UsageError: the job has values that no training can have, or the base does not fit the data.
+        BadInputError: a data set cannot be read.
     """
     left_out = {"leave_out": job.leave_out}
     if isinstance(job, FinetuneJob):
@@ -118,13 +126,16 @@ def training_config(job: Job, base: Model, folder: Path) -> TrainingConfig:
 
 
 def begin(job: Job) -> Run:
-    """Make a new run of a job and start its process.
+    """Create a run for a job and start its process.
 
     Args:
-        job: what is to be done.
+        job: the job.
 
     Returns:
-        The run. UsageError where its name is taken.
+        The run.
+
+    Raises:
+        UsageError: a run, a model or a pack has its name already.
     """
     check_new_name(job.name)
     run = Run.create(job)
@@ -133,18 +144,18 @@ def begin(job: Job) -> Run:
 
 
 def take_up(job: Job, going_on: bool) -> Run:
-    """The listed run of a job, begun where there is none, with the present process at work on it.
+    """Let the present process work on a job: in the job's listed run, which is created if there is none.
 
     Args:
-        job: what is asked for.
-        going_on: whether a checkpoint is to be gone on with.
+        job: the job.
+        going_on: resume from the run's checkpoint.
 
     Returns:
         The run.
 
     Raises:
-        UsageError: another training has this name, or a model or pack.
-        BadInputError: there is nothing to go on with, or another process trains there.
+        UsageError: another run, a model or a pack has this name.
+        BadInputError: there is no checkpoint to resume from, or another process works on the run.
     """
     if is_run(runs_folder() / job.name):
         run = Run.open(job.name)
@@ -164,14 +175,14 @@ def take_up(job: Job, going_on: bool) -> Run:
 
 
 def check_pack_name(name: str, *, install: bool = True) -> None:
-    """Refuse a name that a pack has: a day's training would end so.
+    """Refuse a name that an installed pack has, before a day is spent on the training.
 
     Args:
-        name: the pack's that is to be made.
-        install: whether it is to be installed; any name is good otherwise.
+        name: the new pack's name.
+        install: whether the new pack is to be installed; otherwise every name is accepted.
 
     Raises:
-        UsageError: there is a pack of this name.
+        UsageError: a pack of this name is installed.
     """
     if install and name in PackRegistry().names():
         raise UsageError(f"There is a pack '{name}' already; choose another name, or --replace it.")
@@ -187,19 +198,25 @@ def execute(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> JobResult:
-    """Do a run's job: train, compare, keep. Raises what :func:`meduniseg_core.training.train` raises.
+    """Carry out a run's job: train, compare with the base, install.
 
     Args:
-        run: the job and its folder.
+        run: the run.
         base: the model that the job names.
         config: the training, see :func:`training_config`.
-        resume: go on from the last checkpoint.
-        finish: make the best checkpoint a model without training further.
-        events: hears of progress.
-        cancel: ends the training where nothing is half done.
+        resume: resume from the last checkpoint.
+        finish: turn the best checkpoint into the result without training further.
+        events: receives the progress.
+        cancel: stops the training at the next safe point.
 
     Returns:
-        What it left.
+        What the job produced.
+
+    Raises:
+        UsageError: the base does not fit the data, or a pack of this name is installed.
+        BadInputError: data or a checkpoint cannot be read.
+        NonFiniteLossError: the loss became NaN or infinite.
+        CancelledError: ``cancel`` was set.
     """
     job = run.job
     if isinstance(job, FinetuneJob):
@@ -236,7 +253,7 @@ def execute(
 
 
 def _kept(job: Job, trained: TrainingResult) -> tuple[bool, tuple[str, ...]]:
-    """Whether a pack was installed, and the tasks that it was taken into use for."""
+    """Install a new pack if the job says so; returns whether it did, and the tasks that the pack was activated for."""
     if not isinstance(job, RefineJob) or not job.install:
         return False, ()
     packs = PackRegistry()

@@ -1,4 +1,4 @@
-"""Fine-tuning on one data set, the ledger of corrections included (docs/spec.md section 7)."""
+"""Fine-tuning of a model on one data set or ledger of corrections (docs/spec.md section 7)."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ ITERATIONS = 25_000
 
 SHORT_BELOW = 5_000
 SHORT: Mapping[str, object] = {"momentum": 0.9, "learning_rate": 0.1, "batch_dice": True}
-"""For few iterations: momentum 0.99 needs a hundred to gain speed. Rate / (1 - momentum) is the paper's."""
+"""For short trainings: momentum 0.99 needs a hundred iterations to gain speed. Rate / (1 - momentum) is the paper's."""
 
 _HEADS = "*.head.*"
 KNOWN_CLASSES: tuple[tuple[str, float], ...] = ((_HEADS, 1), ("*", 0.1))
-"""Shares of the rate for few iterations from a base that knows one of the classes in images of this modality and
-dimension. At the full rate what it knows is gone after a hundred iterations on a few images: the network is right on
-these and lost on another patient's."""
+"""Factors on the learning rate, for a short training from a base that knows one of the classes in images of this
+modality and dimension. At the full rate it forgets within a hundred iterations on a few images: the network is then
+right on these images and wrong on those of other patients."""
 
 WARM_UP = 50
-"""Iterations within which all but the heads come to their rate, for few iterations from a base that has learnt other
-classes in such images: the first steps of new heads, which know nothing yet, are not to shake what it has learnt. A
-base that has never seen such images has to learn all anew, and at once (experiments/transfer)."""
+"""Iterations over which the rate of all but the heads warms up, for a short training from a base that has learnt other
+classes in such images: the first steps of new, untrained heads would damage what it has learnt. A base that has never
+seen such images has to relearn everything, so there the rate is full from the start (experiments/transfer)."""
 
 SMALLEST_OBJECT = 12
-"""Pixels. Smaller objects have no shape left where the network looks at more than their edges."""
+"""Diameter in pixels. Of smaller objects the network's deeper levels see no shape."""
 
 QUICK_ITERATIONS = 300
 QUICK: Mapping[str, object] = {
     "rate_shares": (),
     "rate_warm_ups": (),
-    "learning_rate": 0.005,  # at twice that a handful of cases makes the network worse at others
+    "learning_rate": 0.005,  # at twice that, training on a handful of cases makes the network worse on others
     "correction_oversampling": 0.5,
-    "correction_weight": 2.0,  # 3 fixes what was corrected sooner, at the cost of what was right
+    "correction_weight": 2.0,  # 3 learns the corrections sooner, at the cost of what was right before
 }
-"""What quick adapt does differently from other short trainings: most of it happens where the annotator corrected."""
+"""What quick adaptation changes in other short trainings: it concentrates on what the annotator corrected."""
 
 
 def finetune(
@@ -67,11 +67,26 @@ def finetune(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
-    """Fine-tune ``base`` on ``dataset`` as ``config`` (see :func:`finetune_config`) says; a model file in its output.
+    """Fine-tune ``base`` on a data set; the model file is written into the configuration's output folder.
 
-    ``finish`` ends a run that was stopped: its best checkpoint becomes the model.
+    Args:
+        dataset: a folder in nnU-Net's raw layout, or a ledger of corrections.
+        base: the model to start from.
+        config: the training, see :func:`finetune_config`.
+        modality: the base's modal prompt to start from; by default that of the data's modality.
+        resume: resume from the last checkpoint.
+        finish: turn the best checkpoint of a stopped run into the model without training further.
+        events: receives the progress.
+        cancel: stops the training at the next safe point.
 
-    Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the base does not fit the data.
+    Returns:
+        The model file and the figures of the training.
+
+    Raises:
+        UsageError: the base does not fit the data.
+        BadInputError: the data or a checkpoint cannot be read.
+        NonFiniteLossError: the loss became NaN or infinite.
+        CancelledError: ``cancel`` was set.
     """
     start = Downstream(base, modality)
     data = frozen([dataset], config.output)
@@ -101,15 +116,32 @@ def finetune_config(
     precision: str = "auto",
     overrides: Mapping[str, object] | None = None,
 ) -> TrainingConfig:
-    """The recipe for this data set: rate 0.01 and momentum 0.99, polynomial decay, and patch, batch and size of the
-    base's own tasks; images with small objects are scaled down less. Below 5,000 iterations the rate is 0.1, the
-    momentum 0.9, and what the base knows of such images is spared (see ``KNOWN_CLASSES`` and ``WARM_UP``).
+    """The configuration of a fine-tuning (docs/spec.md section 7).
 
-    Batch and patch are made smaller where the device's memory is too small for them (a run that was begun keeps its
-    own). ``iterations`` are rounded up to whole epochs of 50; by default 25,000. ``quick`` adapts to a handful of
-    corrected cases within minutes: 300 iterations by default, in which what a ledger's annotators changed is sampled
-    more often and weighted more. ``folder`` takes the run and the cache. ``overrides`` are fields of
-    :class:`TrainingConfig`. UsageError for values that no training can have.
+    Learning rate 0.01, momentum 0.99, polynomial decay; patch, batch and image size are those of the base's own tasks,
+    but images with small objects are scaled down less. Below 5,000 iterations the rate is 0.1 and the momentum 0.9, and
+    features the base has learnt from such images change more slowly (see ``KNOWN_CLASSES`` and ``WARM_UP``). Patch and
+    batch shrink where the device's memory is too small for them; a run that has begun keeps its own.
+
+    Args:
+        dataset: a folder in nnU-Net's raw layout, or a ledger of corrections.
+        base: the model to start from.
+        name: the name of the new model.
+        folder: the folder for the run and its cache.
+        iterations: rounded up to whole epochs of 50; by default 25,000, or 300 if ``quick``.
+        quick: adapt to a handful of corrected cases within minutes: voxels that annotators changed are sampled more
+            often and weigh more in the loss.
+        seed: seed of the training.
+        device: device to train on.
+        precision: precision to train in.
+        overrides: values for other fields of :class:`TrainingConfig`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UsageError: a value that no training can have, or ``base`` is not a universal model.
+        BadInputError: the data set cannot be read.
     """
     network = base.info.universal_config
     raw = RawDataset.open(dataset)
@@ -150,10 +182,21 @@ def finetune_config(
 
 
 def frozen(datasets: Sequence[Path], output: Path) -> tuple[Path, ...]:
-    """The data sets of the run in ``output``: of a ledger a snapshot in ``output/data``, taken when the run began.
+    """The data sets of a run, each ledger replaced by a snapshot of it from when the run began (``output/data``).
 
-    So a run can be resumed whatever is accepted meanwhile. A ledger has decided once for all which of its cases are
-    training: the run's split of its task is the ledger's. Other tasks in the run's split file keep theirs.
+    The run can then be resumed whatever is accepted into the ledger meanwhile. A ledger has already divided its cases
+    into training and validation, so its split becomes the run's split for its task. Other tasks in the run's split file
+    keep theirs.
+
+    Args:
+        datasets: folders in nnU-Net's raw layout or ledgers.
+        output: the run's output folder.
+
+    Returns:
+        The folders to train on, in the order of ``datasets``.
+
+    Raises:
+        BadInputError: a ledger or the split file is damaged.
     """
     path = output / SPLIT_FILE
     splits = read_splits(path) if path.is_file() else {}
@@ -177,14 +220,26 @@ def frozen(datasets: Sequence[Path], output: Path) -> tuple[Path, ...]:
 
 
 def data_of(dataset: Path, task: str, output: Path) -> Path:
-    """Where the run in ``output`` has its data of a task: its snapshot, or the data set itself."""
+    """Where a run finds a task's data: in its snapshot if there is one, else in the data set itself.
+
+    Args:
+        dataset: the data set's folder.
+        task: its task.
+        output: the run's output folder.
+
+    Returns:
+        The folder.
+    """
     snapshot = output / DATA / task
     return snapshot if Ledger.is_at(snapshot) else dataset
 
 
 def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
-    """Preprocessing that the base's features know: that of its task of the same name; else the size in pixels of its
-    task of the same kind, and the largest patch of all, for its own task's images may have been small."""
+    """Preprocessing that suits the base's features.
+
+    That of the base's task of the same name; else the image size of its task of the same modality and the largest patch
+    of all its tasks, for images of that one task may have been small.
+    """
     plans = [plan for plan in base.info.tasks if plan.dimension == raw.dimension]
     if not plans:
         return PlanSettings()
@@ -200,7 +255,8 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
 
 
 def _longest_side(known: TaskPlan, raw: RawDataset) -> int | None:
-    """That of ``known``, or what the data set's objects need to be told apart, as far as its images have it."""
+    """The longest side of ``known``, or what the data set's objects need to be told apart, as far as its images have
+    it."""
     if known.longest_side is None:
         return None
     objects = object_scale(raw)
@@ -211,7 +267,7 @@ def _longest_side(known: TaskPlan, raw: RawDataset) -> int | None:
 
 
 def _keeping(base: Model, raw: RawDataset, iterations: int) -> dict[str, object]:
-    """How the rates spare what the base knows of this data set."""
+    """The configuration's fields that preserve what the base knows about this data set."""
     alike = [plan for plan in base.info.tasks if (plan.modality, plan.dimension) == (raw.modality, raw.dimension)]
     if any(set(plan.classes) & set(raw.classes) for plan in alike):
         return {"rate_shares": KNOWN_CLASSES}
@@ -219,12 +275,20 @@ def _keeping(base: Model, raw: RawDataset, iterations: int) -> dict[str, object]
 
 
 def warm_up(iterations: int) -> tuple[tuple[str, int], ...]:
-    """Of all but the heads: ``WARM_UP`` iterations, a third of a run that is shorter than three times that."""
+    """Warm-up lengths of the learning rate for a short fine-tuning: all but the heads warm up.
+
+    Args:
+        iterations: of the whole training.
+
+    Returns:
+        Pairs of a parameter-name pattern and iterations: none for the heads, for all others ``WARM_UP`` or a third of a
+        shorter training.
+    """
     return ((_HEADS, 0), ("*", min(WARM_UP, iterations // 3)))
 
 
 def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:
-    """``wanted`` with a patch and batch that fit the memory at hand; those of a run that was begun stay."""
+    """``wanted`` with a patch and batch that fit into the device's memory; a run that has begun keeps its own."""
     if wanted.patch is None or wanted.batch is None:
         return wanted
     if (output / PLANS_FILE).is_file():

@@ -1,4 +1,4 @@
-"""Before and after, case by case, on cases that were never trained on: what adopting a new model is decided by."""
+"""The gate: compares a new model with its base, case by case, on cases that neither run was trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIDE = 300
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the comparison: a predictor, and what it is called."""
+    """One side of the comparison: a predictor with its model's name and sha256."""
 
     name: str
     sha256: str
@@ -41,12 +41,28 @@ def gate(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> GateReport:
-    """Segment the labelled ``cases`` of ``dataset`` by both sides and compare each with the case's label map.
+    """Segment labelled cases with two models and compare both with the reference labels.
 
-    The base is asked for the same task where it has one and its classes stand first among the candidate's, in their
-    order; classes that only the candidate has are reported without a before. Raises BadInputError for a case that is
-    gone, and what segmenting raises. ``selected``: the candidate's best state was
-    chosen by these same cases. Of cases of a ledger that began as a prediction it is counted what was changed.
+    The base is asked for the same task if it has it and its classes come first, in the same order, among the
+    candidate's. Classes that only the candidate has are reported without a score before. For a case of a ledger whose
+    labels began as a prediction, the voxels that the annotator changed are counted, too.
+
+    Args:
+        base: the model in use so far.
+        candidate: the new model.
+        dataset: the data set or ledger of the cases.
+        cases: names of validation cases.
+        notes: sentences to put into the report.
+        selected: the candidate's best checkpoint was chosen on these same cases.
+        events: receives the progress.
+        cancel: stops the comparison.
+
+    Returns:
+        The report, with pictures of the worst cases.
+
+    Raises:
+        BadInputError: a case is no longer in the data set, or cannot be read.
+        CancelledError: ``cancel`` was set.
     """
     task = dataset.task
     known = {case.case: case for case in dataset.cases("Tr")}
@@ -96,8 +112,16 @@ def gate(
 
 
 def known_classes(model: Model, task: str, classes: Sequence[str]) -> int:
-    """How many of ``classes``, from the first on, are all the classes that the model has of the task; 0 where its
-    classes are others, or it does not have the task."""
+    """How many of a task's classes a model has.
+
+    Args:
+        model: the model.
+        task: the task's name.
+        classes: the task's classes, in label order.
+
+    Returns:
+        The number of the model's classes for the task if they are the first of ``classes``, in their order; else 0.
+    """
     if not knows(model, task):
         return 0
     own = model.info.plan_of(task).classes
@@ -105,12 +129,28 @@ def known_classes(model: Model, task: str, classes: Sequence[str]) -> int:
 
 
 def knows(model: Model, task: str) -> bool:
-    """Whether a model has the task."""
+    """Whether a model has a task.
+
+    Args:
+        model: the model.
+        task: the task's name.
+
+    Returns:
+        True if it does.
+    """
     return task in [plan.task for plan in model.info.tasks]
 
 
 def served_note(base: Model, candidate: Model) -> tuple[str, ...]:
-    """That the new model leaves the base's other tasks to the base, where it does."""
+    """A note for the report of a fine-tuned model that lacks some of its base's tasks.
+
+    Args:
+        base: the base.
+        candidate: the fine-tuned model.
+
+    Returns:
+        One sentence, or none if the candidate has all of the base's tasks.
+    """
     served = {plan.task for plan in candidate.info.tasks}
     if all(plan.task in served for plan in base.info.tasks):
         return ()
@@ -118,7 +158,15 @@ def served_note(base: Model, candidate: Model) -> tuple[str, ...]:
 
 
 def refined_note(base: Model, pack: Pack) -> tuple[str, ...]:
-    """That the base's other tasks are not touched by a pack."""
+    """A note for the report of a pack: the base's other tasks do not change.
+
+    Args:
+        base: the base.
+        pack: the pack.
+
+    Returns:
+        One sentence.
+    """
     tasks = ", ".join(pack.info.tasks)
     return (f"The pack changes {tasks} only; all other tasks of {base.info.name} stay as they are, bit for bit.",)
 
@@ -130,7 +178,8 @@ def _read(case: RawCase) -> tuple[Image, Image]:
 
 
 def _picture(found: Sequence[Segmentation], truth: Image) -> bytes:
-    """Before (where there is one), after and the reference, in the slice where the reference is largest."""
+    """PNG of the base's labels (if there are any), the candidate's and the reference, in the slice where the reference
+    is largest."""
     image = found[-1].image
     colours = dict(enumerate(found[-1].colours, start=1))
     shown = [*(result.labels for result in found), truth]

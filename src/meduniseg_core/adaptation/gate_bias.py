@@ -1,7 +1,7 @@
-"""What the annotators changed on the held-back cases: labels that began as the base's own output favour the base.
+"""Measures how far the validation cases favour the base because their labels began as its own output.
 
-A case that was accepted after one stroke gives the base a Dice of nearly 1 by construction. So what was changed is
-counted, voxel by voxel, and what each side makes of exactly those voxels.
+A case that was accepted after one stroke gives the base a Dice of nearly 1 by construction. So the voxels that the
+annotators changed are counted, and how many of those each model gets right.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from meduniseg_core.images import Image, place_labels, read_labels
 from meduniseg_core.preprocessing import RawDataset
 
 NEAR_COPY = 0.05
-"""Of a class's voxels: where fewer were changed, the accepted labels are the prediction and no second opinion."""
+"""Share of a class's voxels. If fewer were changed, the accepted labels are a copy of the prediction."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """An accepted case that began as a prediction: the ledger's line, and the prediction's file."""
+    """An accepted case that began as a prediction: its ledger entry and the prediction's file."""
 
     entry: LedgerEntry
     prediction: Path
 
 
 class Corrected(BaseModel):
-    """What was changed in one case. ``right_before``, ``right_after``: how many of the ``changed`` voxels each side has
-    as they were accepted (None without a before)."""
+    """What was changed in one case.
+
+    ``right_before`` and ``right_after`` count the ``changed`` voxels to which the base and the candidate give the
+    accepted label (``right_before`` is None if the base does not know the task).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,7 +48,18 @@ class Corrected(BaseModel):
 
 
 def corrections_in(dataset: RawDataset, cases: Sequence[str]) -> dict[str, Correction]:
-    """Those of ``cases`` that were corrected from a prediction; none where the data set is no ledger."""
+    """Find the cases that were corrected from a prediction.
+
+    Args:
+        dataset: a data set or a ledger.
+        cases: names of cases.
+
+    Returns:
+        The correction of each such case; empty if the data set is not a ledger.
+
+    Raises:
+        BadInputError: the ledger is damaged.
+    """
     if not Ledger.is_at(dataset.folder):
         return {}
     ledger = Ledger.open(dataset.folder)
@@ -66,19 +80,22 @@ def corrected(
     has_before: bool,
     ignored: int | None = None,
 ) -> Corrected:
-    """What was changed in one case, and what each side makes of it.
+    """Count what was changed in one case, and how each model labels the changed voxels.
 
     Args:
-        correction: The ledger's line and the prediction that it began as.
-        base_sha256: Of the base.
-        truth: The accepted labels, on the grid of ``image``.
-        image: The case's.
-        found: The sides' label maps on that grid: before, if there is one, and after.
-        has_before: Whether ``found`` begins with the base's.
-        ignored: The label of voxels that nobody has looked at: they were not changed.
+        correction: the ledger's entry and the prediction that it began as.
+        base_sha256: sha256 of the base.
+        truth: the accepted labels, on the grid of ``image``.
+        image: the case's image.
+        found: the models' label maps on that grid: the base's, if there is one, and the candidate's.
+        has_before: whether ``found`` begins with the base's.
+        ignored: the label of voxels that nobody has looked at, which do not count as changed.
 
     Returns:
         The counts.
+
+    Raises:
+        BadInputError: the prediction cannot be read.
     """
     began = place_labels(read_labels(correction.prediction), image).array
     where = (began != truth.array) & (truth.array != (-1 if ignored is None else ignored))
@@ -96,7 +113,14 @@ def corrected(
 
 
 def share_changed(cases: Sequence[Corrected]) -> dict[str, float]:
-    """Class -> changed voxels (added and removed) as a share of those predicted or accepted, over all cases."""
+    """The share of each class that annotators changed.
+
+    Args:
+        cases: the counts of each case.
+
+    Returns:
+        By class, the voxels added and removed divided by those predicted or accepted, over all cases.
+    """
     changed: dict[str, int] = {}
     size: dict[str, int] = {}
     for case in cases:
@@ -108,7 +132,15 @@ def share_changed(cases: Sequence[Corrected]) -> dict[str, float]:
 
 
 def bias_text(base: str, cases: Mapping[str, Corrected | None]) -> str:
-    """One or two sentences on which side the cases favour; "" where nothing is known of how they began."""
+    """Describe which side the cases favour.
+
+    Args:
+        base: the base's name.
+        cases: the counts of each validation case; None for one whose origin is not known.
+
+    Returns:
+        One or two sentences; empty if no case began as the base's output.
+    """
     ours = [case for case in cases.values() if case is not None and case.by_base]
     if not ours:
         return ""

@@ -1,4 +1,4 @@
-"""The gate's report on the disk: JSON that can be read back, CSV, and one HTML page with the worst cases' pictures."""
+"""The gate's report on disk: JSON that can be read back, CSV, and one HTML page with pictures of the worst cases."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from meduniseg_core.pages import render
 
 
 def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:
-    """Write ``gate.json``, ``gate.csv``, ``gate.html``, the pictures, and the evaluation report of each side
-    (``before/``, ``after/``) into ``folder``; each file is whole or not there. Returns the files by kind."""
+    """Write a report: ``gate.json``, ``gate.csv``, ``gate.html``, pictures, and the evaluation of each side.
+
+    The evaluations are in ``before/`` and ``after/``. Each file is written completely or not at all.
+
+    Args:
+        report: the report.
+        folder: the folder to write into.
+
+    Returns:
+        The main files by kind: ``csv``, ``html``, ``json``.
+    """
     remove_orphans(folder)
     written = {kind: folder / f"gate.{kind}" for kind in ("csv", "html", "json")}
     for side in ("before", "after"):
@@ -36,7 +45,17 @@ def write_gate(report: GateReport, folder: Path) -> dict[str, Path]:
 
 
 def read_gate(folder: Path) -> GateReport | None:
-    """What :func:`write_gate` wrote; None where there is none. BadInputError where it is damaged."""
+    """Read a report written by :func:`write_gate`.
+
+    Args:
+        folder: the folder it was written into.
+
+    Returns:
+        The report with its pictures; None if there is none.
+
+    Raises:
+        BadInputError: the report is damaged.
+    """
     path = folder / "gate.json"
     if not path.is_file():
         return None

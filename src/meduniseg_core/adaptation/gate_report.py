@@ -1,4 +1,4 @@
-"""What the gate found: before and after, paired by case, and the verdict that follows."""
+"""The gate's report: scores before and after, paired by case, and the verdict that follows from them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
 from meduniseg_core.evaluation.report import Interval, ReportPicture, bootstrap_interval
 
 WORSE_BY = 0.01
-"""Dice a class may lose before the new model counts as worse for it."""
+"""The loss of Dice above which the new model counts as worse for a class."""
 
 PICTURES = 3
 
 SELECTED = (
-    "The training kept its best state by these same cases, so the figures after it are flattered a little; the fewer "
-    "cases, the more."
+    "The training chose its best checkpoint on these same cases, so the scores after it are slightly optimistic; the "
+    "fewer cases, the more."
 )
-"""What holds for every run that selects its best checkpoint."""
+"""Applies to every run that selects its best checkpoint."""
 
 Verdict = Literal["better", "worse", "first", "unjudged"]
 
 
 class Pair(BaseModel):
-    """One case before and after; ``before`` is None where the base does not know the task, ``corrected`` where the
-    labels did not begin as a prediction (or nobody knows)."""
+    """The scores of one case before and after.
+
+    ``before`` is None where the base does not know the task, ``corrected`` where the labels did not begin as a
+    prediction (or it is not known).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,7 +42,8 @@ class Pair(BaseModel):
 
     @property
     def dice_after(self) -> float:
-        """Mean Dice after, over the classes that there is a before of (all, where there is none)."""
+        """Mean Dice of the candidate over the classes that the base has, too (all classes if there is no score
+        before)."""
         if self.before is None:
             return self.after.dice
         shared = {scores.label for scores in self.before.classes}
@@ -47,12 +51,12 @@ class Pair(BaseModel):
 
     @property
     def gain(self) -> float | None:
-        """Mean Dice after minus before, over the classes that both know."""
+        """Mean Dice after minus before, over the classes that both models have; None if there is no score before."""
         return None if self.before is None else self.dice_after - self.before.dice
 
 
 class ClassPair(BaseModel):
-    """One class over all cases: mean Dice and HD95 before and after (None where not measured)."""
+    """One class over all cases: mean Dice and HD95 (mm) before and after, None where not measured."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +68,7 @@ class ClassPair(BaseModel):
 
 
 class GateReport(BaseModel):
-    """The comparison; everything besides the cases follows from them. The JSON can be read back."""
+    """The comparison of a candidate with its base; all figures follow from the pairs. Its JSON can be read back."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -82,27 +86,28 @@ class GateReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dice_before(self) -> float | None:
-        """Mean over cases; None without a before."""
+        """Mean Dice of the base over the cases; None if it does not know the task."""
         known = [pair.before.dice for pair in self.pairs if pair.before is not None]
         return float(np.mean(known)) if known else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def dice_after(self) -> float | None:
-        """Mean over cases, of the classes that there is a before of; None without cases."""
+        """Mean Dice of the candidate over the cases, of the classes that the base has, too; None if there are no
+        cases."""
         return float(np.mean([pair.dice_after for pair in self.pairs])) if self.pairs else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def interval(self) -> Interval | None:
-        """Bootstrap interval of the mean paired gain; None without a before, and for one case, which has none."""
+        """Bootstrap interval of the mean paired gain; None for fewer than two cases that have a score before."""
         gains = [pair.gain for pair in self.pairs if pair.gain is not None]
         return bootstrap_interval(gains) if len(gains) > 1 else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def classes(self) -> tuple[ClassPair, ...]:
-        """Every class of the new model over all cases."""
+        """The scores of each class of the candidate, over all cases."""
         found = []
         for column in zip(*(pair.after.classes for pair in self.pairs), strict=True):
             label = column[0].label
@@ -121,8 +126,10 @@ class GateReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def verdict(self) -> Verdict:
-        """``worse`` if the mean Dice did not rise or a class lost more than ``WORSE_BY``; only then is there a reason
-        against adopting. ``first`` where the base did not know the task, ``unjudged`` without validation cases."""
+        """``worse`` if the mean Dice did not rise or a class lost more than ``WORSE_BY``, else ``better``.
+
+        ``first`` if the base does not know the task, ``unjudged`` if there are no validation cases.
+        """
         if not self.pairs:
             return "unjudged"
         if self.dice_before is None:
@@ -153,10 +160,10 @@ class GateReport(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def bias(self) -> str:
-        """Which side the held-back cases favour, and by what; "" where nothing speaks for that.
+        """Which side the validation cases favour, and why; empty if nothing points to a bias.
 
-        They favour the base where their labels began as its output, and the new model where the training kept its best
-        state by them (``selected``).
+        They favour the base if their labels began as its output, and the candidate if its best checkpoint was chosen on
+        them (``selected``).
         """
         if not self.pairs or self.dice_before is None:
             return SELECTED if self.pairs and self.selected else ""
@@ -165,12 +172,12 @@ class GateReport(BaseModel):
 
     @property
     def worst(self) -> tuple[str, ...]:
-        """The cases that lost most (without a before: those that are worst), at most ``PICTURES``."""
+        """The cases that lost most (those with the lowest Dice if there is no score before), at most ``PICTURES``."""
         return tuple(pair.after.case for pair in by_gain(self.pairs)[:PICTURES])
 
     @property
     def recommended(self) -> bool:
-        """Whether adopting is what one would do."""
+        """Whether the verdict speaks for adopting the candidate."""
         return self.verdict in ("better", "first")
 
     def _losses(self) -> list[str]:
@@ -183,7 +190,14 @@ class GateReport(BaseModel):
 
 
 def by_gain(pairs: Sequence[Pair]) -> list[Pair]:
-    """The worst first: by the gain, or by the Dice after where there is no before."""
+    """Sort pairs, the worst first: by gain, or by the Dice after if there is no score before.
+
+    Args:
+        pairs: the pairs.
+
+    Returns:
+        A sorted copy.
+    """
     return sorted(pairs, key=lambda pair: (pair.dice_after if pair.gain is None else pair.gain, pair.after.case))
 
 

@@ -1,7 +1,7 @@
-"""What is to be trained, as data: a fine-tuning or a refinement with every option.
+"""Training jobs as data: a fine-tuning or a refinement with all its options.
 
-The command line and the Learn panel build the same object; a run's folder holds it whole (``job.json``), so whoever
-goes on with the run does what was asked for.
+The command line and the Learn panel build the same object. A run's folder stores all of it (``job.json``), so resuming
+a run keeps every option.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from meduniseg_core.validation import first_fault
 FILE = "job.json"
 OLD_FILE = "request.json"
 _MAX_BYTES = 1 << 20
-_AFTERWARDS = frozenset({"device", "compare", "created"})  # what a checkpoint does not depend on
+_AFTERWARDS = frozenset({"device", "compare", "created"})  # a checkpoint does not depend on these
 
 
 class TrainingJob(BaseModel):
-    """What both kinds of job have. ``name`` is the run's and the new model's or pack's.
+    """The fields of every job.
 
-    ``base`` is a model's name or the path of its file, ``leave_out`` are cases to pass over, ``compare`` asks for the
-    comparison with the base on the cases held back.
+    ``name`` names the run and the new model or pack. ``base`` is a model's name or the path of its file, ``leave_out``
+    lists cases to skip, ``compare`` asks for a comparison with the base on the validation cases.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,7 @@ class TrainingJob(BaseModel):
 
 
 class FinetuneJob(TrainingJob):
-    """A model of its own from ``base`` and one data set. ``iterations`` None: the recipe's own number."""
+    """Fine-tune ``base`` on one data set into a new model. ``iterations`` None means the recipe's default."""
 
     kind: Literal["finetune"] = "finetune"
     dataset: Path
@@ -57,20 +57,19 @@ class FinetuneJob(TrainingJob):
 
     @property
     def datasets(self) -> tuple[Path, ...]:
-        """The one data set."""
+        """The data set, as a tuple of one."""
         return (self.dataset,)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The one task."""
+        """The task, as a tuple of one."""
         return (self.task,)
 
 
 class RefineJob(TrainingJob):
-    """A pack beside ``base``: ``tasks`` are those of ``datasets``, in their order.
+    """Train a pack for ``base``; ``tasks`` are the tasks of ``datasets``, in their order.
 
-    ``install`` keeps the pack among those of this machine (``replace``: in place of another of its name), ``activate``
-    takes it into use at once.
+    ``install`` installs the pack (``replace``: in place of another of its name), ``activate`` puts it into use at once.
     """
 
     kind: Literal["refine"] = "refine"
@@ -92,7 +91,7 @@ class RefineJob(TrainingJob):
 
     @property
     def task(self) -> str:
-        """The tasks, for lists."""
+        """All tasks, as text for lists."""
         return ", ".join(self.tasks)
 
 
@@ -102,40 +101,40 @@ _JOBS: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")
 
 
 def finetune_job(dataset: Path, name: str, base: str, **options: Any) -> FinetuneJob:
-    """A fine-tuning of ``base`` on ``dataset``.
+    """Describe a fine-tuning of ``base`` on ``dataset``.
 
     Args:
         dataset: a folder in nnU-Net's raw layout, or a ledger of corrections.
-        name: the run's and the new model's.
+        name: the name of the run and of the new model.
         base: a model's name, or the path of its file.
-        **options: the other fields of :class:`FinetuneJob`.
+        **options: other fields of :class:`FinetuneJob`.
 
     Returns:
-        The job, its paths whole.
+        The job, with absolute paths.
 
     Raises:
-        UsageError: no job has such values.
-        BadInputError: ``dataset`` is none.
+        UsageError: an option has an impossible value.
+        BadInputError: the data set cannot be read.
     """
     fields = {"dataset": dataset.resolve(), "task": RawDataset.open(dataset).task, **options}
     return _made(FinetuneJob, name, base, fields)
 
 
 def refine_job(datasets: tuple[Path, ...], name: str, base: str, **options: Any) -> RefineJob:
-    """A refinement of ``base`` on ``datasets``.
+    """Describe a refinement of ``base`` on ``datasets``.
 
     Args:
-        datasets: folders in nnU-Net's raw layout, or ledgers of corrections, of one task each.
-        name: the run's and the pack's.
+        datasets: folders in nnU-Net's raw layout, or ledgers of corrections, each with one task.
+        name: the name of the run and of the pack.
         base: a model's name, or the path of its file.
-        **options: the other fields of :class:`RefineJob`.
+        **options: other fields of :class:`RefineJob`.
 
     Returns:
-        The job, its paths whole.
+        The job, with absolute paths.
 
     Raises:
-        UsageError: no job has such values.
-        BadInputError: one of ``datasets`` is none.
+        UsageError: an option has an impossible value.
+        BadInputError: a data set cannot be read.
     """
     tasks = tuple(RawDataset.open(folder).task for folder in datasets)
     fields = {"datasets": tuple(folder.resolve() for folder in datasets), "tasks": tasks, **options}
@@ -143,33 +142,33 @@ def refine_job(datasets: tuple[Path, ...], name: str, base: str, **options: Any)
 
 
 def renamed(job: Job, name: str) -> Job:
-    """The same job, asked for now, for a run of another name.
+    """The same job for a new run of another name.
 
     Args:
-        job: what is to be done.
-        name: the new run's.
+        job: the job.
+        name: the new run's name.
 
     Returns:
-        A new job.
+        A new job, created now.
 
     Raises:
-        UsageError: ``name`` cannot be a name.
+        UsageError: ``name`` is not a valid name.
     """
     fields = job.model_dump(exclude={"name", "base", "created"})
     return _made(type(job), name, job.base, fields)
 
 
 def read_job(path: Path) -> Job:
-    """The job in a file: ours, or the request that versions before wrote.
+    """Read a job from a file.
 
     Args:
-        path: a ``job.json``, or a ``request.json`` of such a version.
+        path: a ``job.json``, or a ``request.json`` of an earlier version.
 
     Returns:
-        The job, checked.
+        The validated job.
 
     Raises:
-        BadInputError: the file cannot be read or holds no job.
+        BadInputError: the file cannot be read or does not hold a job.
     """
     data = read_small(path, _MAX_BYTES)
     try:
@@ -185,7 +184,7 @@ def job_text(job: Job) -> str:
     """The job as the text of ``job.json``.
 
     Args:
-        job: any.
+        job: the job.
 
     Returns:
         JSON.
@@ -194,27 +193,27 @@ def job_text(job: Job) -> str:
 
 
 def same_training(one: Job, other: Job) -> bool:
-    """Whether a checkpoint of one job is one of another.
+    """Whether two jobs train the same, so that one can resume from the other's checkpoint.
 
     Args:
         one: a job.
-        other: another.
+        other: another job.
 
     Returns:
-        Whether they differ in what happens after the training at most (and in the device).
+        True if they differ at most in the device and in what happens after the training.
     """
     later = _AFTERWARDS | {"install", "activate", "replace"}
     return one.model_dump(exclude=set(later)) == other.model_dump(exclude=set(later))
 
 
 def command_line(job: Job) -> str:
-    """The ``meduniseg`` command that asks for a job, as one would type it.
+    """The ``meduniseg`` command for a job, as one would type it.
 
     Args:
-        job: any.
+        job: the job.
 
     Returns:
-        Its words, quoted for a shell.
+        The command, quoted for a shell.
     """
     words = [job.kind, *map(str, job.datasets), "--output", job.name, "--base", job.base]
     if job.iterations is not None:

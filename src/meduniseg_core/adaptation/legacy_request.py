@@ -1,4 +1,4 @@
-"""The request of a run as versions until 0.1 wrote it: the words of a command instead of a job."""
+"""Reads a run's request as versions up to 0.1 wrote it: the words of a command instead of a job."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _VALUES = ("--output", "--base", "--iterations", "--rank", "--seed", "--device",
 
 
 def fields_of_request(data: bytes) -> dict[str, Any]:
-    """The fields of the job that a ``request.json`` stands for, still to be validated.
+    """The fields of the job that a ``request.json`` describes, not validated.
 
-    Options that these versions did not write down (``--no-gate``, ``--activate``, ``--replace``) have their defaults.
+    Options that those versions did not record (``--no-gate``, ``--activate``, ``--replace``) keep their defaults.
 
     Args:
         data: the file's content.
 
     Returns:
-        The fields that the request speaks of.
+        The fields that the request has.
 
     Raises:
-        ValueError: it is no request.
+        ValueError: it is not a request.
     """
     request = parse_json(data)
     if not isinstance(request, dict):

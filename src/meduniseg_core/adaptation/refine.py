@@ -23,14 +23,21 @@ from meduniseg_core.weights import Model, ModelInfo, PackInfo, StorageType, save
 
 EPOCH = 50
 ITERATIONS = 50_000
-"""Of every task: the upstream recipe's 1,000 epochs of 50 iterations."""
+"""Per task: the upstream recipe's 1,000 epochs of 50 iterations."""
 
 
 class Refiner(Start):
-    """Starts a training from a frozen ``base`` with new modules beside it, which alone learn and are what the run
-    leaves: a pack, bound to the base by its sha256 and stored as ``storage``.
+    """Starts a training from a frozen ``base``: only the new low-rank modules learn, and the run saves them as a pack.
 
-    ``tasks`` are the base's tasks that are refined. UsageError for a task that the base does not have.
+    Args:
+        base: the model to refine.
+        tasks: the base's tasks that are refined.
+        rank: rank of the low-rank updates.
+        alpha: their scale; an update is multiplied by ``alpha / rank``.
+        storage: the type in which the pack stores its tensors.
+
+    Raises:
+        UsageError: the base does not have one of the tasks.
     """
 
     def __init__(
@@ -50,11 +57,18 @@ class Refiner(Start):
 
     @property
     def identity(self) -> str:
-        """The base's file, the tasks and the size of the new modules."""
+        """The base's file, the tasks, and rank and scale of the updates."""
         return f"refinement of {self._base.sha256}, {','.join(self._tasks)}, rank {self._rank}, alpha {self._alpha:g}"
 
     def describe(self, info: ModelInfo) -> ModelInfo:
-        """The base, with the run's name and provenance."""
+        """Describe the run's model: the base, with the run's name and provenance.
+
+        Args:
+            info: the model as the data sets ask for it.
+
+        Returns:
+            A copy of the base's description.
+        """
         provenance = {
             **info.provenance,
             "kind": "refinement",
@@ -67,8 +81,17 @@ class Refiner(Start):
     def plan_of(self, dataset: RawDataset) -> TaskPlan:
         """The base's own plan of the data set's task: the frozen network knows no other preprocessing.
 
-        UsageError where the data are of another task, dimension, number of channels or of classes, or name the plan's
-        classes in another order. Names that the plan does not have are taken for other words for its classes.
+        Class names that the plan does not have are taken as other words for its classes.
+
+        Args:
+            dataset: a data set of the run.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UsageError: the data have another task, dimension, number of channels or number of classes than the plan, or
+                its classes in another order.
         """
         plan = self._base.info.plan_of(dataset.task)
         for what, theirs, ours in (
@@ -89,17 +112,35 @@ class Refiner(Start):
         return plan
 
     def load(self, network: MedUniSeg, info: ModelInfo) -> None:
-        """The base's weights, frozen, and the new modules beside them, which give zero so far."""
+        """Load the base's weights, freeze them, and add the new modules, whose output is zero at the start.
+
+        Args:
+            network: changed in place.
+            info: description of the run's model; unused.
+        """
         network.load_state_dict(self._base.network.state_dict())
         self._refinement = Refinement(network, self._rank, self._alpha)
 
     def learner(self, network: MedUniSeg) -> nn.Module:
-        """The new modules."""
+        """The modules that learn.
+
+        Args:
+            network: the loaded network; unused.
+
+        Returns:
+            The new modules.
+        """
         assert self._refinement is not None
         return self._refinement
 
     def save(self, path: Path, info: ModelInfo, learner: nn.Module) -> None:
-        """Write the pack."""
+        """Write the pack.
+
+        Args:
+            path: the pack's file.
+            info: description of the run's model.
+            learner: the trained modules.
+        """
         pack = PackInfo(
             name=info.name,
             title=info.title,
@@ -126,10 +167,26 @@ def refine(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
-    """Refine ``base`` on the data sets of ``config`` (see :func:`refine_config`), or make the best
-    checkpoint so far a pack (``finish``); a pack in its output.
+    """Refine ``base`` on the data sets of a configuration; the pack is written into the configuration's output folder.
 
-    Raises what :func:`meduniseg_core.training.train` raises, and UsageError where the data do not fit the base.
+    Args:
+        base: the model to refine.
+        config: the training, see :func:`refine_config`.
+        rank: rank of the low-rank updates.
+        alpha: their scale.
+        resume: resume from the last checkpoint.
+        finish: turn the best checkpoint into the pack without training further.
+        events: receives the progress.
+        cancel: stops the training at the next safe point.
+
+    Returns:
+        The pack's file and the figures of the training.
+
+    Raises:
+        UsageError: the data do not fit the base.
+        BadInputError: the data or a checkpoint cannot be read.
+        NonFiniteLossError: the loss became NaN or infinite.
+        CancelledError: ``cancel`` was set.
     """
     start = Refiner(base, [RawDataset.open(folder).task for folder in config.datasets], rank=rank, alpha=alpha)
     config = config.model_copy(update={"datasets": frozen(config.datasets, config.output)})
@@ -137,10 +194,20 @@ def refine(
 
 
 def datasets_of(base: Model, folders: Sequence[Path], tasks: Sequence[str] | None) -> tuple[Path, ...]:
-    """The data sets (or ledgers) among ``folders`` that hold ``tasks``; all of them where no tasks are named.
+    """Choose the data sets that hold certain tasks.
 
-    Without ``folders`` the user's own corrections are looked through. UsageError for a task that the base does not have
-    or that no data set holds.
+    Args:
+        base: the model that is refined.
+        folders: data sets or ledgers; if empty and ``tasks`` are named, the user's own ledgers of corrections are
+            searched.
+        tasks: tasks of the base; None chooses all folders.
+
+    Returns:
+        The chosen folders.
+
+    Raises:
+        UsageError: the base does not have one of the tasks, or no data set holds it.
+        BadInputError: a data set cannot be read.
     """
     if tasks is None:
         return tuple(folders)
@@ -168,10 +235,25 @@ def refine_config(
     precision: str = "auto",
     overrides: Mapping[str, object] | None = None,
 ) -> TrainingConfig:
-    """The upstream recipe on the chosen tasks only, with the base's own plans.
+    """The configuration of a refinement: the upstream recipe on the chosen tasks only, with the base's own plans.
 
-    ``iterations`` are each task's, rounded up to whole epochs of 50. ``folder`` takes the run and the cache.
-    ``overrides`` are fields of :class:`TrainingConfig`.
+    Args:
+        datasets: folders in nnU-Net's raw layout or ledgers.
+        base: the model to refine.
+        name: the pack's name.
+        folder: the folder for the run and its cache.
+        iterations: for each task, rounded up to whole epochs of 50.
+        seed: seed of the training.
+        device: device to train on.
+        precision: precision to train in.
+        overrides: values for other fields of :class:`TrainingConfig`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UsageError: a value that no training can have, or ``base`` is not a universal model.
+        BadInputError: a data set cannot be read.
     """
     network = base.info.universal_config
     tasks = [RawDataset.open(dataset).task for dataset in datasets]

@@ -1,4 +1,4 @@
-"""What a run's process has said of late: JSON lines, among which a library may have put words of its own."""
+"""The newest events of a run's process: JSON lines, among which a library may have printed text of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ _TAIL = 1 << 16  # bytes of the newest events that are looked at
 
 
 def newest_events(path: Path) -> list[dict[str, Any]]:
-    """The newest events since the process was started last, oldest first."""
+    """Read the newest events since the process was last started.
+
+    Args:
+        path: the run's file of events.
+
+    Returns:
+        The events, oldest first; empty if the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - _TAIL))
@@ -34,13 +41,28 @@ def newest_events(path: Path) -> list[dict[str, Any]]:
 
 
 def append_event(path: Path, event: dict[str, Any]) -> None:
-    """Add an event on a line of its own, wherever the last word was cut off."""
+    """Append an event on a line of its own, even if the last line was cut off.
+
+    Args:
+        path: the run's file of events.
+        event: a JSON object.
+
+    Raises:
+        UnwritableError: the folder cannot be written to.
+    """
     with writing_into(path.parent), path.open("ab") as stream:
         stream.write(b"\n" + json.dumps(event).encode() + b"\n")
 
 
 def newest_progress(events: list[dict[str, Any]]) -> tuple[str, int, int, float | None] | None:
-    """(stage, done, total, seconds left or None)."""
+    """The newest progress among events.
+
+    Args:
+        events: oldest first.
+
+    Returns:
+        (stage, steps done, steps in total, seconds left or None); None if there is no progress yet.
+    """
     for event in reversed(events):
         if event.get("event") == "progress":
             stage, done, total = str(event.get("stage", "")), int(event.get("done", 0)), int(event.get("total", 0))

@@ -1,16 +1,15 @@
-"""Trainings in processes of their own: a folder for each, from which any later process can tell how it stands.
+"""Trainings in processes of their own. Each has a folder from which any later process can read its state.
 
 ::
 
-    job.json        what was asked for, whole (versions until 0.1: request.json, the words of a command)
-    process.json    the process that works on it, or did last
-    events.jsonl    what it said (progress, figures, messages, errors), where no terminal heard it
-    result.json     what it answered at the end
+    job.json        the job with all its options (versions up to 0.1: request.json, the words of a command)
+    process.json    the process that works on it, or was the last to
+    events.jsonl    its events (progress, metrics, messages, errors) unless a terminal showed them
+    result.json     its result
     decision.json   adopted, or kept as a candidate
     run/ gate/      the training's own files; the comparison with the base
 
-The process (:mod:`meduniseg_core.adaptation.worker`) is nobody's child to wait for: the viewer that started it may
-close or crash.
+The process (:mod:`meduniseg_core.adaptation.worker`) is independent: the viewer that started it may close or crash.
 """
 
 from __future__ import annotations
@@ -44,7 +43,11 @@ Decision = Literal["adopted", "candidate"]
 
 @dataclass(frozen=True)
 class Standing:
-    """How a run stands. ``progress``: (stage, done, total, seconds left or None); ``trouble``: why it failed."""
+    """The state of a run.
+
+    ``progress`` is (stage, steps done, steps in total, seconds left or None), ``trouble`` the reason of a failure,
+    ``resumable`` whether there is a checkpoint.
+    """
 
     phase: Phase
     progress: tuple[str, int, int, float | None] | None = None
@@ -53,24 +56,25 @@ class Standing:
 
 
 class Run:
-    """One run's folder. Make one with :meth:`create`, :meth:`open` one by name, or list :func:`runs`."""
+    """A run's folder. Create one with :meth:`create`, open one by name with :meth:`open`, or list all with
+    :func:`runs`."""
 
     def __init__(self, folder: Path, job: Job) -> None:
         self.folder, self.job = folder, job
 
     @classmethod
     def create(cls, job: Job, home: Path | None = None) -> Self:
-        """Begin a run.
+        """Create the folder of a new run. Its process is not started yet.
 
         Args:
-            job: what is to be done.
-            home: the user's folder, where it is another.
+            job: the job.
+            home: the user's data folder if not the default.
 
         Returns:
-            The run, whose process is still to be started.
+            The run.
 
         Raises:
-            UsageError: there is one of this name.
+            UsageError: a run of this name exists.
         """
         folder = runs_folder(home) / job.name
         if folder.exists() and any(folder.iterdir()):
@@ -81,17 +85,18 @@ class Run:
 
     @classmethod
     def open(cls, name: str, home: Path | None = None) -> Self:
-        """The run called ``name``; BadInputError where its job is damaged.
+        """Open a run by name.
 
         Args:
-            name: the run's.
-            home: the user's folder, where it is another.
+            name: the run's name.
+            home: the user's data folder if not the default.
 
         Returns:
             The run.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is no run of this name.
+            BadInputError: its job is damaged.
         """
         if Path(name).name != name or not is_run(runs_folder(home) / name):
             raise UsageError(f"There is no run called '{name}'; 'meduniseg runs list' shows those there are.")
@@ -99,16 +104,16 @@ class Run:
 
     @classmethod
     def at(cls, folder: Path) -> Self:
-        """The run in a folder.
+        """Open the run in a folder.
 
         Args:
-            folder: a run's, wherever it lies.
+            folder: a run's folder, anywhere.
 
         Returns:
             The run.
 
         Raises:
-            BadInputError: there is none, or its job is damaged.
+            BadInputError: there is no run, or its job is damaged.
         """
         path = folder / FILE if (folder / FILE).is_file() else folder / OLD_FILE
         try:
@@ -118,18 +123,18 @@ class Run:
         return cls(folder, job)
 
     def keep_job(self) -> None:
-        """Write the job down."""
+        """Write the job into the run's folder."""
         write_text(self.folder / FILE, job_text(self.job))
 
     def check_same(self, job: Job, going_on: bool) -> None:
-        """Refuse a job that would begin another training in this run's folder.
+        """Refuse a job that would start another training in this run's folder.
 
         Args:
-            job: what is asked for now.
-            going_on: whether the run's checkpoint is to be gone on with.
+            job: the job asked for now.
+            going_on: whether it resumes from the run's checkpoint.
 
         Raises:
-            UsageError: it would.
+            UsageError: the job has another base or other data, or would start over where there is a checkpoint.
         """
         same = (job.kind, job.datasets, job.base) == (self.job.kind, self.job.datasets, self.job.base)
         if not same or (self.has_checkpoint and not going_on):
@@ -139,11 +144,10 @@ class Run:
             )
 
     def keep_newer_job(self, job: Job) -> None:
-        """Take another job for this run's from now on: in what does not change the training it may differ from what was
-        asked for before, and in anything as long as nothing is trained.
+        """Replace the run's job by a newer one, if nothing is trained yet or both jobs train the same.
 
         Args:
-            job: what is asked for now.
+            job: the job asked for now.
         """
         if not self.has_checkpoint or same_training(job, self.job):
             self.job = job.model_copy(update={"created": self.job.created})
@@ -153,19 +157,22 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command as one would type it."""
+        """The run's command, as one would type it."""
         return command_line(self.job)
 
     @property
     def to_finish(self) -> bool:
-        """Whether its best checkpoint is to be made a model, without training further."""
+        """Whether the run is to turn its best checkpoint into the result without training further."""
         return self.has_checkpoint and (self.folder / "finish").exists()
 
     def start(self, *, finish: bool = False) -> None:
-        """Start the process, or go on from its last checkpoint; ``finish`` only makes the best checkpoint a model.
+        """Start the run's process; it resumes from the last checkpoint if there is one.
 
-        Once finishing was asked for, going on means to finish. UsageError while it is running, once it is finished, and
-        where there is nothing to finish.
+        Args:
+            finish: turn the best checkpoint into the result without training further. Later starts then do the same.
+
+        Raises:
+            UsageError: the run is running or finished, or there is no checkpoint to finish.
         """
         if self.process() is not None:
             raise UsageError(f"Run '{self.job.name}' is running already.")
@@ -182,9 +189,10 @@ class Run:
         detached.lower_priority(pid)
 
     def taken_up(self) -> None:
-        """The present process works on the run from now on (started by :meth:`start`, or from a terminal).
+        """Record that the present process works on the run, whether :meth:`start` started it or a terminal.
 
-        BadInputError while another does.
+        Raises:
+            BadInputError: another process works on it.
         """
         other = self.process()
         # the parent: a virtual environment's python may be a launcher
@@ -195,18 +203,27 @@ class Run:
         self._keep_process(os.getpid())
 
     def answered(self, answer: Mapping[str, Any]) -> None:
-        """The present process has finished the run with this answer."""
+        """Record that the present process has finished the run.
+
+        Args:
+            answer: the result, a JSON object.
+        """
         write_text(self.folder / "result.json", json.dumps(answer, default=str, indent=1))
         self._process_file.unlink(missing_ok=True)
 
     def process(self) -> psutil.Process | None:
-        """The process at work; None where there is none."""
+        """Find the run's process.
+
+        Returns:
+            The process; None if none is at work.
+        """
         return detached.find(self._process_file)
 
     def stop(self) -> None:
-        """Ask the process to end where nothing is half done; it is killed if it has not after 20 seconds.
+        """Ask the process to end at its next safe point; it is killed if it does not within 20 seconds.
 
-        UsageError where it cannot be stopped.
+        Raises:
+            UsageError: it cannot be stopped.
         """
         process = self.process()
         if process is None:
@@ -226,7 +243,7 @@ class Run:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is something to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return has_checkpoint(self.output)
 
     @property
@@ -235,7 +252,11 @@ class Run:
         return self.output / f"{self.job.name}.safetensors"
 
     def standing(self) -> Standing:
-        """Looked up now; quick."""
+        """Look up the run's state; fast enough to be polled.
+
+        Returns:
+            The state.
+        """
         running = self.process() is not None
         events = newest_events(self._events_file)
         if running:
@@ -252,7 +273,11 @@ class Run:
         return Standing("failed", None, str(last.get("message", "")), resumable=self.has_checkpoint)
 
     def result(self) -> dict[str, Any] | None:
-        """What the process answered; None before the end and for one that failed."""
+        """Read the result.
+
+        Returns:
+            A JSON object, see :meth:`JobResult.answer`; None if the run has not finished.
+        """
         try:
             answer = parse_json((self.folder / "result.json").read_text("utf-8"))
         except (OSError, ValueError):
@@ -260,11 +285,19 @@ class Run:
         return answer if isinstance(answer, dict) else None
 
     def log(self) -> list[dict[str, Any]]:
-        """The epochs so far: loss, validation Dice, Dice per class."""
+        """Read the figures of each epoch.
+
+        Returns:
+            One record per epoch: loss, validation Dice, Dice by class.
+        """
         return RunLog(self.output).read()
 
     def decision(self) -> Decision | None:
-        """What was decided about the result; None while nothing was."""
+        """Read the decision on the result.
+
+        Returns:
+            The decision; None if there is none yet.
+        """
         try:
             found = parse_json((self.folder / "decision.json").read_text("utf-8"))["decision"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -272,7 +305,11 @@ class Run:
         return found if found in ("adopted", "candidate") else None
 
     def replaced(self) -> str | None:
-        """The pack that was in use before this run's was adopted, as versions before noted it here."""
+        """Read which pack was active before this run's was adopted, as earlier versions recorded it here.
+
+        Returns:
+            The pack's name; None if none is recorded.
+        """
         try:
             found = parse_json((self.folder / "decision.json").read_text("utf-8")).get("replaced")
         except (OSError, ValueError, AttributeError):
@@ -280,16 +317,20 @@ class Run:
         return found if isinstance(found, str) else None
 
     def decide(self, decision: Decision) -> None:
-        """Keep the decision.
+        """Record the decision on the result.
 
         Args:
-            decision: what was decided.
+            decision: the decision.
         """
         content = {"decision": decision, "when": datetime.now(UTC).isoformat()}
         write_text(self.folder / "decision.json", json.dumps(content))
 
     def remove(self) -> None:
-        """Delete the run with everything in it. UsageError while it is running."""
+        """Delete the run's folder with everything in it.
+
+        Raises:
+            UsageError: the run is running.
+        """
         if self.process() is not None:
             raise UsageError(f"Run '{self.job.name}' is running; stop it first.")
         for name in (FILE, OLD_FILE):
@@ -311,30 +352,37 @@ class Run:
 
 
 def runs_folder(home: Path | None = None) -> Path:
-    """Where runs are kept."""
+    """The folder of all runs.
+
+    Args:
+        home: the user's data folder if not the default.
+
+    Returns:
+        The folder; it need not exist.
+    """
     return (home if home is not None else user_folder()) / "runs"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run lies in a folder.
+    """Whether a folder holds a run.
 
     Args:
-        folder: any.
+        folder: the folder.
 
     Returns:
-        Whether it holds a job.
+        True if there is a job in it.
     """
     return any((folder / name).is_file() for name in (FILE, OLD_FILE))
 
 
 def runs(home: Path | None = None) -> list[Run]:
-    """All runs, newest first; folders that are none are passed over.
+    """List all runs; folders without a readable run are skipped.
 
     Args:
-        home: the user's folder, where it is another.
+        home: the user's data folder if not the default.
 
     Returns:
-        The runs.
+        The runs, newest first.
     """
     found = []
     for folder in runs_folder(home).glob("*"):
@@ -346,7 +394,14 @@ def runs(home: Path | None = None) -> list[Run]:
 
 
 def check_new_name(name: str) -> None:
-    """UsageError where a model or a pack is called so (file systems may not tell A from a): adopting would fail."""
+    """Refuse a name that a model or pack has already, in any capitals: the new one could not be installed.
+
+    Args:
+        name: the name of a new run.
+
+    Raises:
+        UsageError: a model or pack is called so.
+    """
     for store in (Registry(), PackRegistry()):
         for known in store.names():
             if known.casefold() == name.casefold():
@@ -354,7 +409,16 @@ def check_new_name(name: str) -> None:
 
 
 def free_name(wanted: str, taken: Sequence[str], home: Path | None = None) -> str:
-    """``wanted-1``, or the first number that neither a run nor ``taken`` has."""
+    """Find an unused name by appending a number: ``wanted-1``, ``wanted-2``, ...
+
+    Args:
+        wanted: the beginning of the name.
+        taken: names that may not be used.
+        home: the user's data folder if not the default.
+
+    Returns:
+        The first name that is neither a run's nor among ``taken``.
+    """
     used = {*taken, *(run.job.name for run in runs(home))}
     number = 1
     while f"{wanted}-{number}" in used or (runs_folder(home) / f"{wanted}-{number}").exists():

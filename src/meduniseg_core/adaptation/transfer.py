@@ -15,15 +15,19 @@ PROMPTS = "modal_map.prompts"
 
 
 class Downstream(Start):
-    """Starts a training from ``base``: encoder, decoder and modal branch are taken over (see :func:`rescale_like` for
-    their scale), FUSE is not; the modal prompt is frozen, MMap's linear layer learns. The head is new, unless the base
-    has a task of the same classes and channels: then that task's head is kept.
+    """Starts a fine-tuning from a universal model.
 
-    The stem is that of the base's most similar task, first by modality; where that has another number of channels its
-    stem is spread over the channels. (A stem of the right number may never have learnt, or knows PET and not MRI.)
+    Encoder, decoder and modal branch are taken over (see :func:`rescale_like` for their scale), FUSE is not. Of the
+    modal prompts only that of the data's modality is kept, frozen; MMap's linear layer learns. The head is new, unless
+    the base has a task of the same classes and channels: then that task's head is kept.
 
-    One modal prompt is left, that of the data's modality. UsageError where the base has no prompt for it (``modality``
-    names another to start from).
+    The stem is that of the base's most similar task, first by modality. If that task has another number of channels,
+    its stem is spread over the channels. (A stem for the right number of channels may never have learnt, or know PET
+    and not MRI.)
+
+    Args:
+        base: the universal model.
+        modality: the modal prompt to start from; by default that of the data's modality.
     """
 
     def __init__(self, base: Model, modality: str | None = None) -> None:
@@ -31,11 +35,22 @@ class Downstream(Start):
 
     @property
     def identity(self) -> str:
-        """The base's file and the prompt that was asked for."""
+        """The base's file and the requested modal prompt."""
         return f"downstream of {self._base.sha256}, modality {self._modality or 'of the data'}"
 
     def describe(self, info: ModelInfo) -> ModelInfo:
-        """The downstream network for the run's only task: no FUSE, one modal prompt, the base's features."""
+        """Describe the fine-tuned network of the run's only task: no FUSE, one modal prompt, the base's features.
+
+        Args:
+            info: the model as the data set asks for it.
+
+        Returns:
+            A changed copy.
+
+        Raises:
+            UsageError: there are several tasks, ``base`` is not a universal model, or it has no prompt for the
+                modality.
+        """
         plan = only_task(info)
         base = self._base.info
         prompt = self._prompt(plan)
@@ -53,7 +68,15 @@ class Downstream(Start):
         return info.model_copy(update={"config": config, "modalities": modalities, "provenance": provenance})
 
     def load(self, network: MedUniSeg, info: ModelInfo) -> None:
-        """Copy the weights and freeze the modal prompt."""
+        """Load the base's weights and freeze the modal prompt.
+
+        Args:
+            network: the fine-tuned network; changed in place.
+            info: its description.
+
+        Raises:
+            UsageError: the base's weights do not fit the network.
+        """
         plan = only_task(info)
         fresh = network.state_dict()
         known = with_stem(self._base.network.state_dict(), self._stem(plan), len(plan.channels))
@@ -67,8 +90,17 @@ class Downstream(Start):
             network.modal_map.prompts.requires_grad_(False)
 
     def plan_of(self, dataset: RawDataset) -> TaskPlan | None:
-        """The base's own plan where it knows the very task: its weights know images that are preprocessed so, and a
-        few cases' intensities say less than those the base was planned with."""
+        """The base's own plan if it has this task (same name, classes, dimension and number of channels).
+
+        The base's weights know images preprocessed that way, and the intensities of a few cases say less than those the
+        base was planned with.
+
+        Args:
+            dataset: the run's data set.
+
+        Returns:
+            The plan; None to plan from the data.
+        """
         for known in self._base.info.tasks:
             same = (known.task, known.classes, known.dimension) == (dataset.task, dataset.classes, dataset.dimension)
             if same and len(known.channels) == len(dataset.channels):
@@ -102,7 +134,7 @@ class Downstream(Start):
         return len(known.channels)
 
     def _same_task(self, plan: TaskPlan) -> str | None:
-        """The base's task with the same classes in the same order and as many channels."""
+        """The base's task with the same classes in the same order and as many channels; None if there is none."""
         for known in self._base.info.tasks:
             if known.classes == plan.classes and len(known.channels) == len(plan.channels):
                 return known.task
@@ -110,23 +142,54 @@ class Downstream(Start):
 
 
 def only_task(info: ModelInfo) -> TaskPlan:
-    """The task of a run that has one. UsageError for several: a downstream network is for one task."""
+    """The task of a run that has exactly one.
+
+    Args:
+        info: description of the run's model.
+
+    Returns:
+        The task's plan.
+
+    Raises:
+        UsageError: there are several; a fine-tuned network has one task.
+    """
     if len(info.tasks) != 1:
         raise UsageError("Fine-tuning is for one data set; train several with 'meduniseg train'.")
     return info.tasks[0]
 
 
 def downstream_config(base: ModelConfig, channels: int, classes: int) -> ModelConfig:
-    """The base without FUSE, with one stem and one modal prompt (docs/spec.md section 2, "fine-tuned MedUniSeg")."""
+    """The base's architecture without FUSE, with one stem and one modal prompt (docs/spec.md section 2, "fine-tuned
+    MedUniSeg").
+
+    Args:
+        base: the base's configuration.
+        channels: number of image channels.
+        classes: number of outputs: the classes and the background.
+
+    Returns:
+        The configuration of the fine-tuned network.
+    """
     modalities = min(base.modalities, 1)
     return base.model_copy(update={"stems": (channels,), "classes": classes, "tasks": 0, "modalities": modalities})
 
 
 def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: int) -> dict[str, Tensor]:
-    """``fresh`` with everything that ``base`` has for it; heads stay as they are.
+    """The weights of a fine-tuned network: those of the base wherever it has them; heads stay as they are.
 
-    The base's first decoder level also takes the task prior, as its last input channel: that weight is left out, as if
+    The base's first decoder level also takes the task prior, as its last input channel. That weight is left out, as if
     the prior were 0.
+
+    Args:
+        base: state dict of the base, with a stem for the right number of channels (see :func:`with_stem`).
+        fresh: state dict of the freshly initialised network.
+        prompt: index of the modal prompt to keep.
+
+    Returns:
+        A state dict with the names and shapes of ``fresh``.
+
+    Raises:
+        UsageError: a weight of the base has another shape.
     """
     state = {}
     for name, own in fresh.items():
@@ -144,8 +207,18 @@ def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: 
 
 
 def with_stem(base: dict[str, Tensor], learnt: int, wanted: int) -> dict[str, Tensor]:
-    """``base`` with a stem for ``wanted`` channels made of that for ``learnt`` ones: each channel gets an equal share
-    of what that one makes of an image whose channels are alike."""
+    """Make a stem for another number of channels out of a trained one.
+
+    Each channel gets an equal share of the trained stem's response to an image whose channels are all alike.
+
+    Args:
+        base: state dict of the base.
+        learnt: number of channels of the trained stem.
+        wanted: number of channels of the new stem.
+
+    Returns:
+        ``base`` with the new stem added; ``base`` itself if the numbers are equal.
+    """
     if learnt == wanted:
         return base
     own, other = f"encoder.stems.{wanted}", f"encoder.stems.{learnt}"

@@ -1,7 +1,7 @@
 """The process that works on a run: ``python -m meduniseg_core.adaptation.worker RUN_FOLDER``.
 
-All it needs lies in the folder: the job, a checkpoint to go on from, the wish to finish. It says what it does on
-stderr, a JSON object on each line; SIGTERM ends it where nothing is half done.
+The run's folder has all it needs: the job, a checkpoint to resume from, whether to finish. It reports its events on
+stderr, one JSON object per line. SIGTERM ends it at the next safe point.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from meduniseg_core.weights import load_model
 
 
 def work(folder: Path, cancel: CancelToken) -> None:
-    """Do the job of the run in ``folder``, or go on with it; the answer is written into it.
+    """Carry out the job of a run, or resume it; the result is written into the run's folder.
 
     Args:
-        folder: the run's.
-        cancel: ends the work where nothing is half done.
+        folder: the run's folder.
+        cancel: stops the work at the next safe point.
+
+    Raises:
+        MedUniSegError: the run cannot be opened, another process works on it, or its job fails.
     """
     run = Run.at(folder)
     run.taken_up()
@@ -38,13 +41,13 @@ def work(folder: Path, cancel: CancelToken) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Work on a run; errors are said, not raised.
+    """Work on a run. Errors are reported as events, not raised.
 
     Args:
         arguments: the run's folder.
 
     Returns:
-        The exit code, as ``meduniseg`` has it.
+        The exit code, as the ``meduniseg`` command has it.
     """
     try:
         cancel = CancelToken()

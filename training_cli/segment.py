@@ -183,7 +183,7 @@ def _team(
     no_packs: bool,
 ) -> Team:
     from meduniseg_core.inference import Predictor
-    from meduniseg_core.inference.grouping import chosen_plans
+    from meduniseg_core.inference.execution import chosen_plans
     from meduniseg_core.weights import load_model
 
     chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
@@ -194,8 +194,8 @@ def _team(
 
 def _check_said(offer: Offer, tasks: Sequence[str], scale: float, orientation: str | None) -> None:
     """UsageError for a scale or an orientation that cannot be."""
+    from meduniseg_core.checks.field_of_view import scaled_plan
     from meduniseg_core.images.oriented import towards
-    from meduniseg_core.inference.field_of_view import scaled_plan
 
     for task in tasks:
         scaled_plan(offer.plan_of(task), scale)

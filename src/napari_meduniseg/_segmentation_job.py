@@ -12,13 +12,13 @@ from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer, Shapes
 
+from meduniseg_core.checks.image_checks import look_before
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference import Predictor, Segmentation
-from meduniseg_core.inference.image_checks import look_before
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from meduniseg_core.checks.image_checks import check_image, refuse_image
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import find_cases, read_image, read_labels
 from meduniseg_core.images.upright import meet
-from meduniseg_core.inference.image_checks import check_image, refuse_image
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import Registry
 

@@ -1,7 +1,7 @@
 """Inference: a predictor session, the sliding window, execution plans where memory is short, and one call for all."""
 
 from meduniseg_core.images.boxes import Box
-from meduniseg_core.inference.estimate import Estimate
+from meduniseg_core.inference.memory import Estimate
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import ClassRow, Segmentation
 from meduniseg_core.inference.shortcut import segment

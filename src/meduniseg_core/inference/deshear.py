@@ -9,7 +9,7 @@ import numpy as np
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
-from meduniseg_core.inference.passes import Request
+from meduniseg_core.inference.execution import Request
 from meduniseg_core.inference.segmentation import Segmentation
 
 

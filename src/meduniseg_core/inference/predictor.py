@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from meduniseg_core import __version__
+from meduniseg_core.checks.field_of_view import scaled_plan
+from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
+from meduniseg_core.checks.plausibility import check_result
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
@@ -19,13 +22,16 @@ from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference.deshear import Desheared
 from meduniseg_core.inference.engine import Engine
-from meduniseg_core.inference.estimate import Estimate, estimate, workload_before
-from meduniseg_core.inference.field_of_view import scaled_plan
-from meduniseg_core.inference.grouping import chosen_plans, preprocessing_key, shared_passes
-from meduniseg_core.inference.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
-from meduniseg_core.inference.memory import fallbacks, free_bytes, out_of_memory_means, run_with_fallback
-from meduniseg_core.inference.passes import Pass, Request
-from meduniseg_core.inference.plausibility import check_result
+from meduniseg_core.inference.execution import Pass, Request, chosen_plans, preprocessing_key, shared_passes
+from meduniseg_core.inference.memory import (
+    Estimate,
+    estimate,
+    fallbacks,
+    free_bytes,
+    out_of_memory_means,
+    run_with_fallback,
+    workload_before,
+)
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import SliceSource, VolumeSource
 from meduniseg_core.model.compute import resolve_device, resolve_precision

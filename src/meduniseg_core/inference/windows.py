@@ -17,6 +17,7 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.preprocessing import TaskPlan
 
 SIGMA = 1 / 8  # of the window's size, as nnU-Net
 
@@ -42,6 +43,18 @@ def window_shape(shape: Shape3, patch: Shape3, stride: Shape3, *, shrink: bool =
         for length, size, step, least in zip(shape, patch, stride, (1, 2, 2), strict=True)
     ]
     return sizes[0], sizes[1], sizes[2]
+
+
+def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
+    """``window`` with 1/``slabs`` of its depth (an image of depth 1: of its height and width), in whole strides."""
+    axes = (0,) if window[0] > 1 else (1, 2)
+    sizes = [
+        max(stride[axis], size // slabs // stride[axis] * stride[axis]) if axis in axes else size
+        for axis, size in enumerate(window)
+    ]
+    if all(size <= step for size, step in zip(sizes, stride, strict=True)):
+        return window  # a bottleneck of one voxel has no variance to be normalised by
+    return min(sizes[0], window[0]), min(sizes[1], window[1]), min(sizes[2], window[2])
 
 
 def axis_positions(length: int, size: int, overlap: float, low: int = 0, high: int | None = None) -> list[int]:
@@ -157,3 +170,25 @@ def overlap_of(
         inside.append(slice(begin - first, end - first))
         outside.append(slice(begin - low, end - low))
     return tuple(inside), tuple(outside)
+
+
+def plan_windows(
+    plan: TaskPlan, shape: Shape3, stride: Shape3, overlap: float, region: Box | None = None, slabs: int = 1
+) -> WindowGrid:
+    """Lay windows over an image.
+
+    A network of nnU-Net always sees windows of the size that it was trained with.
+
+    Args:
+        plan: of the task.
+        shape: of the network's grid, (D, H, W).
+        stride: the network's total.
+        overlap: of neighbouring windows, a share of their size.
+        region: what is to be covered; None: all.
+        slabs: as in `ExecutionPlan`.
+
+    Returns:
+        The windows.
+    """
+    window = slab_window(window_shape(shape, plan.patch, stride, shrink=plan.scheme is None), slabs, stride)
+    return WindowGrid.over(shape, window, overlap, region, peak_on_voxel=plan.scheme is not None)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from inference_samples import FIGURES, volume_plan
 
-from meduniseg_core.inference.background import BackgroundDetector
+from meduniseg_core.inference.source import BackgroundDetector
 
 ALL = (slice(None), slice(None), slice(None))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from inference_samples import FIGURES, picture, picture_plan, tiny_model, volume_plan
 
+from meduniseg_core.checks.image_checks import check_image, refuse_image
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.image_checks import check_image, refuse_image
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.weights.registry import Registry
 

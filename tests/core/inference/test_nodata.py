@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from inference_samples import FIGURES, tiny_model, volume_plan
 
+from meduniseg_core.checks.image_checks import check_image, without_nodata
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.images.nodata import nodata_of
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.image_checks import check_image, without_nodata
 from meduniseg_core.preprocessing import TaskPlan
 
 CT = volume_plan(figures=(FIGURES.model_copy(update={"percentile_00_5": -150.0}),))

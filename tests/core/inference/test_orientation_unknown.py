@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from inference_samples import tiny_model, volume, volume_plan
 
+from meduniseg_core.checks.image_checks import check_image
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Image, canonical_orientation, read_image, read_labels
 from meduniseg_core.images.oriented import assume_orientation, is_oriented, towards
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.preprocessing import TaskPlan
 
 SIDED = volume_plan("parotids", classes=("left parotid", "right parotid"), mirror_axes=(0, 1))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from inference_samples import picture, picture_plan, tiny_model, volume, volume_plan
 
+from meduniseg_core.checks.field_of_view import field_of_view, scaled_plan
+from meduniseg_core.checks.image_checks import check_image
+from meduniseg_core.checks.plausibility import check_result
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.field_of_view import field_of_view, scaled_plan
-from meduniseg_core.inference.image_checks import check_image
-from meduniseg_core.inference.plausibility import check_result
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.preprocessing.detail import detail_features, detail_of
 from meduniseg_core.preprocessing.statistics import ClassStatistics, TaskStatistics

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from inference_samples import picture_plan, tiny_model, volume, volume_plan
 
+from meduniseg_core.checks.image_checks import check_image
 from meduniseg_core.errors import BadInputError, OutOfMemoryError
 from meduniseg_core.images import Geometry, Image, read_image
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.preprocessing import preprocess
 from meduniseg_core.preprocessing.working_size import check_working_size
 from meduniseg_core.weights import Registry

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from meduniseg_core.checks.image_checks import check_image
 from meduniseg_core.images import Geometry, Image
-from meduniseg_core.inference.image_checks import check_image
 from meduniseg_core.preprocessing import TaskPlan
 
 SHAPE = (8, 24, 24)

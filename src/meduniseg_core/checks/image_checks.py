@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from meduniseg_core.checks.channel_pairs import doubtful_channels
+from meduniseg_core.checks.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image
 from meduniseg_core.images.findings import merge, orientation_unknown
@@ -24,8 +26,6 @@ from meduniseg_core.images.modality_check import (
 )
 from meduniseg_core.images.nodata import NoData, filled, nodata_of
 from meduniseg_core.images.oriented import is_oriented, oriented_as_said
-from meduniseg_core.inference.channel_pairs import doubtful_channels
-from meduniseg_core.inference.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.preprocessing.planning import tells_left_from_right
 from meduniseg_core.preprocessing.scheme_pipeline import working_geometry

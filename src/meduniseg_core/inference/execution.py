@@ -1,10 +1,11 @@
-"""One pass over one image for the tasks that share it, run again from the start by a cheaper plan if memory ends."""
+"""One pass over one image: which tasks share it, and how it runs on one execution plan."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -12,17 +13,65 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
-from meduniseg_core.inference.background import BackgroundDetector
 from meduniseg_core.inference.engine import Engine
-from meduniseg_core.inference.estimate import Workload
 from meduniseg_core.inference.export import MeanSink
-from meduniseg_core.inference.memory import ExecutionPlan
-from meduniseg_core.inference.plan_windows import plan_windows
+from meduniseg_core.inference.memory import ExecutionPlan, Workload
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
-from meduniseg_core.inference.source import Chunk, Collector, SliceSource, VolumeSource
-from meduniseg_core.inference.windows import WindowGrid
-from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.weights import ModelInfo
+from meduniseg_core.inference.source import BackgroundDetector, Chunk, Collector, SliceSource, VolumeSource
+from meduniseg_core.inference.windows import WindowGrid, plan_windows
+from meduniseg_core.preprocessing import TaskPlan, is_colour
+from meduniseg_core.weights import ModelInfo, Pack
+
+
+def chosen_plans(info: ModelInfo, tasks: Sequence[str], modality: str | None) -> list[TaskPlan]:
+    """The plans of ``tasks``, each once, in their order.
+
+    Raises:
+        UsageError: no task, a task the model has not, or one of another modality than ``modality``; what is allowed is
+            listed.
+    """
+    if not tasks:
+        raise UsageError(f"Name at least one task; model {info.name} has: {', '.join(p.task for p in info.tasks)}.")
+    plans = [info.plan_of(task) for task in dict.fromkeys(tasks)]
+    if modality is None:
+        return plans
+    for plan in plans:
+        if plan.modality != modality:
+            fitting = ", ".join(p.task for p in info.tasks if p.modality == modality) or "none"
+            raise UsageError(
+                f"Task '{plan.task}' of model {info.name} is for modality {plan.modality}, not {modality}; "
+                f"its tasks for {modality}: {fitting}."
+            )
+    return plans
+
+
+def shared_passes(plans: Sequence[TaskPlan], packs: Mapping[str, Pack] | None = None) -> list[list[TaskPlan]]:
+    """Plans whose images are preprocessed alike, cut into the same windows and seen by the same encoder, together.
+
+    In order of appearance. Tasks with a pack (``packs``: task -> pack) have an encoder of their own.
+    """
+    groups: dict[tuple[Any, ...], list[TaskPlan]] = {}
+    for plan in plans:
+        pack = (packs or {}).get(plan.task)
+        key = preprocessing_key(plan), plan.modality, plan.patch, None if pack is None else pack.sha256
+        groups.setdefault(key, []).append(plan)
+    return list(groups.values())
+
+
+def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
+    """Plans with equal keys preprocess every image to equal arrays."""
+    return (
+        plan.dimension,
+        plan.spacing,
+        plan.longest_side,
+        len(plan.channels),
+        is_colour(plan.channels),
+        plan.normalisation,
+        plan.figures,
+        plan.crop_to_body,
+        plan.hu_window,
+        plan.scheme,
+    )
 
 
 @dataclass(frozen=True)

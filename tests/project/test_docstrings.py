@@ -30,10 +30,12 @@ COMPLETE = (
     "pages",
     "paths",
     "training",
+    "validation",
+    "weights",
 )
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 325
+LEFT = 280
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

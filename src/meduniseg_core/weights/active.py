@@ -1,9 +1,9 @@
-"""What is in use for a task: a model that was adopted, or a pack beside its base; one thing at most.
+"""Records which model or pack is in use for each task: an adopted model, or a pack with its base; at most one per task.
 
-``adopted.json`` in the user's data folder holds for every task what was taken into use, the newest last: taking into
-use is a line more, rolling back a line less. Models and packs themselves stay where they are, so that a step back needs
-nothing but this file. Versions before kept the packs in use in a file of their own, ``packs/active.json``, which is
-read until something is changed.
+``adopted.json`` in the user's data folder holds the history of each task, the newest entry last. Putting something into
+use adds an entry, rolling back removes one. The models and packs themselves stay in their stores, so a roll-back needs
+only this file. Earlier versions kept active packs in a file of their own, ``packs/active.json``, which is read until
+something changes.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class InUse(BaseModel):
-    """One model or pack taken into use for a task. ``model`` is its name, ``base`` its base's.
+    """A model or pack that was put into use for a task.
 
-    ``base_sha256`` is that of a pack's base, the file it works with.
+    ``model`` is its name, ``base`` the name of its base. For a pack ``base_sha256`` is the sha256 of its base's file.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -43,13 +43,13 @@ class InUse(BaseModel):
     when: AwareDatetime
 
     def is_same(self, other: InUse) -> bool:
-        """Whether both speak of one model or pack.
+        """Whether two entries name the same model or pack.
 
         Args:
             other: another entry.
 
         Returns:
-            Whether kind and name are equal.
+            True if kind and name are equal.
         """
         return (self.kind, self.model) == (other.kind, other.model)
 
@@ -64,7 +64,7 @@ class _File(BaseModel):
 
 
 class _FormerPacks(BaseModel):
-    """``packs/active.json`` of versions before: sha256 of a base -> task -> name of the pack in use."""
+    """``packs/active.json`` of earlier versions: sha256 of a base -> task -> name of the active pack."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -72,10 +72,10 @@ class _FormerPacks(BaseModel):
 
 
 class ActiveModels:
-    """What is in use. Any number of processes may change it.
+    """The models and packs in use, by task. Any number of processes may change them.
 
     Args:
-        home: the user's data folder, where it is another.
+        home: the user's data folder if not the default.
     """
 
     def __init__(self, home: Path | None = None) -> None:
@@ -85,73 +85,79 @@ class ActiveModels:
         self._models = Registry(folder / "models") if home is not None else Registry()
 
     def of(self, task: str) -> tuple[InUse, ...]:
-        """What was taken into use for a task; models that were removed since are left out.
+        """The history of a task, without models that have been removed or replaced since.
 
         Args:
-            task: its name.
+            task: the task's name.
 
         Returns:
-            The entries, the newest last: that one is in use.
+            The entries; the last one is in use.
+
+        Raises:
+            BadInputError: the file of the record is damaged.
         """
         return self._usable(self._read(), task)
 
     def current(self, task: str) -> str | None:
-        """The name of what is in use for a task.
+        """The name of the model or pack in use for a task.
 
         Args:
-            task: its name.
+            task: the task's name.
 
         Returns:
-            A model's or a pack's name; None where nothing was taken into use.
+            The name; None if there is none.
         """
         entries = self.of(task)
         return entries[-1].model if entries else None
 
     def entries(self) -> dict[str, InUse]:
-        """What is in use for every task that has something.
+        """What is in use, for all tasks that have something in use.
 
         Returns:
-            The newest entry by task.
+            The newest entry of each task.
+
+        Raises:
+            BadInputError: the file of the record is damaged.
         """
         history = self._read()
         usable = {task: self._usable(history, task) for task in history}
         return {task: found[-1] for task, found in usable.items() if found}
 
     def all(self) -> dict[str, str]:
-        """The name of what is in use for every task that has something.
+        """The names of what is in use, for all tasks that have something in use.
 
         Returns:
-            A model's or a pack's name by task.
+            The name of a model or pack for each task.
         """
         return {task: entry.model for task, entry in self.entries().items()}
 
     def gone(self) -> dict[str, str]:
-        """What was taken into use last and is no longer there.
+        """Models that should be in use but are no longer installed.
 
         Returns:
-            By task the model that is not installed any more, or is another file now.
+            For each such task the name of the model that was removed or replaced by another file.
         """
         history = self._read()
         newest = {task: entries[-1] for task, entries in history.items() if entries}
         return {task: last.model for task, last in newest.items() if last not in self._usable(history, task)}
 
     def models(self) -> dict[str, str]:
-        """The installed model that does every task that has something in use, by itself or as a pack's base.
+        """The installed model to load for each task that has something in use: an adopted model, or a pack's base.
 
         Returns:
-            The model to load, by task; tasks of packs whose base is not installed are absent.
+            The model's name for each task. Tasks of packs whose base is not installed are absent.
         """
         found = {task: self.served_by(entry) for task, entry in self.entries().items()}
         return {task: model for task, model in found.items() if model is not None}
 
     def served_by(self, entry: InUse) -> str | None:
-        """The installed model that is to be loaded for an entry.
+        """The installed model to load for an entry.
 
         Args:
             entry: a model or a pack.
 
         Returns:
-            The model's own name, or that of the pack's base; None where the base is not installed.
+            The model's own name, or the name of the pack's base; None if the base is not installed.
         """
         if entry.kind == "model":
             return entry.model
@@ -159,15 +165,16 @@ class ActiveModels:
         return None if name == entry.base_sha256 else name
 
     def adopt(self, task: str, model: str, base: str) -> None:
-        """Take a model of the registry into use.
+        """Put an installed model into use for a task.
 
         Args:
-            task: what it is to do from now on.
-            model: its name.
+            task: the task's name.
+            model: the model's name.
             base: the name of the model it was trained from.
 
         Raises:
-            UsageError: it cannot do the task.
+            UsageError: the model is not installed, or does not have the task.
+            BadInputError: its file is damaged.
         """
         info = self._models.info(model)
         if task not in [plan.task for plan in info.tasks]:
@@ -177,11 +184,14 @@ class ActiveModels:
         self.take([task], InUse(model=model, sha256=sha256, base=base, when=datetime.now(UTC)))
 
     def take(self, tasks: Sequence[str], entry: InUse) -> None:
-        """Take a model or pack that was checked into use.
+        """Put a model or pack into use without checking it.
 
         Args:
-            tasks: what it is to do from now on.
-            entry: which it is.
+            tasks: the tasks it is used for from now on.
+            entry: the model or pack.
+
+        Raises:
+            BadInputError: the file of the record is damaged, or another process keeps it locked.
         """
         with self._changing() as history:
             for task in tasks:
@@ -189,12 +199,12 @@ class ActiveModels:
                 history[task] = (*(known for known in before if not known.is_same(entry)), entry)
 
     def stop(self, name: str, kind: Literal["model", "pack"], tasks: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Take something out of use, also where its file is gone; what was in use before takes over.
+        """Take a model or pack out of use, even if its file is gone. What was in use before takes over.
 
         Args:
-            name: a model's or a pack's.
-            kind: which of both.
-            tasks: for these only; default: for all.
+            name: the name of the model or pack.
+            kind: which of the two it is.
+            tasks: only for these tasks; None for all.
 
         Returns:
             The tasks that it was in use for.
@@ -210,17 +220,17 @@ class ActiveModels:
         return tuple(stopped)
 
     def roll_back(self, task: str, expected: str | None = None) -> tuple[str, str | None]:
-        """Take what is in use for a task out of use; it stays installed.
+        """Take the model or pack in use for a task out of use. It stays installed.
 
         Args:
-            task: its name.
-            expected: what should be in use; anything where it is None.
+            task: the task's name.
+            expected: the name that must be in use; None accepts any.
 
         Returns:
-            Its name, and the name of what is in use from now on: None for the base.
+            Its name, and the name of what is in use from now on (None for the base).
 
         Raises:
-            UsageError: nothing is in use, or something else than ``expected``.
+            UsageError: nothing is in use for the task, or something other than ``expected``.
         """
         with self._changing() as history:
             entries = self._usable(history, task)
@@ -231,8 +241,10 @@ class ActiveModels:
         return entries[-1].model, entries[-2].model if len(entries) > 1 else None
 
     def _usable(self, history: History, task: str) -> tuple[InUse, ...]:
-        """A task's entries without the models that are not installed any more; a pack that is gone is an error when it
-        is loaded, for its base would take over silently."""
+        """A task's entries without models that are no longer installed.
+
+        A missing pack stays: loading it must fail, or its base would silently take over.
+        """
         return tuple(entry for entry in history.get(task, ()) if entry.kind == "pack" or self._is_installed(entry))
 
     def _is_installed(self, entry: InUse) -> bool:
@@ -253,7 +265,7 @@ class ActiveModels:
         return found
 
     def _former_packs(self) -> dict[str, list[InUse]]:
-        """What versions before kept of packs, those on the default model last: one is in use for each task now."""
+        """The active packs recorded by earlier versions; those on the default model come last, so they stay in use."""
         if not self._former.exists():
             return {}
         try:
@@ -269,7 +281,7 @@ class ActiveModels:
         return found
 
     def _recorded_name(self, sha256: str) -> str:
-        """The installed model of this sha256; the sha256 where there is none."""
+        """The name of the installed model with this sha256; the sha256 itself if there is none."""
         return next((name for name in self._models.names() if self._models.recorded(name) == sha256), sha256)
 
     @contextmanager

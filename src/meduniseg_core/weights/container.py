@@ -1,7 +1,7 @@
-"""A safetensors file with a description: the form that model files and packs share.
+"""A safetensors file with a JSON description: the file format shared by models and packs.
 
 Nothing in the file is trusted before it is checked: lengths against the file's size, the description against its
-schema; whoever calls compares the tensors' names and shapes before memory is allocated for them.
+schema. The caller compares the tensors' names and shapes before memory is allocated for them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _REMEDY = "use a file saved by this program"
 
 @dataclass(frozen=True)
 class Kind(Generic[Description]):
-    """What a file is for (``noun``: in sentences), and the schema of its description."""
+    """A kind of file: its ``noun`` in messages, its format and version, and the schema of its description."""
 
     noun: str
     format: str
@@ -47,17 +47,37 @@ class Kind(Generic[Description]):
     schema: type[Description]
 
     def refuse(self, path: Path, reason: str, remedy: str = _REMEDY) -> NoReturn:
-        """Raise the one sentence."""
+        """Reject a file.
+
+        Args:
+            path: the file.
+            reason: what is wrong, to follow "because".
+            remedy: what the user should do.
+
+        Raises:
+            BadInputError: always.
+        """
         raise BadInputError(f"{path}: not a usable {self.noun} file, because {reason}; {remedy}.")
 
 
 def write(
     path: Path, kind: Kind[Description], description: Description, tensors: Mapping[str, Tensor], dtype: StorageType
 ) -> str:
-    """Write atomically and return the file's sha256. Identical input gives an identical file.
+    """Write a file atomically. Identical input gives an identical file.
 
-    BadInputError for a name without the suffix, tensors that are not finite (in ``dtype``), a place that cannot be
-    written to.
+    Args:
+        path: the file; its name ends in ``.safetensors``.
+        kind: the kind of file.
+        description: the description for its header.
+        tensors: the tensors by name.
+        dtype: the type they are stored in.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        BadInputError: the name has another suffix, a tensor is not finite in ``dtype``, the description is too long, or
+            the place cannot be written to.
     """
     if path.suffix != SUFFIX:
         raise BadInputError(f"{path}: a {kind.noun} file's name ends in {SUFFIX}; choose such a name.")
@@ -79,7 +99,19 @@ def write(
 
 
 def read_description(path: Path, kind: Kind[Description], check: Callable[[Description, Shapes], None]) -> Description:
-    """The description, from the header alone; ``check`` compares it with the tensors' shapes."""
+    """Read the description from a file's header; no tensor is read.
+
+    Args:
+        path: the file.
+        kind: the kind of file it must be.
+        check: called with the description and the tensors' shapes; raises if they do not fit.
+
+    Returns:
+        The description.
+
+    Raises:
+        BadInputError: the file is missing, damaged or of another kind.
+    """
     with _open(path, kind) as stream:
         return _described(stream, path, kind, check)
 
@@ -87,7 +119,19 @@ def read_description(path: Path, kind: Kind[Description], check: Callable[[Descr
 def read(
     path: Path, kind: Kind[Description], check: Callable[[Description, Shapes], None]
 ) -> tuple[Description, dict[str, Tensor], str]:
-    """Description, tensors (float32, finite, memory of their own) and the file's sha256."""
+    """Read a whole file.
+
+    Args:
+        path: the file.
+        kind: the kind of file it must be.
+        check: called with the description and the tensors' shapes; raises if they do not fit.
+
+    Returns:
+        The description, the tensors (float32, finite, in memory of their own) and the file's sha256.
+
+    Raises:
+        BadInputError: the file is missing, damaged or of another kind.
+    """
     with _open(path, kind) as stream:
         description = _described(stream, path, kind, check)
         stream.seek(0)
@@ -106,7 +150,18 @@ def read(
 
 
 def check_shapes(path: Path, kind: Kind[Description], expected: Shapes, found: Shapes, remedy: str) -> None:
-    """Refuse a file whose tensors are not exactly the expected ones."""
+    """Refuse a file whose tensors are not exactly the expected ones.
+
+    Args:
+        path: the file.
+        kind: the kind of file.
+        expected: the expected shapes by tensor name.
+        found: the shapes in the file.
+        remedy: what the user should do.
+
+    Raises:
+        BadInputError: a tensor is missing, unexpected or of another shape.
+    """
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     if missing:
         kind.refuse(path, f"{len(missing)} tensors are missing, the first is {missing[0]}", remedy)

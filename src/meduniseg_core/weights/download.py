@@ -1,7 +1,8 @@
-"""Fetching one file over https: bounded in size and time, checked against its sha256, put in place only when both hold.
+"""Downloads one file over https: limited in size and time, and put in place only if its sha256 is right.
 
-A server may be slow without end, and a look-up or a connection cannot be interrupted. So a thread fetches while the
-caller waits for it, polls the token and looks at the clock; once it gives up the connection is closed under the thread.
+A server may be slow without end, and neither a name look-up nor a connection attempt can be interrupted. So a thread
+fetches while the caller waits for it, polls the cancel token and watches the clock. When the caller gives up, it closes
+the connection.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ _MAX_REDIRECTS = 5
 
 
 def is_url(source: str) -> bool:
-    """Whether ``source`` is meant as a URL (of whatever scheme) rather than as a path."""
+    """Whether a source is a URL (of any scheme) and not a path.
+
+    Args:
+        source: a URL or a path.
+
+    Returns:
+        True for a URL.
+    """
     return "://" in source
 
 
@@ -45,11 +53,22 @@ def download(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> None:
-    """Fetch ``url`` into the file ``target``, which appears only once its sha256 was found right.
+    """Download a file. It appears at ``target`` only if its sha256 is right; otherwise nothing is left behind.
 
-    Only https (and http on this very machine) is accepted, redirects included. UsageError for another scheme or an
-    address that is none, BadInputError for a failed, oversized, endless or different download, CancelledError within a
-    moment of ``cancel``; nothing is then left behind.
+    Only https is accepted (and http from this machine itself), for redirects, too.
+
+    Args:
+        url: the address.
+        target: the file to write.
+        sha256: the expected digest, 64 hexadecimal digits.
+        max_bytes: refuse a larger download.
+        events: receives the progress.
+        cancel: stops the download within a moment.
+
+    Raises:
+        UsageError: the address is malformed, or not https.
+        BadInputError: the download failed, is too large, takes too long or has another sha256.
+        CancelledError: ``cancel`` was set.
     """
     _check_scheme(url)
     with atomic_path(target) as temporary, temporary.open("wb") as stream:
@@ -62,7 +81,7 @@ def download(
 
 
 class _Connection(http.client.HTTPConnection):
-    """Can be ended from another thread, and closes its answer even where an error took it out of sight."""
+    """A connection that another thread can end; closing it also closes its response, even after an error."""
 
     connected: socket.socket | None = None
     answer: http.client.HTTPResponse | None = None
@@ -76,7 +95,7 @@ class _Connection(http.client.HTTPConnection):
         return self.answer
 
     def end(self) -> None:
-        """Whoever waits for the other side waits no longer."""
+        """End any wait for the other side."""
         if self.connected is not None:
             try:
                 self.connected.shutdown(socket.SHUT_RDWR)
@@ -84,7 +103,7 @@ class _Connection(http.client.HTTPConnection):
                 return  # closed already
 
     def close_all(self) -> None:
-        """Connection and answer."""
+        """Close the connection and its response."""
         self.close()
         if self.answer is not None:
             self.answer.close()
@@ -95,7 +114,7 @@ class _ProtectedConnection(_Connection, http.client.HTTPSConnection):
 
 
 class _Fetching:
-    """A download under way in a thread of its own."""
+    """A download running in a thread of its own."""
 
     def __init__(self, url: str, stream: BinaryIO, max_bytes: int) -> None:
         self._url, self._stream, self._max_bytes = url, stream, max_bytes
@@ -108,7 +127,7 @@ class _Fetching:
         self._thread = threading.Thread(target=self._run, name="download", daemon=True)
 
     def wait(self, events: EventSink, cancel: CancelToken | None) -> str:
-        """The body's sha256, once all of it is in the stream; events are sent from this thread."""
+        """Wait for the download; returns the sha256 of its body. Events are sent from the calling thread."""
         start = newest = time.monotonic()
         told = counted = 0
         self._thread.start()

@@ -1,7 +1,7 @@
-"""The header of a safetensors file, checked before anything in it is trusted: safetensors' own checks and our bounds.
+"""Reads and checks the header of a safetensors file before anything in it is trusted.
 
-safetensors compares every length with the file's real size, so a file that claims more than it holds is refused
-without allocating.
+safetensors itself compares every length with the file's real size, so a file that claims more than it holds is refused
+without allocating memory. This module adds bounds of its own.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Header:
-    """``shapes`` by tensor name, and the free-text ``metadata``."""
+    """The tensors' shapes by name, and the free-text metadata."""
 
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
 
 
 def read_header(stream: BinaryIO, path: Path) -> Header:
-    """The header of a safetensors file; no tensor is read.
+    """Read the header of a safetensors file; no tensor is read.
 
     Args:
-        stream: The open file. Its bytes from the ninth on are not read here.
-        path: Where it was opened.
+        stream: the open file. Its bytes from the ninth on are not read here.
+        path: where it was opened.
 
     Returns:
         Names and shapes of the tensors, and the metadata.
 
     Raises:
-        BadInputError: The header is damaged, tells untruths about the file, or is of no model or pack.
+        BadInputError: the header is damaged, contradicts the file, or belongs to neither a model nor a pack.
     """
     stream.seek(0)
     if int.from_bytes(stream.read(_LENGTH_BYTES), "little") > MAX_HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""What a model file says about itself: everything needed to use the weights, and where they come from."""
+"""A model's description: everything needed to use its weights, and where they come from."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FORMAT_VERSION = 1
 class ModelInfo(BaseModel):
     """The metadata of a model file (JSON in the safetensors header).
 
-    The position of a task in ``tasks`` is its channel in FUSE, the position of a modality in ``modalities`` its prompt.
-    A model carries its own task list: it is not limited to the catalogue's.
+    The position of a task in ``tasks`` is its channel in FUSE, the position of a modality in ``modalities`` the index
+    of its prompt. A model has its own list of tasks, which is not limited to the catalogue's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,7 +56,11 @@ class ModelInfo(BaseModel):
 
     @property
     def universal_config(self) -> ModelConfig:
-        """The architecture of a network of this program; UsageError for an imported U-Net, which cannot be trained."""
+        """The architecture of a universal network.
+
+        Raises:
+            UsageError: the model is an imported U-Net, which cannot be trained.
+        """
         if isinstance(self.config, ModelConfig):
             return self.config
         raise UsageError(
@@ -64,7 +68,17 @@ class ModelInfo(BaseModel):
         )
 
     def task_index(self, task: str) -> int:
-        """Position of ``task``; UsageError names the tasks there are."""
+        """The position of a task.
+
+        Args:
+            task: the task's name.
+
+        Returns:
+            Its index in ``tasks``, which is its channel in FUSE.
+
+        Raises:
+            UsageError: the model does not have the task; the message names those it has.
+        """
         for index, plan in enumerate(self.tasks):
             if plan.task == task:
                 return index
@@ -72,11 +86,31 @@ class ModelInfo(BaseModel):
         raise UsageError(f"Model {self.name} has no task '{task}'; it has: {known}.")
 
     def plan_of(self, task: str) -> TaskPlan:
-        """The plan of ``task``."""
+        """The plan of a task.
+
+        Args:
+            task: the task's name.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UsageError: the model does not have the task.
+        """
         return self.tasks[self.task_index(task)]
 
     def modality_index(self, modality: str) -> int:
-        """Position of ``modality`` among the prompts (0 where the network has no modal prior)."""
+        """The position of a modality among the prompts.
+
+        Args:
+            modality: the modality's name.
+
+        Returns:
+            Its index in ``modalities``; 0 if the network has no modal prior.
+
+        Raises:
+            UsageError: the model has no prompt for this modality.
+        """
         if not self.config.modalities:
             return 0
         if modality in self.modalities:

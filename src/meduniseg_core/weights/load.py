@@ -1,4 +1,4 @@
-"""Loading a model by its name or from its file: what scripts call first."""
+"""Loads a model by its name or from its file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ _PICKLED = {".model", ".pth", ".pt", ".ckpt"}
 
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL, *, registry: Registry | None = None) -> Model:
-    """Load a model: on the CPU, float32, evaluation mode.
+    """Load a model: on the CPU, in float32, in evaluation mode.
 
-    A ``Path``, a name with a folder in it or one ending in ``.safetensors`` is a file; anything else is the name of a
-    model in the registry. UsageError for an unknown name, BadInputError for a file that cannot be used.
+    Args:
+        name_or_path: the name of an installed model, or a file: a ``Path``, or a string that contains a folder or ends
+            in ``.safetensors``.
+        registry: where names are looked up; by default the user's models and those shipped with the program.
+
+    Returns:
+        The model.
+
+    Raises:
+        UsageError: no model of this name is installed.
+        BadInputError: the file cannot be used.
     """
     path = Path(name_or_path)
     if path.suffix.lower() in _PICKLED:
@@ -30,17 +39,17 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, *, registry: Registry |
 
 
 def find_model(name_or_path: str | Path) -> tuple[Path, ModelInfo]:
-    """What :func:`load_model` would load, from its file's header alone.
+    """Find what :func:`load_model` would load, reading only the file's header.
 
     Args:
-        name_or_path: As for :func:`load_model`.
+        name_or_path: as for :func:`load_model`.
 
     Returns:
-        The model's file and what it says about itself.
+        The model's file and its description.
 
     Raises:
-        UsageError: The registry has no model of this name.
-        BadInputError: The file cannot be used.
+        UsageError: no model of this name is installed.
+        BadInputError: the file cannot be used.
     """
     file = _file_of(name_or_path)
     if file is not None:
@@ -50,7 +59,7 @@ def find_model(name_or_path: str | Path) -> tuple[Path, ModelInfo]:
 
 
 def _file_of(name_or_path: str | Path) -> Path | None:
-    """The file that is meant; None for the name of a model."""
+    """The file; None for the name of a model."""
     path = Path(name_or_path)
     is_file = isinstance(name_or_path, Path) or path.suffix == SUFFIX or path.name != name_or_path
     return expanded(path) if is_file else None

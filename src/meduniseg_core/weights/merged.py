@@ -1,4 +1,4 @@
-"""A model of fewer tasks, with a pack folded into its weights: without base and pack (docs/spec.md section 8)."""
+"""Merges a pack into its base: a model that needs neither of the two (docs/spec.md section 8)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,22 @@ _PROMPTS = "modal_map.prompts"
 
 
 def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -> tuple[ModelInfo, dict[str, Tensor]]:
-    """Description and weights (float32) of a model for the pack's tasks alone, or for ``tasks`` among them.
+    """Merge a pack into a model and keep only some of the pack's tasks.
 
-    It computes what the model with the pack computes, to rounding. FUSE keeps these tasks' channels, the heads their
-    classes, the encoder their stems, the modal map their prompts. BadInputError where the model is not the pack's base,
-    UsageError for a task that the pack does not refine.
+    The result computes what the model with the pack computes, up to rounding. FUSE keeps these tasks' channels, the
+    heads their classes, the encoder their stems, the modal map their prompts.
+
+    Args:
+        model: the pack's base.
+        pack: the pack.
+        tasks: tasks to keep; None for all that the pack refines.
+
+    Returns:
+        Description and weights (float32) of the merged model.
+
+    Raises:
+        UsageError: the pack does not refine one of ``tasks``.
+        BadInputError: ``model`` is not the pack's base.
     """
     wanted = tuple(tasks) if tasks else pack.info.tasks
     for task in wanted:

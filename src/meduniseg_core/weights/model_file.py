@@ -1,7 +1,7 @@
-"""The model file: one ``.safetensors`` file that holds the weights and, in its header, all that is needed to use them.
+"""The model file: one ``.safetensors`` file with the weights and, in its header, all that is needed to use them.
 
-Beside what :mod:`meduniseg_core.weights.container` checks, the architecture is compared with sane bounds, and every
-tensor's name and shape with the architecture, before memory is allocated for the network.
+In addition to the checks of :mod:`meduniseg_core.weights.container`, the architecture's sizes are compared with sane
+bounds, and every tensor's name and shape with the architecture, before memory is allocated for the network.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _MAX_BLOCKS, _MAX_KERNEL, _MAX_MEMBERS = 64, 15, 64
 
 @dataclass(frozen=True)
 class Model:
-    """A network ready to use (on the CPU, float32, evaluation mode) and what its file says.
+    """A network ready to use (on the CPU, in float32, in evaluation mode) and its file's description.
 
-    ``sha256`` is the file's; ``path`` is None for a model that was never a file.
+    ``sha256`` is that of the file; ``path`` is None for a model that was never a file.
     """
 
     info: ModelInfo
@@ -45,7 +45,11 @@ class Model:
 
     @property
     def universal_network(self) -> MedUniSeg:
-        """The network of this program; UsageError for an imported U-Net, which cannot be trained."""
+        """The network, if it is a universal one.
+
+        Raises:
+            UsageError: it is an imported U-Net, which cannot be trained.
+        """
         if isinstance(self.network, MedUniSeg):
             return self.network
         _ = self.info.universal_config  # says so
@@ -53,10 +57,20 @@ class Model:
 
 
 def save_model(path: Path, info: ModelInfo, state_dict: Mapping[str, Tensor], dtype: StorageType = "fp32") -> str:
-    """Write a model file atomically and return its sha256.
+    """Write a model file atomically. Identical input gives an identical file.
 
-    ``state_dict`` must fit ``info.config`` exactly and be finite (also in fp16, if that is asked for); BadInputError
-    otherwise. Identical input gives an identical file.
+    Args:
+        path: the file; its name ends in ``.safetensors``.
+        info: the model's description.
+        state_dict: weights that fit ``info.config`` exactly.
+        dtype: the type they are stored in.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        BadInputError: the weights do not fit the architecture or are not finite in ``dtype``, the name has another
+            suffix, or the place cannot be written to.
     """
     path = Path(path)
     if path.suffix == SUFFIX:  # else the container refuses it
@@ -65,13 +79,33 @@ def save_model(path: Path, info: ModelInfo, state_dict: Mapping[str, Tensor], dt
 
 
 def read_info(path: Path) -> ModelInfo:
-    """What the model file says about itself, from its header alone; BadInputError if it is no usable model file."""
+    """Read a model's description from its file's header.
+
+    Args:
+        path: the model file.
+
+    Returns:
+        The description.
+
+    Raises:
+        BadInputError: it is not a usable model file.
+    """
     path = Path(path)
     return container.read_description(path, MODEL, partial(_check, path))
 
 
 def read_model(path: Path) -> Model:
-    """Load a model file; BadInputError in one sentence for anything that is not right about it."""
+    """Load a model file.
+
+    Args:
+        path: the model file.
+
+    Returns:
+        The model.
+
+    Raises:
+        BadInputError: it is not a usable model file.
+    """
     path = Path(path)
     info, state, sha256 = container.read(path, MODEL, partial(_check, path))
     with torch.device("meta"):  # skips the initialisation that the weights would overwrite
@@ -82,13 +116,27 @@ def read_model(path: Path) -> Model:
 
 @cache
 def expected_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of an architecture, without allocating them. Not to be changed: it is cached."""
+    """The tensors of an architecture, without allocating them.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        The shape of each tensor by name. Do not change it: it is cached.
+    """
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in build_model(config).state_dict().items()}
 
 
 def has_sane_sizes(config: NetworkConfig) -> bool:
-    """False for an architecture that only a broken or hostile file would claim."""
+    """Whether an architecture's sizes are within bounds that only a damaged or hostile file would exceed.
+
+    Args:
+        config: the architecture.
+
+    Returns:
+        True if they are.
+    """
     if isinstance(config, UNetConfig):
         return _is_sane_unet(config)
     widths = (*config.features, *config.stems, config.classes, config.modal_prompt_length, config.task_prompt_channels)

@@ -1,4 +1,4 @@
-"""The pack: one small ``.safetensors`` file that refines some tasks of one base model (docs/spec.md section 8)."""
+"""The pack file: one small ``.safetensors`` file that refines some tasks of one base model (docs/spec.md section 8)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ MAX_RANK = 1024
 class PackInfo(BaseModel):
     """The metadata of a pack (JSON in the safetensors header).
 
-    ``base_sha256`` is that of the base model's file: on any other a pack is refused. ``config`` is the base's, so that
-    a pack can be checked without it.
+    ``base_sha256`` is that of the base model's file; the pack is refused on any other. ``config`` is the base's, so
+    that a pack can be checked without its base.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +55,8 @@ PACK = Kind("pack", FORMAT, FORMAT_VERSION, PackInfo)
 
 @dataclass(frozen=True, eq=False)
 class Pack:
-    """A pack ready to use. ``tensors`` (float32) are the ``state_dict`` of a `Refinement`; ``sha256`` is the file's."""
+    """A pack ready to use. ``tensors`` (float32) are the state dict of a `Refinement`; ``sha256`` is that of the
+    file."""
 
     info: PackInfo
     tensors: Mapping[str, Tensor]
@@ -63,7 +64,14 @@ class Pack:
     path: Path | None = None
 
     def check_base(self, model: Model) -> None:
-        """BadInputError where ``model`` is not the pack's base."""
+        """Refuse a model that is not the pack's base.
+
+        Args:
+            model: the model.
+
+        Raises:
+            BadInputError: it is another model, or the pack's description of it is wrong.
+        """
         if self.info.base_sha256 != model.sha256:
             raise BadInputError(
                 f"Pack {self.info.name} refines the model {self.info.base} ({self.info.base_sha256[:12]}...), and "
@@ -76,10 +84,20 @@ class Pack:
 
 
 def save_pack(path: Path, info: PackInfo, tensors: Mapping[str, Tensor], dtype: StorageType = "fp32") -> str:
-    """Write a pack atomically and return its sha256.
+    """Write a pack atomically. Identical input gives an identical file.
 
-    ``tensors`` must be a refinement's of ``info.config`` and ``info.rank``, and finite in ``dtype``; BadInputError
-    otherwise. Identical input gives an identical file.
+    Args:
+        path: the file; its name ends in ``.safetensors``.
+        info: the pack's description.
+        tensors: state dict of a `Refinement` that fits ``info.config`` and ``info.rank``.
+        dtype: the type they are stored in.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        BadInputError: the tensors do not fit or are not finite in ``dtype``, the name has another suffix, or the place
+            cannot be written to.
     """
     path = Path(path)
     _check(path, info, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
@@ -87,22 +105,51 @@ def save_pack(path: Path, info: PackInfo, tensors: Mapping[str, Tensor], dtype: 
 
 
 def read_pack_info(path: Path) -> PackInfo:
-    """What the pack says about itself, from its header alone; BadInputError if it is no usable pack."""
+    """Read a pack's description from its file's header.
+
+    Args:
+        path: the pack file.
+
+    Returns:
+        The description.
+
+    Raises:
+        BadInputError: it is not a usable pack.
+    """
     path = Path(path)
     return container.read_description(path, PACK, partial(_check, path))
 
 
 def read_pack(path: Path) -> Pack:
-    """Load a pack; BadInputError in one sentence for anything that is not right about it."""
+    """Load a pack.
+
+    Args:
+        path: the pack file.
+
+    Returns:
+        The pack.
+
+    Raises:
+        BadInputError: it is not a usable pack.
+    """
     path = Path(path)
     info, tensors, sha256 = container.read(path, PACK, partial(_check, path))
     return Pack(info, tensors, sha256, path)
 
 
 def refined_network(model: Model, pack: Pack) -> MedUniSeg:
-    """A copy of the model's network with the pack folded into its weights; the model stays as it is.
+    """A copy of a model's network with a pack merged into its weights.
 
-    BadInputError where the model is not the pack's base.
+    Args:
+        model: the pack's base; it does not change.
+        pack: the pack.
+
+    Returns:
+        The refined network.
+
+    Raises:
+        BadInputError: the model is not the pack's base.
+        UsageError: the model is an imported U-Net.
     """
     pack.check_base(model)
     network = copy.deepcopy(model.universal_network)
@@ -114,7 +161,19 @@ def refined_network(model: Model, pack: Pack) -> MedUniSeg:
 
 
 def packs_by_task(model: Model, packs: Mapping[str, Pack]) -> dict[str, Pack]:
-    """``packs`` (task -> pack), checked against the base and the tasks; UsageError or BadInputError."""
+    """Check packs against the model and the tasks they are to be used for.
+
+    Args:
+        model: the model.
+        packs: the pack of each task.
+
+    Returns:
+        A copy of ``packs``.
+
+    Raises:
+        UsageError: the model does not have one of the tasks, or its pack does not refine it.
+        BadInputError: the model is not the base of a pack.
+    """
     for task, pack in packs.items():
         model.info.task_index(task)
         pack.check_base(model)

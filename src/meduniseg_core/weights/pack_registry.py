@@ -1,4 +1,4 @@
-"""The packs on this machine, and which of them are in use."""
+"""The installed packs, and which of them are in use."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from meduniseg_core.weights.store import AssetStore
 
 
 class PackRegistry(AssetStore[PackInfo, Pack]):
-    """Packs by name. ``folder`` defaults to ``packs`` in the user's data folder (``MEDUNISEG_HOME`` overrides it).
+    """Packs by name.
 
     Any number of packs may refine one base; at most one is in use for each of its tasks.
+
+    Args:
+        folder: by default ``packs`` in the user's data folder (``MEDUNISEG_HOME`` overrides it).
     """
 
     noun: ClassVar[str] = "pack"
@@ -27,21 +30,41 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         super().__init__(Path(folder) if folder is not None else user_folder() / "packs")
 
     def read_info(self, path: Path) -> PackInfo:
-        """The description in a pack's header."""
+        """Read a pack's description from its file's header.
+
+        Args:
+            path: the pack file.
+
+        Returns:
+            The description.
+
+        Raises:
+            BadInputError: it is not a usable pack.
+        """
         return read_pack_info(path)
 
     def read(self, path: Path) -> Pack:
-        """A pack."""
+        """Load a pack from a file.
+
+        Args:
+            path: the pack file.
+
+        Returns:
+            The pack.
+
+        Raises:
+            BadInputError: it is not a usable pack.
+        """
         return read_pack(path)
 
     def active(self, base_sha256: str) -> dict[str, str]:
-        """The packs in use on one base.
+        """The packs in use on a base.
 
         Args:
-            base_sha256: the model's.
+            base_sha256: sha256 of the base model.
 
         Returns:
-            Name by task, of the tasks for which nothing else is in use.
+            The name of the active pack for each task. Tasks for which something else is in use are absent.
         """
         used = self._in_use.entries()
         return {
@@ -54,7 +77,7 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         """The tasks that a pack is in use for.
 
         Args:
-            name: the pack's.
+            name: the pack's name.
 
         Returns:
             The tasks.
@@ -63,9 +86,18 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         return tuple(task for task, entry in used.items() if (entry.kind, entry.model) == ("pack", name))
 
     def active_packs(self, model: Model, tasks: Sequence[str] | None = None) -> dict[str, Pack]:
-        """Task -> pack in use on ``model``, loaded; of ``tasks`` only, where they are given.
+        """Load the packs in use on a model.
 
-        BadInputError for a pack that is broken, altered or gone: it would be left out silently otherwise.
+        Args:
+            model: the base.
+            tasks: only for these tasks; None for all.
+
+        Returns:
+            The pack of each task that has one.
+
+        Raises:
+            BadInputError: an active pack is missing, damaged or altered. Leaving it out would silently change the
+                result.
         """
         names = {task: name for task, name in self.active(model.sha256).items() if tasks is None or task in tasks}
         there = self._paths()
@@ -79,17 +111,18 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         return packs_by_task(model, {task: loaded[name] for task, name in names.items()})
 
     def activate(self, name: str, tasks: Sequence[str] | None = None) -> dict[str, str]:
-        """Use a pack from now on, in place of what was in use. BadInputError for one that is broken or altered.
+        """Put an installed pack into use, in place of what was in use before.
 
         Args:
-            name: the pack's.
-            tasks: for these only; default: for all that it refines.
+            name: the pack's name.
+            tasks: only for these tasks; None for all that it refines.
 
         Returns:
-            Name of the pack in use by task, of all tasks of its base that have one.
+            The name of the active pack for each task of its base that has one.
 
         Raises:
-            UsageError: it does not refine one of ``tasks``.
+            UsageError: there is no such pack, or it does not refine one of ``tasks``.
+            BadInputError: its file is damaged or was altered.
         """
         pack = self.load(name)
         info = pack.info
@@ -108,17 +141,17 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         return self.active(info.base_sha256)
 
     def deactivate(self, name: str, tasks: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Use a pack no more; what was in use before takes over. Works for a pack that is gone or broken, too.
+        """Take a pack out of use, even if its file is missing or damaged. What was in use before takes over.
 
         Args:
-            name: the pack's.
-            tasks: for these only; default: for all.
+            name: the pack's name.
+            tasks: only for these tasks; None for all.
 
         Returns:
             The tasks that it was in use for.
 
         Raises:
-            UsageError: it was not in use.
+            UsageError: it is not in use.
         """
         stopped = self._in_use.stop(name, "pack", tasks)
         if not stopped:
@@ -126,10 +159,13 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         return stopped
 
     def remove(self, name: str) -> None:
-        """Delete a pack; where it was in use, what was in use before takes over.
+        """Delete a pack. If it is in use, what was in use before takes over.
 
         Args:
-            name: the pack's.
+            name: the pack's name.
+
+        Raises:
+            UsageError: there is no such pack.
         """
         self.find(name)
         self._in_use.stop(name, "pack")

@@ -1,4 +1,4 @@
-"""The models on this machine: those shipped with the program and those in the user's data folder."""
+"""The installed models: those shipped with the program and those in the user's data folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ StoredAsset = store.StoredAsset[ModelInfo]
 
 
 class Registry(AssetStore[ModelInfo, Model]):
-    """Models by name. ``folder`` defaults to ``models`` in the user's data folder (``MEDUNISEG_HOME`` overrides it)."""
+    """Models by name.
+
+    Args:
+        folder: by default ``models`` in the user's data folder (``MEDUNISEG_HOME`` overrides it).
+        shipped: the folder of the models shipped with the program.
+    """
 
     noun: ClassVar[str] = "model"
 
@@ -30,11 +35,31 @@ class Registry(AssetStore[ModelInfo, Model]):
         super().__init__(Path(folder) if folder is not None else user_folder() / "models", shipped)
 
     def read_info(self, path: Path) -> ModelInfo:
-        """The description in a model file's header."""
+        """Read a model's description from its file's header.
+
+        Args:
+            path: the model file.
+
+        Returns:
+            The description.
+
+        Raises:
+            BadInputError: it is not a usable model file.
+        """
         return read_info(path)
 
     def read(self, path: Path) -> Model:
-        """A model file."""
+        """Load a model from a file.
+
+        Args:
+            path: the model file.
+
+        Returns:
+            The model.
+
+        Raises:
+            BadInputError: it is not a usable model file.
+        """
         return read_model(path)
 
     def save(
@@ -45,7 +70,21 @@ class Registry(AssetStore[ModelInfo, Model]):
         *,
         replace: bool = False,
     ) -> StoredAsset:
-        """Save a new model (trained, fine-tuned or imported from elsewhere) under ``info.name``."""
+        """Save a new model (trained, fine-tuned or imported) under ``info.name``.
+
+        Args:
+            info: the model's description.
+            state_dict: weights that fit ``info.config`` exactly.
+            dtype: the type they are stored in.
+            replace: replace another model of this name.
+
+        Returns:
+            The installed model.
+
+        Raises:
+            UsageError: another model has this name already (unless ``replace``), or a shipped one has it.
+            BadInputError: the weights do not fit or are not finite, or the folder cannot be written to.
+        """
         with self._incoming() as temporary:
             save_model(temporary, info, state_dict, dtype)
             return self._adopt(temporary, info.name, None, replace)

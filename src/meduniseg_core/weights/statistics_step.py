@@ -1,4 +1,4 @@
-"""Statistics of their training data for the plans of a model that was trained before plans had them."""
+"""Adds statistics of the training data to the plans of a model that was trained before plans had them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,21 @@ def with_statistics(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> ModelInfo:
-    """``info`` with what the training images and classes of ``datasets`` are like in the plans of their tasks.
+    """Measure the images and classes of data sets and add the statistics to the plans of their tasks.
 
-    Tasks of no data set keep what they have. UsageError for a data set whose task or classes the model has not.
+    Args:
+        info: the model's description.
+        datasets: the data sets it was trained on. Tasks of other data sets keep their statistics.
+        events: receives the progress.
+        cancel: stops the measurement.
+
+    Returns:
+        A changed copy of ``info``.
+
+    Raises:
+        UsageError: the model does not have a data set's task, or has it with another number of classes or dimensions.
+        BadInputError: a case cannot be read.
+        CancelledError: ``cancel`` was set.
     """
     plans = {plan.task: plan for plan in info.tasks}
     for dataset in datasets:

@@ -1,9 +1,9 @@
-"""A folder of files that are known by name: models, packs.
+"""A folder of files known by name: models or packs.
 
-A file is listed under its name. At installation its sha256 is written beside it, so that :meth:`AssetStore.verify` and
-every load by name notice a file that was altered since. The record comes first, and while a file takes another one's
-place it names both: whatever moment a process is killed at, every file has its record. What such a process leaves half
-done is removed by the next one that looks at the store.
+At installation a file's sha256 is recorded beside it, so :meth:`AssetStore.verify` and every load by name notice a file
+that was altered since. The record is written first, and while a file is being replaced it holds both digests: whenever
+the process is killed, every file has its record. The next process that looks at the store removes what a killed one
+left behind.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Named(Protocol):
-    """A description with the name that a file gives itself."""
+    """A description that names its file."""
 
     @property
     def name(self) -> str:
-        """What the file is called from its installation on."""
+        """The name under which the file is installed."""
 
 
 Info = TypeVar("Info", bound=Named)
 
 
 class Hashed(Protocol):
-    """What a file holds, and the sha256 of the file."""
+    """The content of a file, with the file's sha256."""
 
     @property
     def sha256(self) -> str:
@@ -61,7 +61,7 @@ Content = TypeVar("Content", bound=Hashed)
 
 @dataclass(frozen=True)
 class StoredAsset(Generic[Info]):
-    """One file of a store; where it cannot be used, ``info`` is None and ``problem`` says why."""
+    """A file of a store. If it cannot be used, ``info`` is None and ``problem`` says why."""
 
     name: str
     path: Path
@@ -73,7 +73,7 @@ class StoredAsset(Generic[Info]):
 
 @dataclass(frozen=True)
 class Verification:
-    """A file that was read as a whole and is sound; ``recorded`` is False where no sha256 was kept to compare."""
+    """The result of checking a whole file. ``recorded`` is False if there was no recorded sha256 to compare with."""
 
     name: str
     sha256: str
@@ -81,9 +81,13 @@ class Verification:
 
 
 class AssetStore(ABC, Generic[Info, Content]):
-    """Files by name in ``folder``, and those in ``shipped``, which are always there: nobody replaces or removes them.
+    """The files in ``folder`` by name, and those in ``shipped``, which can be neither replaced nor removed.
 
     Any number of processes may use one folder.
+
+    Args:
+        folder: the user's files.
+        shipped: the files that are part of the program; None for none.
     """
 
     noun: ClassVar[str]
@@ -94,24 +98,62 @@ class AssetStore(ABC, Generic[Info, Content]):
 
     @abstractmethod
     def read_info(self, path: Path) -> Info:
-        """The description in a file's header; BadInputError if it is not usable."""
+        """Read the description in a file's header.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The description.
+
+        Raises:
+            BadInputError: the file cannot be used.
+        """
 
     @abstractmethod
     def read(self, path: Path) -> Content:
-        """The whole file; BadInputError if it is not usable."""
+        """Read a whole file.
+
+        Args:
+            path: the file.
+
+        Returns:
+            Its content.
+
+        Raises:
+            BadInputError: the file cannot be used.
+        """
 
     def list(self) -> tuple[StoredAsset[Info], ...]:
-        """All of them, shipped ones first, by name. A broken file is listed with its problem."""
+        """List all files. A damaged one is listed with its problem.
+
+        Returns:
+            The files by name, shipped ones first.
+        """
         self._tidy()
         paths = self._paths()
         return tuple(self._entry(name, path) for name, path in paths.items() if path.is_file())
 
     def names(self) -> tuple[str, ...]:
-        """Their names, shipped ones first; no file is read, so a broken one is among them."""
+        """List the names without reading the files, so damaged ones are included.
+
+        Returns:
+            The names, those of shipped files first.
+        """
         return tuple(self._paths())
 
     def find(self, name: str) -> StoredAsset[Info]:
-        """The one called ``name``; UsageError, with the nearest names, if there is none."""
+        """Find a file by name; its header is read.
+
+        Args:
+            name: the name.
+
+        Returns:
+            The file, even if it is damaged.
+
+        Raises:
+            UsageError: there is no such file; the message suggests the nearest name.
+        """
         return self._entry(name, self._path_of(name))
 
     def _path_of(self, name: str) -> Path:
@@ -123,30 +165,85 @@ class AssetStore(ABC, Generic[Info, Content]):
         return paths[name]
 
     def info(self, name: str) -> Info:
-        """What the one called ``name`` says about itself; BadInputError if its file is broken."""
+        """Read the description of a file.
+
+        Args:
+            name: the file's name.
+
+        Returns:
+            The description.
+
+        Raises:
+            UsageError: there is no such file.
+            BadInputError: it cannot be used.
+        """
         entry = self.find(name)
         return entry.info if entry.info is not None else self.read_info(entry.path)
 
     def load(self, name: str) -> Content:
-        """Load the one called ``name``; BadInputError if its file is broken or was altered since installation."""
+        """Load a file by name.
+
+        Args:
+            name: the file's name.
+
+        Returns:
+            Its content.
+
+        Raises:
+            UsageError: there is no such file.
+            BadInputError: it is damaged, or was altered since its installation.
+        """
         return self._load_recorded(self.find(name))[0]
 
     def recorded(self, name: str) -> str | None:
-        """The sha256 kept when it was installed; None where none was kept. Reads no more than that."""
+        """The sha256 recorded at a file's installation. The file itself is normally not read.
+
+        Args:
+            name: the file's name.
+
+        Returns:
+            The digest; None if none was recorded.
+
+        Raises:
+            UsageError: there is no such file.
+            BadInputError: the record is damaged.
+        """
         path = self._path_of(name)
         records = _recorded(path)
         return sha256_of(path) if len(records) > 1 else next(iter(records), None)
 
     def verify(self, name: str) -> Verification:
-        """Read the whole file and compare it with the sha256 kept at installation; BadInputError if anything is off."""
+        """Read a whole file and compare it with the sha256 recorded at its installation.
+
+        Args:
+            name: the file's name.
+
+        Returns:
+            Its sha256, and whether there was a record to compare with.
+
+        Raises:
+            UsageError: there is no such file.
+            BadInputError: it is damaged, or was altered since its installation.
+        """
         content, recorded = self._load_recorded(self.find(name))
         return Verification(name=name, sha256=content.sha256, recorded=recorded)
 
     def import_file(self, path: Path, *, sha256: str | None = None, replace: bool = False) -> StoredAsset[Info]:
-        """Copy a file into the store under the name it gives itself, checking all of it first.
+        """Check a whole file and copy it into the store under the name in its header.
 
-        One that is there already is left alone if it is the same file; another one of that name is replaced only
-        if ``replace`` says so (UsageError otherwise). Shipped names cannot be taken.
+        A file that is installed already is left alone.
+
+        Args:
+            path: the file.
+            sha256: its expected digest; None accepts any.
+            replace: replace another file of the same name.
+
+        Returns:
+            The installed file.
+
+        Raises:
+            UsageError: another file has this name already (unless ``replace``), or a shipped one has it.
+            BadInputError: the file cannot be used or has another sha256, or the store cannot be written to.
         """
         path = Path(path)
         self.read_info(path)  # cheap; refuses what is of another kind before anything is copied
@@ -168,7 +265,24 @@ class AssetStore(ABC, Generic[Info, Content]):
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> StoredAsset[Info]:
-        """Install from a file or an https address; for an address ``sha256`` is obligatory (UsageError)."""
+        """Install a file from a path or an https address.
+
+        Args:
+            source: the path or address.
+            sha256: the expected digest; required for an address.
+            replace: replace another file of the same name.
+            events: receives the progress of a download.
+            cancel: stops a download.
+
+        Returns:
+            The installed file.
+
+        Raises:
+            UsageError: an address without ``sha256`` or other than https, or the name is taken (see
+                :meth:`import_file`).
+            BadInputError: the file cannot be fetched or used, or the store cannot be written to.
+            CancelledError: ``cancel`` was set.
+        """
         if not is_url(str(source)):
             return self.import_file(Path(source), sha256=sha256, replace=replace)
         wanted = _checked_sha256(sha256)
@@ -179,7 +293,20 @@ class AssetStore(ABC, Generic[Info, Content]):
             return self._adopt(temporary, str(source), wanted, replace)
 
     def export(self, name: str, target: Path, *, replace: bool = False) -> Path:
-        """Copy the one called ``name`` to a file, or into a folder under its own name; returns the file's path."""
+        """Copy a file out of the store.
+
+        Args:
+            name: the file's name.
+            target: the new file, or a folder for a file of the same name.
+            replace: replace an existing file.
+
+        Returns:
+            The path of the copy.
+
+        Raises:
+            UsageError: there is no such file, ``target`` exists, or its name has another suffix.
+            BadInputError: the file is damaged or was altered, or the copy cannot be written.
+        """
         entry = self.find(name)
         content, _ = self._load_recorded(entry)
         target = Path(target)
@@ -201,7 +328,14 @@ class AssetStore(ABC, Generic[Info, Content]):
         return target
 
     def remove(self, name: str) -> None:
-        """Delete the one called ``name``; UsageError for what is shipped."""
+        """Delete a file.
+
+        Args:
+            name: the file's name.
+
+        Raises:
+            UsageError: there is no such file, or it is shipped with the program.
+        """
         with self._locked():
             entry = self.find(name)
             if entry.shipped:
@@ -212,7 +346,7 @@ class AssetStore(ABC, Generic[Info, Content]):
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _paths(self) -> dict[str, Path]:
-        """File of every name; a shipped name hides a user's file of that name."""
+        """The file of each name; a shipped file hides a user's file of the same name."""
         shipped = {path.stem: path for path in sorted(self.shipped.glob(f"*{SUFFIX}"))} if self.shipped else {}
         own = {path.stem: path for path in sorted(self.folder.glob(f"*{SUFFIX}")) if not path.name.startswith(".")}
         return {**shipped, **{name: path for name, path in own.items() if name not in shipped}}
@@ -227,7 +361,8 @@ class AssetStore(ABC, Generic[Info, Content]):
         return StoredAsset(name, path, path.parent == self.shipped, size, info, problem)
 
     def _load_recorded(self, entry: StoredAsset[Info]) -> tuple[Content, bool]:
-        """Load and compare with the record, which is read before and after: a file may be replaced meanwhile."""
+        """Load a file and compare it with its record, which is read before and after because the file may be replaced
+        meanwhile."""
         before = _recorded(entry.path)
         content = self.read(entry.path)
         after = _recorded(entry.path)
@@ -239,7 +374,7 @@ class AssetStore(ABC, Generic[Info, Content]):
         return content, content.sha256 in {*before, *after}
 
     def _adopt(self, temporary: Path, source: str, sha256: str | None, replace: bool) -> StoredAsset[Info]:
-        """Check the whole of ``temporary`` and move it into place under its own name."""
+        """Check all of a temporary file and move it into place under its own name."""
         try:
             content = self.read(temporary)
             name = self.read_info(temporary).name
@@ -267,7 +402,7 @@ class AssetStore(ABC, Generic[Info, Content]):
 
     @contextmanager
     def _incoming(self) -> Iterator[Path]:
-        """A name for a new file, in a subfolder that is gone afterwards; a killed process's is known by its lock."""
+        """A path for a new file, in a temporary subfolder. A lock in it marks the subfolder of a living process."""
         try:
             with self._locked():
                 self._sweep()
@@ -285,7 +420,7 @@ class AssetStore(ABC, Generic[Info, Content]):
             ) from error
 
     def _tidy(self) -> None:
-        """Remove what killed processes left, where there is anything and nobody is at work."""
+        """Remove what killed processes left behind, unless another process is at work."""
         if not any(self.folder.glob(f"{_INCOMING}*")) and not any(self.folder.glob(".tmp-*")) and not self._orphans():
             return
         try:
@@ -295,7 +430,8 @@ class AssetStore(ABC, Generic[Info, Content]):
             return  # it stays for the next time
 
     def _sweep(self) -> None:
-        """Remove what killed processes left. Only under the lock, under which incoming folders are made, too."""
+        """Remove what killed processes left behind. Call it only under the lock that also guards new incoming
+        folders."""
         remove_leftovers(self.folder)
         for subfolder in self.folder.glob(f"{_INCOMING}*"):
             try:
@@ -308,13 +444,13 @@ class AssetStore(ABC, Generic[Info, Content]):
             orphan.unlink(missing_ok=True)
 
     def _orphans(self) -> Sequence[Path]:
-        """Records without their file."""
+        """Records whose file is missing."""
         records = self.folder.glob(f"*{SUFFIX}{_SIDECAR}")
         return [record for record in records if not record.with_name(record.name.removesuffix(_SIDECAR)).exists()]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time changes the folder."""
+        """Only one process at a time changes the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
@@ -326,10 +462,7 @@ class AssetStore(ABC, Generic[Info, Content]):
 
 
 def _recorded(path: Path) -> tuple[str, ...]:
-    """The sha256 kept beside a file, two while another takes its place, none where none was kept.
-
-    BadInputError where the record is unreadable.
-    """
+    """The sha256 recorded beside a file: two while it is being replaced, none if there is no record."""
     sidecar = _sidecar(path)
     try:
         with sidecar.open(encoding="ascii") as stream:
@@ -345,7 +478,7 @@ def _recorded(path: Path) -> tuple[str, ...]:
 
 
 def _record(path: Path, *digests: str) -> None:
-    """Keep the sha256 of what ``path`` holds; of several, of what it may hold."""
+    """Record the sha256 of a file; while it is being replaced, of both the old and the new one."""
     write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests)))
 
 

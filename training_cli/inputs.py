@@ -29,10 +29,10 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
     """All cases, folders' first, those that cannot be used with their fault.
 
     ``channels`` is how many files the task takes per case (None: not known). Results of ours in a folder are no images.
-    BadInputError as of :func:`check_arguments` and for a folder without images; UsageError where two cases have one
-    name, so that they would write the same result.
+    Cases of one name, which would write the same result, become one with a fault, as in a folder: a wildcard and a list
+    of files cannot be told apart. BadInputError as of :func:`check_arguments` and for a folder without images.
     """
-    from meduniseg_core.images.cases import folder_cases, group_files
+    from meduniseg_core.images.cases import each_once, folder_cases, group_files
     from meduniseg_core.provenance import is_result
 
     check_arguments(arguments)
@@ -45,9 +45,7 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
             folders += [path] * (len(cases) - len(folders))
         else:
             files.append(path)
-    cases = _joined(_told_apart(cases, folders)) + group_files(files, channels)
-    _refuse_equal_names(cases)
-    return cases
+    return each_once(_joined(_told_apart(cases, folders)) + group_files(files, channels), same_name)
 
 
 def _told_apart(cases: Sequence[Case], folders: Sequence[Path]) -> list[Case]:
@@ -119,14 +117,3 @@ def cases_for(arguments: Sequence[Path], channels: Iterable[int]) -> list[Case]:
 def same_name(name: str) -> str:
     """Equal for names that some file system takes for one: without regard to case and to how accents are encoded."""
     return unicodedata.normalize("NFC", name).casefold()
-
-
-def _refuse_equal_names(cases: Sequence[Case]) -> None:
-    seen: dict[str, Case] = {}
-    for case in cases:
-        other = seen.setdefault(same_name(case.name), case)
-        if other is not case:
-            raise UsageError(
-                f"{other.paths[0]} and {case.paths[0]} are both called '{case.name}', so one's result would overwrite "
-                "the other's; rename one or segment them into different folders."
-            )

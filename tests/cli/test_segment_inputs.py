@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -81,11 +82,37 @@ def test_a_folder_of_cases_gives_all_of_them(tmp_path) -> None:
     "names",
     [("a.nii.gz", "a.png"), ("a.nii.gz", "A.nrrd"), ("a.nii.gz", "a_0000.nii.gz"), ("\u00e9.nii", "e\u0301.nrrd")],
 )
-def test_two_inputs_that_would_write_the_same_result_are_refused(tmp_path, names) -> None:
-    files = touched(tmp_path, *names)
-    with pytest.raises(UsageError) as caught:
-        collect_cases(files)
-    assert all(str(path) in str(caught.value) for path in files)
+def test_two_inputs_that_would_write_the_same_result_cost_that_case_alone(tmp_path, names) -> None:
+    files = touched(tmp_path / "in", *names)
+    (other,) = touched(tmp_path / "in", "other.nii.gz")
+    for arguments in ([tmp_path / "in"], [*files, other]):  # a folder, and what a shell makes of folder/*
+        cases = {case.name: case for case in collect_cases(arguments)}
+        assert cases.pop("other") == Case("other", (other,))
+        (broken,) = cases.values()
+        assert sorted(broken.paths) == sorted(files)
+        assert all(path.name in str(broken.fault) for path in files)
+
+
+def test_cases_of_one_name_in_several_folders_are_named_with_their_folders(tmp_path) -> None:
+    files = [*touched(tmp_path / "x", "ct.nii.gz"), *touched(tmp_path / "y", "ct.nii.gz")]
+    (case,) = collect_cases(files)
+    assert all(str(path) in str(case.fault) for path in files)
+    assert "segment them into different folders" in str(case.fault)
+
+
+def test_a_batch_goes_on_past_cases_of_one_name_and_one_alone_is_refused(tmp_path, meduniseg, tiny_model) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.nii.gz", "a_0000.nrrd", "b.nii.gz"):
+        write_volume(folder / name)
+    model = ("--model", tiny_model, "--task", "organ", "--json")
+    done = meduniseg("segment", *sorted(folder.iterdir()), "-o", tmp_path / "out", *model)
+    assert done.returncode == 3 and "Case a is there more than once (a.nii.gz, a_0000.nrrd)" in done.stderr
+    report = json.loads(done.stdout)
+    assert [result["case"] for result in report["results"]] == ["b"]
+    assert [failed["case"] for failed in report["failed"]] == ["a"]
+    alone = meduniseg("segment", folder / "a.nii.gz", folder / "a_0000.nrrd", "-o", tmp_path / "alone", *model)
+    assert alone.returncode == 3 and not (tmp_path / "alone").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")

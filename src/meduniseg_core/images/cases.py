@@ -88,7 +88,7 @@ def folder_cases(
     if not cases:
         wanted = f"{file_ending} files" if file_ending else "known image files, and no DICOM in it or below it"
         raise BadInputError(f"{folder} holds no {wanted}; check the folder.")
-    return sorted(_each_once(cases), key=lambda case: case.name)
+    return sorted(each_once(cases), key=lambda case: case.name)
 
 
 def group_files(files: Iterable[Path], channels: int | None = None, file_ending: str | None = None) -> list[Case]:
@@ -101,6 +101,17 @@ def group_files(files: Iterable[Path], channels: int | None = None, file_ending:
         case, channel = channel_of(_stem(path, file_ending))
         groups.setdefault((path.parent, case), {}).setdefault(_ALONE if channel is None else channel, []).append(path)
     return [case for (_, name), group in groups.items() for case in _cases(name, group, channels, file_ending)]
+
+
+def each_once(cases: Iterable[Case], same_name: Callable[[str], str] = str) -> list[Case]:
+    """The cases by name, in order of first appearance; several of one name become one with a fault.
+
+    Names are one where ``same_name`` gives the same for both.
+    """
+    by_name: dict[str, list[Case]] = {}
+    for case in cases:
+        by_name.setdefault(same_name(case.name), []).append(case)
+    return [_one_of(same) for same in by_name.values()]
 
 
 def channel_of(stem: str) -> tuple[str, int | None]:
@@ -149,19 +160,11 @@ def _fault(name: str, group: dict[int, list[Path]], channels: int | None, ending
     return None
 
 
-def _each_once(cases: Iterable[Case]) -> list[Case]:
-    """The cases by name; several of one name become one with a fault."""
-    by_name: dict[str, list[Case]] = {}
-    for case in cases:
-        by_name.setdefault(case.name, []).append(case)
-    return [_one_of(name, same) for name, same in by_name.items()]
-
-
-def _one_of(name: str, same: list[Case]) -> Case:
+def _one_of(same: list[Case]) -> Case:
     if len(same) == 1:
         return same[0]
-    paths = tuple(path for case in same for path in case.paths)
-    return replace(same[0], paths=paths, fault=BadInputError(_twice(name, paths)))
+    paths = tuple(dict.fromkeys(path for case in same for path in case.paths))
+    return replace(same[0], paths=paths, fault=BadInputError(_twice(same[0].name, paths)), findings=())
 
 
 def _ending(path: Path, wanted: str | None) -> str | None:
@@ -176,4 +179,8 @@ def _stem(path: Path, file_ending: str | None) -> str:
 
 
 def _twice(case: str, paths: Iterable[Path]) -> str:
-    return f"Case {case} is there more than once ({', '.join(path.name for path in paths)}); keep one of them."
+    paths = list(paths)
+    in_one_folder = len({path.parent for path in paths}) == 1
+    listed = ", ".join(path.name if in_one_folder else str(path) for path in paths)
+    remedy = "keep one of them" if in_one_folder else "rename one, or segment them into different folders"
+    return f"Case {case} is there more than once ({listed}); {remedy}."

@@ -1,7 +1,7 @@
-"""What can go wrong, said once, in the words a user reads.
+"""The program's errors, in the words that a user reads.
 
-Every error carries one sentence that names the file, the reason and the remedy, and the exit code the
-command line returns for it. Nothing in the core raises a bare ``RuntimeError`` for a user's mistake.
+Every error carries one sentence that names the file, the reason and the remedy, and the exit code that the command line
+returns for it. Nothing in the core raises a bare ``RuntimeError`` for a user's mistake.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MedUniSegError(Exception):
 
 
 class UsageError(MedUniSegError):
-    """The request itself is wrong (unknown task, impossible combination of options)."""
+    """The request itself is wrong (an unknown task, an impossible combination of options)."""
 
     exit_code = 2
 
@@ -49,9 +49,9 @@ class BadInputError(MedUniSegError):
 
 
 class UnwritableError(BadInputError, OSError):
-    """A folder cannot be written to: it is full, read-only or somebody else's. Nothing half-written is left.
+    """A folder cannot be written to: the disk is full or read-only, or permission is missing. No partial file is left.
 
-    An OSError too, for callers that can do without the file.
+    It is also an OSError, for callers that can do without the file.
     """
 
     def __init__(self, folder: object, reason: str) -> None:
@@ -62,22 +62,22 @@ class UnwritableError(BadInputError, OSError):
 
 
 class OutOfMemoryError(MedUniSegError):
-    """Memory did not suffice, not even for the last execution plan."""
+    """Memory ran out, even with the most economical execution plan."""
 
     exit_code = 4
 
 
 class NonFiniteLossError(MedUniSegError):
-    """Training met a NaN or infinite loss; the message names the case."""
+    """The training loss became NaN or infinite; the message names the case."""
 
     exit_code = 3
 
 
 class NonFiniteOutputError(BadInputError):
-    """The network's logits hold NaN or infinite values: no labels can be made of them.
+    """The network's logits contain NaN or infinite values, so no labels can be computed.
 
-    ``subject`` says of what ("task spleen on scan.nii.gz"), ``remedy`` what to do. Whoever can run the same again more
-    precisely catches it.
+    ``subject`` says of what ("task spleen on scan.nii.gz"), ``remedy`` what to do. A caller that can run the same again
+    at a higher precision catches it.
     """
 
     def __init__(self, subject: str, remedy: str) -> None:
@@ -86,22 +86,23 @@ class NonFiniteOutputError(BadInputError):
 
 
 class CancelledError(MedUniSegError):
-    """The user stopped the work; nothing half-written is left."""
+    """The user stopped the work; no partial file is left."""
 
     exit_code = 130
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out, Python's, an accelerator's or a library's own; any other RuntimeError is a bug.
+    """Whether an error means that memory ran out: Python's, an accelerator's or a library's. Any other RuntimeError is
+    a bug.
 
-    Most allocators say so by a type, PyTorch's on the CPU and those of libraries in C++ by their words alone, and the
-    system by a code. PyTorch is never imported just to ask.
+    Most allocators raise a type of their own; PyTorch's on the CPU and those of C++ libraries are known only by their
+    message, the system's by its error code. PyTorch is never imported just for this check.
 
     Args:
-        error: what was caught.
+        error: the caught error.
 
     Returns:
-        True for a want of memory.
+        True if memory ran out.
     """
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
@@ -112,13 +113,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """Any error as a user meets it.
+    """Describe any error to a user.
 
     Args:
-        error: what was raised.
+        error: the caught error.
 
     Returns:
-        The sentence a user reads, and the exit code of the command that met it.
+        The sentence that the user reads, and the command's exit code.
     """
     if isinstance(error, MedUniSegError):
         return str(error), error.exit_code

@@ -1,6 +1,6 @@
-"""How long work reports: frozen events sent to a sink, and a token that cancels it.
+"""How long-running work reports: immutable events sent to a sink, and a token to cancel it.
 
-The command line prints the events as JSON lines, the plugin shows them. The core never prints.
+The command line prints the events as JSON lines, the plugin displays them. The core itself never prints.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from meduniseg_core.errors import CancelledError
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``total`` steps of ``stage`` are finished, ``seconds`` after the stage began."""
+    """``done`` of ``total`` steps of a ``stage`` are finished, ``seconds`` after the stage began."""
 
     stage: str
     done: int
@@ -30,7 +30,7 @@ class Progress:
 
     @property
     def remaining_seconds(self) -> float | None:
-        """Seconds left at the present pace, or None before the first step is done."""
+        """Estimated seconds left at the present pace; None before the first step is done."""
         if self.done <= 0:
             return None
         return self.seconds / self.done * (self.total - self.done)
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number measured at a step (loss, validation Dice, learning rate), of one task or of all."""
+    """A number measured at a step (loss, validation Dice, learning rate), for one task or for all."""
 
     name: str
     value: float
@@ -56,8 +56,10 @@ class Message:
 
 @dataclass(frozen=True)
 class CaseDone:
-    """The labels of one task of one case are written; ``seconds`` is what segmenting took, ``warnings`` are the
-    sentences of what was found out and can make the result wrong."""
+    """The labels of one task of one case are written.
+
+    ``seconds`` is the time segmenting took, ``warnings`` are sentences about findings that may make the result wrong.
+    """
 
     case: str
     task: str
@@ -71,17 +73,17 @@ EventSink = Callable[[Event], None]
 
 
 def ignore(_event: Event) -> None:
-    """The sink of callers that do not listen."""
+    """A sink for callers that do not listen."""
 
 
 def event_record(event: Event) -> dict[str, Any]:
-    """An event as one JSON object.
+    """Convert an event to a JSON object.
 
     Args:
-        event: any.
+        event: the event.
 
     Returns:
-        Its kind under ``event``, and its fields; NaN and infinity are None.
+        Its kind under ``event``, and its fields; NaN and infinity become None.
     """
     fields = dataclasses.asdict(event)
     plain = {
@@ -91,11 +93,11 @@ def event_record(event: Event) -> dict[str, Any]:
 
 
 def error_record(sentence: str, exit_code: int) -> dict[str, Any]:
-    """The last event of work that failed, as one JSON object.
+    """The last event of work that failed, as a JSON object.
 
     Args:
-        sentence: what a user reads.
-        exit_code: that of the command.
+        sentence: the message for the user.
+        exit_code: the command's exit code.
 
     Returns:
         The fields.
@@ -104,13 +106,13 @@ def error_record(sentence: str, exit_code: int) -> dict[str, Any]:
 
 
 class CancelToken:
-    """Set from any thread; long work polls it at every window or step."""
+    """Cancels work from any thread; long-running work polls it at every window or step."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the work to stop at its next poll."""
+        """Ask the work to stop the next time it polls."""
         self._event.set()
 
     @property
@@ -130,11 +132,12 @@ class CancelToken:
 
 @contextlib.contextmanager
 def cancelled_by_signals(token: CancelToken) -> Iterator[None]:
-    """Within the block Ctrl-C or SIGTERM asks the work to stop where nothing is half done; a second one stops it at
-    once (KeyboardInterrupt). Only in the main thread.
+    """Let Ctrl-C or SIGTERM cancel the work within the block; a second one stops it at once (KeyboardInterrupt).
+
+    Only in the main thread.
 
     Args:
-        token: what the work polls.
+        token: the token that the work polls.
 
     Yields:
         Nothing.

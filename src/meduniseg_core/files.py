@@ -1,4 +1,4 @@
-"""Files: opened only where they are files, written whole or not at all, and their hashes."""
+"""File handling: opens ordinary files only, writes each file completely or not at all, computes hashes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ORPHANED = 86400.0  # seconds after which a half-written file is nobody's, wher
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open an ordinary file for reading (links are followed).
+    """Open an ordinary file for reading; links are followed.
 
     Args:
         path: the file.
@@ -42,8 +42,8 @@ def open_regular(path: Path) -> io.BufferedReader:
         A binary stream.
 
     Raises:
-        BadInputError: it cannot be read; or, at once, it is a named pipe, a socket or a device, which could block for
-            ever or never end.
+        BadInputError: the file cannot be read, or is a named pipe, a socket or a device, which could block for ever or
+            never end.
     """
     path = Path(path)
     check_regular(path)  # asked before it is opened: opening a device may already do something
@@ -59,17 +59,17 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_small(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
-    """Read the whole of an ordinary file that a person may have written (a configuration, plans).
+    """Read a whole small file that a person may have written (a configuration, plans).
 
     Args:
         path: the file.
-        max_bytes: more than any such file has.
+        max_bytes: refuse a larger file.
 
     Returns:
         Its content.
 
     Raises:
-        BadInputError: it cannot be read, or is larger.
+        BadInputError: the file cannot be read, or is larger.
     """
     with open_regular(path) as stream:
         data = stream.read(max_bytes + 1)
@@ -79,13 +79,13 @@ def read_small(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
 
 
 def check_regular(path: Path) -> None:
-    """Refuse what is no ordinary file, for libraries that open paths themselves.
+    """Refuse anything but an ordinary file, for libraries that open paths themselves.
 
     Args:
         path: the file.
 
     Raises:
-        BadInputError: it is not there, cannot be looked at, or is a folder, a pipe or a device.
+        BadInputError: it does not exist, cannot be accessed, or is a folder, a pipe or a device.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -109,7 +109,7 @@ def writing_into(folder: Path) -> Iterator[None]:
     """Turn the system's refusal to write (disk full, read-only, no permission) into an UnwritableError.
 
     Args:
-        folder: named in the error.
+        folder: the folder that the error names.
 
     Yields:
         Nothing.
@@ -145,21 +145,21 @@ def _is_full(folder: Path) -> bool:
 
 @contextmanager
 def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside a target; on success fsync it and rename it into place.
+    """Yield a temporary path beside a target; on success it is fsynced and renamed to the target.
 
-    The temporary name keeps the target's ending, because writers of image formats choose the format by it. If the block
-    raises, the temporary file is removed and the target is left as it was.
+    The temporary name keeps the target's suffix, because writers of image formats choose the format by it. If the block
+    raises, the temporary file is removed and the target stays as it was.
 
     Args:
-        target: the file to be written; its folder is made if it is not there.
-        replace: whether a file that is there may be replaced.
+        target: the file to write; its folder is created if missing.
+        replace: whether an existing file may be replaced.
 
     Yields:
         The temporary path, of an empty file.
 
     Raises:
-        UnwritableError: the folder refuses.
-        FileExistsError: the target is there and not to be replaced.
+        UnwritableError: the folder cannot be written to.
+        FileExistsError: the target exists and may not be replaced.
     """
     target = Path(target)
     with writing_into(target.parent):
@@ -187,10 +187,10 @@ def place(source: Path, target: Path, *, replace: bool) -> None:
     Args:
         source: the file.
         target: its new name, on the same disk.
-        replace: whether a file that is there may be replaced.
+        replace: whether an existing file may be replaced.
 
     Raises:
-        FileExistsError: the target is there, even since a moment ago, and not to be replaced.
+        FileExistsError: the target exists and may not be replaced, even if it appeared only a moment ago.
     """
     if replace:
         source.replace(target)
@@ -213,43 +213,43 @@ def write_bytes(target: Path, data: bytes, *, replace: bool = True) -> None:
     Args:
         target: the file.
         data: its content.
-        replace: whether a file that is there may be replaced.
+        replace: whether an existing file may be replaced.
     """
     with atomic_path(target, replace=replace) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(target: Path, text: str, *, replace: bool = True) -> None:
-    """Write a file as UTF-8, atomically; see :func:`atomic_path`.
+    """Write a UTF-8 text file atomically; see :func:`atomic_path`.
 
     Args:
         target: the file.
         text: its content.
-        replace: whether a file that is there may be replaced.
+        replace: whether an existing file may be replaced.
     """
     write_bytes(target, text.encode("utf-8"), replace=replace)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of :func:`atomic_path` that a killed process left.
+    """Remove temporary files of :func:`atomic_path` that a killed process left behind.
 
-    Only for whoever holds the folder's lock: nobody else is writing there.
+    Call it only while holding the folder's lock, so that nobody else is writing there.
 
     Args:
-        folder: where they lie.
+        folder: the folder.
     """
     for leftover in folder.glob(f"{_TEMPORARY}*"):
         leftover.unlink(missing_ok=True)
 
 
 def remove_orphans(folder: Path) -> None:
-    """Remove the temporary files of :func:`atomic_path` whose process was killed.
+    """Remove temporary files of :func:`atomic_path` whose process was killed.
 
-    For folders that several programs write into without a lock. A file that is being written is locked by its process,
-    whatever the clock says. Where the disk or the system has no such locks, it is nobody's after a day.
+    For folders that several programs write into without a lock. A file being written is locked by its process, whatever
+    its age. Where the disk or the system has no such locks, a file counts as orphaned after a day.
 
     Args:
-        folder: where they lie.
+        folder: the folder.
     """
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError), _opened(path) as handle:
@@ -270,7 +270,8 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _new_temporary(folder: Path, suffix: str) -> tuple[int | None, Path]:
-    """A new empty file, locked until its handle is closed (None where a file that is written must not be open)."""
+    """Create an empty file, locked until its handle is closed (the handle is None where a file being written must not
+    be open)."""
     while True:
         handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=suffix, dir=folder)
         if sys.platform == "win32":
@@ -282,7 +283,7 @@ def _new_temporary(folder: Path, suffix: str) -> tuple[int | None, Path]:
 
 
 def _lock(handle: int) -> bool | None:
-    """Whether the file could be locked for this process; None where there are no locks."""
+    """Try to lock a file for this process; returns whether it worked, or None where there are no locks."""
     if sys.platform == "win32":
         return None
     try:
@@ -293,16 +294,16 @@ def _lock(handle: int) -> bool | None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON that a stranger may have written.
+    """Parse JSON from an untrusted source.
 
     Args:
         text: the JSON.
 
     Returns:
-        What it holds.
+        The parsed content.
 
     Raises:
-        ValueError: it is no JSON, or nested deeper than Python can follow.
+        ValueError: it is not JSON, or nested too deeply for Python.
     """
     try:
         return json.loads(text)
@@ -311,14 +312,14 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def json_text(content: Any, indent: int | None = 1) -> str:
-    """Write as JSON that can be stored as UTF-8: a file name that is no valid text is escaped.
+    """Format JSON that can be stored as UTF-8: a file name that is not valid text is escaped.
 
     Args:
-        content: in JSON's types.
-        indent: spaces for each level; None puts all on one line.
+        content: the content, in JSON's types.
+        indent: spaces per level; None puts everything on one line.
 
     Returns:
-        The text, with a newline at its end.
+        The text, with a final newline.
     """
     text = json.dumps(content, indent=indent, ensure_ascii=False)
     try:
@@ -329,7 +330,7 @@ def json_text(content: Any, indent: int | None = 1) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file.
+    """Compute the SHA-256 of a file.
 
     Args:
         path: the file.
@@ -338,7 +339,7 @@ def sha256_of(path: Path) -> str:
         64 lower-case hexadecimal digits.
 
     Raises:
-        BadInputError: it is no ordinary file, or cannot be read.
+        BadInputError: it is not an ordinary file, or cannot be read.
     """
     digest = hashlib.sha256()
     with open_regular(path) as stream:
@@ -353,7 +354,7 @@ def _sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make new names in a folder outlive a power cut.
+    """Make new names in a folder survive a power cut.
 
     Args:
         folder: the folder.

@@ -1,12 +1,12 @@
-"""Results on the disk: nothing that is not ours is ever written over, and the files of a result appear as one.
+"""Writes results to disk: files of others are never overwritten, and all files of a result appear together.
 
-A result is some files of one folder and a *record*, a JSON that lists them by name and sha256 under "files". Only what
-a record so vouches for is replaced; what was changed since is kept unless the caller says otherwise, and what is the
-result of something else (of another image, say) always.
+A result is a set of files in one folder and a *record*, a JSON that lists them by name and sha256 under "files". Only
+files that a record vouches for are replaced. A file that was edited since is kept unless the caller says otherwise, and
+the result of something else (of another image, say) is always kept.
 
-Writing: all files are made in a hidden folder beside the targets, under a lock. Then the record goes into place first,
-the others after it, so a file without its record is never seen. What a process killed in between left is finished or
-taken back by whoever writes into that folder next.
+All files are first written into a hidden folder beside the targets, under a lock. Then the record is moved into place
+and the others after it, so a file is never seen without its record. What a process killed in between leaves behind is
+completed or removed by the next one that writes into that folder.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from meduniseg_core.files import json_text, parse_json, place, sha256_of, sync_f
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
 EARLIER = "earlier_files"
-"""The same for what earlier runs left beside it (another format, say): ours, but no part of this result."""
+"""The same for files of earlier runs beside it (another format, say): ours, but not part of this result."""
 
 Content = Mapping[str, Any]
 Signature = tuple[int, int, int]  # inode, size, time of the last change in ns
-Identity = tuple[int, int]  # what tells files apart, whatever path leads to them
+Identity = tuple[int, int]  # device and inode: the file, whatever path leads to it
 
 _STAGING = ".meduniseg-writing-"
 _LOCK = ".meduniseg-lock"
@@ -42,20 +42,32 @@ _LOCK_SECONDS = 600.0
 _NOTE = ".former.json"  # in the staging folder: the record's name, and what its files replace
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _LARGEST = 1 << 24  # bytes of a record
-_LONGEST = 255  # bytes of a name, where the system does not tell
+_LONGEST = 255  # bytes of a name, where the system does not say
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of result: how its records are known, what a record of before "files" vouches for, and why a result must
-    not take the place of another one (the rest of a sentence that begins with the record; None where it may)."""
+    """A kind of result.
+
+    ``is_ours`` recognises its records. ``vouched_before`` says what a record written before the key "files" existed
+    vouches for. ``keeps_from`` returns why a result must not replace another one, as the rest of a sentence that begins
+    with the record, or None if it may.
+    """
 
     is_ours: Callable[[Content], bool]
     vouched_before: Callable[[Path, Content], Mapping[str, str]] = lambda _record, _content: {}
     keeps_from: Callable[[Content, Content], str | None] = lambda _there, _new: None
 
     def vouched(self, record: Path, content: Content) -> dict[str, str]:
-        """File name -> sha256 of all that the record vouches for."""
+        """The files that a record vouches for.
+
+        Args:
+            record: the record's file.
+            content: its content.
+
+        Returns:
+            The sha256 of each file by name.
+        """
         if FILES not in content:
             return dict(self.vouched_before(record, content))
         found: dict[str, str] = {}
@@ -68,7 +80,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Standing:
-    """What lies where a result will go: ``signatures`` by name (None: nothing), and the record's content."""
+    """What is at the place where a result will go: a signature of each file (None if there is none), and the record."""
 
     record: Path
     signatures: Mapping[str, Signature | None]
@@ -76,26 +88,52 @@ class Standing:
     vouched: Mapping[str, str]
 
     def edited(self) -> list[str]:
-        """Names of files that somebody changed since they were written; reads them."""
+        """Find files that were edited since they were written; reads them.
+
+        Returns:
+            Their names.
+        """
         there = [name for name, found in self.signatures.items() if found is not None and name != self.record.name]
         if self.content.get("edited") is True:
             return there
         return [name for name in there if not _is(self.record.with_name(name), self.vouched.get(name))]
 
     def unchanged(self, other: Standing) -> bool:
-        """Whether the files known to both are the same."""
+        """Whether the files are the same as at another time.
+
+        Args:
+            other: the state at that time.
+
+        Returns:
+            True if all files known to both are the same.
+        """
         return all(
             self.signatures[name] == other.signatures[name] for name in self.signatures.keys() & other.signatures
         )
 
 
 def identities(paths: Iterable[Path]) -> frozenset[Identity]:
-    """The files at ``paths``, by whatever path; what is not there is left out."""
+    """Identify files whatever path leads to them.
+
+    Args:
+        paths: paths; those that do not exist are left out.
+
+    Returns:
+        The files' identities.
+    """
     return frozenset(identity for path in paths if (identity := _identity(path)) is not None)
 
 
 def refuse_input(path: Path, inputs: Collection[Identity]) -> None:
-    """UsageError where ``path`` is one of ``inputs`` (see :func:`identities`), by whatever path that was given."""
+    """Refuse to overwrite an input.
+
+    Args:
+        path: where something is to be written.
+        inputs: the inputs, see :func:`identities`.
+
+    Raises:
+        UsageError: ``path`` is one of the inputs.
+    """
     status = _lstat(path)
     if status is not None and ((status.st_dev, status.st_ino) in inputs or _identity(path) in inputs):
         raise UsageError(f"{path} is an input and would be overwritten; choose another folder for the results.")
@@ -109,10 +147,20 @@ def standing(
     *,
     agreed: Collection[str] = (),
 ) -> Standing:
-    """What lies at ``record`` and at ``names`` beside it, where a result of ``kind`` is to go.
+    """Look at the place where a result is to go.
 
-    ``agreed``: names that the user has agreed to see replaced, in a dialog. Raises UsageError where the result must not
-    go there: something else is there that no record of ours vouches for, or one of ``inputs``.
+    Args:
+        record: the result's record.
+        names: the names of its other files, in the same folder.
+        kind: the kind of result.
+        inputs: the inputs, which must not be overwritten.
+        agreed: names that the user has agreed to see replaced, in a dialog.
+
+    Returns:
+        What is there.
+
+    Raises:
+        UsageError: a file is there that no record of ours vouches for, or an input.
     """
     folder = record.parent
     paths = [folder / name for name in dict.fromkeys((*names, record.name))]
@@ -147,13 +195,23 @@ def write_result(
     replace_edited: bool = False,
     agreed: Collection[str] = (),
 ) -> dict[str, str]:
-    """Write ``files`` (name -> what writes it to a path) and the record ``content`` beside them, as one step.
+    """Write the files of a result and its record, as one step.
 
-    ``before`` is what was there when the work began, ``agreed`` is that of :func:`standing`. Returns the files' sha256,
-    which the record holds too.
+    Args:
+        record: the record's file; the other files go beside it.
+        content: the record's content; the key "files" is added.
+        files: by name, a function that writes the file to a path.
+        kind: the kind of result.
+        inputs: the inputs, which must not be overwritten.
+        before: what was there when the work began.
+        replace_edited: replace files that were edited since they were written.
+        agreed: names that the user has agreed to see replaced, in a dialog.
+
+    Returns:
+        The sha256 of each file by name.
 
     Raises:
-        UsageError: something is in the way that is not ours (see :func:`standing`), or was edited since.
+        UsageError: a file of others is in the way (see :func:`standing`), or one that was edited.
         BadInputError: the result of something else is there, or another program has written there since ``before``.
         UnwritableError: the folder cannot be written to.
     """
@@ -171,14 +229,30 @@ def write_result(
 
 
 def refuse_other(there: Standing, content: Content, kind: Kind) -> None:
-    """BadInputError where a result with the record ``content`` must not take the place of what is ``there``."""
+    """Refuse to replace the result of something else.
+
+    Args:
+        there: what is there.
+        content: the content of the new record.
+        kind: the kind of result.
+
+    Raises:
+        BadInputError: the result that is there must be kept.
+    """
     reason = kind.keeps_from(there.content, content) if kind.is_ours(there.content) else None
     if reason is not None:
         raise BadInputError(f"{there.record} {reason}")
 
 
 def written_meanwhile(record: Path) -> str:
-    """What is said where two programs were about to write the same result."""
+    """The error message if two programs were about to write the same result.
+
+    Args:
+        record: the result's record.
+
+    Returns:
+        A sentence.
+    """
     return f"{record} was written by another program since this run began and is kept; run this again to replace it."
 
 
@@ -224,14 +298,25 @@ def _write_staged(
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Finish or take back what a killed process left in ``folder``; nothing where it cannot be written to."""
+    """Complete or remove what a killed process left behind. Does nothing if the folder cannot be written to.
+
+    Args:
+        folder: a folder of results.
+    """
     if folder.is_dir() and any(folder.glob(f"{_STAGING}*")):
         with suppress(OSError), _locked(folder):
             _recover(folder)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What a JSON holds; nothing where it cannot be read or is no object."""
+    """Read a record.
+
+    Args:
+        path: a JSON file.
+
+    Returns:
+        Its content; empty if it cannot be read or is not an object.
+    """
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return {}
@@ -242,7 +327,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def check_name(path: Path) -> None:
-    """BadInputError where the disk cannot hold a file of that name."""
+    """Refuse a file name that is too long for the disk.
+
+    Args:
+        path: a file to be written.
+
+    Raises:
+        BadInputError: the name is too long.
+    """
     there = next((folder for folder in path.parents if folder.is_dir()), Path())
     try:
         longest = os.pathconf(there, "PC_NAME_MAX")
@@ -257,7 +349,8 @@ def check_name(path: Path) -> None:
 
 
 def _recover(folder: Path) -> None:
-    """Whoever holds the lock is alone here, so every staging folder is a killed process's."""
+    """Complete or remove the staging folders of killed processes. Only under the lock, so none belongs to a living
+    one."""
     for staging in folder.glob(f"{_STAGING}*"):
         note = read_record(staging / _NOTE)
         name, former = note.get("record"), note.get("former")
@@ -267,7 +360,7 @@ def _recover(folder: Path) -> None:
 
 
 def _finish(staging: Path, record: Path, former: Mapping[str, Any]) -> None:
-    """Where the record was in place already when the process died: bring the files that it vouches for."""
+    """If the record was in place already when the process died, move the files that it vouches for into place."""
     listed = read_record(record).get(FILES)
     for name, digest in listed.items() if isinstance(listed, dict) else ():
         staged, target = staging / Path(name).name, record.with_name(Path(name).name)
@@ -279,7 +372,7 @@ def _finish(staging: Path, record: Path, former: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """The folder, which is gone again where it is new and nothing came into it."""
+    """Create the folder; if the block raises and the folder is new and empty, it is removed again."""
     new = not folder.exists()
     try:
         with writing_into(folder):
@@ -294,7 +387,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time writes results into ``folder``; the lock's file is gone afterwards."""
+    """Only one process at a time writes results into ``folder``; the lock's file is removed afterwards."""
     path = folder / _LOCK
     lock = FileLock(path, timeout=_LOCK_SECONDS)
     try:

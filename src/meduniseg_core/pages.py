@@ -1,4 +1,4 @@
-"""Reports as HTML pages that need nothing else: no script, no network, pictures inside (``templates/``)."""
+"""Renders reports as self-contained HTML pages: no scripts, no network, pictures embedded (``templates/``)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **content: object) -> str:
-    """Make a page from a template.
+    """Render a page from a template.
 
-    Beside Jinja2's own filters templates have ``number`` (digits after the point; a dash for None) and ``png`` (the
-    bytes of a picture as a data URI).
+    In addition to Jinja2's own filters, templates have ``number`` (digits after the point; a dash for None) and ``png``
+    (image bytes as a data URI).
 
     Args:
-        template: a file's name in ``templates/``.
-        **content: what the template names; every value is escaped.
+        template: the name of a file in ``templates/``.
+        **content: the template's variables; every value is escaped.
 
     Returns:
         The page's HTML.
 
     Raises:
-        jinja2.UndefinedError: the template names something that ``content`` does not hold.
+        jinja2.UndefinedError: the template uses a variable that is not in ``content``.
     """
     return _environment().get_template(template).render(content)
 

@@ -1,4 +1,4 @@
-"""Where the program keeps what belongs to the user."""
+"""Where the program keeps the user's data."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ _NOWHERE = Path("/nonexistent/meduniseg")
 
 
 def user_folder() -> Path:
-    """The user's data folder (models, remembered probes); ``MEDUNISEG_HOME`` overrides it. Not created here.
+    """The user's data folder (models, packs, runs, corrections); ``MEDUNISEG_HOME`` overrides it. It need not exist.
 
-    A user without a home (a container's number that has no name) has a folder in which nothing is and nothing can be
-    kept; what only reads works all the same.
+    For a user without a home (in a container, for example) it is a folder that does not exist and cannot be created:
+    reading works, and only writing fails.
 
     Returns:
         An absolute path.
+
+    Raises:
+        UsageError: ``MEDUNISEG_HOME`` begins with the home of an unknown user.
     """
     override = os.environ.get("MEDUNISEG_HOME")
     if override:
@@ -32,16 +35,16 @@ def user_folder() -> Path:
 
 
 def expanded(path: str | Path) -> Path:
-    """Replace a leading ``~``.
+    """Expand a leading ``~``.
 
     Args:
-        path: as a user writes it.
+        path: a path as the user typed it.
 
     Returns:
         The path.
 
     Raises:
-        UsageError: nobody knows whose home that is.
+        UsageError: there is no such home folder.
     """
     try:
         return Path(path).expanduser()
@@ -50,7 +53,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def corrections_folder() -> Path:
-    """Where the user's own ledgers of corrections are kept, a folder each. Not created here.
+    """The folder of the user's own ledgers of corrections, one subfolder each. It need not exist.
 
     Returns:
         The folder.

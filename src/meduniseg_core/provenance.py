@@ -1,4 +1,5 @@
-"""The JSON beside a label file that says where the labels come from, and which files it vouches for (`outputs`)."""
+"""The JSON file beside a label file: it records where the labels come from and lists the files it vouches for
+(`outputs`)."""
 
 from __future__ import annotations
 
@@ -35,17 +36,30 @@ __all__ = [
 
 _SAME_MOMENT = 2.0  # seconds between writing a label map and its JSON
 IMAGE_SHA256 = "image_sha256"
-"""The JSON's key for which image was segmented (`Image.sha256`); a JSON of before it has none."""
+"""The JSON's key for the hash of the segmented image (`Image.sha256`); older files do not have it."""
 
 
 def label_provenance(path: Path) -> Provenance | None:
-    """The provenance of a label file that the JSON beside it lists; None for any other file, such as an image of the
-    same name in another format."""
+    """Read the provenance of a label file.
+
+    Args:
+        path: an image or label file.
+
+    Returns:
+        The provenance; None if no JSON of ours beside it lists it (an image of the same name in another format, say).
+    """
     return read_provenance(path) if path.is_file() and is_result(path) else None
 
 
 def is_result(path: Path) -> bool:
-    """Whether a JSON of ours beside ``path`` lists it among the files that were written with it."""
+    """Whether a file is a result of this program.
+
+    Args:
+        path: the file.
+
+    Returns:
+        True if a JSON of ours beside it lists it among the files that were written with it.
+    """
     stem = stem_of(path)
     for name in {stem, stem.removesuffix(PROBABILITIES)}:
         record = path.with_name(f"{name}.json")
@@ -56,15 +70,23 @@ def is_result(path: Path) -> bool:
 
 
 def recorded_task(content: Content) -> str | None:
-    """The task in the JSON of a label file, or None for any other content."""
+    """The task recorded in the JSON of a label file.
+
+    Args:
+        content: the content of a JSON file.
+
+    Returns:
+        The task's name; None for any other content.
+    """
     task = content.get("task")
     return task if isinstance(task, str) and "model_sha256" in content else None
 
 
 def _vouched_before(record: Path, content: Content) -> dict[str, str]:
-    """A JSON of before "files" vouches for the one label map of its name, if it can be one of its task.
+    """A JSON written before the key "files" existed vouches for the one label map of its name, if its labels fit its
+    task.
 
-    Hands that changed it left no hash to compare: it counts as changed if it is younger than its JSON.
+    There is no hash to compare, so the label map counts as edited if it is younger than its JSON.
     """
     from meduniseg_core.images import read_labels
     from meduniseg_core.images.writing import LABEL_ENDINGS
@@ -84,12 +106,20 @@ def _vouched_before(record: Path, content: Content) -> dict[str, str]:
 
 
 def image_entries(image: Image) -> dict[str, str]:
-    """What the JSON says of the image: the name of its file, for people, and which one it is."""
+    """The entries of the JSON that identify the image.
+
+    Args:
+        image: the segmented image.
+
+    Returns:
+        The name of its file, for people, and its hash.
+    """
     return {"image": image.name, IMAGE_SHA256: image.sha256}
 
 
 def _of_another_image(there: Content, new: Content) -> str | None:
-    """Two runs that write into one folder at once would take each other's results for their own former ones."""
+    """Keep the result of another image: two runs that write into one folder would otherwise replace each other's
+    results."""
     known, ours = there.get(IMAGE_SHA256), new.get(IMAGE_SHA256)
     if not (isinstance(known, str) and isinstance(ours, str)) or known == ours:
         return None

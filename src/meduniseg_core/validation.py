@@ -1,4 +1,4 @@
-"""Pydantic's findings as one sentence for a reader."""
+"""Turns pydantic's validation errors into one sentence for a reader."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pydantic import ValidationError
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that a schema refuses.
+    """Describe the first fault that a schema found.
 
     Args:
-        error: what pydantic found.
+        error: pydantic's error.
 
     Returns:
-        Where it is and what it is, e.g. ``plans.0.patch: Field required (and 2 more)``.
+        The place and the fault, e.g. ``plans.0.patch: Field required (and 2 more)``.
     """
     where, text = place_and_fault(error)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -20,10 +20,10 @@ def first_fault(error: ValidationError) -> str:
 
 
 def place_and_fault(error: ValidationError) -> tuple[str, str]:
-    """Where the first fault lies and what it is.
+    """The place and the text of the first fault.
 
     Args:
-        error: what pydantic found.
+        error: pydantic's error.
 
     Returns:
         The place as ``plans.0.patch`` (empty for the whole), and the fault in pydantic's or the validator's words.

@@ -26,16 +26,19 @@ COMPLETE = (
     "evaluation",
     "events",
     "files",
+    "importers",
     "model",
+    "outputs",
     "pages",
     "paths",
+    "provenance",
     "training",
     "validation",
     "weights",
 )
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 280
+LEFT = 258
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,4 +1,4 @@
-"""Models that other programs trained, taken in as models of this one."""
+"""Importers for models that were trained with other programs."""
 
 from meduniseg_core.importers.nnunet import NnunetOptions, import_nnunet
 

@@ -1,7 +1,7 @@
-"""Import of models that nnU-Net v2 trained: the folder ``TRAINER__PLANS__CONFIGURATION`` with its folds.
+"""Imports models trained with nnU-Net v2: the folder ``TRAINER__PLANS__CONFIGURATION`` with its folds.
 
-What is kept is everything that decides a prediction: the network of every fold, and a plan with nnU-Net's own
-preprocessing (`preprocessing.scheme`). The checkpoints are pickles and go through the restricted reader only.
+Everything that decides a prediction is kept: the network of every fold, and a plan with nnU-Net's own preprocessing
+(`preprocessing.scheme`). The checkpoints are pickles and are read only by the restricted reader.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ _TRAINER = re.compile(
 
 
 class NnunetOptions(BaseModel):
-    """What is imported from the folder, and under which names.
+    """What to import from the folder, and under which names.
 
-    ``folds``: their names ("0", "all"); None: all numbered ones that are there. ``task`` and ``modality``: where None,
-    by the name of the data set and of its channels. ``any_trainer``: also of a trainer that is not nnU-Net's own.
+    ``folds`` are fold names ("0", "all"); None imports all numbered ones. ``task`` and ``modality`` default to the
+    names of the data set and of its channels. ``any_trainer`` also accepts trainers that are not nnU-Net's own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,7 +82,7 @@ class NnunetOptions(BaseModel):
 
 
 class _Fold(BaseModel):
-    """What a checkpoint says beside its weights; the same in all folds of one training."""
+    """The training settings in a checkpoint, which are the same for all folds of one training."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -92,20 +92,20 @@ class _Fold(BaseModel):
 
 
 def import_nnunet(folder: Path, options: NnunetOptions, *, events: EventSink = ignore) -> Imported:
-    """Read a model folder of nnU-Net v2.
+    """Import a model folder of nnU-Net v2.
 
     Args:
         folder: ``TRAINER__PLANS__CONFIGURATION``.
-        options: what of it, under which names.
-        events: what was assumed is said here.
+        options: what to import, and under which names.
+        events: receives messages about what was assumed.
 
     Returns:
         Description and weights, ready for ``Registry.save``.
 
     Raises:
-        BadInputError: in one sentence, a folder or file that is not what it should be, a checkpoint that asks for code,
-            a cascade, a network that is not built here, folds that do not belong together.
-        UsageError: a fold that is not there, a name that cannot be.
+        BadInputError: the folder or a file is not what it should be, a checkpoint asks for code, the network cannot be
+            built here (a cascade, for example), or the folds do not belong together.
+        UsageError: a fold is missing, or a name is not valid.
     """
     folder = Path(folder)
     _check_folder(folder)
@@ -166,7 +166,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _fold_files(folder: Path, options: NnunetOptions, events: EventSink) -> dict[str, Path]:
-    """The checkpoints by fold. "all" is the fold of that name, or all numbered ones where there is none."""
+    """The checkpoint of each fold. "all" is the fold of that name, or all numbered ones if there is none."""
     name = f"checkpoint_{options.checkpoint}.pth"
     there = {path.parent.name.removeprefix("fold_"): path for path in folder.glob(f"fold_*/{name}") if path.is_file()}
     numbered = sorted((fold for fold in there if fold.isdecimal()), key=int)

@@ -1,4 +1,4 @@
-"""nnU-Net v2's networks: from the plans' words to a `UNetConfig`, and from its tensors' names to ours."""
+"""nnU-Net v2's networks: translates their plans to a `UNetConfig` and their tensors' names to ours."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ def network_of(folder: Path, configuration: Configuration, channels: int, output
     """Read the network that the plans describe.
 
     Args:
-        folder: the model folder, for sentences.
-        configuration: the plans' configuration.
-        channels: of the images.
-        outputs: of the network.
-        members: networks of this shape (folds).
+        folder: the model folder, for error messages.
+        configuration: the configuration from the plans.
+        channels: number of image channels.
+        outputs: number of the network's outputs.
+        members: number of networks of this shape (folds).
 
     Returns:
         The architecture.
 
     Raises:
-        BadInputError: a network that is not built here, or cannot be.
+        BadInputError: the network cannot be built here, or its description is impossible.
     """
     architecture = configuration.architecture or _old_style(folder, configuration)
     name = architecture.network_class_name.rpartition(".")[2]
@@ -103,7 +103,8 @@ def network_of(folder: Path, configuration: Configuration, channels: int, output
 
 
 def _old_style(folder: Path, plans: Configuration) -> Architecture:
-    """Plans from before nnU-Net 2.4: the same facts under other names, the rest by convention."""
+    """The architecture from plans before nnU-Net 2.4, which have the same facts under other names and the rest by
+    convention."""
     name, convs = plans.UNet_class_name, plans.n_conv_per_stage_encoder
     base, most = plans.UNet_base_num_features, plans.unet_max_num_features
     if name is None or base is None or most is None or not isinstance(convs, list) or len(convs) > _MAX_STAGES:
@@ -188,10 +189,10 @@ def our_name(original: str, levels: int) -> str | None:
 
     Args:
         original: nnU-Net's name.
-        levels: the decoder's; the head of the last one is the network's, the others are for deep supervision.
+        levels: number of decoder levels. The last level's head is the network's; the others serve deep supervision.
 
     Returns:
-        Our name; "" for a tensor that inference does not need, None for one that no network here has.
+        Our name; an empty string for a tensor that inference does not need, None for one that none of our networks has.
     """
     if _TWINS.fullmatch(original):
         return ""
@@ -206,19 +207,19 @@ def our_name(original: str, levels: int) -> str | None:
 
 
 def translate(path: Path, state: Mapping[str, Tensor], config: UNetConfig, affine: bool = True) -> dict[str, Tensor]:
-    """Give one network's tensors our names, each checked.
+    """Rename the tensors of one network and check each.
 
     Args:
-        path: the checkpoint, for sentences.
-        state: its tensors, by nnU-Net's names.
+        path: the checkpoint, for error messages.
+        state: its tensors by nnU-Net's names.
         config: the network that they must fit.
-        affine: False: its norms have no weights, which become 1 and 0.
+        affine: False if its norms have no weights; these become 1 and 0.
 
     Returns:
-        The tensors of one member, by our names.
+        The tensors of one member by our names.
 
     Raises:
-        BadInputError: a tensor that is missing, too many, of another shape or not finite.
+        BadInputError: a tensor is missing, unexpected, of another shape or not finite.
     """
     prefix = "members.0."
     expected = {
@@ -255,10 +256,10 @@ def has_affine_norms(configuration: Configuration) -> bool:
     """Whether the norms have weights.
 
     Args:
-        configuration: the plans' configuration.
+        configuration: the configuration from the plans.
 
     Returns:
-        True for plans of the old style.
+        True if they have; always for plans of the old style.
     """
     if configuration.architecture is None:
         return True

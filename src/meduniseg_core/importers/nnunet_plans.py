@@ -1,4 +1,4 @@
-"""What nnU-Net v2's ``plans.json`` and ``dataset.json`` say, read without trusting them."""
+"""Reads nnU-Net v2's ``plans.json`` and ``dataset.json`` without trusting them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ class _Read(BaseModel):
 
 
 class Architecture(_Read):
-    """The network, in the plans of nnU-Net 2.4 and newer."""
+    """The network as plans of nnU-Net 2.4 and newer describe it."""
 
     network_class_name: str
     arch_kwargs: dict[str, Any]
 
 
 class Configuration(_Read):
-    """One configuration (2d, 3d_fullres, 3d_lowres), inheritance resolved. The last fields: plans of the old style."""
+    """One configuration (2d, 3d_fullres, 3d_lowres) with inheritance resolved. The last fields are those of old-style
+    plans."""
 
     patch_size: Sizes
     spacing: Annotated[tuple[float, ...], Field(min_length=2, max_length=3)]
@@ -60,7 +61,7 @@ class Configuration(_Read):
 
 
 class Figures(_Read):
-    """Intensities of one channel over the data set's foreground."""
+    """Intensity statistics of one channel over the data set's foreground."""
 
     mean: float
     std: float
@@ -69,7 +70,7 @@ class Figures(_Read):
 
 
 class Plans(_Read):
-    """``plans.json``."""
+    """The content of ``plans.json``."""
 
     dataset_name: str = ""
     plans_name: str = ""
@@ -82,17 +83,17 @@ class Plans(_Read):
 
     @property
     def figures(self) -> Mapping[str, Figures]:
-        """By channel; older plans have them under another name."""
+        """Intensity statistics by channel; older plans have them under another name."""
         return self.foreground_intensity_properties_per_channel or self.foreground_intensity_properties_by_modality
 
 
 def _listed(value: Any) -> Any:
-    """Names of channels; a list in some old files."""
+    """Channel names; some old files have a list."""
     return {str(index): name for index, name in enumerate(value)} if isinstance(value, list) else value
 
 
 class Dataset(_Read):
-    """``dataset.json``: channels and labels."""
+    """The content of ``dataset.json``: channels and labels."""
 
     channel_names: Annotated[dict[str, str], BeforeValidator(_listed)] | None = None
     modality: Annotated[dict[str, str], BeforeValidator(_listed)] | None = None
@@ -104,7 +105,7 @@ class Dataset(_Read):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """In the order of the network."""
+        """The channels' names in the network's order."""
         names = self.channel_names or self.modality or {}
         try:
             return tuple(names[key].strip() or key for key in sorted(names, key=int))
@@ -113,7 +114,11 @@ class Dataset(_Read):
 
 
 class Labels(_Read):
-    """What the network's outputs stand for: ``classes`` by label (label 1 first), ``regions`` the label each writes."""
+    """The meaning of the network's outputs.
+
+    ``classes`` are the class names, that of label 1 first; ``regions`` are the labels that each output writes, for
+    models trained on overlapping regions.
+    """
 
     classes: tuple[str, ...]
     regions: tuple[int, ...] | None
@@ -130,7 +135,7 @@ def read_plans(folder: Path) -> Plans:
         The plans.
 
     Raises:
-        BadInputError: no such file, or no plans of nnU-Net v2 in it.
+        BadInputError: the file is missing, or does not hold plans of nnU-Net v2 that this program can follow.
     """
     plans = _read(folder / PLANS, Plans)
     if plans.label_manager != "LabelManager":
@@ -150,7 +155,7 @@ def read_dataset(folder: Path) -> Dataset:
         The description.
 
     Raises:
-        BadInputError: no such file, or no description in it.
+        BadInputError: the file is missing, or does not hold a description with channels.
     """
     dataset = _read(folder / DATASET, Dataset)
     if not dataset.channels:
@@ -162,15 +167,15 @@ def configuration_of(folder: Path, plans: Plans, name: str) -> Configuration:
     """Find a configuration in the plans.
 
     Args:
-        folder: the model folder, for sentences.
+        folder: the model folder, for error messages.
         plans: its plans.
-        name: of the configuration.
+        name: the configuration's name.
 
     Returns:
         The configuration, with what it inherits.
 
     Raises:
-        BadInputError: it is not there, the second stage of a cascade, or prepared in a way that is not known.
+        BadInputError: it is missing, is the second stage of a cascade, or has an unknown preprocessor.
     """
     content: dict[str, Any] = {}
     seen: list[str] = []
@@ -197,17 +202,17 @@ def configuration_of(folder: Path, plans: Plans, name: str) -> Configuration:
 
 
 def labels_of(folder: Path, dataset: Dataset) -> Labels:
-    """Sort the labels into classes, and regions in the order in which they are written.
+    """Sort the labels into classes, and into regions in the order in which they are written.
 
     Args:
-        folder: the model folder, for sentences.
+        folder: the model folder, for error messages.
         dataset: its description.
 
     Returns:
-        Classes and, where labels overlap, regions.
+        The classes and, where labels overlap, the regions.
 
     Raises:
-        BadInputError: labels that nnU-Net itself would refuse.
+        BadInputError: nnU-Net itself would refuse the labels.
     """
     file = folder / DATASET
     wanted = {name: label for name, label in dataset.labels.items() if name != _IGNORE}
@@ -233,12 +238,12 @@ def labels_of(folder: Path, dataset: Dataset) -> Labels:
 
 
 def refuse(place: Path, reason: str, remedy: str = "check that it is a model folder of nnU-Net v2") -> NoReturn:
-    """Raise the one sentence.
+    """Refuse to import a file or folder.
 
     Args:
-        place: file or folder at fault.
-        reason: in words that follow "because".
-        remedy: what to do.
+        place: the file or folder at fault.
+        reason: what is wrong, to follow "because".
+        remedy: what the user should do.
 
     Raises:
         BadInputError: always.

@@ -1,8 +1,8 @@
-"""Reading plain data (containers, numbers, texts, numpy arrays) out of a pickle without running anything in it.
+"""Reads plain data (containers, numbers, text, NumPy arrays) from a pickle without running anything in it.
 
-A pickle can name any function of any installed package and have it called. Here only names of a short list are
-admitted, and those of numpy stand for functions of our own, which build an array from its bytes and nothing else.
-Used by the importer of other people's checkpoints only; this program writes no pickles.
+A pickle can name any function of any installed package and have it called. Here only the names on a short list are
+admitted. Those of NumPy are replaced by functions of our own that build an array from its bytes and do nothing else.
+Only the importers use this module; this program writes no pickles.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCALARS = (bool, int, float, complex, str, bytes, bytearray, np.ndarray, type(N
 _ARRAY_MODULES = {"numpy.core.multiarray", "numpy._core.multiarray"}
 _NUMERIC_MODULES = {"numpy.core.numeric", "numpy._core.numeric"}
 _MEMO_WRITES = {"PUT", "BINPUT", "LONG_BINPUT"}
-# What CPython's unpickler may raise on bytes that are no sound pickle.
+# What CPython's unpickler may raise on a damaged pickle.
 BROKEN_PICKLE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -44,13 +44,22 @@ BROKEN_PICKLE = (
 
 
 class ForbiddenGlobalError(pickle.UnpicklingError):
-    """The pickle asks for something outside the list; ``str`` is its dotted name."""
+    """The pickle asks for a name that is not on the list; ``str`` is the dotted name."""
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """The data in the pickle ``path``: builtin containers and scalars, OrderedDict, defaultdict, numpy arrays.
+    """Read the data in a pickle: builtin containers and scalars, OrderedDict, defaultdict, NumPy arrays.
 
-    Numpy scalars come back as Python ones. BadInputError names whatever else the file asks for; nothing of it is run.
+    NumPy scalars become Python scalars.
+
+    Args:
+        path: the pickle.
+
+    Returns:
+        The data.
+
+    Raises:
+        BadInputError: the file is damaged or too large, or asks for anything else, which is then not run.
     """
     with open_regular(path) as stream:
         data = stream.read(MAX_BYTES + 1)
@@ -66,14 +75,21 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 def check_memo(data: bytes) -> None:
-    """ValueError if the pickle numbers its memo beyond its own length, which would make the unpickler reserve that."""
+    """Refuse a pickle whose memo indices exceed its length: the unpickler would reserve memory for all of them.
+
+    Args:
+        data: the pickle.
+
+    Raises:
+        ValueError: an index is out of bounds.
+    """
     for opcode, argument, _ in pickletools.genops(data):
         if opcode.name in _MEMO_WRITES and (not isinstance(argument, int) or argument > len(data)):
             raise ValueError("its memo is out of bounds")
 
 
 class _Dtype:
-    """Stands for a numpy dtype while the pickle is read: a simple type's code and its byte order."""
+    """Stands in for a NumPy dtype while the pickle is read: a simple type's code and its byte order."""
 
     def __init__(self, code: Any) -> None:
         if not isinstance(code, str) or len(code) > 16:
@@ -89,7 +105,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy array while the pickle is read; its bytes must fill its shape exactly."""
+    """Stands in for a NumPy array while the pickle is read; its bytes must fill its shape exactly."""
 
     value: np.ndarray
 
@@ -99,7 +115,8 @@ class _Array:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Admits the short list. The stand-ins are made anew for every file: none can alter them for the next."""
+    """Admits only the names on the list. The stand-ins are created for every file, so none can alter them for the
+    next."""
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream)
@@ -163,7 +180,8 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 
 def _resolve(value: Any, done: dict[int, Any]) -> Any:
-    """Replace the stand-ins in nested containers; ``done`` keeps shared and cyclic ones from being walked twice."""
+    """Replace the stand-ins in nested containers; ``done`` keeps shared and cyclic containers from being visited
+    twice."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, _Dtype):

@@ -1,8 +1,8 @@
-"""Reading the tensors of somebody else's PyTorch checkpoint: inspected first, then loaded with ``weights_only=True``.
+"""Reads tensors from a foreign PyTorch checkpoint: it is inspected first, then loaded with ``weights_only=True``.
 
-``weights_only`` keeps a checkpoint from running code. The inspection before it closes what that leaves open: storages
-that claim more bytes than their record holds, compressed records that blow up, bytes that changed on the way (PyTorch
-does not look at the records' checksums), and a message that tells people to load the file with less care.
+``weights_only`` keeps a checkpoint from running code. The inspection covers what that leaves open: storages that claim
+more bytes than their record holds, compressed records that expand without limit, and damaged bytes (PyTorch does not
+compare the records' checksums). It also avoids PyTorch's error message, which advises loading the file less safely.
 """
 
 from __future__ import annotations
@@ -49,9 +49,16 @@ _ADMITTED = {
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The dict in a PyTorch checkpoint (zip format, PyTorch 1.6 and newer), tensors on the CPU.
+    """Read the dictionary in a PyTorch checkpoint (zip format, PyTorch 1.6 and newer).
 
-    BadInputError, in one sentence, for anything but tensors and plain data; nothing in the file is run.
+    Args:
+        path: the checkpoint.
+
+    Returns:
+        Its content, with tensors on the CPU.
+
+    Raises:
+        BadInputError: the file is damaged, or holds anything but tensors and plain data. Nothing in it is run.
     """
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -82,7 +89,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _loaded(path: Path, stream: BinaryIO) -> Any:
-    """What PyTorch makes of an inspected file. Its own words, warnings too, speak of loading it with less care."""
+    """Load an inspected file. PyTorch's own errors and warnings are hidden: they advise loading it less safely."""
     try:
         with safe_globals(_numpy_scalars()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -94,9 +101,18 @@ def _loaded(path: Path, stream: BinaryIO) -> Any:
 
 
 def state_dict_of(path: Path, content: dict[str, Any], key: str = "state_dict") -> dict[str, Tensor]:
-    """The weights of a checkpoint as float32 tensors, without the prefixes of data-parallel training and compiling.
+    """The weights in a checkpoint, without the name prefixes of data-parallel training and of compilation.
 
-    ``key``: the entry that holds them.
+    Args:
+        path: the checkpoint's file.
+        content: its content.
+        key: the entry that holds the weights.
+
+    Returns:
+        float32 tensors by name.
+
+    Raises:
+        BadInputError: the entry is missing, or does not hold float tensors of a plausible size.
     """
     state = content.get(key)
     if not isinstance(state, dict) or not state:
@@ -115,7 +131,7 @@ def state_dict_of(path: Path, content: dict[str, Any], key: str = "state_dict") 
 
 
 class _Inert:
-    """Stands for every global of the pickle while it is inspected: takes anything, does nothing."""
+    """Stands in for every global of the pickle while it is inspected: accepts anything and does nothing."""
 
     def __init__(self, *_: Any) -> None:
         self.items: list[Any] = []
@@ -125,14 +141,14 @@ class _Inert:
     def __setitem__(self, _key: Any, _value: Any) -> None: ...
 
     def append(self, _: Any) -> None:
-        """A list's."""
+        """As a list's."""
 
     def extend(self, _: Any) -> None:
-        """A list's."""
+        """As a list's."""
 
 
 class _Inspector(pickle.Unpickler):
-    """Walks through a checkpoint's pickle without importing anything; checks names and the sizes of storages."""
+    """Reads a checkpoint's pickle without importing anything; checks names and the sizes of storages."""
 
     def __init__(self, data: bytes, record_bytes: dict[str, int]) -> None:
         super().__init__(io.BytesIO(data))
@@ -173,7 +189,7 @@ def _inspect(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def _check_sums(archive: zipfile.ZipFile) -> None:
-    """Read every record, which compares it with its CRC-32; ValueError names the first that has changed."""
+    """Read every record, which compares it with its CRC-32; a ValueError names the first damaged one."""
     for entry in archive.infolist():
         try:
             with archive.open(entry) as record:
@@ -184,7 +200,7 @@ def _check_sums(archive: zipfile.ZipFile) -> None:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What nnU-Net's training curve (a list of numpy floats) needs, under the names of numpy 1 and 2."""
+    """What loading nnU-Net's training curve (a list of NumPy floats) needs, under the names of NumPy 1 and 2."""
     scalar = np.float64(0).__reduce__()[0]
     return [
         (scalar, "numpy.core.multiarray.scalar"),

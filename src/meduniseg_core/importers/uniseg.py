@@ -1,7 +1,7 @@
-"""Import of the published checkpoint of UniSeg, MedUniSeg's predecessor (docs/spec.md section 12).
+"""Imports the published checkpoint of UniSeg, MedUniSeg's predecessor (docs/spec.md section 12).
 
-Everything the tensors tell (widths, strides, stems, classes, K, number of tasks, patch) is taken from them; spacing,
-normalisation and intensity figures come from the plans beside the checkpoint, else from :class:`UniSegOptions`.
+The architecture (widths, strides, stems, classes, number of tasks, patch) is read from the tensors. Spacing,
+normalisation and intensity statistics come from the plans beside the checkpoint, else from :class:`UniSegOptions`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CT_SCHEMES = {"CT", "CT2"}
 
 
 class UniSegTask(BaseModel):
-    """One task of a UniSeg checkpoint, in the order of its channels in FUSE. ``classes`` are the foreground's."""
+    """One task of a UniSeg checkpoint, in the order of its channels in FUSE. ``classes`` are the foreground classes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,10 +65,10 @@ PLANNER_SPACINGS: Mapping[str, Spacing] = {
 
 
 class UniSegOptions(BaseModel):
-    """What the tensors do not say, with the published checkpoint's values as defaults.
+    """What the tensors do not say. The defaults are those of the published checkpoint.
 
-    ``spacing`` (mm, D H W) and ``ct_figures`` are used where the plans leave them open; ``task_spacings`` wins over
-    both for the tasks it names. Channels called "ct" get CT normalisation, all others a z-score per image.
+    ``spacing`` (mm, D H W) and ``ct_figures`` are used where the plans do not give them; ``task_spacings`` override
+    both for the tasks they name. Channels called "ct" get CT normalisation, all others a z-score per image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -97,11 +97,20 @@ def import_uniseg(
     *,
     events: EventSink = ignore,
 ) -> Imported:
-    """Read a UniSeg checkpoint (nnU-Net v1's ``.model`` file).
+    """Import a UniSeg checkpoint (a ``.model`` file of nnU-Net v1).
 
-    ``plans``: its ``.model.pkl`` or ``plans*.pkl``; without it ``CHECKPOINT.pkl`` is used where it is there. What was
-    assumed is said as messages. BadInputError, in one sentence, if a file is not what it should be or asks for code;
-    UsageError if the options do not fit the checkpoint.
+    Args:
+        checkpoint: the checkpoint.
+        plans: its ``.model.pkl`` or ``plans*.pkl``; by default ``CHECKPOINT.pkl`` if it exists.
+        options: names and what the tensors do not say; by default those of the published checkpoint.
+        events: receives messages about what was assumed.
+
+    Returns:
+        Description and weights, ready for ``Registry.save``.
+
+    Raises:
+        BadInputError: a file is not what it should be, or asks for code.
+        UsageError: the options do not fit the checkpoint.
     """
     checkpoint = Path(checkpoint)
     options = options or UniSegOptions()
@@ -143,7 +152,7 @@ def import_uniseg(
 
 
 def _infer_config(path: Path, state: Mapping[str, Tensor]) -> ModelConfig:
-    """The architecture that the tensors' names and shapes speak of."""
+    """The architecture that follows from the tensors' names and shapes."""
 
     def shape(name: str) -> tuple[int, ...]:
         tensor = state.get(name)
@@ -197,7 +206,14 @@ _NAMES: tuple[tuple[str, str], ...] = (
 
 
 def our_name(original: str) -> str | None:
-    """Our name of a tensor of UniSeg, or None for a name it does not have."""
+    """Translate the name of a tensor.
+
+    Args:
+        original: UniSeg's name.
+
+    Returns:
+        Our name; None for a name that UniSeg does not have.
+    """
     for pattern, ours in _NAMES:
         match = re.fullmatch(pattern, original)
         if match:
@@ -206,7 +222,7 @@ def our_name(original: str) -> str | None:
 
 
 def _translate(path: Path, state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors under our names, each checked against the architecture, and finite."""
+    """The tensors by our names, each finite and checked against the architecture."""
     expected = expected_shapes(config)
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
@@ -238,7 +254,7 @@ def _patch(config: ModelConfig, plans: NnunetPlans, events: EventSink) -> tuple[
 
 
 def _report(source: Path | None, plans: NnunetPlans, options: UniSegOptions, events: EventSink) -> None:
-    """Say what the plans leave open and what is assumed for it."""
+    """Report what the plans leave open and what is assumed instead."""
     origin = f"{Path(source).name} does not give it" if source is not None else "no plans were given"
     if plans.spacing is None:
         events(Message("info", f"Spacing {_text(options.spacing)} mm is assumed ({origin})."))
@@ -275,7 +291,8 @@ def _task_plan(task: UniSegTask, patch: tuple[int, int, int], plans: NnunetPlans
 
 
 def _normalisation(name: str, channel: int, plans: NnunetPlans) -> Normalisation:
-    """By the channel's name; the plans, whose channels are shared by tasks of all modalities, can only refine that."""
+    """Decided by the channel's name. The plans can only refine it: their channels are shared by tasks of all
+    modalities."""
     scheme = plans.schemes.get(channel)
     if scheme == "noNorm":
         return "none"

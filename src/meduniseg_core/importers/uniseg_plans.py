@@ -1,4 +1,4 @@
-"""What nnU-Net v1's plans (``*.model.pkl`` or ``plans*.pkl``) say about preprocessing, read without trusting them."""
+"""Reads the preprocessing in nnU-Net v1's plans (``*.model.pkl`` or ``plans*.pkl``) without trusting them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from meduniseg_core.preprocessing.plan import MAX_MILLIMETRES, MIN_MILLIMETRES, 
 class NnunetPlans:
     """The part of the plans that matters here; None or empty where they leave it open.
 
-    ``spacing`` and ``patch`` along (D, H, W), mm and voxels; ``schemes``, ``masked`` and ``figures`` by channel.
+    ``spacing`` (mm) and ``patch`` (voxels) are along (D, H, W); ``schemes``, ``masked`` and ``figures`` are by channel.
     """
 
     spacing: tuple[float, float, float] | None
@@ -31,7 +31,17 @@ class NnunetPlans:
 
 
 def read_plans(path: Path) -> NnunetPlans:
-    """Plans of nnU-Net v1; BadInputError for a pickle that asks for code or does not hold such plans."""
+    """Read plans of nnU-Net v1.
+
+    Args:
+        path: a pickle.
+
+    Returns:
+        The preprocessing they describe.
+
+    Raises:
+        BadInputError: the pickle asks for code, or does not hold such plans.
+    """
     content = read_plain_pickle(path)
     if isinstance(content, dict) and isinstance(content.get("plans"), dict):
         content = content["plans"]  # a .model.pkl holds the plans beside the trainer's arguments
@@ -64,7 +74,7 @@ def read_plans(path: Path) -> NnunetPlans:
 
 
 def _last_stage(path: Path, stages: Any) -> dict[str, Any]:
-    """The stage of full resolution, which is the last."""
+    """The stage of full resolution, which is the last one."""
     if isinstance(stages, dict) and stages and all(type(key) is int for key in stages):
         stage = stages[max(stages)]
     elif isinstance(stages, list) and stages:

@@ -26,6 +26,7 @@ COMPLETE = (
     "evaluation",
     "events",
     "files",
+    "images",
     "importers",
     "model",
     "outputs",
@@ -38,7 +39,7 @@ COMPLETE = (
 )
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 258
+LEFT = 130
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

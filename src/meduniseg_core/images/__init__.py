@@ -1,4 +1,4 @@
-"""Images: reading and writing of every format, and the geometry that is never lost on the way.
+"""Images: readers and writers for every format, and the geometry that travels with the voxels.
 
 Arrays are ``(C, D, H, W)``; positions are LPS in mm.
 """

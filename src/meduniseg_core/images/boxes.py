@@ -1,4 +1,4 @@
-"""Boxes of voxels, and the box around a mask: what is cropped to, segmented, measured in and edited."""
+"""Boxes of voxels, and the box around a mask: used for cropping, segmenting, measuring and editing."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Slices = tuple[slice, ...]
 
 
 def box_of(mask: np.ndarray, margin: tuple[int, ...] | int = 0) -> Slices | None:
-    """The smallest box around a mask.
+    """Find the smallest box around a mask.
 
     Args:
         mask: bool, of any shape.
-        margin: voxels that the box is widened by where there is room, for all axes or for each.
+        margin: Voxels to widen the box by where there is room: one number, or one per axis.
 
     Returns:
-        The box; None if the mask is empty.
+        The box as one slice per axis; None if the mask is empty.
     """
     margins = (margin,) * mask.ndim if isinstance(margin, int) else margin
     spans = []
@@ -32,21 +32,50 @@ def box_of(mask: np.ndarray, margin: tuple[int, ...] | int = 0) -> Slices | None
 
 
 def whole_box(shape: tuple[int, ...]) -> Box:
-    """The box that covers a grid (D, H, W)."""
+    """Make the box that covers a whole grid.
+
+    Args:
+        shape: Voxels along ``(D, H, W)``.
+
+    Returns:
+        The box from 0 to ``shape``.
+    """
     return (0, int(shape[0])), (0, int(shape[1])), (0, int(shape[2]))
 
 
 def box_slices(box: Box) -> tuple[slice, slice, slice]:
-    """``box`` as slices of a (D, H, W) array."""
+    """Turn a box into slices.
+
+    Args:
+        box: Ranges in voxels.
+
+    Returns:
+        Slices of an array ``(D, H, W)``.
+    """
     return slice(*box[0]), slice(*box[1]), slice(*box[2])
 
 
 def box_union(one: Box, other: Box) -> Box:
-    """The smallest box that holds both."""
+    """Find the smallest box that holds two boxes.
+
+    Args:
+        one: A box.
+        other: Another one.
+
+    Returns:
+        The box around both.
+    """
     d, h, w = ((min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True))
     return d, h, w
 
 
 def box_shape(box: Box) -> tuple[int, int, int]:
-    """Size of ``box`` along (D, H, W)."""
+    """Measure a box.
+
+    Args:
+        box: Ranges in voxels.
+
+    Returns:
+        Its size along ``(D, H, W)`` in voxels.
+    """
     return box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0]

@@ -1,12 +1,12 @@
-"""Which files are one case: ``CASE_0000.ext``, ``CASE_0001.ext``, ... are the channels of CASE (nnU-Net's naming).
+"""Which files make one case: ``CASE_0000.ext``, ``CASE_0001.ext``, ... are the channels of CASE (nnU-Net's naming).
 
-The one rule for folders, lists of files, data sets and corrections. It knows how many files the task takes per case
-(`channels`; None: not known), because cohorts number patients the same way:
+This is the one rule for folders, lists of files, data sets and corrections. Cohorts often number their patients in the
+same style, so the rule depends on how many files the task takes per case (`channels`; None: not known):
 
-- where ``_0000`` is missing, numbers are never channels (amos_0001, IMG_0417): every file is a case of its own;
-- a task that takes one file per case has no channels to number: pat_0000 and pat_0001 are two cases. Only a ``_0000``
-  that stands alone is nnU-Net's mark of the single channel, and no part of the case's name;
-- otherwise files numbered from 0000 on are the channels of one case.
+- Without a ``_0000`` file, numbers are never channels (amos_0001, IMG_0417): every file is a case of its own.
+- A task with one file per case has no channels to number: pat_0000 and pat_0001 are two cases. Only a single ``_0000``
+  is nnU-Net's mark of the first channel and not part of the case's name.
+- Otherwise, files numbered from 0000 on are the channels of one case.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 
 @dataclass(frozen=True)
 class Case:
-    """One image: a file, a folder of DICOM, or one file per channel in their order.
+    """One image to read: a file, a DICOM folder, or one file per channel, in channel order.
 
-    ``fault`` is why these files cannot be a case as they are (a channel is missing, say), else None. ``findings`` is
-    what the user must know of how they were found.
+    ``fault`` says why these files cannot be read as a case (a channel is missing, say); None where they can.
+    ``findings`` are what the user must know about how the files were found.
     """
 
     name: str
@@ -40,17 +40,25 @@ class Case:
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
-        """As ``read_image`` takes it."""
+        """The path or paths, as ``read_image`` takes them."""
         return self.paths[0] if len(self.paths) == 1 else self.paths
 
 
 def find_cases(
     folder: str | Path, file_ending: str | None = None, channels: int | None = None
 ) -> dict[str, tuple[Path, ...]]:
-    """The cases of ``folder`` in order of name: case name -> its files, one per channel.
+    """Find the cases of a folder, all of which must be usable.
 
-    ``file_ending`` (as in dataset.json) restricts to that ending, ``channels`` is how many files a case has (None: not
-    known; see the module's text). Raises BadInputError as :func:`folder_cases` does, and for the first fault.
+    Args:
+        folder: The folder to look in.
+        file_ending: The only ending to accept, as in nnU-Net's dataset.json; None for every known format.
+        channels: How many files a case has; None where that is not known (see this module's text).
+
+    Returns:
+        Each case's name and its files (one per channel), sorted by name.
+
+    Raises:
+        BadInputError: The folder is missing or holds no image, or a case is faulty (the first one is named).
     """
     cases = folder_cases(folder, file_ending, channels)
     for case in cases:
@@ -65,11 +73,23 @@ def folder_cases(
     channels: int | None = None,
     passed_over: Callable[[Path], bool] = lambda _path: False,
 ) -> list[Case]:
-    """The cases of ``folder`` in order of name, those that cannot be used with their fault.
+    """Find the cases of a folder, including those that cannot be used.
 
-    A colour image is one file. DICOM is looked for in subfolders, too: a folder of slices is one case, a file that is
-    an image of its own (an X-ray) is one (see `dicom_folders`). Hidden files, other files and what is ``passed_over``
-    are no cases. Raises BadInputError for a missing folder and one without images.
+    A colour image is one file. DICOM is looked for in subfolders, too: a folder of slices is one case, and so is a file
+    that is an image of its own, such as an X-ray (see `dicom_folders`). Hidden files and files of other kinds are
+    ignored.
+
+    Args:
+        folder: The folder to look in.
+        file_ending: The only ending to accept, as in nnU-Net's dataset.json; None for every known format.
+        channels: How many files a case has; None where that is not known (see this module's text).
+        passed_over: Returns True for a file to ignore.
+
+    Returns:
+        The cases sorted by name; a case that cannot be used has a ``fault``.
+
+    Raises:
+        BadInputError: The folder is missing or holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -92,9 +112,15 @@ def folder_cases(
 
 
 def group_files(files: Iterable[Path], channels: int | None = None, file_ending: str | None = None) -> list[Case]:
-    """Files by case, in order of first appearance; files of different folders are never one case.
+    """Group files into cases. Files in different folders never make one case.
 
-    ``channels`` is how many files a case has (None: not known). Two cases may have one name here.
+    Args:
+        files: Paths of images.
+        channels: How many files a case has; None where that is not known (see this module's text).
+        file_ending: The ending that all files have; None for every known format.
+
+    Returns:
+        The cases in order of first appearance. Two of them may have the same name.
     """
     groups: dict[tuple[Path, str], dict[int, list[Path]]] = {}
     for path in files:
@@ -104,9 +130,14 @@ def group_files(files: Iterable[Path], channels: int | None = None, file_ending:
 
 
 def each_once(cases: Iterable[Case], same_name: Callable[[str], str] = str) -> list[Case]:
-    """The cases by name, in order of first appearance; several of one name become one with a fault.
+    """Merge cases of one name into one case with a fault.
 
-    Names are one where ``same_name`` gives the same for both.
+    Args:
+        cases: The cases.
+        same_name: Gives the same text for names that count as one.
+
+    Returns:
+        The cases in order of first appearance, each name once.
     """
     by_name: dict[str, list[Case]] = {}
     for case in cases:
@@ -115,7 +146,14 @@ def each_once(cases: Iterable[Case], same_name: Callable[[str], str] = str) -> l
 
 
 def channel_of(stem: str) -> tuple[str, int | None]:
-    """What the name of a file (without its ending) may mean: case and number, or the case alone (None)."""
+    """Split a file's name into case and channel.
+
+    Args:
+        stem: The name without its ending.
+
+    Returns:
+        The case and the channel's number; the whole name and None where it has no number.
+    """
     match = _CHANNEL.match(stem)
     return (match["case"], int(match["channel"])) if match else (stem, None)
 

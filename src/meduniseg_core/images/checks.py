@@ -1,4 +1,4 @@
-"""Checks every reader ends with: values a network can take, a grid that exists."""
+"""Checks that every reader ends with: values that a network can take, and a grid that can exist."""
 
 from __future__ import annotations
 
@@ -13,23 +13,41 @@ CHANNEL_LIMIT = 4
 """More entries than this along a further axis are time points, not channels (docs/spec.md section 2: stems)."""
 
 LARGEST_VALUE = 1e18
-"""Intensities are squared in 32-bit floats, which end at 3e38: one voxel beyond would empty a whole label map."""
+"""Intensities are squared in 32-bit floats, which end at 3e38: one larger voxel would empty the whole label map."""
 
 SPACING_RANGE = (1e-6, 1e3)
-"""Voxel sizes in mm that are believed: from 1 nm (electron microscopes) to 1 m, both beyond any real one."""
+"""Plausible voxel sizes in mm: from 1 nm (electron microscopes) to 1 m; no real one lies outside."""
 
 _FARTHEST = 1e6  # mm: a kilometre from the isocentre, where single precision has lost the voxel
 _BLOCK = 1 << 20
 
 
 def brief(error: BaseException) -> str:
-    """The first line and sentence of another library's error, short enough to stand within ours."""
+    """Shorten another library's error so that it fits into one of our sentences.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        The first sentence of its first line, at most 160 characters; the error's type where it has no text.
+    """
     lines = str(error).strip().splitlines()
     return (lines[0].split(". ")[0].rstrip(".")[:160] if lines else "") or type(error).__name__
 
 
 def check_numeric(array: np.ndarray, name: str) -> np.ndarray:
-    """``array`` in native byte order; bool becomes uint8. Empty, complex, text and object arrays are refused."""
+    """Bring voxels into a dtype that can be computed with.
+
+    Args:
+        array: Voxels of any shape.
+        name: The file's name, for the message.
+
+    Returns:
+        The array in native byte order; bool becomes uint8.
+
+    Raises:
+        BadInputError: The array is empty, or holds complex numbers, text or objects.
+    """
     if array.size == 0:
         raise BadInputError(
             f"{name} is empty: its size is {'x'.join(map(str, array.shape))}; save an image with voxels."
@@ -42,7 +60,15 @@ def check_numeric(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Refuse NaN, infinity and values beyond :data:`LARGEST_VALUE`, saying how many there are."""
+    """Check that no value is NaN, infinite or beyond `LARGEST_VALUE`.
+
+    Args:
+        array: Voxels of any shape.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: There are such values; the message says how many.
+    """
     if array.dtype.kind != "f":
         return
     unknown = beyond = 0
@@ -68,7 +94,7 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """Flat pieces of ``array``, small enough that what is derived from them hardly counts."""
+    """Flat pieces of ``array``, small enough that arrays derived from them take little memory."""
     for part in array if array.ndim > 1 else (array,):
         flat = part.reshape(-1)
         for start in range(0, flat.size, _BLOCK):
@@ -76,7 +102,15 @@ def _blocks(array: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def check_spacing(spacing: tuple[float, ...], name: str) -> None:
-    """Refuse a voxel size that is zero, negative, NaN, infinite, or no image's (see :data:`SPACING_RANGE`)."""
+    """Check that a voxel size is positive, finite and within `SPACING_RANGE`.
+
+    Args:
+        spacing: Sizes in mm, of any number of axes.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: A size is not.
+    """
     sizes = " x ".join(f"{value:g}" for value in spacing)
     if not all(np.isfinite(value) and value > 0 for value in spacing):
         raise BadInputError(
@@ -90,7 +124,16 @@ def check_spacing(spacing: tuple[float, ...], name: str) -> None:
 
 
 def check_affine(affine: np.ndarray, name: str) -> None:
-    """Refuse an index-to-world matrix with NaN, or whose axes fall into one plane."""
+    """Check that an index-to-world matrix describes a grid that can exist.
+
+    Args:
+        affine: (4, 4), from voxel index to mm.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: The matrix holds NaN, its axes lie in one plane, its voxel size is impossible, or its origin lies
+            more than a kilometre from the scanner's centre.
+    """
     matrix = np.asarray(affine, dtype=np.float64)
     if not np.isfinite(matrix).all():
         raise BadInputError(f"{name} has NaN or infinity in its orientation; correct its header and save it again.")
@@ -108,7 +151,15 @@ def check_affine(affine: np.ndarray, name: str) -> None:
 
 
 def check_channel_count(count: int, name: str) -> None:
-    """Refuse more than four entries beyond the three axes of space: they are frames, of which one is to be chosen."""
+    """Check that the entries beyond the three spatial axes are few enough to be channels.
+
+    Args:
+        count: How many entries there are.
+        name: The file's name, for the message.
+
+    Raises:
+        SeveralImagesError: There are more than four, so they are frames to choose from.
+    """
     if count > CHANNEL_LIMIT:
         raise SeveralImagesError(
             f"{name} holds {count} volumes (time points, say) and at most {CHANNEL_LIMIT} channels are read; "

@@ -1,4 +1,4 @@
-"""Several images in one source: series of a folder, frames over time. Which there are, and the one that is chosen."""
+"""Several images in one source (series in a folder, frames over time): which there are, and how one is chosen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_LISTED = 1000
 
 @dataclass(frozen=True)
 class Choice:
-    """What ``read_image`` takes to read one of several images: ``series`` (DICOM), ``frame`` (from 1), or both."""
+    """What ``read_image`` needs to read one of several images: ``series`` (DICOM), ``frame`` (from 1), or both."""
 
     title: str
     series: str | None = None
@@ -23,7 +23,7 @@ class Choice:
 
 
 class SeveralImagesError(BadInputError):
-    """A source holds several images, and it was not said which is wanted; ``choices`` are all of them, in order."""
+    """A source holds several images and the caller did not say which one to read. ``choices`` lists all, in order."""
 
     def __init__(self, sentence: str, choices: Sequence[Choice]) -> None:
         super().__init__(sentence)
@@ -31,28 +31,28 @@ class SeveralImagesError(BadInputError):
 
 
 def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:
-    """The frames of one source as choices.
+    """List the frames of one source as choices.
 
     Args:
         count: How many frames there are.
-        series: The DICOM series that they are of, where several are there.
+        series: The DICOM series they belong to, where the source holds several.
 
     Returns:
-        The frames 1 to ``count``, a thousand at most: a header can claim any number.
+        Frames 1 to ``count``, but at most a thousand: a header can claim any number.
     """
     return [Choice(f"frame {number} of {count}", series, number) for number in range(1, min(count, _MOST_LISTED) + 1)]
 
 
 def which_frame(frame: int, count: int, name: str) -> int:
-    """Where a frame lies among others.
+    """Turn a frame's number into its index.
 
     Args:
-        frame: Its number, from 1.
+        frame: The number, from 1.
         count: How many frames there are.
         name: The file's name, for the message.
 
     Returns:
-        Its index, from 0.
+        The index, from 0.
 
     Raises:
         BadInputError: There is no frame of that number.
@@ -69,13 +69,13 @@ def take_frame(
     """Take one frame along the first axis.
 
     Args:
-        array: Frames, or channels, first.
-        frame: Its number, from 1; None for all that is there.
-        name: The file's name.
-        colour: The first axis is red, green and blue: one image.
+        array: Frames (or channels) along the first axis.
+        frame: The frame's number, from 1; None to keep them all.
+        name: The file's name, for messages.
+        colour: The first axis is red, green and blue, so the array is one image.
 
     Returns:
-        The frame with its axis kept, and what is to be said of it.
+        The frame, with the first axis kept, and the findings about the choice.
 
     Raises:
         BadInputError: There is no frame of that number.
@@ -88,13 +88,13 @@ def take_frame(
 
 
 def frame_chosen(frame: int, count: int, name: str, mark: str = "") -> tuple[Finding, ...]:
-    """What stands in a result's JSON of the frame that it was made from.
+    """Make the finding that says which frame was read.
 
     Args:
-        frame: Its number, from 1.
+        frame: The frame's number, from 1.
         count: How many frames there are.
         name: The file's name.
-        mark: What tells the frame from the others: its time, say.
+        mark: What tells the frame from the others, such as its time.
 
     Returns:
         One finding; none where there was no choice.

@@ -1,7 +1,8 @@
-"""What a reader or a check found out about an image that its user must know: typed, so that every front end shows it.
+"""Findings: what a reader or a check noticed about an image that its user must know.
 
-Readers put findings on the image (`Image.findings`); checks of an image against a task add theirs
-(`meduniseg_core.inference`). They are reported as messages and stand under "warnings" in the JSON beside a result.
+They are typed, so that every front end can show them. Readers put findings on the image (`Image.findings`); checks of
+an image against a task add theirs (`meduniseg_core.inference`). They are reported as messages and stand under
+"warnings" in the JSON beside a result.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ FindingCode = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found out.
+    """One thing that the user must know.
 
-    ``text`` is one sentence that names the file. ``level``: "info" for what was handled with no doubt left, "warning"
-    for what can make the result wrong. ``scale``: of "field_of_view", what would fit where that can be told (see
-    ``Predictor.segment``). Options of the command that are a remedy stand in brackets of their own, as in (--scale 4):
-    other front ends have fields for them and leave the brackets out (:func:`without_options`).
+    ``text`` is one sentence that names the file. ``level`` is "info" for what was handled without doubt, "warning" for
+    what can make the result wrong. ``scale`` belongs to "field_of_view": the scale that would fit, where it can be told
+    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4);
+    other front ends have fields instead and drop the brackets (`without_options`).
     """
 
     code: FindingCode
@@ -57,17 +58,21 @@ class Finding:
     scale: float | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """``{"code", "level", "text"}``."""
+        """Give the finding as it stands in a JSON file.
+
+        Returns:
+            ``{"code", "level", "text"}``.
+        """
         fields = asdict(self)
         return {"code": fields["code"], "level": fields["level"], "text": fields["text"]}
 
 
 def orientation_unknown(name: str, why: str) -> Finding:
-    """The finding that a file does not say which side is left.
+    """Make the finding that a file does not say which side is left.
 
     Args:
-        name: Of the file.
-        why: Half a sentence.
+        name: The file's name.
+        why: The reason, as half a sentence.
 
     Returns:
         A warning.
@@ -80,10 +85,10 @@ def orientation_unknown(name: str, why: str) -> Finding:
 
 
 def header_mended(name: str, what: Sequence[str]) -> Finding:
-    """The finding that a header was read with faults mended.
+    """Make the finding that a faulty header was corrected while it was read.
 
     Args:
-        name: Of the file.
+        name: The file's name.
         what: The faults, half a sentence each.
 
     Returns:
@@ -93,10 +98,10 @@ def header_mended(name: str, what: Sequence[str]) -> Finding:
 
 
 def without_options(text: str) -> str:
-    """A finding's sentence, or an error's, for a window, which has fields for the command's options.
+    """Drop the command-line options from a sentence, for a window that has fields for them.
 
     Args:
-        text: The sentence, options in brackets of their own.
+        text: A finding's or an error's sentence, with options in brackets.
 
     Returns:
         The sentence without those brackets.
@@ -108,18 +113,18 @@ def report(findings: Iterable[Finding], events: EventSink) -> None:
     """Send every finding as a message.
 
     Args:
-        findings: In order.
-        events: Gets one `Message` each.
+        findings: The findings, in order.
+        events: Receives one `Message` each.
     """
     for finding in findings:
         events(Message(finding.level, finding.text))
 
 
 def merge(*groups: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Join findings.
+    """Join groups of findings.
 
     Args:
-        groups: Findings each, as an image's reader and the checks of a task.
+        *groups: Findings from different places, such as a reader and the checks of a task.
 
     Returns:
         All of them in order, each once.

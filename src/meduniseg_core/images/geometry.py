@@ -1,7 +1,7 @@
 """Where an array of voxels lies in the patient.
 
-Axis order is everywhere that of the array: ``(D, H, W)``. World coordinates are DICOM's: LPS, in mm
-(x to the patient's left, y to the back, z to the head), as in ITK. NIfTI's RAS is converted on reading.
+The axis order is always that of the array: ``(D, H, W)``. World coordinates are DICOM's: LPS, in mm (x to the patient's
+left, y to the back, z to the head), as in ITK. NIfTI's RAS is converted on reading.
 """
 
 from __future__ import annotations
@@ -43,7 +43,15 @@ class Geometry:
 
     @classmethod
     def from_affine(cls, affine: np.ndarray, shape: Shape3) -> Geometry:
-        """The grid of an index-to-LPS matrix; shear, if any, stays in ``direction`` (columns are unit vectors)."""
+        """Make the grid of an index-to-world matrix.
+
+        Args:
+            affine: (4, 4), from array index ``(d, h, w, 1)`` to LPS mm. Its columns may be sheared.
+            shape: Voxels along ``(D, H, W)``.
+
+        Returns:
+            The grid. Shear stays in ``direction``, whose columns are unit vectors.
+        """
         columns = np.asarray(affine, dtype=np.float64)[:3, :3]
         spacing = np.linalg.norm(columns, axis=0)
         direction = columns / spacing
@@ -56,23 +64,37 @@ class Geometry:
 
     @property
     def voxel_volume(self) -> float:
-        """mm3 of one voxel (mm2 times 1 for an image of depth 1 with unit depth)."""
+        """The volume of one voxel in mm³ (the area in mm² for a 2D image whose depth is 1 mm)."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
     def shear(self) -> float:
-        """Largest cosine between two axes: 0 where they are perpendicular, above 0 for a sheared or tilted grid."""
+        """The largest cosine between two axes: 0 where all are perpendicular, more for a sheared or tilted grid."""
         matrix = np.asarray(self.direction)
         return float(np.abs(matrix.T @ matrix - np.eye(3)).max())
 
     def is_orthonormal(self, tolerance: float = 1e-3) -> bool:
-        """Whether the axes are perpendicular within ``tolerance`` (a cosine; 1e-3 is 0.06 degrees)."""
+        """Say whether the axes are perpendicular.
+
+        Args:
+            tolerance: The largest cosine between two axes that still counts; 1e-3 is 0.06 degrees.
+
+        Returns:
+            True where no cosine is larger.
+        """
         return self.shear <= tolerance
 
     def is_close(self, other: Geometry, tolerance: float = 1e-4) -> bool:
-        """Whether both are equal but for rounding: equal shape, no voxel further apart than ``tolerance`` mm.
+        """Say whether two grids are equal but for rounding.
 
-        Whether two images lie on one grid is another question, which :mod:`grid` answers.
+        Whether two images lie on one grid is another question, which `grid.same_grid` answers.
+
+        Args:
+            other: The other grid.
+            tolerance: The largest distance between two corresponding voxels, in mm.
+
+        Returns:
+            True where the shapes are equal and no corner lies further off.
         """
         if self.shape != other.shape:
             return False

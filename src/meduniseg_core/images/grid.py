@@ -1,8 +1,9 @@
-"""Do two arrays of voxels lie on one grid? The one definition, for everything that compares images or joins them.
+"""Do two arrays of voxels lie on one grid? The one definition, for everything that compares or joins images.
 
-Two grids are the same where every voxel of one lies on a voxel of the other, to :data:`TOLERANCE` of the smallest voxel
-edge at every corner, whatever the order and direction of the axes. Their extents may differ: a label map that was
-cropped, or that reaches beyond its image, lies on the image's grid by a shift of whole voxels. Nothing is resampled.
+Two grids are the same where every voxel of one lies on a voxel of the other, whatever the order and direction of their
+axes. The distance allowed at each corner is `TOLERANCE` of the smallest voxel edge. The extents may differ: a label map
+that was cropped, or that reaches beyond its image, lies on the image's grid, shifted by whole voxels. Nothing is
+resampled.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from meduniseg_core.images.orientation import Reorientation
 from meduniseg_core.images.upright import meet
 
 TOLERANCE = 1 / 20
-"""Of the smallest voxel edge, for the corner that lies furthest off.
+"""How far the furthest corner may lie off, as a fraction of the smallest voxel edge.
 
-Headers round (single precision, six digits, DICOM's 16 characters): a few hundredths of a voxel over 512 voxels. What
-is drawn by hand is right to half a voxel at best, and half a voxel is where another neighbour would be the nearest.
+Headers round (single precision, six digits, DICOM's 16 characters), which makes a few hundredths of a voxel over 512
+voxels. Half a voxel would be too much: there another neighbour becomes the nearest.
 """
 
 _MOST_JOINED = 2**28
-"""Voxels of a grid that holds two label maps: far more than any scan, so that a stray origin cannot take all memory."""
+"""The most voxels of a grid for two label maps: more than any scan has, so that a wrong origin cannot fill memory."""
 
 Relation = Literal["same", "reordered", "shifted", "other"]
 
@@ -37,9 +38,11 @@ Relation = Literal["same", "reordered", "shifted", "other"]
 class Placement:
     """How one grid lies on another.
 
-    ``same``: voxel by voxel. ``reordered``: after ``change``, a matter of axis order and direction. ``shifted``: after
-    ``change``, voxel (0, 0, 0) lies at index ``shift`` (d, h, w) of the other grid, and the extents differ. ``other``:
-    the voxels do not coincide; the corner furthest off is ``apart`` mm from the nearest voxel's place.
+    - ``same``: voxel by voxel.
+    - ``reordered``: voxel by voxel after ``change``, which permutes and flips axes.
+    - ``shifted``: after ``change``, voxel (0, 0, 0) lies at index ``shift`` (d, h, w) of the other grid, and the
+      extents differ.
+    - ``other``: the voxels do not coincide; the corner furthest off lies ``apart`` mm from the nearest voxel.
     """
 
     relation: Relation
@@ -49,7 +52,15 @@ class Placement:
 
 
 def relate(grid: Geometry, target: Geometry) -> Placement:
-    """Where the voxels of ``grid`` lie on ``target``; in all 48 orientations, the stored one first."""
+    """Find out how one grid lies on another, in any of the 48 orientations.
+
+    Args:
+        grid: The grid to place.
+        target: The grid to place it on.
+
+    Returns:
+        The first orientation that fits (the stored one is tried first), else the nearest one, as ``other``.
+    """
     tolerance = TOLERANCE * _smallest_edge(grid, target)
     to_index = np.linalg.inv(target.affine)
     nearest: Placement | None = None
@@ -74,13 +85,31 @@ def relate(grid: Geometry, target: Geometry) -> Placement:
 
 
 def same_grid(first: Geometry, second: Geometry) -> bool:
-    """Whether two grids have the same voxels in the same order."""
+    """Say whether two grids have the same voxels in the same order.
+
+    Args:
+        first: A grid.
+        second: Another one.
+
+    Returns:
+        True where they lie on each other voxel by voxel.
+    """
     return relate(first, second).relation == "same"
 
 
 def reorient_to(image: Image, geometry: Geometry) -> Image:
-    """``image`` (any C) with its axes permuted and flipped onto ``geometry``; BadInputError where that is another grid
-    or another extent."""
+    """Permute and flip an image's axes onto a grid.
+
+    Args:
+        image: ``(C, D, H, W)``.
+        geometry: The grid to bring it to.
+
+    Returns:
+        The image on exactly ``geometry``; its array is a view.
+
+    Raises:
+        BadInputError: The image lies on another grid, or has another extent.
+    """
     placement = relate(image.geometry, geometry)
     if placement.relation not in ("same", "reordered"):
         raise BadInputError(
@@ -91,16 +120,23 @@ def reorient_to(image: Image, geometry: Geometry) -> Image:
 
 
 def place_labels(labels: Image, image: Image) -> Image:
-    """The label map ``labels`` (1, D, H, W) on exactly the grid of ``image``; no value is interpolated.
+    """Put a label map on exactly the grid of its image. No value is interpolated.
 
-    Axes are permuted and flipped, a cropped map is filled up with background, an empty margin is cut off. Where a place
-    in the patient is not known for both (pictures, files that do not say their orientation), the voxels are taken in
-    their stored order if the sizes agree. What had to be done or taken for granted stands in the result's findings.
+    Axes are permuted and flipped, a cropped map is padded with background, and an empty margin is cut off. Where the
+    position in the patient is not known for both (pictures, files that do not give their orientation), the voxels are
+    taken in their stored order if the sizes agree. A mask of a photograph that is stored rotated is rotated with it
+    (`upright.meet`).
 
-    A mask of a photograph that is stored turned is turned with it (`upright.meet`).
+    Args:
+        labels: The label map, ``(1, D, H, W)``.
+        image: The image it belongs to.
 
-    Raises BadInputError, naming both, for several channels, another grid, labelled voxels outside the image, and a mask
-    that may lie either way round.
+    Returns:
+        The label map on the image's grid; its findings say what was done or assumed.
+
+    Raises:
+        BadInputError: The map has several channels, lies on another grid, has labelled voxels outside the image, or may
+            lie either way round. The message names both files.
     """
     if labels.channels != 1:
         raise BadInputError(
@@ -127,10 +163,19 @@ def place_labels(labels: Image, image: Image) -> Image:
 
 
 def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
-    """Two label maps of one image on the smallest grid that holds both, in the order and directions of ``second``.
+    """Put two label maps of one image on the smallest grid that holds both.
 
-    As :func:`place_labels`, but each may reach beyond the other (two crops of one image). Raises BadInputError for
-    other grids, and for extents so far apart that no image holds both.
+    Like `place_labels`, but each map may reach beyond the other (two crops of one image).
+
+    Args:
+        first: A label map, ``(1, D, H, W)``.
+        second: Another one, which gives the order and direction of the axes.
+
+    Returns:
+        Both maps, on one grid.
+
+    Raises:
+        BadInputError: The maps lie on different grids, or so far apart that no image holds both.
     """
     first, second = meet(first, second), meet(second, first)
     if not (first.physical and second.physical and _oriented(first) and _oriented(second)):
@@ -157,7 +202,14 @@ def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
 
 
 def describe(geometry: Geometry) -> str:
-    """A grid in words: size, spacing and origin."""
+    """Describe a grid in words.
+
+    Args:
+        geometry: The grid.
+
+    Returns:
+        Its size, spacing and origin.
+    """
     spacing = "x".join(f"{value:.4g}" for value in geometry.spacing)
     origin = ", ".join(f"{value:.4g}" for value in geometry.origin)
     return f"{_size(geometry)} voxels of {spacing} mm from ({origin})"
@@ -218,7 +270,7 @@ def _placed(labels: Image, target: Geometry, placement: Placement, name: str) ->
 
 
 def _as_stored(labels: Image, image: Image) -> Image:
-    """Pixel for pixel: at least one of the two has no place in the patient."""
+    """Place pixel for pixel: at least one of the two has no position in the patient."""
     if labels.geometry.shape != image.geometry.shape:
         raise BadInputError(
             f"{_name(labels)} lies on another grid ({_size(labels.geometry)} voxels) than {image.name} "
@@ -236,7 +288,7 @@ def _as_stored(labels: Image, image: Image) -> Image:
 
 
 def _without_orientation(labels: Image, image: Image) -> Image:
-    """One file does not say its orientation, so that only its stored order can be compared, and its spacing."""
+    """Place by stored order and spacing, because one file does not give its orientation."""
     shape, tolerance = image.geometry.shape, TOLERANCE * _smallest_edge(image.geometry)
     steps = zip(labels.geometry.spacing, image.geometry.spacing, shape, strict=True)
     unknown = image.name if not _oriented(image) else _name(labels)

@@ -1,4 +1,4 @@
-"""What tells two images apart, whatever they are called and however they are stored."""
+"""What identifies an image, whatever its name and file format."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 
 def voxel_hash(array: np.ndarray, affine: np.ndarray, physical: bool) -> str:
-    """sha256 over dtype, shape, voxels and geometry, as 64 hexadecimal digits: `Image.sha256`.
+    """Compute an image's identity: sha256 over dtype, shape, voxels and geometry (`Image.sha256`).
 
-    Of the image as it was read: a folder of DICOM is the series that was chosen (another object beside it changes
-    nothing), files of channels are the one image they make. The affine counts in float32, as NIfTI stores it: an image
-    keeps its hash when it is written and read again.
+    It identifies the image as it was read: for a DICOM folder only the chosen series counts, and for one file per
+    channel the image that they make together. The affine counts in float32, as NIfTI stores it, so that an image keeps
+    its hash when it is written and read again.
 
     Args:
-        array: Voxels (C, D, H, W).
-        affine: From indices to LPS mm, (4, 4).
+        array: Voxels ``(C, D, H, W)``.
+        affine: (4, 4), from indices to LPS mm.
         physical: Whether the image has a size in mm.
 
     Returns:
-        Lower-case hexadecimal digits.
+        64 lower-case hexadecimal digits.
     """
     little = array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""One immutable image: the array and where it lies."""
+"""One immutable image: its voxels and where they lie."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from meduniseg_core.images.hashing import voxel_hash
 class Image:
     """An image or a label map.
 
-    ``array`` has shape ``(C, D, H, W)`` (a 2D image has D = 1, a label map C = 1) and is read-only, in the dtype of its
-    file. ``physical`` is False for photographs and other images that have no size in mm: their spacing is 1.
-    ``meta`` is what the file says besides (``format``, ``dtype``, header fields needed to write it back). ``findings``
-    is what its reader found out and the user must know.
+    ``array`` has shape ``(C, D, H, W)`` (a 2D image has D = 1, a label map C = 1). It is read-only and keeps the dtype
+    of its file. ``physical`` is False for photographs and other images without a size in mm; their spacing is 1.
+    ``meta`` holds what else the file says (``format``, ``dtype``, the header fields needed to write it back).
+    ``findings`` hold what the reader noticed and the user must know.
     """
 
     array: np.ndarray
@@ -61,25 +61,43 @@ class Image:
 
     @property
     def name(self) -> str:
-        """The file's name, or "the image" for one that came from memory."""
+        """The file's name, or "the image" for an image that was made in memory."""
         return self.source.name if self.source is not None else "the image"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files (or the folder of DICOM) that it was read from: several channels may have one each."""
+        """The files (or the DICOM folder) that the image was read from; channels may have one file each."""
         sources = tuple(Path(name) for name in self.meta.get("sources", ()))
         return sources or (() if self.source is None else (self.source,))
 
     @cached_property
     def sha256(self) -> str:
-        """Which image it is, by its voxels and their place (see `hashing`); computed once."""
+        """The image's identity, from its voxels and their position (see `hashing`); computed once."""
         return voxel_hash(self.array, self.geometry.affine, self.physical)
 
     def with_array(self, array: np.ndarray, **meta: Any) -> Image:
-        """Another array ``(C', D, H, W)`` on the same grid; ``meta`` entries are added."""
+        """Put another array on the same grid.
+
+        Args:
+            array: Voxels ``(C', D, H, W)``.
+            **meta: Entries to add to ``meta``.
+
+        Returns:
+            A new image.
+
+        Raises:
+            BadInputError: The array's shape does not fit the grid.
+        """
         return replace(self, array=array, meta={**self.meta, **meta})
 
     def with_findings(self, *findings: Finding) -> Image:
-        """The same image with these findings after its own, each once; itself (and its hash) where none is new."""
+        """Add findings after the image's own, each once.
+
+        Args:
+            *findings: The findings to add.
+
+        Returns:
+            A new image; this one (with its cached hash) where no finding is new.
+        """
         merged = merge(self.findings, findings)
         return self if merged == self.findings else replace(self, findings=merged)

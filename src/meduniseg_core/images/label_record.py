@@ -1,6 +1,7 @@
-"""What the JSON beside a label file says of it: task, model, classes, and how its pixels are turned.
+"""The JSON file beside a label map: its task, model, classes, and how its pixels are rotated.
 
-Reading labels needs it (`reading`); which files it vouches for, and writing it, is :mod:`meduniseg_core.provenance`.
+`reading` needs it to read labels. Writing it, and checking which files it vouches for, is in
+`meduniseg_core.provenance`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ _LARGEST = 1 << 20  # bytes; ours have a few hundred
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is read back: task, model, the classes' names and colours (RGB, 0..255) by label, the image's file name."""
+    """What is read back from the JSON file.
+
+    ``classes`` and ``colours`` (RGB, 0 to 255) are by label id; ``image`` is the image's file name.
+    """
 
     task: str
     model: str
@@ -28,19 +32,40 @@ class Provenance:
 
 
 def provenance_path(labels: Path) -> Path:
-    """The JSON beside a label file."""
+    """Name the JSON file beside a label map.
+
+    Args:
+        labels: The label map's path.
+
+    Returns:
+        The same path with the ending ``.json``.
+    """
     return labels.with_name(f"{stem_of(labels)}.json")
 
 
 def probabilities_name(labels: Path) -> str:
-    """The name of the file of probabilities beside a label file: in its format, or .npy beside a picture."""
+    """Name the file of probabilities beside a label map.
+
+    Args:
+        labels: The label map's path.
+
+    Returns:
+        A file name with the label map's ending, or ``.npy`` where that format cannot hold probabilities.
+    """
     ending = ending_of(labels)
     volumes = (".nii.gz", ".nii", ".nrrd", ".mha")
     return f"{stem_of(labels)}{PROBABILITIES}{ending if ending in volumes else '.npy'}"
 
 
 def read_provenance(labels: Path) -> Provenance | None:
-    """The provenance of a label file; None where no JSON of ours lies beside it."""
+    """Read the JSON file beside a label map.
+
+    Args:
+        labels: The label map's path.
+
+    Returns:
+        Its content; None where there is no such file, or it is not one of ours.
+    """
     path = provenance_path(labels)
     try:
         if path.stat().st_size > _LARGEST:

@@ -1,4 +1,4 @@
-"""What an image looks like: Hounsfield units or not, colour or not, and the usual CT windows (HU)."""
+"""What the values of an image look like: Hounsfield units or not, colour or not; and the usual CT windows (HU)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meduniseg_core.images.image import Image
 
 COLOUR_MODALITIES = frozenset({"dermoscopy", "fundus", "pathology", "endoscopy"})
 HU_OFFSET = 1024.0
-"""What is missing where a CT was exported without its rescale intercept (some add 1000, which is near enough)."""
+"""How much too high a CT is stored without its rescale intercept (some scanners use 1000, which is near enough)."""
 
 _SAMPLE = 100_000  # voxels that are looked at
 _AIR_BELOW = -300.0  # HU: an image with such values shows air or lung
@@ -23,7 +23,7 @@ _GREY = 0.002
 
 @dataclass(frozen=True)
 class Window:
-    """A display window of CT: HU that are shown black and white."""
+    """A display window for CT: the HU shown as black and as white."""
 
     name: str
     low: float
@@ -39,12 +39,26 @@ CT_WINDOWS: tuple[Window, ...] = (
 
 
 def looks_like_ct(image: Image) -> bool:
-    """Whether the values are Hounsfield units: one channel with air near -1000 HU and tissue above 0."""
+    """Say whether an image looks like CT: one channel with air near -1000 HU and tissue above 0 HU.
+
+    Args:
+        image: Any image.
+
+    Returns:
+        True where it has one channel that `has_air_and_tissue` accepts.
+    """
     return image.channels == 1 and has_air_and_tissue(image.array[0])
 
 
 def has_air_and_tissue(channel: np.ndarray) -> bool:
-    """Whether one channel (D, H, W) holds Hounsfield units with air, by its range alone."""
+    """Say whether a channel's range is that of Hounsfield units with air.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+
+    Returns:
+        True where the range fits; only the range is looked at.
+    """
     if channel.dtype == np.uint8:
         return False
     low, high = np.percentile(_sample(channel), (0.5, 99.5))
@@ -52,9 +66,15 @@ def has_air_and_tissue(channel: np.ndarray) -> bool:
 
 
 def is_surely_ct(channel: np.ndarray) -> bool:
-    """Whether one channel (D, H, W) can hardly be anything but Hounsfield units: air near -1000 and soft tissue near 0.
+    """Say whether a channel can hardly be anything but CT: it has air near -1000 HU and soft tissue near 0 HU.
 
-    Phase and difference images of MR reach such values too, without these two heaps.
+    Phase and difference images of MR can reach such values, too, but do not cluster at both.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+
+    Returns:
+        True where both clusters are there.
     """
     if not has_air_and_tissue(channel):
         return False
@@ -64,10 +84,16 @@ def is_surely_ct(channel: np.ndarray) -> bool:
 
 
 def not_hounsfield(channel: np.ndarray, lowest_used: float | None = None) -> str | None:
-    """Why one channel (D, H, W) is not in Hounsfield units, as the end of a sentence; None where nothing speaks for it.
+    """Say why a channel is not in Hounsfield units.
 
-    A part of the body without air is no fault. ``lowest_used``: what the network's task clips to (HU); values that were
-    clipped above it have lost something.
+    A region of the body without air is not a fault.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+        lowest_used: The HU below which the task clips values; an image clipped above it has lost information.
+
+    Returns:
+        The reason, as the end of a sentence; None where nothing is wrong.
     """
     values = _without_padding(_sample(channel))
     low, middle, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
@@ -90,7 +116,14 @@ def not_hounsfield(channel: np.ndarray, lowest_used: float | None = None) -> str
 
 
 def is_stored_higher(channel: np.ndarray) -> bool:
-    """Whether one channel (D, H, W) is a CT stored 1024 too high: air near 0 and soft tissue near 1024."""
+    """Say whether a channel is a CT stored 1024 too high: air near 0 and soft tissue near 1024.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+
+    Returns:
+        True where its values fit that.
+    """
     if channel.dtype == np.uint8:
         return False
     values = _sample(channel)
@@ -102,7 +135,14 @@ def is_stored_higher(channel: np.ndarray) -> bool:
 
 
 def is_picture(channel: np.ndarray) -> bool:
-    """Whether the values of one channel (D, H, W) are those of a picture: 0 to 255, or scaled to 0..1 or -1..1."""
+    """Say whether a channel has the values of a picture: 0 to 255, or scaled to 0..1 or -1..1.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+
+    Returns:
+        True where its range fits that.
+    """
     if channel.dtype == np.uint8:
         return True
     low, high = np.percentile(_sample(channel), (0.5, 99.5))
@@ -110,17 +150,38 @@ def is_picture(channel: np.ndarray) -> bool:
 
 
 def is_grey(image: Image) -> bool:
-    """Whether a colour image has no colour: its channels are equal, but for a lossy compression's rounding."""
+    """Say whether a colour image shows no colour: its channels are equal, but for the rounding of lossy compression.
+
+    Args:
+        image: ``(3, D, H, W)``.
+
+    Returns:
+        True where at most 0.2 % of its pixels have colour.
+    """
     return coloured_share(image) <= _GREY
 
 
 def is_photograph(image: Image) -> bool:
-    """Whether much of a colour image has colour: more than annotations or a Doppler map in a grey one."""
+    """Say whether much of a colour image has colour: more than annotations or a Doppler map add to a grey image.
+
+    Args:
+        image: ``(3, D, H, W)``.
+
+    Returns:
+        True where more than a quarter of its pixels have colour.
+    """
     return coloured_share(image) > _PHOTOGRAPH
 
 
 def coloured_share(image: Image) -> float:
-    """Share of the pixels of a colour image (3, D, H, W) whose channels differ by more than a tenth of its range."""
+    """Measure how much of a colour image has colour.
+
+    Args:
+        image: ``(3, D, H, W)``.
+
+    Returns:
+        The share of pixels, 0 to 1, whose channels differ by more than a tenth of the image's range.
+    """
     sample = np.stack([_sample(channel) for channel in image.array[:3]]).astype(np.float64)
     reach = sample.max() - min(0.0, sample.min())
     return float(np.mean(np.ptp(sample, axis=0) > _COLOURED * reach)) if reach > 0 else 0.0
@@ -131,7 +192,7 @@ def _share(values: np.ndarray, low: float, high: float) -> float:
 
 
 def _without_padding(values: np.ndarray) -> np.ndarray:
-    """Without the constant that fills what a scanner did not see: a common lowest value below all air."""
+    """Drop the padding of voxels outside the field of view: a frequent lowest value below all air."""
     lowest = values.min()
     filled = values == lowest
     return values[~filled] if lowest < -1100 and 0.005 < filled.mean() < 1 else values

@@ -1,7 +1,7 @@
-"""Marks for voxels without a measurement (outside a scanner's field of view, beyond a resampled image's edge).
+"""Marker values for voxels without a measurement (outside the field of view, or beyond a resampled image's edge).
 
-Intensities that nothing shown can have: -2000 in a CT, -32768 or 65535 in an MR. Taken for measurements they shift an
-MR's mean and spread and bleed into their neighbours where the image is resampled.
+They are intensities that no tissue can have: -2000 in a CT, -32768 or 65535 in an MR. Taken for measurements, they
+would shift an MR's mean and standard deviation, and bleed into their neighbours when the image is resampled.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AIR = -1000.0
-"""HU: what is taken for voxels of a CT without a measurement."""
+"""HU: what replaces voxels of a CT without a measurement."""
 
 _BELOW_AIR = -1100.0  # HU: nothing is thinner than air, whose noise ends here
 _LOW = -100.0  # standardised images have backgrounds nearer to 0 than this
@@ -23,7 +23,7 @@ _SAMPLE = 200_000  # voxels that are looked at for what the others are like
 
 @dataclass(frozen=True)
 class NoData:
-    """A mark in one channel: its value, the share of voxels that have it, and what is taken for it."""
+    """A marker value in one channel: the value, the share of voxels that have it, and what replaces it."""
 
     value: float
     share: float
@@ -31,18 +31,18 @@ class NoData:
 
 
 def nodata_of(channel: np.ndarray, hounsfield: bool) -> tuple[NoData, ...]:
-    """The marks for missing measurements in one channel.
+    """Find the marker values for missing measurements in one channel.
 
-    A mark is one whole number that many voxels have, and lies further from all others than they do from each other: a
-    negative one, or the largest of 16 or 32 bits in a corner of the image (metal is no corner). In Hounsfield units all
-    that is less than air is one.
+    A marker is a whole number that many voxels share and that lies further from all other values than they lie from
+    each other. It is negative, or it is the largest value of 16 or 32 bits and fills a corner of the image (metal does
+    not). In Hounsfield units, any such value below air is a marker.
 
     Args:
-        channel: ``(D, H, W)``.
-        hounsfield: Whether its values are Hounsfield units; air is taken for their marks, else the lowest measurement.
+        channel: Voxels ``(D, H, W)``.
+        hounsfield: Whether the values are Hounsfield units. Air then replaces the marker, else the lowest measurement.
 
     Returns:
-        None, one (low or high), or both.
+        None, one (low or high) or both.
     """
     if channel.dtype == np.uint8 or channel.size == 0:
         return ()
@@ -66,14 +66,14 @@ def nodata_of(channel: np.ndarray, hounsfield: bool) -> tuple[NoData, ...]:
 
 
 def filled(channel: np.ndarray, marks: tuple[NoData, ...]) -> np.ndarray:
-    """A channel without its marks.
+    """Replace the marker values of a channel.
 
     Args:
-        channel: ``(D, H, W)``.
-        marks: What :func:`nodata_of` found.
+        channel: Voxels ``(D, H, W)``.
+        marks: What `nodata_of` found.
 
     Returns:
-        A copy in the same dtype (the channel itself where there are none).
+        A copy in the same dtype; the channel itself where there are no markers.
     """
     if not marks:
         return channel

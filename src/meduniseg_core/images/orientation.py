@@ -1,4 +1,4 @@
-"""One orientation inside, whatever the file's: axes are permuted and flipped, never resampled, and put back exactly."""
+"""One internal orientation for all files: axes are permuted and flipped, never resampled, and restored exactly."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _NEAR = 1e-9
 
 @dataclass(frozen=True)
 class Reorientation:
-    """How the spatial axes of an array were reordered: result axis ``n`` is source axis ``axes[n]``, flipped or not."""
+    """How spatial axes were reordered: axis ``n`` of the result is the source's axis ``axes[n]``, flipped or not."""
 
     axes: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing changes."""
+        """Whether it changes nothing."""
         return self.axes == (0, 1, 2) and not any(self.flips)
 
     @property
@@ -34,20 +34,41 @@ class Reorientation:
         return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
 
     def forward(self, array: np.ndarray) -> np.ndarray:
-        """A view of ``array`` (..., D, H, W) in the new orientation; leading axes are left alone."""
+        """Bring an array into the new orientation.
+
+        Args:
+            array: ``(..., D, H, W)``; leading axes stay as they are.
+
+        Returns:
+            A view.
+        """
         lead = array.ndim - 3
         moved = np.transpose(array, (*range(lead), *(lead + axis for axis in self.axes)))
         return moved[self._index]
 
     def inverse(self, array: np.ndarray) -> np.ndarray:
-        """A view of ``array`` (..., D, H, W) back in the source's orientation: undoes :meth:`forward` exactly."""
+        """Bring an array back into the source's orientation: undoes `forward` exactly.
+
+        Args:
+            array: ``(..., D, H, W)`` in the new orientation.
+
+        Returns:
+            A view.
+        """
         lead = array.ndim - 3
         unflipped = array[self._index]
         back = np.argsort(self.axes)
         return np.transpose(unflipped, (*range(lead), *(lead + int(axis) for axis in back)))
 
     def forward_geometry(self, geometry: Geometry) -> Geometry:
-        """The grid that :meth:`forward` gives an array on ``geometry``."""
+        """Bring a grid into the new orientation, as `forward` does its array.
+
+        Args:
+            geometry: The source's grid.
+
+        Returns:
+            The grid of the reoriented array; every voxel stays where it is.
+        """
         affine = np.array(geometry.affine)
         shape = geometry.shape
         columns = affine[:3, list(self.axes)]
@@ -68,11 +89,17 @@ class Reorientation:
 
 
 def canonical_orientation(image: Image) -> tuple[Image, Reorientation]:
-    """Permute and flip so that d runs most nearly to the head (+z), h to the back (+y) and w to the left (+x), in LPS.
+    """Bring an image's axes into the one order and direction that is used inside.
 
-    Images without a place in the patient (``physical`` False) are left alone. A single slice (D = 1) keeps its depth
-    axis: an axial one is turned within its plane, a coronal or sagittal one is left as stored. Returns the image (a
-    view) and the :class:`Reorientation` whose ``inverse`` brings arrays ``(C, D, H, W)`` back.
+    Axes are permuted and flipped so that d runs towards the head (+z), h to the back (+y) and w to the left (+x), as
+    nearly as it can be. Images without a position in the patient (``physical`` False) stay as they are. A single slice
+    (D = 1) keeps its depth axis: an axial one is turned within its plane, a coronal or sagittal one stays as stored.
+
+    Args:
+        image: ``(C, D, H, W)``.
+
+    Returns:
+        The image (a view), and the `Reorientation` whose ``inverse`` brings arrays ``(C, D, H, W)`` back.
     """
     change = _towards_canonical(image)
     if change.is_identity:

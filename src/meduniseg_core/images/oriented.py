@@ -1,4 +1,4 @@
-"""Whether a file says how its volume lies in the patient, and what to do where it does not: ask the user."""
+"""Whether a file gives its orientation in the patient, and how the user can give it where the file does not."""
 
 from __future__ import annotations
 
@@ -23,17 +23,30 @@ _TOWARDS = {
 
 
 def is_oriented(image: Image) -> bool:
-    """Whether the file says how the image lies in the patient: what its reader found out."""
+    """Say whether the file gives the image's orientation in the patient.
+
+    Args:
+        image: An image as it was read.
+
+    Returns:
+        False where its reader found no orientation.
+    """
     return image.meta.get("orientation_known", True) is not False and all(
         finding.code != "orientation_unknown" for finding in image.findings
     )
 
 
 def towards(code: str) -> Matrix3:
-    """The direction (as in :class:`Geometry`) of a volume whose file's first, second and third axis point where
-    ``code`` says, as in nibabel: RAS is right, front, head.
+    """Turn an orientation code into directions.
 
-    UsageError for anything but three letters, one each of R or L, A or P, S or I.
+    Args:
+        code: Where the file's first, second and third axis point, as nibabel writes it: RAS is right, front, head.
+
+    Returns:
+        The ``direction`` of a `Geometry`, for axes ``(D, H, W)``: the file's third axis is D.
+
+    Raises:
+        UsageError: The code is not three letters, one each of R or L, A or P, S or I.
     """
     letters = code.strip().upper()
     columns = [_TOWARDS[letter] for letter in reversed(letters) if letter in _TOWARDS]  # (d, h, w): the last axis first
@@ -46,9 +59,17 @@ def towards(code: str) -> Matrix3:
 
 
 def assume_orientation(image: Image, code: str) -> Image:
-    """``image`` with the orientation that its file does not give; spacing and voxels stay.
+    """Give an image the orientation that its file does not state. Spacing and voxels stay.
 
-    ``code``: see :func:`towards`, whose UsageError is raised.
+    Args:
+        image: An image without orientation.
+        code: Where its axes point; see `towards`.
+
+    Returns:
+        The image with that orientation and the finding "orientation_assumed".
+
+    Raises:
+        UsageError: The code is not an orientation.
     """
     direction = towards(code)
     text = f"{image.name} does not give its orientation: {code.strip().upper()} was assumed, as asked."
@@ -62,14 +83,17 @@ def assume_orientation(image: Image, code: str) -> Image:
 
 
 def oriented_as_said(image: Image, code: str | None) -> Image:
-    """``image`` as :func:`assume_orientation` leaves it where its file gives no orientation; else ``image`` itself.
+    """Apply the user's orientation where the file gives none.
 
     Args:
-        image: What was read.
-        code: What the user said, "RAS" say; None where nothing was said.
+        image: An image as it was read.
+        code: The user's orientation, such as "RAS"; None where the user gave none.
 
     Returns:
-        The image with an orientation, where there was none and one was said.
+        The image with that orientation; the image itself where it needs none.
+
+    Raises:
+        UsageError: The code is not an orientation.
     """
     if code is None or not image.physical or is_oriented(image):
         return image

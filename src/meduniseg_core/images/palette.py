@@ -16,10 +16,10 @@ _GOLDEN_ANGLE = 0.381966
 
 
 def class_colour(label: int) -> Colour:
-    """The colour of a class: the same in every run, and distinct from its neighbours'.
+    """Choose a class's colour: the same in every run, and distinct from its neighbours'.
 
     Args:
-        label: its id, 1 or more.
+        label: The class's id, 1 or more.
 
     Returns:
         RGB, 0 to 255.

@@ -23,31 +23,33 @@ from meduniseg_core.images.label_record import read_provenance
 from meduniseg_core.images.upright import turned_upright
 
 LABEL_LIMIT = 65535
-"""The largest label id: what 16 bits hold."""
+"""The largest label id that 16 bits hold."""
 
 
 def read_image(
     path: str | Path | Sequence[str | Path], *, series: str | None = None, frame: int | None = None
 ) -> Image:
-    """Read an image as ``(C, D, H, W)`` in its stored dtype, with its place in the patient (LPS, mm).
+    """Read an image as ``(C, D, H, W)`` in its stored dtype, with its position in the patient (LPS, mm).
 
-    A 2D image has D = 1; a photograph is C = 3, uint8, not ``physical``. What the user must know besides is in
-    ``findings``, what was chosen in ``meta`` as "series" and "frame".
+    A 2D image has D = 1; a photograph has C = 3, uint8, and is not ``physical``. ``findings`` tell what else the user
+    must know; ``meta`` records the choice as "series" and "frame".
 
     Args:
-        path: A file, a folder with one DICOM series, all folders of a series that is spread over several, or one file
-            per channel, in the network's order; those are stacked after checking that they lie on one grid.
-        series: One of several DICOM series of a folder: its UID, its number or its description.
-        frame: One of several frames, counted from 1: a time point, a cardiac phase, an echo, a picture of a cine.
+        path: A file, a DICOM folder with one series, all folders of a series that is spread over several, or one file
+            per channel in the network's order. Files of channels are stacked once they are known to lie on one grid.
+        series: Which of several DICOM series in a folder to read: its UID, its number or its description.
+        frame: Which of several frames to read, counted from 1: a time point, a cardiac phase, an echo, a picture of a
+            cine.
 
     Returns:
         The image, on the grid of its file.
 
     Raises:
-        BadInputError: Unknown format, truncated or damaged data, a header that claims more than the file holds, voxels
-            that are NaN, infinite or beyond 32-bit floats, impossible voxel sizes, a frame that is not there; the
-            sentence names the file, the reason and the remedy. Where several images are there to choose from (time
-            series, several DICOM series) it is a SeveralImagesError with ``choices``.
+        BadInputError: The format is unknown, data are truncated or damaged, the header claims more than the file holds,
+            voxels are NaN, infinite or too large for 32-bit floats, the voxel size is impossible, or the frame does not
+            exist. The message names the file, the reason and the remedy.
+        SeveralImagesError: There are several images to choose from (a time series, several DICOM series); ``choices``
+            lists them. It is a BadInputError.
     """
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(item) for item in path]
     if not paths:
@@ -77,7 +79,7 @@ def _is_spread(paths: Sequence[Path]) -> bool:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Whatever a reader or a library within it meets is said as a fault of this file, foreseen or not."""
+    """Turn any error that a reader or a library raises into one that names this file."""
     try:
         yield
     except MedUniSegError:
@@ -95,12 +97,20 @@ def _naming(path: Path) -> Iterator[None]:
 def read_labels(path: str | Path) -> Image:
     """Read a label map as ``(1, D, H, W)`` with an integer dtype; ids are the stored values.
 
-    Names that the file itself gives its labels (3D Slicer's ``.seg.nrrd``) are ``meta["class_names"]``, id -> name.
-    Palette PNG gives its indices; integer-valued floats become uint8 or uint16. A map that says how its pixels are
-    turned is turned upright; for one that does not, `upright.meet` has the rule, and :func:`place_labels` asks it.
+    Names that the file gives its labels (3D Slicer's ``.seg.nrrd``) are in ``meta["class_names"]`` (id -> name). A
+    palette PNG gives its indices; whole-number floats become uint8 or uint16. A map that says how its pixels are
+    rotated is turned upright; for one that does not, `place_labels` applies the rule of `upright.meet`.
 
-    Raises BadInputError for JPEG (lossy: ids would be guessed), alpha, real colour, several channels, fractional or
-    negative values, and ids above 65535.
+    Args:
+        path: A file, or a DICOM folder.
+
+    Returns:
+        The label map, on the grid of its file.
+
+    Raises:
+        BadInputError: The file cannot be read (see `read_image`); it is a JPEG (its compression changes ids), has an
+            alpha channel, real colour or several channels; or it holds fractional or negative values, or ids above
+            65535.
     """
     path = Path(path)
     with _naming(path), reading_labels():
@@ -133,8 +143,15 @@ def _read_labels(path: Path) -> Image:
 
 
 def check_channels(images: Sequence[Image]) -> None:
-    """BadInputError unless these are single-channel images on one grid (see :mod:`grid`; the order of the axes may
-    differ); no voxel is looked at."""
+    """Check that images can be the channels of one case. Voxels are not looked at.
+
+    Args:
+        images: At least one.
+
+    Raises:
+        BadInputError: An image has several channels, or lies on another grid than the first (see `grid`; the order of
+            the axes may differ).
+    """
     first = images[0]
     for image in images:
         if image.channels != 1:
@@ -149,9 +166,17 @@ def check_channels(images: Sequence[Image]) -> None:
 
 
 def stack_channels(images: Sequence[Image]) -> Image:
-    """One image of single-channel images on one grid, in the given order and on the first one's grid.
+    """Stack single-channel images into one image.
 
-    Different dtypes become their common one (float32 where integers and floats mix).
+    Args:
+        images: Images on one grid, in channel order.
+
+    Returns:
+        One image on the first one's grid. Different dtypes become their common one (float32 where integers and floats
+        mix).
+
+    Raises:
+        BadInputError: The images cannot be one case (see `check_channels`).
     """
     check_channels(images)
     first = images[0]
@@ -256,5 +281,12 @@ def _as_labels(image: Image, name: str) -> Image:
 
 
 def smallest_dtype(highest: int) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
-    """uint8 where ids up to ``highest`` fit into it, else uint16."""
+    """Choose the dtype of a label map.
+
+    Args:
+        highest: Its largest id.
+
+    Returns:
+        uint8 for ids up to 255, else uint16.
+    """
     return np.dtype(np.uint8) if highest <= 255 else np.dtype(np.uint16)

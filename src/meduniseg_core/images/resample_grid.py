@@ -1,4 +1,4 @@
-"""Sheared grids (a tilted gantry, a 12-parameter affine) resampled to perpendicular axes, and labels brought back."""
+"""Resampling of sheared grids (a tilted gantry, a 12-parameter affine) to perpendicular axes, and of labels back."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 
 ORTHONORMAL_TOLERANCE = 1e-3
-"""Largest cosine between two axes that still counts as perpendicular: 0.06 degrees, a tenth of a voxel in a hundred."""
+"""The largest cosine between two axes that count as perpendicular: 0.06 degrees, or 0.1 voxel over 100 voxels."""
 
 
 def orthonormal_geometry(geometry: Geometry) -> Geometry:
-    """The perpendicular grid closest to ``geometry`` in direction, with its spacing, that covers all its voxels.
+    """Find the perpendicular grid that is closest in direction to a sheared one.
 
-    The direction is the nearest rotation (polar decomposition) of the sheared one.
+    The direction is the nearest rotation (by polar decomposition).
+
+    Args:
+        geometry: Any grid.
+
+    Returns:
+        A grid with the same spacing that covers all its voxels.
     """
     left, _, right = np.linalg.svd(np.asarray(geometry.direction))
     rotation = left @ right
@@ -34,9 +40,16 @@ def orthonormal_geometry(geometry: Geometry) -> Geometry:
 
 
 def resample_to(image: Image, geometry: Geometry, *, labels: bool = False, outside: float | None = None) -> Image:
-    """``image`` on another grid: linear for images, nearest for ``labels``; dtype kept (integers are rounded).
+    """Resample an image onto another grid: linearly, or to the nearest voxel for labels.
 
-    ``outside`` is the value where the image has none: by default 0 for labels and the image's minimum else.
+    Args:
+        image: ``(C, D, H, W)``.
+        geometry: The grid to resample onto.
+        labels: Whether the values are label ids.
+        outside: The value beyond the image's edge; by default 0 for labels, else each channel's minimum.
+
+    Returns:
+        The image on that grid, in the same dtype (integers are rounded).
     """
     to_source = np.linalg.inv(image.geometry.affine) @ geometry.affine
     planes = []
@@ -61,10 +74,17 @@ def resample_to(image: Image, geometry: Geometry, *, labels: bool = False, outsi
 def resample_to_orthonormal(
     image: Image, *, tolerance: float = ORTHONORMAL_TOLERANCE, labels: bool = False
 ) -> tuple[Image, bool]:
-    """``image`` on perpendicular axes, and whether it had to be resampled.
+    """Resample an image onto perpendicular axes, where its own are not.
 
-    Grids whose axes are perpendicular within ``tolerance`` (a cosine) are returned unchanged. Bring results back with
-    ``resample_to(result, image.geometry, labels=True)``.
+    Bring results back with ``resample_to(result, image.geometry, labels=True)``.
+
+    Args:
+        image: ``(C, D, H, W)``.
+        tolerance: The largest cosine between two axes that counts as perpendicular.
+        labels: Whether the values are label ids.
+
+    Returns:
+        The image, and whether it had to be resampled.
     """
     if image.geometry.is_orthonormal(tolerance):
         return image, False

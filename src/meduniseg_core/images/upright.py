@@ -1,13 +1,13 @@
-"""Photographs that are stored turned: EXIF's orientation, what it means, and which way round a mask was drawn.
+"""Photographs that are stored rotated: what EXIF's orientation means, and which way round a mask was drawn.
 
-A camera that is held sideways stores the sensor's pixels and a number from 1 to 8 that says how to turn them. Every
-viewer does; so do the readers here: an image is upright, as it is seen. Its labels are written on the file's own
-pixels (turned back), with the same number where the format has a place for it (PNG, TIFF), so that they fit the file
-for those programs that turn both and for those that turn neither.
+A camera held sideways stores the sensor's pixels and a number from 1 to 8 that says how to turn them. Every viewer
+applies it, and so do the readers here: an image is upright, as people see it. Its labels are written on the file's own
+pixels (turned back), with the same number where the format has a field for it (PNG, TIFF). So they fit the file both in
+programs that turn both files and in programs that turn neither.
 
-A mask that comes back says by its own number, or by the JSON beside it, which way round it is. A mask with neither was
-drawn on the stored pixels or on the photograph as it is shown. Where a quarter turn lies between them, its size tells;
-where nothing tells, it is refused rather than guessed (`meet`).
+A mask that is read back says which way round it is by its own number, or by the JSON beside it. A mask with neither was
+drawn either on the stored pixels or on the photograph as it is shown. For a quarter turn, its size tells which; where
+nothing tells, the mask is refused rather than guessed at (`meet`).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from meduniseg_core.images.image import Image
 from meduniseg_core.images.orientation import Reorientation
 
 TAG = 0x0112
-"""EXIF's and TIFF's number of the field Orientation."""
+"""The number of the field Orientation in EXIF and TIFF."""
 
 KEY = "exif_orientation"
-"""``Image.meta``: how the file of an upright array is stored, where it is stored turned; also in a result's JSON."""
+"""Key in ``Image.meta``, and in a result's JSON: the orientation that the file stores, where that is not upright."""
 
 MASK_KEY = "mask_grid"
-"""``Image.meta`` of a label map that was read: "upright" (the file said so) or "unknown"; absent: as its array."""
+"""Key in a label map's ``Image.meta``: "upright" (its file gave an orientation) or "unknown"; absent: as its array."""
 
 DrawnOn = Literal["stored", "shown"]
-"""The pixels that a mask was drawn on: those of the file, or the photograph as viewers show it."""
+"""The pixels that a mask was drawn on: as the file stores them, or as viewers show the photograph."""
 
 _SWAPPED = (0, 2, 1)
 _TO_UPRIGHT = {
@@ -48,9 +48,17 @@ _TO_UPRIGHT = {
 
 
 def orientation_in(value: Any, name: str) -> int | None:
-    """A file's orientation field as a number from 1 to 8; None where it has none (0 means so, too).
+    """Check a file's orientation field.
 
-    Raises BadInputError for anything else: which way up the picture is cannot be known.
+    Args:
+        value: What the file holds.
+        name: The file's name, for the message.
+
+    Returns:
+        A number from 1 to 8; None where the file gives none (0 means the same).
+
+    Raises:
+        BadInputError: The value is something else, so which way up the picture is cannot be known.
     """
     if value is None or (isinstance(value, int) and value == 0):
         return None
@@ -63,15 +71,27 @@ def orientation_in(value: Any, name: str) -> int | None:
 
 
 def stored_orientation(image: Image) -> int:
-    """How the file of ``image`` (whose array is upright) is stored: 1 to 8, 1 where it is as it is shown."""
+    """Say how the file of an upright image is stored.
+
+    Args:
+        image: An image as it was read.
+
+    Returns:
+        EXIF's number from 1 to 8; 1 where the file is stored as it is shown.
+    """
     return int(image.meta.get(KEY, 1))
 
 
 def turned_upright(image: Image, orientation: int | None, *, labels: bool = False) -> Image:
-    """``image`` as its file has it, turned upright by the file's ``orientation`` (None: it has no such field).
+    """Turn an image upright that lies as its file stores it.
 
-    An image that was turned has the finding "orientation_applied"; a label map remembers whether its file said which
-    way round it is (see :func:`meet`).
+    Args:
+        image: An image as its file stores it.
+        orientation: The file's orientation, 1 to 8; None where it gives none.
+        labels: Whether it is a label map, which remembers whether its file gave an orientation (see `meet`).
+
+    Returns:
+        The upright image. An image (not a label map) that was turned has the finding "orientation_applied".
     """
     meta: dict[str, Any] = {MASK_KEY: "unknown" if orientation is None else "upright"} if labels else {}
     if orientation in (None, 1):
@@ -91,7 +111,15 @@ def turned_upright(image: Image, orientation: int | None, *, labels: bool = Fals
 
 
 def as_stored(image: Image, orientation: int) -> Image:
-    """An upright ``image`` turned back onto the pixels of a file with ``orientation``."""
+    """Turn an upright image back onto the pixels of a file.
+
+    Args:
+        image: An upright image.
+        orientation: The file's orientation, 1 to 8.
+
+    Returns:
+        The image as the file stores it.
+    """
     if orientation == 1:
         return image
     change = _TO_UPRIGHT[orientation]
@@ -102,18 +130,34 @@ def as_stored(image: Image, orientation: int) -> Image:
 
 
 def plain(image: Image) -> Image:
-    """``image`` as one whose file, from now on, is stored as it is shown."""
+    """Forget how an image's file was stored: from now on it is stored as it is shown.
+
+    Args:
+        image: An upright image.
+
+    Returns:
+        The image without any record of its stored orientation.
+    """
     return replace(image, meta={key: value for key, value in image.meta.items() if key not in (KEY, MASK_KEY)})
 
 
 def meet(labels: Image, image: Image, drawn_on: DrawnOn | None = None) -> Image:
-    """``labels`` (1, 1, H, W) as they lie on the upright array of ``image``, where that is stored turned.
+    """Bring a label map onto the upright array of an image whose file is stored rotated.
 
-    The rule: labels whose file says its orientation (its own EXIF or TIFF field, or our JSON beside it) are upright by
-    it. Others are turned where only the stored pixels have their size, and left where only the upright ones have it. A
-    label map of memory, or one for a photograph that is stored upright, is left as it is.
+    Labels whose file gives an orientation (its own EXIF or TIFF field, or our JSON beside it) are already upright.
+    Others are turned if only the stored pixels have their size, and left if only the upright pixels have it. A label
+    map that was made in memory, or that belongs to a photograph stored upright, is left as it is.
 
-    ``drawn_on`` answers where nothing tells: "stored" or "shown". Raises BadInputError without that answer.
+    Args:
+        labels: The label map, ``(1, 1, H, W)``.
+        image: The image it belongs to.
+        drawn_on: What the mask was drawn on, "stored" or "shown", where nothing else tells.
+
+    Returns:
+        The label map as it lies on the image.
+
+    Raises:
+        BadInputError: Nothing tells which way round the mask is.
     """
     orientation = stored_orientation(image)
     if orientation == 1 or labels.meta.get(MASK_KEY) != "unknown":
@@ -138,7 +182,7 @@ def _turn(image: Image, change: Reorientation) -> Image:
 
 
 def _on(image: Image, array: np.ndarray, spacing: tuple[float, float, float]) -> Image:
-    """Formats with such a field have no place in the patient: the turned grid has the same origin and directions."""
+    """Formats with an orientation field store no position in the patient, so origin and directions stay the same."""
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
     geometry = replace(image.geometry, shape=shape, spacing=spacing)
     return replace(image, array=np.ascontiguousarray(array), geometry=geometry)

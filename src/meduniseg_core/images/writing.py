@@ -1,4 +1,4 @@
-"""Writing of label maps and images, atomically, on exactly the grid they belong to."""
+"""Atomic writing of label maps and images, on exactly the grid they belong to."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ IMAGE_ENDINGS = LABEL_ENDINGS
 
 
 def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) -> None:
-    """Write a label map ``(1, D, H, W)``; the format is the ending's: .nii.gz .nii .nrrd .mha .png .bmp .tif .npy.
+    """Write a label map. The ending gives the format: .nii.gz .nii .nrrd .mha .png .bmp .tif .tiff .npy.
 
-    ``like`` is the image the labels belong to: they are placed on its grid (:func:`place_labels`; another grid is
-    refused) and take over its header's geometry, to the bit for NIfTI to NIfTI. For a photograph that is stored turned
-    they are written on the file's own pixels, with its orientation where the format holds one (`upright`). Ids are
-    stored as uint8, or uint16 above 255. Raises BadInputError for several channels, negative, fractional or too large
-    values, and for a format that cannot hold the map (PNG: one slice).
+    Ids are stored as uint8, or as uint16 where one is above 255.
+
+    Args:
+        labels: The label map, ``(1, D, H, W)``.
+        path: The file to write.
+        like: The image that the labels belong to. They are placed on its grid (`place_labels`) and take over its
+            header's geometry, bit for bit from NIfTI to NIfTI. For a photograph that is stored rotated, they are
+            written on the file's own pixels, with its orientation where the format has a field for it (`upright`).
+
+    Raises:
+        BadInputError: The map has several channels, or negative, fractional or too large values; it does not lie on the
+            grid of ``like``; or the format is unknown or cannot hold it (PNG holds one slice).
+        UnwritableError: The folder or the disk refuses the file.
     """
     path = Path(path)
     array = labels.array
@@ -46,11 +54,18 @@ def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) 
 
 
 def write_image(image: Image, path: str | Path, *, like: Image | None = None) -> None:
-    """Write an image ``(C, D, H, W)`` in its dtype (float16, which formats lack, as float32); formats as for labels.
+    """Write an image in its dtype (float16, which most formats lack, as float32). Formats are those of `write_labels`.
 
-    Where ``like`` (or the image itself) was read from NIfTI and lies on the same grid, a NIfTI keeps its header's
-    geometry. On the pixels of ``like`` as its file stores them, where one is given; else upright. Raises BadInputError
-    for a format that cannot hold the image.
+    Args:
+        image: ``(C, D, H, W)``.
+        path: The file to write.
+        like: The image on whose grid, and on whose file's pixels, it is written. Without it the image is written
+            upright. If ``like`` (or, without it, the image itself) was read from NIfTI and lies on the same grid, a
+            NIfTI file keeps the geometry of that header.
+
+    Raises:
+        BadInputError: The image lies on another grid than ``like``, or the format is unknown or cannot hold it.
+        UnwritableError: The folder or the disk refuses the file.
     """
     path = Path(path)
     if like is not None:
@@ -61,7 +76,18 @@ def write_image(image: Image, path: str | Path, *, like: Image | None = None) ->
 
 
 def check_ending(path: Path, endings: tuple[str, ...] = LABEL_ENDINGS) -> str:
-    """The ending of ``path``; BadInputError where nothing is written so."""
+    """Check that files with this ending can be written.
+
+    Args:
+        path: The file to write.
+        endings: The endings to accept.
+
+    Returns:
+        The ending, in lower case.
+
+    Raises:
+        BadInputError: The ending is not one of them.
+    """
     ending = ending_of(path)
     if ending not in endings:
         raise BadInputError(f"{path.name} has an ending that is not written here; use one of {' '.join(endings)}.")

@@ -1,4 +1,4 @@
-"""Which file format a path means, by its ending alone (endings are compared without regard to case)."""
+"""Which file format a path has, by its ending alone (upper and lower case are the same)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,30 @@ PHOTOGRAPH_FORMATS: frozenset[Format] = frozenset({"raster", "jpeg", "tiff"})
 
 
 def ending_of(path: Path) -> str | None:
-    """The known ending of ``path`` in lower case (``.nii.gz`` counts as one), or None."""
+    """Find the known ending of a path.
+
+    Args:
+        path: A file.
+
+    Returns:
+        The ending in lower case (``.nii.gz`` counts as one); None where it is not known.
+    """
     name = path.name.lower()
     return next((ending for ending in ENDINGS if name.endswith(ending) and len(name) > len(ending)), None)
 
 
 def format_of(path: Path) -> Format:
-    """The format of ``path``; BadInputError names the endings there are."""
+    """Find the format of a path.
+
+    Args:
+        path: A file.
+
+    Returns:
+        The format that its ending means.
+
+    Raises:
+        BadInputError: The ending is not known; the message lists those that are.
+    """
     ending = ending_of(path)
     if ending is None:
         raise BadInputError(
@@ -49,6 +66,13 @@ def format_of(path: Path) -> Format:
 
 
 def stem_of(path: Path) -> str:
-    """The name without its known ending: ``a.b.nii.gz`` -> ``a.b``; a name with no known ending is returned whole."""
+    """Remove the known ending from a path's name.
+
+    Args:
+        path: A file.
+
+    Returns:
+        The name without its ending: ``a.b.nii.gz`` -> ``a.b``. A name without a known ending stays whole.
+    """
     ending = ending_of(path)
     return path.name if ending is None else path.name[: -len(ending)]

@@ -1,4 +1,4 @@
-"""DICOM: a folder with one series, or a single file. Files are known by their content, not their names."""
+"""DICOM: a folder with one series, or a single file. Files are recognised by content, not by name."""
 
 from __future__ import annotations
 
@@ -27,17 +27,27 @@ _NAMED = 8  # subfolders that an error names at most
 
 
 def read_dicom_series(folder: Path, series: str | None = None, frame: int | None = None) -> Image:
-    """Read the one series in ``folder`` as ``(1, D, H, W)`` (C = 3 for colour): sorted by position, HU or stored units.
+    """Read one series of a folder as ``(1, D, H, W)`` (C = 3 for colour), sorted by position, in HU or stored units.
 
-    Slices of one series have the same series UID and size, nearly the same orientation and pixel spacing. Where there
-    are several series, ``series`` picks one: its UID, its number, its description, or ``#1``, ``#2``, ... as the error
-    lists them. Of several volumes in a series (time points, phases, echoes) ``frame`` picks one, counted from 1.
-    What is no image (segmentations, doses, reports) and pictures without a place do not count; that they were left out
-    is a finding. A tilted gantry gives a sheared grid, kept in the geometry (``meta["sheared"]``);
-    ``resample_to_orthonormal`` straightens it.
+    The slices of a series share a series UID and a size, and nearly share orientation and pixel spacing. Objects that
+    are not images (segmentations, doses, reports) and pictures without a position do not count; a finding says that
+    they were left out. A tilted gantry gives a sheared grid (``meta["sheared"]``), which `resample_to_orthonormal`
+    straightens. A folder without DICOM files of its own is searched for one image in its subfolders.
 
-    Raises BadInputError naming the folder for: no images, several series, missing slices, uneven distances (a slice
-    more than 5 % of the distance out of place), several slices at one place, truncated files.
+    Args:
+        folder: The folder.
+        series: Which series to read, where there are several: its UID, its number, its description, or ``#1``, ``#2``,
+            ... as the error lists them.
+        frame: Which volume to read, counted from 1, where the series holds several (time points, phases, echoes).
+
+    Returns:
+        The image.
+
+    Raises:
+        BadInputError: There are no images, slices are missing or unevenly spaced (one lies more than 5 % of the slice
+            distance out of place), several slices lie at one place, or a file is truncated. The message names the
+            folder.
+        SeveralImagesError: There are several series or volumes to choose from.
     """
     source = source_of([folder])
     if source.slices or source.others:
@@ -66,15 +76,18 @@ def _read_below(folder: Path, series: str | None, frame: int | None) -> Image:
 
 
 def read_spread_series(folders: Sequence[Path], series: str | None = None, frame: int | None = None) -> Image:
-    """Read one series whose slices lie in several folders, as :func:`read_dicom_series` does.
+    """Read one series whose slices lie in several folders, as `read_dicom_series` does.
 
     Args:
-        folders: All of them (`dicom_spread.are_one`).
-        series: See :func:`read_dicom_series`.
-        frame: See :func:`read_dicom_series`.
+        folders: All of its folders (`dicom_spread.are_one`).
+        series: See `read_dicom_series`.
+        frame: See `read_dicom_series`.
 
     Returns:
         The image; a finding names the folders.
+
+    Raises:
+        BadInputError: See `read_dicom_series`.
     """
     image = _read(source_of(folders), series, frame, folders[0])
     sources = tuple(str(folder) for folder in folders)
@@ -84,11 +97,21 @@ def read_spread_series(folders: Sequence[Path], series: str | None = None, frame
 def read_dicom_file(path: Path, series: str | None = None, frame: int | None = None) -> Image:
     """Read one DICOM file as ``(C, D, H, W)``: D = 1 for an X-ray, a photograph or one slice.
 
-    A multi-frame file is a volume where its frames have positions (enhanced CT, MR, PET), and a stack of its frames in
-    their order where they have none, which is a finding (``meta["frames_over_time"]``: ultrasound, say).
-    Several volumes in one file (echoes, time points) are series, of which ``series`` picks one, or ``frame`` by its
-    number from 1, which picks one picture of a stack over time, too. ``physical`` is False
-    where the file gives no pixel spacing. Raises BadInputError as :func:`read_dicom_series` does.
+    A multi-frame file is a volume if its frames have positions (enhanced CT, MR, PET). Otherwise (an ultrasound cine,
+    say) it is a stack of its frames in their order, which a finding says; ``meta["frames_over_time"]`` tells whether
+    they follow each other in time. ``physical`` is False where the file gives no pixel spacing.
+
+    Args:
+        path: The file.
+        series: Which volume to read, where the file holds several (echoes, time points); see `read_dicom_series`.
+        frame: The number of that volume, from 1, or of one picture of a stack over time.
+
+    Returns:
+        The image.
+
+    Raises:
+        BadInputError: The file is not a DICOM image, or cannot be read (see `read_dicom_series`).
+        SeveralImagesError: There are several volumes to choose from.
     """
     source = Source(path.name)
     if not add_file(source, path):

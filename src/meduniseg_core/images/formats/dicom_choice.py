@@ -1,4 +1,4 @@
-"""Which frames of a DICOM source are read: they are grouped into series, and one of those is chosen."""
+"""Which frames of a DICOM source to read: they are grouped into series, and one series is chosen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_IMAGES = frozenset(
         *("HD", "PLAN", "SMR", "TEXTUREMAP", "M3D", "OSS", "ASMT", "ANN", "RESP", "EPS", "STAIN", "POS", "PLR", "LEN"),
     )
 )
-"""Modalities of what belongs to images and is none."""
+"""Modalities of objects that accompany images and are not images themselves."""
 
 NO_IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.66",  # segmentations, registrations, raw data
@@ -46,7 +46,7 @@ _LISTED = 12  # series that an error lists at most
 
 @dataclass
 class Source:
-    """What a file or folder holds: frames of images, and other objects by their modality."""
+    """What a file or folder holds: frames of images (``slices``), and objects that are not images (``others``)."""
 
     name: str
     slices: list[Slice] = field(default_factory=list)
@@ -54,7 +54,15 @@ class Source:
 
 
 def is_no_image(kind: str, modality: str) -> bool:
-    """Whether an object of this SOP class and modality is none that shows the patient, whatever pixels it has."""
+    """Say whether an object shows anything but the patient, even if it has pixels (a segmentation, a dose, a report).
+
+    Args:
+        kind: Its SOP class UID.
+        modality: Its modality code.
+
+    Returns:
+        True where it is not an image.
+    """
     if kind == _RT_IMAGE:
         return False
     return modality in NO_IMAGES or any(kind == root or kind.startswith(root + ".") for root in NO_IMAGE_CLASSES)
@@ -63,22 +71,22 @@ def is_no_image(kind: str, modality: str) -> bool:
 def choose(
     source: Source, series: str | None = None, frame: int | None = None
 ) -> tuple[list[Slice], tuple[Finding, ...]]:
-    """The frames of the one image in a source that is wanted, and what was left out for it.
+    """Choose the frames of the wanted image.
 
-    Pictures without a place in space (screenshots, dose sheets) give way to the one series that has a place.
+    Pictures without a position (screenshots, dose sheets) give way to the one series that has positions.
 
     Args:
         source: All that was found.
         series: The UID, number, description or #1, #2, ... of the wanted series.
-        frame: Of several volumes in a series, or pictures of a cine, the number (from 1) of the wanted one; without it
-            a cine is all of its pictures.
+        frame: The number (from 1) of the wanted volume in a series, or picture of a cine. Without it, a cine gives all
+            of its pictures.
 
     Returns:
-        The frames, and findings.
+        The frames, and findings that say what was left out.
 
     Raises:
-        BadInputError: A chosen frame is faulty, or nothing is there of that name; as SeveralImagesError, which lists
-            what there is, where it was not said what is wanted.
+        BadInputError: A chosen frame is faulty, or there is no such series or frame.
+        SeveralImagesError: There is a choice and the caller made none; it lists what there is.
     """
     groups = sorted(_groups(source.slices), key=lambda group: not _has_place(group))
     if not groups:
@@ -240,7 +248,7 @@ def _near(one: Sequence[float] | None, other: Sequence[float] | None, relative: 
 
 
 def _has_place(group: Sequence[Slice]) -> bool:
-    """By the frames that can be read: a damaged one does not make a series a heap of pictures."""
+    """Whether the readable frames have positions; damaged ones do not count against the series."""
     sound = [item for item in group if item.fault is None]
     return any(item.position is not None for item in sound) or is_placed(sound)
 

@@ -1,6 +1,7 @@
-"""Compressed DICOM frames: their own headers are checked, then GDCM decodes them in a process that can be ended.
+"""Compressed DICOM frames: their own headers are checked, then GDCM decodes them in a separate process.
 
-A damaged stream can make a decoder loop for ever, take gigabytes or crash; here that costs the frame, not the program.
+A damaged stream can make a decoder loop for ever, take gigabytes or crash. In a process that can be ended, this costs
+one frame and not the program.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _BYTES_A_SECOND = 1 << 21  # on top, for large frames: JPEG 2000 on a slow machi
 
 
 class Decoder:
-    """Decodes frames through GDCM in a process of its own, started by the first one and ended by ``close``."""
+    """Decodes frames through GDCM in a process of its own, which the first frame starts and ``close`` ends."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,9 +66,20 @@ class Decoder:
             self._folder = None
 
     def decode(self, dataset: Dataset, frame: bytes, colour: bool, name: str) -> np.ndarray | None:
-        """``(H, W)`` stored values, or ``(H, W, 3)`` for ``colour``, of one frame; None where GDCM cannot decode it.
+        """Decode one frame.
 
-        BadInputError where the frame's own header is not the data set's, or decoding takes too long.
+        Args:
+            dataset: The file's header, with the transfer syntax in ``file_meta``.
+            frame: The frame's bytes.
+            colour: Whether the frame has three values a pixel.
+            name: The file's name, for messages.
+
+        Returns:
+            Stored values ``(H, W)``, or ``(H, W, 3)`` for ``colour``; None where GDCM cannot decode the frame.
+
+        Raises:
+            BadInputError: The frame's own header does not match the file's, the frame is damaged, or decoding takes too
+                long.
         """
         compressed = dataset.file_meta.TransferSyntaxUID.is_compressed
         if compressed:

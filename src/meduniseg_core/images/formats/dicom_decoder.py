@@ -1,7 +1,7 @@
-"""The process that decodes compressed DICOM frames: started by `dicom_codec`, it knows SimpleITK and nothing of ours.
+"""The process that decodes compressed DICOM frames. `dicom_codec` starts it; it imports SimpleITK and nothing of ours.
 
-One line of JSON on standard input names a file (``path``) and the bytes that its pixels take (``room``); the answer is
-one line of JSON with ``shape`` and ``dtype``, then the values, or a line with ``error``.
+A request is one line of JSON on standard input: a file (``path``) and the bytes that its pixels take (``room``). The
+answer is one line of JSON with ``shape`` and ``dtype``, followed by the values, or a line with ``error``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of a DICOM source: what each holds is added to it."""
+"""Collecting the files of a DICOM source."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from meduniseg_core.images.formats.dicom_source import class_of, naming, read_he
 
 
 def add_file(source: Source, path: Path) -> bool:
-    """Add what a file holds to ``source``; False where it is not DICOM.
+    """Add what a file holds to a source.
 
-    BadInputError where the file is cut off before it says which series it is of: a slice must not vanish from its
-    series as if it were a report.
+    Args:
+        source: The source to add to.
+        path: The file.
+
+    Returns:
+        False where the file is not DICOM.
+
+    Raises:
+        BadInputError: The file is empty or damaged, or breaks off before it says which series it belongs to: a slice
+            must not be mistaken for a report and vanish from its series.
     """
     with naming(path):
         dataset = read_header(path)

@@ -1,7 +1,7 @@
-"""Where DICOM lies in a folder and below it (a CD, a cohort), and which files are one image.
+"""Where DICOM lies in a folder and below it (a CD, a cohort), and which files make one image.
 
-A folder of slices is one image; files that each hold an image of their own (X-rays, photographs, ultrasound,
-multi-frame volumes) are one each. A series whose slices lie in several folders is one image (see `dicom_spread`).
+A folder of slices is one image. Files that each hold a whole image (X-rays, photographs, ultrasound, multi-frame
+volumes) are one image each. A series whose slices lie in several folders is one image (see `dicom_spread`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _TOMOGRAPHIC = frozenset({"CT", "MR", "PT"})
 
 @dataclass(frozen=True)
 class DicomPlace:
-    """One image: ``path`` is a file, or a folder of slices; ``fault`` is why it could not be looked into.
+    """One image: ``path`` is a file or a folder of slices; ``fault`` says why it could not be looked into.
 
-    ``more`` are the other folders of its series, where that is spread; ``findings`` what its user must know of that.
+    ``more`` are the other folders of its series, where that is spread over several. ``findings`` are what the user must
+    know about it.
     """
 
     name: str
@@ -39,15 +40,21 @@ class DicomPlace:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All that ``read_image`` takes."""
+        """All paths that ``read_image`` takes to read it."""
         return (self.path, *self.more)
 
 
 def dicom_places(folder: Path) -> list[DicomPlace]:
-    """The DICOM images in ``folder`` and its subfolders, by path, with names that differ.
+    """Find the DICOM images in a folder and its subfolders.
 
-    A name consists of the first folder below ``folder`` and of those further down (and the file) that tell images
-    apart; an image right in ``folder``, or all there is, is named after ``folder`` itself.
+    An image's name joins its first folder below ``folder`` with those of the further folders (and the file's name) that
+    tell images apart. An image right in ``folder``, or the only one, is named after ``folder`` itself.
+
+    Args:
+        folder: Where to look, at most `DEPTH` folders down.
+
+    Returns:
+        The images, sorted by path, each with a name of its own.
     """
     found = list(_below(folder, (), set()))
     if not found:
@@ -70,7 +77,14 @@ def dicom_places(folder: Path) -> list[DicomPlace]:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether one of the first files in ``folder``, or in a folder below it, is DICOM by its content."""
+    """Say whether a folder, or one below it, holds DICOM.
+
+    Args:
+        folder: Where to look.
+
+    Returns:
+        True where one of the first files of a folder is DICOM by its content.
+    """
     return any(True for _ in _below(folder, (), set(), quick=True))
 
 

@@ -1,4 +1,4 @@
-"""Multi-frame DICOM: what each frame's functional groups say, as if it were a file of its own."""
+"""Multi-frame DICOM: each frame's functional groups, presented as the header of a file of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GROUPS = (
     *("TemporalPositionSequence", "CTExposureSequence", "MRTimingAndRelatedParametersSequence"),
     *("MRAveragesSequence", "MRMetaboliteMapSequence", "MRImagingModifierSequence", "MRVelocityEncodingSequence"),
 )
-"""The functional groups that are looked into."""
+"""The functional groups that are read."""
 
 _NESTED = ("DiffusionGradientDirectionSequence", "VelocityEncodingAcquisitionSequence")
 
@@ -31,14 +31,14 @@ _PARTS = (
     *("TemporalPositionTimeOffset", "KVP", "MetaboliteMapDescription", "RepetitionTime", "FlipAngle"),
     *("InversionTimes", "MagnetizationTransfer", "VelocityEncodingDirection"),
 )
-"""What can tell several volumes of one file apart, the most telling first."""
+"""Elements that can tell several volumes of one file apart, the most distinctive first."""
 
 
 _IN_VOLUME = {
     "ImagePositionPatient": "ImagePositionVolume",
     "ImageOrientationPatient": "ImageOrientationVolume",
 }
-"""Where ultrasound volumes say how their frames lie to each other; to the patient is another matter."""
+"""Where ultrasound volumes give their frames' places, which are relative to each other and not to the patient."""
 
 _TIMES = frozenset({0x00181063, 0x00181065})  # FrameTime, FrameTimeVector
 _MOVING = frozenset({"US", "XA", "RF", "ES", "IVUS", "OP"})  # modalities whose frames follow each other in time
@@ -47,13 +47,21 @@ _MOST = 1 << 16  # frames
 
 
 class FrameHeader:
-    """One frame's elements: its own functional groups, then the shared ones, then the file's."""
+    """One frame's elements: those of its own functional groups, then the shared groups', then the file's."""
 
     def __init__(self, own: Mapping[str, Any], shared: Mapping[str, Any], dataset: Dataset) -> None:
         self._own, self._shared, self._dataset = own, shared, dataset
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        """The value of the element, or ``default``."""
+        """Look an element up.
+
+        Args:
+            keyword: DICOM's keyword.
+            default: What to give where the element is absent.
+
+        Returns:
+            Its value, or ``default``.
+        """
         for table in (self._own, self._shared):
             if keyword in table:
                 return table[keyword]
@@ -64,20 +72,20 @@ class FrameHeader:
 
     @property
     def in_volume(self) -> bool:
-        """Whether the frame's place is that in an ultrasound volume, not in the patient."""
+        """Whether the frame's position is relative to an ultrasound volume and not to the patient."""
         place = "ImagePositionPatient"
         return self._own.get(place) is None and self._own.get(_IN_VOLUME[place]) is not None
 
 
 def frames_over_time(dataset: Dataset, modality: str) -> bool:
-    """Whether frames without a place follow each other in time: by what the file says, else by its modality.
+    """Say whether frames without a position follow each other in time: by what the file says, else by its modality.
 
     Args:
-        dataset: The file's header. A distance between frames makes them slices, whatever rate they are to be shown at.
+        dataset: The file's header. A distance between frames makes them slices, even if a frame rate is given, too.
         modality: DICOM's code: US, XA, ...
 
     Returns:
-        False where they are slices of a volume, or where nothing speaks for time.
+        False where they are slices of a volume, or where nothing suggests time.
     """
     if class_of(dataset) == EnhancedUSVolumeStorage or dataset.get("SpacingBetweenSlices"):
         return False
@@ -94,10 +102,21 @@ HeaderOfFrame = tuple[Dataset | FrameHeader, int | None, tuple[str, ...]]
 
 
 def frame_headers(dataset: Dataset, name: str) -> list[HeaderOfFrame]:
-    """Every frame's header, its number from 0 (None where the file holds a single one), and which volume it is of.
+    """List the headers of a file's frames.
 
-    Frames at one place are told apart by echo, time, b-value and the like; the volume is named by what differs.
-    BadInputError where the file has another number of frames than it says.
+    Frames at one place are told apart by echo, time, b-value and the like; their volume is named by what differs.
+
+    Args:
+        dataset: The file's header.
+        name: The file's name, for the message.
+
+    Returns:
+        For every frame its header, its number from 0 (None where the file holds a single frame), and the volume it
+        belongs to.
+
+    Raises:
+        BadInputError: The number of frames is impossible, too large, or not the number described, or the file is a
+            tiled whole-slide image.
     """
     frames = int(dataset.get("NumberOfFrames") or 1)
     own = dataset.get("PerFrameFunctionalGroupsSequence")

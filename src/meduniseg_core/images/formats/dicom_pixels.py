@@ -1,4 +1,4 @@
-"""The pixel values of DICOM frames, in the units their rescaling names (HU for CT)."""
+"""The pixel values of DICOM frames, in the units of their rescaling (HU for CT)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,20 @@ _ROWS_AT_A_TIME = 1 << 20  # pixels
 
 
 def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
-    """``(C, H, W)`` of every frame, in their order: C = 3 for colour, else 1.
+    """Read the pixels of frames.
 
-    Whole-number rescaling keeps an integer dtype (the smallest that holds every possible value: int16 for CT), any
-    other gives float32. MONOCHROME1 is inverted, so that more is always brighter. Raises BadInputError where pixels are
-    missing, or fewer than the header promises.
+    Rescaling by whole numbers keeps an integer dtype (the smallest that holds every possible value: int16 for CT); any
+    other rescaling gives float32. MONOCHROME1 is inverted, so that larger is always brighter.
+
+    Args:
+        slices: The frames.
+        decoder: Decodes compressed frames.
+
+    Returns:
+        ``(C, H, W)`` for every frame, in their order: C = 3 for colour, else 1.
+
+    Raises:
+        BadInputError: Pixels are missing, fewer than the header promises, or stored in a way that cannot be decoded.
     """
     of_file: dict[Path, list[int]] = {}
     for place, item in enumerate(slices):

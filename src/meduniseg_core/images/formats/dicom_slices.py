@@ -1,4 +1,4 @@
-"""One DICOM frame's place: read from each header, with the fault that it may have kept until the frame is wanted."""
+"""The place of one DICOM frame, read from its header. A fault is kept with the frame until the frame is wanted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Slice:
-    """One frame's place: in mm, LPS. ``orientation`` is (row direction, column direction), six cosines.
+    """One frame and its place in mm, LPS.
 
-    ``frame`` counts the frames of a multi-frame file from 0 (None: the file holds one), whose ``volume`` is the file
-    or its concatenation, and ``part`` which of the file's volumes it is of. ``location`` is the scanner's
-    own coordinate along the stack. ``in_volume``: the place is that in an ultrasound volume, not in the patient.
-    ``marks`` (keyword, value) can tell it from other slices at its place. ``fault`` is what makes the frame unusable,
-    raised only where it is wanted.
+    ``orientation`` holds six cosines: the row direction, then the column direction. ``frame`` counts the frames of a
+    multi-frame file from 0 (None: the file holds one). ``volume`` is that file or its concatenation, and ``part`` says
+    which of the file's volumes the frame belongs to. ``location`` is the scanner's own coordinate along the stack.
+    ``in_volume``: the place is relative to an ultrasound volume and not to the patient. ``marks`` (keyword, value) can
+    tell the frame from others at its place. ``fault`` makes the frame unusable; it is raised only if the frame is
+    wanted.
     """
 
     path: Path
@@ -58,12 +59,20 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """The file's name, with the frame where it holds several."""
+        """The file's name, with the frame's number where the file holds several."""
         return self.path.name if self.frame is None else f"{self.path.name} (frame {self.frame + 1})"
 
 
 def slices_of(dataset: Dataset, path: Path) -> list[Slice]:
-    """Every frame of an image file; faults are kept in the slices, those of the whole file in a single one."""
+    """List the frames of an image file.
+
+    Args:
+        dataset: The file's header.
+        path: The file.
+
+    Returns:
+        One slice per frame, with its faults. A fault of the whole file gives a single slice.
+    """
     common = series_of(dataset, path)
     try:
         with naming(path):
@@ -82,7 +91,15 @@ def slices_of(dataset: Dataset, path: Path) -> list[Slice]:
 
 
 def series_of(dataset: Dataset, path: Path) -> dict[str, Any]:
-    """What names the series, as a :class:`Slice` has it; text that cannot be read is left out."""
+    """Read what identifies a file's series and object.
+
+    Args:
+        dataset: The file's header.
+        path: The file.
+
+    Returns:
+        Fields of `Slice`; text that cannot be read is empty.
+    """
 
     def text(keyword: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""DICOM files opened: known by their content, read in bounded pieces, and whatever pydicom raises named and worded."""
+"""Opening DICOM files: recognised by content, read in bounded pieces, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VOLUME_MARKS = (
     *("FrameReferenceTime", "DiffusionBValue", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
     *("RepetitionTime", "ImageType", "AcquisitionNumber", "AcquisitionTime", "ContentTime", "InstanceNumber"),
 )
-"""What can tell slices at one place apart (time points, phases, echoes), the most telling first."""
+"""Elements that can tell slices at one place apart (time points, phases, echoes), the most distinctive first."""
 
 HEADER = (
     *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SpecificCharacterSet"),
@@ -45,7 +45,7 @@ HEADER = (
     *("SequenceOfUltrasoundRegions", "FrameTime", "FrameTimeVector", "FrameIncrementPointer", "CineRate"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *VOLUME_MARKS),
 )
-"""What is read of a file to place its frames; everything else in it stays unread."""
+"""The elements that are read to place a file's frames; all others stay unread."""
 
 _PIXELS = (
     *("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
@@ -65,18 +65,48 @@ _DEFLATED_RATIO = 64  # real images pack far less
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether ``path`` is DICOM by its content: DICM at byte 128, or, without it, a data set's first element."""
+    """Say whether a file is DICOM by its content.
+
+    Args:
+        path: The file.
+
+    Returns:
+        True where it has DICM at byte 128, or begins with a data set's first element.
+
+    Raises:
+        BadInputError: The file cannot be opened.
+    """
     with open_regular(path) as stream:
         return _looks_like_dicom(stream.read(_MARK), path.stat().st_size)
 
 
 def read_header(path: Path) -> Dataset | None:
-    """The elements of ``HEADER`` that the file has; None where it is not DICOM. BadInputError where it is damaged."""
+    """Read the elements of `HEADER` that a file has.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The elements; None where the file is not DICOM.
+
+    Raises:
+        BadInputError: The file is damaged.
+    """
     return _read(path, _HEADER_TAGS, pixels=False)
 
 
 def read_with_pixels(path: Path) -> Dataset | None:
-    """Header and pixel data; ``file_meta.TransferSyntaxUID`` is always there. None where the file is not DICOM."""
+    """Read a file's header and pixel data.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The elements, always with ``file_meta.TransferSyntaxUID``; None where the file is not DICOM.
+
+    Raises:
+        BadInputError: The file is damaged.
+    """
     dataset = _read(path, _PIXEL_TAGS, pixels=True)
     if dataset is not None and "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
@@ -87,9 +117,18 @@ def read_with_pixels(path: Path) -> Dataset | None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name ``path`` in whatever pydicom raises while it is used: it interprets elements only when they are asked for.
+    """Turn whatever pydicom raises into an error that names the file. It interprets elements only when they are used.
 
-    Its remarks on values outside the standard, of which real files are full, are not passed on.
+    Its warnings about values outside the standard, of which real files are full, are dropped.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BadInputError: The file is damaged.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -168,12 +207,26 @@ def _parsed(data: bytes, meta: FileMetaDataset, tags: Sequence[int], pixels: boo
 
 
 def one_line(text: str) -> str:
-    """Text of a header as it may stand in a message: no line breaks or control characters, no spaces at its ends."""
+    """Make a header's text fit for a message.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text with spaces in place of line breaks and control characters, and none at its ends.
+    """
     return "".join(letter if letter.isprintable() else " " for letter in text).strip()
 
 
 def pixel_bytes(dataset: Dataset) -> int:
-    """Bytes of all frames, unpacked, as the header has them."""
+    """Compute how many bytes a file's frames take, unpacked.
+
+    Args:
+        dataset: The file's header.
+
+    Returns:
+        Bytes of all frames, by the header's sizes.
+    """
     frames = int(dataset.get("NumberOfFrames") or 1)
     samples = int(dataset.get("SamplesPerPixel") or 1)
     bits = int(dataset.get("BitsAllocated") or 8)
@@ -181,6 +234,13 @@ def pixel_bytes(dataset: Dataset) -> int:
 
 
 def class_of(dataset: Dataset) -> UID | None:
-    """The SOP class, from the file's meta group or the data set."""
+    """Find a file's SOP class, in its meta group or its data set.
+
+    Args:
+        dataset: The file's header.
+
+    Returns:
+        The UID; None where the file gives none.
+    """
     kind = dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")
     return UID(str(kind), validation_mode=pydicom.config.IGNORE) if kind else None

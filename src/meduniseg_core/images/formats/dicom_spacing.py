@@ -1,4 +1,4 @@
-"""The size of a DICOM pixel in mm: from the field that is meant for it, or from one that needs a word to the user."""
+"""The size of a DICOM pixel in mm: from the field meant for it, or from one that the user must be told about."""
 
 from __future__ import annotations
 
@@ -12,22 +12,40 @@ from meduniseg_core.images.findings import Finding
 SpacingSource = Literal["image", "detector", "scanner", "regions", "regions_differ", "none"]
 
 PROJECTIONS = frozenset({"CR", "DX", "MG", "PX", "IO", "RF", "XA", "RG"})
-"""Modalities whose pixels are measured where the rays arrive, which is larger than the body that casts the shadow."""
+"""Projection modalities: their pixels are measured at the detector, where the shadow is larger than the body."""
 
 _CENTIMETRES = 3  # PhysicalUnitsXDirection
 _SAME = 1e-3  # relative
 
 
 class Header(Protocol):
-    """What gives the value of an element: a data set, or one frame's view of it."""
+    """Something that gives the values of elements: a data set, or one frame's view of it."""
 
-    def get(self, keyword: str, default: Any = None) -> Any: ...
+    def get(self, keyword: str, default: Any = None) -> Any:
+        """Look an element up.
+
+        Args:
+            keyword: DICOM's keyword.
+            default: What to give where the element is absent.
+
+        Returns:
+            Its value, or ``default``.
+        """
 
 
 def pixel_spacing(header: Header, modality: str, name: str) -> tuple[tuple[float, float] | None, SpacingSource]:
-    """(row distance, column distance) in mm and where it stands; None where the file gives none.
+    """Find the pixel size.
 
-    BadInputError for a size that cannot be.
+    Args:
+        header: The frame's header.
+        modality: DICOM's code: CT, DX, ...
+        name: The file's name, for the message.
+
+    Returns:
+        (row distance, column distance) in mm, or None, and the field that gives it.
+
+    Raises:
+        BadInputError: A size is unreadable, or not positive and finite.
     """
     spacing = _size(header, "PixelSpacing", name)
     detector = _size(header, "ImagerPixelSpacing", name) if spacing is None or modality in PROJECTIONS else None
@@ -46,7 +64,16 @@ def pixel_spacing(header: Header, modality: str, name: str) -> tuple[tuple[float
 
 
 def spacing_finding(spacing: tuple[float, float] | None, source: SpacingSource, name: str) -> Finding | None:
-    """What the user must know of the pixel size of ``name``; None where nothing is unusual."""
+    """Say what the user must know about a pixel size.
+
+    Args:
+        spacing: (row distance, column distance) in mm; None where the file gives none.
+        source: The field that gives it.
+        name: The file's name.
+
+    Returns:
+        A finding; None where nothing is unusual.
+    """
     size = "" if spacing is None else f"{spacing[0]:.4g} x {spacing[1]:.4g} mm"
     if source == "detector":
         return Finding(
@@ -97,7 +124,20 @@ def _size(header: Header, keyword: str, name: str) -> tuple[float, float] | None
 
 
 def floats(header: Header, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
-    """The numbers of an element, or None where it is absent or empty; BadInputError for another count or no numbers."""
+    """Read the numbers of an element.
+
+    Args:
+        header: The frame's header.
+        keyword: The element's keyword.
+        count: How many numbers it must have.
+        name: The file's name, for the message.
+
+    Returns:
+        The numbers; None where the element is absent or empty.
+
+    Raises:
+        BadInputError: The element holds another count, or something other than numbers.
+    """
     try:
         value = header.get(keyword)
         if value is None or value == "" or (hasattr(value, "__len__") and len(value) == 0):

@@ -1,4 +1,4 @@
-"""One DICOM series whose slices lie in several folders, as some archives and CDs split them."""
+"""DICOM series whose slices lie in several folders, as some archives and CDs split them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from meduniseg_core.images.formats.dicom_stack import stack_geometry
 
 @dataclass(frozen=True)
 class Spread:
-    """Folders that are read as one image; ``findings``: what is to be known of them where they could not be joined."""
+    """Folders that are read as one image. ``findings`` say why folders of one series could not be joined."""
 
     folders: tuple[Path, ...]
     findings: tuple[Finding, ...] = ()
 
 
 def spread_series(folders: Sequence[Path]) -> list[Spread]:
-    """Which folders hold one series between them.
+    """Find out which folders hold one series between them.
 
-    Those of one patient and series UID are joined where all their slices make one even stack. Where they share places
-    they are copies, or two patients whose numbers an anonymiser made equal: each is an image of its own.
+    Folders of one patient and series UID are joined if all their slices make one even stack. If slices share places,
+    the folders are copies, or belong to two patients whose numbers an anonymiser made equal; then each is an image of
+    its own.
 
     Args:
-        folders: Each holds slices.
+        folders: Folders of slices.
 
     Returns:
-        The folders in their order, joined ones at the place of the first.
+        The folders in their order; joined ones stand at the place of the first.
     """
     by_series: dict[tuple[str, str], list[Path]] = {}
     for folder in folders:
@@ -45,13 +46,16 @@ def spread_series(folders: Sequence[Path]) -> list[Spread]:
 
 
 def source_of(folders: Sequence[Path]) -> Source:
-    """All that lies directly in some folders.
+    """Collect all DICOM that lies directly in some folders.
 
     Args:
-        folders: The first one names the source.
+        folders: The folders; the first one names the source.
 
     Returns:
         What their files hold.
+
+    Raises:
+        BadInputError: A file is damaged.
     """
     source = Source(str(folders[0]))
     for folder in folders:
@@ -62,19 +66,19 @@ def source_of(folders: Sequence[Path]) -> Source:
 
 
 def are_one(folders: Sequence[Path]) -> bool:
-    """Whether these folders hold one series between them.
+    """Say whether folders hold one series between them.
 
     Args:
         folders: At least two.
 
     Returns:
-        False where they are channels, say.
+        False where each holds an image of its own, such as a channel.
     """
     return len(spread_series(folders)) == 1
 
 
 def joined_finding(folders: Sequence[Path]) -> Finding:
-    """What is said of a series that was read from several folders.
+    """Make the finding that a series was read from several folders.
 
     Args:
         folders: All of them.

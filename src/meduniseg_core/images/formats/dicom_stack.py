@@ -1,4 +1,4 @@
-"""DICOM frames as a stack: their order, the grid they make, and why they make none."""
+"""DICOM frames as a stack: their order, the grid they make, or the reason why they make none."""
 
 from __future__ import annotations
 
@@ -12,22 +12,39 @@ from meduniseg_core.images.formats.dicom_slices import Slice
 from meduniseg_core.images.geometry import Geometry
 
 UNEVEN_TOLERANCE = 0.05
-"""Largest distance of a slice from its place in an even stack, as a fraction of the slice distance."""
+"""How far a slice may lie from its place in an even stack, as a fraction of the slice distance."""
 
 
 def is_placed(slices: Sequence[Slice]) -> bool:
-    """Whether the frames say where they lie: by position, or along the scanner's own axis."""
+    """Say whether frames have positions, in space or along the scanner's own axis.
+
+    Args:
+        slices: The frames.
+
+    Returns:
+        True where every frame has one; a location along the axis counts for several frames only.
+    """
     if not slices or any(item.position is None for item in slices):
         return len(slices) > 1 and all(item.location is not None for item in slices)
     return True
 
 
 def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geometry, tuple[Finding, ...]]:
-    """The order of ``slices`` along their normal, the grid they make, and what its user must know.
+    """Sort slices along their normal and find the grid that they make.
 
-    d runs from the first to the last slice, so the columns of a tilted gantry's grid are not perpendicular. Without an
-    orientation axial slices are assumed, which is said; frames of one file without any place keep their order.
-    BadInputError where the slices make no grid.
+    d runs from the first slice to the last, so a tilted gantry gives a grid whose axes are not perpendicular. Slices
+    without an orientation are taken to be axial, which a finding says; frames of one file without any position keep
+    their order.
+
+    Args:
+        slices: The frames of one image.
+        name: The source's name, for messages.
+
+    Returns:
+        The order of the slices (indices), the grid, and findings.
+
+    Raises:
+        BadInputError: The slices make no grid: some are missing, uneven, at one place, or without a position.
     """
     first = slices[0]
     shape = (len(slices), first.rows, first.columns)

@@ -1,4 +1,4 @@
-"""The volumes of one DICOM series that has several slices at each place: time points, cardiac phases, echoes."""
+"""The volumes of a DICOM series with several slices at each place: time points, cardiac phases, echoes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _SAME_PLACE = 0.1  # of the usual distance of slices: nearer ones lie at one pla
 _LEAST = 1e-3  # mm
 
 Volumes = list[tuple[str, list[Slice]]]
-"""Each volume with what tells it from the others ("TriggerTime 120")."""
+"""Each volume, after the text that tells it from the others ("TriggerTime 120")."""
 
 
 def volumes_of(slices: Sequence[Slice]) -> Volumes:
-    """The volumes that slices of one series make.
+    """Sort the slices of one series into volumes.
 
-    The k slices at every place are ranked by the first of their marks that differs at all places: trigger times, which
-    differ a little from place to place, too.
+    The slices at each place are ranked by the first mark that differs at all places. So trigger times work, which vary
+    a little from place to place.
 
     Args:
         slices: Frames with a place (`dicom_stack.is_placed`).
 
     Returns:
-        The volumes in the order of what tells them apart; one, unnamed, where nothing does.
+        The volumes, in the order of what tells them apart; one, without a name, where nothing does.
     """
     places = _places(slices)
     count = len(places[0])
@@ -42,13 +42,13 @@ def volumes_of(slices: Sequence[Slice]) -> Volumes:
 
 
 def by_part(groups: Sequence[list[Slice]]) -> Volumes:
-    """The volumes of one multi-frame file, each already told apart by its ``part``.
+    """Name and sort the volumes of one multi-frame file.
 
     Args:
-        groups: The frames of each volume.
+        groups: The frames of each volume, which share their ``part``.
 
     Returns:
-        Them in the order of their parts, numbers as numbers.
+        The volumes sorted by part, with numbers in numerical order.
     """
     named = [(" ".join(group[0].part), group) for group in groups]
     return sorted(named, key=lambda item: _natural(item[0]))

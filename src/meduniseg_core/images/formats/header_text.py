@@ -1,4 +1,4 @@
-"""What NRRD and MetaImage share: a text header, voxels behind it or in a file beside it, and ITK's axis order."""
+"""What NRRD and MetaImage share: a text header, voxels after it or in a separate file, and ITK's axis order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,18 @@ _LARGEST = 1e15
 
 
 def header_line(stream: IO[bytes], name: str) -> str | None:
-    """The next line without its end, or None at the end of the file; lines beyond 1 MiB are no header."""
+    """Read one line of a text header.
+
+    Args:
+        stream: The open file.
+        name: The file's name, for the message.
+
+    Returns:
+        The line without its end; None at the end of the file.
+
+    Raises:
+        BadInputError: The line is 1 MiB or longer, so this is not a header.
+    """
     line = stream.readline(_LINE_LIMIT)
     if not line:
         return None
@@ -34,7 +45,18 @@ def header_line(stream: IO[bytes], name: str) -> str | None:
 
 
 def header_lines(stream: IO[bytes], name: str) -> list[str]:
-    """Lines up to the first empty one, or to the end of the file."""
+    """Read lines up to the first empty one, or to the end of the file.
+
+    Args:
+        stream: The open file.
+        name: The file's name, for the message.
+
+    Returns:
+        The lines.
+
+    Raises:
+        BadInputError: There are too many lines, or too long ones.
+    """
     lines: list[str] = []
     while line := header_line(stream, name):
         lines.append(line)
@@ -44,7 +66,19 @@ def header_lines(stream: IO[bytes], name: str) -> list[str]:
 
 
 def numbers(text: str, name: str, field: str) -> list[float]:
-    """The floats of a header field, separated by blanks; NaN, infinity and what overflows when squared are refused."""
+    """Read the numbers of a header field.
+
+    Args:
+        text: The field's value, numbers separated by blanks.
+        name: The file's name, for the message.
+        field: The field's name, for the message.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        BadInputError: One is not a number, is NaN or infinite, or overflows when squared.
+    """
     try:
         values = [float(item) for item in text.split()]
     except ValueError as error:
@@ -57,7 +91,19 @@ def numbers(text: str, name: str, field: str) -> list[float]:
 
 
 def whole_numbers(text: str, name: str, field: str) -> list[int]:
-    """The integers of a header field, separated by blanks."""
+    """Read the whole numbers of a header field.
+
+    Args:
+        text: The field's value, numbers separated by blanks.
+        name: The file's name, for the message.
+        field: The field's name, for the message.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        BadInputError: One is not a whole number.
+    """
     try:
         return [int(item) for item in text.split()]
     except ValueError as error:
@@ -65,7 +111,21 @@ def whole_numbers(text: str, name: str, field: str) -> list[int]:
 
 
 def whole_number(fields: dict[str, str], field: str, default: int, name: str, title: str | None = None) -> int:
-    """The one integer in ``fields[field]``, or the default where there is no such field (an empty one is refused)."""
+    """Read the one whole number of a header field.
+
+    Args:
+        fields: All fields of the header.
+        field: The field's key.
+        default: The value where there is no such field.
+        name: The file's name, for the message.
+        title: The field's name, for the message; by default its key.
+
+    Returns:
+        The number.
+
+    Raises:
+        BadInputError: The field is empty, or does not hold one whole number.
+    """
     text = fields.get(field, str(default))
     values = whole_numbers(text, name, title or field)
     if len(values) != 1:
@@ -78,7 +138,16 @@ def _unreadable(text: str, name: str, field: str) -> BadInputError:
 
 
 def go_to(stream: IO[bytes], place: int, name: str) -> None:
-    """Seek to byte ``place``, which must lie within the file."""
+    """Move to a byte of a file.
+
+    Args:
+        stream: The open file.
+        place: The byte to go to.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: The file has no such byte.
+    """
     size = os.fstat(stream.fileno()).st_size
     if not 0 <= place <= size:
         raise BadInputError(
@@ -89,7 +158,19 @@ def go_to(stream: IO[bytes], place: int, name: str) -> None:
 
 
 def data_file_beside(header: Path, named: str) -> Path:
-    """The detached data file ``named`` in a header: it must lie in the header's own folder, links followed."""
+    """Find the file that a header keeps its voxels in.
+
+    Args:
+        header: The header's path.
+        named: The file that it names.
+
+    Returns:
+        That file's path.
+
+    Raises:
+        BadInputError: The file is missing, is the header itself, or does not lie in the header's folder (links
+            followed).
+    """
     plain = named.strip().removeprefix("./").removeprefix(".\\")
     candidate = header.parent / plain
     if not plain or plain in (".", "..") or any(mark in plain for mark in "/\\:\0"):
@@ -113,9 +194,22 @@ def data_file_beside(header: Path, named: str) -> Path:
 def read_voxels(
     stream: IO[bytes], sizes: Sequence[int], dtype: np.dtype[Any], encoding: str, name: str, available: int
 ) -> np.ndarray:
-    """Voxels from the stream's position; ``sizes`` are fastest first, the result's shape is the reverse of them.
+    """Read voxels from where a stream stands.
 
-    ``available`` is how many bytes the file has from here: claims beyond what they can hold are refused unallocated.
+    Args:
+        stream: The open file.
+        sizes: Voxels along each axis, fastest axis first.
+        dtype: The stored type.
+        encoding: ``raw``, ``gzip`` or ``bzip2``.
+        name: The file's name, for messages.
+        available: Bytes that the file has from here on.
+
+    Returns:
+        An array whose shape is ``sizes`` reversed.
+
+    Raises:
+        BadInputError: The sizes are impossible, the file cannot hold them (nothing is allocated then), or its data
+            break off.
     """
     if not sizes or any(size < 1 for size in sizes):
         raise BadInputError(f"{name} has impossible sizes in its header ({list(sizes)}); export the file again.")
@@ -140,10 +234,26 @@ def assemble(
     layers: bool = False,
     frame: int | None = None,
 ) -> Image:
-    """An Image from ``voxels`` (slowest axis first) and the LPS step vectors of its spatial axes (fastest first).
+    """Make an image from voxels and the step vectors of their axes.
 
-    ``channel_axis`` counts fastest first, too. ``layers``: its entries are layers of a segmentation, however many.
-    ``frame`` (from 1): the one of them that is wanted.
+    Args:
+        voxels: The array, slowest axis first.
+        channel_axis: The axis that becomes C, counted fastest first; None where there is none.
+        directions: The step vectors (LPS, mm) of the two or three spatial axes, fastest first.
+        origin: The centre of the first voxel, in LPS mm.
+        path: The image's file.
+        meta: What the image's ``meta`` holds; the dtype is added.
+        physical: Whether the image has a size in mm.
+        findings: What the reader noticed.
+        layers: Whether the channels are layers of a segmentation, of which there may be any number.
+        frame: Which channel to keep, from 1; None for all.
+
+    Returns:
+        The image, ``(C, D, H, W)``.
+
+    Raises:
+        BadInputError: The image is empty, its values or its grid are impossible, or the frame does not exist.
+        SeveralImagesError: There are more than four channels, so they are frames to choose from.
     """
     name = path.name
     array = voxels[None] if channel_axis is None else np.moveaxis(voxels, voxels.ndim - 1 - channel_axis, 0)

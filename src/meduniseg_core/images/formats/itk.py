@@ -1,4 +1,4 @@
-"""NRRD and MetaImage out, through SimpleITK."""
+"""Writing of NRRD and MetaImage, through SimpleITK."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from meduniseg_core.images.geometry import Geometry
 
 
 def write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    """Write ``(C, D, H, W)`` as compressed ``.nrrd`` or ``.mha``, atomically, on exactly ``geometry`` (sheared too).
+    """Write a compressed ``.nrrd`` or ``.mha``, atomically, on exactly the given grid (sheared grids, too).
 
-    Several channels become the elements of a vector voxel. Raises BadInputError for a dtype the format lacks.
+    Args:
+        path: The file to write.
+        array: ``(C, D, H, W)``; several channels become the elements of a vector voxel.
+        geometry: The grid.
+
+    Raises:
+        BadInputError: The format lacks this dtype.
+        UnwritableError: The folder or the disk refuses the file (ITK's failure counts as an OSError).
     """
     import SimpleITK as sitk  # noqa: N813 - its usual name; imported late, it is large
 

@@ -1,7 +1,7 @@
 """MetaImage (``.mha``, and ``.mhd`` with a data file beside it).
 
-Read here rather than through SimpleITK, for the reasons given in ``nrrd``. A TransformMatrix lists, axis after axis,
-the unit vector (LPS) along which it runs.
+It is read here and not through SimpleITK, for the reasons given in `nrrd`. A TransformMatrix lists, axis after axis,
+the unit vector (LPS) along which the axis runs.
 """
 
 from __future__ import annotations
@@ -55,12 +55,22 @@ _FIELD_LIMIT = 10_000
 
 
 def read_metaimage(path: Path, frame: int | None = None) -> Image:
-    """Read ``.mha`` or ``.mhd`` as ``(C, D, H, W)``; several elements a voxel, or a fourth axis, become C (at most 4).
-    ``frame`` (from 1) is the one of them to be read.
+    """Read ``.mha`` or ``.mhd`` as ``(C, D, H, W)``; the elements of a voxel, or a fourth axis, become C (at most 4).
 
     A file without ElementSpacing is not ``physical``; one without TransformMatrix has the finding
-    "orientation_unknown". Raises BadInputError for a data file outside the header's folder,
-    truncated data, sizes the file cannot hold, text voxels and degenerate grids.
+    "orientation_unknown".
+
+    Args:
+        path: The file.
+        frame: Which channel to read, from 1; None for all.
+
+    Returns:
+        The image.
+
+    Raises:
+        BadInputError: The header is unreadable, its data file lies outside its folder, data are truncated, the file
+            cannot hold its sizes, voxels are stored as text, or the grid is degenerate.
+        SeveralImagesError: There are more than four channels, so they are frames to choose from.
     """
     name = path.name
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2 (``.nii``, ``.nii.gz``): the header is checked against the file before a voxel is read.
 
-nibabel interprets and writes headers; its own loading is not used, because it repairs headers silently (a voxel size
-of 0 becomes 1) and trusts their sizes. NIfTI's world is RAS; ours is LPS, so x and y change sign.
+nibabel interprets and writes headers. Its own loading is not used, because it repairs headers silently (a voxel size of
+0 becomes 1) and trusts their sizes. NIfTI's world is RAS; ours is LPS, so x and y change sign.
 """
 
 from __future__ import annotations
@@ -47,15 +47,24 @@ _SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
 def read_nifti(path: Path, frame: int | None = None) -> Image:
-    """Read a NIfTI file as ``(C, D, H, W)``: w is NIfTI's axis i, h its j, d its k, C its fourth axis (at most 4).
-    ``frame`` (from 1) is the one volume along that axis to be read.
+    """Read a NIfTI file as ``(C, D, H, W)``: W is NIfTI's axis i, H its j, D its k, C its fourth axis (at most 4).
 
-    The stored dtype is kept; where the header scales (``scl_slope``, ``scl_inter``) the result is float32. The affine
-    is the sform, else the qform, else (both codes 0) nibabel's base affine with ``meta["orientation_known"] = False``
-    and the finding "orientation_unknown". Units of m or um become mm. Faults that every reader mends alike
-    (`nifti_mending`) are the finding "header_mended". Raises BadInputError for truncated data, a header that lies about
-    sizes, voxel sizes that no image has, a degenerate orientation, voxels that are NaN, infinite or beyond what can be
-    computed with, and more than four volumes.
+    The stored dtype is kept; where the header scales values (``scl_slope``, ``scl_inter``), the result is float32. The
+    affine is the sform, else the qform. If both codes are 0, it is nibabel's base affine, with
+    ``meta["orientation_known"] = False`` and the finding "orientation_unknown". Units of m or um become mm. Faults that
+    every reader corrects alike (`nifti_mending`) give the finding "header_mended".
+
+    Args:
+        path: The file.
+        frame: Which volume along the fourth axis to read, from 1; None for all.
+
+    Returns:
+        The image.
+
+    Raises:
+        BadInputError: Data are truncated, the header claims more than the file holds, the voxel size is impossible, the
+            orientation is degenerate, or voxels are NaN, infinite or too large to compute with.
+        SeveralImagesError: There are more than four volumes to choose from.
     """
     name = path.name
     stream, packed = open_maybe_gzip(path)
@@ -104,11 +113,18 @@ def read_nifti(path: Path, frame: int | None = None) -> Image:
 
 
 def write_nifti(path: Path, array: np.ndarray, geometry: Geometry, like: Image | None = None) -> None:
-    """Write ``(C, D, H, W)`` (C > 1 as a fourth axis) atomically.
+    """Write a NIfTI file atomically.
 
-    Where ``like`` was read from NIfTI, its header's geometry is kept to the bit (sform, qform, their codes, voxel
-    sizes, units, NIfTI-1 or -2, 2D or 3D) and ``geometry`` must be its grid; else sform and, where the axes are
-    perpendicular, qform are written with code 1, in mm.
+    Args:
+        path: The file to write.
+        array: ``(C, D, H, W)``; several channels become a fourth axis.
+        geometry: The grid.
+        like: An image on that grid. If it was read from NIfTI, the geometry of its header is kept bit for bit (sform,
+            qform, their codes, voxel sizes, units, NIfTI-1 or -2, 2D or 3D). Otherwise sform and, where the axes are
+            perpendicular, qform are written with code 1, in mm.
+
+    Raises:
+        UnwritableError: The folder or the disk refuses the file.
     """
     data = np.transpose(array, (3, 2, 1, 0))  # C-order (C, D, H, W) is Fortran-order (i, j, k, c): no copy
     if array.shape[0] == 1:

@@ -1,4 +1,4 @@
-"""Faults of NIfTI headers that leave no doubt what was meant, mended as the format's own library mends them."""
+"""Faults of NIfTI headers that leave no doubt about what was meant, corrected as the format's own library does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ _ROUNDING = 0.02
 
 
 def mend_header(header: Any) -> list[str]:
-    """Mend ``header`` (nibabel's, unchecked) in place and say what was mended, as half-sentences.
+    """Correct a header in place.
 
-    - ``pixdim[0]`` (qfac) is -1 or 1: its sign counts, and 0 is 1;
-    - the quaternion is a unit one: slightly longer ones, from rounding, are shortened;
-    - an sform of zeros only was never filled in: beside a qform it does not count;
-    - sizes of 0 along axes beyond the third are 1.
+    - ``pixdim[0]`` (qfac) is -1 or 1: its sign counts, and 0 means 1.
+    - The quaternion has length 1: one that rounding made slightly longer is shortened.
+    - An sform of zeros was never filled in: beside a qform it does not count.
+    - Sizes of 0 along axes beyond the third mean 1.
+
+    Args:
+        header: nibabel's header, unchecked.
+
+    Returns:
+        What was corrected, as half-sentences.
     """
     mended = []
     rank = int(header["dim"][0])

@@ -1,7 +1,7 @@
 """NRRD (``.nrrd``, and ``.nhdr`` with a data file beside it).
 
-Read here rather than through SimpleITK, which takes any file on the disk for detached voxels, trusts the header's sizes
-and fills what is missing with zeros. Format: https://teem.sourceforge.net/nrrd/format.html
+It is read here and not through SimpleITK, which accepts any file on the disk as detached voxels, trusts the header's
+sizes and fills missing data with zeros. Format: https://teem.sourceforge.net/nrrd/format.html
 """
 
 from __future__ import annotations
@@ -63,11 +63,21 @@ _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte 
 
 def read_nrrd(path: Path, frame: int | None = None) -> Image:
     """Read ``.nrrd`` or ``.nhdr`` as ``(C, D, H, W)``: the axis without a direction in space becomes C (at most 4).
-    ``frame`` (from 1) is the one entry along that axis to be read.
 
-    RAS, LAS and LPS spaces become LPS (none: the finding "orientation_unknown"); a file without spacing is not
-    ``physical``. What 3D Slicer writes of a segmentation is ``meta["segments"]``. Raises BadInputError for a data file
-    outside the header's folder, truncated data, sizes the file cannot hold, unknown encodings and degenerate grids.
+    RAS, LAS and LPS spaces become LPS; a file that names no space has the finding "orientation_unknown", and one
+    without spacing is not ``physical``. 3D Slicer's description of a segmentation is in ``meta["segments"]``.
+
+    Args:
+        path: The file.
+        frame: Which channel to read, from 1; None for all.
+
+    Returns:
+        The image.
+
+    Raises:
+        BadInputError: The header is unreadable, its data file lies outside its folder, data are truncated, the file
+            cannot hold its sizes, the encoding is unknown, or the grid is degenerate.
+        SeveralImagesError: There are more than four channels, so they are frames to choose from.
     """
     name = path.name
     with ExitStack() as stack:

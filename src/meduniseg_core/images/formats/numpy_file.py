@@ -26,11 +26,22 @@ _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFEr
 
 
 def read_numpy(path: Path, frame: int | None = None) -> Image:
-    """Read an array of shape (H, W), (H, W, 3) uint8 (a colour picture), (D, H, W) or (C, D, H, W), C at most 4.
-    ``frame`` (from 1) is the one volume along C to be read.
+    """Read an array of up to four axes.
 
-    It has no place in the patient: ``physical`` is False, the spacing 1. Raises BadInputError for pickled objects,
-    truncated files, shapes the file cannot hold, NaN or infinity, and an ``.npz`` with more than one array.
+    The shape is (H, W), (H, W, 3) in uint8 (a colour picture), (D, H, W) or (C, D, H, W), with C at most 4. The image
+    has no position in the patient: ``physical`` is False and the spacing 1.
+
+    Args:
+        path: The file.
+        frame: Which volume along C to read, from 1; None for all.
+
+    Returns:
+        The image, ``(C, D, H, W)``.
+
+    Raises:
+        BadInputError: The file is truncated, holds pickled objects, NaN or infinity, claims a shape that it cannot
+            hold, or is an ``.npz`` with more than one array.
+        SeveralImagesError: There are more than four volumes to choose from.
     """
     name = path.name
     if name.lower().endswith(".npz"):
@@ -53,7 +64,15 @@ def read_numpy(path: Path, frame: int | None = None) -> Image:
 
 
 def write_numpy(path: Path, array: np.ndarray) -> None:
-    """Write ``(C, D, H, W)`` atomically, without its leading axes of length 1: (H, W) for one slice of one channel."""
+    """Write an array atomically, without its leading axes of length 1: (H, W) for one slice of one channel.
+
+    Args:
+        path: The file to write.
+        array: ``(C, D, H, W)``.
+
+    Raises:
+        UnwritableError: The folder or the disk refuses the file.
+    """
     flat = array
     while flat.ndim > 2 and flat.shape[0] == 1:
         flat = flat[0]

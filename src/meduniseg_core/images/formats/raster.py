@@ -1,7 +1,7 @@
 """PNG, BMP and JPEG: 2D images without a size in mm (``physical`` False), read with Pillow.
 
-Pillow changes values without a word in two cases that matter here: 16-bit colour PNG is cut to 8 bits, and grey PNG of
-2 or 4 bits is stretched to 0..255. The first is read through SimpleITK instead, the second undone for labels.
+Pillow silently changes values in two cases that matter here: it cuts 16-bit colour PNG to 8 bits, and stretches grey
+PNG of 2 or 4 bits to 0..255. The first is therefore read through SimpleITK, and the second is undone for labels.
 """
 
 from __future__ import annotations
@@ -34,9 +34,18 @@ MAX_PIXELS = 500_000_000
 def read_raster(path: Path) -> Image:
     """Read a PNG, BMP or JPEG as ``(C, 1, H, W)``: C = 3 for colour, else 1; uint8 or uint16 as stored.
 
-    A picture that is stored turned is turned upright by its EXIF orientation (`upright`). Palette images become RGB
-    (grey where the palette is grey), CMYK becomes RGB, an opaque alpha channel is dropped. Raises BadInputError for
-    damaged files, animations and images with transparent pixels.
+    A picture that is stored rotated is turned upright by its EXIF orientation (`upright`). Palette images become RGB
+    (grey if the palette is grey), CMYK becomes RGB, and an opaque alpha channel is dropped.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The upright image.
+
+    Raises:
+        BadInputError: The file is damaged or really of another kind, an animation, too large, or has transparent
+            pixels.
     """
     with _opened(path) as picture:
         array, colour = _values(picture, path)
@@ -49,7 +58,16 @@ def read_raster_labels(path: Path) -> Image:
     """Read a PNG or BMP label map as ``(1, 1, H, W)``.
 
     Ids are the stored numbers: palette indices, grey values (1 to 16 bits), or RGB whose three channels are equal.
-    Alpha and real colour are refused, because no id can be read from them without guessing.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The label map, upright where its file gives an orientation.
+
+    Raises:
+        BadInputError: The file is damaged or really a JPEG, or it has alpha or real colour, from which ids could only
+            be guessed.
     """
     with _opened(path) as picture:
         if picture.format in ("JPEG", "MPO"):
@@ -79,9 +97,16 @@ def read_raster_labels(path: Path) -> Image:
 
 
 def write_raster(path: Path, array: np.ndarray, orientation: int = 1) -> None:
-    """Write ``(1 or 3, 1, H, W)``, uint8 (or uint16 with one channel, PNG only), losslessly and atomically.
+    """Write a PNG or BMP, losslessly and atomically.
 
-    ``orientation``: the EXIF orientation of these pixels; a BMP has no place for one.
+    Args:
+        path: The file to write.
+        array: ``(1 or 3, 1, H, W)``, uint8; or uint16 with one channel (PNG only).
+        orientation: The EXIF orientation of these pixels; a BMP has no field for it.
+
+    Raises:
+        BadInputError: The format cannot hold the array.
+        UnwritableError: The folder or the disk refuses the file.
     """
     if array.shape[1] != 1:
         raise BadInputError(f"{path.name} cannot hold {array.shape[1]} slices; write .nii.gz, .nrrd, .mha or .tif.")

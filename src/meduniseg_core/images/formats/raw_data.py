@@ -1,4 +1,4 @@
-"""Voxel bytes out of files written by strangers: nothing is allocated before the file's size vouches for it."""
+"""Reading voxels from untrusted files: nothing is allocated unless the file is large enough to hold it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import brief
 
 DEFLATE_LIMIT = 1032
-"""Deflate never expands a byte to more than this many (a run of 258 from two bits): more is a lie."""
+"""Deflate never expands one byte to more than this many (a run of 258 from two bits)."""
 
 BZIP2_LIMIT = 48_000
-"""bzip2 packs up to 900 kB of equal bytes into about forty: the same bound for that encoding, with some slack."""
+"""The same bound for bzip2, with some slack: it packs up to 900 kB of equal bytes into about forty."""
 
 _BLOCK = 1 << 22
 _MUCH = 1 << 28
 _MOST_EXPANSION = 200
 
 MOST_REPEATED = 1 << 28
-"""Bytes of one value (or one repeated block) that an image may have in one piece: more is a file made to fill memory,
-told after a tenth of its unpacking."""
+"""The longest run of one value (or one repeated block) in an image, in bytes. A longer run means a file made to fill
+memory; the limit stops it early."""
 
 MOST_REPEATED_LABELS = 1 << 30
-"""The same for label maps, which are mostly background: of float64 and a whole body, say."""
+"""The same for label maps, which are mostly background (a whole body in float64, say)."""
 
 _most_repeated = ContextVar("most_repeated", default=MOST_REPEATED)
 
 
 @contextmanager
 def reading_labels() -> Iterator[None]:
-    """What is read within may repeat its bytes as a label map does.
+    """Allow files that are read within to repeat their bytes as label maps do.
 
     Yields:
         Nothing.
@@ -53,13 +53,29 @@ def reading_labels() -> Iterator[None]:
 
 
 class ByteStream(Protocol):
-    """What is needed of an open file: ``read``."""
+    """An open file, or anything else with its ``read``."""
 
-    def read(self, size: int = -1, /) -> bytes: ...
+    def read(self, size: int = -1, /) -> bytes:
+        """Read bytes.
+
+        Args:
+            size: The most to read; -1 for all.
+
+        Returns:
+            The bytes; empty at the end.
+        """
 
 
 def claimed_bytes(shape: Sequence[int], itemsize: int) -> int:
-    """Bytes an array of ``shape`` takes, in Python's integers (a product in int64 may wrap round)."""
+    """Compute how many bytes an array takes.
+
+    Args:
+        shape: Its sizes.
+        itemsize: Bytes of one element.
+
+    Returns:
+        The bytes, in Python's integers: a product in int64 may wrap round.
+    """
     total = int(itemsize)
     for size in shape:
         total *= int(size)
@@ -67,7 +83,17 @@ def claimed_bytes(shape: Sequence[int], itemsize: int) -> int:
 
 
 def check_claim(name: str, claimed: int, available: int, limit: int = 1) -> None:
-    """Refuse a header that claims more than ``available`` bytes times ``limit`` can hold."""
+    """Check that a file can hold what its header claims.
+
+    Args:
+        name: The file's name, for the message.
+        claimed: Bytes that the header claims.
+        available: Bytes that the file has.
+        limit: How far one of those can expand.
+
+    Raises:
+        BadInputError: The file cannot hold that much.
+    """
     if claimed > available * limit:
         raise BadInputError(
             f"{name} is truncated or its header is wrong: it claims {claimed:,} bytes of voxels and the file's "
@@ -76,9 +102,18 @@ def check_claim(name: str, claimed: int, available: int, limit: int = 1) -> None
 
 
 def check_expansion(name: str, claimed: int, available: int) -> None:
-    """Refuse hundreds of megabytes out of next to nothing, where a library unpacks and cannot be stopped.
+    """Check that a file does not unpack to hundreds of megabytes from next to nothing.
 
-    No picture shrinks to a two-hundredth; a blank one does, and files that are made to fill memory.
+    This is for libraries that unpack a file in one go. No real picture shrinks to a two-hundredth; blank pictures do,
+    and so do files made to fill memory.
+
+    Args:
+        name: The file's name, for the message.
+        claimed: Bytes after unpacking.
+        available: Bytes that the file has.
+
+    Raises:
+        BadInputError: The file would unpack so far.
     """
     if claimed > _MUCH and claimed > _MOST_EXPANSION * available:
         raise BadInputError(
@@ -87,7 +122,17 @@ def check_expansion(name: str, claimed: int, available: int) -> None:
 
 
 def open_maybe_gzip(path: Path) -> tuple[IO[bytes], bool]:
-    """Open ``path`` for reading; a gzip file is known by its first two bytes, whatever its name."""
+    """Open a file that may be packed with gzip, which its first two bytes tell, whatever its name.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The stream of unpacked bytes, and whether the file is packed.
+
+    Raises:
+        BadInputError: The file cannot be opened.
+    """
     stream = open_regular(path)
     packed = stream.read(2) == b"\x1f\x8b"
     stream.seek(0)
@@ -111,10 +156,22 @@ class _OwningGzip(gzip.GzipFile):
 
 
 def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
-    """``size`` bytes as a uint8 array; BadInputError where the stream ends or breaks before, or memory is too small.
+    """Read bytes from a stream.
 
-    Memory is taken as data come that are worth it: runs of one value, of which a small packed file can hold gigabytes,
-    are written once all the promised bytes were seen (zeros never: fresh memory is zero).
+    Memory is used only as data arrive that need it: runs of one value, of which a small packed file can hold gigabytes,
+    are written once all promised bytes were seen (zeros never are: fresh memory is zero).
+
+    Args:
+        stream: The stream.
+        size: How many bytes to read.
+        name: The file's name, for messages.
+
+    Returns:
+        uint8, ``(size,)``.
+
+    Raises:
+        BadInputError: The stream ends too early or is damaged, repeats the same bytes as no image does, or memory is
+            too small.
     """
     buffer = _memory(size, name)
     runs: list[tuple[int, int, int]] = []
@@ -155,13 +212,30 @@ def read_exactly(stream: ByteStream, size: int, name: str) -> np.ndarray:
 
 
 def skip(stream: ByteStream, size: int, name: str) -> None:
-    """Pass over ``size`` bytes, keeping none; BadInputError where the stream ends or breaks before."""
+    """Pass over bytes of a stream without keeping them.
+
+    Args:
+        stream: The stream.
+        size: How many bytes to pass over.
+        name: The file's name, for messages.
+
+    Raises:
+        BadInputError: The stream ends too early or is damaged.
+    """
     while size > 0:
         size -= read_exactly(stream, min(_BLOCK, size), name).size
 
 
 def check_memory(size: int, name: str) -> None:
-    """Refuse ``size`` bytes that the machine does not have free."""
+    """Check that the machine has memory free.
+
+    Args:
+        size: Bytes that are needed.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: Less is free.
+    """
     free = psutil.virtual_memory().available
     if size > free:
         raise _too_large(size, name)
@@ -182,7 +256,16 @@ def _too_large(size: int, name: str) -> BadInputError:
 
 
 def read_to_end(stream: ByteStream, most: int, name: str) -> None:
-    """Read what is left, which makes gzip compare its checksum; more than ``most`` bytes are refused."""
+    """Read the rest of a stream, which makes gzip compare its checksum.
+
+    Args:
+        stream: The stream.
+        most: The most bytes that may be left.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: More bytes are left, or the data are damaged.
+    """
     left = most
     try:
         while block := stream.read(_BLOCK):
@@ -196,14 +279,25 @@ def read_to_end(stream: ByteStream, most: int, name: str) -> None:
 
 
 class ZlibStream:
-    """``read`` of a zlib or gzip stream that begins at the stream's position and has no end mark of its own."""
+    """Unpacks a zlib or gzip stream that begins where another stream stands."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._inflate = zlib.decompressobj(wbits=47)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes; empty at the end. zlib.error where the data are damaged."""
+        """Read unpacked bytes.
+
+        Args:
+            size: The most to read; 0 or less for any number.
+
+        Returns:
+            The bytes; empty at the end.
+
+        Raises:
+            EOFError: The packed data break off.
+            zlib.error: The packed data are damaged.
+        """
         while not self._inflate.eof:
             packed = self._inflate.unconsumed_tail or self._stream.read(1 << 16)
             block = self._inflate.decompress(packed, max(size, 0))
@@ -215,7 +309,15 @@ class ZlibStream:
 
 
 def unpacked(stream: IO[bytes], encoding: str) -> tuple[ByteStream, int]:
-    """The stream behind ``encoding`` (``raw``, ``gzip`` or ``bzip2``) and the most one of its bytes can expand to."""
+    """Unpack a stream.
+
+    Args:
+        stream: The packed stream.
+        encoding: ``raw``, ``gzip`` or ``bzip2``.
+
+    Returns:
+        The unpacked stream, and the most bytes that one packed byte can expand to.
+    """
     if encoding == "gzip":
         return ZlibStream(stream), DEFLATE_LIMIT
     if encoding == "bzip2":

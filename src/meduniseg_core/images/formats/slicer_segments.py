@@ -1,6 +1,6 @@
-"""Segmentations of 3D Slicer (``.seg.nrrd``): names, label values and layers stand in the header's key/value pairs.
+"""Segmentations of 3D Slicer (``.seg.nrrd``): the header's key/value pairs hold names, label values and layers.
 
-Keys: https://slicer.readthedocs.io, "Segmentations", file format. Segments that overlap lie in layers of their own.
+Keys: https://slicer.readthedocs.io, "Segmentations", file format. Segments that overlap lie in separate layers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KEY = re.compile(r"Segment(\d{1,4})_(Name|ID|LabelValue|Layer|Color)")
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment: the voxels of layer ``layer`` that have the value ``value``; its colour is RGB, 0..255."""
+    """One segment: the voxels of ``layer`` whose value is ``value``. Its colour is RGB, 0 to 255."""
 
     name: str
     value: int
@@ -31,7 +31,18 @@ class Segment:
 
 
 def segments_of(pairs: Mapping[str, str], name: str) -> tuple[Segment, ...]:
-    """The segments that a header's key/value pairs describe, in their order; none where it is no segmentation."""
+    """List the segments that a header describes.
+
+    Args:
+        pairs: The header's key/value pairs.
+        name: The file's name, for the message.
+
+    Returns:
+        The segments in their order; none where the file is not a segmentation.
+
+    Raises:
+        BadInputError: A segment's label value or layer is unreadable or impossible.
+    """
     found: dict[int, dict[str, str]] = {}
     for key, text in pairs.items():
         match = _KEY.fullmatch(key)
@@ -41,12 +52,19 @@ def segments_of(pairs: Mapping[str, str], name: str) -> tuple[Segment, ...]:
 
 
 def join_segments(image: Image) -> Image:
-    """``image`` of ``meta["segments"]`` as one label map (1, D, H, W), with ``meta["class_names"]`` (id -> name) and
-    ``meta["class_colours"]``.
+    """Join the layers of a segmentation into one label map.
 
-    Ids are the segments' own values; where layers use a value twice, segments are numbered 1, 2, ... in their order
-    (finding "labels_renumbered"). Raises BadInputError for segments that overlap, because a voxel of a label map has
-    one class, and for layers that are missing.
+    Ids are the segments' own values. If layers use a value twice, segments are numbered 1, 2, ... in their order, which
+    the finding "labels_renumbered" says.
+
+    Args:
+        image: Layers ``(C, D, H, W)`` with ``meta["segments"]``.
+
+    Returns:
+        The label map ``(1, D, H, W)`` with ``meta["class_names"]`` (id -> name) and ``meta["class_colours"]``.
+
+    Raises:
+        BadInputError: Layers are missing, or segments overlap: a voxel of a label map has one class.
     """
     segments: Sequence[Segment] = image.meta["segments"]
     array, name = image.array, image.name

@@ -38,13 +38,23 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks o
 
 
 def read_tiff(path: Path, frame: int | None = None) -> Image:
-    """Read a TIFF as ``(C, D, H, W)``: samples or channels (at most 4) are C, pages or z are D. ``frame``
-    (from 1) is the one point of a time series to be read.
+    """Read a TIFF as ``(C, D, H, W)``: samples or channels (at most 4) are C, pages or z are D.
 
-    ``physical`` only where nnU-Net's JSON beside the file gives a spacing, or OME or ImageJ metadata state a pixel size
-    with a unit (dots per inch are no size). Pages that are stored turned are turned upright (`upright`). Palette images
-    become RGB, MinIsWhite is inverted, an opaque alpha channel is dropped. Raises BadInputError for truncated
-    files, time series, several series in one file, and compressions other than none, deflate, LZW, PackBits and JPEG.
+    The image is ``physical`` only if nnU-Net's JSON beside the file gives a spacing, or OME or ImageJ metadata give a
+    pixel size with a unit (dots per inch are not a size). Pages that are stored rotated are turned upright (`upright`).
+    Palette images become RGB, MinIsWhite is inverted, and an opaque alpha channel is dropped.
+
+    Args:
+        path: The file.
+        frame: Which point of a time series to read, from 1.
+
+    Returns:
+        The image.
+
+    Raises:
+        BadInputError: The file is truncated or damaged, holds images of several sizes, has transparent pixels, or uses
+            a compression other than none, deflate, LZW, PackBits and JPEG.
+        SeveralImagesError: The file is a time series and ``frame`` is None, or there are more than four channels.
     """
     content = _read(path, frame)
     array, top = content.array, content.array.shape[0]
@@ -64,9 +74,19 @@ def read_tiff(path: Path, frame: int | None = None) -> Image:
 
 
 def read_tiff_labels(path: Path) -> Image:
-    """Read a TIFF label map as ``(1, D, H, W)`` (``(3, ...)`` for RGB): ids are the stored numbers or palette indices.
+    """Read a TIFF label map as ``(1, D, H, W)`` (``(3, ...)`` for RGB).
 
-    Raises BadInputError for lossy compression, alpha, and MinIsWhite (where 0 means the largest value).
+    Ids are the stored numbers or palette indices.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The label map, upright where its file gives an orientation.
+
+    Raises:
+        BadInputError: The file cannot be read (see `read_tiff`), is compressed with loss, has alpha, or is MinIsWhite
+            (where 0 means the largest value).
     """
     content = _read(path)
     if content.compression in _LOSSY:
@@ -84,10 +104,20 @@ def read_tiff_labels(path: Path) -> Image:
 
 
 def write_tiff(path: Path, array: np.ndarray, geometry: Geometry, physical: bool, orientation: int = 1) -> None:
-    """Write ``(C, D, H, W)`` with deflate, atomically: uint8, uint16 and float32 as ImageJ stack, other types as OME.
+    """Write a TIFF with deflate, atomically: uint8, uint16 and float32 as an ImageJ stack, other types as OME-TIFF.
 
-    The voxel size is kept (in mm), the place and orientation in the patient are not: TIFF has none. ``orientation``:
-    how these pixels are to be turned for viewing (TIFF's field of that name, EXIF's numbers).
+    The voxel size is kept (in mm). TIFF has no field for the position and orientation in the patient.
+
+    Args:
+        path: The file to write.
+        array: ``(C, D, H, W)``.
+        geometry: The grid.
+        physical: Whether the spacing is in mm.
+        orientation: How viewers must turn these pixels (TIFF's field of that name, EXIF's numbers).
+
+    Raises:
+        BadInputError: The format cannot hold this dtype.
+        UnwritableError: The folder or the disk refuses the file.
     """
     depth, height, width = geometry.spacing
     shared: dict[str, Any] = {"compression": "zlib"}
@@ -209,7 +239,7 @@ def _check_size(series: Any, page: Any, path: Path) -> None:
 
 
 def _covered(pieces: list[tuple[int, int]]) -> int:
-    """Bytes of the file that are used, however often: strips that lie over each other hold no more than one."""
+    """Bytes of the file that the pieces cover; where strips overlap, each byte counts once."""
     total = end = 0
     for offset, count in sorted(pieces):
         total += max(0, offset + count - max(offset, end))

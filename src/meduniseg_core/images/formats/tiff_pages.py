@@ -1,4 +1,4 @@
-"""The chain of a TIFF's pages, walked by hand: tifffile logs a broken chain and goes on with the pages it has."""
+"""The chain of a TIFF's pages, followed here: tifffile only logs a broken chain and goes on with the pages it has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ _PAGE_LIMIT = 1_000_000
 
 
 def check_pages(path: Path) -> None:
-    """Raise BadInputError unless ``path`` is a TIFF whose every page directory lies within the file, up to the last."""
+    """Check that all page directories of a TIFF lie within the file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        BadInputError: The file is not a TIFF, is truncated, has no page, or has a chain of pages that never ends.
+    """
     with open_regular(path) as stream:
         start = stream.read(16)
         order = {b"II": "<", b"MM": ">"}.get(start[:2])

@@ -1,4 +1,4 @@
-"""The voxel size of a TIFF in mm: in the JSON that nnU-Net puts beside a stack, or in its OME or ImageJ metadata."""
+"""The voxel size of a TIFF in mm: from the JSON that nnU-Net puts beside a stack, or from OME or ImageJ metadata."""
 
 from __future__ import annotations
 
@@ -38,11 +38,20 @@ Spacing = tuple[float, float, float]
 
 
 def voxel_size(tiff: tifffile.TiffFile, path: Path) -> tuple[Spacing | None, tuple[Finding, ...]]:
-    """``(d, h, w)`` in mm, or None where nothing states a size with a unit of length.
+    """Find a TIFF's voxel size.
 
-    nnU-Net's JSON goes before what the file itself says, because people write it for this purpose; the finding
-    "spacing_assumed" says so. An unstated slice distance is taken to be the pixel's width. Raises BadInputError for
-    sizes of 0 or NaN, and for a JSON whose spacing is not three numbers.
+    nnU-Net's JSON takes precedence over the file's own metadata, because people write it for this purpose; the finding
+    "spacing_assumed" says so. A slice distance that is not given is taken to be the pixel's width.
+
+    Args:
+        tiff: The open file.
+        path: The file.
+
+    Returns:
+        ``(d, h, w)`` in mm (None where nothing gives a size with a unit of length), and findings.
+
+    Raises:
+        BadInputError: A size is impossible or unreadable, or the JSON's spacing is not three numbers.
     """
     name = path.name
     own = _from_ome(tiff, name) if tiff.is_ome else _from_imagej(tiff, name) if tiff.is_imagej else None

@@ -2,6 +2,10 @@
 
 A thread must not outlive the interpreter: one that is within the network's C++ code then takes the process down (exit
 134). So those that run are known (:func:`running`): a window that closes waits for its own, the interpreter for all.
+
+superqt's ``create_worker`` (napari's ``thread_worker``) does not carry that: its workers share Qt's global pool, whose
+threads are as many as the machine has cores (on one core a forecast would wait for the segmentation that runs), can
+only be waited for all together, and a plain function in it cannot be stopped. Widgets start theirs through ``Working``.
 """
 
 from __future__ import annotations
@@ -13,15 +17,17 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ref
 
 from qtpy.QtCore import QObject, Signal
 
 from meduniseg_core.errors import CancelledError, MedUniSegError, is_out_of_memory
-from meduniseg_core.events import CancelToken, Event, EventSink
+from meduniseg_core.events import CancelToken
 
-Work = Callable[[EventSink, CancelToken], Any]
+T = TypeVar("T")
+Work = Callable[[Callable[[Any], None], CancelToken], T]
+"""What is done in a thread, given a sink of events and a token; it raises CancelledError where the token says so."""
 
 _PATIENCE = 120.0  # seconds at the interpreter's end: a window of the largest network on a slow CPU takes some 30
 
@@ -91,9 +97,9 @@ class Job(QObject):
     failed = Signal(str)
     cancelled = Signal()
 
-    def __init__(self, work: Work, parent: QObject | None = None, title: str = "") -> None:
+    def __init__(self, work: Work[Any], parent: QObject | None = None, title: str = "") -> None:
         super().__init__(parent)
-        self._work: Work | None = work
+        self._work: Work[Any] | None = work
         self._token = CancelToken()
         # a daemon, so that it is waited for where it can be cancelled first
         self._thread = threading.Thread(target=self._run, name="meduniseg", daemon=True)
@@ -127,9 +133,7 @@ class Job(QObject):
         except MedUniSegError as error:
             self._emit(self.failed, str(error))
         except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            reason = error.strerror or str(error)
-            self._emit(self.failed, f"{where}{reason}; choose another place, or free some space.")
+            self._emit(self.failed, os_failure(error))
         except Exception as error:
             if is_out_of_memory(error):
                 self._emit(self.failed, "The memory does not suffice; choose a smaller region or close other programs.")
@@ -142,7 +146,7 @@ class Job(QObject):
         finally:
             _RUNNING.discard(self._record)
 
-    def _send(self, event: Event) -> None:
+    def _send(self, event: object) -> None:
         self._emit(self.event, event)
 
     @staticmethod
@@ -151,6 +155,12 @@ class Job(QObject):
             signal.emit(*arguments)
         except RuntimeError:
             return  # the widget, and with it this object's Qt half, is gone: nobody is left to tell
+
+
+def os_failure(error: OSError) -> str:
+    """The sentence for a file that could not be read or written."""
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; choose another place, or free some space."
 
 
 def _cancel(token: CancelToken, *_: object) -> None:

@@ -32,14 +32,15 @@ from napari_meduniseg._accepting import (
     origins_of,
     submission,
 )
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.working import Working
 
 _NEW, _OTHER = "new", "other"
+_ACCEPT, _LIST = "accept", "list"  # kinds of work
 
 
-class AcceptBox(QGroupBox):
+class AcceptBox(Working, QGroupBox):
     """Collection, patient, Accept. ``image`` gives the image of the labels; the button and what is said
     are placed by the panel, where they stay in sight."""
 
@@ -49,8 +50,6 @@ class AcceptBox(QGroupBox):
         self._layer: Labels | None = None
         self._clocks: WeakKeyDictionary[Labels, EditingClock] = WeakKeyDictionary()
         self._changes = 0
-        self._job: Job | None = None
-        self._listing: Job | None = None
         self._others: list[Collection] = []
         self._own: Path | None = None  # the collection for labels that tell no task
         self.collection = QComboBox()
@@ -81,19 +80,14 @@ class AcceptBox(QGroupBox):
         self.show_layer(None)
         self.refresh()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a correction is being written, or the collections are being looked up."""
-        return self._job is not None or self._listing is not None
-
     # -- what is shown ------------------------------------------------------------------------------------------
 
     def show_layer(self, layer: Labels | None) -> None:
         """The labels that would be accepted."""
-        if layer is not self._layer and self._job is None:
+        if layer is not self._layer and not self.does(_ACCEPT):
             self._say("")  # what was said of other labels is not of these
         self._layer = layer
-        self.button.setEnabled(layer is not None and self._job is None)
+        self.button.setEnabled(layer is not None and not self.does(_ACCEPT))
         if layer is None:
             return
         known = origins_of(layer)
@@ -109,12 +103,7 @@ class AcceptBox(QGroupBox):
 
     def refresh(self) -> None:
         """Look the collections up, beside the GUI."""
-        if self._listing is not None:
-            return
-        job = self._listing = Job(lambda _events, _cancel: collections(), self)
-        job.done.connect(self._list)
-        job.failed.connect(lambda sentence: (self._list([]), self.said.setText(sentence)))
-        job.start()
+        self.start_job(lambda _events, _cancel: collections(), self._list, self._no_list, kind=_LIST)
 
     def tick(self) -> None:
         """The shown labels were changed."""
@@ -126,7 +115,7 @@ class AcceptBox(QGroupBox):
 
     def accept(self) -> None:
         """Take the correction in, beside the GUI."""
-        if self._job is not None or self._layer is None:
+        if self.does(_ACCEPT) or self._layer is None:
             return
         layer, clock, mark = self._layer, self._clocks.get(self._layer), _unsaved.mark(self._layer)
         try:
@@ -141,35 +130,31 @@ class AcceptBox(QGroupBox):
         except MedUniSegError as error:
             self._say(str(error), trouble=True)
             return
-        job = self._job = Job(lambda _events, _cancel: accept(given, into), self)
-        job.done.connect(lambda answer: self._accepted(layer, mark, *answer))
-        job.failed.connect(self._failed)
         self.button.setEnabled(False)
         self._say("Accepting ...")
-        job.start()
+        self.start_job(
+            lambda _events, _cancel: accept(given, into),
+            lambda answer: self._accepted(layer, mark, *answer),
+            self._failed,
+            kind=_ACCEPT,
+        )
 
     def choose_folder(self, folder: str) -> None:
         """A collection that lies elsewhere."""
-        if self._listing is not None:
-            return
-        job = self._listing = Job(lambda _events, _cancel: collection_at(Path(folder)), self)
-        job.done.connect(self._found_other)
-        job.failed.connect(self._no_other)
-        job.start()
+        self.start_job(
+            lambda _events, _cancel: collection_at(Path(folder)), self._found_other, self._no_other, kind=_LIST
+        )
 
     def _no_other(self, sentence: str) -> None:
-        self._listing = None
         self._say(sentence, trouble=True)
         self._propose()
 
     def _found_other(self, found: Collection) -> None:
-        self._listing = None
         self._others = [known for known in self._others if known.folder != found.folder] + [found]
         self._note(self._layer, found)
         self._list_again(found)
 
     def _accepted(self, layer: Labels, mark: int, entry: LedgerEntry, collection: Collection) -> None:
-        self._job = None
         _unsaved.saved(layer, mark)
         self.button.setEnabled(self._layer is not None)
         side = "for training" if entry.subset == "training" else "held back for comparisons"
@@ -180,7 +165,6 @@ class AcceptBox(QGroupBox):
         signals().accepted.emit(str(collection.folder))
 
     def _failed(self, sentence: str) -> None:
-        self._job = None
         self.button.setEnabled(self._layer is not None)
         self._say(sentence, trouble=True)
 
@@ -196,11 +180,14 @@ class AcceptBox(QGroupBox):
         return new_collection(self.task.text(), self.modality.currentData())
 
     def _heard(self, folder: str) -> None:
-        if self._job is None and self._layer is not None:
+        if not self.does(_ACCEPT) and self._layer is not None:
             self.refresh()
 
+    def _no_list(self, sentence: str) -> None:
+        self._list([])
+        self._say(sentence, trouble=True)
+
     def _list(self, found: list[Collection]) -> None:
-        self._listing = None
         self._list_again(self._current(), found)
 
     def _list_again(self, keep: Collection | None, found: list[Collection] | None = None) -> None:

@@ -8,21 +8,20 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QPixmap
 from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
 
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._learning import THUMBNAIL, Cases, thumbnails
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
+from napari_meduniseg.widgets.working import Working
 
 _CASE, _SIDE, _CHANGED = range(3)
 
 
-class CaseTable(QTableWidget):
+class CaseTable(Working, QTableWidget):
     """Pictures arrive one after the other; they are kept as long as the labels stay the same."""
 
     def __init__(self) -> None:
         super().__init__(0, 3)
         self._pictures: dict[tuple[Path, str, str], QPixmap] = {}
         self._cases: Cases | None = None
-        self._job: Job | None = None
         self.setHorizontalHeaderLabels(["case", "side", "changed"])
         self.setToolTip(
             "Tick the cases to learn from. Those held back are never trained on: they tell before and after."
@@ -36,18 +35,12 @@ class CaseTable(QTableWidget):
         self.setMinimumHeight(180)
         outline_boxes(self)
 
-    @property
-    def busy(self) -> bool:
-        """Whether pictures are still being made."""
-        return self._job is not None
-
     def show_cases(self, cases: Cases | None) -> None:
         """List these; ticks of the same data set's cases are kept."""
         again = cases is not None and self._cases is not None and cases.folder == self._cases.folder
         unticked = set(self.left_out()) if again else set()
-        if self._job is not None:
-            self._job.cancel()
-        self._job, self._cases = None, cases
+        self.drop_job()
+        self._cases = cases
         self.setRowCount(0)
         if cases is None:
             return
@@ -66,11 +59,11 @@ class CaseTable(QTableWidget):
             if picture is not None:
                 first.setIcon(QIcon(picture))
         missing = [row for row in cases.rows if (cases.folder, row.case, row.version) not in self._pictures]
-        job = self._job = Job(lambda events, cancel: thumbnails(missing, events, cancel), self)  # type: ignore[arg-type]
-        job.event.connect(lambda found: self._show_picture(job, *found))
-        job.done.connect(lambda _: self._end(job))
-        job.failed.connect(lambda _: self._end(job))
-        job.start()
+        self.start_job(
+            lambda events, cancel: thumbnails(missing, events, cancel),
+            lambda _: None,
+            event=lambda found: self._show_picture(*found),
+        )
 
     def left_out(self) -> tuple[str, ...]:
         """The cases without a tick."""
@@ -83,19 +76,14 @@ class CaseTable(QTableWidget):
             if _case_of(self.item(row, _CASE)) == case:
                 self.item(row, _CASE).setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
 
-    def _show_picture(self, job: Job, case: str, png: bytes) -> None:
-        if job is not self._job or self._cases is None:
-            return
+    def _show_picture(self, case: str, png: bytes) -> None:
+        assert self._cases is not None
         picture = QPixmap()
         picture.loadFromData(png)
         for row, entry in enumerate(self._cases.rows):
             if entry.case == case:
                 self._pictures[self._cases.folder, case, entry.version] = picture
                 self.item(row, _CASE).setIcon(QIcon(picture))
-
-    def _end(self, job: Job) -> None:
-        if job is self._job:
-            self._job = None
 
 
 def _case_of(item: QTableWidgetItem) -> str:

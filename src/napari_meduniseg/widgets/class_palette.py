@@ -10,13 +10,13 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
 
 from napari_meduniseg._editing import Locks, names_of, unnamed
-from napari_meduniseg._jobs import Job
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
+from napari_meduniseg.widgets.working import Working
 
 _CLASS, _SHOWN, _LOCKED = range(3)
 
 
-class ClassPalette(QTableWidget):
+class ClassPalette(Working, QTableWidget):
     """Click a class to paint with it; the boxes show and lock it; a double click changes its colour."""
 
     picked = Signal(int)
@@ -26,7 +26,6 @@ class ClassPalette(QTableWidget):
         self._locks = locks
         self._layer: Labels | None = None
         self._filling = False
-        self._looking: Job | None = None
         self.setHorizontalHeaderLabels(["class", "show", "lock"])
         self.setToolTip("Click a class to paint with it. A locked class cannot be painted over. Double click: colour.")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -44,7 +43,7 @@ class ClassPalette(QTableWidget):
     def show_layer(self, layer: Labels | None) -> None:
         """List the classes of this layer: those with a name at once, others when all voxels have been looked at."""
         self._layer = layer
-        self._looking = None
+        self.drop_job()
         self.setRowCount(0)
         if layer is None:
             return
@@ -52,17 +51,9 @@ class ClassPalette(QTableWidget):
             self._add(layer, label, name)
         self._fit()
         find = unnamed(layer)
-        job = self._looking = Job(lambda _events, _cancel: find(), self)
-        job.done.connect(lambda found: self._add_unnamed(found) if job is self._looking else None)
-        job.start()
-
-    @property
-    def busy(self) -> bool:
-        """Whether labels without a name are still being looked for."""
-        return self._looking is not None
+        self.start_job(lambda _events, _cancel: find(), self._add_unnamed)
 
     def _add_unnamed(self, found: list[int]) -> None:
-        self._looking = None
         assert self._layer is not None
         for label in found:
             self._add(self._layer, label, f"class {label}")

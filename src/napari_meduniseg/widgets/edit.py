@@ -17,11 +17,10 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QInputDialog,
     QPushButton,
-    QWidget,
 )
 
 from meduniseg_core.editing import Edit
-from meduniseg_core.errors import MedUniSegError, UsageError
+from meduniseg_core.errors import UsageError
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
     PaintOver,
@@ -35,18 +34,15 @@ from napari_meduniseg._editing import (
     sphere_at,
     uncertainty_for,
 )
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._layers import unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.intensity_range import IntensityRange
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
-from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
-from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
-from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 from napari_meduniseg.widgets.target_name import TargetName
 
 DOUBTFUL_KEY = "Shift-N"
@@ -57,18 +53,15 @@ _PAINT_OVER: tuple[tuple[str, PaintOver], ...] = (
 )
 
 
-class EditWidget(QWidget):
+class EditWidget(Panel):
     """Corrects a labels layer; napari's own brush, fill, polygon and eraser stay at hand in the layer's controls."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer, with_bin=True)
         self._current = current_of(napari_viewer)
-        self.recovery = Recovery(napari_viewer, with_bin=True)
         self._locks = self.recovery.keeper.locks
         self._locks.blocked = self._say_kept
         self._watched: Labels | None = None
-        self._job: Job | None = None
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
         self.layer_box = labels_combo(self._current)
         self.layer_box.setToolTip("The labels to correct; choosing some shows their image.")
@@ -102,7 +95,6 @@ class EditWidget(QWidget):
         self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Do the step again.")
         self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
-        self.said = Sentence()
         self.name = TargetName(self._current)
         self.accepting = AcceptBox(self._image)
         self._lay_out()
@@ -114,7 +106,7 @@ class EditWidget(QWidget):
         self.redo_button.clicked.connect(lambda: self._on_layer(lambda layer: layer.redo()))
         self.class_button.clicked.connect(self._ask_for_class)
         self.doubtful.clicked.connect(self.go_to_doubtful)
-        self.save_button.said.connect(lambda sentence, _trouble: self.said.setText(sentence))
+        self.save_button.said.connect(self.say)
         self.over_box.currentIndexChanged.connect(self._set_paint_over)
         self.ball.toggled.connect(self._pan)
         self.relabel.toggled.connect(self._pan)
@@ -122,20 +114,15 @@ class EditWidget(QWidget):
         self._current_changed()
         fault = locks_fault()
         if fault is not None:
-            self.said.say(fault, trouble=True)
+            self.say_failure(fault)
 
     # -- doing --------------------------------------------------------------------------------------------------
-
-    @property
-    def busy(self) -> bool:
-        """Whether an operation is being computed."""
-        return self._job is not None
 
     def do(self, name: str) -> None:
         """Carry out one operation on the chosen class; one undo step."""
         layer = self._watched
         if layer is None:
-            self.said.setText("There is no labels layer; segment an image or add one.")
+            self.say_failure("There is no labels layer; segment an image or add one.")
             return
         self._work(layer, lambda: operation(name, layer, self._rule(layer), self._viewer, self.amount.value()))
 
@@ -143,55 +130,49 @@ class EditWidget(QWidget):
         """Show the next slice in doubt."""
         layer = uncertainty_for(self._watched, self._viewer)
         if layer is None:
-            self.said.setText("There is no uncertainty layer; Segment adds one with 'Probabilities and uncertainty'.")
+            self.say_failure("There is no uncertainty layer; Segment adds one with 'Probabilities and uncertainty'.")
             return
         axis = slice_axis(layer, self._viewer)
         place = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
         found = next_doubtful(np.asarray(layer.data), axis, round(float(place[axis])))
         if found is None:
-            self.said.setText("No slice is in doubt.")
+            self.say("No slice is in doubt.")
             return
         place[axis] = found
         world = layer.data_to_world(tuple(place))
         point = list(self._viewer.dims.point)
         point[axis + len(point) - 3] = world[axis]
         self._viewer.dims.point = point
-        self.said.setText(f"Slice {found}.")
+        self.say(f"Slice {found}.")
 
     def _work(self, layer: Labels, prepare: Callable[[], Callable[[], Edit]]) -> None:
         """Find an edit beside the GUI (large volumes take seconds) and apply it to the labels it was found for."""
         if self.busy:
             return
-        try:
-            find = prepare()
-        except MedUniSegError as error:
-            self.said.setText(str(error))
-            return
         before = self._changes
-        self._job = Job(lambda _events, _cancel: find(), self)
-        self._job.done.connect(lambda edit: self._found(layer, edit, before))
-        self._job.failed.connect(self._end)
-        self._enable(False)
-        self.said.setText("Working ...")
-        self._job.start()
+        with self.saying_failures():
+            find = prepare()
+            self.start_job(lambda _events, _cancel: find(), lambda edit: self._found(layer, edit, before), self._failed)
+            self._enable(False)
+            self.say("Working ...")
 
     def _found(self, layer: Labels, edit: Edit, before: int) -> None:
+        self._enable(True)
         if layer not in self._viewer.layers:
-            self._end("The labels layer was removed meanwhile; nothing was changed.")
+            self.say_failure("The labels layer was removed meanwhile; nothing was changed.")
         elif layer is not self._watched or self._changes != before:
-            self._end("The labels were changed meanwhile; do it again.")
+            self.say_failure("The labels were changed meanwhile; do it again.")
         else:
             count = apply(layer, edit)
             nothing = (
                 "Nothing had to be changed: an amount below the voxels' size changes nothing, and what lies there may "
                 "be kept (locks, Paint over)."
             )
-            self._end(f"{count:,} voxels changed." if count else nothing)
+            self.say(f"{count:,} voxels changed." if count else nothing)
 
-    def _end(self, sentence: str) -> None:
-        self._job = None
+    def _failed(self, sentence: str) -> None:
         self._enable(True)
-        self.said.setText(sentence)
+        self.say_failure(sentence)
 
     def _enable(self, on: bool) -> None:
         for widget in (self.operations, self.undo_button, self.redo_button):
@@ -225,13 +206,11 @@ class EditWidget(QWidget):
     def _paint_ball(self, layer: Labels, position: tuple[float, ...], erase: bool) -> None:
         image, limits = (self._image(), self.range.limits()) if self.range.on else (None, None)
         label = 0 if erase else int(layer.selected_label)
-        try:
+        with self.saying_failures():
             if limits is not None and image is None:
                 raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
             edit = sphere_at(layer, position, self.radius.value(), label, self._locks.rule(layer, label), image, limits)
             apply(layer, edit)
-        except MedUniSegError as error:
-            self.said.setText(str(error))
 
     def _rule(self, layer: Labels) -> Rule:
         return self._locks.rule(layer, int(layer.selected_label))
@@ -276,7 +255,7 @@ class EditWidget(QWidget):
             self._watched.mode = "pan_zoom"
 
     def _say_kept(self, sentence: str) -> None:
-        self.said.setText(sentence)
+        self.say(sentence)
 
     def _set_paint_over(self, _index: int) -> None:
         self._locks.paint_over = self.over_box.currentData()
@@ -302,17 +281,14 @@ class EditWidget(QWidget):
     def add_class(self, name: str) -> None:
         """Add a class to the labels and take the brush for it."""
         if self._watched is None:
-            self.said.setText("There is no labels layer; segment an image or add one.")
+            self.say_failure("There is no labels layer; segment an image or add one.")
             return
-        try:
+        with self.saying_failures():
             label = add_class(self._watched, name)
-        except MedUniSegError as error:
-            self.said.setText(str(error))
-            return
-        self.palette_table.show_layer(self._watched)
-        self._watched.selected_label = label
-        self._take_brush(label)
-        self.said.setText(f"{name} is label {label}.")
+            self.palette_table.show_layer(self._watched)
+            self._watched.selected_label = label
+            self._take_brush(label)
+            self.say(f"{name} is label {label}.")
 
     def _bind_keys(self, layer: Labels) -> None:
         """The operations' keys, while this layer is the active one."""
@@ -321,8 +297,7 @@ class EditWidget(QWidget):
         layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)
 
     def _lay_out(self) -> None:
-        layout = scrolling_layout(self)
-        layout.addWidget(self.recovery)
+        layout = self.content
         form = QFormLayout()
         form.addRow("Labels", self.layer_box)
         form.addRow("Image", self.image_box)
@@ -343,11 +318,9 @@ class EditWidget(QWidget):
         layout.addWidget(self.accepting)
         layout.addStretch(1)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
-        footer = footer_layout(self)
-        footer.addWidget(self.said)
-        footer.addWidget(self.accepting.said)
-        footer.addWidget(self.name)
+        for line in (self.said, self.accepting.said, self.name):
+            self.footer.addWidget(line)
         last = QHBoxLayout()
         for widget in (self.undo_button, self.redo_button, self.save_button, self.accepting.button):
             last.addWidget(widget)
-        footer.addLayout(last)
+        self.footer.addLayout(last)

@@ -25,7 +25,7 @@ from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import ActiveModels
 from napari_meduniseg._signals import signals
-from napari_meduniseg.widgets.panel import Working
+from napari_meduniseg.widgets.working import Working
 
 _COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
 _TITLES = {

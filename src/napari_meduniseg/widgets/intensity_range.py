@@ -9,17 +9,16 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_meduniseg._intensities import Range, usual_range
-from napari_meduniseg._jobs import Job
 from napari_meduniseg.widgets.operation_buttons import spin
+from napari_meduniseg.widgets.working import Working
 
 
-class IntensityRange(QWidget):
+class IntensityRange(Working, QWidget):
     """A box and two numbers. Every image keeps the numbers that were set for it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._image: ImageLayer | None = None
-        self._job: Job | None = None
         self._chosen: WeakKeyDictionary[ImageLayer, tuple[float, float]] = WeakKeyDictionary()
         self._offered: WeakKeyDictionary[ImageLayer, Range] = WeakKeyDictionary()
         self.box = QCheckBox("Only intensities")
@@ -42,11 +41,6 @@ class IntensityRange(QWidget):
         """Whether painting keeps to the range."""
         return bool(self.box.isChecked())
 
-    @property
-    def busy(self) -> bool:
-        """Whether the image's intensities are being looked at."""
-        return self._job is not None
-
     def limits(self) -> tuple[float, float]:
         """Lowest and highest intensity."""
         return self.low.value(), self.high.value()
@@ -55,7 +49,8 @@ class IntensityRange(QWidget):
         """The image that counts from now on."""
         if image is self._image:
             return
-        self._image, self._job = image, None
+        self._image = image
+        self.drop_job()
         self._explain(None)
         if image is None:
             return
@@ -63,13 +58,9 @@ class IntensityRange(QWidget):
             self._show(image, self._offered[image])
             return
         find = usual_range(image)
-        job = self._job = Job(lambda _events, _cancel: find(), self)
-        job.done.connect(lambda found: self._found(image, found) if job is self._job else None)
-        job.failed.connect(lambda _sentence: self._found(image, None) if job is self._job else None)
-        job.start()
+        self.start_job(lambda _events, _cancel: find(), lambda found: self._found(image, found))
 
     def _found(self, image: ImageLayer, found: Range | None) -> None:
-        self._job = None
         if found is not None:
             self._offered[image] = found
             self._show(image, found)

@@ -14,14 +14,15 @@ from qtpy.QtWidgets import QWidget
 
 from napari_meduniseg import _autosave, _unsaved
 from napari_meduniseg._editing import Locks
-from napari_meduniseg._jobs import Job, is_under
+from napari_meduniseg._jobs import is_under
 from napari_meduniseg.widgets.closing import Kept, ask_about, guard_windows
+from napari_meduniseg.widgets.working import Working
 
 SAVE_EVERY_MS = 30_000
 _END_SECONDS = 60.0
 
 
-class Keeper(QObject):
+class Keeper(Working, QObject):
     """Of one viewer; all panels share it. ``changed``: what there is to offer back is something else now."""
 
     changed = Signal()
@@ -32,7 +33,6 @@ class Keeper(QObject):
         self.locks = Locks(changed=self._locks_changed)
         self.panels: WeakSet[QWidget] = WeakSet()
         self._dirty: set[Labels] = set()
-        self._job: Job | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(SAVE_EVERY_MS)
         self._timer.timeout.connect(self.save_now)
@@ -44,11 +44,6 @@ class Keeper(QObject):
         application = QCoreApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.end)
-
-    @property
-    def busy(self) -> bool:
-        """Whether edits are being written."""
-        return self._job is not None
 
     @property
     def alive(self) -> bool:
@@ -70,7 +65,7 @@ class Keeper(QObject):
     def save_now(self) -> None:
         """Write what has changed since the last time, beside the GUI; what was saved or removed is kept no longer."""
         guard_windows()
-        if self._job is not None:
+        if self.busy:
             return  # the next round takes what is changed meanwhile
         for layer in {*self._there(), *self._dirty}:
             if not _unsaved.is_unsaved(layer):
@@ -81,10 +76,11 @@ class Keeper(QObject):
         taken = [_autosave.snapshot(layer, self.locks.of(layer)) for layer in self._dirty]
         layers = set(self._dirty)
         self._dirty.clear()
-        job = self._job = Job(lambda _events, _cancel: _write_all(taken), self)
-        job.done.connect(lambda trouble: self._saved(trouble, layers))
-        job.failed.connect(lambda sentence: self._saved(sentence, layers))
-        job.start()
+        self.start_job(
+            lambda _events, _cancel: _write_all(taken),
+            lambda trouble: self._saved(trouble, layers),
+            lambda sentence: self._saved(sentence, layers),
+        )
 
     def restored(self, layer: Labels, locked: Collection[int]) -> None:
         """Edits came back as this layer, which is in no viewer yet."""
@@ -95,9 +91,7 @@ class Keeper(QObject):
 
     def end(self) -> None:
         """The viewer ends properly: what was edited and not saved goes to the bin, where it stays for a week."""
-        if self._job is not None:
-            self._job.wait(_END_SECONDS)  # else it would leave a file that looks like a crash's
-            self._job = None
+        self.finish_job(_END_SECONDS)  # else it would leave a file that looks like a crash's
         there = self._there()
         layers = [layer for layer in self._dirty if _unsaved.is_unsaved(layer)]
         self._dirty.clear()
@@ -132,7 +126,6 @@ class Keeper(QObject):
             event.connect(note)
 
     def _saved(self, trouble: str | None, layers: set[Labels]) -> None:
-        self._job = None
         there = self._there()
         for layer in [layer for layer in layers if layer not in there]:
             _autosave.put_aside(layer)  # removed by hand: the bin has it for a week

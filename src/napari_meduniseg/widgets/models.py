@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import napari
 from qtpy.QtCore import Qt
@@ -23,16 +22,14 @@ from meduniseg_core.weights import ActiveModels, PackInfo, PackRegistry, Registr
 from napari_meduniseg._jobs import Work
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.panel import Panel
-from napari_meduniseg.widgets.recovery import Recovery
-from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
+from napari_meduniseg.widgets.working import T
 
 
 class ModelsWidget(Panel):
     """Shows models, and packs below them; long work runs beside the GUI."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._models: dict[str, StoredAsset] = {}
         self._packs: dict[str, store.StoredAsset[PackInfo]] = {}
         self.list = QListWidget()
@@ -50,13 +47,10 @@ class ModelsWidget(Panel):
         buttons = QHBoxLayout()
         for button in (self.install_button, self.verify_button, self.use_button, self.remove_button):
             buttons.addWidget(button)
-        layout = scrolling_layout(self)
-        layout.addWidget(Recovery(napari_viewer))
-        layout.addWidget(self.list)
-        layout.addWidget(self.details)
-        footer = footer_layout(self)
-        footer.addWidget(self.said)
-        footer.addLayout(buttons)
+        self.content.addWidget(self.list)
+        self.content.addWidget(self.details)
+        self.footer.addWidget(self.said)
+        self.footer.addLayout(buttons)
         self.list.currentItemChanged.connect(lambda *_: self._show())
         self.install_button.clicked.connect(self._ask_and_install)
         self.verify_button.clicked.connect(self.verify)
@@ -112,36 +106,33 @@ class ModelsWidget(Panel):
         name = self.chosen()
         if name is None:
             return
-        try:
+        with self.saying_failures():
             self._store(name).remove(name)
-        except MedUniSegError as error:
-            self.said.say(str(error), trouble=True)
-            return
-        self.refresh()
-        self.said.say(f"Removed {name}.")
-        signals().models_changed.emit("")
+            self.refresh()
+            self.say(f"Removed {name}.")
+            signals().models_changed.emit("")
 
     def _store(self, name: str) -> Registry | PackRegistry:
         return PackRegistry() if name in self._packs else Registry()
 
-    def _start(self, work: Work, then: Callable[[Any], None]) -> None:
+    def _start(self, work: Work[T], then: Callable[[T], None]) -> None:
         self.do_beside(work, then, text="Working ...", title="Work on a model")
 
     def _installed(self, entry: StoredAsset) -> None:
         self.refresh(entry.name)
-        self.said.say(f"Installed {entry.name}.")
+        self.say(f"Installed {entry.name}.")
         signals().models_changed.emit("")
 
     def _verified(self, found: object) -> None:
         recorded = getattr(found, "recorded", False)
-        self.said.say(
+        self.say(
             f"{getattr(found, 'name', '')} is whole"
             + (" and is the file that was installed." if recorded else "; no checksum was kept to compare with.")
         )
 
     def _switched(self, sentence: str) -> None:
         self._show()
-        self.said.say(sentence)
+        self.say(sentence)
         signals().models_changed.emit("")
 
     def _show(self) -> None:

@@ -1,63 +1,55 @@
-"""What panels have in common: one piece of work at a time beside the window, and a sentence about it."""
+"""What all panels have in common: their viewer, work beside the GUI, a line that says what is done and what failed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import napari
 from qtpy.QtWidgets import QWidget
 
-from napari_meduniseg._jobs import Job, Work
+from meduniseg_core.errors import MedUniSegError
+from napari_meduniseg._jobs import Work, os_failure
 from napari_meduniseg.widgets.message import Sentence
-
-
-class Working:
-    """A widget's work in a thread, one at a time; mixed into a QWidget's class."""
-
-    _job: Job | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether something is being done in a thread."""
-        return self._job is not None
-
-    def start_job(
-        self, work: Work, then: Callable[[Any], None], failed: Callable[[str], None], *, title: str = ""
-    ) -> bool:
-        """Do work in a thread, if none is being done.
-
-        Args:
-            work: is called there with a sink of events and a cancel token.
-            then: is called in the window's thread with what it returned, once the widget is busy no more.
-            failed: likewise, with the sentence of an error.
-            title: what the user would call it, "" for what nobody would miss (see :class:`Job`).
-
-        Returns:
-            Whether it was begun.
-        """
-        if self.busy:
-            return False
-        assert isinstance(self, QWidget)
-        job = self._job = Job(work, self, title)
-        job.done.connect(lambda answer: self._end_job(then, answer))
-        job.failed.connect(lambda sentence: self._end_job(failed, sentence))
-        job.cancelled.connect(lambda: self._end_job(failed, "Stopped."))
-        job.start()
-        return True
-
-    def _end_job(self, act: Callable[[Any], None], answer: Any) -> None:
-        self._job = None
-        act(answer)
+from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
+from napari_meduniseg.widgets.working import T, Working
 
 
 class Panel(Working, QWidget):
-    """A panel with a line that says what is done and why something failed."""
+    """A panel of the plugin. Its own widgets go into ``content``, which scrolls, and ``footer``, which stays in sight.
 
-    def __init__(self) -> None:
+    ``recovery`` is the content's first row; the line ``said`` is placed in the footer by the panel.
+    """
+
+    def __init__(self, viewer: napari.Viewer, *, with_bin: bool = False) -> None:
         super().__init__()
+        self._viewer = viewer
         self.said = Sentence()
+        self.recovery = Recovery(viewer, with_bin)
+        self.content = scrolling_layout(self)
+        self.content.addWidget(self.recovery)
+        self.footer = footer_layout(self)
 
-    def do_beside(self, work: Work, then: Callable[[Any], None], *, text: str, title: str) -> None:
+    def say(self, text: str, trouble: bool = False) -> None:
+        """Show a sentence; trouble stands out."""
+        self.said.say(text, trouble)
+
+    def say_failure(self, sentence: str) -> None:
+        """Show why something failed."""
+        self.say(sentence, trouble=True)
+
+    @contextmanager
+    def saying_failures(self) -> Iterator[None]:
+        """What fails within ends there, and is said: faults of what was given, files that cannot be read or written."""
+        try:
+            yield
+        except MedUniSegError as error:
+            self.say_failure(str(error))
+        except OSError as error:
+            self.say_failure(os_failure(error))
+
+    def do_beside(self, work: Work[T], then: Callable[[T], None], *, text: str, title: str) -> None:
         """Do work in a thread and say so; nothing while other work is being done.
 
         Args:
@@ -66,7 +58,5 @@ class Panel(Working, QWidget):
             text: what is said meanwhile.
             title: what the user would call it, see :class:`Job`.
         """
-        if self.busy:
-            return
-        self.said.say(text)
-        self.start_job(work, then, lambda sentence: self.said.say(sentence, trouble=True), title=title)
+        if self.start_job(work, then, self.say_failure, title=title):
+            self.say(text)

@@ -10,11 +10,11 @@ from napari.utils.notifications import show_warning
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QMenu, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_meduniseg import _autosave
-from napari_meduniseg._jobs import Job
 from napari_meduniseg.widgets.keeping import keeper_of
+from napari_meduniseg.widgets.working import Working
 
 
-class Recovery(QWidget):
+class Recovery(Working, QWidget):
     """Invisible until there is something to offer. ``with_bin``: also what was put aside."""
 
     def __init__(self, viewer: napari.Viewer, with_bin: bool = False) -> None:
@@ -22,7 +22,6 @@ class Recovery(QWidget):
         self._viewer, self._with_bin = viewer, with_bin
         self.keeper = keeper_of(viewer)
         self.keeper.panels.add(self)
-        self._reading: Job | None = None
         self.box = QComboBox()
         self.box.setToolTip("Edits that were not saved when the program ended unexpectedly.")
         self.box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -56,7 +55,7 @@ class Recovery(QWidget):
     @property
     def busy(self) -> bool:
         """Whether edits are being written or read."""
-        return self.keeper.busy or self._reading is not None
+        return self.keeper.busy or super().busy
 
     def save_now(self) -> None:
         """Keep what has changed, now."""
@@ -78,23 +77,21 @@ class Recovery(QWidget):
 
     def bring_back(self, leftover: _autosave.Leftover | None) -> None:
         """Add these edits, left by a crash or from the bin."""
-        if leftover is None or self._reading is not None:
-            return
-        job = self._reading = Job(lambda _events, _cancel: _autosave.restore(leftover), self)
-        job.done.connect(lambda found: self._restored(leftover, found))
-        job.failed.connect(self._unreadable)
-        job.start()
+        if leftover is not None:
+            self.start_job(
+                lambda _events, _cancel: _autosave.restore(leftover),
+                lambda found: self._restored(leftover, found),
+                self._unreadable,
+            )
 
     def _restored(self, leftover: _autosave.Leftover, found: _autosave.Restored) -> None:
-        self._reading = None
         layer = Labels(found.labels, **found.options)
         self.keeper.restored(layer, found.locked)
-        self._viewer.add_layer(layer)  # type: ignore[no-untyped-call]
+        self._viewer.add_layer(layer)
         _autosave.take_over(leftover, layer)
         self.keeper.changed.emit()
 
     def _unreadable(self, sentence: str) -> None:
-        self._reading = None
         show_warning(sentence)
         self.keeper.changed.emit()  # another window may have taken them
 

@@ -11,14 +11,14 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
 
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._segmentation_job import Outcome, recount
+from napari_meduniseg.widgets.working import Working
 
 _SETTLE_MS = 500  # strokes that follow each other faster are counted once
 _COLUMNS = ("class", "voxels", "size", "mean")
 
 
-class ResultTable(QWidget):
+class ResultTable(Working, QWidget):
     """One row per class; a click picks the class in its layer, and ``picked`` brings that layer."""
 
     picked = Signal(object)
@@ -37,7 +37,6 @@ class ResultTable(QWidget):
         self._targets: list[tuple[Labels, int]] = []
         self._layers: dict[str, Labels] = {}
         self._outcome: Outcome | None = None
-        self._job: Job | None = None
         self._settle = QTimer(self)
         self._settle.setSingleShot(True)
         self._settle.setInterval(_SETTLE_MS)
@@ -82,18 +81,14 @@ class ResultTable(QWidget):
         """Count what the layers hold now, beside the GUI."""
         if self._outcome is None:
             return
-        if self._job is not None:
+        if self.busy:
             self._settle.start()  # once more when the count that runs is done
             return
         outcome, now = self._outcome, {task: np.asarray(layer.data) for task, layer in self._layers.items()}
-        self._job = Job(lambda _events, _cancel: recount(outcome, now), self)
-        self._job.done.connect(lambda found: self._counted(outcome, found))
-        self._job.failed.connect(lambda _sentence: self._counted(outcome, None))
-        self._job.start()
+        self.start_job(lambda _events, _cancel: recount(outcome, now), lambda found: self._counted(outcome, found))
 
-    def _counted(self, before: Outcome, found: Outcome | None) -> None:
-        self._job = None
-        if found is not None and self._outcome is before:  # no new result came meanwhile
+    def _counted(self, before: Outcome, found: Outcome) -> None:
+        if self._outcome is before:  # no new result came meanwhile
             self._fill(found, list(self._layers.values()))
 
     def _fill(self, outcome: Outcome, layers: list[Labels]) -> None:

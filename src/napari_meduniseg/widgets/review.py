@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
 )
 
-from meduniseg_core.errors import BadInputError, MedUniSegError
+from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation.comparison import (
     ONLY_FIRST,
     ONLY_SECOND,
@@ -38,8 +38,6 @@ from napari_meduniseg._layers import DERIVED, METADATA_KEY, copied_placement, sp
 from napari_meduniseg._links import are_siblings
 from napari_meduniseg.widgets.layer_combo import LayerCombo
 from napari_meduniseg.widgets.panel import Panel
-from napari_meduniseg.widgets.recovery import Recovery
-from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 _COLOURS = {0: "transparent", ONLY_FIRST: "#e6194b", ONLY_SECOND: "#0082c8", OTHER_CLASS: "#ffe119", None: "white"}
 
@@ -48,8 +46,8 @@ class ReviewWidget(Panel):
     """Compares two labels layers of one image."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer, self._current = napari_viewer, current_of(napari_viewer)
+        super().__init__(napari_viewer)
+        self._current = current_of(napari_viewer)
         self.rows: list[ClassComparison] = []
         self._unit, self._length = "ml", "mm"
         self.first, self.second = LayerCombo(napari_viewer, Labels), LayerCombo(napari_viewer, Labels)
@@ -79,12 +77,10 @@ class ReviewWidget(Panel):
         buttons = QHBoxLayout()
         for button in (self.compare_button, self.difference_button, self.export_button):
             buttons.addWidget(button)
-        layout = scrolling_layout(self)
-        layout.addWidget(Recovery(napari_viewer))
-        layout.addLayout(form)
-        layout.addLayout(buttons)
-        layout.addWidget(self.table)
-        footer_layout(self).addWidget(self.said)
+        self.content.addLayout(form)
+        self.content.addLayout(buttons)
+        self.content.addWidget(self.table)
+        self.footer.addWidget(self.said)
         for box in (self.first, self.second):
             box.chosen.connect(self._keep_apart)
         # last: the boxes list a new layer first
@@ -107,31 +103,28 @@ class ReviewWidget(Panel):
         """Compare in a worker's thread: distances of large volumes take a while."""
         if self.busy:
             return
-        try:
+        with self.saying_failures():
             first, second = self._layers()
-        except MedUniSegError as error:
-            self.said.say(str(error), trouble=True)
-            return
-        one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
-        spacing, tolerance = spacing_of(first), self.tolerance.value()
-        names = {label: name for layer in (second, first) for label, name in names_of(layer).items()}
-        self._length = unit_of(first)
-        self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
-        if self._length == "px" and one.ndim == 2:
-            self._unit = "px"
-        self.do_beside(
-            lambda _events, _cancel: compare(one, two, spacing, names, tolerance),
-            self._show,
-            text="Comparing ...",
-            title="A comparison",
-        )
+            one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
+            spacing, tolerance = spacing_of(first), self.tolerance.value()
+            names = {label: name for layer in (second, first) for label, name in names_of(layer).items()}
+            self._length = unit_of(first)
+            self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
+            if self._length == "px" and one.ndim == 2:
+                self._unit = "px"
+            self.do_beside(
+                lambda _events, _cancel: compare(one, two, spacing, names, tolerance),
+                self._show,
+                text="Comparing ...",
+                title="A comparison",
+            )
 
     def show_difference(self) -> Labels | None:
         """Add a layer that shows where the two differ."""
         try:
             first, second = self._layers()
-        except MedUniSegError as error:
-            self.said.say(str(error), trouble=True)
+        except BadInputError as error:
+            self.say_failure(str(error))
             return None
         changed = difference(np.asarray(first.data), np.asarray(second.data))
         features = {
@@ -139,7 +132,7 @@ class ReviewWidget(Panel):
             "name": ["equal", f"only in {first.name}", f"only in {second.name}", "another class"],
         }
         what = "pixels" if changed.ndim == 2 else "voxels"
-        self.said.say(f"{int(np.count_nonzero(changed)):,} {what} differ.")
+        self.say(f"{int(np.count_nonzero(changed)):,} {what} differ.")
         layer: Labels = self._viewer.add_labels(
             changed,
             name=f"{first.name} against {second.name}",
@@ -153,7 +146,7 @@ class ReviewWidget(Panel):
     def export(self, path: Path) -> None:
         """Write the table as CSV."""
         write_comparison(self.rows, path, self._unit, self._length)
-        self.said.say(f"Saved {path.name}.")
+        self.say(f"Saved {path.name}.")
 
     def _layers(self) -> tuple[Labels, Labels]:
         first, second = self.first.layer(), self.second.layer()
@@ -200,12 +193,10 @@ class ReviewWidget(Panel):
             for column, text in enumerate(texts):
                 self.table.setItem(number, column, QTableWidgetItem(text))
         self.export_button.setEnabled(bool(rows))
-        self.said.say("" if rows else "Both layers are empty.")
+        self.say("" if rows else "Both layers are empty.")
 
     def _ask_and_export(self) -> None:
         name, _ = QFileDialog.getSaveFileName(self, "Save the comparison", "comparison.csv", "CSV (*.csv)")
         if name:
-            try:
+            with self.saying_failures():
                 self.export(Path(name))
-            except OSError as error:
-                self.said.say(f"{name} cannot be written ({error.strerror}); choose another place.")

@@ -14,7 +14,7 @@ from meduniseg_core.adaptation.runs import Run, Standing
 from meduniseg_core.images.palette import class_colour
 from napari_meduniseg._durations import duration
 from napari_meduniseg.widgets.message import Sentence, keep_room
-from napari_meduniseg.widgets.panel import Working
+from napari_meduniseg.widgets.working import Working
 
 _EVERY_MS = 1000
 _LOSS = "#3ca0eb"

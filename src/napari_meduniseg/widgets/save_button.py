@@ -13,13 +13,13 @@ from qtpy.QtWidgets import QFileDialog, QPushButton
 
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import source_of
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._layer_input import file_of
 from napari_meduniseg._links import image_of
 from napari_meduniseg._writer import layers_around, write_on_grid
+from napari_meduniseg.widgets.working import Working
 
 
-class SaveButton(QPushButton):
+class SaveButton(Working, QPushButton):
     """Saves what ``layer`` gives; without a layer it says ``missing``. ``said`` brings what happened in one sentence,
     and whether it is trouble."""
 
@@ -28,14 +28,8 @@ class SaveButton(QPushButton):
     def __init__(self, layer: Callable[[], Labels | None], missing: str) -> None:
         super().__init__("Save ...")
         self._layer, self._missing = layer, missing
-        self._job: Job | None = None
         self.setToolTip("Save the labels, as they are now, on the image's own grid.")
         self.clicked.connect(self._ask_and_save)
-
-    @property
-    def busy(self) -> bool:
-        """Whether labels are being saved."""
-        return self._job is not None
 
     def save(self, path: Path) -> None:
         """Write the labels beside the GUI."""
@@ -45,19 +39,17 @@ class SaveButton(QPushButton):
         _, attributes, _ = layer.as_layer_data_tuple()
         now, layers, mark = np.array(layer.data), layers_around(layer.data), _unsaved.mark(layer)
         image = None if layers is None else image_of(layer, layers)
-        job = self._job = Job(lambda _events, _cancel: write_on_grid(str(path), now, attributes, layers, image), self)
-        job.done.connect(lambda answer: self._saved(layer, mark, *answer))
-        job.failed.connect(lambda sentence: self._end(sentence, True))
         self.said.emit(f"Saving {path.name} ...", False)
-        job.start()
+        self.start_job(
+            lambda _events, _cancel: write_on_grid(str(path), now, attributes, layers, image),
+            lambda answer: self._saved(layer, mark, *answer),
+            lambda sentence: self.said.emit(sentence, True),
+        )
 
     def _saved(self, layer: Labels, mark: int, written: list[str], notes: tuple[str, ...]) -> None:
         _unsaved.saved(layer, mark)
-        self._end(" ".join([f"Saved {', '.join(Path(one).name for one in written)}.", *notes]), bool(notes))
-
-    def _end(self, sentence: str, trouble: bool) -> None:
-        self._job = None
-        self.said.emit(sentence, trouble)
+        names = ", ".join(Path(one).name for one in written)
+        self.said.emit(" ".join([f"Saved {names}.", *notes]), bool(notes))
 
     def _ask_and_save(self) -> None:
         layer = self._layer()

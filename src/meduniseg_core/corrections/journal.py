@@ -1,7 +1,7 @@
-"""``ledger.jsonl``: JSON lines that are only ever appended.
+"""The journal of a ledger, ``ledger.jsonl``: JSON lines that are only ever appended.
 
-A last line without its line break may be half of one that a crash tore, or a whole one whose line break an editor took
-away. Half a line is never whole JSON, so the two can be told apart.
+A last line without a line break may be half a line torn by a crash, or a whole one whose line break an editor removed.
+Half a line is never valid JSON, so the two can be told apart.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from meduniseg_core.validation import first_fault
 
 @dataclass(frozen=True)
 class Journal:
-    """What a ledger's lines say; ``whole`` is the number of bytes up to the end of the last whole line, with its line
-    break where it has one."""
+    """The content of a journal.
+
+    ``whole`` is the number of bytes up to the end of the last whole line, including its line break if it has one.
+    """
 
     header: LedgerHeader
     entries: tuple[LedgerEntry, ...]
@@ -41,7 +43,7 @@ def start_journal(path: Path, header: LedgerHeader) -> None:
     """Write a new journal with its header, atomically.
 
     Args:
-        path: the file.
+        path: the journal's file.
         header: its first line.
     """
     write_text(path, header.model_dump_json() + "\n")
@@ -50,17 +52,17 @@ def start_journal(path: Path, header: LedgerHeader) -> None:
 def read_journal(path: Path) -> Journal:
     """Read all whole lines of a journal.
 
-    Needs no lock: half a line at the end is a write under way or torn by a crash, was never acknowledged, and is passed
-    over. So are empty lines at the end.
+    No lock is needed: half a line at the end is a write in progress or torn by a crash. It was never acknowledged, so
+    it is skipped, as are empty lines at the end.
 
     Args:
-        path: the file.
+        path: the journal's file.
 
     Returns:
         Header and entries.
 
     Raises:
-        BadInputError: it cannot be read, or is damaged in any other way; names file and line.
+        BadInputError: the file cannot be read, or is damaged in any other way; the message names file and line.
     """
     try:
         content = path.read_bytes()
@@ -81,12 +83,14 @@ def read_journal(path: Path) -> Journal:
 
 
 def append_entry(path: Path, journal: Journal, entry: LedgerEntry) -> None:
-    """Append an entry after the whole lines, cutting off a torn one; durable on return. Only under the ledger's lock.
+    """Append an entry after the whole lines, removing a torn one. It is on disk when the call returns.
+
+    Call it only while holding the ledger's lock.
 
     Args:
-        path: the file.
-        journal: as it was read.
-        entry: the new line.
+        path: the journal's file.
+        journal: its content as it was read.
+        entry: the new entry.
     """
     line = entry.model_dump_json().encode("utf-8") + b"\n"
     with path.open("r+b") as stream:
@@ -98,7 +102,7 @@ def append_entry(path: Path, journal: Journal, entry: LedgerEntry) -> None:
 
 
 def _whole_lines(content: bytes) -> tuple[list[bytes], int]:
-    """The whole lines, and the number of bytes they take."""
+    """The whole lines, and the number of bytes they occupy."""
     end = content.rfind(b"\n") + 1
     if _is_json(content[end:]):
         end = len(content)

@@ -1,12 +1,12 @@
-"""A ledger's folder: nnU-Net's raw layout, what lies beside it, and the note that undoes a write a crash broke off.
+"""A ledger's folder: nnU-Net's raw layout, what lies beside it, and a note with which an interrupted write is undone.
 
 ::
 
     dataset.json  imagesTr/CASE_0000.ext ...  labelsTr/CASE.ext      what nnU-Net and RawDataset read
-    ledger.jsonl                                                     the acceptances
-    history/CASE.N.ext                                               the label of acceptance N, replaced since
-    predictions/CASE.N.ext                                           what acceptance N corrected, where it was given
-    .lock  .pending.json                                             while something is written
+    ledger.jsonl                                                     the journal of acceptances
+    history/CASE.N.ext                                               the label map of acceptance N, replaced since
+    predictions/CASE.N.ext                                           the prediction that acceptance N corrected, if any
+    .lock  .pending.json                                             while something is being written
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OURS = ("imagesTr", "labelsTr", "history", "predictions")
 
 
 class Pending(BaseModel):
-    """What acceptance ``sequence`` is about to write: were it broken off, this is taken back."""
+    """What acceptance ``sequence`` is about to write; if it is interrupted, these files are removed."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -49,29 +49,29 @@ class Pending(BaseModel):
 
 @dataclass(frozen=True)
 class LedgerFolder:
-    """Paths of a ledger whose files end in ``ending``."""
+    """The paths in a ledger whose files end in ``ending``."""
 
     root: Path
     ending: str
 
     def images(self, case: str, channels: Sequence[str]) -> tuple[Path, ...]:
-        """The image's files: one for each channel; a colour image is one file.
+        """The files of a case's image: one per channel, or a single one for a colour image.
 
         Args:
-            case: its name.
-            channels: of the ledger.
+            case: the case's name.
+            channels: the ledger's channels.
 
         Returns:
-            The paths, in the channels' order.
+            The paths, in the order of the channels.
         """
         count = files_per_case(tuple(channels))
         return tuple(self.root / "imagesTr" / f"{case}_{index:04d}{self.ending}" for index in range(count))
 
     def labels(self, case: str) -> Path:
-        """The label map in force.
+        """The current label map of a case.
 
         Args:
-            case: its name.
+            case: the case's name.
 
         Returns:
             The path.
@@ -79,11 +79,11 @@ class LedgerFolder:
         return self.root / "labelsTr" / f"{case}{self.ending}"
 
     def history(self, case: str, sequence: int) -> Path:
-        """The label map of a former acceptance.
+        """The label map of an earlier acceptance.
 
         Args:
-            case: its name.
-            sequence: of the acceptance.
+            case: the case's name.
+            sequence: number of the acceptance.
 
         Returns:
             The path.
@@ -94,8 +94,8 @@ class LedgerFolder:
         """The prediction that an acceptance corrected.
 
         Args:
-            case: its name.
-            sequence: of the acceptance.
+            case: the case's name.
+            sequence: number of the acceptance.
 
         Returns:
             The path.
@@ -103,18 +103,18 @@ class LedgerFolder:
         return self.root / "predictions" / f"{case}.{sequence}{self.ending}"
 
     def archive(self, case: str, sequence: int) -> None:
-        """Keep the label map in force as that of a former acceptance.
+        """Keep a copy of the current label map as that of an earlier acceptance.
 
         Args:
-            case: its name.
-            sequence: of the former acceptance.
+            case: the case's name.
+            sequence: number of the earlier acceptance.
         """
         if self.labels(case).is_file():
             with atomic_path(self.history(case, sequence)) as temporary:
                 shutil.copyfile(self.labels(case), temporary)
 
     def begin(self, pending: Pending) -> None:
-        """Note what is about to be written, before anything is.
+        """Record what is about to be written, before anything is.
 
         Args:
             pending: what will be written.
@@ -123,7 +123,7 @@ class LedgerFolder:
         write_text(_pending_path(self.root), pending.model_dump_json())
 
     def undo(self, pending: Pending) -> None:
-        """Take back what was written since :meth:`begin`; may be repeated.
+        """Undo what was written since :meth:`begin`; may be repeated.
 
         Args:
             pending: what was to be written.
@@ -137,13 +137,13 @@ class LedgerFolder:
 
 
 def read_pending(root: Path) -> Pending | None:
-    """Read the note of a write under way or broken off.
+    """Read the note of a write that is in progress or was interrupted.
 
     Args:
         root: the ledger's folder.
 
     Returns:
-        The note; None where there is none.
+        The note; None if there is none.
 
     Raises:
         BadInputError: it is damaged.
@@ -158,7 +158,7 @@ def read_pending(root: Path) -> Pending | None:
 
 
 def end_pending(root: Path) -> None:
-    """Forget the note.
+    """Delete the note of a write.
 
     Args:
         root: the ledger's folder.
@@ -167,27 +167,27 @@ def end_pending(root: Path) -> None:
 
 
 def holds_data(root: Path) -> bool:
-    """Whether there are cases already, so that no new ledger may be begun there.
+    """Whether a folder holds cases already, so that no new ledger may be created there.
 
     Args:
-        root: a folder.
+        root: the folder.
 
     Returns:
-        True if any of a data set's or a ledger's folders holds something.
+        True if any of a data set's or a ledger's subfolders has content.
     """
     folders = (root / name for name in (*_OURS, "imagesTs", "labelsTs"))
     return any(not path.name.startswith(".") for folder in folders if folder.is_dir() for path in folder.iterdir())
 
 
 def may_describe(root: Path, content: dict[str, Any]) -> bool:
-    """Whether a new ledger's dataset.json may be written.
+    """Whether the dataset.json of a new ledger may be written.
 
     Args:
         root: the ledger's folder.
         content: what would be written.
 
     Returns:
-        True if there is none, or that of a ledger which a kill cut short.
+        True if there is none, or the same one from a creation that was interrupted.
     """
     path = root / "dataset.json"
     if not os.path.lexists(path):
@@ -196,13 +196,14 @@ def may_describe(root: Path, content: dict[str, Any]) -> bool:
 
 
 def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[LedgerEntry]) -> None:
-    """Bring dataset.json up to date: classes, patients and number of cases; other people's keys are kept, and so is
-    the label "ignore" that an annotator wrote into it.
+    """Update dataset.json: classes, patients and number of cases.
+
+    Other programs' keys are kept, and so is the label "ignore" if an annotator added it.
 
     Args:
-        dataset: The ledger as a data set.
-        classes: Their names, from 1.
-        entries: All that was accepted.
+        dataset: the ledger as a data set.
+        classes: the names of labels 1, 2, ...
+        entries: all acceptances.
     """
     path = dataset.folder / "dataset.json"
     content: dict[str, Any] = parse_json(path.read_bytes())
@@ -222,11 +223,11 @@ def numbered(classes: Sequence[str], ignore: bool = False) -> dict[str, int]:
     """The ``labels`` of a dataset.json.
 
     Args:
-        classes: Their names, from 1.
-        ignore: Whether voxels may be marked as not looked at.
+        classes: the names of labels 1, 2, ...
+        ignore: whether voxels may be marked as not annotated.
 
     Returns:
-        The background, the classes and "ignore", numbered from 0.
+        The label of the background, the classes and "ignore", numbered from 0.
     """
     names = ("background", *classes, *((IGNORE,) if ignore else ()))
     return {name: label for label, name in enumerate(names)}
@@ -236,7 +237,7 @@ def description_text(content: dict[str, Any]) -> str:
     """The text of a dataset.json.
 
     Args:
-        content: in JSON's types.
+        content: a JSON object.
 
     Returns:
         The file's text.
@@ -245,14 +246,15 @@ def description_text(content: dict[str, Any]) -> str:
 
 
 def case_name(image: Image, digest: str, taken: set[str]) -> str:
-    """Name a new case: by its (first) file and the beginning of its hash.
+    """Name a new case by its (first) file and the beginning of its hash.
 
-    It depends on the image alone, so an image accepted again after a crash overwrites what was left of it; and it never
-    ends in _0000, which nnU-Net takes for a channel. Other numbers are part of a case's name (see `images.cases`).
+    The name depends on the image alone, so accepting the image again after a crash overwrites what was left of it. It
+    never ends in _0000, which nnU-Net takes for a channel; other numbers are part of a case's name (see
+    `images.cases`).
 
     Args:
-        image: the case's.
-        digest: its hash.
+        image: the case's image.
+        digest: the image's hash.
         taken: names in use, case-folded.
 
     Returns:

@@ -1,8 +1,8 @@
-"""The corrections ledger: every accepted correction, in a folder that is a data set at the same time.
+"""The corrections ledger: every accepted correction, in a folder that is also a data set.
 
-Any number of processes may use one ledger. Writers take turns by a file lock; readers need none. An acceptance is its
-line in ``ledger.jsonl``, which is written last: what a crash leaves without its line is taken back by the next writer
-(or the next :meth:`Ledger.open`), so that files and lines always agree.
+Any number of processes may use one ledger. Writers take turns through a file lock; readers need none. An acceptance
+consists of its line in ``ledger.jsonl``, which is written last. What a crash leaves without a line is removed by the
+next writer (or the next :meth:`Ledger.open`), so files and lines always agree.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LOCK_SECONDS = 120.0
 
 
 class Ledger:
-    """The corrections of one task. Make one with :meth:`create`, or :meth:`open` one that is there."""
+    """The corrections of one task. Create a ledger with :meth:`create`, open an existing one with :meth:`open`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
@@ -57,7 +57,7 @@ class Ledger:
         """Whether a folder is a ledger (and not just a data set).
 
         Args:
-            folder: any path.
+            folder: the folder.
 
         Returns:
             True if it has a journal.
@@ -77,24 +77,24 @@ class Ledger:
         validation_fraction: float = 0.2,
         exist_ok: bool = False,
     ) -> Ledger:
-        """Begin a ledger.
+        """Create a ledger.
 
         Args:
-            folder: made where it is missing.
+            folder: the folder; created if missing.
             task: what is segmented.
-            modality: of the images.
-            classes: foreground classes; label id = position + 1.
-            channels: the images' channel names (R, G and B for colour images, which are one file).
-            file_ending: of all files, see :func:`ending_for`.
-            validation_fraction: about so many of the cases will be for validation.
-            exist_ok: open a ledger of the same task that is there already.
+            modality: the images' modality.
+            classes: the foreground classes; the label is the position + 1.
+            channels: names of the images' channels (R, G and B for colour images, which are one file).
+            file_ending: ending of all files, see :func:`ending_for`.
+            validation_fraction: approximate share of the cases that are for validation.
+            exist_ok: open an existing ledger of the same task.
 
         Returns:
             The ledger.
 
         Raises:
-            UsageError: names that cannot be used.
-            BadInputError: the folder holds a ledger or a data set already.
+            UsageError: a name or value cannot be used.
+            BadInputError: the folder already holds a ledger or a data set.
         """
         check_ending(file_ending)
         ledger = cls(Path(folder))
@@ -126,16 +126,16 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: str | Path) -> Ledger:
-        """Open a ledger, taking back what a crash broke off.
+        """Open a ledger, undoing an acceptance that a crash interrupted.
 
         Args:
-            folder: the ledger's.
+            folder: the ledger's folder.
 
         Returns:
             The ledger.
 
         Raises:
-            BadInputError: there is none, or its lines are damaged (the message names file and line).
+            BadInputError: there is no ledger, or its journal is damaged (the message names file and line).
         """
         ledger = cls(Path(folder))
         if not ledger._journal_path.is_file():
@@ -152,7 +152,7 @@ class Ledger:
 
     @property
     def dataset(self) -> RawDataset:
-        """The folder as a data set, as it is now."""
+        """The ledger as a data set, in its present state."""
         return RawDataset.open(self.folder)
 
     @property
@@ -162,19 +162,19 @@ class Ledger:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Foreground classes; label id = position + 1."""
+        """The foreground classes; the label is the position + 1."""
         return self.dataset.classes
 
     @property
     def files(self) -> LedgerFolder:
-        """Where the files of a case lie."""
+        """The paths of the cases' files."""
         return LedgerFolder(self.folder, self.dataset.description.file_ending)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """All acceptances.
+        """List all acceptances.
 
         Returns:
-            Oldest first.
+            The entries, oldest first.
         """
         return self._read().entries
 
@@ -182,15 +182,15 @@ class Ledger:
         """The latest acceptance of every case.
 
         Returns:
-            By case, in the order of the first acceptances.
+            The entry of each case, in the order of the first acceptances.
         """
         return {entry.case: entry for entry in self.entries()}
 
     def split(self) -> dict[str, Subset]:
-        """The side of every case, as decided when it was first accepted; nothing is drawn here.
+        """The subset of every case, as decided when it was first accepted; nothing is drawn here.
 
         Returns:
-            Case -> "training" or "validation".
+            "training" or "validation" for each case.
         """
         return {entry.case: entry.subset for entry in self.entries()}
 
@@ -198,7 +198,7 @@ class Ledger:
         """The newest prediction of every case that was corrected.
 
         Returns:
-            Case -> file; cases that were accepted without a prediction are left out.
+            The prediction's file by case; cases that were accepted without a prediction are absent.
         """
         files = self.files
         return {
@@ -206,10 +206,10 @@ class Ledger:
         }
 
     def find(self, image: Image) -> LedgerEntry | None:
-        """Find an image, by voxels and geometry.
+        """Find an image by its voxels and geometry.
 
         Args:
-            image: as :meth:`accept` takes it.
+            image: the image, as for :meth:`accept`.
 
         Returns:
             Its latest acceptance; None if it was never accepted.
@@ -217,10 +217,10 @@ class Ledger:
         return _latest(self.entries(), storable(image).sha256)
 
     def extend_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """Add classes; labels keep their numbers.
+        """Add classes; existing labels keep their numbers.
 
         Args:
-            classes: those there are, in their order, and the new ones.
+            classes: the existing classes, in their order, followed by the new ones.
 
         Returns:
             All classes.
@@ -234,12 +234,12 @@ class Ledger:
             return names
 
     def snapshot(self, target: Path) -> Ledger:
-        """Keep the ledger as it is now: nothing that is accepted later changes it.
+        """Copy the ledger in its present state; later acceptances do not change the copy.
 
-        Files are linked where the disk can (a ledger replaces files, it never writes into them), else copied.
+        Files are linked if the disk supports it (a ledger replaces files but never writes into them), else copied.
 
         Args:
-            target: the folder of the snapshot; one that is there stays.
+            target: the folder of the copy; an existing one is kept.
 
         Returns:
             The snapshot.
@@ -259,7 +259,7 @@ class Ledger:
         return Ledger.open(target)
 
     def as_taken(self, image: Image, labels: Image, classes: Sequence[str] | None = None) -> Image:
-        """Labels as :meth:`accept` would take them: on the image's grid, with the ledger's numbers.
+        """Labels as :meth:`accept` would store them: on the image's grid, with the ledger's label numbers.
 
         Args:
             image: (C, D, H, W).
@@ -267,10 +267,10 @@ class Ledger:
             classes: as for :meth:`extend_classes`.
 
         Returns:
-            The labels. Their findings say what had to be done and what was taken for granted.
+            The labels. Their findings say what was changed and assumed.
 
         Raises:
-            BadInputError: as :meth:`accept`.
+            BadInputError: as for :meth:`accept`.
         """
         dataset = self.dataset
         return labels_on(storable(image), labels, self._classes_with(classes, dataset), dataset.ignored)
@@ -287,28 +287,28 @@ class Ledger:
         who: str | None = None,
         classes: Sequence[str] | None = None,
     ) -> LedgerEntry:
-        """Take in an image and its corrected labels; durable on return.
+        """Store an image with its corrected labels. They are on disk when the call returns.
 
-        The same image accepted again gets the new labels, the former ones go to ``history``.
+        If the same image is accepted again it gets the new labels, and the earlier ones move to ``history``.
 
         Args:
             image: (C, D, H, W).
             labels: (1, D, H, W), on the image's grid in any axis order.
-            patient: a key by which images of one patient are kept on one side of the split;
-                :mod:`meduniseg_core.corrections.patient_split` says what happens when keys are given late or changed.
+            patient: a key that keeps images of one patient in one subset; see
+                :mod:`meduniseg_core.corrections.patient_split` for keys that are given late or changed.
             predicted: the label map that was corrected.
-            model: what made it.
-            seconds: editing time.
+            model: the model that made it.
+            seconds: editing time in seconds.
             who: the annotator.
             classes: as for :meth:`extend_classes`.
 
         Returns:
-            The new line of the ledger.
+            The new entry.
 
         Raises:
-            BadInputError: labels on another grid or with ids beyond the classes, an image of another form than the
-                ledger's, or
-                a patient who would stand on both sides; nothing is changed.
+            UsageError: the patient key or a class name cannot be used.
+            BadInputError: the labels are on another grid or exceed the classes, the image has another form than the
+                ledger's, or the patient would be in both subsets; nothing is changed.
         """
         key = patient_key(patient)
         image = storable(image)
@@ -345,7 +345,8 @@ class Ledger:
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _classes_with(self, wanted: Sequence[str] | None, dataset: RawDataset) -> tuple[str, ...]:
-        """The ledger's classes and the new ones that are ``wanted``; UsageError where "ignore" has their number."""
+        """The ledger's classes and the new ones in ``wanted``; UsageError if a new one would take the number of
+        "ignore"."""
         names = longer_classes(dataset.classes, wanted)
         if dataset.ignored is not None and len(names) > len(dataset.classes):
             raise UsageError(
@@ -371,7 +372,8 @@ class Ledger:
         labels: Image,
         predicted: Image | None,
     ) -> None:
-        """Note, dataset.json, files, line: in this order a crash leaves nothing that cannot be told apart."""
+        """Write the note, dataset.json, the files and the journal's line: in this order a crash at any moment can be
+        undone."""
         files = LedgerFolder(self.folder, dataset.description.file_ending)
         images = files.images(entry.case, dataset.channels)
         prediction = files.prediction(entry.case, entry.sequence)
@@ -399,7 +401,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
-        """One process at a time writes; what was broken off, here or in a process that died, is taken back."""
+        """Only one process at a time writes; interrupted writes, of this or of a dead process, are undone."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock", timeout=seconds):
@@ -416,7 +418,7 @@ class Ledger:
             ) from error
 
     def _settle(self) -> None:
-        """Keep what has its line in the ledger, take back what has none. Only under the lock."""
+        """Keep an acceptance that has its line in the journal, undo one that has none. Only under the lock."""
         pending = read_pending(self.folder)
         if pending is None:
             return

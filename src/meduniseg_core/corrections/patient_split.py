@@ -1,18 +1,18 @@
-"""Which side of the split a case stands on: drawn once, by patient, and never again.
+"""Assigns cases to training or validation: drawn once, by patient, and never changed.
 
-Two rules hold over the whole history of a ledger, not only over its latest entries: a case has one subset, and a
-patient has one subset. They follow from what happens when a patient key meets a case:
+Two rules hold over the whole history of a ledger, not only over its latest entries: a case is in one subset, and a
+patient is in one subset. They decide what happens when a patient key is given for a case:
 
-* a new case of a known patient goes where the patient is; of a new patient (or of none: it is its own patient), the
-  subset is drawn;
+* a new case of a known patient goes to the patient's subset; for a new patient (or without a key, when the case is its
+  own patient) the subset is drawn;
 * a known case given again without a key keeps its patient;
-* a known case given again with another key (an anonymous one that gets its key, a key that was mistyped) takes the new
-  key if that patient is new or stands on the same side. If the patient stands on the other side, the acceptance is
-  refused: to move either would let a network be judged on what it may have learnt from, and to keep both would
-  knowingly place one patient on both sides.
-* a key that no case carries any longer keeps its subset.
+* a known case given again with another key (an anonymous one that gets its key, a mistyped key) takes the new key if
+  that patient is new or in the same subset. If the patient is in the other subset, the acceptance is refused: moving
+  either would let a network be judged on what it may have learnt from, and keeping both would knowingly put one patient
+  into both subsets;
+* a key that no case has any longer keeps its subset.
 
-Without keys, two images of one patient cannot be told from those of two patients.
+Without keys, two images of one patient cannot be told from images of two patients.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EVEN = 1e-9
 
 
 class SplitRecord(Protocol):
-    """What placement needs to know of an acceptance."""
+    """What assigning a subset needs to know about an acceptance."""
 
     @property
     def case(self) -> str:
@@ -44,13 +44,13 @@ class SplitRecord(Protocol):
 
     @property
     def subset(self) -> Subset:
-        """The side."""
+        """The case's subset."""
         ...
 
 
 @dataclass(frozen=True)
 class SplitDecision:
-    """A case, whose it is, and its side."""
+    """A case with its patient and subset."""
 
     case: str
     patient: str
@@ -58,19 +58,19 @@ class SplitDecision:
 
 
 def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], fraction: float) -> SplitDecision:
-    """Whose a case is and where it goes.
+    """Decide the patient and the subset of a case.
 
     Args:
-        case: its name.
-        patient: a key as :func:`patient_key` gives it, or None for none.
+        case: the case's name.
+        patient: a key normalised by :func:`patient_key`; None for no key.
         past: all acceptances so far, oldest first.
-        fraction: of the cases that are to be for validation.
+        fraction: share of the cases that are to be for validation.
 
     Returns:
-        Case, patient and side.
+        Case, patient and subset.
 
     Raises:
-        BadInputError: the case stands on one side already and the patient on the other.
+        BadInputError: the case is in one subset already and the patient in the other.
     """
     current = next((entry for entry in reversed(past) if entry.case == case), None)
     if patient is None:
@@ -87,15 +87,15 @@ def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], f
 
 
 def draw(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
-    """The side of a new patient: the one that is furthest below its share of the cases, on a tie by the key's hash.
+    """Choose the subset of a new patient: the one that is furthest below its share; on a tie the key's hash decides.
 
     The first patient is for training, the second for validation (unless ``fraction`` is 0), so that a small ledger can
-    soon be judged. The same key falls on the same side of a tie in every ledger.
+    soon be evaluated. In every ledger the same key breaks a tie in the same way.
 
     Args:
         patient: the key.
         past: all acceptances so far.
-        fraction: of the cases that are to be for validation.
+        fraction: share of the cases that are to be for validation.
 
     Returns:
         "training" or "validation".
@@ -111,16 +111,16 @@ def draw(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
 
 
 def patient_key(patient: str | None) -> str | None:
-    """Bring a key into one form: no outer blanks, one Unicode form.
+    """Normalise a patient key: no outer blanks, one Unicode form.
 
     Args:
-        patient: as a user writes it; None for none.
+        patient: the key as the user typed it; None for no key.
 
     Returns:
         The key, or None.
 
     Raises:
-        UsageError: it is empty, too long or cannot be shown.
+        UsageError: it is empty, too long or not printable.
     """
     if patient is None:
         return None
@@ -131,7 +131,7 @@ def patient_key(patient: str | None) -> str | None:
 
 
 def first_on_both_sides(entries: Sequence[SplitRecord]) -> int | None:
-    """Find what no ledger of ours can hold: a case or a patient on both sides.
+    """Find a case or a patient that is in both subsets; no ledger of ours can hold one.
 
     Args:
         entries: all acceptances, oldest first.

@@ -1,4 +1,4 @@
-"""What a ledger's lines hold: one header, then one entry for every acceptance."""
+"""The lines of a ledger's journal: one header, then one entry per acceptance."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ class LedgerHeader(_Line):
 
 
 class ModelReference(_Line):
-    """The model that made the prediction which was corrected."""
+    """The model that made the corrected prediction."""
 
     name: str = Field(min_length=1)
     sha256: _Sha256 | None = None
 
 
 class ClassChange(_Line):
-    """One class of an acceptance, in voxels; what was predicted, added and removed is None without a prediction."""
+    """The voxels of one class in an acceptance. Without a prediction only ``corrected`` is known, the others are
+    None."""
 
     name: str
     corrected: _Voxels
@@ -52,7 +53,7 @@ class ClassChange(_Line):
 
 
 class LedgerEntry(_Line):
-    """One acceptance: a corrected label map taken into the ledger."""
+    """One acceptance: a corrected label map stored in the ledger."""
 
     kind: Literal["accepted"] = "accepted"
     version: int = VERSION
@@ -72,15 +73,15 @@ class LedgerEntry(_Line):
 
     @property
     def has_prediction(self) -> bool:
-        """Whether the prediction that was corrected is kept too."""
+        """Whether the prediction that was corrected is stored, too."""
         return self.classes[0].predicted is not None
 
 
 def user_logged_in() -> str | None:
-    """Who accepts, where nobody says.
+    """The name of the logged-in user, as the default annotator.
 
     Returns:
-        The user's name; None where the system does not know (some containers).
+        The name; None if the system does not know it (in some containers).
     """
     try:
         return getpass.getuser()
@@ -95,7 +96,7 @@ def model_beside(prediction: Path) -> ModelReference | None:
         prediction: the label file.
 
     Returns:
-        The model; None where no JSON of ours lies there, or it names none.
+        The model; None if there is no JSON of ours, or it names no model.
     """
     provenance = read_provenance(prediction)
     if provenance is None or not provenance.model:  # labels made by hand name none

@@ -1,4 +1,4 @@
-"""What a ledger takes: its classes' names, and images of one form that its file format can hold."""
+"""What a ledger accepts: its class names, and images of one form that its file format can hold."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _STORED = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff")
 
 
 def ending_for(image: Image) -> str:
-    """The file ending for a ledger of images like this.
+    """The file ending for a ledger of images like this one.
 
     Args:
-        image: its first.
+        image: the ledger's first image.
 
     Returns:
-        .nii.gz, or .png (.tif) for pictures without a size in mm.
+        .nii.gz, or .png (else .tif) for pictures without a size in mm.
     """
     if image.physical:
         return ".nii.gz"
@@ -32,14 +32,14 @@ def ending_for(image: Image) -> str:
 
 
 def channels_for(image: Image, modality: str) -> tuple[str, ...]:
-    """Channel names for a ledger of images like this.
+    """Channel names for a ledger of images like this one.
 
     Args:
-        image: its first.
-        modality: of the images.
+        image: the ledger's first image.
+        modality: the images' modality.
 
     Returns:
-        R, G, B for colour, else the modality (numbered).
+        R, G, B for colour images, else the modality, numbered if there are several channels.
     """
     if image.channels == 3 and image.meta.get("colour") == "rgb":
         return _COLOURS
@@ -48,10 +48,10 @@ def channels_for(image: Image, modality: str) -> tuple[str, ...]:
 
 
 def check_ending(ending: str) -> None:
-    """Refuse formats that lose voxels, label ids or geometry.
+    """Refuse file formats that lose voxels, labels or geometry.
 
     Args:
-        ending: with its dot.
+        ending: the file ending with its dot.
 
     Raises:
         UsageError: it is such a format.
@@ -64,13 +64,13 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """Check class names.
 
     Args:
-        classes: as a user writes them.
+        classes: the names as the user typed them.
 
     Returns:
         The names without outer blanks.
 
     Raises:
-        UsageError: there is none, one is there twice, or one is a name that nnU-Net keeps for itself.
+        UsageError: there is no name, one occurs twice, or one is reserved by nnU-Net.
     """
     names = tuple(name.strip() for name in classes)
     if not names:
@@ -84,11 +84,11 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def longer_classes(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """Put new classes after those there are; a shorter list takes none away.
+    """Append new classes to the existing ones; a shorter list removes none.
 
     Args:
         known: the ledger's classes.
-        wanted: those that are named; None for no change.
+        wanted: the requested classes; None for no change.
 
     Returns:
         All classes.
@@ -109,15 +109,15 @@ def longer_classes(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[
 
 
 def check_form(image: Image, dataset: RawDataset, first_shape: tuple[int, int, int] | None) -> None:
-    """Refuse an image of another kind than the ledger's.
+    """Refuse an image of another form than the ledger's.
 
     Args:
         image: the image.
         dataset: the ledger as a data set.
-        first_shape: (D, H, W) of its first image; None in an empty ledger.
+        first_shape: (D, H, W) of the ledger's first image; None if the ledger is empty.
 
     Raises:
-        BadInputError: channels, 2D or 3D, or a size in mm differ.
+        BadInputError: the number of channels differs, one is 2D and the other 3D, or only one has a size in mm.
     """
     if image.channels != len(dataset.channels):
         raise BadInputError(

@@ -1,4 +1,4 @@
-"""Images and label maps as the ledger sees them: what is stored, whether they fit each other, and what was changed."""
+"""Prepares images and label maps for the ledger: what is stored, whether they fit each other, and what was changed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from meduniseg_core.preprocessing.label_ids import binary_remedy, numbered_by_na
 
 
 def storable(image: Image) -> Image:
-    """Bring an image into a dtype that files hold.
+    """Convert an image to a dtype that files can hold.
 
     Args:
-        image: any.
+        image: the image.
 
     Returns:
         The image; bool becomes uint8, float16 becomes float32, foreign byte order native.
@@ -34,21 +34,23 @@ def storable(image: Image) -> Image:
 
 
 def labels_on(image: Image, labels: Image, classes: Sequence[str], ignored: int | None = None) -> Image:
-    """``labels`` ``(1, D, H, W)`` as uint8 or uint16 on the grid of ``image``, as :func:`place_labels` puts them there,
-    with the numbers of ``classes`` where the file names its labels; its findings say what had to be done.
+    """Place labels on an image's grid, numbered as the ledger numbers its classes.
+
+    They are placed by :func:`place_labels`. If the file names its labels, they are renumbered by name. The result's
+    findings say what was changed.
 
     Args:
-        image: Whose labels they are.
-        labels: As they were read.
-        classes: The names of 1, 2, ...
-        ignored: The label of voxels that nobody has looked at, if the ledger has one: the next number.
+        image: the image that the labels belong to.
+        labels: (1, D, H, W), as they were read.
+        classes: the names of labels 1, 2, ...
+        ignored: the label of voxels that nobody has annotated, if the ledger has one: the number after the classes.
 
     Returns:
-        The label map that is stored.
+        The label map to store, uint8 or uint16.
 
     Raises:
-        BadInputError: Several channels, another grid, fractional values, ids beyond ``classes``, and a mask of a
-            photograph that is stored turned where it is not known which way round the mask is (`images.upright`).
+        BadInputError: the labels have several channels, another grid, fractional values or numbers beyond ``classes``;
+            or the photograph is stored turned and it is not known which way round its mask is (`images.upright`).
     """
     labels = numbered_by_name(labels, classes if ignored is None else (*classes, IGNORE))
     array = labels.array
@@ -76,13 +78,14 @@ def labels_on(image: Image, labels: Image, classes: Sequence[str], ignored: int 
 def class_changes(
     corrected: Image, predicted: Image | None, classes: Sequence[str], ignored: int | None = None
 ) -> tuple[ClassChange, ...]:
-    """Voxels of every class, and how many came and went; where nobody has looked nothing is counted.
+    """Count the voxels of every class, and how many were added and removed; voxels that nobody has annotated do not
+    count.
 
     Args:
-        corrected: As :func:`labels_on` gives it.
-        predicted: What was corrected, likewise, where it is known.
-        classes: The names of 1, 2, ...
-        ignored: The label of voxels that nobody has looked at.
+        corrected: the label map, as :func:`labels_on` returns it.
+        predicted: the prediction that was corrected, likewise; None if it is not known.
+        classes: the names of labels 1, 2, ...
+        ignored: the label of voxels that nobody has annotated.
 
     Returns:
         One entry per class.

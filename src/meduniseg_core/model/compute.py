@@ -1,6 +1,6 @@
-"""Where the network runs and how precisely: device, precision, memory layout.
+"""Device, precision and memory layout of the network.
 
-bf16 is faster only where the CPU has units for it, so ``auto`` decides by a short probe and remembers the answer.
+bf16 is faster only on CPUs with units for it, so ``auto`` decides by a short probe and remembers the answer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def device_names(kind: str | None = None) -> tuple[str, ...]:
 
 
 def device_choices() -> tuple[str, ...]:
-    """What a list of devices offers: the kinds, and where there are several GPUs each by its number.
+    """The devices to offer in a list: the kinds, and if there are several GPUs each by its number.
 
     Returns:
         Names for :func:`resolve_device`, whether this machine has the device or not.
@@ -145,11 +145,11 @@ def optimised_for(network: AnyNetwork, device: torch.device, dtype: torch.dtype)
 
 
 def inference_autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """What inference with an :func:`optimised_for` network runs under.
+    """The context in which inference with an :func:`optimised_for` network runs.
 
     Args:
         device: where the network runs.
-        dtype: of its convolutions.
+        dtype: the dtype of its convolutions.
 
     Returns:
         A context manager.
@@ -158,7 +158,7 @@ def inference_autocast(device: torch.device, dtype: torch.dtype) -> AbstractCont
 
 
 def _cpu_prefers_bf16() -> bool:
-    """Probe once per machine and torch version; the answer is kept in the user's folder."""
+    """Probe once per machine and torch version; the answer is kept in the user's data folder."""
     path = user_folder() / _PROBE_FILE
     key = f"{platform.node()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
     try:

@@ -1,4 +1,4 @@
-"""The architecture as data: the paper's network, its scaled-down sisters and its predecessor UniSeg."""
+"""The architecture as data: the paper's network, smaller variants and its predecessor UniSeg."""
 
 from __future__ import annotations
 

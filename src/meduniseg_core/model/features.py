@@ -1,4 +1,4 @@
-"""What an encoder hands to a decoder."""
+"""The features that an encoder passes to a decoder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Features:
-    """What the encoder knows of a batch; any number of tasks can be decoded from it.
+    """The encoder's output for a batch; any number of tasks can be decoded from it.
 
-    ``stages``: the stages' features, finest first, (B, C, D, H, W), or (B, C, H, W) for images of depth 1.
-    ``priors``: the task priors (B, N, ...) on the bottleneck's grid; None in networks without task priors.
+    ``stages`` are the features of the stages, finest first, (B, C, D, H, W), or (B, C, H, W) for images of depth 1.
+    ``priors`` are the task priors (B, N, ...) on the bottleneck's grid; None in networks without task priors.
     """
 
     stages: tuple[Tensor, ...]

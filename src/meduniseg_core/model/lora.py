@@ -1,4 +1,4 @@
-"""MedUniSeg*: low-rank updates and residual twins beside a frozen network (docs/spec.md section 8)."""
+"""MedUniSeg*: low-rank updates and parallel residual layers beside a frozen network (docs/spec.md section 8)."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ class LowRank(Update):
 
 
 class Twin(Update):
-    """A transposed convolution or head parallel to a frozen one, whose output is added: zero at the start.
+    """A transposed convolution or head parallel to a frozen one; its output is added, and zero at the start.
 
-    Both are linear and without bias, so the outputs' sum is the output of the weights' sum, which costs no second pass.
+    Both are linear and without bias, so the sum of the outputs is the output of the summed weights, which costs no
+    second pass.
     """
 
     def __init__(self, host: Conv | UpConv) -> None:
@@ -99,12 +100,12 @@ class Twin(Update):
 
 
 class Refinement(nn.Module):
-    """The new modules of a network, put on its convolutions' weights by `torch.nn.utils.parametrize`.
+    """The new modules of a network, attached to its convolutions' weights by `torch.nn.utils.parametrize`.
 
-    While they are not ``active`` the network computes what it computed before, bit for bit; so it does before their
-    first step, but for the sign of zeros. The network's own parameters are frozen (each lies under
-    ``parametrizations.weight.original`` until :func:`merge`); this module's ``state_dict`` holds the new ones alone,
-    under names that do not depend on how they are attached: what packs and checkpoints are made of.
+    While they are not ``active``, the network computes what it computed before, bit for bit; the same holds before
+    their first training step, except for the sign of zeros. The network's own parameters are frozen (each is stored
+    under ``parametrizations.weight.original`` until :func:`merge`). This module's ``state_dict`` holds only the new
+    parameters, under names that do not depend on how they are attached; packs and checkpoints store these.
     """
 
     def __init__(self, network: MedUniSeg, rank: int = RANK, alpha: float = ALPHA) -> None:
@@ -168,10 +169,10 @@ def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
 
 
 def merge(network: MedUniSeg) -> None:
-    """Fold a network's refinement into its own weights: the same function, one task's network for good.
+    """Merge a network's refinement into its own weights for good; the function stays the same.
 
-    The network must be the one that the refinement was made for: the copies of a parametrized module share its class,
-    which this takes the parametrization from.
+    The network must be the one that the refinement was made for: copies of a parametrized module share its class, from
+    which this takes the parametrization.
 
     Args:
         network: changed in place.

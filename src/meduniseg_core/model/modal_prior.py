@@ -1,4 +1,4 @@
-"""MMap, the modal prior (docs/spec.md section 3; paper: "modal map"): which kind of scanner the image comes from."""
+"""MMap, the modal prior (docs/spec.md section 3; paper: "modal map"): tells the network the image's modality."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAP_SPREAD = 0.3  # in units of the normalised image's spread
 
 
 class ModalMap(nn.Module):
-    """Learnable prompts of length ``l``, one per modality, drawn as a smooth map that is added to the image."""
+    """Learnable prompts of length ``l``, one per modality, turned into a smooth map that is added to the image."""
 
     def __init__(self, modalities: int, prompt_length: int) -> None:
         super().__init__()
@@ -28,10 +28,10 @@ class ModalMap(nn.Module):
             nn.init.zeros_(self.linear.bias)
 
     def forward(self, modality: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Draw each sample's map.
+        """Compute each sample's map.
 
         Args:
-            modality: (B,) int64, the positions of the prompts.
+            modality: (B,) int64, the indices of the prompts.
             size: the image's (H, W) or (D, H, W).
 
         Returns:

@@ -1,4 +1,4 @@
-"""All kinds of networks that a model file can hold, under one name."""
+"""The networks that a model file can hold, behind one interface."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_model(config: UNetConfig) -> UNetEnsemble: ...
 
 
 def build_model(config: NetworkConfig) -> Network:
-    """A freshly initialised network, on the CPU in float32.
+    """Build a freshly initialised network, on the CPU in float32.
 
     Args:
         config: its architecture.

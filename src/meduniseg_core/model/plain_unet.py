@@ -1,7 +1,7 @@
-"""U-Nets of any size for one task: what nnU-Net trains, built for inference (no heads for deep supervision).
+"""U-Nets of any size for one task, as nnU-Net trains them, for inference only (no heads for deep supervision).
 
-The blocks are the backbone's, so that 2D images run through 2D kernels, CPUs through channels-last layouts and the fast
-form of InstanceNorm.
+The blocks are the backbone's, so 2D images run through 2D kernels, and CPUs use channels-last layouts and the fast form
+of InstanceNorm.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class UNet(nn.Module):
 
 
 class UNetEnsemble(nn.Module):
-    """``config.members`` U-Nets of one shape; their logits are averaged. One member is the common case."""
+    """``config.members`` U-Nets of one shape, usually one; their logits are averaged."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class UNetEnsemble(nn.Module):
         return [member for member in self.members if isinstance(member, UNet)]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Ask one member after the other.
+        """Run one member after the other.
 
         Args:
             images: (B, C, D, H, W).

@@ -1,4 +1,4 @@
-"""FUSE, the task prior (docs/spec.md section 4): which thing to segment."""
+"""FUSE, the task prior (docs/spec.md section 4): tells the network what to segment."""
 
 from __future__ import annotations
 

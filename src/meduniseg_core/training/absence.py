@@ -1,9 +1,9 @@
-"""Samples in which a target is not there, made from images in which it is.
+"""Makes training samples without the target from images in which it is present.
 
 Collections of a disease hold hardly any image without it, and a network that has seen none finds it everywhere. A
-sample without the target is a part of an image that does not hold it, enlarged to a patch ("crop"); a picture whose
-free half is shown twice, mirrored ("half": a chest with two healthy lungs); or an image of another task of the same
-modality, on which the target cannot be ("other").
+sample without the target is one of: a part of an image that does not hold it, enlarged to a patch ("crop"); a 2D image
+whose target-free half is mirrored onto the other ("half": a chest with two healthy lungs); or an image of another task
+of the same modality in which the target cannot occur ("other").
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ _TRIES = 4
 
 
 class AbsenceSettings(BaseModel):
-    """Of one 2D task: how many samples lack the target, and how they are made."""
+    """For one 2D task: how many samples lack the target, and how they are made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: float = Field(ge=0, le=1, description="of the task's samples")
-    classes: tuple[str, ...] | None = Field(default=None, description="what is not there; None: no class is")
+    classes: tuple[str, ...] | None = Field(default=None, description="classes that are absent; None: all")
     methods: tuple[Literal["crop", "half", "other"], ...] = ("crop",)
-    others: tuple[str, ...] = Field(default=(), description="tasks on whose images the target cannot be")
+    others: tuple[str, ...] = Field(default=(), description="tasks whose images cannot hold the target")
 
 
 @dataclass(frozen=True)
 class AbsentSample:
-    """What a patch is taken from: data (C, 1, H, W), seg (1, H, W), the patch's centre and zoom (None: as it is)."""
+    """The source of a patch: data (C, 1, H, W), seg (1, H, W), the patch's centre (voxels) and zoom (None for no
+    zoom)."""
 
     case: str
     data: npt.NDArray[np.floating]
@@ -46,16 +47,17 @@ class AbsentSample:
 
 
 class AbsenceSource:
-    """Draws samples of one task without its target.
+    """Draws samples of one task that lack its target.
 
     Args:
-        plan: the task's, 2D.
+        plan: plan of the task, which must be 2D.
         cases: its training cases.
         settings: see :class:`AbsenceSettings`.
-        others: by task, the training cases of the tasks that ``settings.others`` names.
+        others: the training cases of the tasks that ``settings.others`` names, by task.
 
     Raises:
-        UsageError: a volume task, an unknown class or task, "other" with images of another number of channels.
+        UsageError: the task is 3D, a class or task is unknown, or the images of an other task have another number of
+            channels.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class AbsenceSource:
             rng: decides the method, the image and the place.
 
         Returns:
-            The sample; None where the images that were looked at have no place without the target.
+            The sample; None if none of the images tried has a place without the target.
         """
         method = self._methods[int(rng.integers(len(self._methods)))]
         if method == "half" and self._halves:
@@ -110,7 +112,7 @@ class AbsenceSource:
         return np.isin(seg, [*self._ids, IGNORED])  # where nobody has looked, the target may be
 
     def _crop(self, rng: np.random.Generator) -> AbsentSample | None:
-        """A window without the target, of a random size, from a random image."""
+        """A window of random size without the target, from a random image."""
         for _ in range(_TRIES):
             case = self._cases[int(rng.integers(len(self._cases)))]
             seg = case.seg
@@ -125,7 +127,7 @@ class AbsenceSource:
         return None
 
     def _free_halves(self) -> list[tuple[CachedCase, int, bool]]:
-        """(case, first column of its right half, whether that half is the free one) of every free half."""
+        """All target-free halves as (case, first column of its right half, whether the right half is the free one)."""
         found = []
         for case in self._cases:
             seg = case.seg[0]
@@ -150,7 +152,7 @@ class AbsenceSource:
 
 
 def _window_sums(mask: npt.NDArray[np.bool_], size: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Voxels of ``mask`` (H, W) in every window of ``size``, by its upper left corner."""
+    """The number of voxels of ``mask`` (H, W) in every window of ``size``, by the window's upper left corner."""
     total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int64)
     total[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     h, w = size

@@ -1,7 +1,7 @@
-"""A running mean of the weights beside the ones that learn (exponential moving average, EMA).
+"""A running mean of the weights (exponential moving average, EMA), kept beside the weights that learn.
 
-Each parameter's mean lies in the optimizer's state, as its momentum does, so that checkpoints keep it and a resume
-goes on with it.
+Each parameter's mean is stored in the optimizer's state, like its momentum, so checkpoints keep it and a resumed run
+continues it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _KEY = "average"
 
 @torch.no_grad()
 def update_average(optimizer: torch.optim.Optimizer, decay: float, iteration: int) -> None:
-    """Move the means towards the weights; early ones forget the start quickly.
+    """Move the means towards the weights. Early in a run the start is forgotten quickly.
 
     Args:
-        optimizer: whose state holds the means.
-        decay: the share of a mean that is kept in a step.
-        iteration: of the step that was made.
+        optimizer: its state holds the means.
+        decay: the share of a mean that one step keeps.
+        iteration: the number of the step just made.
     """
     share = 1 - min(decay, (1 + iteration) / (10 + iteration))
     for parameter in _parameters(optimizer):
@@ -35,13 +35,13 @@ def update_average(optimizer: torch.optim.Optimizer, decay: float, iteration: in
 
 @contextmanager
 def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Put the means in the weights' place for a while; parameters without a mean stay as they are.
+    """Replace the weights by their means within a block; parameters without a mean stay as they are.
 
     Args:
-        optimizer: whose state holds the means.
+        optimizer: its state holds the means.
 
     Yields:
-        Nothing; afterwards the weights are back.
+        Nothing; afterwards the weights are restored.
     """
     held: list[tuple[nn.Parameter, torch.Tensor]] = []
     try:

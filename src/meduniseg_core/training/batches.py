@@ -1,7 +1,7 @@
-"""Which task, which cases and which patches: every batch is a function of the seed and its number.
+"""Chooses task, cases and patches: every batch is a function of the seed and the iteration's number.
 
-Nothing is drawn from a running generator, so a resumed run, or one with more worker processes, sees the very same
-batches as an uninterrupted one.
+Nothing is drawn from a running generator, so a resumed run, or one with more worker processes, gets exactly the batches
+of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class TaskData:
 
 @dataclass(frozen=True)
 class Batch:
-    """One task's batch: images (B, C, D, H, W) float32, labels (B, D, H, W) int64, and where they come from.
+    """One task's batch: images (B, C, D, H, W) float32, labels (B, D, H, W) int64, and the names of the cases.
 
-    ``changed`` (B, D, H, W) float32 is 1 where an annotator changed a prediction; None where no sample has one.
-    ``looked_at`` (B, D, H, W) float32 is 0 where nobody has looked (labels are 0 there); None where all is labelled.
+    ``changed`` (B, D, H, W) float32 is 1 where an annotator changed a prediction; None if no sample has a prediction.
+    ``looked_at`` (B, D, H, W) float32 is 0 in parts that nobody has annotated (labels are 0 there); None if everything
+    is annotated.
     """
 
     task: int
@@ -43,7 +44,7 @@ class Batch:
     looked_at: Tensor | None = None
 
     def pin_memory(self) -> Batch:
-        """Copy into page-locked memory, for the data loader.
+        """Copy the batch into page-locked memory, for the data loader.
 
         Returns:
             The copy.
@@ -54,7 +55,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Source:
-    """An image (C, D, H, W), its label maps (D, H, W), and the patch's centre and zoom in it."""
+    """An image (C, D, H, W), its label maps (D, H, W), and the patch's centre (voxels) and zoom in it."""
 
     case: str
     data: np.ndarray
@@ -64,12 +65,12 @@ class _Source:
 
 
 class BatchSource(Dataset[Batch]):
-    """``source[i]`` is the batch of iteration ``i``.
+    """A data set whose item ``i`` is the batch of iteration ``i``.
 
-    A batch holds one task; within an epoch each task has ``iterations_per_task`` batches in random order
-    (docs/spec.md section 6). The last third of a batch is centred on a random voxel of a random foreground class of
-    the case. A share ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed
-    instead. ``absence`` says of which tasks how many samples lack the target. Augmentation follows the task's modality
+    A batch holds one task. Within an epoch each task has ``iterations_per_task`` batches, in random order (docs/spec.md
+    section 6). The last third of a batch is centred on a random voxel of a random foreground class of the case. A share
+    ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead. ``absence`` says
+    for which tasks how many samples lack the target. Augmentation depends on the task's modality
     (`augmentation.presets`).
     """
 
@@ -109,7 +110,7 @@ class BatchSource(Dataset[Batch]):
             iteration: counted from 0.
 
         Returns:
-            Its position among the run's tasks.
+            The task's index among the run's tasks.
         """
         per_epoch = self._per_task * len(self._tasks)
         epoch, position = divmod(iteration, per_epoch)
@@ -150,7 +151,7 @@ class BatchSource(Dataset[Batch]):
         return Batch(task, torch.stack(images), labels, tuple(names), changes, looked_at)
 
     def _source(self, task: int, rng: np.random.Generator, forced: bool) -> _Source:
-        """Where the next sample is taken from."""
+        """The place that the next sample is taken from."""
         absent = self._absent.get(task)
         if absent is not None and rng.random() < absent.share:
             found = absent.draw(rng)
@@ -161,7 +162,7 @@ class BatchSource(Dataset[Batch]):
         return _Source(case.case, case.data, (case.seg,) if changed is None else (case.seg, changed), centre)
 
     def _draw(self, task: int, rng: np.random.Generator, forced: bool) -> tuple[CachedCase, tuple[int, int, int]]:
-        """A case and the centre of the patch to take from it."""
+        """Draw a case and the centre of the patch."""
         data, corrected, share = self._tasks[task], self._corrected[task], self._correction_oversampling
         if share > 0 and corrected and rng.random() < share:
             case = corrected[int(rng.integers(len(corrected)))]
@@ -191,13 +192,13 @@ class BatchSource(Dataset[Batch]):
 
 
 def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> Iterator[Batch]:
-    """Prepare batches ahead.
+    """Prepare batches in advance.
 
     Args:
-        source: of the run.
+        source: the run's batches.
         start: the first iteration.
-        workers: how many processes; 0 prepares them in this one.
-        pin: whether they are put into page-locked memory.
+        workers: number of processes; 0 prepares the batches in this one.
+        pin: copy them into page-locked memory.
 
     Returns:
         The batches in the order of the iterations.

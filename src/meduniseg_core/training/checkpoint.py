@@ -1,8 +1,8 @@
-"""The state of a run in one safetensors file: whole or not there, never pickled.
+"""A run's state in one safetensors file: written completely or not at all, never pickled.
 
 Tensors: ``network.*``, ``optimizer.KEY.*`` (momentum_buffer, or AdamW's exp_avg, exp_avg_sq, step), ``rng`` (torch's
-generator). The JSON in the header holds the rest, and a checksum of the tensors. The batches are a function of the
-iteration's number, so that number is the sampler's state.
+generator). The JSON in the header holds the rest and a checksum of the tensors. Batches are a function of the
+iteration's number, so no other sampler state is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEST = "checkpoint_best.safetensors"
 
 
 class RunState(BaseModel):
-    """Where a run stands, besides its tensors."""
+    """The progress of a run, besides its tensors."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -45,13 +45,16 @@ class RunState(BaseModel):
 
 
 def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, state: RunState) -> None:
-    """Write a checkpoint atomically: after a kill at any moment the file holds the old state or the new one.
+    """Write a checkpoint atomically: if the process is killed, the file holds either the old state or the new one.
 
     Args:
         path: the file.
-        network: what learns.
-        optimizer: with its momenta and means.
-        state: where the run stands.
+        network: the modules that learn.
+        optimizer: the optimizer with its momenta and means.
+        state: the run's progress.
+
+    Raises:
+        UnwritableError: the folder cannot be written to.
     """
     tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in network.state_dict().items()}
     for name, parameter in network.named_parameters():
@@ -69,16 +72,16 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
 
 
 def _system_error(error: SafetensorError) -> OSError | None:
-    """The system's refusal (a full disk) that safetensors passes on as text."""
+    """The system's error (a full disk) that safetensors passes on as text."""
     code = re.search(r"\(os error (\d+)\)", str(error))
     return None if code is None else OSError(int(code[1]), os.strerror(int(code[1])))
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether a run can go on from what lies in a folder.
+    """Whether a folder has a checkpoint to resume from.
 
     Args:
-        folder: the run's.
+        folder: the run's folder.
 
     Returns:
         True if there is a last or a best checkpoint; they are not read.
@@ -87,13 +90,13 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def newest_checkpoint(folder: Path, config_hash: str) -> Path:
-    """The checkpoint that a run goes on from: the last one, or the best where that stands further.
+    """The checkpoint to resume from: the last one, or the best one if it is newer.
 
-    The last one, too, where it is missing or damaged: loading it says so.
+    It is the last one, too, if that is missing or damaged: loading it then reports this.
 
     Args:
-        folder: the run's.
-        config_hash: the run's.
+        folder: the run's folder.
+        config_hash: hash of the run's configuration.
 
     Returns:
         The file.
@@ -109,19 +112,19 @@ def newest_checkpoint(folder: Path, config_hash: str) -> Path:
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, config_hash: str) -> RunState:
-    """Put a saved state into network and optimizer. A resume never starts over silently.
+    """Restore network, optimizer and random state from a checkpoint. A resume never silently starts over.
 
     Args:
         path: the file.
-        network: what learns; changed in place.
+        network: the modules that learn; changed in place.
         optimizer: changed in place.
-        config_hash: the run's.
+        config_hash: hash of the run's configuration.
 
     Returns:
-        Where the run stands.
+        The run's progress.
 
     Raises:
-        BadInputError: there is no checkpoint, it is damaged, or it belongs to another configuration.
+        BadInputError: the checkpoint is missing, damaged, or belongs to another configuration.
     """
     if not path.is_file():
         raise BadInputError(f"{path}: there is no checkpoint to resume from; start the run without --resume.")
@@ -161,13 +164,14 @@ def _restore(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch
 
 
 def _state_of(path: Path) -> RunState:
-    """Where the run stood, from the header alone."""
+    """The run's progress, read from the header alone."""
     with safe_open(path, framework="pt") as stream:
         return RunState.model_validate_json((stream.metadata() or {}).get("state", ""))
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """CRC-32 over names and bytes: safetensors has none, and a flipped bit is a weight like any other."""
+    """CRC-32 over names and bytes. safetensors has no checksum, and a flipped bit makes a weight that looks like any
+    other."""
     value = 0
     for name in sorted(tensors):
         value = zlib.crc32(name.encode("utf-8"), value)

@@ -1,4 +1,5 @@
-"""A training run as data: one TOML file a person can read, checked before anything starts (docs/spec.md section 6)."""
+"""The configuration of a training: one readable TOML file, validated before anything starts (docs/spec.md section
+6)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from meduniseg_core.validation import first_fault
 
 
 class NetworkSettings(BaseModel):
-    """The part of the architecture that is chosen; classes, tasks and modalities follow from the data sets."""
+    """The part of the architecture that can be chosen; classes, tasks and modalities follow from the data sets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -34,7 +35,7 @@ class NetworkSettings(BaseModel):
 
 
 class PlanSettings(BaseModel):
-    """What may be fixed by hand in a task's plan; what is left out is planned from the data."""
+    """Settings of a task's plan that can be fixed by hand; the others are planned from the data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -48,19 +49,19 @@ class PlanSettings(BaseModel):
     )
 
     def over(self, base: PlanSettings) -> PlanSettings:
-        """Put these settings over others.
+        """Combine these settings with defaults.
 
         Args:
-            base: what holds where nothing is set here.
+            base: the defaults, used for what is not set here.
 
         Returns:
-            Both together.
+            The combined settings.
         """
         return PlanSettings(**{**base.model_dump(), **self.model_dump(exclude_none=True)})
 
 
 class TrainingConfig(BaseModel):
-    """Everything that decides a universal training. Relative paths are relative to the config file."""
+    """All settings of a universal training. Relative paths are relative to the config file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -69,7 +70,7 @@ class TrainingConfig(BaseModel):
     description: str = ""
     licence: str = ""
     datasets: tuple[Path, ...] = Field(min_length=1, description="folders in nnU-Net raw layout")
-    leave_out: tuple[str, ...] = Field(default=(), description="cases that take no part in this run")
+    leave_out: tuple[str, ...] = Field(default=(), description="cases to leave out of this run")
     output: Path = Field(description="folder of the run: checkpoints, log, split, model")
     cache: Path = Field(description="folder of the preprocessed cases; may be shared by runs")
 
@@ -90,12 +91,12 @@ class TrainingConfig(BaseModel):
     learning_rate: float = Field(default=0.01, gt=0)
     rate_shares: tuple[tuple[str, float], ...] = Field(
         default=(),
-        description="(pattern, share): weights whose name fits learn with that share of the rate; the first that fits",
+        description="(pattern, factor) on the learning rate of weights whose name matches; the first match counts",
     )
     rate_warm_ups: tuple[tuple[str, int], ...] = Field(
         default=(),
-        description="(pattern, iterations): weights whose name fits begin at rate 0 and reach theirs after so many; "
-        "the first that fits, 0 for none",
+        description="(pattern, iterations): the rate of weights whose name matches rises from 0 over these iterations; "
+        "the first match counts, 0 for no warm-up",
     )
     momentum: float = Field(default=0.99, ge=0, lt=1)
     weight_decay: float = Field(default=3e-5, ge=0)
@@ -108,17 +109,17 @@ class TrainingConfig(BaseModel):
     )
     gradient_clip: float = Field(default=12.0, gt=0)
     foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
-    batch_dice: bool = Field(default=False, description="pool a batch's samples before the Dice fraction is taken")
+    batch_dice: bool = Field(default=False, description="pool the samples of a batch in the Dice fraction")
     predictions: dict[str, Path] = Field(
-        default_factory=dict, description="by case: the label map that its labels are a correction of"
+        default_factory=dict, description="by case: the prediction that was corrected to give its labels"
     )
     correction_oversampling: float = Field(
-        default=0.0, ge=0, le=1, description="share of the samples that is centred on a corrected voxel"
+        default=0.0, ge=0, le=1, description="share of the samples that are centred on a corrected voxel"
     )
-    correction_weight: float = Field(default=1.0, ge=1, description="how often a corrected voxel counts in the loss")
+    correction_weight: float = Field(default=1.0, ge=1, description="weight of a corrected voxel in the loss")
 
     absence: dict[str, AbsenceSettings] = Field(
-        default_factory=dict, description="by 2D task: samples in which the target is not there"
+        default_factory=dict, description="by 2D task: samples without the target"
     )
     average_decay: float | None = Field(
         default=None, gt=0, lt=1, description="the model is the running mean of the weights, per iteration (EMA)"
@@ -159,24 +160,24 @@ class TrainingConfig(BaseModel):
         return self
 
     def share_of(self, name: str) -> float:
-        """The share of the learning rate for a weight.
+        """The factor on the learning rate for a weight.
 
         Args:
-            name: the weight's.
+            name: the weight's name.
 
         Returns:
-            That of the first pattern that fits; else 1.
+            The factor of the first pattern in ``rate_shares`` that matches; else 1.
         """
         return next((share for pattern, share in self.rate_shares if fnmatchcase(name, pattern)), 1.0)
 
     def warm_up_of(self, name: str) -> int:
-        """The iterations within which a weight comes to its rate.
+        """The length of a weight's warm-up.
 
         Args:
-            name: the weight's.
+            name: the weight's name.
 
         Returns:
-            That of the first pattern that fits; 0: it has the rate from the start.
+            The iterations of the first pattern in ``rate_warm_ups`` that matches; else 0, no warm-up.
         """
         return next((iterations for pattern, iterations in self.rate_warm_ups if fnmatchcase(name, pattern)), 0)
 
@@ -187,7 +188,7 @@ class TrainingConfig(BaseModel):
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Every data set gets its ``iterations_per_dataset`` (paper: 17 x 50 = 850)."""
+        """``iterations_per_dataset`` for every data set (paper: 17 x 50 = 850)."""
         return self.iterations_per_dataset * len(self.datasets)
 
     def rate_at(self, iteration: int) -> float:
@@ -197,7 +198,7 @@ class TrainingConfig(BaseModel):
             iteration: counted from 0.
 
         Returns:
-            The rate, before shares and warm-ups.
+            The rate before ``rate_shares`` and ``rate_warm_ups``.
         """
         cycles = [(0, self.learning_rate), *sorted(self.rate_restarts)]
         epoch = iteration / self.iterations_per_epoch
@@ -212,16 +213,16 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def from_toml(cls, path: Path) -> TrainingConfig:
-        """Read and check a config file; ``$NAME`` in paths is taken from the environment.
+        """Read and validate a config file. ``$NAME`` in paths is replaced by the environment variable.
 
         Args:
-            path: the file; its relative paths begin at its folder.
+            path: the file; relative paths in it are relative to its folder.
 
         Returns:
             The configuration.
 
         Raises:
-            BadInputError: it is no TOML, or a setting is wrong; says which.
+            BadInputError: the file is not TOML, or a setting is wrong; the message says which.
         """
         path = Path(path)
         try:

@@ -1,4 +1,4 @@
-"""The run's log: one JSON object per epoch, readable while the run goes on."""
+"""The run's log: one JSON object per epoch, readable while the run is going on."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LOG_FILE = "log.jsonl"
 
 
 class RunLog:
-    """Appends lines to ``folder/log.jsonl``, each on the disk before the call returns."""
+    """Appends lines to ``folder/log.jsonl``; each is on disk before the call returns."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOG_FILE
 
     def restart(self, epoch: int) -> list[dict[str, Any]]:
-        """Keep the lines of the epochs before one (a killed run may have logged more than it saved).
+        """Drop the lines from an epoch on: a killed run may have logged more than its checkpoint holds.
 
         Args:
-            epoch: the first that is dropped.
+            epoch: the first epoch to drop, counted from 0.
 
         Returns:
             The lines that were kept.
@@ -32,10 +32,10 @@ class RunLog:
         return kept
 
     def append(self, line: dict[str, Any]) -> None:
-        """Add one epoch.
+        """Append the line of one epoch.
 
         Args:
-            line: in JSON's types, with "epoch".
+            line: a JSON object with "epoch".
 
         Raises:
             UnwritableError: the disk is full.
@@ -46,10 +46,10 @@ class RunLog:
             os.fsync(stream.fileno())
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all whole lines; a last line that a kill cut short is left out.
+        """Read all complete lines; a last line that was cut off is skipped.
 
         Returns:
-            One for each epoch.
+            One JSON object per epoch.
         """
         if not self._path.is_file():
             return []

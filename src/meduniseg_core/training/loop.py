@@ -36,7 +36,7 @@ _REMEDY = "close other programs or make patch, batch or workers smaller"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished run left: the model or pack file, epochs, best mean validation Dice (None without validation)."""
+    """The result of a run: model or pack file, epochs, best mean validation Dice (None without validation)."""
 
     model: Path
     epochs: int
@@ -56,27 +56,28 @@ def train(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TrainingResult:
-    """Train, and write ``output/NAME.safetensors``; checkpoints, log and split lie in ``output`` too.
+    """Train a network and write ``output/NAME.safetensors``; checkpoints, log and split are in ``output``, too.
 
-    On the CPU a resumed run's result is bit for bit that of an uninterrupted one.
+    On the CPU the result of a resumed run is bit for bit that of an uninterrupted one.
 
     Args:
-        config: what to train, on what, for how long.
-        resume: go on from the last checkpoint.
-        finish: train no further: the best checkpoint of a run that was stopped (the last one, where none was validated
-            yet) becomes the model.
-        start: the weights to start from; None: those of ``config.pretrained_weights``, or random.
-        prepared: takes the place of the data sets (a packed run, see `packed`); None: they are preprocessed.
-        events: told of progress and figures.
-        cancel: stops the run within one iteration; a checkpoint of that moment is written first.
+        config: the configuration.
+        resume: resume from the last checkpoint.
+        finish: do not train further: the best checkpoint of a stopped run (the last one if none was validated yet)
+            becomes the model.
+        start: the weights to start from; None for those of ``config.pretrained_weights``, or random ones.
+        prepared: a packed run to train on instead of the data sets (see `packed`); None preprocesses the data sets.
+        events: receives progress and metrics.
+        cancel: stops the run within one iteration; a checkpoint is written first.
 
     Returns:
-        What the run left.
+        The model file and the figures of the training.
 
     Raises:
-        BadInputError: unusable data or config, nothing to resume from, or another process trains in ``output``.
-        OutOfMemoryError: memory ran out; the last checkpoint stays.
-        NonFiniteLossError: the loss became NaN or infinite; names the cases.
+        BadInputError: the data or the configuration cannot be used, there is nothing to resume from, or another process
+            trains in ``output``.
+        OutOfMemoryError: memory ran out; the last checkpoint is kept.
+        NonFiniteLossError: the loss became NaN or infinite; the message names the cases.
         CancelledError: ``cancel`` was set.
     """
     config.output.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def train(
 
 
 class Trainer:
-    """One run. Built by :func:`train`."""
+    """One training run, as :func:`train` sets it up."""
 
     def __init__(
         self,
@@ -128,14 +129,19 @@ class Trainer:
         self._info = self._prepared.info
 
     def run(self, resume: bool, finish: bool = False) -> TrainingResult:
-        """Train to the end, to an early stop, or from where a former run was interrupted.
+        """Train to the end or to an early stop.
 
         Args:
-            resume: go on from the newest checkpoint.
-            finish: make a model of it instead.
+            resume: resume from the newest checkpoint.
+            finish: turn the newest checkpoint into the model instead.
 
         Returns:
-            What the run left.
+            The model file and the figures of the training.
+
+        Raises:
+            BadInputError: there is no checkpoint to resume from, or it is damaged.
+            NonFiniteLossError: the loss became NaN or infinite.
+            CancelledError: the run was cancelled; a checkpoint has been written.
         """
         config, state = self._config, self._state
         if resume or finish:
@@ -178,7 +184,7 @@ class Trainer:
         return self._export(stopped_early)
 
     def _pause(self, losses: dict[int, list[float]], seconds: float) -> None:
-        """Keep what was trained, within an epoch or where its validation was broken off: a pause loses nothing."""
+        """Save what was trained within an epoch, or before its validation was interrupted: a pause loses nothing."""
         if self._state.iteration:
             kept = self._state.model_copy(update={"seconds": seconds, "losses": dict(losses)})
             save_checkpoint(self._config.output / LAST, self._learner, self._optimizer, kept)
@@ -241,7 +247,7 @@ class Trainer:
         self._events(Progress("train", state.iteration - first, config.total_iterations - first, seconds, detail))
 
     def _finish_epoch(self, losses: dict[int, list[float]]) -> bool:
-        """Validate, log, checkpoint; True stops the run early."""
+        """Validate, log and save a checkpoint; returns whether to stop early."""
         config, state = self._config, self._state
         epoch = state.epoch + 1  # which it is only when its validation has come to an end
         names = [task.plan.task for task in self._prepared.tasks]

@@ -79,18 +79,18 @@ def dice_ce(logits: Tensor, labels: Tensor, class_count: int, *, batch_dice: boo
 def weighted_dice_ce(
     logits: Tensor, labels: Tensor, class_count: int, weights: Tensor, *, batch_dice: bool = False
 ) -> Tensor:
-    """:func:`dice_ce` where voxels count differently.
+    """:func:`dice_ce` with a weight for each voxel.
 
     Args:
         logits: (B, K, D, H, W).
         labels: int64 (B, D, H, W).
-        class_count: channels that take part.
-        weights: (B, D, H, W): a voxel of weight 2 counts twice in the Dice fraction's sums and in the mean of the
+        class_count: the number of channels that take part.
+        weights: (B, D, H, W): a voxel of weight 2 counts twice in the sums of the Dice fraction and in the mean of the
             cross-entropy, one of weight 0 not at all.
-        batch_dice: pools a batch's samples before the fraction is taken.
+        batch_dice: pool a batch's samples before the fraction is taken.
 
     Returns:
-        A scalar in fp32; 0 where no voxel counts.
+        A scalar in fp32; 0 if all weights are 0.
 
     Raises:
         ValueError: the weights do not have the labels' shape.
@@ -109,7 +109,7 @@ def weighted_dice_ce(
 
 
 def downsample_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """Labels, or voxel weights, as a coarser decoder level sees them.
+    """Labels, or voxel weights, on the grid of a coarser decoder level.
 
     Nearest neighbour at the lower corner: an encoder stage's strided convolution is centred on every second voxel,
     starting with the first.
@@ -149,9 +149,9 @@ def deep_supervision_loss(
 
     Args:
         outputs: logits (B, K, d, h, w) of every level, finest first.
-        labels: int64 (B, D, H, W) on the finest grid; coarser levels see them by :func:`downsample_labels`.
-        class_count: channels that take part.
-        weights: one for each level, by default :func:`deep_supervision_weights`; levels of weight 0 are not computed.
+        labels: int64 (B, D, H, W) on the finest grid; for coarser levels see :func:`downsample_labels`.
+        class_count: the number of channels that take part.
+        weights: one per level, by default :func:`deep_supervision_weights`; levels of weight 0 are not computed.
         batch_dice: see :func:`dice_ce`.
         voxel_weights: (B, D, H, W), see :func:`weighted_dice_ce`.
 

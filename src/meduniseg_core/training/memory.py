@@ -1,4 +1,4 @@
-"""What a training step needs, and patches and batches that fit the memory at hand."""
+"""Estimates the memory of a training step, and finds patches and batches that fit."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Sequence
 from meduniseg_core.images.geometry import Shape3
 
 TRAINING_FACTOR = 24.0
-"""Peak bytes of a step over bytes of one full-resolution feature map of the batch in fp32. Measured on the CPU with
-base widths 16 and 32, volumes and images: 17.5 to 22.5 in fp32, 11 in bf16."""
+"""Peak memory of a step over that of one full-resolution feature map of the batch in fp32. Measured on the CPU with
+base widths 16 and 32, for volumes and images: 17.5 to 22.5 in fp32, 11 in bf16."""
 
 SHARE = 0.7
-"""Of the free memory; the rest is for data, validation and other programs."""
+"""Share of the free memory for a step; the rest is for data, validation and other programs."""
 
 
 def step_bytes(patch: Shape3, batch: int, width: int) -> int:
-    """Bytes that the features and gradients of one step take.
+    """Estimate the memory for the features and gradients of one step.
 
     Args:
-        patch: size (D, H, W).
-        batch: samples.
-        width: features of the finest stage.
+        patch: size (D, H, W) in voxels.
+        batch: number of samples.
+        width: number of features of the finest stage.
 
     Returns:
-        An estimate.
+        Bytes.
     """
     return int(TRAINING_FACTOR * batch * patch[0] * patch[1] * patch[2] * width * 4)
 
 
 def fitting(patch: Shape3, batch: int, width: int, total_stride: Sequence[int], free: int) -> tuple[Shape3, int]:
-    """Patch and batch that fit the memory: first fewer samples, then smaller patches.
+    """Find a patch and batch that fit into memory: first fewer samples, then smaller patches.
 
     Args:
-        patch: the wanted size (D, H, W).
-        batch: the wanted samples.
-        width: features of the finest stage.
-        total_stride: of the network; a patch stays a multiple of it and is never smaller, however little memory there
-            is.
-        free: bytes.
+        patch: the wanted size (D, H, W) in voxels.
+        batch: the wanted number of samples.
+        width: number of features of the finest stage.
+        total_stride: total stride of the network; a patch stays a multiple of it and is never smaller, however little
+            memory there is.
+        free: free memory in bytes.
 
     Returns:
         Patch and batch.

@@ -1,4 +1,4 @@
-"""The optimizer of a run, and the rate of every weight at every iteration (docs/spec.md section 6)."""
+"""The optimizer of a run, and the learning rate of every weight at every iteration (docs/spec.md section 6)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
     """SGD with Nesterov momentum as in the paper, or AdamW (``momentum`` is its first beta).
 
     Args:
-        config: of the run.
-        network: whose parameters learn; frozen ones are left out.
+        config: the run's configuration.
+        network: the modules that learn; frozen parameters are left out.
 
     Returns:
         The optimizer. Every group has its ``share`` of the learning rate and its ``warm_up``; see :func:`set_rates`.
@@ -42,11 +42,11 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
 
 
 def set_rates(optimizer: torch.optim.Optimizer, config: TrainingConfig, iteration: int) -> None:
-    """Set the rates of an iteration: the schedule's, times the group's share, rising from 0 within its warm-up.
+    """Set the learning rates of an iteration: the schedule's times the group's share, rising from 0 during its warm-up.
 
     Args:
-        optimizer: of :func:`make_optimizer`.
-        config: of the run.
+        optimizer: made by :func:`make_optimizer`.
+        config: the run's configuration.
         iteration: counted from 0.
     """
     rate = config.rate_at(iteration)

@@ -1,8 +1,8 @@
-"""A prepared run in one file, small enough to be carried to another machine and trained there without its data sets.
+"""Packs a prepared run into one file, small enough to be trained on another machine without its data sets.
 
-Intensities are quantised (a byte per voxel, between the channel's own limits) and compressed as JPEG,
-volumes slice under slice. Everything else is exact, the hash of the run included, so that a checkpoint of one
-machine goes on at the other.
+Intensities are quantised (one byte per voxel, between the channel's minimum and maximum) and compressed as JPEG,
+volumes as slices below each other. Everything else is exact, including the hash of the run, so a checkpoint of one
+machine can be resumed on the other.
 """
 
 from __future__ import annotations
@@ -63,12 +63,15 @@ class _Content(BaseModel):
 
 
 def pack(prepared: Prepared, path: Path, *, seed: int = 0) -> None:
-    """Write a prepared run as one file. Corrections (where an annotator changed a prediction) are not packed.
+    """Write a prepared run into one file. Corrections (where an annotator changed a prediction) are not packed.
 
     Args:
         prepared: the run.
         path: the file.
-        seed: the one its cases were preprocessed with.
+        seed: the seed that its cases were preprocessed with.
+
+    Raises:
+        UnwritableError: the folder cannot be written to.
     """
     tasks = []
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -80,17 +83,17 @@ def pack(prepared: Prepared, path: Path, *, seed: int = 0) -> None:
 
 
 def unpack(path: Path, folder: Path) -> Prepared:
-    """Make a packed run ready to be trained.
+    """Unpack a run so that it can be trained.
 
     Args:
-        path: the pack.
-        folder: where its cases are laid out.
+        path: the packed file.
+        folder: where to write its cases.
 
     Returns:
         The run.
 
     Raises:
-        BadInputError: it is no pack, or a damaged one.
+        BadInputError: it is not a packed run, or it is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -160,7 +163,7 @@ def _laid(archive: zipfile.ZipFile, plan: TaskPlan, case: _Case, folder: Path, s
 
 
 def _jpeg(levels: npt.NDArray[np.uint8]) -> bytes:
-    """(C, D, H, W): a colour picture as such, all else as grey slices under each other."""
+    """JPEG of (C, D, H, W): a colour image as such, everything else as grey slices below each other."""
     colour = len(levels) == 3 and levels.shape[1] == 1
     pixels = np.moveaxis(levels[:, 0], 0, -1) if colour else levels.reshape(-1, levels.shape[3])
     stream = io.BytesIO()
@@ -169,20 +172,20 @@ def _jpeg(levels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _pixels(raw: bytes) -> npt.NDArray[np.uint8]:
-    """The values of :func:`_jpeg` in its order, as they are reshaped by the caller."""
+    """The values of :func:`_jpeg` in its order; the caller reshapes them."""
     with Picture.open(io.BytesIO(raw), formats=("JPEG",)) as picture:
         pixels = np.asarray(picture)
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)) if pixels.ndim == 3 else pixels
 
 
 def sizes(path: Path) -> Iterator[tuple[str, int]]:
-    """Bytes of every task in a pack.
+    """The compressed size of every task in a packed run.
 
     Args:
-        path: the pack.
+        path: the packed file.
 
     Yields:
-        Task and bytes, by name.
+        Task and bytes, sorted by task.
     """
     totals: dict[str, int] = {}
     with zipfile.ZipFile(path) as archive:

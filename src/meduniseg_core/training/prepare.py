@@ -1,4 +1,4 @@
-"""From a config to everything a run needs: plans, preprocessed cases, splits and the model's description."""
+"""Turns a configuration into everything a run needs: plans, preprocessed cases, splits and the model's description."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SPLIT_FILE = "split.json"
 CASES_FILE = "cases.json"  # the split without what was left out
 PLANS_FILE = "plans.json"
 
-# the prompts' order in every model that is trained here (docs/spec.md section 3)
+# the order of the prompts in every model trained here (docs/spec.md section 3)
 MODALITIES = ("ct", "mri", "pet", "dermoscopy", "fundus", "pathology", "ultrasound", "xray", "endoscopy")
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """One task, ready to be trained."""
+    """One task, ready for training."""
 
     plan: TaskPlan
     train: tuple[CachedCase, ...]
@@ -54,7 +54,7 @@ class PreparedTask:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run, ready to start. ``config_hash`` is the hash of everything that a resume must find unchanged."""
+    """A run, ready to start. ``config_hash`` covers everything that must not change between start and resume."""
 
     info: ModelInfo
     tasks: tuple[PreparedTask, ...]
@@ -68,12 +68,12 @@ def prepare(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Prepared:
-    """Plan, preprocess (into the cache; what is there is kept) and split every data set.
+    """Plan, preprocess (into the cache, unless already there) and split every data set.
 
     Args:
-        config: of the run.
-        start: the weights to start from; None: those of ``config.pretrained_weights``, or random.
-        events: told of progress.
+        config: the run's configuration.
+        start: the weights to start from; None for those of ``config.pretrained_weights``, or random ones.
+        events: receives the progress.
         cancel: stops the work.
 
     Returns:
@@ -81,7 +81,9 @@ def prepare(
 
     Raises:
         BadInputError: a data set cannot be used.
-        UsageError: two data sets hold one task, or the config plans a task that none holds.
+        UsageError: two data sets hold the same task, the configuration plans a task that none holds, or its network
+            cannot be built.
+        CancelledError: ``cancel`` was set.
     """
     start = start or start_of(config)
     total_stride = _model_config(config, classes=2, tasks=1, stems=(1,), modalities=1).total_stride
@@ -133,7 +135,7 @@ def _cache(
 ) -> CachedDataset:
     fixed = None if start is None else start.plan_of(dataset)
     if fixed is not None:
-        # how it is preprocessed is the start's affair, what fits the memory this run's
+        # the start decides how data are preprocessed, this run what fits into its memory
         own = config.plan.get(dataset.task, PlanSettings())
         size = {"patch": own.patch or fixed.patch, "batch": own.batch or fixed.batch}
         fixed = fixed.model_copy(update=size)
@@ -168,7 +170,7 @@ def _with_statistics(
     events: EventSink,
     cancel: CancelToken | None,
 ) -> CachedDataset:
-    """What the training images and classes are like, in the plan; what its base has seen counts, too."""
+    """Add statistics of the training images and classes to the plan; those of the start's own plan count, too."""
     keys = {case.case: case.record.key for case in entry.cases if case.case not in set(left_out)}
     found = task_statistics(dataset, entry.plan, keys=keys, folder=entry.folder, events=events, cancel=cancel)
     before = entry.plan.statistics
@@ -190,7 +192,7 @@ def _divided(entry: CachedDataset, split: Split, left_out: set[str]) -> Prepared
 def _model_config(
     config: TrainingConfig, classes: int, tasks: int, stems: tuple[int, ...], modalities: int
 ) -> ModelConfig:
-    """UsageError for a network that cannot be built."""
+    """The architecture; UsageError for a network that cannot be built."""
     network = config.network
     try:
         built = ModelConfig(
@@ -248,12 +250,14 @@ def _describe(
 
 
 def _unset(plan: TaskPlan) -> set[str]:
-    """Fields of a plan that came later and that it does not use: it keeps the hash it had without them. Statistics
-    follow from the cases, which are hashed."""
+    """Fields added to plans later that a plan does not use: left out, so that its hash stays what it was without them.
+
+    Statistics are left out, too: they follow from the cases, which are hashed.
+    """
     return {"statistics", *(name for name in ("hu_window", "scheme") if getattr(plan, name) is None)}
 
 
-# settings that came later: runs without them keep the hash they have
+# settings added later: runs that do not use them keep the hash they had
 _OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay")
 
 

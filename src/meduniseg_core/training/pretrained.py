@@ -1,4 +1,4 @@
-"""A universal training that starts from the weights of a trained universal network."""
+"""Starts a universal training from the weights of a trained universal network."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ _HEAD = "head.weight"
 
 
 class PretrainedWeights(Start):
-    """Starts a universal training from ``base``, whose architecture must be the run's: the same features, prompt sizes.
+    """Starts a universal training from ``base``, whose architecture (features, prompt sizes) must be the run's.
 
-    Backbone, FUSE and MMap's linear layer are taken over. What belongs to one task, modality or class is matched by
-    name or number: rows of FUSE by task name, modal prompts by modality, rows of the heads by class number. What the
-    base does not know (a new task, a modality, a stem for another number of channels) begins as in a fresh network.
-    Convolutions before a norm are scaled to their fresh length (`rescale_like`), so that they learn as fast.
+    Backbone, FUSE and MMap's linear layer are taken over. What belongs to one task, modality or class is matched: rows
+    of FUSE by task name, modal prompts by modality, rows of the heads by class number. What the base does not have (a
+    new task, a modality, a stem for another number of channels) starts as in a fresh network. Convolutions before a
+    norm are scaled to the length they have in a fresh network (`rescale_like`), so that they learn as fast.
+
+    Args:
+        base: the trained model.
     """
 
     def __init__(self, base: Model) -> None:
@@ -35,13 +38,13 @@ class PretrainedWeights(Start):
         return f"pretrained weights {self._base.sha256}"
 
     def describe(self, info: ModelInfo) -> ModelInfo:
-        """The run's own model; its provenance names the base.
+        """Describe the run's model; its provenance names the base.
 
         Args:
-            info: of the run's model.
+            info: description of the run's model.
 
         Returns:
-            A copy.
+            A changed copy.
         """
         provenance = {
             **info.provenance,
@@ -55,7 +58,7 @@ class PretrainedWeights(Start):
 
         Args:
             network: changed in place.
-            info: of its model.
+            info: description of the run's model.
 
         Raises:
             UsageError: the base has another architecture.
@@ -105,20 +108,21 @@ class PretrainedWeights(Start):
 
 
 def _positions(wanted: list[str], known: list[str]) -> dict[int, int]:
-    """Where each of ``wanted`` that is known stands among ``known``: {position in wanted: position in known}."""
+    """For each of ``wanted`` that is also in ``known``: {position in wanted: position in known}."""
     return {index: known.index(name) for index, name in enumerate(wanted) if name in known}
 
 
 def start_of(config: TrainingConfig) -> Start | None:
-    """Where a run starts.
+    """The pretrained weights that a configuration asks for.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
 
     Returns:
-        The weights to start from; None: random ones.
+        The weights to start from; None for random ones.
 
     Raises:
-        BadInputError: there is no such model, or it cannot be read.
+        UsageError: no model of this name is installed.
+        BadInputError: the model's file cannot be used.
     """
     return None if config.pretrained_weights is None else PretrainedWeights(load_model(config.pretrained_weights))

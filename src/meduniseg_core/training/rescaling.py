@@ -1,4 +1,4 @@
-"""The length of trained weights, and what it means for a training that goes on from them."""
+"""Rescales trained weights so that a training that continues from them learns as fast as a fresh one."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from torch import Tensor
 
 
 def rescale_like(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bool) -> dict[str, Tensor]:
-    """Give convolutions that feed an InstanceNorm the length of fresh ones: the same function.
+    """Scale convolutions that feed an InstanceNorm to the length (L2 norm) of fresh ones; the function stays the same.
 
-    The norm undoes any factor, but not for the optimizer: a step turns weights twice as long by a quarter of the angle.
-    Training makes weights longer, those of the finest stages most, so that a trained network would adapt several times
-    more slowly than a fresh one at the same rate.
+    The norm undoes any factor, but the optimizer does not: the same step turns weights that are twice as long by a
+    quarter of the angle. Training lengthens weights, most of all those of the finest stages, so at the same rate a
+    trained network would adapt several times more slowly than a fresh one.
 
     Args:
         fresh: weights of a new network, by name.
         state: trained weights of the same names.
-        flat: for images, which meet the kernels' middle slices alone.
+        flat: for 2D images, which only use the kernels' middle slices.
 
     Returns:
         The trained weights, rescaled.

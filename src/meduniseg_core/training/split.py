@@ -1,4 +1,4 @@
-"""Training and validation cases: drawn once, by patient, and kept in a file."""
+"""The split into training and validation cases: drawn once, by patient, and kept in a file."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from meduniseg_core.files import parse_json, write_text
 
 @dataclass(frozen=True)
 class Split:
-    """Case names of one data set."""
+    """The case names of one data set's split."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
 
 def draw_split(patient_of: Mapping[str, str], fraction: float, rng: np.random.Generator) -> Split:
-    """Hold back cases for validation, whole patients at a time; at least one case stays on each side.
+    """Choose cases for validation, whole patients at a time; at least one patient stays on each side.
 
     Args:
-        patient_of: case -> patient.
-        fraction: of the cases to hold back.
+        patient_of: the patient of each case.
+        fraction: share of the cases to hold back.
         rng: draws the patients.
 
     Returns:
-        The split. With fewer than two patients everything is training.
+        The split. With fewer than two patients all cases are for training.
     """
     patients = sorted(set(patient_of.values()))
     if fraction <= 0 or len(patients) < 2:
@@ -50,22 +50,22 @@ def draw_split(patient_of: Mapping[str, str], fraction: float, rng: np.random.Ge
 def load_or_draw_splits(
     path: Path, patients: Sequence[tuple[str, Mapping[str, str]]], fraction: float, seed: int
 ) -> dict[str, Split]:
-    """Splits of all tasks: those of a file, and newly drawn ones for tasks it does not have. The file is written anew.
+    """The splits of all tasks: those in a file, and new ones for tasks that it lacks. The file is updated.
 
-    Cases that are new to a known task go to training if their patient is there or new, never across.
+    New cases of a known task go to validation if their patient is there, else to training.
 
     Args:
         path: the file.
-        patients: by task: case -> patient.
-        fraction: of the cases to hold back.
-        seed: draws new splits.
+        patients: each task with the patient of each case.
+        fraction: share of the cases to hold back.
+        seed: seed of new splits.
 
     Returns:
         The split of every task.
 
     Raises:
-        BadInputError: a case of the file has vanished from the data (the run's figures would silently change), or the
-            file is no split.
+        BadInputError: the file is damaged, or a case in it is no longer in the data, which would silently change the
+            run's scores.
     """
     known = read_splits(path) if path.is_file() else {}
     splits: dict[str, Split] = {}
@@ -96,7 +96,7 @@ def write_splits(path: Path, splits: Mapping[str, Split]) -> None:
 
     Args:
         path: the file.
-        splits: by task.
+        splits: the split of each task.
     """
     write_text(path, json.dumps({task: vars(split) for task, split in splits.items()}, indent=1))
 
@@ -108,10 +108,10 @@ def read_splits(path: Path) -> dict[str, Split]:
         path: the file.
 
     Returns:
-        By task.
+        The split of each task.
 
     Raises:
-        BadInputError: it is no split file.
+        BadInputError: it is not a split file.
     """
     try:
         raw = parse_json(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Where a training starts when it does not start from random weights: fine-tuning, refinement."""
+"""Where a training starts if not from random weights: the interface of fine-tuning and refinement."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from meduniseg_core.weights import ModelInfo, save_model
 
 
 class Start(Protocol):
-    """Says what network a run trains, with which weights, which of them learn, and what the run leaves."""
+    """Decides which network a run trains, with which weights, which of them learn, and what the run saves."""
 
     @property
     def identity(self) -> str:
-        """What a resume must find unchanged: the base model and how it is taken over."""
+        """What must not change before a resume: the base model and how it is taken over."""
 
     def describe(self, info: ModelInfo) -> ModelInfo:
-        """The run's model as this start makes it.
+        """Describe the run's model.
 
         Args:
             info: the model as the data sets ask for it.
 
         Returns:
-            A copy. Its tasks are those of the data sets, and may be more.
+            A changed copy. It has at least the tasks of the data sets.
         """
 
     def load(self, network: MedUniSeg, info: ModelInfo) -> None:
-        """Put weights into a fresh network, and freeze (``requires_grad_(False)``) what does not learn.
+        """Load weights into a fresh network, and freeze (``requires_grad_(False)``) those that do not learn.
 
         Args:
             network: changed in place.
-            info: of the run's model.
+            info: description of the run's model.
         """
 
     def plan_of(self, dataset: RawDataset) -> TaskPlan | None:
-        """How a data set is preprocessed.
+        """Decide how a data set is preprocessed.
 
         Args:
-            dataset: of the run.
+            dataset: a data set of the run.
 
         Returns:
-            The plan; None plans it from the data and the configuration.
+            The plan; None to plan from the data and the configuration.
         """
         return None
 
     def learner(self, network: MedUniSeg) -> nn.Module:
-        """What learns, and what checkpoints hold.
+        """The modules that learn and that checkpoints hold.
 
         Args:
-            network: loaded.
+            network: the loaded network.
 
         Returns:
-            The network itself, or modules that were put beside it.
+            The network itself, or modules added to it.
         """
         return network
 
     def save(self, path: Path, info: ModelInfo, learner: nn.Module) -> None:
-        """Write what the run leaves.
+        """Save the run's result.
 
         Args:
             path: the file.
-            info: of the run's model.
-            learner: what learnt.
+            info: description of the run's model.
+            learner: the trained modules.
         """
         save_model(path, info, learner.state_dict())

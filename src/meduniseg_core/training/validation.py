@@ -1,4 +1,4 @@
-"""Dice on the validation cases during training: the real sliding window on the preprocessed grid."""
+"""Dice on the validation cases during training, by the same sliding window as inference, on the preprocessed grid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REMEDY = "look at this image, or lower the learning rate or choose the precisio
 
 
 class _LabelSink:
-    """Takes finished logits and keeps only their argmax."""
+    """Receives finished logits and keeps only their argmax."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.labels = np.zeros(shape, dtype=np.uint8)
@@ -30,7 +30,7 @@ class _LabelSink:
 
 
 class TaskNetwork:
-    """The network in training, seen as one task by the sliding window."""
+    """Presents the network in training to the sliding window, as a network of one task."""
 
     def __init__(self, network: MedUniSeg, task: int, modality: int, device: torch.device, dtype: torch.dtype) -> None:
         self._network, self._task, self._modality = network, task, modality
@@ -49,19 +49,20 @@ class TaskNetwork:
 def validate(
     network: TaskNetwork, plan: TaskPlan, cases: Sequence[CachedCase], cancel: CancelToken | None = None
 ) -> np.ndarray:
-    """Dice of every case, by the sliding window (docs/spec.md section 9). Both empty counts as 1.
+    """Compute the Dice of every case with the sliding window (docs/spec.md section 9); 1 if both masks are empty.
 
     Args:
-        network: the network in training, as one task.
-        plan: the task's.
-        cases: preprocessed.
+        network: the network in training, for one task.
+        plan: the task's plan.
+        cases: preprocessed cases.
         cancel: stops between two windows.
 
     Returns:
-        (cases, foreground classes), 0 to 1.
+        Dice (cases, foreground classes), 0 to 1.
 
     Raises:
-        NonFiniteOutputError: logits are NaN or infinite; names the task and the case.
+        NonFiniteOutputError: logits are NaN or infinite; the message names the task and the case.
+        CancelledError: ``cancel`` was set.
     """
     scores = np.zeros((len(cases), plan.class_count - 1))
     for row, case in enumerate(cases):

@@ -1,6 +1,6 @@
-"""Augmentation: nnU-Net's (docs/spec.md section 6), and what makes a network hold on other scanners and cameras.
+"""Augmentation: nnU-Net's (docs/spec.md section 6), and changes that make a network robust to other devices.
 
-One sample is read, transformed and changed by one generator; the same generator state gives the same bits.
+One generator decides everything about a sample; the same generator state gives the same bits.
 """
 
 from meduniseg_core.training.augmentation.config import AugmentationConfig

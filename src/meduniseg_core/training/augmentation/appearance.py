@@ -1,7 +1,7 @@
-"""What other cameras and scanners do to an image: colour, light, curves, reflections, overlays, compression.
+"""Changes that other cameras and scanners make: colour, light, contrast curves, reflections, overlays, compression.
 
-In place on float32 (C, D, H, W), normalised intensities. A sample keeps each channel's mean and spread, because images
-are standardised one by one: what a network sees of another camera is the changed picture, standardised again.
+In place on float32 (C, D, H, W), normalised intensities. A sample keeps each channel's mean and standard deviation,
+because images are standardised one by one: of another camera's picture the network sees the standardised version, too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def change_appearance(
         config: how often and how strongly.
 
     Returns:
-        Where a frame hides the image, bool (D, H, W); None without one.
+        The part that a black frame hides, bool (D, H, W); None without a frame.
     """
     means = image.mean(axis=(1, 2, 3), keepdims=True)
     spreads = image.std(axis=(1, 2, 3), keepdims=True)
@@ -50,7 +50,7 @@ def change_appearance(
 
 
 def _change(image: FloatArray, rng: np.random.Generator, config: AppearanceConfig) -> npt.NDArray[np.bool_] | None:
-    """The operations on ``image`` with values 0 to 1, in the order in which a device makes them."""
+    """Apply the operations to ``image`` (values 0 to 1) in the order in which a device makes them."""
     hidden = None
     if rng.random() < config.p_illumination:
         image *= np.exp(_smooth_field(image.shape[1:], config.illumination, rng))
@@ -83,7 +83,7 @@ def _change(image: FloatArray, rng: np.random.Generator, config: AppearanceConfi
 
 
 def _smooth_field(shape: tuple[int, ...], strength: float, rng: np.random.Generator) -> FloatArray:
-    """(D, H, W), between -strength and strength, changing over a third of the image."""
+    """A field (D, H, W) between -strength and strength that varies over a third of the image."""
     knots = rng.uniform(-strength, strength, size=(1 if shape[0] == 1 else 3, 3, 3)).astype(np.float32)
     coarse = torch.from_numpy(knots)[None, None]
     size = [int(n) for n in shape]
@@ -91,7 +91,8 @@ def _smooth_field(shape: tuple[int, ...], strength: float, rng: np.random.Genera
 
 
 def _mix_colours(image: FloatArray, strength: float, rng: np.random.Generator) -> None:
-    """Each channel takes a share of the others: hue turns; and all move towards or from grey: saturation."""
+    """Mix a share of the other channels into each (changes the hue), and move all away from or towards grey
+    (saturation)."""
     mix = np.eye(3) + rng.uniform(-strength, strength, size=(3, 3)) * (1 - np.eye(3))
     grey = np.full((3, 3), 1 / 3)
     saturation = rng.uniform(1 - 2 * strength, 1 + strength)
@@ -101,7 +102,7 @@ def _mix_colours(image: FloatArray, strength: float, rng: np.random.Generator) -
 
 
 def _bend(image: FloatArray, strength: float, rng: np.random.Generator) -> None:
-    """A rising piecewise linear curve through five random points; channels bend together, and a little apart."""
+    """Apply a rising piecewise linear curve through five random points: nearly the same curve to all channels."""
     shared = rng.uniform(1 - strength, 1 + strength, size=4)
     places = np.linspace(0, 1, 5)
     for channel in image:
@@ -111,7 +112,7 @@ def _bend(image: FloatArray, strength: float, rng: np.random.Generator) -> None:
 
 
 def _draw_spots(image: FloatArray, rng: np.random.Generator) -> None:
-    """Up to eight soft ellipses of white."""
+    """Draw up to eight soft white ellipses."""
     height, width = image.shape[2:]
     rows, columns = np.ogrid[:height, :width]
     light = np.zeros((height, width), dtype=np.float32)
@@ -124,7 +125,7 @@ def _draw_spots(image: FloatArray, rng: np.random.Generator) -> None:
 
 
 def _draw_overlay(image: FloatArray, rng: np.random.Generator) -> None:
-    """Lines of small marks (as text and rulers are) and crosses, in one colour, mostly near the borders."""
+    """Draw lines of small marks (like text and rulers) in one colour, mostly near the borders."""
     height, width = image.shape[2:]
     ink = rng.uniform(0, 1, size=(len(image), 1, 1, 1)).astype(np.float32).round()
     size = max(2, round(max(height, width) / 60))
@@ -143,7 +144,7 @@ def _draw_overlay(image: FloatArray, rng: np.random.Generator) -> None:
 
 
 def _frame(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Where a frame covers the picture (1, H, W): straight borders, a circle, or cut corners."""
+    """The part of the picture that a frame covers (1, H, W): straight borders, outside a circle, or cut corners."""
     rows = np.linspace(-1, 1, shape[0])[:, None]
     columns = np.linspace(-1, 1, shape[1])[None, :]
     kind = rng.integers(3)
@@ -158,7 +159,7 @@ def _frame(shape: tuple[int, ...], rng: np.random.Generator) -> npt.NDArray[np.b
 
 
 def _compress(image: FloatArray, quality: int) -> None:
-    """JPEG there and back, of (1 or 3, 1, H, W)."""
+    """Compress (1 or 3, 1, H, W) as JPEG and decompress it again."""
     pixels = np.rint(image[:, 0] * 255).astype(np.uint8)
     stream = io.BytesIO()
     Picture.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(

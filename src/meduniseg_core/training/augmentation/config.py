@@ -1,4 +1,4 @@
-"""How often and how strongly a sample is changed, as data."""
+"""Settings: how often and how strongly a sample is changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ZoomRange = Annotated[tuple[float, float], AfterValidator(_zoom_out)]
 
 
 class AppearanceConfig(BaseModel):
-    """Changes of what an image looks like that other devices make; probabilities per sample, all 0 by default.
+    """Changes in appearance that other devices make; probabilities per sample, all 0 by default.
 
     Strengths are relative to the sample's own range of intensities, lowest to highest ("black" to "white").
     """
@@ -44,7 +44,7 @@ class AppearanceConfig(BaseModel):
     colour: float = Field(default=0.25, ge=0, le=1, description="largest share that one channel takes of another")
     p_grey_curve: Probability = Field(default=0.0, description="a random rising curve of intensities (window, gamma)")
     grey_curve: float = Field(default=0.5, ge=0, lt=1, description="0: the identity; towards 1: steps")
-    p_illumination: Probability = Field(default=0.0, description="a smooth field multiplies (bias field, vignette)")
+    p_illumination: Probability = Field(default=0.0, description="times a smooth field (bias field, vignette)")
     illumination: float = Field(default=0.5, ge=0, description="largest logarithm of the field")
     p_gain: Probability = Field(default=0.0, description="brighter or darker with depth (down the image)")
     gain: float = Field(default=0.7, ge=0, description="largest logarithm from top to bottom")
@@ -60,15 +60,15 @@ class AppearanceConfig(BaseModel):
 
     @property
     def active(self) -> bool:
-        """Whether anything is ever changed."""
+        """Whether any change is possible."""
         return any(getattr(self, name) > 0 for name in type(self).model_fields if name.startswith("p_"))
 
 
 class AugmentationConfig(BaseModel):
-    """How often (``p_...``, per sample) and how strongly a sample is changed; nnU-Net's defaults.
+    """How often (``p_...``, per sample) and how strongly a sample is changed. The defaults are nnU-Net's.
 
-    Angles in degrees. Intensities are those after normalisation (about zero mean, unit spread). Factors are drawn below
-    1 as often as above. ``p_..._channel`` is the share of channels that a chosen operation changes.
+    Angles are in degrees. Intensities are those after normalisation (about zero mean, unit standard deviation). Factors
+    below and above 1 are equally likely. ``p_..._channel`` is the share of channels that a chosen operation changes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -99,19 +99,23 @@ class AugmentationConfig(BaseModel):
     appearance: AppearanceConfig = AppearanceConfig()
     presets: Literal["modality", "none"] = Field(
         default="modality",
-        description="modality: what makes a network hold on other scanners and cameras is added to each task by its "
-        "modality (see `presets`); none: nnU-Net's augmentation as set here, the paper's",
+        description="modality: adds changes that make a network robust to other scanners and cameras, by the task's "
+        "modality (see `presets`); none: nnU-Net's augmentation as set here, as in the paper",
     )
 
     @classmethod
     def none(cls) -> Self:
-        """Plain crops: every probability 0."""
+        """No augmentation: every probability is 0.
+
+        Returns:
+            The configuration.
+        """
         probabilities = {name: 0.0 for name in cls.model_fields if name.startswith("p_")}
         return cls.model_validate({**probabilities, "presets": "none"})
 
 
 def draw_factor(limits: tuple[float, float], rng: np.random.Generator) -> float:
-    """Draw a factor, below 1 as often as above.
+    """Draw a factor; below and above 1 are equally likely.
 
     Args:
         limits: the smallest and the largest factor.

@@ -1,4 +1,4 @@
-"""nnU-Net's changes of intensity, all in place on float32 (C, D, H, W)."""
+"""nnU-Net's intensity augmentations, all in place on float32 (C, D, H, W)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _EPS = 1e-7
 
 
 def change_intensities(image: FloatArray, in_plane: bool, rng: np.random.Generator, config: AugmentationConfig) -> None:
-    """nnU-Net's operations in nnU-Net's order. Channels draw their own strength: for RGB a colour jitter.
+    """Apply nnU-Net's operations in nnU-Net's order. Each channel draws its own strength, which jitters the colour of
+    RGB.
 
     Args:
         image: float32 (C, D, H, W), changed in place.
-        in_plane: whether depth is too coarse to be made coarser.
+        in_plane: whether the depth is too coarse to be made coarser still.
         rng: decides what is changed and how much.
         config: how often and how strongly.
     """
@@ -57,7 +58,8 @@ def change_intensities(image: FloatArray, in_plane: bool, rng: np.random.Generat
 
 
 def _coarsened(channel: FloatArray, zoom: float, in_plane: bool) -> FloatArray:
-    """(D, H, W) to a coarser grid by nearest neighbour and back linearly; in depth only where that is not coarse."""
+    """Resample (D, H, W) to a coarser grid by nearest neighbour and back linearly; the depth only if it is not
+    coarse."""
     depth, height, width = channel.shape
     small = [max(1, round(size * zoom)) for size in (height, width)]
     tensor = torch.from_numpy(channel)
@@ -72,7 +74,8 @@ def _coarsened(channel: FloatArray, zoom: float, in_plane: bool) -> FloatArray:
 
 
 def _apply_gamma(channel: FloatArray, gamma: float) -> None:
-    """``x ** gamma`` over the channel's own range, keeping its mean and spread. A constant channel stays as it is."""
+    """``x ** gamma`` over the channel's own range, keeping its mean and standard deviation; a constant channel is
+    unchanged."""
     low, spread = float(channel.min()), float(np.ptp(channel))
     mean, deviation = float(channel.mean()), float(channel.std())
     if spread < _EPS:

@@ -1,9 +1,9 @@
-"""nnU-Net's augmentation for one sample, at the price of a few milliseconds (docs/spec.md section 6).
+"""Takes and augments one patch as nnU-Net does, within a few milliseconds (docs/spec.md section 6).
 
-The spatial transform is drawn first; then just the region it needs is read, from a memory-mapped array if that is what
-the case is, and resampled once. So nothing is interpolated twice, and a rotated patch shows the image's real
-surroundings instead of a padded border. All randomness comes from the generator that is passed in, and no
-reduction runs on several threads: the same generator state gives the same bits, whatever the thread count.
+The spatial transform is drawn first; then only the region it needs is read, from a memory-mapped array if the case is
+one, and resampled once. So nothing is interpolated twice, and a rotated patch shows the image's real surroundings
+instead of a padded border. All randomness comes from the generator that is passed in, and no reduction runs on several
+threads: the same generator state gives the same bits with any number of threads.
 """
 
 from __future__ import annotations
@@ -40,25 +40,24 @@ def sample_patch(
     *,
     spacing: Vector3 | None = None,
 ) -> tuple[FloatArray, LabelArray]:
-    """Take a patch from an image, and augment it.
+    """Take a patch from an image and augment it.
 
-    The centre is moved so far that an untransformed patch stays inside the image where the image is large enough; what
-    lies outside the image is 0, in the label too. The image is interpolated linearly, the label takes the nearest
-    voxel.
+    If the image is large enough, the centre is moved so that an untransformed patch stays inside it. Outside the image
+    both image and labels are 0. The image is interpolated linearly, labels take the nearest voxel.
 
     Args:
         data: (C, D, H, W); may be memory-mapped, only the needed region is read.
         seg: (D, H, W), likewise.
-        centre: of the patch, in voxels.
-        patch: its size (D, H, W).
-        mirror_axes: axes of (D, H, W) along which it may be mirrored.
-        rng: all randomness comes from it.
+        centre: centre of the patch in voxels.
+        patch: size (D, H, W) in voxels.
+        mirror_axes: axes of (D, H, W) along which the patch may be mirrored.
+        rng: source of all randomness.
         config: how often and how strongly a sample is changed.
-        spacing: in mm. It makes rotations true in mm and, where the depth is more than three times coarser, in-plane;
-            the patch's own sides decide likewise.
+        spacing: in mm, along (D, H, W). With it rotations are true in mm, and in-plane only if the depth is more than
+            three times coarser. The same holds if the patch's own sides differ that much.
 
     Returns:
-        Image float32 (C, D, H, W) and label uint8 (D, H, W), freshly allocated.
+        Image float32 (C, D, H, W) and labels uint8 (D, H, W), in new arrays.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -79,18 +78,18 @@ def sample_maps(
     spacing: Vector3 | None = None,
     zoom: float | None = None,
 ) -> tuple[FloatArray, LabelArray]:
-    """:func:`sample_patch` with several label maps that are all transformed alike.
+    """:func:`sample_patch` for several label maps, which are all transformed alike.
 
     Args:
         data: (C, D, H, W).
         maps: K label maps (D, H, W).
-        centre: of the patch, in voxels.
-        patch: its size (D, H, W).
-        mirror_axes: axes of (D, H, W) along which it may be mirrored.
-        rng: all randomness comes from it.
+        centre: centre of the patch in voxels.
+        patch: size (D, H, W) in voxels.
+        mirror_axes: axes of (D, H, W) along which the patch may be mirrored.
+        rng: source of all randomness.
         config: how often and how strongly a sample is changed.
-        spacing: in mm.
-        zoom: takes the place of a drawn scale: below 1 the patch shows a smaller part of the image, enlarged.
+        spacing: in mm, along (D, H, W).
+        zoom: replaces the random scale: below 1 the patch shows a smaller part of the image, enlarged.
 
     Returns:
         Image float32 (C, D, H, W) and labels uint8 (K, D, H, W).
@@ -121,6 +120,6 @@ def sample_maps(
 
 
 def _start(centre: int, size: int, available: int, zoom: float | None) -> int:
-    """Where the patch begins, moved so far that what it shows stays inside the image where that is large enough."""
+    """The patch's first voxel, moved so that what the patch shows stays inside the image if that is large enough."""
     shown = size if zoom is None or size == 1 else max(1, round(size * zoom))
     return clamped(centre - shown // 2, shown, available) + shown // 2 - size // 2

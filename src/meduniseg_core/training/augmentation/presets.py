@@ -1,7 +1,8 @@
-"""Per modality: the changes that its devices really differ by, on by default (`AugmentationConfig.presets`).
+"""Presets by modality: the changes by which its devices really differ, on by default (`AugmentationConfig.presets`).
 
-Volumes in Hounsfield units keep their intensities; what is drawn for photographs is drawn for 2D images only. How much
-each group is worth, at home and on a source that was left out, is measured by ``experiments/starter/sources.py``.
+Volumes in Hounsfield units keep their intensities; operations meant for photographs apply to 2D images only.
+``experiments/starter/sources.py`` measures what each group is worth, on the same source and on a source that was left
+out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ GROUPS: dict[str, dict[str, float]] = {
     "spots": {"p_spots": 0.3},
     "sound": {"p_speckle": 0.3, "p_gain": 0.3},
 }
-"""Operations that belong together, switched together."""
+"""Operations that are switched on together."""
 
 MODALITY_GROUPS: dict[str, tuple[str, ...]] = {
     "dermoscopy": ("colour", "light", "curve", "sharpness", "overlay", "frame"),
@@ -33,17 +34,17 @@ MODALITY_GROUPS: dict[str, tuple[str, ...]] = {
     "pet": (),
     "ct": ("curve", "sharpness"),
 }
-"""What is on for images of a modality. Of volumes only MRI's: a bias field and its contrast."""
+"""The groups that are on for 2D images of a modality; for volumes see `_VOLUME_GROUPS`."""
 
 _VOLUME_GROUPS: dict[str, tuple[str, ...]] = {"mri": ("light", "curve")}
 
 
 def for_task(config: AugmentationConfig, modality: str, dimension: int) -> AugmentationConfig:
-    """Add the preset of a task's modality; what the configuration sets of the appearance itself is kept.
+    """Add the preset of a task's modality; appearance settings in the configuration take precedence.
 
     Args:
-        config: of the run.
-        modality: of the task.
+        config: the run's configuration.
+        modality: the task's modality.
         dimension: 2 or 3.
 
     Returns:

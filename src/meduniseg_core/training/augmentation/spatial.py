@@ -1,4 +1,4 @@
-"""Rotation, scaling and cropping in one resampling: just the region that a patch needs is read."""
+"""Rotation, scaling and cropping in one resampling; only the region that a patch needs is read."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ LabelArray = npt.NDArray[np.uint8]
 _T = TypeVar("_T", bound=np.generic)
 
 ANISOTROPIC = 3.0
-"""Above this ratio of depth spacing or patch sides a volume is rotated and scaled in plane only, as in nnU-Net."""
+"""Above this ratio of spacings or patch sides a volume is rotated and scaled in-plane only, as in nnU-Net."""
 
-_ELONGATED = 1.5  # a 2D patch whose sides differ by more turns by at most 15 degrees, as in nnU-Net
+_ELONGATED = 1.5  # a 2D patch whose sides differ by more is rotated by at most 15 degrees, as in nnU-Net
 
 
 def in_plane_only(patch: Shape3, spacing: Vector3 | None) -> bool:
     """Whether a patch is rotated and scaled about its depth axis only.
 
     Args:
-        patch: size (D, H, W).
-        spacing: in mm; None where there is none.
+        patch: size (D, H, W) in voxels.
+        spacing: in mm, along (D, H, W); None if unknown.
 
     Returns:
-        True for 2D patches and where the depth is much coarser or shorter.
+        True for 2D patches, and if the depth is much coarser or shorter than the other axes.
     """
     coarse = spacing is not None and spacing[0] > ANISOTROPIC * min(spacing[1:])
     return patch[0] == 1 or coarse or max(patch) > ANISOTROPIC * patch[0]
 
 
 def clamped(start: int, size: int, available: int) -> int:
-    """Move a patch so that it fits; in a smaller image it lies about the middle.
+    """Move a patch so that it fits into the image along one axis; a smaller image is centred in the patch.
 
     Args:
-        start: its first voxel.
-        size: its length.
-        available: the image's.
+        start: the patch's first voxel.
+        size: the patch's length.
+        available: the image's length.
 
     Returns:
-        The first voxel, negative in a smaller image.
+        The first voxel; negative for a smaller image.
     """
     if available <= size:
         return -((size - available) // 2)
@@ -65,16 +65,16 @@ def draw_transform(
     """Draw a patch's spatial transform.
 
     Args:
-        patch: size (D, H, W).
-        spacing: in mm; None where there is none.
-        in_plane: whether only (H, W) is transformed.
+        patch: size (D, H, W) in voxels.
+        spacing: in mm, along (D, H, W); None if unknown.
+        in_plane: transform only (H, W).
         rng: draws it.
         config: how often and how strongly.
-        zoom: takes the place of the drawn scale: below 1 the patch shows a smaller part of the image, enlarged.
+        zoom: replaces the random scale: below 1 the patch shows a smaller part of the image, enlarged.
 
     Returns:
-        The 3x3 matrix from offsets in the patch to offsets in the image, in (d, h, w) voxels from the centre; None: a
-        crop.
+        The 3x3 matrix from offsets in the patch to offsets in the image, in (d, h, w) voxels from the centre; None for
+        a plain crop.
     """
     rotate, scale = rng.random() < config.p_rotation, rng.random() < config.p_scaling
     # drawn only where it is used: runs without it keep their random numbers
@@ -113,13 +113,13 @@ def _rotation(axis: int, angle: float) -> npt.NDArray[np.float64]:
 def read_box(
     array: npt.NDArray[np.generic], start: Sequence[int], size: Sequence[int], dtype: type[_T]
 ) -> npt.NDArray[_T]:
-    """Copy a box of the last three axes, zero where it leaves the array.
+    """Copy a box of the last three axes; parts outside the array are 0.
 
     Args:
         array: (..., D, H, W).
         start: the box's first voxels; may be negative.
-        size: of the box.
-        dtype: of the copy.
+        size: the box's size (d, h, w).
+        dtype: type of the copy.
 
     Returns:
         (..., d, h, w).
@@ -140,16 +140,16 @@ def read_box(
 def read_all(
     maps: Sequence[npt.NDArray[np.generic]], start: Sequence[int], size: Sequence[int], dtype: type[_T]
 ) -> npt.NDArray[_T]:
-    """Copy one box of several label maps.
+    """Copy the same box of several label maps.
 
     Args:
         maps: K maps (D, H, W).
         start: the box's first voxels; may be negative.
-        size: of the box.
-        dtype: of the copy.
+        size: the box's size (d, h, w).
+        dtype: type of the copy.
 
     Returns:
-        (K, d, h, w), zero where the box leaves the maps.
+        (K, d, h, w); parts outside the maps are 0.
     """
     return np.stack([read_box(seg, start, size, dtype) for seg in maps])
 
@@ -162,18 +162,18 @@ def resampled(
     matrix: npt.NDArray[np.float64],
     in_plane: bool,
 ) -> tuple[FloatArray, LabelArray]:
-    """Read a transformed patch: the image linearly, labels by the nearest voxel.
+    """Read a transformed patch: the image by linear interpolation, labels by nearest neighbour.
 
     Args:
         data: (C, D, H, W).
         maps: K label maps (D, H, W).
         start: the untransformed patch's first voxels.
-        patch: its size (D, H, W).
-        matrix: as of :func:`draw_transform`.
-        in_plane: whether the matrix leaves the depth alone.
+        patch: size (D, H, W) in voxels.
+        matrix: as returned by :func:`draw_transform`.
+        in_plane: whether the matrix leaves the depth unchanged.
 
     Returns:
-        Image float32 (C, d, h, w) and labels uint8 (K, d, h, w).
+        Image float32 (C, D, H, W) and labels uint8 (K, D, H, W), of the patch's size.
     """
     half = (np.asarray(patch) - 1) / 2
     centre = np.asarray(start) + half

@@ -32,6 +32,7 @@ COMPLETE = (
     "outputs",
     "pages",
     "paths",
+    "preprocessing",
     "provenance",
     "training",
     "validation",
@@ -39,7 +40,7 @@ COMPLETE = (
 )
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 130
+LEFT = 62
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

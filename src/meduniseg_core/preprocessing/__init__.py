@@ -1,4 +1,4 @@
-"""Preprocessing: fingerprint -> plan -> orientation, crop, resampling, normalisation, cache; and the exact way back.
+"""Preprocessing: fingerprint, plan, orientation, crop, resampling, normalisation, cache; and the exact way back.
 
 The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D, H, W)``.
 """

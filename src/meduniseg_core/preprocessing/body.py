@@ -1,4 +1,4 @@
-"""Where the body is: a box, so that air is neither resampled nor segmented."""
+"""The box around the body, so that air is neither resampled nor segmented."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from meduniseg_core.images.boxes import Box, box_of, box_union, whole_box
 from meduniseg_core.preprocessing.plan import Normalisation
 
 BODY_HU = -500.0
-"""Above this a CT voxel is tissue or couch; air, and most of the lung, which lies inside the box anyway, is below."""
+"""CT voxels above this are tissue or couch. Air is below, and so is most of the lung, which lies inside the box."""
 
 _MARGIN = 2
 _COARSE = 128
@@ -17,11 +17,18 @@ _KEEP = 0.01
 
 
 def body_box(array: np.ndarray, normalisation: tuple[Normalisation, ...]) -> Box:
-    """The box of the body in ``array`` (C, D, H, W), with a margin of 2 voxels; the whole grid where nothing is clear.
+    """Find the box around the body, with a margin of 2 voxels.
 
-    A CT channel's body are the large connected parts above -500 HU (every part of at least 1 % of the largest, so that
-    neither leg nor arm is lost). Another channel's is what differs from a constant background. The channels' boxes are
-    joined, so that no channel loses anything.
+    In a CT channel the body is made of the large connected parts above -500 HU: every part of at least 1 % of the
+    largest, so that no arm or leg is lost. In any other channel it is what differs from a constant background. The
+    boxes of all channels are joined.
+
+    Args:
+        array: Voxels ``(C, D, H, W)``.
+        normalisation: The kind of each channel; "ct" marks a CT channel in HU.
+
+    Returns:
+        The box; the whole grid where no body stands out.
     """
     shape = array.shape[1:]
     box: Box | None = None
@@ -34,14 +41,28 @@ def body_box(array: np.ndarray, normalisation: tuple[Normalisation, ...]) -> Box
 
 
 def constant_background(channel: np.ndarray) -> float | None:
-    """The value that all 8 corners of a (D, H, W) channel share: its background; None where they differ."""
+    """Find the constant background of a channel.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+
+    Returns:
+        The value that all 8 corners share; None where they differ.
+    """
     corners = channel[np.ix_(*[(0, size - 1) for size in channel.shape])]
     value = corners.flat[0]
     return float(value) if bool((corners == value).all()) else None
 
 
 def foreground_box(channel: np.ndarray) -> Box:
-    """The box of what differs from the constant background of a (D, H, W) channel; all of it where there is none."""
+    """Find the box around what differs from the constant background, with a margin of 2 voxels.
+
+    Args:
+        channel: Voxels ``(D, H, W)``.
+
+    Returns:
+        The box; the whole grid where the background is not constant.
+    """
     background = constant_background(channel)
     if background is None:
         return whole_box(channel.shape)
@@ -49,7 +70,15 @@ def foreground_box(channel: np.ndarray) -> Box:
 
 
 def mask_box(mask: np.ndarray, margin: int = 0) -> Box:
-    """The box of a (D, H, W) mask widened by ``margin`` voxels; the whole grid where the mask is empty."""
+    """Find the box around a mask.
+
+    Args:
+        mask: bool, ``(D, H, W)``.
+        margin: Voxels to widen the box by.
+
+    Returns:
+        The box; the whole grid where the mask is empty.
+    """
     box = box_of(mask, margin)
     if box is None:
         return whole_box(mask.shape)

@@ -1,4 +1,4 @@
-"""Preprocessed cases on disk, made once: the trainer reads windows of them through memory maps."""
+"""Preprocessed cases on disk. They are made once; the trainer reads windows of them through memory maps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import TaskPlan, with_former_names
 
 CACHE_VERSION = 1
-"""Raised whenever preprocessing changes what it makes of the same input, so that old entries are rebuilt."""
+"""Increased whenever preprocessing makes something else of the same input, so that old entries are rebuilt."""
 
 _MARK = ".meduniseg-cache"  # a file in every folder of entries
 
@@ -38,7 +38,7 @@ Storage = Literal["float16", "float32"]
 
 
 class CaseRecord(BaseModel):
-    """`<case>.json`, written last: an entry without a record that fits is rebuilt."""
+    """`<case>.json`. It is written last: an entry whose record is missing or does not match is rebuilt."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,7 +54,7 @@ class CaseRecord(BaseModel):
 
 @dataclass(frozen=True)
 class CachedCase:
-    """One preprocessed case; arrays are opened as memory maps on access and not kept."""
+    """One preprocessed case. Its arrays are opened as memory maps on each access and not kept open."""
 
     folder: Path
     record: CaseRecord = field(repr=False)
@@ -66,7 +66,7 @@ class CachedCase:
 
     @property
     def patient(self) -> str:
-        """Whose image it is (the split never separates a patient's cases)."""
+        """The patient that the image shows; a split never separates a patient's cases."""
         return self.record.patient
 
     @property
@@ -86,31 +86,36 @@ class CachedCase:
 
     @property
     def seg(self) -> np.ndarray:
-        """Label ids (d, h, w), uint8, read-only; ``IGNORED`` where nobody has looked."""
+        """Label ids (d, h, w), uint8, read-only; ``IGNORED`` where nothing was labelled."""
         return _opened(self.folder / f"{self.case}_seg.npy")
 
     @cached_property
     def foreground(self) -> dict[int, np.ndarray]:
-        """Label id -> int32 (n, 3) voxels (d, h, w) of that class, at most 10,000, drawn with the case's seed."""
+        """For each label id, up to 10,000 of its voxels as int32 (n, 3), in (d, h, w); seeded by the case."""
         return {
             label: np.array(points, dtype=np.int32).reshape(-1, 3) for label, points in self.record.foreground.items()
         }
 
     @property
     def changed(self) -> np.ndarray | None:
-        """Where the labels differ from the prediction that was corrected: uint8 (d, h, w), 0 or 1, read-only; None for
-        a case without a prediction."""
+        """Where the labels differ from the prediction they correct: uint8 (d, h, w), 0 or 1, read-only.
+
+        None for a case without a prediction.
+        """
         return None if self.record.changed is None else _opened(self.folder / f"{self.case}_changed.npy")
 
     @cached_property
     def looked_at(self) -> np.ndarray | None:
-        """int32 (n, 3) voxels (d, h, w) that are labelled, background included, at most 10,000; None where all are."""
+        """Up to 10,000 labelled voxels (background included) as int32 (n, 3), in (d, h, w).
+
+        None where all voxels are labelled.
+        """
         points = self.record.looked_at
         return None if points is None else np.array(points, dtype=np.int32).reshape(-1, 3)
 
     @cached_property
     def changed_voxels(self) -> np.ndarray:
-        """int32 (n, 3) voxels (d, h, w) of :attr:`changed`, at most 10,000."""
+        """Up to 10,000 voxels of `changed`, as int32 (n, 3), in (d, h, w)."""
         return np.array(self.record.changed or [], dtype=np.int32).reshape(-1, 3)
 
 
@@ -146,13 +151,30 @@ def preprocess_dataset(
     seed: int = 0,
     predictions: Mapping[str, Path] | None = None,
 ) -> CachedDataset:
-    """Preprocess the labelled training cases of ``dataset`` into ``cache_dir/<task>``; what still fits there is kept.
+    """Preprocess a data set's training cases into ``cache_dir/<task>``; entries that still match are kept.
 
-    An entry is keyed by the contents of its source files, the plan and the storage: a changed file or plan rebuilds it.
-    Every file is written whole or not at all, the record last. ``parallel`` > 1 works in that many processes.
-    ``predictions``: by case, the label map that the labels are a correction of; what was changed is kept beside them.
+    An entry's key is made from the contents of its source files, the plan, the storage and the seed, so a change in any
+    of them rebuilds it. Files are written atomically, the record last.
 
-    Raises BadInputError for cases that cannot be used (the file is named) and for a data set without labelled cases.
+    Args:
+        dataset: The data set; all its training cases have labels.
+        plan: The task's plan.
+        cache_dir: The folder that holds the caches of all tasks.
+        events: Receives progress and messages.
+        cancel: Ends the work between two cases.
+        parallel: Number of processes.
+        storage: The dtype of the stored intensities.
+        seed: Seeds the draw of foreground voxels.
+        predictions: The label map that each case's labels correct, by case. The voxels that were changed are stored,
+            too.
+
+    Returns:
+        The preprocessed cases.
+
+    Raises:
+        BadInputError: A case cannot be used (the message names the file), the data set has no labelled cases or too
+            many classes, or the folder holds other files.
+        CancelledError: ``cancel`` was set.
     """
     cases = dataset.training_cases()
     if dataset.ignored is not None and plan.class_count > IGNORED:
@@ -184,7 +206,7 @@ def preprocess_dataset(
 
 
 def _begin(folder: Path) -> None:
-    """Make the task's folder ours; BadInputError where it holds files and no sign that they are entries of a cache."""
+    """Mark the task's folder as a cache; BadInputError where it holds files that are not entries of one."""
     remove_orphans(folder)  # of a preprocessing that was killed; another one may be at work in the same folder
     mark = folder / _MARK
     if mark.exists():
@@ -290,7 +312,17 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
 def foreground_voxels(
     seg: np.ndarray, labels: Sequence[int], case: str, seed: int
 ) -> dict[int, list[tuple[int, int, int]]]:
-    """By label, at most 10,000 of its voxels (d, h, w) in ``seg``, drawn by the case's name and ``seed``."""
+    """Draw voxels of each label.
+
+    Args:
+        seg: Label ids ``(d, h, w)``.
+        labels: The labels to draw voxels of.
+        case: The case's name, which seeds the draw.
+        seed: Seeds the draw, too.
+
+    Returns:
+        For each label up to 10,000 voxels ``(d, h, w)``.
+    """
     generator = np.random.default_rng(case_seed(case, seed))
     flat = seg.ravel()
     points: dict[int, list[tuple[int, int, int]]] = {}
@@ -303,7 +335,16 @@ def foreground_voxels(
 
 
 def labelled_voxels(seg: np.ndarray, case: str, seed: int) -> list[tuple[int, int, int]]:
-    """At most 10,000 voxels (d, h, w) at which somebody has looked, drawn like :func:`foreground_voxels`."""
+    """Draw voxels that are labelled, background included.
+
+    Args:
+        seg: Label ids ``(d, h, w)``; ``IGNORED`` where nothing was labelled.
+        case: The case's name, which seeds the draw.
+        seed: Seeds the draw, too.
+
+    Returns:
+        Up to 10,000 voxels ``(d, h, w)``.
+    """
     return foreground_voxels((seg != IGNORED).astype(np.uint8), (1,), case, seed)[1]
 
 

@@ -1,4 +1,4 @@
-"""The channels of an image against those that a task takes."""
+"""Matching an image's channels to those that a task takes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, 
 
 
 def match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarray:
-    """Bring an image to the channels of a task: grey becomes colour, colour luminance.
+    """Bring an image to the channels of a task: grey becomes colour, or colour becomes luminance.
 
     Args:
-        image: (C, D, H, W).
-        plan: of the task.
-        events: what is changed is said here.
+        image: ``(C, D, H, W)``.
+        plan: The task's plan.
+        events: Receives a message about any change.
 
     Returns:
-        An array (C', D, H, W) with as many channels as the task takes.
+        An array ``(C', D, H, W)`` with as many channels as the task takes.
 
     Raises:
-        BadInputError: channels that cannot be matched.
+        BadInputError: The channels cannot be matched.
     """
     wanted = len(plan.channels)
     if image.channels == wanted:
@@ -57,5 +57,5 @@ def match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarra
 
 
 def _is_rendering(image: Image) -> bool:
-    """Colours in a volume, or in a format of volumes, were painted by a program: cameras and scanners give pictures."""
+    """Whether a program painted the colours: they are in a volume, or in a format that cameras do not use."""
     return not image.is_2d or image.meta.get("format") in ("nifti", "nrrd", "metaimage")

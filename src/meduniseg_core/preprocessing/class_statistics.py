@@ -1,4 +1,4 @@
-"""Statistics of a data set's images and classes, for the plan of its task."""
+"""Statistics of a data set's images and classes, which go into the plan of its task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERSION = 1  # raised where the same images give other facts
 
 @dataclass(frozen=True)
 class ClassFacts:
-    """One class in one image; see :class:`ClassStatistics` for the units."""
+    """One class in one image; see `ClassStatistics` for the units."""
 
     voxels: int
     size: float
@@ -35,7 +35,7 @@ class ClassFacts:
 
 
 class CaseFacts(BaseModel):
-    """What :class:`TaskStatistics` is made of, of one case; a class that is not there is None."""
+    """One case's part of `TaskStatistics`; a class that does not occur is None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,15 +48,30 @@ class CaseFacts(BaseModel):
 
 
 def size_unit(image: Image) -> SizeUnit:
-    """ml of a volume, mm2 of a slice with a size, else a share of the image."""
+    """Choose the unit that classes of an image are measured in.
+
+    Args:
+        image: Any image.
+
+    Returns:
+        "ml" for a volume, "mm2" for a slice with a size in mm, else "share" (of the image).
+    """
     if not image.physical:
         return "share"
     return "mm2" if image.is_2d else "ml"
 
 
 def class_facts(image: Image, labels: Image, plan: TaskPlan) -> list[ClassFacts | None]:
-    """Size, mean intensity and centre of every class of ``plan`` in ``labels`` (1, D, H, W), which lie on the grid of
-    ``image`` (C, D, H, W); None for a class without a voxel."""
+    """Measure every class of a task in one image: size, mean intensity and centre.
+
+    Args:
+        image: ``(C, D, H, W)``.
+        labels: ``(1, D, H, W)``, on the image's grid.
+        plan: The task's plan.
+
+    Returns:
+        One entry per class, in the plan's order; None for a class without a voxel.
+    """
     turned, turn = canonical_orientation(image)
     ids = turn.forward(labels.array)[0]
     depth, height, width = ids.shape
@@ -115,11 +130,22 @@ def task_statistics(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TaskStatistics | None:
-    """Statistics of the labelled training cases of ``dataset`` for ``plan``; None where there are none.
+    """Compute the statistics of a data set's labelled training cases.
 
-    ``keys``: a key by case that changes with its files; only these cases count. Their facts are kept in ``folder`` as
-    ``CASE_facts.json`` and used again as long as the key is the same. Raises BadInputError for a case that cannot be
-    read.
+    Args:
+        dataset: The data set.
+        plan: The task's plan.
+        keys: For each case, a key that changes with its files; only these cases count. None: all cases.
+        folder: Where to keep each case's facts as ``CASE_facts.json``, to be used again while its key is the same.
+        events: Receives progress.
+        cancel: Ends the work between two cases.
+
+    Returns:
+        The statistics; None where there are no labelled cases.
+
+    Raises:
+        BadInputError: A case cannot be read, or its labels lie on another grid.
+        CancelledError: ``cancel`` was set.
     """
     cases = [case for case in dataset.cases("Tr") if case.label is not None and (keys is None or case.case in keys)]
     if not cases:
@@ -135,7 +161,15 @@ def task_statistics(
 
 
 def statistics_of(facts: Sequence[CaseFacts], plan: TaskPlan) -> TaskStatistics:
-    """Ranges over the cases."""
+    """Join the facts of several cases into ranges.
+
+    Args:
+        facts: At least one case.
+        plan: The task's plan.
+
+    Returns:
+        The statistics.
+    """
     physical = all(case.spacing is not None for case in facts)
     unit: SizeUnit = "share" if not physical else ("mm2" if plan.dimension == 2 else "ml")
     details = [np.array(case.detail) for case in facts if case.detail is not None]
@@ -218,7 +252,7 @@ def _look_at(case: RawCase, plan: TaskPlan, key: str) -> CaseFacts:
 
 
 def _usual(channel: np.ndarray, kind: str) -> tuple[float, float]:
-    """Mean and standard deviation that a channel's intensities are measured against; HU are as they are."""
+    """The mean and standard deviation that a channel's intensities are measured against: 0 and 1 for HU."""
     if kind in ("ct", "none"):
         return 0.0, 1.0
     background = constant_background(channel) if kind == "zscore_nonzero" else None

@@ -1,7 +1,7 @@
 """Data sets in nnU-Net v2's raw layout.
 
-`dataset.json`, `imagesTr/CASE_0000.ext`, `labelsTr/CASE.ext`, and for testing `imagesTs`, `labelsTs`; or the training
-cases listed in `dataset.json`.
+They hold `dataset.json`, `imagesTr/CASE_0000.ext` and `labelsTr/CASE.ext`, and `imagesTs` and `labelsTs` for testing;
+or `dataset.json` lists the training cases.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from meduniseg_core.preprocessing.dataset_files import CaseList, Found, Split, b
 from meduniseg_core.validation import first_fault
 
 IGNORE = "ignore"
-"""nnU-Net's name of the label of voxels that nobody has looked at."""
+"""nnU-Net's name for the label of voxels that nobody has labelled."""
 
 _LIMIT = 64 * 2**20
 _COLOURS = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
@@ -50,23 +50,37 @@ _MODALITY_OF_CHANNEL = {name: modality for modality, names in _CHANNELS_OF_MODAL
 
 
 def is_colour(channels: tuple[str, ...]) -> bool:
-    """Whether ``channels`` are the red, green and blue of one colour image."""
+    """Say whether channels are the red, green and blue of one colour image.
+
+    Args:
+        channels: The channels' names, in order.
+
+    Returns:
+        True for R, G, B or red, green, blue.
+    """
     return len(channels) == 3 and all(name.lower() in names for name, names in zip(channels, _COLOURS, strict=True))
 
 
 def modality_of_channel(name: str) -> str | None:
-    """The modality that a channel of this name is of ("CT", "T1"), or None where the name does not say."""
+    """Find the modality that a channel's name tells, such as "CT" or "T1".
+
+    Args:
+        name: The channel's name.
+
+    Returns:
+        The modality; None where the name does not tell.
+    """
     return _MODALITY_OF_CHANNEL.get(name.strip().lower())
 
 
 def modality_of_channels(names: tuple[str, ...]) -> str | None:
-    """Find the modality that the names of an image's channels settle.
+    """Find the modality that the names of an image's channels tell.
 
     Args:
-        names: of all its channels.
+        names: The names of all channels.
 
     Returns:
-        That of all of them; PET for PET/CT (docs/spec.md section 3); None where they do not settle it.
+        The modality they share; PET for PET/CT (docs/spec.md section 3); None where they do not tell.
     """
     found = {modality_of_channel(name) for name in names}
     if found == {"ct", "pet"}:
@@ -75,26 +89,36 @@ def modality_of_channels(names: tuple[str, ...]) -> str | None:
 
 
 def task_name(dataset: str) -> str:
-    """Make a task's name of a data set's.
+    """Make a task's name from a data set's name.
 
     Args:
-        dataset: as nnU-Net calls it, ``Dataset004_Hippocampus`` say.
+        dataset: nnU-Net's name for it, such as ``Dataset004_Hippocampus``.
 
     Returns:
-        The name without its number, in lower case and with nothing in it that no file name may have.
+        The name without its number, in lower case, and without characters that file names cannot have.
     """
     plain = re.sub(r"^Dataset\d+_", "", dataset)
     return re.sub(r"[^a-z0-9_.\-]+", "_", plain.lower()).strip("_.-") or "task"
 
 
 def files_per_case(channels: tuple[str, ...]) -> int:
-    """How many files hold one case: one per channel, a single one for a colour image."""
+    """Count the files that make one case.
+
+    Args:
+        channels: The channels' names.
+
+    Returns:
+        One per channel; 1 for a colour image.
+    """
     return 1 if is_colour(channels) else len(channels)
 
 
 class DatasetDescription(BaseModel):
-    """`dataset.json`; keys of nnU-Net that do not concern us are passed over. ``modality``, ``task``, ``patient_of``
-    and ``sided`` are our optional additions, which nnU-Net passes over. ``dataset`` and ``training`` list the cases."""
+    """`dataset.json`. Other keys of nnU-Net are ignored.
+
+    ``modality``, ``task``, ``patient_of`` and ``sided`` are our optional additions, which nnU-Net ignores. ``dataset``
+    and ``training`` list the cases.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -144,7 +168,7 @@ class DatasetDescription(BaseModel):
 
 @dataclass(frozen=True)
 class RawCase:
-    """One case: its channel files (one file for a colour image), its label map if any, and whose it is."""
+    """One case: its channel files (one for a colour image), its label map if there is one, and its patient."""
 
     case: str
     images: tuple[Path, ...]
@@ -154,14 +178,24 @@ class RawCase:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data-set folder. Open it with :meth:`open`; files are looked up when asked for."""
+    """A data-set folder, opened with `open`. Files are looked up when they are asked for."""
 
     folder: Path
     description: DatasetDescription = field(repr=False)
 
     @classmethod
     def open(cls, folder: Path) -> RawDataset:
-        """Read ``folder/dataset.json``; raises BadInputError where it is missing or wrong."""
+        """Open a data set.
+
+        Args:
+            folder: The folder that holds ``dataset.json``.
+
+        Returns:
+            The data set.
+
+        Raises:
+            BadInputError: The folder or its ``dataset.json`` is missing, unreadable or wrong.
+        """
         folder = Path(folder)
         path = folder / "dataset.json"
         if not folder.is_dir():
@@ -194,31 +228,35 @@ class RawDataset:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Channel names in the order of their numbers."""
+        """The channels' names, in the order of their numbers."""
         names = self.description.channel_names
         return tuple(names[str(index)] for index in range(len(names)))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Foreground classes; label id = position + 1."""
+        """The foreground classes; label id = position + 1."""
         ids = self.description.labels
         return tuple(sorted((name for name in ids if ids[name] > 0 and name != IGNORE), key=lambda name: ids[name]))
 
     @property
     def ignored(self) -> int | None:
-        """The id of voxels that take no part in training and evaluation; None where the data set has no such label."""
+        """The label id of voxels that training and evaluation leave out; None where the data set has no such label."""
         return self.description.labels.get(IGNORE)
 
     @property
     def task(self) -> str:
-        """The task's name: dataset.json's ``task``, else the folder's name without DatasetNNN_, in lower case."""
+        """The task's name: ``task`` in dataset.json, else the folder's name without DatasetNNN_, in lower case."""
         if self.description.task is not None:
             return self.description.task
         return task_name(self.name)
 
     @property
     def modality(self) -> str:
-        """dataset.json's ``modality``, else what the channel names settle; raises BadInputError where they do not."""
+        """The modality: ``modality`` in dataset.json, else what the channels' names tell.
+
+        Raises:
+            BadInputError: Neither tells.
+        """
         if self.description.modality is not None:
             return self.description.modality.lower()
         modality = modality_of_channels(self.channels)
@@ -230,7 +268,11 @@ class RawDataset:
 
     @cached_property
     def dimension(self) -> Literal[2, 3]:
-        """2 where the first case's image has depth 1, else 3 (reads that image)."""
+        """2 if the first case's image has depth 1, else 3. That image is read.
+
+        Raises:
+            BadInputError: There are no cases, or the image cannot be read.
+        """
         cases = self.cases("Tr") or self.cases("Ts")
         if not cases:
             raise BadInputError(
@@ -239,7 +281,14 @@ class RawDataset:
         return 2 if read_image(cases[0].images).is_2d else 3
 
     def files(self, split: Split = "Tr") -> Found:
-        """The files of the cases of ``split``, and what their names alone show to be wrong."""
+        """Find the files of a split's cases. None is opened.
+
+        Args:
+            split: "Tr" (training) or "Ts" (test).
+
+        Returns:
+            The files, and what their names alone show to be wrong.
+        """
         listed = self._listed if split == "Tr" else None
         channels = files_per_case(self.channels)
         if listed is not None:
@@ -247,9 +296,16 @@ class RawDataset:
         return by_name(self.folder, split, self.description.file_ending, channels)
 
     def cases(self, split: Split = "Tr") -> list[RawCase]:
-        """The cases of ``split``, sorted by name; an absent folder has none. ``label`` is None where no file is.
+        """List the cases of a split.
 
-        BadInputError where a channel is missing, a case is there twice, a label has no image, or a list is wrong.
+        Args:
+            split: "Tr" (training) or "Ts" (test).
+
+        Returns:
+            The cases, sorted by name; none where the folder is absent. ``label`` is None where there is no label file.
+
+        Raises:
+            BadInputError: A channel is missing, a case is there twice, a label has no image, or a list is wrong.
         """
         found = self.files(split)
         if found.faults:
@@ -266,7 +322,14 @@ class RawDataset:
         ]
 
     def name_faults(self, split: Split = "Tr") -> list[str]:
-        """What the names of the files of ``split``, and of its patients, show to be wrong; no image is opened."""
+        """List what the file names and patients of a split show to be wrong. No image is opened.
+
+        Args:
+            split: "Tr" (training) or "Ts" (test).
+
+        Returns:
+            One sentence per fault.
+        """
         found = self.files(split)
         faults = list(found.faults)
         wanted = split == "Tr" or (self.folder / f"labels{split}").is_dir()
@@ -292,7 +355,14 @@ class RawDataset:
         return faults
 
     def training_cases(self) -> list[RawCase]:
-        """The training cases, all with labels; BadInputError where :meth:`check` would call their names unfit."""
+        """List the training cases, all of which have labels.
+
+        Returns:
+            The cases, sorted by name.
+
+        Raises:
+            BadInputError: `name_faults` finds a fault.
+        """
         faults = self.name_faults("Tr")
         if faults:
             raise BadInputError(faults[0])

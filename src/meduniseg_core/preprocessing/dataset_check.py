@@ -1,4 +1,4 @@
-"""Is a data set fit for use? Every problem, not only the first."""
+"""Checking whether a data set is fit for use: all problems, not only the first."""
 
 from __future__ import annotations
 
@@ -14,10 +14,21 @@ from meduniseg_core.preprocessing.label_ids import check_ids
 
 
 def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> list[str]:
-    """Every problem of ``dataset`` as one sentence that names the file; reads every image and label map.
+    """Find every problem of a data set; reads every image and label map.
 
-    Looked for: missing channels, labels and images, files that cannot be read, labels on another grid than their image,
-    label ids that dataset.json does not name, channel counts that disagree, and 2D mixed with 3D.
+    It looks for missing channels, labels and images, files that cannot be read, labels on another grid than their
+    image, label ids that dataset.json does not name, channel counts that disagree, and 2D images mixed with volumes.
+
+    Args:
+        dataset: The data set.
+        events: Receives progress.
+        cancel: Ends the work between two cases.
+
+    Returns:
+        One sentence per problem, naming the file; none where the data set is fit.
+
+    Raises:
+        CancelledError: ``cancel`` was set.
     """
     problems = [*dataset.name_faults("Tr"), *dataset.name_faults("Ts")]
     try:

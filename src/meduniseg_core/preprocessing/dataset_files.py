@@ -1,7 +1,7 @@
-"""Which files the cases of a data set have: by their names in imagesTr and labelsTr, or as dataset.json lists them.
+"""Which files a data set's cases have: by name in imagesTr and labelsTr, or as dataset.json lists them.
 
-nnU-Net v2 takes the list under "dataset" (case -> "images", "label") where there is one; the older "training" list
-(entries with "image" and "label") is taken where there is no folder imagesTr. Test cases are always found by name.
+nnU-Net v2's list "dataset" (case -> "images", "label") is used where there is one. The older list "training" (entries
+with "image" and "label") is used where there is no folder imagesTr. Test cases are always found by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CaseName = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x0
 
 
 class ListedCase(BaseModel):
-    """One entry of a list: paths of its images (one per channel) and of its label map, from the data set's folder."""
+    """One entry of a list: its images (one per channel) and label map, as paths relative to the data set's folder."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -42,7 +42,17 @@ CaseList = dict[_CaseName, ListedCase]
 
 
 def named_list(value: Any) -> Any:
-    """A "training" list as a :data:`CaseList`: a case is called as its label file is."""
+    """Turn a "training" list into a `CaseList`.
+
+    Args:
+        value: What dataset.json holds.
+
+    Returns:
+        The cases by name: that of the label file, or of the first image. Anything but a list is returned as it is.
+
+    Raises:
+        ValueError: Two entries have the same name, or an entry is malformed.
+    """
     if not isinstance(value, list):
         return value
     named: dict[str, ListedCase] = {}
@@ -57,7 +67,7 @@ def named_list(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Image files of a case, one per channel, and where its label map is or ought to be (None: none is wanted)."""
+    """A case's image files (one per channel), and where its label map is or should be (None: it needs none)."""
 
     case: str
     images: tuple[Path, ...]
@@ -66,16 +76,23 @@ class CaseFiles:
 
 @dataclass
 class Found:
-    """The cases of a split, sorted by name, and what is wrong with their names, each as one sentence."""
+    """The cases of a split, sorted by name, and the faults in their names, one sentence each."""
 
     cases: list[CaseFiles] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
 def by_name(folder: Path, split: Split, ending: str, channels: int) -> Found:
-    """The cases in ``imagesTr`` (or ``imagesTs``) by nnU-Net's naming; ``channels`` is how many files a case has.
+    """Find the cases in ``imagesTr`` (or ``imagesTs``) by nnU-Net's naming.
 
-    Faults are channels that are missing, cases that are there twice, and labels without an image.
+    Args:
+        folder: The data set's folder.
+        split: "Tr" or "Ts".
+        ending: The ending of image and label files.
+        channels: How many files a case has.
+
+    Returns:
+        The cases. Faults are missing channels, cases that are there twice, and labels without an image.
     """
     images, labels = folder / f"images{split}", folder / f"labels{split}"
     if not images.is_dir():
@@ -99,7 +116,16 @@ def by_name(folder: Path, split: Split, ending: str, channels: int) -> Found:
 
 
 def by_list(folder: Path, listed: CaseList, channels: int) -> Found:
-    """The cases that dataset.json lists. Faults: files outside the folder, missing images, another number of them."""
+    """Find the cases that dataset.json lists.
+
+    Args:
+        folder: The data set's folder.
+        listed: The list.
+        channels: How many files a case has.
+
+    Returns:
+        The cases. Faults are files outside the folder, missing images, and a wrong number of images.
+    """
     found, where = Found(), folder / "dataset.json"
     for case, entry in sorted(listed.items()):
         names = [*entry.images, *([entry.label] if entry.label is not None else [])]

@@ -1,8 +1,9 @@
-"""How fine an image's detail is where the network looks at it.
+"""How fine an image's detail is on the grid that the network sees.
 
-A photograph has no mm: its longer side is scaled to a fixed number of pixels, so how much it shows decides how large
-everything is for the network. Pixel counts do not tell (the same picture comes in every size), its own content does: an
-image that shows four times as much has finer detail than the training images, a cut-out that was enlarged coarser.
+A photograph has no size in mm: its longer side is scaled to a fixed number of pixels, so how much it shows decides how
+large everything appears to the network. The number of pixels does not tell (the same picture comes in every size), but
+the content does. An image that shows four times as much has finer detail than the training images; an enlarged cut-out
+has coarser detail.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from meduniseg_core.preprocessing.statistics import Detail
 from meduniseg_core.preprocessing.working_size import target_shape
 
 TOLERANCE = 1.3
-"""Further away than this many times the training images' largest distance is unusual. Over eleven sets of 2D images, a
-fifth of each held back: 0 to 3 % of the held-back images; of 4 x 4 mosaics 10 to 100 %, of a ninth of an image 30 to
-100 %, but of glands, which look alike at all scales, few."""
+"""A distance of more than this many times the training images' largest one is unusual.
+
+Measured on eleven sets of 2D images, with a fifth of each held back: it flags 0 to 3 % of the held-back images, 10 to
+100 % of 4 x 4 mosaics, and 30 to 100 % of cut-outs of a ninth of an image (but few of glands, which look alike at all
+scales)."""
 
 FEWEST = 16  # images; fewer say nothing about what is usual
 _SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels of the network's grid
@@ -29,8 +32,16 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def detail_features(image: Image, plan: TaskPlan) -> np.ndarray | None:
-    """float64 (7,): the logarithms of the shares of the variance at five scales, of the mean gradient over the standard
-    deviation and of the spectrum's centroid; None for what is no 2D image without mm, or has nothing to see."""
+    """Measure the detail of a 2D image without a size in mm.
+
+    Args:
+        image: ``(C, 1, H, W)``.
+        plan: The task's plan.
+
+    Returns:
+        float64 ``(7,)``: logarithms of the shares of the variance at five scales, of the mean gradient over the
+        standard deviation, and of the spectrum's centroid. None for other images, and for one that is constant or tiny.
+    """
     if plan.longest_side is None or not image.is_2d:
         return None
     array = image.array.astype(np.float32)
@@ -53,7 +64,14 @@ def detail_features(image: Image, plan: TaskPlan) -> np.ndarray | None:
 
 
 def detail_of(features: Sequence[np.ndarray]) -> Detail | None:
-    """The training images' own spread; None where they are too few."""
+    """Describe the usual detail of the training images.
+
+    Args:
+        features: What `detail_features` measured, per image.
+
+    Returns:
+        Mean, precision and largest distance; None where there are fewer than 16 images.
+    """
     if len(features) < FEWEST:
         return None
     rows = np.stack(features)
@@ -66,12 +84,28 @@ def detail_of(features: Sequence[np.ndarray]) -> Detail | None:
 
 
 def detail_distance(features: np.ndarray, usual: Detail) -> float:
-    """How far an image lies from the training images; 1: as far as the furthest of them."""
+    """Measure how far an image's detail lies from that of the training images.
+
+    Args:
+        features: What `detail_features` measured.
+        usual: What `detail_of` describes.
+
+    Returns:
+        The distance; 1 is that of the furthest training image.
+    """
     return _length(features - np.array(usual.mean), np.array(usual.precision)) / usual.largest
 
 
 def is_finer(features: np.ndarray, usual: Detail) -> bool:
-    """Whether the detail is finer than usual (more is shown), else coarser."""
+    """Say whether an image's detail is finer than usual (it shows more), and not coarser.
+
+    Args:
+        features: What `detail_features` measured.
+        usual: What `detail_of` describes.
+
+    Returns:
+        True where it is finer.
+    """
     return bool(features[-1] > usual.mean[-1])
 
 

@@ -1,4 +1,4 @@
-"""What a data set is like: sizes, spacings, foreground intensities, which classes occur (nnU-Net's fingerprint)."""
+"""Properties of a data set: sizes, spacings, foreground intensities, classes that occur (nnU-Net's fingerprint)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HU_AIR = -200.0
 
 
 class Fingerprint(BaseModel):
-    """Figures of a data set's training cases, in canonical orientation; geometry in array order (D, H, W)."""
+    """Properties of a data set's training cases, in canonical orientation; geometry in array order ``(D, H, W)``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +46,7 @@ class Fingerprint(BaseModel):
 
     @property
     def median_spacing(self) -> Vector3:
-        """Median per axis, mm."""
+        """The median spacing per axis, in mm."""
         d, h, w = (float(np.median([spacing[a] for spacing in self.spacings])) for a in range(3))
         return d, h, w
 
@@ -63,12 +63,28 @@ class _CaseFigures:
 
 
 def case_seed(case: str, seed: int = 0) -> int:
-    """A seed of 63 bits that depends on ``case`` and ``seed`` alone: the same on every machine and in any order."""
+    """Make a case's seed, which is the same on every machine and in any order of the cases.
+
+    Args:
+        case: The case's name.
+        seed: The seed of the whole run.
+
+    Returns:
+        A number of 63 bits.
+    """
     return int.from_bytes(hashlib.sha256(f"{seed}:{case}".encode()).digest()[:8], "big") >> 1
 
 
 def ct_channels(channels: tuple[str, ...], modality: str) -> tuple[bool, ...]:
-    """Which channels are CT: those named so, and in a data set of modality ct those not named otherwise."""
+    """Find the CT channels: those named so, and in a CT data set those not named otherwise.
+
+    Args:
+        channels: The channels' names.
+        modality: The data set's modality.
+
+    Returns:
+        One flag per channel.
+    """
     others = {"pet", "suv", "mri", "mr", "t1", "t2", "flair", "nonorm", "mask"}
     return tuple(
         name.strip().lower() == "ct" or (modality == "ct" and name.strip().lower() not in others) for name in channels
@@ -78,9 +94,20 @@ def ct_channels(channels: tuple[str, ...], modality: str) -> tuple[bool, ...]:
 def extract_fingerprint(
     dataset: RawDataset, *, seed: int = 0, events: EventSink = ignore, cancel: CancelToken | None = None
 ) -> Fingerprint:
-    """Look at every training case of ``dataset``; foreground intensities are sampled, seeded per case.
+    """Compute the fingerprint from every training case.
 
-    Raises BadInputError for a data set without training cases and for images that do not fit together.
+    Args:
+        dataset: The data set.
+        seed: Seeds, with the case's name, the sampling of foreground intensities.
+        events: Receives progress.
+        cancel: Ends the work between two cases.
+
+    Returns:
+        The fingerprint.
+
+    Raises:
+        BadInputError: There are no training cases, a case cannot be read, or images do not fit together.
+        CancelledError: ``cancel`` was set.
     """
     cases = dataset.training_cases()
     ct = ct_channels(dataset.channels, dataset.modality)

@@ -1,4 +1,4 @@
-"""What every task asks of an image, however its network wants it prepared."""
+"""What every task requires of an image, however its network wants it prepared."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from meduniseg_core.preprocessing.plan import TaskPlan
 
 
 def check_voxel_size(image: Image, plan: TaskPlan) -> None:
-    """Refuse an image without a size in mm.
+    """Check that an image has a size in mm.
 
     Args:
-        image: (C, D, H, W).
-        plan: of a task that goes by mm.
+        image: ``(C, D, H, W)``.
+        plan: The plan of a task that works in mm.
 
     Raises:
-        BadInputError: it has none.
+        BadInputError: The image has none.
     """
     if not image.physical:
         raise BadInputError(
@@ -27,28 +27,28 @@ def check_voxel_size(image: Image, plan: TaskPlan) -> None:
 
 
 def check_volume(image: Image, plan: TaskPlan) -> None:
-    """Refuse a 2D image for a task of volumes.
+    """Check that a task of volumes gets a volume.
 
     Args:
-        image: (C, D, H, W).
-        plan: of the task.
+        image: ``(C, D, H, W)``.
+        plan: The task's plan.
 
     Raises:
-        BadInputError: it is one.
+        BadInputError: The image is 2D and the task takes volumes.
     """
     if plan.dimension == 3 and image.is_2d:
         raise BadInputError(f"{image.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Refuse values that no network can take.
+    """Check that a network can take all values.
 
     Args:
-        array: (C, D, H, W).
-        name: the image's, for the sentence.
+        array: Voxels ``(C, D, H, W)``.
+        name: The image's name, for the message.
 
     Raises:
-        BadInputError: NaN, infinity, or a value beyond float32.
+        BadInputError: A value is NaN, infinite or beyond float32.
     """
     if array.dtype.kind != "f":
         return

@@ -1,6 +1,6 @@
-"""Which ids a label map of a data set may hold, what to do about others, and ids by the names that a file carries.
+"""The label ids that a data set allows, what to do about others, and ids found by the names that a file carries.
 
-3D Slicer numbers segments in the order in which they were made, so the same number is the liver in one file and the
+3D Slicer numbers segments in the order in which they were made, so the same number may be the liver in one file and the
 spleen in the next. Where a file names its labels as the classes are named, the names decide.
 """
 
@@ -15,16 +15,24 @@ from meduniseg_core.images import Finding, Image
 from meduniseg_core.images.reading import smallest_dtype
 
 IGNORED = 255
-"""In preprocessed label maps: voxels that nobody has looked at, whatever the data set's own id for them is."""
+"""In preprocessed label maps, the id of voxels that nobody has labelled, whatever the data set's own id for them."""
 
 _SHOWN = 8
 
 
 def check_ids(labels: Image, classes: Sequence[str], ignored: int | None = None) -> None:
-    """BadInputError where ``labels`` hold ids beyond the background, ``classes`` (1, 2, ...) and ``ignored``.
+    """Check that a label map holds only ids that dataset.json names.
 
-    The one check of ids for data sets: `check`, planning and preprocessing. The sentence says what can be done. A file
-    that calls one of its labels by the name of another class is refused, too.
+    This is the one check of ids for data sets, used by `check`, planning and preprocessing.
+
+    Args:
+        labels: The label map.
+        classes: The names of 1, 2, ...
+        ignored: The id of voxels that are left out; None where the data set has none.
+
+    Raises:
+        BadInputError: There are other ids (the message says what can be done), or the file calls a label by the name of
+            another class.
     """
     highest = len(classes) if ignored is None else ignored
     for number, name in names_of(labels).items():
@@ -43,7 +51,16 @@ def check_ids(labels: Image, classes: Sequence[str], ignored: int | None = None)
 
 
 def remedy(present: set[int], classes: Sequence[str], ignored: int | None = None) -> str:
-    """What to do about a map with the ids ``present`` (without 0) that go beyond the classes', in a few words."""
+    """Say what to do about ids that go beyond the classes.
+
+    Args:
+        present: The ids of the map, without 0.
+        classes: The names of 1, 2, ...
+        ignored: The id of voxels that are left out; None where the data set has none.
+
+    Returns:
+        The advice, as the end of a sentence.
+    """
     binary = binary_remedy(present, classes)
     if binary is not None:
         return binary
@@ -56,14 +73,29 @@ def remedy(present: set[int], classes: Sequence[str], ignored: int | None = None
 
 
 def binary_remedy(present: set[int], classes: Sequence[str]) -> str | None:
-    """What to do about a mask of 0 and another id than 1 for the only class there is; None for other maps."""
+    """Say what to do about a mask whose only id is not 1, where there is only one class.
+
+    Args:
+        present: The ids of the map, without 0.
+        classes: The names of 1, 2, ...
+
+    Returns:
+        The advice, as the end of a sentence; None for other maps.
+    """
     if len(present) != 1 or len(classes) != 1:
         return None
     return f"it is a mask of 0 and {min(present)}, so save it with 0 and 1 for {classes[0]}"
 
 
 def names_of(labels: Image) -> dict[int, str]:
-    """What the file itself calls the foreground ids that occur in it; empty for most formats."""
+    """Find the names that a file itself gives to its labels.
+
+    Args:
+        labels: The label map.
+
+    Returns:
+        Id -> name, of the foreground ids that occur; empty for most formats.
+    """
     named = labels.meta.get("class_names") or {}
     if not named:
         return {}
@@ -72,10 +104,19 @@ def names_of(labels: Image) -> dict[int, str]:
 
 
 def numbered_by_name(labels: Image, classes: Sequence[str]) -> Image:
-    """``labels`` with the ids that ``classes`` (1, 2, ...) have by the names that the file carries.
+    """Renumber a label map by the names that its file carries.
 
-    Files without names, and files none of whose names is a class, keep their ids; the latter is said. Raises
-    BadInputError where some of the names are classes and others are not.
+    Files without names keep their ids. So do files none of whose names is a class, which a finding says.
+
+    Args:
+        labels: The label map.
+        classes: The names of 1, 2, ...
+
+    Returns:
+        The map with the classes' ids; a finding says what was changed.
+
+    Raises:
+        BadInputError: Only some of the file's names are classes, or a label has no name.
     """
     named = names_of(labels)
     unknown = [name for name in named.values() if name not in classes]

@@ -1,4 +1,4 @@
-"""Intensities as the network wants them (nnU-Net's schemes)."""
+"""Normalisation of intensities, by nnU-Net's schemes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ _EPSILON = 1e-8
 
 
 def normalise(data: np.ndarray, plan: TaskPlan, mask: np.ndarray | None) -> None:
-    """Normalise ``data`` (C, d, h, w) float32 in place, channel by channel, as ``plan`` says.
+    """Normalise intensities in place, channel by channel.
 
-    ``mask`` (d, h, w): where the image is not constant background; used by ``zscore_nonzero`` only (None: everywhere).
+    Args:
+        data: float32 ``(C, d, h, w)``.
+        plan: The task's plan, which names each channel's normalisation.
+        mask: bool ``(d, h, w)``, True where the image is not constant background; only ``zscore_nonzero`` uses it.
+            None: everywhere.
     """
     for channel, kind, figures in zip(data, plan.normalisation, plan.figures, strict=True):
         _normalise_channel(channel, kind, figures, mask)
@@ -46,7 +50,14 @@ def _normalise_channel(
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """``mask`` (d, h, w) with its enclosed holes filled (what no path of background joins to the border)."""
+    """Fill the holes of a mask: background that no path joins to the border.
+
+    Args:
+        mask: bool ``(d, h, w)``.
+
+    Returns:
+        The mask without holes.
+    """
     outside, count = ndimage.label(~mask)
     if count == 0:
         return mask

@@ -1,4 +1,4 @@
-"""How large a data set's objects are in its images: what decides how much an image may be scaled down."""
+"""How large a data set's objects are in its images, which decides how far an image may be scaled down."""
 
 from __future__ import annotations
 
@@ -15,19 +15,30 @@ CASES = 20
 
 @dataclass(frozen=True)
 class ObjectScale:
-    """``diameter``: of the class with the smallest objects, as a share of the image's longer side; ``longest_side``:
-    median of the images, pixels."""
+    """The scale of a data set's objects.
+
+    ``diameter`` is that of the class with the smallest objects, as a share of the image's longer side. ``longest_side``
+    is the median of the images' longer sides, in pixels.
+    """
 
     diameter: float
     longest_side: int
 
 
 def object_scale(dataset: RawDataset) -> ObjectScale | None:
-    """Size of the objects in a data set of 2D images, from at most 20 of its training labels, evenly taken; None where
-    they hold no object.
+    """Measure the objects of a data set of 2D images, from at most 20 of its training labels, evenly chosen.
 
-    An object is a connected component, its size the diameter of a circle of its area. A class has the size that a pixel
-    of it has in the middle (the median weighted by area), so that specks do not count.
+    An object is a connected component; its size is the diameter of a circle of the same area. A class's size is the
+    median over its objects, weighted by area, so that specks do not count.
+
+    Args:
+        dataset: The data set.
+
+    Returns:
+        The scale; None where the labels hold no object.
+
+    Raises:
+        BadInputError: A label map cannot be read, or the data set has no training cases.
     """
     cases = dataset.training_cases()
     sizes: dict[int, list[tuple[float, float]]] = {}

@@ -1,4 +1,4 @@
-"""From an image to what the network takes: orientation, crop, resampling, normalisation. And its labels with it."""
+"""Preprocessing of one image and its labels: orientation, crop, resampling, normalisation."""
 
 from __future__ import annotations
 
@@ -30,17 +30,28 @@ from meduniseg_core.preprocessing.working_size import check_room, check_working_
 def preprocess(
     image: Image, plan: TaskPlan, *, keep: Image | None = None, room: int | None = None, events: EventSink = ignore
 ) -> Preprocessed:
-    """Canonical orientation, crop to the body, resampling to the task's grid, normalisation (nnU-Net's scheme).
+    """Prepare an image for the network: canonical orientation, crop to the body, resampling, normalisation.
 
-    ``image`` (C, D, H, W). With ``plan.spacing`` (mm) the image must have a size in mm; with ``plan.longest_side`` its
-    longer side is scaled to that many pixels and nothing is cropped. A depth of 1 stays 1. A grey image for a task of
-    colour images is repeated to three channels, a colour image for a task of one channel becomes luminance; both are
-    said in ``events``. ``keep``: a label map of the image (training) whose foreground the crop must not lose. ``room``:
-    bytes that may be taken (None: not asked). A plan with a scheme is followed by the letter (`scheme_pipeline`).
+    With ``plan.spacing`` (mm) the image must have a size in mm. With ``plan.longest_side`` its longer side is scaled to
+    that many pixels and nothing is cropped. A depth of 1 stays 1. For a task of colour images a grey image is repeated
+    to three channels; for a task of one channel a colour image becomes luminance. A plan with a scheme follows
+    nnU-Net's steps exactly (`scheme_pipeline`).
 
-    Raises BadInputError for another channel mismatch, a volume for a 2D task, a 2D image for a 3D task, an image
-    without a size in mm where one is needed, a voxel size that cannot be, values that are not finite, and axes that are
-    not at right angles; OutOfMemoryError, before anything is computed, where ``room`` is too small.
+    Args:
+        image: ``(C, D, H, W)``.
+        plan: The task's plan.
+        keep: A label map of the image (in training), whose foreground the crop must not lose.
+        room: How many bytes may be used; None: not checked.
+        events: Receives messages about changes.
+
+    Returns:
+        The array that the network takes, and the record that leads back to the image.
+
+    Raises:
+        BadInputError: The channels do not match, the image is 2D or a volume where the task takes the other, it has no
+            size in mm where one is needed, its voxel size is impossible, values are not finite, or its axes are not
+            perpendicular.
+        OutOfMemoryError: ``room`` is too small; nothing was computed yet.
     """
     if plan.scheme is not None:
         return preprocess_by_scheme(image, plan, plan.scheme, room=room, events=events)
@@ -71,10 +82,19 @@ def preprocess(
 
 
 def preprocess_labels(labels: Image, trace: SpatialTransformRecord) -> np.ndarray:
-    """``labels`` (1, D, H, W) on the traced image's grid (see :func:`place_labels`), on the network's: uint8 (d, h, w).
+    """Bring labels onto the network's grid.
 
-    Each class is resampled linearly and the strongest taken; classes too thin for that keep their voxels. Raises
-    BadInputError where the grid is not the image's, or an id is not in 0..255.
+    Each class is resampled linearly, and the strongest wins; classes too thin for that keep their voxels.
+
+    Args:
+        labels: ``(1, D, H, W)``, on the grid of the recorded image (see `place_labels`).
+        trace: The record of that image's preprocessing.
+
+    Returns:
+        uint8 ``(d, h, w)``.
+
+    Raises:
+        BadInputError: The labels lie on another grid, or an id is not in 0..255.
     """
     labels = place_labels(labels, trace.outline)
     array = labels.array[0]

@@ -1,6 +1,6 @@
-"""What is done to an image of one task before the network sees it: a JSON that a person can read and edit.
+"""The plan of a task: how an image is prepared before the network sees it, as JSON that a person can read and edit.
 
-The plan of every task of a model ends up in the model's file (`weights`).
+A model's file holds the plans of all its tasks (`weights`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,17 @@ Batch = Annotated[int, Field(ge=1, le=MAX_BATCH)]
 
 
 def check_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:
-    """ValueError for a patch (D, H, W) that no network of any size takes."""
+    """Check that a patch is of a size that a network can take.
+
+    Args:
+        patch: ``(D, H, W)``.
+
+    Returns:
+        The patch.
+
+    Raises:
+        ValueError: A side is below 1 or too large, or there are too many voxels.
+    """
     if min(patch) < 1 or max(patch) > MAX_SIDE or math.prod(patch) > MAX_PATCH_VOXELS:
         raise ValueError(f"{patch} is an impossible patch or size")
     return patch
@@ -43,7 +53,7 @@ Patch = Annotated[tuple[int, int, int], AfterValidator(check_patch)]
 
 
 class IntensityStatistics(BaseModel):
-    """Figures of the foreground intensities of one channel over a data set (HU for CT)."""
+    """Statistics of the foreground intensities of one channel over a data set (HU for CT)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,8 +72,8 @@ class IntensityStatistics(BaseModel):
 class TaskPlan(BaseModel):
     """One task as a model knows it: its classes, its channels and its preprocessing.
 
-    Geometry is given in array order ``(D, H, W)``. Exactly one of ``spacing`` (mm; volumes and physical 2D images) and
-    ``longest_side`` (pixels; photographs, whose pixels have no size: the longer side is scaled to it) is set.
+    Geometry is in array order ``(D, H, W)``. Exactly one of two fields is set: ``spacing`` (mm) for volumes and 2D
+    images with a size, or ``longest_side`` (pixels) for photographs, whose longer side is scaled to it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -115,27 +125,27 @@ class TaskPlan(BaseModel):
 
     @property
     def region_labels(self) -> tuple[int, ...] | None:
-        """The label that each output writes where outputs are overlapping regions; None where they are classes."""
+        """The label that each output writes, for a network whose outputs are overlapping regions; None for classes."""
         return None if self.scheme is None else self.scheme.region_labels
 
     @property
     def outputs(self) -> int:
-        """Output channels of the network that take part: classes with background, or regions."""
+        """How many output channels of the network the task uses: classes with background, or regions."""
         return self.class_count if self.region_labels is None else len(self.region_labels)
 
     @property
     def class_count(self) -> int:
-        """Output channels that take part, background included (paper: only these enter loss and softmax)."""
+        """How many classes the task has, with the background; only they enter loss and softmax (docs/spec.md section 5)."""
         return len(self.classes) + 1
 
 
 def with_former_names(content: dict[str, Any]) -> dict[str, Any]:
-    """What is hashed of plans and settings, under the names that it was hashed with first.
+    """Rename fields to what they were called when they were first hashed.
 
-    So a renamed field changes neither cache keys nor the hash that a resumed run must find.
+    So a renamed field changes neither cache keys nor the hash that a resumed run must match.
 
     Args:
-        content: a plan or settings, dumped; dictionaries within it are renamed, too.
+        content: A dumped plan or settings; dictionaries within it are renamed, too.
 
     Returns:
         A copy.

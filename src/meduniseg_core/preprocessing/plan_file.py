@@ -1,4 +1,4 @@
-"""Plans of one or several tasks in one JSON that a person can read and edit."""
+"""Plans of one or several tasks in one JSON file that a person can read and edit."""
 
 from __future__ import annotations
 
@@ -35,9 +35,16 @@ class _PlanFile(BaseModel):
 
 
 def save_plans(plans: Sequence[TaskPlan], path: Path, *, replace: bool = True) -> None:
-    """Write ``plans`` to ``path`` (JSON, atomically); lists of numbers stay on one line so that the file reads well.
+    """Write plans to a JSON file, atomically. Lists of numbers stay on one line, so that the file reads well.
 
-    UsageError where the file is there and ``replace`` is False.
+    Args:
+        plans: Plans with different task names.
+        path: The file to write.
+        replace: Whether an existing file may be replaced.
+
+    Raises:
+        UsageError: The file exists and must not be replaced.
+        UnwritableError: The folder or the disk refuses the file.
     """
     document = _PlanFile(plans=tuple(plans)).model_dump(mode="json")
     text = json.dumps(document, indent=2, ensure_ascii=False)
@@ -49,9 +56,16 @@ def save_plans(plans: Sequence[TaskPlan], path: Path, *, replace: bool = True) -
 
 
 def load_plans(path: Path) -> tuple[TaskPlan, ...]:
-    """Read what :func:`save_plans` wrote (possibly edited since), or a file with one bare plan.
+    """Read what `save_plans` wrote (and a person may have edited), or a file with one bare plan.
 
-    Raises BadInputError, which names the file and the entry at fault.
+    Args:
+        path: The file.
+
+    Returns:
+        The plans.
+
+    Raises:
+        BadInputError: The file is unreadable or wrong; the message names the entry at fault.
     """
     path = Path(path)
     try:

@@ -15,7 +15,7 @@ from meduniseg_core.preprocessing.fingerprint import Fingerprint, ct_channels, e
 from meduniseg_core.preprocessing.plan import Normalisation, TaskPlan
 
 TOTAL_STRIDE: Shape3 = (16, 32, 32)
-"""The paper's network, image to bottleneck (docs/spec.md section 2)."""
+"""How much the paper's network shrinks an image to its bottleneck (docs/spec.md section 2)."""
 
 VOXELS_3D = 64 * 192 * 192
 VOXELS_2D = 512 * 512
@@ -42,14 +42,31 @@ def make_plan(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TaskPlan:
-    """The plan of ``dataset``'s task; what is given is kept, the rest follows from its fingerprint.
+    """Plan a data set's task. What is given is kept; the rest follows from the fingerprint.
 
-    ``spacing`` (mm, along D, H, W): default the median of the training cases. ``longest_side`` (pixels, images
-    without a size in mm): default 512. ``patch`` (D, H, W) is rounded up to multiples of ``total_stride``; by default
-    it follows the median shape within ``voxels``, and ``batch`` fills ``batch_voxels``. ``figures``: a
-    fingerprint already made.
+    Args:
+        dataset: The data set.
+        task: The task's name; by default the data set's.
+        modality: The modality; by default the data set's.
+        spacing: The network's spacing in mm along (D, H, W); by default the median of the training cases.
+        longest_side: The longer side in pixels, for images without a size in mm; by default 512.
+        patch: The patch (D, H, W), which is rounded up to multiples of ``total_stride``; by default it follows the
+            median shape, within ``voxels``.
+        batch: Patches per batch; by default as many as ``batch_voxels`` allow, at least 2.
+        voxels: The most voxels of a patch.
+        batch_voxels: The most voxels of a batch.
+        total_stride: How much the network shrinks an image to its bottleneck, along (D, H, W).
+        figures: A fingerprint that was already made.
+        events: Receives progress.
+        cancel: Ends the work between two cases.
 
-    Raises UsageError for options that contradict the data, BadInputError for a data set that cannot be planned.
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: Options contradict the data.
+        BadInputError: The data set cannot be planned.
+        CancelledError: ``cancel`` was set.
     """
     marks = figures if figures is not None else extract_fingerprint(dataset, events=events, cancel=cancel)
     modality = modality if modality is not None else dataset.modality
@@ -89,15 +106,31 @@ def make_plan(
 
 
 def is_sided(dataset: RawDataset) -> bool:
-    """Whether classes differ by body side: dataset.json's ``sided``, else class names with the word left or right, or a
-    pair such as ``parotid_l`` and ``parotid_r``."""
+    """Say whether a data set's classes differ by body side.
+
+    ``sided`` in dataset.json decides; without it, class names with the word left or right, or a pair such as
+    ``parotid_l`` and ``parotid_r``.
+
+    Args:
+        dataset: The data set.
+
+    Returns:
+        True where they do.
+    """
     if dataset.description.sided is not None:
         return dataset.description.sided
     return _named_by_side(dataset.classes)
 
 
 def tells_left_from_right(plan: TaskPlan) -> bool:
-    """Whether classes of a task differ by body side: by their names, else because it must not be mirrored that way."""
+    """Say whether a task's classes differ by body side: by their names, or because images are not mirrored along w.
+
+    Args:
+        plan: The task's plan.
+
+    Returns:
+        True where they do.
+    """
     if plan.scheme is not None:  # its axes are the file's, and may be mirrored or not for other reasons
         return _named_by_side(plan.classes)
     unmirrored = plan.dimension == 3 and bool(plan.mirror_axes) and 2 not in plan.mirror_axes
@@ -117,10 +150,18 @@ _SUPERIOR_INFERIOR = {"superior", "inferior", "upper", "lower", "cranial", "caud
 
 
 def directed_axes(dataset: RawDataset, dimension: int) -> frozenset[int]:
-    """The axes of (D, H, W) along which mirroring would turn one class into another, judged by the classes' names.
+    """Find the axes along which mirroring would turn one class into another, by the classes' names.
 
     In canonical orientation w (2) runs from right to left, h (1) from front to back, d (0) from feet to head. In a 2D
-    image w runs across the picture and h down it; which of them is front to back is not known: then both are kept.
+    image w runs across the picture and h down it; which of them runs from front to back is not known, so names of that
+    kind give both.
+
+    Args:
+        dataset: The data set.
+        dimension: 2 or 3.
+
+    Returns:
+        Axes of (D, H, W).
     """
     words = {word for name in dataset.classes for word in _words(name)}
     axes = {2} if is_sided(dataset) else set()
@@ -132,8 +173,19 @@ def directed_axes(dataset: RawDataset, dimension: int) -> frozenset[int]:
 
 
 def plan_patch(median: Shape3, stride: Shape3, budget: int) -> Shape3:
-    """The patch: the median shape rounded up to ``stride``, then its axis that is largest against the median made
-    smaller until it has at most ``budget`` voxels (never below one stride)."""
+    """Choose the patch for a data set.
+
+    It is the median shape, rounded up to the stride. While it has too many voxels, the axis that is largest relative to
+    the median shrinks by one stride (but never below one).
+
+    Args:
+        median: The median shape (D, H, W), in voxels of the network's grid.
+        stride: The network's total stride along (D, H, W).
+        budget: The most voxels.
+
+    Returns:
+        The patch (D, H, W).
+    """
     size = list(_rounded(median, stride))
     while math.prod(size) > budget:
         axes = [axis for axis in range(3) if size[axis] > stride[axis]]

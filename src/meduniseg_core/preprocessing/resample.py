@@ -1,8 +1,8 @@
-"""Resampling on regular grids, axis by axis, on the half-pixel-centre convention.
+"""Resampling on regular grids, axis by axis, with half-pixel centres.
 
-Both grids cover the same extent: output voxel ``i`` of ``n_out`` has its centre at source position
-``(i + 0.5) * n_in / n_out - 0.5``. So the way back is the same rule with the sizes exchanged. Every rule (nearest,
-linear, cubic, with and without low-pass) is a small matrix per axis, and a matrix product is what CPUs do fastest.
+Both grids cover the same extent: output voxel ``i`` of ``n_out`` has its centre at source position ``(i + 0.5) * n_in /
+n_out - 0.5``. So the way back follows the same rule with the sizes exchanged. Every rule (nearest, linear, cubic,
+spline, with or without low-pass) is a small matrix per axis, and CPUs are fastest at matrix products.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Rule = Literal["nearest", "linear", "cubic", "spline2", "spline3", "spline4", "s
 """``splineN`` goes through every voxel (nnU-Net's order N); ``cubic`` is Keys' local convolution."""
 
 ANISOTROPY_THRESHOLD = 3.0
-"""nnU-Net's: where the largest spacing is more than 3 times the smallest, through-plane is nearest neighbour."""
+"""nnU-Net's value: if the largest spacing is more than 3 times the smallest, through-plane is nearest neighbour."""
 
 _CHUNK_BYTES = 64 * 2**20
 
@@ -35,7 +35,15 @@ class Rules:
 
 
 def anisotropic_axis(current: Vector3, target: Vector3) -> int | None:
-    """The axis to treat apart (nnU-Net's rule): the one coarse axis of the image, else of the target; or None."""
+    """Find the axis that is far coarser than the others and is treated separately (nnU-Net's rule).
+
+    Args:
+        current: The image's spacing in mm along (D, H, W).
+        target: The spacing to resample to.
+
+    Returns:
+        The one coarse axis of the image, else of the target; None where there is none.
+    """
     for spacing in (current, target):
         if max(spacing) / min(spacing) > ANISOTROPY_THRESHOLD:
             coarse = [axis for axis in range(3) if np.isclose(spacing[axis], max(spacing), rtol=1e-3)]
@@ -44,10 +52,18 @@ def anisotropic_axis(current: Vector3, target: Vector3) -> int | None:
 
 
 def image_rules(current: Vector3, target: Vector3) -> Rules:
-    """Rules for the intensities of a physical image: cubic, nearest through-plane where strongly anisotropic.
+    """Choose the rules for the intensities of an image with a size in mm.
 
-    An axis reduced by more than 2 is low-passed first: otherwise most of its samples would not be looked at, and the
-    noise of a fine scan would differ from that of the coarse scans a model was trained on.
+    They are cubic, and nearest neighbour through-plane where the image is strongly anisotropic. An axis reduced by more
+    than 2 is low-passed first. Otherwise most of its samples would be skipped, and the noise of a fine scan would
+    differ from that of the coarse scans that a model was trained on.
+
+    Args:
+        current: The image's spacing in mm along (D, H, W).
+        target: The spacing to resample to.
+
+    Returns:
+        One rule per axis.
     """
     apart = anisotropic_axis(current, target)
     rule: list[Rule] = ["nearest" if axis == apart else "cubic" for axis in range(3)]
@@ -56,26 +72,59 @@ def image_rules(current: Vector3, target: Vector3) -> Rules:
 
 
 def photograph_rules() -> Rules:
-    """Cubic in plane, always low-passed when reduced (1411 -> 512 would alias vessels otherwise)."""
+    """Choose the rules for a photograph: cubic in plane, low-passed when reduced (1411 -> 512 would alias vessels).
+
+    Returns:
+        One rule per axis.
+    """
     return Rules(("nearest", "cubic", "cubic"), (False, True, True))
 
 
 def label_rules(current: Vector3, target: Vector3) -> Rules:
-    """Linear per class, nearest through-plane where strongly anisotropic (nnU-Net's order 1 and 0)."""
+    """Choose the rules for labels.
+
+    Each class is resampled linearly, and by nearest neighbour through-plane where the image is strongly anisotropic
+    (nnU-Net's orders 1 and 0).
+
+    Args:
+        current: The image's spacing in mm along (D, H, W).
+        target: The spacing to resample to.
+
+    Returns:
+        One rule per axis.
+    """
     apart = anisotropic_axis(current, target)
     rule: list[Rule] = ["nearest" if axis == apart else "linear" for axis in range(3)]
     return Rules((rule[0], rule[1], rule[2]))
 
 
 def nearest_indices(n_in: int, n_out: int) -> np.ndarray:
-    """Index of the source voxel that holds each output voxel's centre, int64 ``(n_out,)``."""
+    """Find the source voxel that holds each output voxel's centre.
+
+    Args:
+        n_in: Voxels of the source.
+        n_out: Voxels of the output.
+
+    Returns:
+        Indices, int64 ``(n_out,)``.
+    """
     # in integers, so that the result is exact: floor((2 i + 1) n_in / (2 n_out))
     return np.asarray((2 * np.arange(n_out, dtype=np.int64) + 1) * n_in // (2 * n_out))
 
 
 @lru_cache(maxsize=256)
 def axis_matrix(n_in: int, n_out: int, rule: Rule, low_pass: bool = False) -> torch.Tensor:
-    """Float32 ``(n_out, n_in)``: each row the weights of one output voxel (they sum to 1; edges are repeated)."""
+    """Make the matrix that resamples one axis.
+
+    Args:
+        n_in: Voxels of the source.
+        n_out: Voxels of the output.
+        rule: The interpolation.
+        low_pass: Whether the kernel widens with the reduction; without effect on nearest neighbour and splines.
+
+    Returns:
+        float32 ``(n_out, n_in)``. Each row holds the weights of one output voxel; voxels at the edge are repeated.
+    """
     matrix = np.zeros((n_out, n_in))
     rows = np.arange(n_out)
     if rule == "nearest":
@@ -97,7 +146,7 @@ def axis_matrix(n_in: int, n_out: int, rule: Rule, low_pass: bool = False) -> to
 
 
 def _spline_matrix(n_in: int, n_out: int, order: int) -> torch.Tensor:
-    """What scipy's spline of this order makes of every unit impulse: the whole of a linear operation."""
+    """The matrix of scipy's spline of this order: its result for every unit impulse."""
     from scipy import ndimage
 
     zoomed = ndimage.zoom(np.eye(n_in), (n_out / n_in, 1), order=order, mode="nearest", grid_mode=True)
@@ -115,7 +164,16 @@ def _kernel(distance: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 def resample_bytes(size: Shape3, shape: Shape3, channels: int) -> int:
-    """Bytes that :func:`resample` takes at most for ``channels`` of ``size`` to ``shape``, its result included."""
+    """Estimate the memory that `resample` needs.
+
+    Args:
+        size: The source's shape (D, H, W).
+        shape: The result's shape (d, h, w).
+        channels: The number of channels.
+
+    Returns:
+        The most bytes it takes, result included.
+    """
     if size == shape:
         return 4 * channels * shape[0] * shape[1] * shape[2]
     plane = size[0] * shape[1] * shape[2]
@@ -124,10 +182,18 @@ def resample_bytes(size: Shape3, shape: Shape3, channels: int) -> int:
 
 
 def resample(array: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
-    """``array`` (C, D, H, W) of any real dtype on the grid ``shape``: float32 (C, d, h, w).
+    """Resample an array.
 
-    Cubic results are held within each channel's own range (no overshoot into values that never occurred). Beside the
-    result, memory is one channel at the in-plane output size and a chunk of slices.
+    Cubic results are clamped to each channel's own range. Beside the result, memory is needed for one channel at the
+    in-plane output size and for a chunk of slices.
+
+    Args:
+        array: ``(C, D, H, W)``, of any real dtype.
+        shape: The result's shape (d, h, w).
+        rules: One rule per axis.
+
+    Returns:
+        float32 ``(C, d, h, w)``.
     """
     channels = array.shape[0]
     size = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
@@ -160,7 +226,15 @@ def resample(array: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
 
 
 def resample_nearest(array: np.ndarray, shape: Shape3) -> np.ndarray:
-    """``array`` (D, H, W) on the grid ``shape`` by nearest neighbour, same dtype."""
+    """Resample an array by nearest neighbour.
+
+    Args:
+        array: ``(D, H, W)``.
+        shape: The result's shape (d, h, w).
+
+    Returns:
+        ``(d, h, w)``, of the same dtype.
+    """
     for axis in range(3):
         if array.shape[axis] != shape[axis]:
             array = np.take(array, nearest_indices(array.shape[axis], shape[axis]), axis=axis)
@@ -168,10 +242,18 @@ def resample_nearest(array: np.ndarray, shape: Shape3) -> np.ndarray:
 
 
 def resample_labels(labels: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
-    """Label map (D, H, W) with ids 0..255 on the grid ``shape``: uint8 (d, h, w).
+    """Resample a label map.
 
-    Each class is resampled on its own; a voxel is foreground where the classes together reach one half, and takes the
-    strongest. A class too thin to reach a half anywhere keeps the voxels that hold its own voxels' centres.
+    Each class is resampled on its own. A voxel is foreground where the classes together reach one half, and takes the
+    strongest of them. A class that would vanish keeps the voxels that hold its own voxels' centres.
+
+    Args:
+        labels: ``(D, H, W)``, ids 0..255.
+        shape: The result's shape (d, h, w).
+        rules: One rule per axis.
+
+    Returns:
+        uint8 ``(d, h, w)``.
     """
     if labels.shape == tuple(shape):
         return np.ascontiguousarray(labels, dtype=np.uint8)
@@ -212,7 +294,15 @@ def _rows_touching(matrix: torch.Tensor, columns: slice) -> slice:
 
 
 def separable(x: torch.Tensor, matrices: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Float32 ``x`` (..., D, H, W) times one matrix of :func:`axis_matrix` per axis: (..., d, h, w)."""
+    """Multiply an array by one matrix per axis.
+
+    Args:
+        x: float32 ``(..., D, H, W)``.
+        matrices: What `axis_matrix` makes, for D, H and W.
+
+    Returns:
+        float32 ``(..., d, h, w)``.
+    """
     to_d, to_h, to_w = matrices
     lead, plane = x.shape[:-3], x.shape[-2:]
     # depth first: on the way back from a coarse grid it then works on the smallest array

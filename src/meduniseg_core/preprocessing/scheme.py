@@ -1,8 +1,8 @@
-"""nnU-Net's way from an image to a network and back, as data: for models that were trained by it.
+"""nnU-Net's way from an image to a network and back, as data: for models that nnU-Net trained.
 
-A plan without a scheme is preprocessed by this program's own rules (`pipeline`). With one, an image keeps the
-orientation of its file, is cropped to what is not zero, normalised, then resampled by splines; windows never shrink,
-and logits go back by the rule that the scheme names.
+A plan without a scheme follows this program's own rules (`pipeline`). With a scheme, an image keeps the orientation of
+its file, is cropped to what is not zero, normalised, and then resampled by splines; windows never shrink, and logits
+are resampled back by the rule that the scheme names.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Order = Annotated[int, Field(ge=0, le=5)]
 class Resampling(BaseModel):
     """How arrays are resampled.
 
-    ``order`` of the spline. Where an image is ``separate`` its slices are resampled one by one, and then across by
-    ``order_across``: True or False always or never, None where one axis is coarser than ``anisotropy`` times the
-    finest. ``kind`` "none": the array is left as it is.
+    ``order`` is that of the spline. Where slices are resampled separately, they are resampled one by one, and then
+    across by ``order_across``. ``separate`` is True (always), False (never) or None (where one axis is coarser than
+    ``anisotropy`` times the finest). ``kind`` "none" leaves the array as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,13 +32,13 @@ class Resampling(BaseModel):
 
 
 class Scheme(BaseModel):
-    """Everything that nnU-Net's plans say about an image's way, beside the fields that all plans have.
+    """What nnU-Net's plans say about preparing an image, beyond the fields that all plans have.
 
-    ``orientation``: axes as in the file, or turned to the right, front and head ("RAS"). ``transpose``: axis ``n`` of
-    the network is the image's axis ``transpose[n]``; the plan's spacing and patch follow the network's axes.
-    ``region_labels``: of a network whose outputs are regions that overlap: the label that each writes, in this order,
-    where its sigmoid is above 1/2 (None: outputs are classes, and the strongest wins). ``pixels``: spacings are counted
-    in pixels, for images without a size in mm.
+    ``orientation``: axes as in the file, or turned to right, front and head ("RAS"). ``transpose``: axis ``n`` of the
+    network is the image's axis ``transpose[n]``; the plan's spacing and patch follow the network's axes.
+    ``region_labels``: for a network whose outputs are overlapping regions, the label that each writes, in this order,
+    where its sigmoid is above 1/2 (None: outputs are classes, and the strongest wins). ``pixels``: spacings count in
+    pixels, for images without a size in mm.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""From an image to what a network of nnU-Net takes, as its plans say (`scheme`): nnU-Net's own steps, in its order."""
+"""Preprocessing by an nnU-Net model's own plans (`scheme`): nnU-Net's steps, in its order."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _ONE: Vector3 = (1.0, 1.0, 1.0)
 
 
 def oriented(image: Image, plan: TaskPlan) -> tuple[Image, Reorientation]:
-    """Turn an image as the plan's network takes it: canonically, or as the plan's scheme says.
+    """Turn an image the way the plan's network takes it: canonically, or as the plan's scheme says.
 
     Args:
-        image: as it was read.
-        plan: of the task.
+        image: The image as it was read.
+        plan: The task's plan.
 
     Returns:
         The image (a view), and the change, whose ``inverse`` brings arrays back.
@@ -56,8 +56,8 @@ def working_geometry(image: Image, plan: TaskPlan) -> Geometry:
     """Find an image's grid along the network's axes.
 
     Args:
-        image: as it was read.
-        plan: of the task.
+        image: The image as it was read.
+        plan: The task's plan.
 
     Returns:
         The grid; its spacing is 1 where the plan counts in pixels.
@@ -71,23 +71,23 @@ def working_geometry(image: Image, plan: TaskPlan) -> Geometry:
 def preprocess_by_scheme(
     image: Image, plan: TaskPlan, scheme: Scheme, *, room: int | None, events: EventSink
 ) -> Preprocessed:
-    """Turn, crop to what is not zero, normalise, resample.
+    """Prepare an image as nnU-Net does: turn, crop to what is not zero, normalise, resample.
 
     A volume for a 2D task stays a volume, whose planes are resampled and segmented one by one.
 
     Args:
-        image: (C, D, H, W), as it was read.
-        plan: of the task.
-        scheme: the plan's.
-        room: bytes that may be taken (None: not asked).
-        events: what is changed is said here.
+        image: ``(C, D, H, W)``, as it was read.
+        plan: The task's plan.
+        scheme: The plan's scheme.
+        room: How many bytes may be used; None: not checked.
+        events: Receives messages about changes.
 
     Returns:
-        The array and the way back.
+        The array that the network takes, and the record that leads back to the image.
 
     Raises:
-        BadInputError: an image that the task cannot take.
-        OutOfMemoryError: ``room`` is too small.
+        BadInputError: The task cannot take this image.
+        OutOfMemoryError: ``room`` is too small; nothing was computed yet.
     """
     _check(image, plan, scheme)
     turned, reorientation = oriented(image, plan)

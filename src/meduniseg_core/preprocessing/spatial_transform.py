@@ -1,4 +1,4 @@
-"""What was done to one image, in enough detail to undo it exactly."""
+"""A record of how one image was prepared, detailed enough to undo it exactly."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from meduniseg_core.preprocessing.resample import Rules
 class SpatialTransformRecord:
     """The way from an image's grid to the network's and back.
 
-    The image's grid -> (``reorientation``) -> the ``canonical`` grid -> (``box``) -> (resampling to ``grid.shape``) ->
-    the network's ``grid``. ``physical``, ``source`` and ``meta`` are the image's, for the label map that goes back.
+    The image's grid is turned by ``reorientation`` to the ``canonical`` grid, cropped to ``box``, and resampled to the
+    network's ``grid``. ``physical``, ``source`` and ``meta`` are the image's; the label map that goes back takes them
+    over.
     """
 
     geometry: Geometry
@@ -46,12 +47,12 @@ class SpatialTransformRecord:
         """Record what was done to an image.
 
         Args:
-            image: as it was read.
-            reorientation: from its axes to the network's.
-            canonical: its grid along those axes.
-            box: what was kept of that grid.
-            shape: to which the box was resampled.
-            label_rules: how labels come back.
+            image: The image as it was read.
+            reorientation: From its axes to the network's.
+            canonical: Its grid along those axes.
+            box: The part of that grid that was kept.
+            shape: The shape that the box was resampled to.
+            label_rules: How labels are resampled.
 
         Returns:
             The record.
@@ -75,13 +76,13 @@ class SpatialTransformRecord:
 
     @property
     def outline(self) -> Image:
-        """The image without its voxels (all zero; they take no memory): where labels must lie."""
+        """The image's grid without its voxels (all zero, without using memory): where labels must lie."""
         nothing = np.broadcast_to(np.zeros((), np.uint8), (1, *self.geometry.shape))
         return Image(nothing, self.geometry, self.physical, self.source, self.meta)
 
     @property
     def box_shape(self) -> Shape3:
-        """Size of the box on the canonical grid."""
+        """The size of the box on the canonical grid."""
         return box_shape(self.box)
 
     @property
@@ -92,14 +93,23 @@ class SpatialTransformRecord:
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """``data`` float32 (C, d, h, w) on ``trace.grid``, normalised; ``trace`` leads back to the image."""
+    """``data`` is float32 (C, d, h, w) on ``trace.grid``, normalised; ``trace`` leads back to the image."""
 
     data: np.ndarray
     trace: SpatialTransformRecord
 
 
 def grid_of(canonical: Geometry, box: Box, shape: Shape3) -> Geometry:
-    """The grid of ``shape`` voxels that covers exactly the extent of ``box`` on the ``canonical`` grid."""
+    """Make the grid that covers exactly the extent of a box.
+
+    Args:
+        canonical: The grid that the box lies on.
+        box: The box.
+        shape: Voxels of the new grid along (D, H, W).
+
+    Returns:
+        The grid.
+    """
     size = box_shape(box)
     spacing = [canonical.spacing[a] * size[a] / shape[a] for a in range(3)]
     # the centre of the first voxel: half a new voxel inside the corner of the box

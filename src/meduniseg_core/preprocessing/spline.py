@@ -1,8 +1,8 @@
 """Resampling as nnU-Net does it: splines through every voxel, slice by slice where one axis is far coarser.
 
-nnU-Net calls skimage's ``resize``, that is scipy's ``zoom``, in double precision. A spline is linear in the voxels, and
-separable, so the same is a small matrix per axis, which is what scipy makes of unit impulses (`resample.axis_matrix`);
-the matrix products take a fraction of the time and memory.
+nnU-Net calls skimage's ``resize``, which is scipy's ``zoom``, in double precision. A spline is separable and linear in
+the voxels, so a small matrix per axis does the same. The matrix is what scipy makes of unit impulses
+(`resample.axis_matrix`); matrix products take a fraction of the time and memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ _RULES: tuple[Rule, ...] = ("nearest", "linear", "spline2", "spline3", "spline4"
 
 
 def separate_axis(current: Vector3, target: Vector3, how: Resampling) -> int | None:
-    """Find the axis across which slices are resampled apart.
+    """Find the axis across which slices are resampled separately.
+
+    nnU-Net's rule looks at the current grid first.
 
     Args:
-        current: spacing (mm, D H W) of the array.
-        target: spacing of the result.
-        how: the plans' settings.
+        current: The array's spacing in mm along (D, H, W).
+        target: The result's spacing.
+        how: The plan's settings.
 
     Returns:
-        The axis, or None: nnU-Net's rule, which asks the current grid first.
+        The axis; None where there is none.
     """
     if how.separate is False:
         return None
@@ -47,9 +49,9 @@ def spline_rules(current: Vector3, target: Vector3, how: Resampling) -> Rules:
     """Find the rule of every axis.
 
     Args:
-        current: spacing (mm, D H W) of the array.
-        target: spacing of the result.
-        how: the plans' settings.
+        current: The array's spacing in mm along (D, H, W).
+        target: The result's spacing.
+        how: The plan's settings.
 
     Returns:
         One rule per axis.
@@ -62,17 +64,19 @@ def spline_rules(current: Vector3, target: Vector3, how: Resampling) -> Rules:
 def resample_splines(
     array: np.ndarray, shape: Shape3, current: Vector3, target: Vector3, how: Resampling
 ) -> np.ndarray:
-    """Resample all channels.
+    """Resample all channels by splines.
+
+    Results of order 2 or more are clamped to the range of what was resampled together: a channel, or a slice.
 
     Args:
-        array: float32 (C, D, H, W).
-        shape: of the result, (d, h, w).
-        current: spacing (mm, D H W) of the array.
-        target: spacing of the result.
-        how: the plans' settings.
+        array: float32 ``(C, D, H, W)``.
+        shape: The result's shape (d, h, w).
+        current: The array's spacing in mm along (D, H, W).
+        target: The result's spacing.
+        how: The plan's settings.
 
     Returns:
-        Float32 (C, d, h, w), held within the range of what was resampled together: of a channel, or of a slice.
+        float32 ``(C, d, h, w)``.
     """
     size = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
     if how.kind == "none" or size == tuple(shape):

@@ -1,4 +1,4 @@
-"""What a task's training images and classes are like: stands in its plan, so that what is far from it can be said."""
+"""What a task's training images and classes are like. Its plan holds this, so that unusual images can be recognised."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ def _ordered(span: tuple[float, float]) -> tuple[float, float]:
 
 
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_ordered)]
-"""Lowest and highest over the cases."""
+"""The lowest and the highest value over the cases."""
 
 SizeUnit = Literal["ml", "mm2", "share"]
-"""``share``: of the image's pixels, where those have no size."""
+"""``share``: a share of the image's pixels, where they have no size in mm."""
 
 
 class ClassStatistics(BaseModel):
-    """One class over the cases that hold it.
+    """One class, over the cases that hold it.
 
-    ``size`` in the task's unit. ``intensity``: per channel the mean over the class, in HU where the task takes CT, else
-    in standard deviations from the image's mean. ``centre``: of the class along (d, h, w) of the canonical grid, 0..1.
+    ``size`` is in the task's unit. ``intensity`` is the mean over the class per channel: in HU where the task takes CT,
+    else in standard deviations from the image's mean. ``centre`` is the class's centre along (d, h, w) of the canonical
+    grid, from 0 to 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,9 +39,10 @@ class ClassStatistics(BaseModel):
 
 
 class Detail(BaseModel):
-    """How fine the images' detail is where the network looks at them (see `preprocessing.detail`).
+    """How fine the images' detail is on the grid that the network sees (see `preprocessing.detail`).
 
-    ``mean`` and ``precision`` (inverse covariance) of the features; ``largest``: the training images' largest distance.
+    ``mean`` and ``precision`` (inverse covariance) describe the features; ``largest`` is the training images' largest
+    distance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,10 +53,10 @@ class Detail(BaseModel):
 
 
 class TaskStatistics(BaseModel):
-    """Of the training images of one task; geometry along (d, h, w) in canonical orientation.
+    """Statistics of one task's training images; geometry along (d, h, w) in canonical orientation.
 
-    ``extent``: of the whole image, mm (without a size: pixels). ``oriented``: whether every image says left from right.
-    ``classes``: in the plan's order, None for one that no image holds.
+    ``extent`` is that of the whole image in mm (in pixels where it has no size). ``oriented``: whether every image's
+    file gives its orientation. ``classes`` are in the plan's order, None for a class that no image holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,12 +71,28 @@ class TaskStatistics(BaseModel):
 
 
 def widened(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """The range that holds both."""
+    """Find the range that holds two ranges.
+
+    Args:
+        one: (lowest, highest).
+        other: Another range.
+
+    Returns:
+        The range around both.
+    """
     return min(one[0], other[0]), max(one[1], other[1])
 
 
 def joined(one: TaskStatistics, other: TaskStatistics) -> TaskStatistics:
-    """Of the images of both (a base's and those of its fine-tuning); the detail is that of the many."""
+    """Join the statistics of two sets of images, such as a base model's and those of its fine-tuning.
+
+    Args:
+        one: Statistics of some images.
+        other: Statistics of others, for the same classes.
+
+    Returns:
+        Statistics of all; ``detail`` is that of the larger set.
+    """
     many = max(one, other, key=lambda statistics: statistics.cases)
     return TaskStatistics(
         cases=one.cases + other.cases,

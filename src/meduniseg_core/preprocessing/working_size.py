@@ -1,7 +1,7 @@
-"""How large an image will be on its task's grid, bounded before anything is computed.
+"""How large an image will be on its task's grid, checked before anything is computed.
 
-A header can claim any voxel size: micrometres written as mm, a scale of 1e10. Resampling such an image would take
-hours and all memory, or leave one voxel of it.
+A header can claim any voxel size: micrometres written as mm, a scale of 1e10. Resampling such an image would take hours
+and all memory, or leave a single voxel of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import resample_bytes
 
 COARSEST, FINEST = 60.0, 1 / 250
-"""Voxels of a task's image against the task's own, per axis: beyond is a wrong header (units differ by 1000)."""
+"""How much larger or smaller than the task's voxels an image's voxels may be, per axis. Beyond that its header is wrong
+(units differ by a factor of 1000)."""
 
 MOST_VOXELS = 2**31 - 1
 _UNUSUALLY_COARSE, _UNUSUALLY_FINE = 12.0, 1 / 25  # of the task's own voxels
@@ -27,7 +28,16 @@ _BEYOND_OWN = 3.0  # a task may lie outside of what its modality usually has: th
 
 
 def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
-    """Size (d, h, w) of the network's grid for ``box`` of a canonical grid: at least 1 per axis, a depth of 1 stays."""
+    """Compute the size of the network's grid.
+
+    Args:
+        canonical: The image's grid in canonical orientation.
+        box: The part of it that is used.
+        plan: The task's plan.
+
+    Returns:
+        Voxels (d, h, w), at least 1 per axis.
+    """
     size = box_shape(box)
     if plan.longest_side is not None:
         factor = plan.longest_side / max(size[1], size[2])
@@ -43,7 +53,15 @@ def target_shape(canonical: Geometry, box: Box, plan: TaskPlan) -> Shape3:
 
 
 def target_spacing(canonical: Geometry, plan: TaskPlan) -> Vector3:
-    """The spacing of the network's grid, mm; the depth of a 2D image is its own."""
+    """Find the spacing of the network's grid.
+
+    Args:
+        canonical: The image's grid in canonical orientation.
+        plan: The plan of a task that works in mm.
+
+    Returns:
+        Spacing in mm along (d, h, w); a 2D image keeps its own depth.
+    """
     assert plan.spacing is not None  # TaskPlan: exactly one of spacing and longest_side
     if canonical.shape[0] == 1 or plan.dimension == 2:
         return canonical.spacing[0], plan.spacing[1], plan.spacing[2]
@@ -51,16 +69,16 @@ def target_spacing(canonical: Geometry, plan: TaskPlan) -> Vector3:
 
 
 def check_working_size(canonical: Geometry, plan: TaskPlan, name: str) -> None:
-    """Refuse an image whose size in mm is a wrong header for certain, before anything is computed.
+    """Refuse an image whose header is certain to give a wrong size, before anything is computed.
 
     Args:
         canonical: The image's grid in canonical orientation.
-        plan: The task's. One that goes by pixels has no need of a size.
-        name: The image's name.
+        plan: The task's plan; a task that works in pixels needs no size.
+        name: The image's name, for the message.
 
     Raises:
-        BadInputError: A voxel size that no image of the task or its modality has, more shown along a side than such
-            images show, or a working size beyond any memory.
+        BadInputError: No image of the task or its modality has such voxels or shows so much along a side, or the
+            working size is beyond any memory.
     """
     if plan.spacing is None:
         return
@@ -83,7 +101,18 @@ def check_working_size(canonical: Geometry, plan: TaskPlan, name: str) -> None:
 
 
 def check_room(size: Shape3, shape: Shape3, plan: TaskPlan, name: str, room: int) -> None:
-    """OutOfMemoryError where resampling ``size`` voxels to ``shape`` takes more than ``room`` bytes."""
+    """Check that there is memory to resample an image.
+
+    Args:
+        size: The image's shape (D, H, W).
+        shape: The shape on the network's grid (d, h, w).
+        plan: The task's plan.
+        name: The image's name, for the message.
+        room: How many bytes may be used.
+
+    Raises:
+        OutOfMemoryError: It takes more.
+    """
     needed = resample_bytes(size, shape, len(plan.channels))
     if needed > room:
         raise OutOfMemoryError(
@@ -94,20 +123,27 @@ def check_room(size: Shape3, shape: Shape3, plan: TaskPlan, name: str, room: int
 
 
 def readable_bytes(count: int) -> str:
-    """Bytes for people."""
+    """Write a number of bytes for people.
+
+    Args:
+        count: Bytes.
+
+    Returns:
+        The number in MiB or GiB.
+    """
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
 
 def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[Finding]:
-    """A voxel size that may be right and is far from what the task's images have.
+    """Find a voxel size that may be right, but is far from what the task's images have.
 
     Args:
         canonical: The image's grid in canonical orientation.
-        plan: The task's. For one that goes by pixels a size that cannot be spoils the measures, not the labels.
+        plan: The task's plan. If it works in pixels, an impossible size spoils measurements, but not the labels.
         name: The image's name.
 
     Yields:
-        One finding at most.
+        At most one finding.
     """
     if plan.spacing is None:
         impossible = _impossible_size(canonical, plan)
@@ -133,9 +169,9 @@ def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[
 
 
 def _impossible_size(canonical: Geometry, plan: TaskPlan) -> str | None:
-    """What no image of the task's modality can be, as the rest of a sentence; None where nothing speaks against it.
+    """Say why no image of the task's modality can have this size, as the rest of a sentence; None where it can.
 
-    A task that lies outside of what its modality usually has (an animal's) widens the bounds by its own images.
+    A task beyond what its modality usually shows (animals, say) widens the bounds by its own images.
     """
     modality = MODALITIES.get(plan.modality)
     if modality is None:

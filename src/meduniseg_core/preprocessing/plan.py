@@ -135,7 +135,7 @@ class TaskPlan(BaseModel):
 
     @property
     def class_count(self) -> int:
-        """How many classes the task has, with the background; only they enter loss and softmax (docs/spec.md section 5)."""
+        """How many classes the task has, background included; only they enter the loss (docs/spec.md section 5)."""
         return len(self.classes) + 1
 
 

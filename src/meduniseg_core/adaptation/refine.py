@@ -75,7 +75,13 @@ class Refiner(Start):
             "base": self._base.info.name,
             "base_sha256": self._base.sha256,
         }
-        fields = {"name": info.name, "title": info.title, "licence": info.licence, "provenance": provenance}
+        fields = {
+            "name": info.name,
+            "title": info.title,
+            "licence": info.licence,
+            "calibration": None,
+            "provenance": provenance,
+        }
         return self._base.info.model_copy(update=fields)
 
     def plan_of(self, dataset: RawDataset) -> TaskPlan:

@@ -13,8 +13,10 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.inference.sliding_window import WindowNetwork
 from meduniseg_core.model.compute import inference_autocast, optimised_for
+from meduniseg_core.model.features import Features
 from meduniseg_core.model.networks import Network
 
+Watch = Callable[[Features], None]
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -46,8 +48,11 @@ class Engine:
         """How many networks there are, whose logits are averaged."""
         return len(self._parts)
 
-    def for_members(self) -> WindowNetwork:
+    def for_members(self, watch: Watch | None = None) -> WindowNetwork:
         """Make the network of an ensemble for one task a function of windows whose outputs are its members.
+
+        Args:
+            watch: is shown the first member's features.
 
         Returns:
             The function; it gives the logits of the members at the wanted positions.
@@ -57,13 +62,21 @@ class Engine:
             for position in outputs:
                 encode, decode = self._parts[position]
                 with inference_autocast(self.device, self.dtype):
-                    logits = decode(encode(images, None), None, 1)[0]
+                    features = encode(images, None)
+                if watch is not None and position == 0:
+                    watch(features)
+                with inference_autocast(self.device, self.dtype):
+                    logits = decode(features, None, 1)[0]
+                del features
                 yield logits
 
         return run
 
-    def for_tasks(self, tasks: Sequence[int], modality: int) -> WindowNetwork:
-        """The network as a function of windows, for tasks (positions in the model) of one modality (its prompt)."""
+    def for_tasks(self, tasks: Sequence[int], modality: int, watch: Watch | None = None) -> WindowNetwork:
+        """The network as a function of windows, for tasks (positions in the model) of one modality (its prompt).
+
+        ``watch`` is shown the encoder's features of every batch; of an ensemble, the first member's.
+        """
         config = self.network.config
 
         def run(images: Tensor, outputs: Sequence[int]) -> Iterator[Tensor]:
@@ -74,6 +87,8 @@ class Engine:
                 encode, decode = part
                 with inference_autocast(self.device, self.dtype):
                     features = encode(images, prompt)
+                if watch is not None and part is self._parts[0]:
+                    watch(features)
                 for position in outputs:
                     task = torch.full((count,), tasks[position], device=self.device) if config.tasks else None
                     with inference_autocast(self.device, self.dtype):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +13,15 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
-from meduniseg_core.inference.engine import Engine
+from meduniseg_core.inference.engine import Engine, Watch
 from meduniseg_core.inference.export import MeanSink
 from meduniseg_core.inference.memory import ExecutionPlan, Workload
+from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
+from meduniseg_core.inference.quality.evidence import EvidenceCollector, FeaturePool, pooled_stages
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
 from meduniseg_core.inference.source import BackgroundDetector, Chunk, Collector, SliceSource, VolumeSource
 from meduniseg_core.inference.windows import WindowGrid, plan_windows
+from meduniseg_core.model.features import Features
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.weights import ModelInfo, Pack
 
@@ -82,11 +85,15 @@ class Request:
     overlap: float = 0.5
     box: Box | None = None
     probabilities: bool = False
+    evidence: bool = False
+    review_below: float = REVIEW_BELOW
 
     def check(self, image: Image) -> None:
         """Raise UsageError where the request is impossible for ``image``."""
         if not 0 <= self.overlap < 1:
             raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {self.overlap}.")
+        if not 0 <= self.review_below <= 1:
+            raise UsageError(f"A Dice to review below lies between 0 and 1, not at {self.review_below}.")
         if self.box is None:
             return
         shape = image.geometry.shape
@@ -97,7 +104,10 @@ class Request:
 
 
 class Pass:
-    """``plans`` share preprocessing and encoder; ``name``: the image's; ``engine_of`` gives the network on a device."""
+    """``plans`` share preprocessing and encoder; ``name``: the image's; ``engine_of`` gives the network on a device.
+
+    ``watched``: the tasks whose evidence is gathered.
+    """
 
     def __init__(
         self,
@@ -109,6 +119,7 @@ class Pass:
         engine_of: Callable[[torch.device], Engine],
         events: EventSink,
         cancel: CancelToken | None,
+        watched: Collection[str] = (),
     ) -> None:
         self._info = info
         self._plans = plans
@@ -118,6 +129,9 @@ class Pass:
         self._engine_of = engine_of
         self._events = events
         self._cancel = cancel
+        self._watched = watched
+        self.evidence: dict[str, EvidenceCollector] = {}
+        """Of the watched tasks, once the pass has run."""
         self.pace: float | None = None
         """Seconds per voxel of a window, once the pass has run."""
 
@@ -131,7 +145,9 @@ class Pass:
         # nnU-Net rounds the sums of every fold before it averages them
         apart = self._plans[0].scheme is not None and engine.members > 1
         tasks = [self._info.task_index(plan.task) for plan in self._plans]
-        network = engine.for_members() if apart else engine.for_tasks(tasks, modality)
+        self.evidence = {plan.task: EvidenceCollector(plan) for plan in self._plans if plan.task in self._watched}
+        watch = self._watch()
+        network = engine.for_members(watch) if apart else engine.for_tasks(tasks, modality, watch)
         collectors = [self._source.collector(plan, self._request.probabilities) for plan in self._plans]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
@@ -147,18 +163,23 @@ class Pass:
                 is_empty=_air(chunk, self._plans[0]),
             )
             outputs = [
-                Output(
-                    plan.outputs,
-                    collector.sink(chunk),
-                    plan.mirror_axes,
-                    subject=f"task {plan.task} on {self._name}",
-                    remedy=_remedy(self._info, engine.dtype),
+                self._watching(
+                    Output(
+                        plan.outputs,
+                        collector.sink(chunk),
+                        plan.mirror_axes,
+                        subject=f"task {plan.task} on {self._name}",
+                        remedy=_remedy(self._info, engine.dtype),
+                    ),
+                    self.evidence.get(plan.task),
+                    grid,
                 )
                 for plan, collector in zip(self._plans, collectors, strict=True)
             ]
             if apart:
                 sink = MeanSink(outputs[0].sink, engine.members)
-                outputs = [replace(outputs[0], sink=sink)] * engine.members
+                first, others = replace(outputs[0], sink=sink), replace(outputs[0], sink=sink, watch=None)
+                outputs = [first, *[others] * (engine.members - 1)]
             shifted = _shifted(self._events, done, total, began)
             run_windows += sliding.run(chunk.data, grid, network, outputs, events=shifted, cancel=self._cancel)
             done += len(grid)
@@ -170,6 +191,28 @@ class Pass:
             text = f"{done - run_windows} of {done} windows hold only air or background and were skipped."
             self._events(Message("info", text))
         return collectors
+
+    def _watch(self) -> Watch | None:
+        """What gathers the encoder's features for the watched tasks; None where there are none."""
+        pools = []
+        for task, evidence in self.evidence.items():
+            evidence.pool = FeaturePool(self._info.task_index(task))
+            pools.append(evidence.pool)
+        if not pools:
+            return None
+
+        def watch(features: Features) -> None:
+            pooled = pooled_stages(features)
+            for pool in pools:
+                pool.add(pooled, features.priors)
+
+        return watch
+
+    @staticmethod
+    def _watching(output: Output, evidence: EvidenceCollector | None, grid: WindowGrid) -> Output:
+        if evidence is None:
+            return output
+        return replace(output, sink=evidence.sink(output.sink), watch=evidence.votes(grid).add)
 
     def load(self, before: Workload) -> Workload:
         """The workload ``before`` preprocessing, made exact by what preprocessing left."""

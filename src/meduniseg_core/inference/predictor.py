@@ -32,6 +32,7 @@ from meduniseg_core.inference.memory import (
     run_with_fallback,
     workload_before,
 )
+from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, assess
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import SliceSource, VolumeSource
 from meduniseg_core.model.compute import resolve_device, resolve_precision
@@ -98,6 +99,8 @@ class Predictor:
         probabilities: bool = False,
         scale: float = 1.0,
         orientation: str | None = None,
+        evidence: bool = False,
+        review_below: float = REVIEW_BELOW,
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> dict[str, Segmentation]:
@@ -109,16 +112,20 @@ class Predictor:
         ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels of the image as it is: everything outside is background.
         ``scale``: how many times more than the training images an image without mm shows along a side (a larger tile of
         a slide: 4). ``orientation``: of a volume whose file does not give it ("RAS", see `images.oriented.towards`).
+        ``evidence``: the results keep what the pass showed about itself, whether or not the model is calibrated.
+        ``review_below``: the Dice below which the user wants to look at a result; of calibrated models, its traffic
+        light goes by it.
         Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often. An image on a sheared
         grid (a tilted gantry) is resampled to right angles and the result brought back to its grid.
 
         Raises:
-            UsageError: an unknown task, one of another modality, a box outside the image.
+            UsageError: an unknown task, one of another modality, a box outside the image, a ``review_below`` that is no
+                Dice.
             BadInputError: an image that a task cannot take (channels, no size in mm, a 2D image for a 3D task).
             OutOfMemoryError: memory does not suffice for the cheapest execution plan.
             CancelledError: ``cancel`` was set.
         """
-        request = Request(tta, overlap, box, probabilities)
+        request = Request(tta, overlap, box, probabilities, evidence, review_below)
         request.check(image)
         plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, modality)]
         given = image
@@ -257,7 +264,11 @@ class Predictor:
         began = time.perf_counter()
         info = self.model.info
         pack = self.packs.get(plans[0].task)
-        work = Pass(info, plans, source, image.name, request, lambda device: self.engine(device, pack), events, cancel)
+        calibration = info.calibration if pack is None else None  # which is of the model alone
+        watched = [p.task for p in plans if request.evidence or (calibration is not None and calibration.covers(p))]
+        work = Pass(
+            info, plans, source, image.name, request, lambda device: self.engine(device, pack), events, cancel, watched
+        )
         load = work.load(workload_before(image, plans, info.config, request.overlap))
         remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
         collectors, execution = run_with_fallback(
@@ -280,6 +291,7 @@ class Predictor:
             "tta": request.tta,
             "box": request.box,
         }
+        evidence = {task: collector.result() for task, collector in work.evidence.items()}
         seconds = time.perf_counter() - began
         return {
             plan.task: Segmentation(
@@ -298,6 +310,8 @@ class Predictor:
                 intended_use=info.intended_use,
                 probabilities=probabilities,
                 settings=settings,
+                evidence=evidence.get(plan.task) if request.evidence else None,
+                quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
                 findings=check_result(in_the_tasks_window(image, plan), labels, plan, whole=request.box is None),
             )
             for plan, (labels, probabilities) in zip(plans, restored, strict=True)

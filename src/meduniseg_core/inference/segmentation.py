@@ -14,6 +14,8 @@ from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.palette import Colour, class_colour
 from meduniseg_core.images.upright import KEY, stored_orientation
 from meduniseg_core.images.writing import check_ending
+from meduniseg_core.inference.quality.assessment import ResultQuality, quality_record
+from meduniseg_core.inference.quality.evidence import Evidence
 from meduniseg_core.outputs import Standing, identities, write_result
 from meduniseg_core.provenance import RESULT, image_entries, probabilities_name, provenance_path
 
@@ -38,7 +40,8 @@ class Segmentation:
     colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
     asked for. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack``
     refined the model for this task (None: the model alone). ``findings``: what readers and checks found out about the
-    image and the result; the JSON's "warnings".
+    image and the result; the JSON's "warnings". ``quality``: how far to trust it, None where the model is not
+    calibrated for the task. ``evidence``: what the pass showed about itself, None unless asked for.
     """
 
     labels: Image
@@ -57,6 +60,8 @@ class Segmentation:
     pack: str | None = None
     pack_sha256: str | None = None
     findings: tuple[Finding, ...] = ()
+    quality: ResultQuality | None = None
+    evidence: Evidence | None = field(default=None, repr=False)
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -121,6 +126,7 @@ class Segmentation:
             "ran_on": self.execution,
             "intended_use": self.intended_use,
             "warnings": [finding.as_json() for finding in self.findings],
+            "quality": quality_record(self.quality),
         }
 
     def _turned(self) -> dict[str, int]:

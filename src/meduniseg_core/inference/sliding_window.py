@@ -54,7 +54,8 @@ class WindowNetwork(Protocol):
 class Output:
     """One task's logits: how many classes, along which axes its images may be mirrored, and who takes them.
 
-    ``subject`` and ``remedy`` are what the error about logits that are not finite says.
+    ``subject`` and ``remedy`` are what the error about logits that are not finite says. ``watch`` is shown the logits
+    of every window that is not mirrored: their starts and (B, classes, d, h, w).
     """
 
     classes: int
@@ -62,6 +63,7 @@ class Output:
     mirror_axes: tuple[int, ...] = ()
     subject: str = "the image"
     remedy: str = "run it again with the precision fp32"
+    watch: Callable[[Sequence[Shape3], Tensor], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,9 @@ class SlidingWindow:
                 turned = images.flip([axis + 2 for axis in axes]) if axes else images
                 for position, logits in zip(wanted, network(turned, wanted), strict=True):
                     logits = logits[:, : outputs[position].classes]
+                    watch = outputs[position].watch
+                    if watch is not None and not axes:
+                        watch(members, logits)
                     if self.half_sums and len(flips) > 1:  # the mean first: it is rounded once
                         logits = logits.float().mul_(shares[position])
                         back = logits.flip([axis + 2 for axis in axes]) if axes else logits

@@ -10,6 +10,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.networks import NetworkConfig
 from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.weights.calibration import Calibration
 
 FORMAT = "meduniseg-model"
 FORMAT_VERSION = 1
@@ -35,6 +36,9 @@ class ModelInfo(BaseModel):
     tasks: tuple[TaskPlan, ...] = Field(min_length=1)
     modalities: tuple[str, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict, description="data sets, budget, seed, code version, date")
+    calibration: Calibration | None = Field(
+        default=None, description="how far its results can be trusted; None: not known"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -71,6 +71,7 @@ def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -
         ),
         "tasks": plans,
         "modalities": modalities,
+        "calibration": None,  # of the model without the pack
         "provenance": {**pack.info.provenance, "kind": "merged refinement", "pack_sha256": pack.sha256},
     }
     return model.info.model_copy(update=fields), kept

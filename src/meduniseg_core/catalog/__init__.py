@@ -1,4 +1,4 @@
-"""What exists: the modalities and the paper's tasks, as data.
+"""The catalogue: the modalities and the paper's tasks, as data.
 
 A model file carries its own task list, so that no model is limited to the tasks named here.
 """

@@ -1,4 +1,4 @@
-"""What the catalogue's TOML files hold, typed and checked."""
+"""The entries of the catalogue's TOML files, typed and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _NAME = r"^[a-z][a-z0-9_]*$"
 
 
 class Modality(BaseModel):
-    """A kind of image: what MMap has one prompt for (docs/spec.md section 3)."""
+    """A kind of image. MMap has one prompt for each (docs/spec.md section 3)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,9 +26,9 @@ class Modality(BaseModel):
 
 
 class Task(BaseModel):
-    """A data set of the paper and what is segmented in it (docs/spec.md sections 6, 7 and 9).
+    """A data set of the paper, and what is segmented in it (docs/spec.md sections 6, 7 and 9).
 
-    A model carries its own task list; the catalogue only says what the paper trains. Geometry is in array order
+    A model carries its own task list; the catalogue only lists what the paper trains. Geometry is in array order
     ``(D, H, W)``; exactly one of ``spacing`` (mm) and ``pixels`` (H, W) is set.
     """
 

@@ -1,4 +1,4 @@
-"""The catalogue as it is on disk, and finding things in it by name, alias or title."""
+"""Loading the catalogue, and finding its entries by name, alias or title."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def find_task(name: str) -> Task:
 
 
 def _spellings(entries: Iterable[Modality] | Iterable[Task]) -> dict[str, str]:
-    """Every accepted spelling, made plain, with the key it stands for; keys win over aliases."""
+    """Every accepted spelling, simplified, and the key it stands for; keys take precedence over aliases."""
     aliases: dict[str, str] = {}
     names: dict[str, str] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Corrections of label maps: every operation says which voxels change to what, in mm, and touches no locked class."""
+"""Editing of label maps: operations in mm that say which voxels change to what, and leave locked classes alone."""
 
 from meduniseg_core.editing.brush import in_range, sphere
 from meduniseg_core.editing.edit import Edit, takeable

@@ -1,4 +1,4 @@
-"""A spherical brush in mm, and painting that keeps to a range of intensities."""
+"""A spherical brush in mm, and painting within a range of intensities."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def sphere(
 ) -> Edit:
     """Paint a ball around a voxel.
 
-    The voxel under the centre is painted however small the radius is. Voxels of locked classes stay, and so do those of
-    classes that are not in ``over``.
+    The voxel under the centre is always painted, however small the radius is. Voxels of locked classes stay, and so do
+    voxels of classes that are not in ``over``.
 
     Args:
         labels: (D, H, W) or (H, W).
@@ -66,7 +66,7 @@ def sphere(
 
 
 def in_range(image: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Where the intensity lies within limits, ends included.
+    """Find the voxels whose intensity lies within limits, ends included.
 
     Args:
         image: intensities of any shape.

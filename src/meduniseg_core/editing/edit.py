@@ -1,4 +1,4 @@
-"""What an operation changes: voxels and their new labels, so that an editor can do, and undo, it in one step."""
+"""What an operation changes: voxels and their new labels, so that an editor can do and undo it in one step."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Edit:
 def takeable(
     labels: np.ndarray, label: int, locked: Collection[int] = (), over: Collection[int] | None = None
 ) -> np.ndarray:
-    """Where voxels may become a class.
+    """Find the voxels that may become a class.
 
     Args:
-        labels: of any shape.
-        label: the class that they would become.
-        locked: none of these classes may change, and none may become one.
-        over: classes that are painted over besides the background; None for all.
+        labels: Label ids of any shape.
+        label: The class that they would become.
+        locked: Classes that lose and gain no voxel.
+        over: Classes that may be painted over besides the background; None for all.
 
     Returns:
         A bool array of the same shape.
@@ -96,11 +96,11 @@ def class_edit(
 
 
 def in_whole(places: tuple[np.ndarray, ...], box: Slices) -> tuple[np.ndarray, ...]:
-    """Places within a box as places of the whole array.
+    """Turn indices within a box into indices of the whole array.
 
     Args:
-        places: one index array for each axis.
-        box: where the box lies.
+        places: One index array for each axis.
+        box: Where the box lies.
 
     Returns:
         One index array for each axis.
@@ -109,14 +109,14 @@ def in_whole(places: tuple[np.ndarray, ...], box: Slices) -> tuple[np.ndarray, .
 
 
 def check_editable(label: int, locked: Collection[int]) -> None:
-    """Refuse the background and locked classes.
+    """Check that a class can be edited: it is neither the background nor locked.
 
     Args:
-        label: the class to be edited.
-        locked: the locked ones.
+        label: The class to be edited.
+        locked: The locked classes.
 
     Raises:
-        UsageError: it is the background, or locked.
+        UsageError: It cannot.
     """
     if label == 0:
         raise UsageError("The background cannot be edited as a class; choose a class first.")
@@ -125,10 +125,10 @@ def check_editable(label: int, locked: Collection[int]) -> None:
 
 
 def nothing(labels: np.ndarray) -> Edit:
-    """An edit that changes no voxel.
+    """Make an edit that changes no voxel.
 
     Args:
-        labels: gives the number of axes and the dtype.
+        labels: The array that gives the number of axes and the dtype.
 
     Returns:
         The edit.

@@ -24,8 +24,8 @@ def fill_between(
 ) -> Edit:
     """Fill the slices between neighbouring slices on which a class is drawn.
 
-    The signed distances to the outlines (mm, in plane) of both slices are mixed linearly; where the mixture is positive
-    lies the class (Raya and Udupa). Slices that hold the class stay as they are.
+    The signed distances to the outlines of both slices (mm, in plane) are mixed linearly; the class lies where the
+    mixture is positive (Raya and Udupa). Slices that hold the class stay as they are.
 
     Args:
         labels: (D, H, W).

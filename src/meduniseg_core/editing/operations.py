@@ -1,8 +1,8 @@
 """Operations on one class of a label map, 2D ``(H, W)`` or 3D ``(D, H, W)``.
 
-``spacing`` is in mm along the array's axes, so that anisotropic volumes are treated as the bodies they are. ``locked``
-classes lose no voxel; where a class gains voxels it takes them from the background and the classes in ``over`` (None:
-from all). All raise UsageError for the background and for a locked class.
+``spacing`` is in mm along the array's axes, so that anisotropic volumes are treated by their real shape. ``locked``
+classes lose no voxel; a class gains voxels from the background and from the classes in ``over`` (None: from all). All
+raise UsageError for the background and for a locked class.
 """
 
 from __future__ import annotations
@@ -32,12 +32,15 @@ def fill_holes(
     Args:
         labels: (D, H, W) or (H, W).
         label: the class.
-        axis: None fills cavities of the body; an axis fills the holes of every slice along it.
+        axis: None fills cavities of the volume; an axis fills the holes of every slice along it.
         locked: classes that lose no voxel.
         over: classes that are painted over besides the background; None for all.
 
     Returns:
         What changes.
+
+    Raises:
+        UsageError: the class cannot be edited.
     """
     check_editable(label, locked)
     mask = labels == label
@@ -63,6 +66,9 @@ def keep_largest(labels: np.ndarray, label: int, *, locked: Collection[int] = ()
 
     Returns:
         What changes.
+
+    Raises:
+        UsageError: the class cannot be edited.
     """
     return _keep(labels, label, locked, lambda sizes: np.arange(sizes.size) == int(sizes.argmax()))
 
@@ -75,7 +81,7 @@ def remove_islands(
     Args:
         labels: (D, H, W) or (H, W).
         label: the class.
-        smallest: components below this size go, in mm3 (mm2 in 2D).
+        smallest: the size below which components are removed, in mm³ (mm² in 2D).
         spacing: mm along the axes.
         locked: classes that cannot be edited.
 
@@ -112,6 +118,9 @@ def smooth(
 
     Returns:
         What changes.
+
+    Raises:
+        UsageError: the class cannot be edited, or the spacing does not fit.
     """
     check_editable(label, locked)
     sigma = mm / _checked(spacing, labels.ndim)
@@ -133,18 +142,21 @@ def grow(
     locked: Collection[int] = (),
     over: Collection[int] | None = None,
 ) -> Edit:
-    """Add every voxel whose centre lies near a voxel of a class.
+    """Grow a class by a distance.
 
     Args:
         labels: (D, H, W) or (H, W).
         label: the class.
-        mm: how near.
+        mm: the distance, between voxel centres.
         spacing: mm along the axes.
         locked: classes that lose no voxel.
         over: classes that are painted over besides the background; None for all.
 
     Returns:
         What changes.
+
+    Raises:
+        UsageError: the class cannot be edited, or the spacing does not fit.
     """
     check_editable(label, locked)
     sampling = _checked(spacing, labels.ndim)
@@ -157,17 +169,20 @@ def grow(
 
 
 def shrink(labels: np.ndarray, label: int, mm: float, spacing: Spacing, *, locked: Collection[int] = ()) -> Edit:
-    """Remove every voxel whose centre lies near a voxel outside a class; beyond the image's border lies the class.
+    """Shrink a class by a distance; at the image's border it stays.
 
     Args:
         labels: (D, H, W) or (H, W).
         label: the class.
-        mm: how near.
+        mm: the distance, between voxel centres.
         spacing: mm along the axes.
         locked: classes that cannot be edited.
 
     Returns:
         What changes.
+
+    Raises:
+        UsageError: the class cannot be edited, or the spacing does not fit.
     """
     check_editable(label, locked)
     sampling = _checked(spacing, labels.ndim)

@@ -1,4 +1,4 @@
-"""How good a segmentation is: metrics with a stated policy for empty masks, and reports."""
+"""Evaluation of segmentations: metrics with a stated policy for empty masks, and reports."""
 
 from meduniseg_core.evaluation.cases import CaseScores, ClassScores, evaluate_case
 from meduniseg_core.evaluation.folders import evaluate_folders

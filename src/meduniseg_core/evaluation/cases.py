@@ -48,11 +48,11 @@ class CaseScores(BaseModel):
         return float(np.mean([scores.dice for scores in self.classes])) if self.classes else 1.0
 
     def with_classes(self, names: Mapping[int, str], surface: bool) -> CaseScores:
-        """The case over chosen classes; those it has no scores of are absent from both masks.
+        """Restrict the scores to chosen classes. A class without scores counts as absent from both masks.
 
         Args:
-            names: label id -> name.
-            surface: whether surface metrics are measured.
+            names: Label id -> name.
+            surface: Whether surface metrics are measured.
 
         Returns:
             A copy with these classes, in order of label id.
@@ -87,22 +87,22 @@ def evaluate_case(
     surface: bool = True,
     ignored: int | None = None,
 ) -> CaseScores:
-    """Compare two label maps (C = 1) of one image; axes may be ordered otherwise, and either may be cropped.
+    """Compare two label maps of one image. Their axes may be in different orders, and either may be cropped.
 
     Args:
-        prediction: the label map to be judged; None counts as an empty one.
-        reference: the label map it is compared with.
-        names: the foreground classes, label id -> name; None takes the ids found in either.
-        case: the case's name, for the report and for errors.
-        tolerance: of the surface Dice, in mm (pixels where the images have no size).
-        surface: whether to measure surface Dice and HD95.
-        ignored: voxels that the reference labels so take no part.
+        prediction: The label map to be judged, ``(1, D, H, W)``; None counts as an empty one.
+        reference: The label map it is compared with, ``(1, D, H, W)``.
+        names: The foreground classes, label id -> name; None takes the ids found in either map.
+        case: The case's name, for the report and for errors.
+        tolerance: The tolerance of the surface Dice, in mm (pixels where the images have no size).
+        surface: Whether to measure surface Dice and HD95.
+        ignored: The reference's label of voxels that do not count.
 
     Returns:
         The scores, class by class.
 
     Raises:
-        BadInputError: the two do not lie on one grid.
+        BadInputError: The two maps do not lie on one grid.
     """
     if prediction is not None:
         prediction, reference = on_one_grid(prediction, reference, case)

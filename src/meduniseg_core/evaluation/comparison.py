@@ -1,4 +1,4 @@
-"""Two label maps of one image compared, class by class: what a reviewer looks at, and its CSV."""
+"""Comparing two label maps of one image, class by class, for a reviewer; and writing the result as CSV."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compare(
     names: Mapping[int, str] | None = None,
     tolerance: float = 2.0,
 ) -> list[ClassComparison]:
-    """Compare every class that occurs in either map. Empty masks count as in :mod:`metrics`.
+    """Compare every class that occurs in either map. Empty masks count as in `metrics`.
 
     Args:
         first: labels (D, H, W) or (H, W).
@@ -78,7 +78,7 @@ def compare(
 
 
 def difference(first: Labels, second: Labels) -> np.ndarray:
-    """Where two maps differ.
+    """Mark where two maps differ.
 
     Args:
         first: labels of any shape.
@@ -100,8 +100,11 @@ def write_comparison(rows: Sequence[ClassComparison], path: Path, unit: str, len
     Args:
         rows: one for each class.
         path: the file.
-        unit: of the sizes.
+        unit: the unit of the sizes.
         length: the unit of the distances.
+
+    Raises:
+        UnwritableError: the folder or the disk refuses the file.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")

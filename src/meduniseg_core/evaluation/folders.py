@@ -45,31 +45,32 @@ def evaluate_folders(
 ) -> Report:
     """Compare the label maps ``CASE.ext`` of two folders (or two files) by the name of the case.
 
-    Ids that never meet are matched or refused by the rule in :mod:`matching`.
+    If no id occurs on both sides, the ids are matched or refused by the rule in `matching`.
 
     Args:
         predictions: folder of label maps, or one file.
         references: folder of label maps, or one file.
-        class_names: foreground classes, of ids 1, 2, ... or by id; None takes every id that occurs, called as the files
-            call it.
+        class_names: foreground classes, in the order of ids 1, 2, ... or by id; None takes every id that occurs, by
+            the name that the files give it.
         images: folder of images to draw the worst, median and best case on; None draws on black.
-        missing: whether a reference without prediction is named and counts as an empty prediction, or is refused.
-        ignored: where a reference has this label, nothing counts.
+        missing: "empty": a missing prediction counts as an empty one, and a note names it; "refuse": it is an error.
+        ignored: the references' label of voxels that do not count.
         tolerance: of the surface Dice, in mm (pixels where images have no size).
         surface: whether to measure surface Dice and HD95.
         pictures: whether to draw pictures.
         title: the report's.
         task: what was segmented, for the report.
-        drawn_on: which pixels masks of photographs that are stored turned were drawn on, where they do not say
+        drawn_on: which pixels the masks of rotated photographs were drawn on, where the files do not say
             (`images.upright`).
-        events: told of every case.
+        events: receives progress.
         cancel: stops the work between two cases.
 
     Returns:
         The report.
 
     Raises:
-        BadInputError: no label maps, no common cases, grids that differ, or ids that never meet.
+        BadInputError: there are no label maps or no common cases, grids differ, or no id occurs on both sides.
+        CancelledError: ``cancel`` was set.
     """
     pairs, notes = _matched(Path(predictions), Path(references), missing)
     names, sides = _names(class_names), Sides(ignored, trust_names=class_names is None)
@@ -160,7 +161,7 @@ def _label_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def _only(case: str, files: list[Path], ending: str | None) -> Path:
-    """The one file of a case; of several, the one in the reference's format."""
+    """The file of a case; if there are several, the one in the reference's format."""
     if len(files) == 1:
         return files[0]
     alike = [path for path in files if ending_of(path) == ending]

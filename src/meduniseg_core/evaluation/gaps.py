@@ -1,4 +1,4 @@
-"""Which tasks are behind: a model's reports against those of single-task networks or of the last release."""
+"""Which tasks lag behind: a model's reports compared with those of single-task networks or of the last release."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class CaseGap(BaseModel):
 
     @property
     def gap(self) -> float:
-        """How far the model is behind."""
+        """How far the model's Dice lies below the reference's."""
         return self.reference_dice - self.dice
 
 
 class TaskGap(BaseModel):
-    """One task over the cases that both reports have. ``unpaired``: cases that only one of them has."""
+    """One task, over the cases that both reports have. ``unpaired`` counts the cases that only one of them has."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,7 +46,7 @@ class TaskGap(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def gap(self) -> float:
-        """Mean Dice that the model is behind the reference; negative where it is ahead."""
+        """How far the model's mean Dice lies below the reference's; negative where it is above."""
         return self.reference_dice - self.dice
 
     @computed_field  # type: ignore[prop-decorator]
@@ -90,19 +90,20 @@ def read_reports(path: Path) -> dict[str, Report]:
 
 
 def task_gaps(reports: Mapping[str, Report], references: Mapping[str, Report]) -> list[TaskGap]:
-    """How far the model is behind in every task that both sides have.
+    """Measure how far a model lags behind in every task that both sides have.
 
     The interval is a bootstrap over the paired differences of the cases.
 
     Args:
-        reports: the model's, by task.
-        references: those it is compared with, by task.
+        reports: The model's reports, by task.
+        references: The reports it is compared with, by task.
 
     Returns:
-        The tasks that are surely behind first, then by the gap.
+        One entry per task: first those that are certain to lag behind, then by the size of the gap.
 
     Raises:
-        BadInputError: the sides have no task in common, or a task's reports no case or other classes.
+        BadInputError: The sides have no task in common, or the reports of a task have no case in common or other
+            classes.
     """
     common = [task for task in reports if task in references]
     if not common:

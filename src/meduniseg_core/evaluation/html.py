@@ -7,10 +7,10 @@ from meduniseg_core.pages import render
 
 
 def html_text(report: Report) -> str:
-    """The report as one HTML page; every name that came from a file is escaped.
+    """Write a report as one HTML page. Every name that came from a file is escaped.
 
     Args:
-        report: what to show. Pictures are linked by their files' names.
+        report: The report. Pictures are linked by their file names.
 
     Returns:
         The page's text.

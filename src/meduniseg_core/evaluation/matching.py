@@ -1,8 +1,8 @@
-"""Do the label ids of predictions and references speak of the same classes? Where they never meet, figures mean little.
+"""Whether the label ids of predictions and references mean the same classes. If they do not, scores mean little.
 
-The rule, over all cases together: where no id occurs on both sides and each side holds a single one, the masks are
-binary (0/255 against 0/1, say) and the two ids are one class, which is said. With several ids that never meet nothing
-is guessed. Ids that both have a class name are two classes, and stay so. Names that label files carry (3D Slicer's
+The rule looks at all cases together. If no id occurs on both sides and each side holds a single one, the masks are
+binary (0/255 and 0/1, say) and the two ids are one class, which a finding says. With several ids and none in common,
+nothing is guessed. Two ids that both have a class name stay two classes. Names that label files carry (3D Slicer's
 segments) must agree.
 """
 
@@ -19,7 +19,7 @@ from meduniseg_core.images import Finding, Image
 
 @dataclass
 class Sides:
-    """The foreground ids that occur in predictions and in references, and what the files call them."""
+    """The foreground ids that occur in predictions and in references, and the names that the files give them."""
 
     ignored: int | None = None
     trust_names: bool = True
@@ -28,7 +28,7 @@ class Sides:
     names: dict[int, tuple[str, str]] = field(default_factory=dict)  # id -> (name, the file that says so)
 
     def add(self, prediction: Image | None, reference: Image) -> None:
-        """Take note of one case.
+        """Add the ids and names of one case.
 
         Args:
             prediction: its label map, if there is one.
@@ -50,16 +50,16 @@ class Sides:
                     )
 
     def same_class(self, named: Mapping[int, str] | None) -> int | None:
-        """Whether both sides are binary masks of one class whose ids differ.
+        """Find out whether both sides are binary masks of one class whose ids differ.
 
         Args:
-            named: the classes by id, where they were given.
+            named: The classes by id, where they were given.
 
         Returns:
-            The id that stands for the class; None where ids meet, or may differ.
+            The id that stands for the class; None where an id occurs on both sides, or the ids may differ.
 
         Raises:
-            BadInputError: several ids never meet.
+            BadInputError: There are several ids, and none occurs on both sides.
         """
         if not self.predicted or not self.referred or self.predicted & self.referred:
             return None
@@ -76,7 +76,7 @@ class Sides:
         )
 
     def check_named(self, named: Mapping[int, str]) -> None:
-        """Refuse classes that occur nowhere: nothing would be left to be measured.
+        """Check that a class occurs in some label map: otherwise nothing is left to measure.
 
         Args:
             named: the classes by id.
@@ -92,7 +92,7 @@ class Sides:
             )
 
     def matched(self, label: int, name: str) -> Finding:
-        """Say that the ids of binary masks were taken for one class.
+        """Make the finding that the ids of binary masks were taken for one class.
 
         Args:
             label: the id that stands for the class.
@@ -108,7 +108,7 @@ class Sides:
         return Finding("labels_matched", text)
 
     def one_sided(self) -> str | None:
-        """Which ids occur on one side only.
+        """Say which ids occur on one side only.
 
         Returns:
             A sentence, or None if there are none.

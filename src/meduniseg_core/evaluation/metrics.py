@@ -1,4 +1,4 @@
-"""Overlap and surface distance of two label maps, with a stated answer for empty masks (docs/spec.md section 9).
+"""Overlap and surface distance of two label maps, with a stated value for empty masks (docs/spec.md section 9).
 
 | | both empty | one empty |
 | --- | --- | --- |
@@ -31,7 +31,7 @@ Spacing = Sequence[float]
 
 
 def dice(prediction: Labels, reference: Labels, label: int) -> float:
-    """Dice of one label. Both empty: 1; one empty: 0.
+    """Compute the Dice score of one label. Both masks empty: 1; one empty: 0.
 
     Args:
         prediction: labels of any shape.
@@ -52,10 +52,11 @@ def dice(prediction: Labels, reference: Labels, label: int) -> float:
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances (mm) of every boundary voxel of one mask to the nearest of the other, and the empty-mask policy.
+    """The distance (mm) of every boundary voxel of one mask to the nearest one of the other, in both directions.
 
-    A boundary voxel belongs to the mask and has a face neighbour that does not; beyond the image lies background,
-    except along axes of size 1 (a 2D image has an outline). ``diagonal`` is the image's, in mm.
+    A boundary voxel belongs to the mask and has a face neighbour that does not. Beyond the image lies background,
+    except along axes of size 1 (a 2D image has an outline). ``diagonal`` is the image's, in mm; it is the distance
+    where one mask is empty.
     """
 
     prediction_to_reference: npt.NDArray[np.float64]
@@ -73,10 +74,10 @@ class SurfaceDistances:
         return max(float(np.percentile(side, 95)) for side in sides)
 
     def surface_dice(self, tolerance: float) -> float:
-        """Share of the boundary voxels of both masks that lie near the other boundary.
+        """Compute the share of both masks' boundary voxels that lie near the other boundary.
 
         Args:
-            tolerance: in mm.
+            tolerance: The largest distance that counts as near, in mm.
 
         Returns:
             0 to 1.
@@ -95,7 +96,7 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing) -> SurfaceDistances:
-    """Boundary distances of two masks. Where one mask is empty the other's distances are infinite.
+    """Measure the distances between the boundaries of two masks. If one is empty, the other's distances are infinite.
 
     Args:
         prediction: bool, of any shape.
@@ -122,7 +123,7 @@ def surface_distances(prediction: Mask, reference: Mask, spacing: Spacing) -> Su
 
 
 def hausdorff95(prediction: Labels, reference: Labels, label: int, spacing: Spacing) -> float:
-    """95th percentile Hausdorff distance of one label. Both empty: 0; one empty: the image's diagonal.
+    """Compute the 95th percentile Hausdorff distance of one label. Both empty: 0; one empty: the image's diagonal.
 
     Args:
         prediction: labels of any shape.
@@ -140,7 +141,7 @@ def hausdorff95(prediction: Labels, reference: Labels, label: int, spacing: Spac
 
 
 def surface_dice(prediction: Labels, reference: Labels, label: int, spacing: Spacing, tolerance: float) -> float:
-    """Surface Dice of one label. Both empty: 1; one empty: 0.
+    """Compute the surface Dice of one label. Both masks empty: 1; one empty: 0.
 
     Args:
         prediction: labels of any shape.
@@ -159,10 +160,10 @@ def surface_dice(prediction: Labels, reference: Labels, label: int, spacing: Spa
 
 
 def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
-    """SIIM's WDice = w0 * D0 + w1 * D1 over the normal (0) and the lesion images (1), docs/spec.md section 9.
+    """Compute SIIM's WDice = w0 * D0 + w1 * D1 over normal (0) and lesion images (1) (docs/spec.md section 9).
 
-    D0 and D1 are the mean scores of the two groups; the weights are inversely proportional to the groups' sizes and sum
-    to 1. With one group empty it is the other's mean.
+    D0 and D1 are the mean scores of the two groups. The weights are inversely proportional to the groups' sizes and sum
+    to 1. If one group is empty, the result is the other's mean.
 
     Args:
         scores: Dice of every image.

@@ -1,4 +1,4 @@
-"""A label map over its image as a picture: for the demo, the reports and the README."""
+"""Pictures of a label map over its image, for the demo, the reports and the README."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ Picture = npt.NDArray[np.uint8]
 
 
 def colour_of(label: int, colours: Sequence[Colour] | Mapping[int, Colour] | None = None) -> Colour:
-    """The colour of a label.
+    """Choose the colour of a label.
 
     Args:
-        label: its id.
-        colours: by id (a mapping), or those of labels 1, 2, ... (a sequence, repeating); None for `class_colour`.
+        label: The label's id.
+        colours: Colours by id (a mapping), or those of labels 1, 2, ... (a sequence, which repeats); None for
+            `class_colour`.
 
     Returns:
         RGB, 0 to 255.
@@ -43,20 +44,21 @@ def overlay(
     longest_side: int | None = None,
     like: Image | None = None,
 ) -> Picture:
-    """One slice of an image with labels drawn over it, with square pixels.
+    """Draw labels over one slice of an image, with square pixels.
 
-    Volumes are shown axially, the front up and the patient's left on the right. Photographs are shown in colour, of
-    other images the first channel in grey.
+    Volumes are shown axially, with the front up and the patient's left on the right. Photographs are shown in colour;
+    of other images, the first channel is shown in grey.
 
     Args:
-        image: what is drawn on.
-        labels: on the image's grid.
-        colours: as for :func:`colour_of`.
-        slice_index: counted from the feet; None takes the slice with most foreground, of ``labels`` or of ``like``.
-        opacity: of the labels, 0 to 1; outlines are opaque.
-        window: the limits that are shown black and white; None takes the slice's 0.5 and 99.5 percentiles.
-        longest_side: scales the longer side to so many pixels; None keeps the finer axis as it is.
-        like: the label map that chooses the slice.
+        image: The image to draw on.
+        labels: The label map, on the image's grid.
+        colours: See `colour_of`.
+        slice_index: The slice, counted from the feet; None takes the one with most foreground, in ``like`` if given,
+            else in ``labels``.
+        opacity: How opaque the labels are, 0 to 1; outlines are opaque.
+        window: The values shown as black and as white; None takes the slice's 0.5 and 99.5 percentiles.
+        longest_side: The pixels to scale the longer side to; None keeps the finer axis as it is.
+        like: The label map that chooses the slice.
 
     Returns:
         uint8 RGB (height, width, 3).
@@ -83,20 +85,20 @@ def overlay(
 
 
 def fullest_slice(labels: npt.NDArray[np.integer]) -> int:
-    """The slice with most foreground.
+    """Find the slice with most foreground.
 
     Args:
-        labels: (D, H, W).
+        labels: ``(D, H, W)``.
 
     Returns:
-        Its index; the middle one where there is no foreground.
+        Its index; that of the middle slice where there is no foreground.
     """
     counts = np.count_nonzero(labels, axis=(1, 2))
     return int(counts.argmax()) if counts.any() else len(labels) // 2
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """Encode a picture.
+    """Encode a picture as PNG.
 
     Args:
         picture: uint8 RGB (height, width, 3).

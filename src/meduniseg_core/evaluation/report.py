@@ -1,4 +1,4 @@
-"""The report of an evaluation: one object, whose means all follow from its cases."""
+"""The report of an evaluation: one object, with all means computed from its cases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 class Summary(BaseModel):
-    """The mean of one figure over cases (or tasks), of all, of the 2D and of the 3D ones; None where there are none."""
+    """The mean of one score over all cases (or tasks), the 2D ones and the 3D ones; None where there are none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,7 +34,7 @@ class Summary(BaseModel):
 
 
 class Interval(BaseModel):
-    """Bootstrap interval of a mean at the stated confidence."""
+    """A bootstrap interval of a mean, at the stated confidence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,9 +66,9 @@ class ReportPicture(BaseModel):
 
 
 class Report(BaseModel):
-    """What came out: Dice per class -> mean over classes -> mean over cases (docs/spec.md section 9).
+    """The results of an evaluation: Dice per class, mean over classes, mean over cases (docs/spec.md section 9).
 
-    The JSON can be read back (``Report.model_validate_json``); its means are computed anew from the cases.
+    The JSON can be read back (``Report.model_validate_json``); means are then computed again from the cases.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,13 +91,13 @@ class Report(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def interval(self) -> Interval:
-        """Bootstrap interval of the mean Dice over cases (seeded: the same report gives the same figures)."""
+        """The bootstrap interval of the mean Dice over cases (seeded: the same report gives the same numbers)."""
         return bootstrap_interval([case.dice for case in self.cases])
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def classes(self) -> tuple[ClassSummary, ...]:
-        """Every class over all cases."""
+        """The scores of every class, over all cases."""
         same_unit = len({case.unit for case in self.cases}) == 1
         return tuple(
             ClassSummary(
@@ -111,7 +111,7 @@ class Report(BaseModel):
         )
 
     def ranked(self) -> list[tuple[Literal["worst", "median", "best"], CaseScores]]:
-        """The worst, the median and the best case by Dice, each case once.
+        """Find the worst, the median and the best case by Dice, each case once.
 
         Returns:
             Rank and case; fewer than three where there are fewer cases.
@@ -125,7 +125,7 @@ class Report(BaseModel):
         return chosen
 
     def json_text(self) -> str:
-        """All figures as JSON; the pictures are left out.
+        """Write all scores as JSON, without the pictures.
 
         Returns:
             The file's text.
@@ -133,7 +133,7 @@ class Report(BaseModel):
         return self.model_dump_json(indent=2) + "\n"
 
     def csv_text(self) -> str:
-        """One row for each case and class.
+        """Write the scores as CSV, one row per case and class.
 
         Returns:
             The file's text.
@@ -155,10 +155,10 @@ class Report(BaseModel):
 
 
 def summarise(values: Iterable[tuple[float, int]]) -> Summary:
-    """Means over all, over the 2D and over the 3D entries (docs/spec.md section 9).
+    """Compute means over all entries, the 2D ones and the 3D ones (docs/spec.md section 9).
 
     Args:
-        values: pairs of value and dimension.
+        values: Pairs of value and dimension.
 
     Returns:
         The means; None for a group that is empty.
@@ -172,7 +172,7 @@ def summarise(values: Iterable[tuple[float, int]]) -> Summary:
 def bootstrap_interval(
     values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """Percentile bootstrap interval of a mean.
+    """Compute the percentile bootstrap interval of a mean.
 
     Args:
         values: one for each case.

@@ -1,4 +1,4 @@
-"""A report on the disk."""
+"""Writing of a report to disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAME_MOMENT = 10.0  # seconds in which all files of a report are written
 
 
 def _vouched_before(record: Path, _content: Content) -> Mapping[str, str]:
-    """A report of before "files" vouches for what was written at the same moment."""
+    """The files of a report whose JSON lists none (an older version wrote it): those written at the same moment."""
     there = [path for name in _NAMES if (path := record.with_name(name)).is_file()]
     written = record.stat().st_mtime
     return {path.name: sha256_of(path) for path in there if abs(path.stat().st_mtime - written) < _SAME_MOMENT}
@@ -29,16 +29,16 @@ REPORT = Kind(
 
 
 def report_standing(folder: Path) -> Standing:
-    """What lies where a report is to go, so that it is known before the work.
+    """Check what lies where a report is to be written, before the work begins.
 
     Args:
-        folder: the report's.
+        folder: The report's folder.
 
     Returns:
-        What :func:`write_report` may replace.
+        What `write_report` may replace.
 
     Raises:
-        UsageError: there is something that is not ours.
+        UsageError: Something lies there that is not a report.
     """
     return standing(Path(folder) / "report.json", _NAMES, REPORT)
 
@@ -46,15 +46,20 @@ def report_standing(folder: Path) -> Standing:
 def write_report(report: Report, folder: Path, *, before: Standing | None = None) -> dict[str, Path]:
     """Write ``report.json``, ``report.csv``, ``report.html`` and the pictures (``worst.png``, ...).
 
-    They appear as one; a former report is replaced, unless it was changed since. Raises as `outputs.write_result` does.
+    All files appear at once. A former report is replaced, unless it was changed since.
 
     Args:
-        report: what to write.
-        folder: where; it is made if it is not there.
-        before: what `report_standing` said when the work began.
+        report: The report.
+        folder: The folder to write into; it is made if it does not exist.
+        before: What `report_standing` said when the work began.
 
     Returns:
         The files by kind: json, csv, html and the pictures' ranks.
+
+    Raises:
+        UsageError: Something else, or an edited report, is in the way.
+        BadInputError: Another program has written there since ``before``.
+        UnwritableError: The folder cannot be written to.
     """
     folder = Path(folder)
     files: dict[str, Callable[[Path], object]] = {

@@ -17,6 +17,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge
+from meduniseg_core.images.modality_check import likely_modalities
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.segmentation import ClassRow
@@ -76,6 +77,14 @@ class Outcome:
     taken: LayerImage
     results: dict[str, Segmentation]
     tables: dict[str, list[ClassRow]]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was found out about an image: by task (that of no task under ""), and what modalities it can be of."""
+
+    findings: dict[str, tuple[Finding, ...]]
+    likely: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,18 +202,15 @@ def seen_at_once(snapshots: Sequence[LayerSnapshot], said: Said) -> tuple[Findin
     return merge(*(oriented_as_said(item.outline, said.orientation).findings for item in snapshots))
 
 
-def find_warnings(
-    snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan], said: Said | None = None
-) -> dict[str, tuple[Finding, ...]]:
-    """What speaks against segmenting the image, by task (that of no task under ""); runs in a worker's thread.
+def look_at_image(snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan], said: Said | None = None) -> Looked:
+    """What the image is, and what speaks against segmenting it; runs in a worker's thread.
 
     It reads the voxels. BadInputError for those that are no numbers.
     """
     said = said or Said()
-    if not plans:
-        return {"": left_out(snapshots)}
     image = _taken(snapshots).image
-    return {plan.task: look_before(image, plan, said.scale, said.orientation) for plan in plans}
+    findings = {plan.task: look_before(image, plan, said.scale, said.orientation) for plan in plans}
+    return Looked(findings or {"": left_out(snapshots)}, likely_modalities(image))
 
 
 def _taken(snapshots: tuple[LayerSnapshot, ...]) -> LayerImage:

@@ -284,17 +284,18 @@ def test_an_answer_about_the_layer_before_is_not_shown(
     gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import napari_meduniseg.widgets.segment as module
+    from napari_meduniseg._segmentation_job import Looked
 
     asked, go = [], threading.Event()
 
-    def looking(snapshots: Any, plans: Any, _said: Any) -> dict[str, tuple[Finding, ...]]:
+    def looking(snapshots: Any, plans: Any, _said: Any) -> Looked:
         asked.append(snapshots[0].name)
         if snapshots[0].name == "first":
             go.wait(30)
-            return {"organ": (Finding("intensity_mismatch", "about the first"),)}
-        return {}
+            return Looked({"organ": (Finding("intensity_mismatch", "about the first"),)})
+        return Looked({})
 
-    monkeypatch.setattr(module, "find_warnings", looking)
+    monkeypatch.setattr(module, "look_at_image", looking)
     gui.add_image(np.zeros((20, 36, 40), np.int16), units="mm", name="first")
     widget.form.choose(modality="mri", tasks=("organ",))
     qtbot.waitUntil(lambda: asked == ["first"], timeout=10_000)

@@ -21,9 +21,9 @@ from napari_meduniseg._segmentation_job import (
     Choice,
     Predictors,
     add_results,
-    find_warnings,
     findings_for,
     forecast,
+    look_at_image,
     modalities_for,
     prepare,
     run_job,
@@ -181,7 +181,7 @@ def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     mr = Registry().info("tiny").plan_of("organ")
     ct = mr.model_copy(update={"task": "ct", "normalisation": ("ct",)})
     photograph = Registry().info("tiny").plan_of("disc_cup")
-    found = find_warnings(snapshots, [mr, ct, photograph])
+    found = look_at_image(snapshots, [mr, ct, photograph]).findings
     assert found["organ"] == ()
     assert ["Hounsfield" in text for text in warnings_of(found, ["organ", "ct"])] == [True]
     assert "grey" in warnings_of(found, ["disc_cup"])[0]

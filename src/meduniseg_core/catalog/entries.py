@@ -18,6 +18,7 @@ class Modality(BaseModel):
     title: str = Field(min_length=1)
     description: str = Field(min_length=1)
     aliases: tuple[str, ...] = ()
+    dicom: tuple[str, ...] = Field(min_length=1, description="what DICOM headers call it (Modality, 0008,0060)")
     dimension: Literal[2, 3] = Field(description="what such an image typically is")
     hounsfield: bool = Field(description="whether the values are Hounsfield units")
     pixel_mm: tuple[float, float] = Field(description="finest and coarsest pixel that such images have")

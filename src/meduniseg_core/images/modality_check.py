@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.images.image import Image
 
 COLOUR_MODALITIES = frozenset({"dermoscopy", "fundus", "pathology", "endoscopy"})
@@ -36,6 +37,33 @@ CT_WINDOWS: tuple[Window, ...] = (
     Window("Bone", -450.0, 1050.0),
     Window("Brain", 0.0, 80.0),
 )
+
+
+def likely_modalities(image: Image) -> tuple[str, ...]:
+    """What an image can be of, where it tells: by its DICOM header, else by its voxels.
+
+    Args:
+        image: (C, D, H, W).
+
+    Returns:
+        Names of the catalogue, in its order; empty where the image does not tell (pictures in grey, say).
+    """
+    told = str(image.meta.get("modality", ""))
+    found = [name for name, modality in MODALITIES.items() if told in modality.dicom]
+    if not found and image.meta.get("colour") == "rgb" and image.channels == 3 and is_photograph(image):
+        found = [name for name in MODALITIES if name in COLOUR_MODALITIES]
+    if not found and image.channels == 1:
+        found = _by_values(image)
+    return tuple(found)
+
+
+def _by_values(image: Image) -> list[str]:
+    channel = image.array[0]
+    if is_surely_ct(channel):
+        return [name for name, modality in MODALITIES.items() if modality.hounsfield]
+    if image.is_2d or is_picture(channel) or is_stored_higher(channel) or _sample(channel).min() < 0:
+        return []  # any modality in grey, a CT that is clipped or not in Hounsfield units, or values that were computed
+    return [name for name, modality in MODALITIES.items() if modality.dimension == 3 and not modality.hounsfield]
 
 
 def looks_like_ct(image: Image) -> bool:

@@ -28,14 +28,15 @@ from napari_meduniseg._reader import read_one
 from napari_meduniseg._segmentation_job import (
     Choice,
     Forecast,
+    Looked,
     Outcome,
     Predictors,
     Said,
     SegmentationJob,
     add_results,
-    find_warnings,
     findings_for,
     forecast,
+    look_at_image,
     prepare,
     run_job,
     seen_at_once,
@@ -279,11 +280,16 @@ class SegmentWidget(QWidget):
         self._look_done({})
         if not snapshots:
             return
-        job = self._start(lambda _events, _cancel: find_warnings(snapshots, plans, said))
-        job.done.connect(lambda found: self._look_done(found) if job is self._look_job else None)
+        job = self._start(lambda _events, _cancel: look_at_image(snapshots, plans, said))
+        job.done.connect(lambda looked: self._looked(choice, looked) if job is self._look_job else None)
         job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
         self._look_job = job
         job.start()
+
+    def _looked(self, choice: Choice, looked: Looked) -> None:
+        self._look_done(looked.findings)
+        if len(choice.layers) == 1:
+            self.form.tell_modalities(choice.layers[0], looked.likely)
 
     def _look_done(self, found: dict[str, tuple[Finding, ...]]) -> None:
         self._found = found

@@ -29,6 +29,7 @@ from meduniseg_core.model.compute import device_choices
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ActiveModels, ModelInfo, Registry
 from napari_meduniseg._current import current_of
+from napari_meduniseg._likely_modality import ByHand, LikelyModality
 from napari_meduniseg._links import lies_on
 from napari_meduniseg._segmentation_job import Choice, is_flat, modalities_for, tasks_for
 from napari_meduniseg._signals import signals
@@ -58,7 +59,10 @@ class SegmentForm(QWidget):
         )
         self.more_channels: list[LayerCombo] = []
         self.modality_box = QComboBox()
-        self.modality_box.setToolTip("What kind of image it is.")
+        self.modality_box.setToolTip(
+            "What kind of image it is. It follows the image where that tells, and stays as you choose it."
+        )
+        self._likely = LikelyModality()
         self.tasks = QListWidget()
         self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
         outline_boxes(self.tasks)
@@ -111,9 +115,9 @@ class SegmentForm(QWidget):
         signals().models_changed.connect(self.refresh_models)
         self._form.setRowVisible(self.shapes, False)
         self.model.currentIndexChanged.connect(self._model_changed)
-        self.image.chosen.connect(self._fill_tasks)
-        self.modality_box.currentIndexChanged.connect(self._fill_tasks)
-        self.tasks.itemChanged.connect(self._tasks_changed)
+        self.image.chosen.connect(self._follow_image)
+        self.modality_box.currentIndexChanged.connect(self._modality_chosen)
+        self.tasks.itemChanged.connect(self._task_ticked)
         self.adopted.linkActivated.connect(self._use_adopted)
         self.region.currentIndexChanged.connect(self._region_changed)
         for signal in (
@@ -201,10 +205,49 @@ class SegmentForm(QWidget):
             for modality in modalities_for(self._info) if self._info is not None else []:
                 self.modality_box.addItem(_TITLES.get(modality, modality), modality)
             self.modality_box.setCurrentIndex(max(0, self.modality_box.findData(before)))
-        self._fill_tasks()
+        self._follow_image()
 
-    def _fill_tasks(self, *_: Any) -> None:
-        before = {plan.task for plan in self.chosen_plans()}
+    def _follow_image(self) -> None:
+        """Show what was chosen by hand for the image, else the modality that it seems to be of, else what was there."""
+        image = self.image.layer()
+        by_hand = None
+        if isinstance(image, ImageLayer):
+            by_hand = self._likely.by_hand(image)
+            wanted = (
+                self._likely.best_of(image, self._possible_modalities(image)) if by_hand is None else by_hand.modality
+            )
+            with signals_blocked(self.modality_box):
+                self.modality_box.setCurrentIndex(self._index_of(wanted))
+        self._fill_tasks(() if by_hand is None else by_hand.tasks)
+
+    def tell_modalities(self, image: Layer, likely: tuple[str, ...]) -> None:
+        """What an image can be of was found out, now that its voxels were read."""
+        if self._likely.told(image, likely) and image is self.image.layer():
+            self._follow_image()
+
+    def _index_of(self, modality: str | None) -> int:
+        """Of a modality in the box; the present one where the model has none of that name."""
+        index = self.modality_box.findData(modality)
+        return index if index >= 0 else self.modality_box.currentIndex()
+
+    def _possible_modalities(self, image: ImageLayer) -> list[str]:
+        info = self._info
+        return [name for name in modalities_for(info) if tasks_for(info, name, is_flat(image))] if info else []
+
+    def _modality_chosen(self, *_: Any) -> None:
+        self._fill_tasks()
+        self._note_by_hand()
+
+    def _task_ticked(self, *_: Any) -> None:
+        self._tasks_changed()
+        self._note_by_hand()
+
+    def _note_by_hand(self) -> None:
+        chosen = ByHand(self.modality(), tuple(plan.task for plan in self.chosen_plans()))
+        self._likely.note(self.image.layer(), chosen)
+
+    def _fill_tasks(self, ticked_before: tuple[str, ...] = ()) -> None:
+        before = {*ticked_before, *(plan.task for plan in self.chosen_plans())}
         plans = self.possible_plans()
         with signals_blocked(self.tasks):
             self.tasks.clear()

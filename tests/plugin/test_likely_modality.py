@@ -1,0 +1,95 @@
+"""The Segment form's modality follows the image at hand, and never the image of a choice made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+from small_inputs import write_photograph, write_volume
+
+from meduniseg_core.images import Geometry, Image, write_image
+
+
+@pytest.fixture
+def form(gui: Any, qtbot: Any) -> Any:
+    from napari_meduniseg.widgets.segment import SegmentWidget
+
+    _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
+    assert isinstance(found, SegmentWidget)
+    found.form.choose(model="starter")
+    return found.form
+
+
+def opened(gui: Any, path: Path) -> Any:
+    (layer,) = gui.open(str(path), plugin="napari-meduniseg")
+    return layer
+
+
+def write_ct(path: Path) -> Path:
+    values = np.random.default_rng(0).choice([-1000, -60, 40], size=(1, 12, 24, 24)).astype(np.int16)
+    write_image(Image(values, Geometry((12, 24, 24), (2.0, 2.0, 2.0))), path)
+    return path
+
+
+def ticked(form: Any) -> list[str]:
+    return [plan.task for plan in form.chosen_plans()]
+
+
+def test_the_modality_follows_each_image_that_is_opened_or_chosen(gui: Any, form: Any, tmp_path: Path) -> None:
+    assert form.modality() == "ct"  # the model's first, while there is no image
+    photograph = opened(gui, write_photograph(tmp_path / "photo.png"))
+    assert form.modality() == "dermoscopy" and ticked(form) == ["skin_lesion"]
+    scan = opened(gui, write_ct(tmp_path / "ct.nii.gz"))
+    assert form.modality() == "ct"
+    form.image.set_layer(photograph)
+    assert form.modality() == "dermoscopy"
+    form.image.set_layer(scan)
+    assert form.modality() == "ct"
+
+
+def test_what_was_chosen_by_hand_stays(gui: Any, form: Any, tmp_path: Path) -> None:
+    photograph = opened(gui, write_photograph(tmp_path / "photo.png"))
+    form.modality_box.setCurrentIndex(form.modality_box.findData("endoscopy"))
+    assert ticked(form) == ["polyp"]
+    opened(gui, write_photograph(tmp_path / "next.png", height=80))
+    assert form.modality() == "endoscopy"  # the next photograph is of the kind that was said last
+    opened(gui, write_ct(tmp_path / "ct.nii.gz"))
+    assert form.modality() == "ct"
+    form.choose(modality="pet", tasks=("sarcoma",))  # a channel of PET and CT
+    opened(gui, write_volume(tmp_path / "other_grid.nii.gz"))
+    pet = opened(gui, write_volume(tmp_path / "pet.nii.gz", (12, 24, 24)))
+    assert form.modality() == "pet" and ticked(form) == ["sarcoma"]
+    form.image.set_layer(photograph)
+    assert form.modality() == "endoscopy" and ticked(form) == ["polyp"]
+    form.choose(model="tiny")
+    form.choose(model="starter")
+    assert form.modality() == "endoscopy"
+    form.image.set_layer(pet)
+    assert form.modality() == "pet" and ticked(form) == ["sarcoma"]
+
+
+def test_what_was_chosen_before_an_image_was_there_is_for_the_first_one(gui: Any, form: Any, tmp_path: Path) -> None:
+    form.modality_box.setCurrentIndex(form.modality_box.findData("fundus"))
+    opened(gui, write_ct(tmp_path / "ct.nii.gz"))
+    assert form.modality() == "fundus"
+    opened(gui, write_photograph(tmp_path / "photo.png"))
+    assert form.modality() == "fundus"
+
+
+def test_an_image_that_does_not_tell_changes_nothing(gui: Any, form: Any) -> None:
+    form.modality_box.setCurrentIndex(form.modality_box.findData("ultrasound"))
+    gui.add_image(np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8), name="grey")
+    gui.add_image(np.random.default_rng(1).integers(0, 255, (50, 40), np.uint8), name="grey, too")
+    assert form.modality() == "ultrasound"
+
+
+def test_another_reader_s_image_is_looked_at_in_a_thread(gui: Any, form: Any, qtbot: Any) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    gui.add_image(da.from_array(colours), rgb=True, name="lazy")
+    qtbot.waitUntil(lambda: form.modality() == "dermoscopy", timeout=30_000)
+    values = np.random.default_rng(0).choice([-1000, -60, 40], size=(12, 24, 24)).astype(np.int16)
+    gui.add_image(values, units="mm", name="ct")
+    qtbot.waitUntil(lambda: form.modality() == "ct", timeout=30_000)

@@ -20,6 +20,7 @@ CORE = REPOSITORY / "src" / "meduniseg_core"
 COMPLETE = (
     "adaptation",
     "catalog",
+    "checks",
     "corrections",
     "editing",
     "errors",
@@ -28,6 +29,7 @@ COMPLETE = (
     "files",
     "images",
     "importers",
+    "inference",
     "model",
     "outputs",
     "pages",
@@ -40,7 +42,7 @@ COMPLETE = (
 )
 """Packages and modules in which nothing is missing. This may only grow, until it is all of them."""
 
-LEFT = 62
+LEFT = 0
 """How many functions and classes of the core still lack something. This may only shrink: lower it with the number."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

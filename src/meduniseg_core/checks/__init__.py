@@ -1,1 +1,1 @@
-"""What speaks against an image for a task, or against a result: findings, or a refusal."""
+"""Checks of an image against a task, and of a result against the training data: findings, or a refusal."""

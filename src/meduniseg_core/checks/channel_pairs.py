@@ -1,7 +1,7 @@
-"""Whether files that were taken for the channels of one case look like the images of two cases.
+"""Checks whether the files taken as the channels of one case look like images of two cases.
 
-``pat_0000`` and ``pat_0001`` may be CT and PET of one patient or two patients: a task of two channels takes them for
-the former, by their names. Where they look alike they deserve a word.
+``pat_0000`` and ``pat_0001`` may be CT and PET of one patient, or two patients: a task with two channels takes them as
+the former because of their names. If they look alike, the user is told.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ _SAMPLE = 100_000  # voxels that are looked at
 
 
 def doubtful_channels(image: Image, plan: TaskPlan) -> Finding | None:
-    """What speaks against the channels (C, D, H, W) being one case's, or None.
+    """Look for channels that do not seem to belong to one case.
 
-    Two that should be of different kinds (CT and PET) and have the same distribution of values, or any two that hold
-    the very same voxels. MR sequences cannot be told apart by their values, so nothing is said about them.
+    That is: two channels of different kinds (CT and PET) with the same distribution of values, or any two with
+    identical voxels. MR sequences cannot be told apart by their values, so they are not compared.
+
+    Args:
+        image: (C, D, H, W).
+        plan: the task's plan.
+
+    Returns:
+        A finding about the first such pair; None if there is none.
     """
     if is_colour(plan.channels) or image.channels != len(plan.channels):
         return None

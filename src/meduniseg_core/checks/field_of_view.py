@@ -1,4 +1,5 @@
-"""Whether an image without mm shows about as much as the training images, so that its objects are as large in it."""
+"""Checks whether an image without a size in mm shows about as much as the training images, so that objects are as
+large."""
 
 from __future__ import annotations
 
@@ -18,9 +19,17 @@ _PIXELS = 1.5  # times more or fewer than all training images
 
 
 def scaled_plan(plan: TaskPlan, scale: float) -> TaskPlan:
-    """The plan for an image that shows ``scale`` times what the training images show, along a side.
+    """Adapt a plan to an image that shows more or less than the training images.
 
-    UsageError for a scale that is not sane and for a task of images with a size in mm, whose scale is known.
+    Args:
+        plan: the task's plan.
+        scale: how many times more than the training images the image shows along a side.
+
+    Returns:
+        The plan with a working size to match.
+
+    Raises:
+        UsageError: the scale is not plausible, or the task goes by the image's size in mm.
     """
     if scale == 1:
         return plan
@@ -32,9 +41,15 @@ def scaled_plan(plan: TaskPlan, scale: float) -> TaskPlan:
 
 
 def field_of_view(image: Image, plan: TaskPlan, scale: float = 1.0) -> Iterator[Finding]:
-    """A finding where ``image`` shows far more or less than the training images; none without statistics.
+    """Look for signs that an image shows far more or less than the training images.
 
-    ``plan`` is already scaled (:func:`scaled_plan`) where ``scale`` is given.
+    Args:
+        image: (C, D, H, W).
+        plan: the task's plan, scaled already (:func:`scaled_plan`).
+        scale: the scale that the user gave.
+
+    Yields:
+        At most one finding; none if the plan has no statistics.
     """
     known = plan.statistics
     if known is None or plan.longest_side is None or not image.is_2d:

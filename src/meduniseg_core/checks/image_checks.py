@@ -1,4 +1,4 @@
-"""Whether an image is what a task expects, asked before anything is computed: one place for every front end."""
+"""Checks whether an image is what a task expects, before anything is computed; every front end uses them."""
 
 from __future__ import annotations
 
@@ -35,9 +35,15 @@ _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 
 
 def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Finding, ...]:
-    """What speaks against segmenting ``image`` (C, D, H, W) by the task of ``plan``; empty where nothing does.
+    """Look for reasons why a task may segment an image wrongly.
 
-    ``scale``: what was said about how much it shows against the training images (see ``Predictor.segment``).
+    Args:
+        image: (C, D, H, W).
+        plan: the task's plan.
+        scale: the scale that the user gave (see ``Predictor.segment``).
+
+    Returns:
+        The findings; empty if nothing is wrong.
     """
     marks = _nodata_marks(image, [plan])
     found = list(_nodata(image, plan, marks))
@@ -56,21 +62,21 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
 def look_before(
     image: Image, plan: TaskPlan, scale: float = 1.0, orientation: str | None = None
 ) -> tuple[Finding, ...]:
-    """All that can be said before :meth:`Predictor.segment` is called with the same: of the reader, of the checks, and
-    why it would be refused.
+    """All that can be said before :meth:`Predictor.segment`: the reader's findings, those of the checks, and any
+    refusal.
 
     Args:
         image: (C, D, H, W), as it was read.
-        plan: The task's plan, not scaled.
-        scale: How many times more than the training images an image without mm shows along a side; of no account for
-            tasks that go by mm.
-        orientation: Of a volume whose file does not give it, "RAS" say.
+        plan: the task's plan, not scaled.
+        scale: how many times more than the training images an image without mm shows along a side; ignored for tasks
+            that go by mm.
+        orientation: orientation of a volume whose file does not give it, "RAS" for example.
 
     Returns:
-        The findings; why the image would be refused comes first.
+        The findings; the reason of a refusal comes first.
 
     Raises:
-        UsageError: the scale or the orientation cannot be.
+        UsageError: the scale or the orientation is not valid.
     """
     image = oriented_as_said(image, orientation)
     if plan.longest_side is not None:
@@ -89,10 +95,15 @@ def look_before(
 
 
 def refuse_image(image: Image, plan: TaskPlan) -> None:
-    """BadInputError for an image that the task of ``plan`` would get wrong for certain.
+    """Refuse an image that the task would certainly get wrong.
 
-    That is a voxel size that cannot be, frames over time (ultrasound, say) for a task of volumes, and no word on left
-    and right where the task's classes differ by side.
+    Args:
+        image: (C, D, H, W).
+        plan: the task's plan.
+
+    Raises:
+        BadInputError: the voxel size is impossible, the image holds frames over time (ultrasound, for example) and the
+            task takes volumes, or left and right are unknown and the task's classes differ by side.
     """
     _refuse_what_cannot_be(image, plan)
     _refuse_unknown_sides(image, plan)
@@ -121,24 +132,27 @@ def _refuse_unknown_sides(image: Image, plan: TaskPlan) -> None:
 
 
 def without_nodata(image: Image, plans: Sequence[TaskPlan]) -> Image:
-    """An image whose voxels without a measurement have the value of air, or of its background.
-
-    :func:`check_image` says so.
+    """Give voxels without a measurement the value of air or of the background; :func:`check_image` reports it.
 
     Args:
-        image: ``(C, D, H, W)``.
-        plans: The tasks' that it is for: they say which channels are CT.
+        image: (C, D, H, W).
+        plans: the plans of the tasks that the image is for; they say which channels are CT.
 
     Returns:
-        ``image`` itself where no voxel is marked.
+        The filled image; ``image`` itself if no voxel is marked.
     """
     return _filled(image, _nodata_marks(image, plans))
 
 
 def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
-    """A CT in Hounsfield units, clipped for a task that has learned from pictures of a window; else ``image`` itself.
+    """Clip a CT in Hounsfield units for a task trained on pictures of a window; :func:`check_image` reports it.
 
-    :func:`check_image` says so.
+    Args:
+        image: (C, D, H, W).
+        plan: the task's plan.
+
+    Returns:
+        The clipped image; ``image`` itself if the task needs no window.
     """
     if not _needs_window(image, plan):
         return image
@@ -166,7 +180,7 @@ def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
 
 
 def _nodata_marks(image: Image, plans: Sequence[TaskPlan]) -> list[tuple[NoData, ...]]:
-    """By channel."""
+    """The marks of missing measurements in each channel."""
     return [nodata_of(channel, _is_ct(image, index, plans)) for index, channel in enumerate(image.array)]
 
 
@@ -234,5 +248,5 @@ def _needs_window(image: Image, plan: TaskPlan) -> bool:
 
 
 def _window(plan: TaskPlan) -> tuple[float, float]:
-    """The window (HU) of the pictures that a task has learned from; the usual one where its plan does not say."""
+    """The window (HU) of the pictures that a task was trained on; the soft-tissue window if its plan does not say."""
     return plan.hu_window if plan.hu_window is not None else (CT_WINDOWS[0].low, CT_WINDOWS[0].high)

@@ -1,4 +1,4 @@
-"""Whether a result can be: sizes, intensities and places of its classes against those of the training cases."""
+"""Checks whether a result is plausible: size, intensity and position of its classes against the training cases."""
 
 from __future__ import annotations
 
@@ -20,10 +20,17 @@ _SAME_EXTENT = 1.5  # a place is a share of the image: it says nothing where the
 
 
 def check_result(image: Image, labels: Image, plan: TaskPlan, *, whole: bool) -> tuple[Finding, ...]:
-    """One finding per class of ``labels`` that is far from what the training cases hold; none without statistics.
+    """Compare the classes of a result with the statistics of the training cases.
 
-    ``image`` (C, D, H, W) as the task takes it, ``labels`` (1, D, H, W) on its grid. ``whole``: the image was segmented
-    as a whole; else (a box) a part of a class may be missing, and sizes and places say nothing.
+    Args:
+        image: (C, D, H, W), as the task takes it.
+        labels: (1, D, H, W) on the image's grid.
+        plan: the task's plan.
+        whole: whether the whole image was segmented. In a box part of a class may be missing, so sizes and positions
+            are not compared.
+
+    Returns:
+        One finding for each class that differs much; empty if the plan has no statistics.
     """
     known = plan.statistics
     fits = image.is_2d == (plan.dimension == 2) and image.channels == len(plan.channels)

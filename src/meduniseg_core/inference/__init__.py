@@ -1,4 +1,4 @@
-"""Inference: a predictor session, the sliding window, execution plans where memory is short, and one call for all."""
+"""Inference: a predictor session, the sliding window, fallbacks where memory is short, and one call for all."""
 
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.inference.memory import Estimate

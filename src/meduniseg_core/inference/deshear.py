@@ -1,4 +1,5 @@
-"""Images on sheared grids (a tilted gantry): segmented at right angles, the result brought back to their own grid."""
+"""Images on sheared grids (a tilted gantry): segmented on perpendicular axes, the result resampled to their own
+grid."""
 
 from __future__ import annotations
 
@@ -15,25 +16,47 @@ from meduniseg_core.inference.segmentation import Segmentation
 
 @dataclass(frozen=True)
 class Desheared:
-    """A sheared image and the same on perpendicular axes."""
+    """A sheared image, and the same image on perpendicular axes."""
 
     original: Image
     image: Image
 
     @classmethod
     def of(cls, image: Image) -> Desheared | None:
-        """None where the axes are perpendicular as they are."""
+        """Resample a sheared image to perpendicular axes.
+
+        Args:
+            image: (C, D, H, W).
+
+        Returns:
+            Both images; None if the axes are perpendicular already.
+        """
         if not image.physical or image.is_2d:
             return None
         desheared, changed = resample_to_orthonormal(image)
         return cls(image, desheared) if changed else None
 
     def request(self, request: Request) -> Request:
-        """The request for the straight image: its box encloses the one that was asked for."""
+        """Translate a request to the desheared image: its box encloses the requested one.
+
+        Args:
+            request: the request for the original image.
+
+        Returns:
+            The request for the desheared image.
+        """
         return request if request.box is None else replace(request, box=self._enclosing(request.box))
 
     def restore(self, result: Segmentation, box: Box | None) -> Segmentation:
-        """The result on the original grid (labels by nearest neighbour), background outside ``box``."""
+        """Resample a result to the original grid (labels by nearest neighbour), with background outside the box.
+
+        Args:
+            result: the result on the desheared image.
+            box: the requested box, in voxels of the original image; None for the whole image.
+
+        Returns:
+            The result on the original image.
+        """
         return replace(
             result,
             image=self.original,

@@ -1,4 +1,4 @@
-"""A network on its device, as the sliding window calls it: one encoder pass, one decoder pass per task."""
+"""A network on its device, as the sliding window calls it: one encoder pass, and one decoder pass per task."""
 
 from __future__ import annotations
 
@@ -21,11 +21,17 @@ _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 class Engine:
-    """A copy of a network, optimised for a device and precision; the original is left as it is.
+    """A copy of a network, optimised for a device and precision; the original does not change.
 
-    ``compile``: compile encoder and decoder with frozen weights. The first window of every shape then takes half a
-    minute longer and all others about a sixth less: for many images of one size. UsageError where no C++ compiler is
-    found.
+    Args:
+        network: the network.
+        device: where it runs.
+        dtype: the dtype of its convolutions.
+        compile: compile encoder and decoder with frozen weights. The first window of every shape then takes half a
+            minute longer and all others about a sixth less, which pays off for many images of one size.
+
+    Raises:
+        UsageError: ``compile`` is set and there is no C++ compiler.
     """
 
     def __init__(self, network: Network, device: torch.device, dtype: torch.dtype, compile: bool = False) -> None:
@@ -45,17 +51,17 @@ class Engine:
 
     @property
     def members(self) -> int:
-        """How many networks there are, whose logits are averaged."""
+        """The number of networks whose logits are averaged."""
         return len(self._parts)
 
     def for_members(self, watch: Watch | None = None) -> WindowNetwork:
-        """Make the network of an ensemble for one task a function of windows whose outputs are its members.
+        """The members of an ensemble for one task, each as an output of its own.
 
         Args:
-            watch: is shown the first member's features.
+            watch: called with the first member's features of every batch.
 
         Returns:
-            The function; it gives the logits of the members at the wanted positions.
+            A function of windows that yields the logits of the members at the wanted positions.
         """
 
         def run(images: Tensor, outputs: Sequence[int]) -> Iterator[Tensor]:
@@ -73,9 +79,15 @@ class Engine:
         return run
 
     def for_tasks(self, tasks: Sequence[int], modality: int, watch: Watch | None = None) -> WindowNetwork:
-        """The network as a function of windows, for tasks (positions in the model) of one modality (its prompt).
+        """The network for tasks of one modality, each as an output of its own.
 
-        ``watch`` is shown the encoder's features of every batch; of an ensemble, the first member's.
+        Args:
+            tasks: indices of the tasks in the model.
+            modality: index of the modal prompt.
+            watch: called with the encoder's features of every batch (of an ensemble, the first member's).
+
+        Returns:
+            A function of windows that yields the logits of the tasks at the wanted positions.
         """
         config = self.network.config
 

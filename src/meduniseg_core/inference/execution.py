@@ -1,4 +1,4 @@
-"""One pass over one image: which tasks share it, and how it runs on one execution plan."""
+"""One pass over one image: which tasks share it, and how it runs under one execution plan."""
 
 from __future__ import annotations
 
@@ -27,11 +27,19 @@ from meduniseg_core.weights import ModelInfo, Pack
 
 
 def chosen_plans(info: ModelInfo, tasks: Sequence[str], modality: str | None) -> list[TaskPlan]:
-    """The plans of ``tasks``, each once, in their order.
+    """Find the plans of the requested tasks.
+
+    Args:
+        info: description of the model.
+        tasks: names of tasks; duplicates are dropped.
+        modality: the modality that all tasks must have; None for any.
+
+    Returns:
+        The plans, in the order of ``tasks``.
 
     Raises:
-        UsageError: no task, a task the model has not, or one of another modality than ``modality``; what is allowed is
-            listed.
+        UsageError: there is no task, the model does not have one, or one has another modality. The message lists what
+            is allowed.
     """
     if not tasks:
         raise UsageError(f"Name at least one task; model {info.name} has: {', '.join(p.task for p in info.tasks)}.")
@@ -49,9 +57,16 @@ def chosen_plans(info: ModelInfo, tasks: Sequence[str], modality: str | None) ->
 
 
 def shared_passes(plans: Sequence[TaskPlan], packs: Mapping[str, Pack] | None = None) -> list[list[TaskPlan]]:
-    """Plans whose images are preprocessed alike, cut into the same windows and seen by the same encoder, together.
+    """Group plans that share a pass: same preprocessing, same windows, same encoder.
 
-    In order of appearance. Tasks with a pack (``packs``: task -> pack) have an encoder of their own.
+    Tasks with a pack have an encoder of their own.
+
+    Args:
+        plans: the plans.
+        packs: the pack of each task that has one.
+
+    Returns:
+        The groups, in order of appearance.
     """
     groups: dict[tuple[Any, ...], list[TaskPlan]] = {}
     for plan in plans:
@@ -62,7 +77,14 @@ def shared_passes(plans: Sequence[TaskPlan], packs: Mapping[str, Pack] | None = 
 
 
 def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
-    """Plans with equal keys preprocess every image to equal arrays."""
+    """What preprocessing depends on.
+
+    Args:
+        plan: a task's plan.
+
+    Returns:
+        A key; plans with equal keys preprocess every image to equal arrays.
+    """
     return (
         plan.dimension,
         plan.spacing,
@@ -79,7 +101,7 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Request:
-    """How an image is segmented; the arguments of ``Predictor.segment``."""
+    """How an image is to be segmented: the arguments of ``Predictor.segment``."""
 
     tta: bool = False
     overlap: float = 0.5
@@ -89,7 +111,15 @@ class Request:
     review_below: float = REVIEW_BELOW
 
     def check(self, image: Image) -> None:
-        """Raise UsageError where the request is impossible for ``image``."""
+        """Refuse a request that is impossible for an image.
+
+        Args:
+            image: (C, D, H, W).
+
+        Raises:
+            UsageError: the overlap or the Dice to review below is out of range, or the box is empty or leaves the
+                image.
+        """
         if not 0 <= self.overlap < 1:
             raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {self.overlap}.")
         if not 0 <= self.review_below <= 1:
@@ -104,9 +134,18 @@ class Request:
 
 
 class Pass:
-    """``plans`` share preprocessing and encoder; ``name``: the image's; ``engine_of`` gives the network on a device.
+    """One pass over one image for tasks that share preprocessing and encoder.
 
-    ``watched``: the tasks whose evidence is gathered.
+    Args:
+        info: description of the model.
+        plans: the tasks' plans.
+        source: the preprocessed image.
+        name: the image's name, for messages.
+        request: how to segment it.
+        engine_of: gives the network on a device.
+        events: receives progress and messages.
+        cancel: stops the pass.
+        watched: tasks whose evidence is collected (see `quality.evidence`).
     """
 
     def __init__(
@@ -131,14 +170,23 @@ class Pass:
         self._cancel = cancel
         self._watched = watched
         self.evidence: dict[str, EvidenceCollector] = {}
-        """Of the watched tasks, once the pass has run."""
+        """The evidence of the watched tasks, once the pass has run."""
         self.pace: float | None = None
         """Seconds per voxel of a window, once the pass has run."""
 
     def run(self, execution: ExecutionPlan) -> list[Collector]:
-        """Segment on ``execution``; one collector per plan, ready for its result.
+        """Segment the image under an execution plan.
 
-        NonFiniteOutputError where the network's answer cannot be used, BadInputError where the image already cannot.
+        Args:
+            execution: the execution plan.
+
+        Returns:
+            One collector per plan, from which the result can be taken.
+
+        Raises:
+            BadInputError: the preprocessed image has values that are NaN or infinite.
+            NonFiniteOutputError: the network's logits are NaN or infinite.
+            CancelledError: the pass was cancelled.
         """
         engine = self._engine_of(execution.device)
         modality = self._info.modality_index(self._plans[0].modality)
@@ -215,7 +263,14 @@ class Pass:
         return replace(output, sink=evidence.sink(output.sink), watch=evidence.votes(grid).add)
 
     def load(self, before: Workload) -> Workload:
-        """The workload ``before`` preprocessing, made exact by what preprocessing left."""
+        """The pass's workload, made exact by the shape of the preprocessed image.
+
+        Args:
+            before: the workload estimated before preprocessing.
+
+        Returns:
+            The workload.
+        """
         extent = self._source.extent
         if extent is None:
             return replace(before, probabilities=self._request.probabilities)
@@ -224,7 +279,7 @@ class Pass:
         return replace(before, grid=grid, windows=len(grid), probabilities=self._request.probabilities)
 
     def _check(self, chunk: Chunk) -> None:
-        """What is no number would be taken for air, and its windows skipped."""
+        """Refuse values that are not finite: they would be taken for air, and their windows skipped."""
         if not is_finite(chunk.data):
             raise BadInputError(
                 f"{self._name} holds values so large that task {self._plans[0].task} cannot be prepared from them; "
@@ -238,7 +293,7 @@ class Pass:
 
 
 def _air(chunk: Chunk, plan: TaskPlan) -> BackgroundDetector | None:
-    """What tells windows without body; nobody does where a plan's scheme is followed to the letter."""
+    """Detects windows without body; None if a plan follows nnU-Net's scheme, which skips no windows."""
     return BackgroundDetector(chunk.data, plan, chunk.stack) if plan.scheme is None else None
 
 
@@ -249,7 +304,7 @@ def _remedy(info: ModelInfo, dtype: torch.dtype) -> str:
 
 
 def _shifted(events: EventSink, before: int, total: int, began: float) -> EventSink:
-    """Progress of a chunk as progress of the whole image."""
+    """Turn the progress of a chunk into progress of the whole image."""
 
     def send(event: Event) -> None:
         if isinstance(event, Progress):

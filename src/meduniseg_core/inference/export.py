@@ -1,9 +1,9 @@
 """From blended logits on the network's grid to labels on the image's grid, plane by plane.
 
-Logits are resampled (linearly; nearest along a strongly anisotropic axis) and the strongest class is taken: the same
-function as the tests' oracle (`tests/restoring.py`), but fed by the sliding window as planes become final. Neither the
-logits of the whole grid nor those of the whole image ever exist; a volume of any length needs a few planes beside its
-label map.
+Logits are resampled (linearly; by nearest neighbour along a strongly anisotropic axis) and the largest one decides, as
+in the tests' reference implementation (`tests/restoring.py`), but the sliding window feeds planes as they become final.
+Neither the logits of the whole grid nor those of the whole image ever exist: a volume of any length needs only a few
+planes in addition to its label map.
 """
 
 from __future__ import annotations
@@ -26,16 +26,22 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be segmented: the voxels ``out`` of the trace's box need the logits of ``region`` of its grid."""
+    """What is to be segmented: the voxels ``out`` of the record's box need the logits of ``region`` of the network's
+    grid."""
 
     out: Box
     region: Box
 
     @classmethod
     def of(cls, trace: SpatialTransformRecord, box: Box | None = None) -> Target | None:
-        """The target for ``box``, in voxels of the image as it was read (all of it if None); None if nothing is left.
+        """The target for a box.
 
-        Nothing is left where the box holds nothing but air that preprocessing cropped away.
+        Args:
+            trace: the record of the preprocessing.
+            box: in voxels of the image as it was read; None for the whole image.
+
+        Returns:
+            The target; None if the box holds only air that preprocessing cropped away.
         """
         size = trace.box_shape
         wanted = whole_box(size)
@@ -54,7 +60,15 @@ class Target:
 
 
 def turn_box(box: Box, trace: SpatialTransformRecord) -> Box:
-    """A box of the image's own grid as a box of the canonical grid."""
+    """Convert a box from the image's own grid to the canonical grid.
+
+    Args:
+        box: ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels.
+        trace: the record of the preprocessing.
+
+    Returns:
+        The box on the canonical grid.
+    """
     d, h, w = (
         turn_span(box[axis], trace.geometry.shape[axis], flip)
         for axis, flip in zip(trace.reorientation.axes, trace.reorientation.flips, strict=True)
@@ -63,12 +77,28 @@ def turn_box(box: Box, trace: SpatialTransformRecord) -> Box:
 
 
 def turn_span(span: Span, length: int, flip: bool) -> Span:
-    """A range of voxels along an axis of ``length`` voxels, as it reads on the flipped axis."""
+    """Convert a range of voxels along an axis to the flipped axis.
+
+    Args:
+        span: (first, one past the last).
+        length: number of voxels along the axis.
+        flip: whether the axis is flipped.
+
+    Returns:
+        The range on the flipped axis; ``span`` itself if it is not flipped.
+    """
     return (length - span[1], length - span[0]) if flip else span
 
 
 def axis_matrices(trace: SpatialTransformRecord) -> tuple[Tensor, Tensor, Tensor]:
-    """Per axis, float32 (voxels of the box, voxels of the network's grid): the way back as matrices."""
+    """Resampling from the network's grid back to the box, as one matrix per axis.
+
+    Args:
+        trace: the record of the preprocessing.
+
+    Returns:
+        For D, H and W a float32 matrix (voxels of the box, voxels of the network's grid).
+    """
     d, h, w = (
         axis_matrix(inner, outer, rule)
         for inner, outer, rule in zip(trace.grid.shape, trace.box_shape, trace.label_rules.rule, strict=True)
@@ -77,30 +107,35 @@ def axis_matrices(trace: SpatialTransformRecord) -> tuple[Tensor, Tensor, Tensor
 
 
 def _columns_of(matrix: Tensor, rows: Span) -> Span:
-    """The source voxels that a range of output voxels is made of."""
+    """The source voxels that contribute to a range of output voxels."""
     return _extent((matrix[rows[0] : rows[1]] != 0).any(dim=0))
 
 
 def _rows_of(matrix: Tensor, columns: Span) -> Span:
-    """The output voxels that have a share in a range of source voxels."""
+    """The output voxels to which a range of source voxels contributes."""
     return _extent((matrix[:, columns[0] : columns[1]] != 0).any(dim=1))
 
 
 def _extent(mask: Tensor) -> Span:
-    """First and one past the last True; (0, 0) if there is none."""
+    """The first True and one past the last; (0, 0) if there is none."""
     places = torch.nonzero(mask).flatten()
     return (0, 0) if places.numel() == 0 else (int(places[0]), int(places[-1]) + 1)
 
 
 class LabelSink:
-    """Makes the label map (and the probabilities, if wanted) of one task as its logits arrive.
+    """Builds the label map (and the probabilities, if wanted) of one task as its logits arrive.
 
-    ``write`` takes planes of ``target.region`` in rising order. A background that beats every class at all neighbours
-    beats it between them, too (interpolation is convex), so only the box around the foreground is resampled.
+    ``write`` takes planes of ``target.region`` in rising order. A background that beats every class at all neighbouring
+    voxels beats it between them, too (interpolation is convex), so only the box around the foreground is resampled.
 
-    ``regions``: the logits are those of overlapping regions, and voxels where one is above 0 get its label, the later
-    over the earlier. Probabilities are then the regions' own, without one of the background. ``half``: resampled logits
-    are rounded to half precision before they decide, as nnU-Net's are.
+    Args:
+        trace: the record of the preprocessing.
+        classes: number of outputs, with the background.
+        target: what to segment; None for nothing, which gives background.
+        probabilities: whether to keep probabilities.
+        regions: for outputs that are overlapping regions, the label of each: voxels with a logit above 0 get it, later
+            regions over earlier ones. The probabilities are then the regions' own, without one for the background.
+        half: round resampled logits to half precision before they decide, as nnU-Net does.
     """
 
     def __init__(
@@ -138,7 +173,12 @@ class LabelSink:
         self._next = 0
 
     def write(self, first: int, logits: Tensor) -> None:
-        """Take the planes ``first, ...`` of the region: float32 (classes, planes, h, w)."""
+        """Receive planes of the region, in rising order.
+
+        Args:
+            first: index of the first plane.
+            logits: float32 (classes, planes, h, w).
+        """
         last = first + logits.shape[1]
         while self._next < len(self._taps) and self._taps[self._next][-1][0] < last:
             self._finish(self._next, self._mix(self._taps[self._next], first, logits))
@@ -151,7 +191,11 @@ class LabelSink:
         }
 
     def result(self) -> tuple[Image, Image | None]:
-        """Labels (1, D, H, W) and probabilities (classes, D, H, W, float16) on the image's own grid."""
+        """The finished result on the image's own grid.
+
+        Returns:
+            Labels (1, D, H, W), and probabilities (classes, D, H, W) float16 or None.
+        """
         back = self._trace.reorientation.inverse
         labels = self._image(np.ascontiguousarray(back(self._labels[None])))
         if self._probabilities is None:
@@ -204,7 +248,7 @@ class LabelSink:
             self._probabilities[(slice(None), *where)] = shares.half().cpu().numpy()
 
     def _decided(self, values: Tensor) -> Tensor:
-        """The label of every voxel of logits (classes, h, w)."""
+        """The label of every voxel, from logits (classes, h, w)."""
         if self._regions is None:
             return strongest(values)
         labels = torch.zeros(values.shape[1:], dtype=torch.int32, device=values.device)
@@ -213,7 +257,7 @@ class LabelSink:
         return labels
 
     def _to_do(self, plane: Tensor) -> tuple[Span, Span]:
-        """Rows and columns of the output that may be foreground (all of them where probabilities are wanted)."""
+        """Rows and columns of the output that may be foreground; all of them if probabilities are wanted."""
         _, height, width = box_shape(self._target.out) if self._target is not None else (0, 0, 0)
         if self._probabilities is not None or not self._convex:
             return (0, height), (0, width)
@@ -229,7 +273,12 @@ class LabelSink:
 
 
 class MeanSink:
-    """Passes on the mean of several networks' logits: of each in turn the same planes, rounded as nnU-Net rounds."""
+    """Averages the logits of several networks, which write the same planes in turn, rounded as in nnU-Net.
+
+    Args:
+        sink: receives the mean.
+        members: number of networks.
+    """
 
     def __init__(self, sink: Sink, members: int) -> None:
         self._sink = sink
@@ -238,10 +287,10 @@ class MeanSink:
         self._taken = 0
 
     def write(self, first: int, logits: Tensor) -> None:
-        """Take planes of the next network.
+        """Receive planes of the next network.
 
         Args:
-            first: the first plane's place in the region.
+            first: index of the first plane in the region.
             logits: float32 (classes, planes, h, w).
         """
         self._total = logits.half() if self._total is None else self._total.add_(logits.half())
@@ -252,19 +301,31 @@ class MeanSink:
 
 
 class StackSink:
-    """Labels of slices that were segmented one by one: plane ``n`` of the logits belongs to ``sinks[n]``."""
+    """Distributes the planes of slices that are segmented one by one: plane ``n`` belongs to ``sinks[n]``."""
 
     def __init__(self, sinks: list[LabelSink]) -> None:
         self.sinks = sinks
 
     def write(self, first: int, logits: Tensor) -> None:
-        """Pass every plane to its slice's sink."""
+        """Pass every plane to its slice's sink.
+
+        Args:
+            first: index of the first plane.
+            logits: float32 (classes, planes, h, w).
+        """
         for offset in range(logits.shape[1]):
             self.sinks[first + offset].write(0, logits[:, offset : offset + 1])
 
 
 def strongest(logits: Tensor) -> Tensor:
-    """The position of the largest logit along axis 0, uint8 (uint16 above 256 classes), the first one of equals."""
+    """The index of the largest logit along axis 0, the first one of equals.
+
+    Args:
+        logits: (classes, ...).
+
+    Returns:
+        (...), uint8, or int32 for more than 256 classes.
+    """
     best = logits[0].clone()
     dtype = torch.uint8 if logits.shape[0] <= 256 else torch.int32
     labels = torch.zeros(best.shape, dtype=dtype, device=logits.device)
@@ -275,7 +336,16 @@ def strongest(logits: Tensor) -> Tensor:
 
 
 def output_bytes(shape: Shape3, classes: int, probabilities: bool) -> int:
-    """Bytes that the results of one task on an image's grid of ``shape`` take."""
+    """Memory for the result of one task.
+
+    Args:
+        shape: (D, H, W) of the image's grid.
+        classes: number of outputs, with the background.
+        probabilities: whether probabilities are kept.
+
+    Returns:
+        Bytes.
+    """
     voxels = shape[0] * shape[1] * shape[2]
     return voxels * (2 * (1 if classes <= 256 else 2) + (4 * classes if probabilities else 0))
 

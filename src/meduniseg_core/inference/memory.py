@@ -1,8 +1,8 @@
-"""How much memory a segmentation needs, and what is tried when there is not enough.
+"""Estimates the memory of a segmentation, and falls back to cheaper execution plans if there is not enough.
 
-The execution plans, from what was asked for down to what needs least: smaller batches of windows, the blended logits
-in main memory instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator.
-Only real out-of-memory errors lead to the next plan; every other error is a bug and is not hidden.
+The execution plans, from the requested one to the cheapest: fewer windows at a time, the blended logits in main memory
+instead of the accelerator's, thinner slabs (windows of less depth), the CPU instead of the accelerator. Only real
+out-of-memory errors lead to the next plan; every other error is a bug and is not hidden.
 """
 
 from __future__ import annotations
@@ -33,13 +33,17 @@ from meduniseg_core.preprocessing.working_size import readable_bytes as readable
 Result = TypeVar("Result")
 
 ACTIVATION_FACTOR = 12.0
-"""Peak bytes of one pass over bytes of one full-resolution feature map. Measured on the CPU: 7.4 to 11 (base width 8 to
+"""Peak memory of one pass over that of one full-resolution feature map. Measured on the CPU: 7.4 to 11 (base width 8 to
 32, volumes and images, fp32 and bf16): skips of all stages, the concatenation, a convolution's result, workspace."""
 
 
 @dataclass(frozen=True)
 class ExecutionPlan:
-    """One way to run: ``slabs`` = n divides the windows' depth (2D: their height and width) by n."""
+    """One way to run a pass.
+
+    ``batch`` is the number of windows at a time, ``accumulate_on`` the device of the blended logits; ``slabs`` = n
+    divides the windows' depth (for 2D their height and width) by n.
+    """
 
     device: torch.device
     batch: int
@@ -48,7 +52,7 @@ class ExecutionPlan:
 
     @property
     def name(self) -> str:
-        """For people: what is special about this plan."""
+        """A description for people: what is special about this plan."""
         where = f"{self.device.type}, {self.batch} window{'s' if self.batch > 1 else ''} at a time"
         if self.accumulate_on != self.device:
             where += ", logits in main memory"
@@ -59,14 +63,23 @@ class ExecutionPlan:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a plan needs on its accelerator (0 on the CPU) and in main memory."""
+    """The memory a plan needs, in bytes: on its accelerator (0 for the CPU) and in main memory."""
 
     device: int
     main: int
 
 
 def fallbacks(device: torch.device, batch: int, most_slabs: int = 4) -> list[ExecutionPlan]:
-    """The execution plans for a run on ``device`` with ``batch`` windows at a time, highest first."""
+    """The execution plans to try.
+
+    Args:
+        device: the requested device.
+        batch: the requested number of windows at a time.
+        most_slabs: divide windows into at most this many slabs.
+
+    Returns:
+        The plans, the one that needs most memory first.
+    """
     cpu = torch.device("cpu")
     batches = [batch]
     while batches[-1] > 1:
@@ -91,13 +104,24 @@ def run_with_fallback(
     remedy: str,
     events: EventSink = ignore,
 ) -> tuple[Result, ExecutionPlan]:
-    """The result of the first plan that has enough memory, and that plan.
+    """Run under the first plan that has enough memory.
 
-    Plans whose estimated ``need`` exceeds what is free are not tried: an operating system that overcommits kills the
-    process instead of refusing. Every step down is said in ``events``.
+    Plans whose estimated need exceeds the free memory are not tried: an operating system that overcommits would kill
+    the process instead of refusing. Every step down is reported.
+
+    Args:
+        plans: the plans, the preferred one first.
+        attempt: runs under a plan.
+        need: estimates the memory of a plan; None tries every plan.
+        free: the free memory of a device in bytes; by default :func:`free_bytes`.
+        remedy: what the user should do if no plan works.
+        events: receives a warning for every step down.
+
+    Returns:
+        The result, and the plan that gave it.
 
     Raises:
-        OutOfMemoryError: the last plan needs too much; the message says what was needed and ends with ``remedy``.
+        OutOfMemoryError: no plan has enough memory; the message says how much was needed and ends with ``remedy``.
     """
     free = free_bytes if free is None else free
     shortage = "memory ran out"
@@ -125,7 +149,14 @@ def run_with_fallback(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that can be taken on ``device`` now."""
+    """The memory that can be allocated on a device now.
+
+    Args:
+        device: the device.
+
+    Returns:
+        Bytes.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -136,7 +167,17 @@ def free_bytes(device: torch.device) -> int:
 
 
 def activation_bytes(config: NetworkConfig, window: Shape3, batch: int, dtype: torch.dtype) -> int:
-    """Peak bytes of one pass of the network over ``batch`` windows, its logits included."""
+    """Peak memory of one pass of the network, with its logits.
+
+    Args:
+        config: the architecture.
+        window: size (D, H, W) in voxels.
+        batch: number of windows.
+        dtype: the dtype of the convolutions.
+
+    Returns:
+        Bytes.
+    """
     voxels = window[0] * window[1] * window[2] * batch
     width = torch.empty((), dtype=dtype).element_size()
     return int(voxels * (ACTIVATION_FACTOR * config.features[0] * width + config.classes * (width + 4)))
@@ -144,7 +185,18 @@ def activation_bytes(config: NetworkConfig, window: Shape3, batch: int, dtype: t
 
 @contextmanager
 def out_of_memory_means(remedy: str, doing: str = "prepare the image") -> Iterator[None]:
-    """Turn memory that runs out inside the block into an OutOfMemoryError: ``doing`` what, and the ``remedy``."""
+    """Turn running out of memory within a block into an OutOfMemoryError.
+
+    Args:
+        remedy: what the user should do.
+        doing: what the memory did not suffice for, to follow "Not enough memory to".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutOfMemoryError: memory ran out.
+    """
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
@@ -174,8 +226,9 @@ def _release(device: torch.device) -> None:
 class Estimate:
     """Upper bounds for one call of ``Predictor.segment``.
 
-    ``bytes``: main memory beside the image and the model, at its highest; ``device_bytes``: the accelerator's (0 on the
-    CPU). ``windows``: encoder passes over one window each. ``seconds``: None until the session has a pace to go by.
+    ``bytes`` is the peak of main memory in addition to the image and the model, ``device_bytes`` that of the
+    accelerator (0 for the CPU). ``windows`` counts encoder passes over one window. ``seconds`` is None until the
+    session has measured a window.
     """
 
     bytes: int
@@ -186,10 +239,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Workload:
-    """One pass over one image for tasks with ``classes`` output channels each (background included).
+    """One pass over one image for tasks with ``classes`` outputs each (background included).
 
-    ``grid`` holds the windows, of which all slices of a stack are counted in ``windows``; ``image`` is the shape of the
-    input's grid, ``prepared_bytes`` the size of the preprocessed array.
+    ``grid`` holds the windows (of a stack, those of one slice), ``windows`` is their number over all slices. ``image``
+    is the shape of the image's grid, ``prepared_bytes`` the size of the preprocessed array.
     """
 
     config: NetworkConfig
@@ -201,7 +254,15 @@ class Workload:
     prepared_bytes: int
 
     def need(self, execution: ExecutionPlan, dtype: torch.dtype) -> Need:
-        """Bytes of windows, accumulators and results on ``execution``; the preprocessed array is there already."""
+        """Memory for windows, accumulators and results; the preprocessed array is there already.
+
+        Args:
+            execution: the execution plan.
+            dtype: the dtype of the convolutions.
+
+        Returns:
+            The memory needed.
+        """
         window = slab_window(self.grid.window, execution.slabs, self.config.total_stride)
         activations = activation_bytes(self.config, window, execution.batch, dtype)
         depth, height, width = box_shape(self.grid.region)
@@ -221,9 +282,19 @@ class Workload:
 
 
 def workload_before(image: Image, plans: Sequence[TaskPlan], config: NetworkConfig, overlap: float) -> Workload:
-    """The pass over ``image`` by shapes alone, as if nothing were cropped.
+    """Estimate a pass before preprocessing, by shapes alone, as if nothing were cropped.
 
-    BadInputError for a voxel size that cannot be.
+    Args:
+        image: (C, D, H, W).
+        plans: the plans of the tasks that share the pass.
+        config: the architecture.
+        overlap: overlap of neighbouring windows, a fraction of their size.
+
+    Returns:
+        The workload.
+
+    Raises:
+        BadInputError: the image's voxel size is impossible.
     """
     plan = plans[0]
     geometry = working_geometry(image, plan)
@@ -250,7 +321,18 @@ def estimate(
     tta: bool,
     pace: float | None,
 ) -> Estimate:
-    """The sum of passes that run one after the other: (workload, its plans, windows at a time)."""
+    """Add up passes that run one after the other.
+
+    Args:
+        loads: for each pass its workload, its plans and the number of windows at a time.
+        device: where the passes run.
+        dtype: the dtype of the convolutions.
+        tta: whether test-time augmentation by mirroring is on.
+        pace: seconds per voxel of a window; None if not measured yet.
+
+    Returns:
+        The estimate.
+    """
     main = on_device = windows = 0
     seconds = 0.0
     kept = 0

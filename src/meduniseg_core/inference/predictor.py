@@ -1,4 +1,5 @@
-"""A session: load a model once, segment many images, any number of tasks each (docs/spec.md sections 2-5)."""
+"""A session: load a model once, then segment any number of images for any number of tasks (docs/spec.md sections
+2-5)."""
 
 from __future__ import annotations
 
@@ -47,15 +48,21 @@ _REMEDY = "restrict the segmentation to a box, ask for fewer tasks at a time or 
 
 
 class Predictor:
-    """A model on a device, ready to segment images.
+    """A model on a device, ready to segment images. The model itself does not change.
 
-    ``device``: auto, cpu, cuda or mps. ``precision``: auto, fp32, bf16 or fp16. ``batch``: windows at a time (None: by
-    the windows' size). ``compile``: see `Engine`. ``packs`` (task -> pack): these tasks run through their pack, all
-    others through the model alone, bit for bit. ``free`` tells the free bytes of a device. The model is not changed.
+    Args:
+        model: the model.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        batch: number of windows at a time; None chooses it by the windows' size.
+        compile: compile the network, see `Engine`.
+        packs: the pack of each task that is to run through one; all other tasks run through the model alone, bit for
+            bit.
+        free: tells the free memory of a device in bytes.
 
     Raises:
-        UsageError: an unknown or absent device, a precision it cannot run, a pack for a task that it does not refine.
-        BadInputError: a pack of another base.
+        UsageError: the device or precision is unknown or not available, or a pack does not refine its task.
+        BadInputError: the model is not the base of a pack.
     """
 
     def __init__(
@@ -104,25 +111,39 @@ class Predictor:
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> dict[str, Segmentation]:
-        """Segment ``image`` (C, D, H, W) by every one of ``tasks``.
+        """Segment an image for one or more tasks.
 
-        Tasks that are preprocessed alike share the encoder's pass. A volume given to a 2D task is segmented slice by
-        slice along its (canonical) depth. ``modality``, if given, must be the tasks'. ``tta`` averages over mirrorings
-        along the tasks' own mirror axes. ``overlap`` is that of neighbouring windows, a fraction of their size. ``box``
-        ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels of the image as it is: everything outside is background.
-        ``scale``: how many times more than the training images an image without mm shows along a side (a larger tile of
-        a slide: 4). ``orientation``: of a volume whose file does not give it ("RAS", see `images.oriented.towards`).
-        ``evidence``: the results keep what the pass showed about itself, whether or not the model is calibrated.
-        ``review_below``: the Dice below which the user wants to look at a result; of calibrated models, its traffic
-        light goes by it.
-        Progress is sent per batch of windows (stage "segment"), and ``cancel`` polled as often. An image on a sheared
-        grid (a tilted gantry) is resampled to right angles and the result brought back to its grid.
+        Tasks with the same preprocessing share the encoder's pass. A volume given to a 2D task is segmented slice by
+        slice along its (canonical) depth. An image on a sheared grid (a tilted gantry) is resampled to perpendicular
+        axes and the result is brought back to its grid.
+
+        Args:
+            image: (C, D, H, W).
+            tasks: one or more tasks of the model.
+            modality: the modality that the tasks must have; None does not check it.
+            tta: average over mirrored images along each task's mirror axes.
+            overlap: overlap of neighbouring windows, a fraction of their size.
+            box: ((d0, d1), (h0, h1), (w0, w1)), half-open, in voxels of the image as it is; everything outside becomes
+                background.
+            probabilities: also return probabilities.
+            scale: for an image without a size in mm, how many times more than the training images it shows along a side
+                (4 for a larger tile of a slide, for example).
+            orientation: orientation of a volume whose file does not give it ("RAS", see `images.oriented.towards`).
+            evidence: keep what the pass shows about itself in the results, whether or not the model is calibrated.
+            review_below: results with an estimated Dice below this should be reviewed; for calibrated models it decides
+                the traffic light.
+            events: receives progress for each batch of windows (stage "segment"), and messages.
+            cancel: stops after the current batch of windows.
+
+        Returns:
+            The segmentation of each task.
 
         Raises:
-            UsageError: an unknown task, one of another modality, a box outside the image, a ``review_below`` that is no
-                Dice.
-            BadInputError: an image that a task cannot take (channels, no size in mm, a 2D image for a 3D task).
+            UsageError: a task is unknown or of another modality, the box leaves the image, or the overlap, scale,
+                orientation or ``review_below`` is not valid.
+            BadInputError: a task cannot take the image (its channels, no size in mm, a 2D image for a 3D task).
             OutOfMemoryError: memory does not suffice for the cheapest execution plan.
+            NonFiniteOutputError: the network's logits are NaN or infinite.
             CancelledError: ``cancel`` was set.
         """
         request = Request(tta, overlap, box, probabilities, evidence, review_below)
@@ -175,9 +196,23 @@ class Predictor:
     def estimate(
         self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5, scale: float = 1.0
     ) -> Estimate:
-        """What :meth:`segment` will need at most, before it starts; seconds once this session has segmented something.
+        """Estimate what :meth:`segment` will need at most, before it starts.
 
-        Air that will be cropped or skipped is not looked at: memory, windows and time are upper bounds.
+        Air that will be cropped or skipped is not taken into account, so memory, windows and time are upper bounds.
+
+        Args:
+            image: (C, D, H, W).
+            tasks: one or more tasks of the model.
+            tta: as for :meth:`segment`.
+            overlap: as for :meth:`segment`.
+            scale: as for :meth:`segment`.
+
+        Returns:
+            The estimate; its seconds are None until this session has segmented something (or see :meth:`calibrate`).
+
+        Raises:
+            UsageError: a task is unknown, or the overlap or scale is not valid.
+            BadInputError: the image's voxel size is impossible.
         """
         Request(tta, overlap).check(image)
         config = self.model.network.config
@@ -188,7 +223,14 @@ class Predictor:
         return estimate(loads, self.device, self.dtype, tta, self._pace)
 
     def calibrate(self, task: str) -> None:
-        """Time one window of ``task``, so that :meth:`estimate` knows the seconds before the first image."""
+        """Time one window of a task, so that :meth:`estimate` knows the seconds before the first image.
+
+        Args:
+            task: a task of the model.
+
+        Raises:
+            UsageError: the model does not have the task.
+        """
         plan = self.model.info.plan_of(task)
         d, h, w = plan.patch
         engine = self.engine(self.device)
@@ -204,22 +246,34 @@ class Predictor:
         self._pace = min(seconds) / (d * h * w)
 
     def use_packs(self, packs: Mapping[str, Pack]) -> None:
-        """From now on these tasks run through their pack and all others through the model alone; nothing is reloaded.
+        """Change which tasks run through a pack; all others run through the model alone. Nothing is reloaded.
 
-        Raises what the constructor raises for packs; nothing is changed then.
+        Args:
+            packs: the pack of each task that is to run through one.
+
+        Raises:
+            UsageError: a pack does not refine its task; nothing is changed.
+            BadInputError: the model is not the base of a pack; nothing is changed.
         """
         self.packs = packs_by_task(self.model, packs)
 
     @property
     def calibrated(self) -> bool:
-        """Whether :meth:`estimate` can tell seconds."""
+        """Whether :meth:`estimate` knows the seconds."""
         return self._pace is not None
 
     def engine(self, device: torch.device, pack: Pack | None = None) -> Engine:
-        """The network on ``device``, refined by ``pack``; made on first use.
+        """The network on a device; built on first use.
 
-        A pack is folded into a copy of the weights: a window then costs no more than with the model alone, and nothing
-        is switched under a pass that another thread runs.
+        A pack is merged into a copy of the weights: a window then takes no longer than with the model alone, and
+        nothing changes under a pass that runs in another thread.
+
+        Args:
+            device: the device.
+            pack: the pack that refines the network; None for the model alone.
+
+        Returns:
+            The network.
         """
         key = device, None if pack is None else pack.sha256
         if key not in self._engines:
@@ -232,7 +286,7 @@ class Predictor:
         return self._engines[key]
 
     def _drop_engines(self) -> None:
-        """Make room for one more refined network; the least recently made goes first."""
+        """Make room for one more refined network; the oldest ones go first."""
         refined = [key for key in self._engines if key[1] is not None]
         for key in refined[: len(refined) - _REFINED_NETWORKS + 1]:
             del self._engines[key]

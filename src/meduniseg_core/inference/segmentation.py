@@ -1,4 +1,4 @@
-"""What a segmentation is: labels on the image's own grid, what they mean, and where they come from."""
+"""A segmentation: labels on the image's own grid, their meaning and their provenance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meduniseg_core.provenance import RESULT, image_entries, probabilities_name,
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class of a result: its size in ``unit`` and its mean intensity per channel (NaN where it has no voxel)."""
+    """One class of a result: its size in ``unit`` and its mean intensity in each channel (NaN if it has no voxel)."""
 
     label: int
     name: str
@@ -36,12 +36,12 @@ class ClassRow:
 class Segmentation:
     """The result of one task on one image.
 
-    ``labels`` (1, D, H, W) lies on the input's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
-    colour ``colours[i]`` (RGB, 0..255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
-    asked for. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long its pass took. ``pack``
-    refined the model for this task (None: the model alone). ``findings``: what readers and checks found out about the
-    image and the result; the JSON's "warnings". ``quality``: how far to trust it, None where the model is not
-    calibrated for the task. ``evidence``: what the pass showed about itself, None unless asked for.
+    ``labels`` (1, D, H, W) are on the image's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
+    colour ``colours[i]`` (RGB, 0 to 255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
+    requested. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long. ``pack`` is the pack that
+    refined the model for this task (None for the model alone). ``findings`` are what readers and checks found out about
+    the image and the result, the JSON's "warnings". ``quality`` says how far to trust the result, None if the model is
+    not calibrated for the task. ``evidence`` is what the pass shows about itself, None unless requested.
     """
 
     labels: Image
@@ -65,11 +65,19 @@ class Segmentation:
 
     @property
     def colours(self) -> tuple[Colour, ...]:
-        """One colour per class."""
+        """The colour of each class."""
         return tuple(class_colour(label) for label in range(1, len(self.class_names) + 1))
 
     def on_grid_of(self, image: Image) -> Segmentation:
-        """The same result for ``image`` as it was given: before its orientation was assumed or its gaps were filled."""
+        """The same result for the image as it was given, before its orientation was assumed or missing values were
+        filled.
+
+        Args:
+            image: the image as it was given.
+
+        Returns:
+            A copy; the result itself if it is of this image.
+        """
         if self.image is image:
             return self
         labels = replace(self.labels, geometry=image.geometry)
@@ -77,7 +85,11 @@ class Segmentation:
         return replace(self, image=image, labels=labels, probabilities=probabilities)
 
     def table(self) -> list[ClassRow]:
-        """One row per class: voxels; ml of a volume, mm2 of a slice with a size, else pixels; mean intensity."""
+        """Measure every class: voxels, size and mean intensity.
+
+        Returns:
+            One row per class. The size is in ml for a volume, in mm2 for a slice with a size in mm, else in pixels.
+        """
         geometry = self.labels.geometry
         unit: Literal["ml", "mm2", "pixels"] = "pixels"
         scale = 1.0
@@ -108,7 +120,11 @@ class Segmentation:
         ]
 
     def provenance(self) -> dict[str, Any]:
-        """Where the labels come from, ready for JSON: model and pack with their sha256, task, classes, settings."""
+        """The provenance of the labels, for their JSON file.
+
+        Returns:
+            Model and pack with their sha256, task, image, classes, settings and warnings, in JSON's types.
+        """
         return {
             "task": self.task,
             "modality": self.modality,
@@ -130,22 +146,28 @@ class Segmentation:
         }
 
     def _turned(self) -> dict[str, int]:
-        """How the pixels of the image's file, and so of the label file, are turned against what is seen."""
+        """How the pixels of the image's file, and so of the label file, are turned relative to what is displayed."""
         orientation = stored_orientation(self.image)
         return {} if orientation == 1 else {KEY: orientation}
 
     def save(self, path: str | Path, *, before: Standing | None = None, replace_edited: bool = False) -> Path:
         """Write the labels, and beside them their provenance as ``<name>.json``, as one step.
 
-        The format is the path's ending (.nii.gz, .nrrd, .mha, .png, .tif, .npy). Probabilities, where there are some,
-        go to ``<name>_probabilities`` in the same format, or .npy beside a picture format. Returns the labels' path. A
-        former result of this image is replaced, unless it was edited since (``replace_edited``). ``before``: what was
-        there when the work began (`outputs.standing`).
+        Probabilities, if there are any, go to ``<name>_probabilities`` in the same format, or to .npy beside a picture
+        format. An earlier result of this image is replaced unless it was edited since.
+
+        Args:
+            path: the label file; its ending chooses the format (.nii.gz, .nrrd, .mha, .png, .tif, .npy).
+            before: what was there when the work began (`outputs.standing`).
+            replace_edited: also replace a result that was edited since it was written.
+
+        Returns:
+            The path of the label file.
 
         Raises:
-            UsageError: the image itself, or something else that is no result of ours, is in the way.
-            BadInputError: the format cannot hold the labels (a PNG holds one slice), its ending is unknown, the result
-                of another image is there, or another program has written there since ``before``.
+            UsageError: the image itself, a file that is not a result of ours, or an edited result is in the way.
+            BadInputError: the format is unknown or cannot hold the labels (a PNG holds one slice), the result of
+                another image is there, or another program has written there since ``before``.
             UnwritableError: the folder cannot be written to.
         """
         path = Path(path)

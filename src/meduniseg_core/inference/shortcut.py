@@ -1,4 +1,4 @@
-"""One call from a file to its labels."""
+"""One call from an image file to its labels."""
 
 from __future__ import annotations
 
@@ -33,11 +33,38 @@ def segment(
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Segmentation:
-    """Segment one image, or file (or one file per channel, or folder of DICOM), by one task of a model.
+    """Segment one image for one task of a model.
 
-    The model is loaded anew in every call: for several images or tasks use :class:`Predictor`, whose ``segment``
-    explains the options and the errors. ``series`` and ``frame`` are for a path that holds several images, as
-    ``read_image`` takes them.
+    The model is loaded in every call. For several images or tasks use :class:`Predictor`.
+
+    Args:
+        image: an image, a file, a folder of DICOM, or a list of files with one channel each.
+        task: a task of the model.
+        modality: as for :meth:`Predictor.segment`.
+        model: a model, its name or its file.
+        device: as for :class:`Predictor`.
+        precision: as for :class:`Predictor`.
+        packs: as for :class:`Predictor`.
+        tta: as for :meth:`Predictor.segment`.
+        overlap: as for :meth:`Predictor.segment`.
+        box: as for :meth:`Predictor.segment`.
+        probabilities: as for :meth:`Predictor.segment`.
+        scale: as for :meth:`Predictor.segment`.
+        orientation: as for :meth:`Predictor.segment`.
+        series: which series of a path that holds several, as for ``read_image``.
+        frame: which frame of a path that holds several, as for ``read_image``.
+        events: as for :meth:`Predictor.segment`.
+        cancel: as for :meth:`Predictor.segment`.
+
+    Returns:
+        The segmentation.
+
+    Raises:
+        UsageError: the model or task is unknown, or an option is not valid.
+        BadInputError: the model or the image cannot be read, or the task cannot take the image.
+        OutOfMemoryError: memory does not suffice for the cheapest execution plan.
+        NonFiniteOutputError: the network's logits are NaN or infinite.
+        CancelledError: ``cancel`` was set.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
     loaded.info.plan_of(task)  # before the image is read, which may take long

@@ -1,8 +1,8 @@
-"""The sliding window: many overlapping windows of one image, blended to logits, in little memory.
+"""The sliding window: overlapping windows of one image, blended to logits, in little memory.
 
-Windows run in the order of their depth. As soon as no later window touches a plane its logits are final and leave for
-a sink, so the accumulator is only as deep as a window (times the classes of the tasks asked for), however long
-the volume. Several tasks share the encoder's pass over each window.
+Windows run in the order of their depth. As soon as no later window touches a plane, its logits are final and go to a
+sink, so the accumulator is only as deep as a window (times the number of classes), however long the volume. Several
+tasks share the encoder's pass over each window.
 """
 
 from __future__ import annotations
@@ -24,38 +24,47 @@ from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.windows import WindowGrid, overlap_of
 
 BACKGROUND_LOGIT = 10.0
-"""Where every window was skipped the background's logit is this and all others are 0."""
+"""The background's logit where all windows were skipped; the other logits are 0 there."""
 
 _CPU = torch.device("cpu")
 _CHUNK_ELEMENTS = 1 << 22  # logits are cast and added in pieces of about this size
 
 
 class Sink(Protocol):
-    """Takes the finished logits of one task."""
+    """Receives the finished logits of one task."""
 
     def write(self, first: int, logits: Tensor) -> None:
-        """Planes ``first, first + 1, ...`` of the region: float32 (classes, planes, h, w), valid during the call only.
+        """Receive planes of the region. Calls come in rising order, without gaps, and cover the region.
 
-        Calls come in rising order, without gaps, and cover the region.
+        Args:
+            first: index of the first plane.
+            logits: float32 (classes, planes, h, w); valid during the call only.
         """
 
 
 class WindowNetwork(Protocol):
-    """The network as the sliding window sees it."""
+    """The network as the sliding window calls it."""
 
     def __call__(self, images: Tensor, outputs: Sequence[int]) -> Iterable[Tensor]:
-        """Logits (B, >= classes, D, H, W) of the outputs at these positions, for images (B, C, D, H, W).
+        """Compute the logits of some outputs for a batch of windows.
 
         An iterator that computes them one by one keeps only one output's logits in memory.
+
+        Args:
+            images: (B, C, D, H, W).
+            outputs: positions of the wanted outputs.
+
+        Returns:
+            For each wanted output its logits (B, >= classes, D, H, W).
         """
 
 
 @dataclass(frozen=True)
 class Output:
-    """One task's logits: how many classes, along which axes its images may be mirrored, and who takes them.
+    """One task's logits: the number of classes, the axes along which its images may be mirrored, and the sink.
 
-    ``subject`` and ``remedy`` are what the error about logits that are not finite says. ``watch`` is shown the logits
-    of every window that is not mirrored: their starts and (B, classes, d, h, w).
+    ``subject`` and ``remedy`` appear in the error about logits that are not finite. ``watch`` is called with the starts
+    and the logits (B, classes, d, h, w) of every batch of windows that is not mirrored.
     """
 
     classes: int
@@ -68,11 +77,11 @@ class Output:
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """How windows are run: everything that is not the image or the network.
+    """How windows are run: everything apart from the image and the network.
 
-    ``accumulate_on`` is where the blended logits are; ``is_empty`` decides by the image and a window's slices (D, H, W)
-    whether the window holds no body and is skipped; ``half_sums``: windows are added up in half precision, rounded as
-    nnU-Net rounds, which decides near-ties as it does; ``tta`` averages over all mirrorings along each output's
+    ``accumulate_on`` is the device of the blended logits. ``is_empty`` decides by the image and a window's slices (D,
+    H, W) whether the window holds no body and is skipped. ``half_sums`` adds windows up in half precision, rounded as
+    in nnU-Net, so that near-ties are decided as there. ``tta`` averages over all mirrorings along each output's
     ``mirror_axes``.
     """
 
@@ -94,13 +103,22 @@ class SlidingWindow:
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> int:
-        """Segment ``image`` (C, D, H, W), float32 on the CPU; the outputs' sinks receive the region's logits.
+        """Run all windows; the outputs' sinks receive the region's logits.
 
-        Returns the number of windows that were not skipped.
+        Args:
+            image: (C, D, H, W), float32, on the CPU.
+            grid: the windows.
+            network: the network.
+            outputs: the tasks' outputs.
+            events: receives progress for each batch of windows.
+            cancel: stops after the current batch of windows.
+
+        Returns:
+            The number of windows that were not skipped.
 
         Raises:
-            CancelledError: at most one batch of windows after ``cancel`` was set.
-            NonFiniteOutputError: logits that are about to leave for a sink are not finite.
+            CancelledError: ``cancel`` was set.
+            NonFiniteOutputError: logits are NaN or infinite.
         """
         starts = [start for start in grid.starts() if not self._skips(image, start, grid.window)]
         skipped = len(grid) - len(starts)
@@ -152,7 +170,7 @@ class SlidingWindow:
         return part is not None and self.is_empty(image, part[1])
 
     def _load(self, image: Tensor, starts: Sequence[Shape3], window: Shape3) -> Tensor:
-        """The windows as one batch on the device; what lies outside the image is 0, the mean, as in training."""
+        """The windows as one batch on the device. Outside the image they are 0, the mean, as in training."""
         box = whole_box(_grid_of(image))
         batch = torch.zeros((len(starts), image.shape[0], *window), dtype=image.dtype)
         for sample, start in zip(batch, starts, strict=True):
@@ -180,11 +198,11 @@ class _Blender:
         self._inverse = [axis.to(device) for axis in grid.inverse_weight_sums()]
 
     def count_weights(self) -> None:
-        """Some windows are skipped: the sum of weights is no product any more and is kept per voxel."""
+        """If windows are skipped, the sum of weights is no longer a product of curves, so it is kept per voxel."""
         self._sums = torch.zeros_like(self._bands[0][0])
 
     def halve(self) -> None:
-        """Keep logits and weights in half precision, weights up to 10 and none of them 0, as nnU-Net does."""
+        """Keep logits and weights in half precision as nnU-Net does: the largest weight is 10, and none is 0."""
         self._bands = [band.half() for band in self._bands]
         weights = (10 * self._weights / self._weights.max()).half()
         weights[weights == 0] = weights[weights > 0].min()
@@ -221,7 +239,7 @@ class _Blender:
                 target[:, piece].add_(values * share * weights[piece].float())
 
     def emit(self, outputs: Sequence[Output], until: int | None) -> None:
-        """Hand all planes before depth ``until`` (all that are left if None) to the sinks and move the band on."""
+        """Pass all planes before depth ``until`` (all remaining ones if None) to the sinks and move the band on."""
         low, high = self._grid.region[0]
         until = high if until is None else min(max(until, low), high)
         while self._first < until:
@@ -252,12 +270,21 @@ class _Blender:
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether no value is NaN or infinite. One sum tells it, but where it overflows, and it needs no memory."""
+    """Whether all values are finite.
+
+    One sum usually decides it and needs no memory; only where it is not finite is every value looked at.
+
+    Args:
+        values: the values.
+
+    Returns:
+        False if any is NaN or infinite.
+    """
     return math.isfinite(float(values.sum())) or bool(torch.isfinite(values).all())
 
 
 def _move(band: Tensor, count: int, axis: int) -> None:
-    """Drop the first ``count`` planes: the others move up, zeros follow. In steps, because the parts overlap."""
+    """Drop the first ``count`` planes: the others move up and zeros follow. In steps, because the parts overlap."""
     depth = band.shape[axis]
     for first in range(0, depth - count, count):
         size = min(count, depth - count - first)
@@ -266,7 +293,7 @@ def _move(band: Tensor, count: int, axis: int) -> None:
 
 
 def _depth(starts: Sequence[Shape3], batch: int, grid: WindowGrid) -> int:
-    """Planes that the accumulator needs: the widest span of depth that one batch of windows touches."""
+    """The number of planes the accumulator needs: the widest span of depth that one batch of windows touches."""
     low, high = grid.region[0]
     spans = [
         min(starts[min(first + batch, len(starts)) - 1][0] + grid.window[0], high) - max(starts[first][0], low)
@@ -276,7 +303,15 @@ def _depth(starts: Sequence[Shape3], batch: int, grid: WindowGrid) -> int:
 
 
 def passes_of(mirror_axes: Sequence[Sequence[int]], window: Shape3) -> int:
-    """Encoder passes per window that test-time mirroring takes for tasks with these mirror axes."""
+    """The number of encoder passes per window with test-time augmentation by mirroring.
+
+    Args:
+        mirror_axes: the mirror axes of each task.
+        window: size (D, H, W) in voxels.
+
+    Returns:
+        The number of passes.
+    """
     return len(_flips(mirror_axes, window))
 
 

@@ -1,4 +1,4 @@
-"""An image prepared for a pass: one array, or, for a volume given to a 2D task, its slices a few at a time."""
+"""A preprocessed image as the pass sees it: one array, or the slices of a volume for a 2D task, a few at a time."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TOLERANCE = 1e-3  # in standard deviations: what resampling may add to a consta
 
 
 class BackgroundDetector:
-    """Tells windows that hold only background of a normalised image (C, D, H, W).
+    """Detects windows of a normalised image (C, D, H, W) that hold only background.
 
-    Background is: of a CT channel, what lies at the lower clipping value or below -950 HU; of a skull-stripped one, the
-    0 outside the mask; of any other, exactly the image's smallest value, the constant in which files hide what was not
-    imaged. In a ``stack`` of slices that were normalised one by one every slice has its own smallest value.
-    A noisy background is not skipped: too much is computed rather than anything missed.
+    Background is: in a CT channel what is at the lower clipping value or below -950 HU; in a skull-stripped channel the
+    0 outside the mask; in any other channel exactly the image's smallest value, the constant that files hold where
+    nothing was imaged. In a ``stack`` of slices that were normalised one by one, every slice has its own smallest
+    value. A noisy background is not skipped: computing too much is better than missing anything.
     """
 
     def __init__(self, data: Tensor, plan: TaskPlan, stack: bool = False) -> None:
@@ -63,20 +63,31 @@ SLICES_AT_A_TIME = 32
 
 
 class Collector(Protocol):
-    """Takes the logits of one task for one chunk after the other, and makes the result of them."""
+    """Receives the logits of one task, chunk by chunk, and builds the result."""
 
     def sink(self, chunk: Chunk) -> Sink:
-        """The sink for the next chunk's logits."""
+        """The sink for the logits of the next chunk.
+
+        Args:
+            chunk: the chunk.
+
+        Returns:
+            The sink.
+        """
 
     def result(self) -> tuple[Image, Image | None]:
-        """Labels and probabilities on the image's own grid."""
+        """The finished result.
+
+        Returns:
+            Labels, and probabilities or None, on the image's own grid.
+        """
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """``data`` (C, d, h, w), normalised, float32, whose ``region`` is to be segmented; ``first`` is its first slice.
+    """Part of a preprocessed image: ``data`` (C, d, h, w), float32, normalised, of which ``region`` is to be segmented.
 
-    ``stack``: the planes are slices that know nothing of each other.
+    ``first`` is the index of its first slice. In a ``stack`` the planes are independent slices.
     """
 
     data: Tensor
@@ -87,9 +98,12 @@ class Chunk:
 
 
 class VolumeSource:
-    """An image that its task takes as it is.
+    """An image that its task takes as a whole.
 
-    ``whole_grid``: windows cover all of the network's grid, also the planes at its ends that no voxel is made of.
+    Args:
+        prepared: the preprocessed image.
+        box: the part to segment, in voxels of the image as it was read; None for all.
+        whole_grid: let windows cover the network's whole grid, including planes at its ends that no voxel depends on.
     """
 
     def __init__(self, prepared: Preprocessed, box: Box | None, *, whole_grid: bool = False) -> None:
@@ -101,24 +115,35 @@ class VolumeSource:
 
     @property
     def extent(self) -> tuple[Shape3, Box] | None:
-        """The network's grid and the region of it that is to be segmented; None where that is nothing."""
+        """The shape of the network's grid and the region to segment; None if there is nothing to segment."""
         return None if self._target is None else (self._trace.grid.shape, self._target.region)
 
     def windows(self, grid: WindowGrid) -> int:
-        """Windows of the whole image, given those of a chunk."""
+        """The number of windows of the whole image.
+
+        Args:
+            grid: the windows of the chunk.
+
+        Returns:
+            Their number.
+        """
         return len(grid)
 
     def chunks(self) -> Iterator[Chunk]:
-        """The one chunk."""
+        """The image as one chunk.
+
+        Yields:
+            The chunk; nothing if there is nothing to segment.
+        """
         if self._target is not None:
             yield Chunk(self._data, self._target.region)
 
     def collector(self, plan: TaskPlan, probabilities: bool) -> Collector:
-        """Make what takes the logits of one task.
+        """Create the collector for one task.
 
         Args:
-            plan: of the task.
-            probabilities: whether they are wanted.
+            plan: the task's plan.
+            probabilities: whether to keep probabilities.
 
         Returns:
             A collector for the one chunk.
@@ -141,7 +166,8 @@ class _VolumeCollector:
 
 
 class SliceSource:
-    """A volume for a 2D task: its axial slices (canonical depth), each preprocessed as an image of its own."""
+    """A volume for a 2D task: its axial slices (along the canonical depth), each preprocessed as an image of its
+    own."""
 
     def __init__(self, image: Image, plan: TaskPlan, box: Box | None, events: EventSink) -> None:
         self._image = image
@@ -161,11 +187,22 @@ class SliceSource:
         self.extent: tuple[Shape3, Box] | None = None  # slices come a few at a time: their estimate is the volume's
 
     def windows(self, grid: WindowGrid) -> int:
-        """Windows of the whole image, given those of a chunk."""
+        """The number of windows of all slices.
+
+        Args:
+            grid: the windows of one chunk.
+
+        Returns:
+            Their number.
+        """
         return len(grid.axes[1]) * len(grid.axes[2]) * len(self._depths)
 
     def chunks(self) -> Iterator[Chunk]:
-        """The slices, ``SLICES_AT_A_TIME`` at a time."""
+        """Preprocess the slices, ``SLICES_AT_A_TIME`` at a time.
+
+        Yields:
+            Stacks of slices.
+        """
         for first in range(0, len(self._depths), SLICES_AT_A_TIME):
             depths = self._depths[first : first + SLICES_AT_A_TIME]
             prepared = []
@@ -179,11 +216,11 @@ class SliceSource:
             yield Chunk(data, region, depths[0], stack=True, prepared=tuple(prepared))
 
     def collector(self, plan: TaskPlan, probabilities: bool) -> Collector:
-        """Make what takes the logits of one task.
+        """Create the collector for one task.
 
         Args:
-            plan: of the task.
-            probabilities: whether they are wanted.
+            plan: the task's plan.
+            probabilities: whether to keep probabilities.
 
         Returns:
             A collector for all chunks.
@@ -192,7 +229,7 @@ class SliceSource:
 
 
 class _SliceCollector:
-    """Label slices, put together to the volume they were cut from."""
+    """Puts label slices together to the volume they were cut from."""
 
     def __init__(self, source: SliceSource, image: Image, box: Box, classes: int, probabilities: bool) -> None:
         shape = source.change.forward_geometry(image.geometry).shape
@@ -237,7 +274,15 @@ class _SliceCollector:
 
 
 def slice_of(volume: Image, depth: int) -> Image:
-    """Slice ``depth`` of a volume as an image of depth 1, where it lies."""
+    """Cut a slice out of a volume, keeping its position in space.
+
+    Args:
+        volume: (C, D, H, W).
+        depth: index of the slice.
+
+    Returns:
+        An image of depth 1.
+    """
     geometry = volume.geometry
     origin = geometry.affine @ np.array([depth, 0, 0, 1.0])
     place = Geometry(

@@ -1,7 +1,7 @@
-"""Where windows lie on a grid, how big they are, and how they are weighted.
+"""Position, size and weights of the sliding window's windows.
 
-Everything is per axis of ``(D, H, W)``: positions form a Cartesian grid and the Gaussian is a product of three 1D
-curves, so that the sum of all weights is a product, too, and needs no map of the volume's size.
+Everything is per axis of (D, H, W): positions form a Cartesian grid and the Gaussian is a product of three 1D curves,
+so the sum of all weights is a product, too, and needs no map of the volume's size.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ SIGMA = 1 / 8  # of the window's size, as nnU-Net
 
 
 def window_shape(shape: Shape3, patch: Shape3, stride: Shape3, *, shrink: bool = True) -> Shape3:
-    """Find the window for a grid.
+    """The window's size for a grid.
+
+    A shrunk axis has the grid's size rounded up to the stride, so that a volume of depth 20 is padded to 32, not to the
+    patch's 64. In plane at least two strides remain: a bottleneck of one voxel has no variance for the norms. A patch
+    of depth 1 (2D) stays at depth 1.
 
     Args:
-        shape: of the grid, (D, H, W).
-        patch: the model was trained with.
-        stride: the network's total.
-        shrink: whether it shrinks along axes where the grid is smaller.
+        shape: (D, H, W) of the grid.
+        patch: the patch that the model was trained with.
+        stride: the network's total stride.
+        shrink: shrink the window along axes where the grid is smaller.
 
     Returns:
-        The window. A shrunk axis is the grid's size rounded up to the stride, so that a volume of depth 20 is padded to
-        32, not to the patch's 64. In plane it keeps two strides: a bottleneck of one voxel has no variance to be
-        normalised by. A patch of depth 1 (2D) stays at depth 1.
+        The window's size (D, H, W).
     """
     if not shrink:
         return patch
@@ -46,7 +48,16 @@ def window_shape(shape: Shape3, patch: Shape3, stride: Shape3, *, shrink: bool =
 
 
 def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
-    """``window`` with 1/``slabs`` of its depth (an image of depth 1: of its height and width), in whole strides."""
+    """A smaller window for less memory.
+
+    Args:
+        window: size (D, H, W) in voxels.
+        slabs: divide the depth by this number, for depth 1 the height and width.
+        stride: the network's total stride; the size stays a multiple of it.
+
+    Returns:
+        The smaller size; ``window`` itself if it cannot be divided.
+    """
     axes = (0,) if window[0] > 1 else (1, 2)
     sizes = [
         max(stride[axis], size // slabs // stride[axis] * stride[axis]) if axis in axes else size
@@ -58,11 +69,21 @@ def slab_window(window: Shape3, slabs: int, stride: Shape3) -> Shape3:
 
 
 def axis_positions(length: int, size: int, overlap: float, low: int = 0, high: int | None = None) -> list[int]:
-    """Start indices of windows of ``size`` that cover ``[low, high)`` of an axis of ``length`` voxels.
+    """Start indices of windows along one axis that cover the range [low, high).
 
-    Windows overlap by at least ``overlap`` of their size and are spread evenly. Where the axis is shorter than the
-    window there is one, centred, whose start is negative. Where the range is shorter than the window there is one,
-    centred on the range but inside the axis, so that the network sees what surrounds the range.
+    Windows are spread evenly. If the axis is shorter than the window there is one, centred, whose start is negative. If
+    only the range is shorter there is one, centred on the range but inside the axis, so that the network sees what
+    surrounds the range.
+
+    Args:
+        length: number of voxels along the axis.
+        size: size of the windows.
+        overlap: windows overlap by at least this fraction of their size.
+        low: the first voxel to cover.
+        high: one past the last voxel to cover; None for the end of the axis.
+
+    Returns:
+        The start indices, rising.
     """
     high = length if high is None else high
     if length <= size:
@@ -76,14 +97,14 @@ def axis_positions(length: int, size: int, overlap: float, low: int = 0, high: i
 
 
 def gaussian(size: int, peak: float | None = None) -> Tensor:
-    """Make the weights along one axis.
+    """The window's weights along one axis: a Gaussian with sigma = size / 8.
 
     Args:
-        size: of the window.
-        peak: where it is highest, in voxels; None: the very centre.
+        size: size of the window.
+        peak: position of the maximum in voxels; None for the centre.
 
     Returns:
-        The weights (size,) float32, of sigma = size / 8.
+        The weights (size,) float32.
     """
     distance = torch.arange(size, dtype=torch.float64) - ((size - 1) / 2 if peak is None else peak)
     return torch.exp(-0.5 * (distance / (size * SIGMA)) ** 2).float()
@@ -91,9 +112,9 @@ def gaussian(size: int, peak: float | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """All windows over one region of one grid, in the order of their depth.
+    """All windows over a region of a grid, in the order of their depth.
 
-    ``peak_on_voxel``: weights are highest on voxel size // 2, as nnU-Net has them, not at the window's very centre.
+    ``peak_on_voxel`` puts the largest weight on voxel size // 2, as nnU-Net does, instead of the window's exact centre.
     """
 
     shape: Shape3
@@ -112,10 +133,20 @@ class WindowGrid:
         *,
         peak_on_voxel: bool = False,
     ) -> WindowGrid:
-        """Windows of ``window`` voxels that cover ``region`` (the whole grid if None).
+        """Windows that cover a region.
+
+        Args:
+            shape: (D, H, W) of the grid.
+            window: size (D, H, W) of the windows.
+            overlap: windows overlap by at least this fraction of their size.
+            region: the region to cover; None for the whole grid.
+            peak_on_voxel: see the class.
+
+        Returns:
+            The windows.
 
         Raises:
-            UsageError: an overlap outside [0, 1), or a region that is empty or leaves the grid.
+            UsageError: the overlap is not in [0, 1), or the region is empty or leaves the grid.
         """
         if not 0 <= overlap < 1:
             raise UsageError(f"The overlap of windows must be at least 0 and below 1, not {overlap}.")
@@ -132,11 +163,19 @@ class WindowGrid:
         return len(self.axes[0]) * len(self.axes[1]) * len(self.axes[2])
 
     def starts(self) -> list[Shape3]:
-        """Start voxels of all windows, depth first; negative where the grid is smaller than the window."""
+        """The first voxels of all windows.
+
+        Returns:
+            (d, h, w) of each, depth first; negative if the grid is smaller than the window.
+        """
         return list(itertools.product(*self.axes))
 
     def weights(self) -> Tensor:
-        """The Gaussian of one window, float32 of the window's shape."""
+        """The weights of one window: a product of three Gaussians.
+
+        Returns:
+            float32, of the window's size.
+        """
         d, h, w = (self._curve(size) for size in self.window)
         return d[:, None, None] * h[None, :, None] * w[None, None, :]
 
@@ -144,7 +183,11 @@ class WindowGrid:
         return gaussian(size, size // 2 if self.peak_on_voxel else None)
 
     def inverse_weight_sums(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Per axis of the region: one over the sum of all windows' weights; their product normalises all voxels."""
+        """One over the sum of all windows' weights, per axis; the product of the three normalises every voxel.
+
+        Returns:
+            A curve for each axis of the region.
+        """
         sums = []
         for starts, size, (low, high) in zip(self.axes, self.window, self.region, strict=True):
             curve = self._curve(size).double()
@@ -160,7 +203,16 @@ class WindowGrid:
 def overlap_of(
     start: Sequence[int], size: Sequence[int], box: Box
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]] | None:
-    """The part of a window that lies in ``box``: its slices in the window and in the box; None if there is none."""
+    """The part of a window that lies in a box.
+
+    Args:
+        start: the window's first voxel.
+        size: the window's size.
+        box: the box.
+
+    Returns:
+        Its slices in the window and in the box; None if there is no overlap.
+    """
     inside: list[slice] = []
     outside: list[slice] = []
     for first, length, (low, high) in zip(start, size, box, strict=True):
@@ -175,16 +227,16 @@ def overlap_of(
 def plan_windows(
     plan: TaskPlan, shape: Shape3, stride: Shape3, overlap: float, region: Box | None = None, slabs: int = 1
 ) -> WindowGrid:
-    """Lay windows over an image.
+    """Choose the windows for an image.
 
-    A network of nnU-Net always sees windows of the size that it was trained with.
+    A network imported from nnU-Net always gets windows of the size it was trained with.
 
     Args:
-        plan: of the task.
-        shape: of the network's grid, (D, H, W).
-        stride: the network's total.
-        overlap: of neighbouring windows, a share of their size.
-        region: what is to be covered; None: all.
+        plan: the task's plan.
+        shape: (D, H, W) of the network's grid.
+        stride: the network's total stride.
+        overlap: overlap of neighbouring windows, a fraction of their size.
+        region: the region to cover; None for all.
         slabs: as in `ExecutionPlan`.
 
     Returns:

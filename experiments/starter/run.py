@@ -1,14 +1,16 @@
 """The starter model, start to finish: train it, train the single-task networks, evaluate both, write the tables.
 
     export MEDUNISEG_SHARED=../shared
+    git show 7b746ef:src/meduniseg_core/weights/shipped/starter.safetensors > runs/first_starter.safetensors
     python experiments/starter/run.py train        # the universal network
-    python experiments/starter/run.py baselines    # ten single-task networks, same budget
+    python experiments/starter/run.py baselines    # sixteen single-task networks, same budget; --task and --seed choose
     python experiments/starter/run.py ship         # the universal network, as fp16, into the package
     python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
     python experiments/starter/run.py table
     # results/ -> the tables of docs/model_card.md
 
 ``--resume`` goes on with interrupted trainings. Both trainings take one core each and may run side by side.
+``evaluate`` takes the single-task networks that are finished, and never segments a held-out image twice by one network.
 """
 
 from __future__ import annotations
@@ -16,19 +18,25 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from meduniseg_core.events import Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
+from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.weights import load_model, save_model
 from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
 HERE = Path(__file__).resolve().parent
-UNIVERSAL = HERE / "universal.toml"
+UNIVERSAL = HERE / "sixteen.toml"
+SEEDS = (1, 2, 3)
+"""Of the single-task networks; seeds above 1 where their spread is wanted."""
+FORMER_ITERATIONS = 3000
+"""For each task of the first starter; single-task networks, which start from scratch, have them on top."""
 LOG = logging.getLogger("starter")
 
 
@@ -37,30 +45,53 @@ def universal() -> TrainingConfig:
     return TrainingConfig.from_toml(UNIVERSAL)
 
 
-def baselines() -> list[TrainingConfig]:
-    """For each task the same backbone without prompts: same data, split, plan, recipe and iterations of its task."""
+def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[TrainingConfig]:
+    """For each task the same backbone without prompts: same data, split, plan, recipe and iterations of its task.
+
+    Args:
+        tasks: which; empty: all.
+        seeds: one network for each.
+
+    Returns:
+        Their configurations, task by task.
+    """
     config = universal()
+    known = load_model(config.pretrained_weights).info if config.pretrained_weights else None
     singles = []
     for folder in config.datasets:
         task = RawDataset.open(folder).task
-        singles.append(
-            config.model_copy(
-                update={
-                    "name": f"single-{task}",
-                    "title": f"Single-task network: {task}",
-                    "description": "Baseline of the starter model's card.",
-                    "datasets": (folder,),
-                    "output": config.output.parent / "singles" / task,
-                    "network": config.network.model_copy(update={"priors": False}),
-                    # one task alone has nothing to be balanced against: steps as long as its gradients, and a restart
-                    "learning_rate": 0.05,
-                    "gradient_clip": 12.0,
-                    "rate_restarts": ((40, 0.01),),
-                    "plan": {name: plan for name, plan in config.plan.items() if name == task},
-                }
+        if tasks and task not in tasks:
+            continue
+        former = known is not None and task in [plan.task for plan in known.tasks]
+        iterations = config.epochs * config.iterations_per_dataset + (FORMER_ITERATIONS if former else 0)
+        for seed in seeds:
+            name = f"single-{task}" if seed == 1 else f"single-{task}-seed{seed}"
+            singles.append(
+                config.model_copy(
+                    update={
+                        "name": name,
+                        "title": f"Single-task network: {task}",
+                        "description": "Baseline of the starter model's card.",
+                        "datasets": (folder,),
+                        "output": config.output.parent / "singles" / name.removeprefix("single-"),
+                        "pretrained_weights": None,
+                        "network": config.network.model_copy(update={"priors": False}),
+                        "epochs": iterations // config.iterations_per_dataset,
+                        "seed": seed,
+                        # one task alone has nothing to be balanced against: steps as long as its gradients
+                        "gradient_clip": 12.0,
+                        "plan": {name: plan for name, plan in config.plan.items() if name == task},
+                        "absence": {name: _alone(own) for name, own in config.absence.items() if name == task},
+                    }
+                )
             )
-        )
     return singles
+
+
+def _alone(settings: AbsenceSettings) -> AbsenceSettings:
+    """Samples without the target from the task's own images: a single-task network has no others."""
+    methods = tuple(method for method in settings.methods if method != "other")
+    return settings.model_copy(update={"methods": methods, "others": ()})
 
 
 def log_event(event: Event) -> None:
@@ -98,12 +129,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("train", "baselines", "ship", "evaluate", "table"))
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
+    parser.add_argument("--task", action="append", default=[], help="baselines: only of this task; may be repeated")
+    parser.add_argument("--seed", type=int, action="append", help="baselines: with this seed (default: 1)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if arguments.step == "train":
         run_training(universal(), arguments.resume)
     elif arguments.step == "baselines":
-        for config in baselines():
+        for config in baselines(arguments.task, arguments.seed or (1,)):
             run_training(config, arguments.resume)
     elif arguments.step == "ship":
         ship(universal())

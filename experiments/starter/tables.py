@@ -8,11 +8,12 @@ import logging
 import re
 import shutil
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mean_shape import MeanShape
 
 from meduniseg_core.evaluation import dice
@@ -20,6 +21,7 @@ from meduniseg_core.files import write_text
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.preprocessing.dataset import RawCase
 from meduniseg_core.training import TrainingConfig
 from meduniseg_core.weights import load_model
 
@@ -32,57 +34,67 @@ LOG = logging.getLogger("starter")
 
 
 def evaluate(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
-    """Segment every held-out image with both networks (fp32, CPU, no mirroring); write results/dice.json."""
-    torch.set_num_threads(max(1, torch.get_num_threads()))
-    shipped = load_model(universal.name)  # as users get it: fp16 weights
-    starter = Predictor(shipped, device="cpu", precision="fp32")
-    rows = []
-    for folder, single in zip(universal.datasets, singles, strict=True):
+    """Segment every held-out image with all networks (fp32, CPU, no mirroring); write results/dice.json.
+
+    What a network was measured on stays in the file under its sha256 and is not measured again.
+
+    Args:
+        universal: of the shipped model.
+        singles: of the single-task networks; those that are not finished are left out.
+    """
+    starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
+    before = json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {}
+    known: dict[str, dict[str, Any]] = before.get("networks", {})
+    rows, networks = [], {}
+    for folder in universal.datasets:
         dataset = RawDataset.open(folder)
         task = dataset.task
-        alone = Predictor(load_model(_model_of(single)), device="cpu", precision="fp32")
         shape = MeanShape.of(dataset)
-        cases = []
-        for case in dataset.cases("Ts"):
-            image, reference = read_image(case.images), read_labels(case.label)
-            start = time.perf_counter()
-            universal_labels = starter.segment(image, [task])[task].labels.array[0]
-            seconds = time.perf_counter() - start
-            predictions = {
-                "starter": universal_labels,
-                "single": alone.segment(image, [task])[task].labels.array[0],
-                "trivial": shape.predict(reference),
-            }
-            cases.append(
-                {
-                    "case": case.case,
-                    "seconds": round(seconds, 2),
-                    **{
-                        name: [dice(labels, reference.array[0], k + 1) for k in range(len(dataset.classes))]
-                        for name, labels in predictions.items()
-                    },
-                }
-            )
-        rows.append(
-            {
-                "task": task,
-                "dataset": dataset.name,
-                "modality": dataset.modality,
-                "dimension": dataset.dimension,
-                "classes": list(shipped.info.plan_of(task).classes),
-                "train_cases": sum(case.label is not None for case in dataset.cases("Tr")),
-                "cases": cases,
-            }
-        )
-        LOG.info("%s: %s", task, {name: round(_mean(rows[-1], name), 3) for name in ("starter", "single", "trivial")})
-    content = {
-        "starter_sha256": shipped.sha256,
-        "config_sha256": hashlib.sha256((HERE / "universal.toml").read_bytes()).hexdigest(),
-        "iterations_per_task": universal.epochs * universal.iterations_per_dataset,
-        "tasks": rows,
-    }
-    write_text(FIGURES, json.dumps(content, indent=1) + "\n")
-    _keep_logs(universal, singles)
+        held_out = dataset.cases("Ts")
+        row = {
+            "task": task,
+            "dataset": dataset.name,
+            "modality": dataset.modality,
+            "dimension": dataset.dimension,
+            "classes": list(starter.model.info.plan_of(task).classes),
+            "train_cases": sum(case.label is not None for case in dataset.cases("Tr")),
+            "trivial": {case.case: _trivial(shape, case) for case in held_out},
+            "starter": f"{starter.model.sha256}:{task}",
+            "singles": {},
+        }
+        finished = [single for single in singles if single.datasets == (folder,) and _model_of(single).is_file()]
+        for single in [None, *finished]:
+            predictor = starter
+            if single is not None:
+                predictor = Predictor(load_model(_model_of(single)), device="cpu", precision="fp32")
+            key = f"{predictor.model.sha256}:{task}"
+            if single is not None:
+                row["singles"][str(single.seed)] = key
+            networks[key] = known.get(key) or _measured(predictor, task, held_out)
+        rows.append(row)
+        LOG.info("%s: starter %.3f", task, _cases(networks[row["starter"]]["dice"]).mean())
+        content = {
+            "starter_sha256": starter.model.sha256,
+            "config_sha256": hashlib.sha256((HERE / "sixteen.toml").read_bytes()).hexdigest(),
+            "iterations_per_task": universal.epochs * universal.iterations_per_dataset,
+            "tasks": rows,
+            "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
+        }
+        write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
+    _keep_logs([universal, *singles])
+
+
+def _measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:
+    """Dice of every class of every case, and seconds."""
+    found: dict[str, Any] = {"dice": {}, "seconds": {}}
+    for case in cases:
+        image, reference = read_image(case.images), read_labels(case.label)
+        start = time.perf_counter()
+        labels = predictor.segment(image, [task])[task].labels.array[0]
+        found["seconds"][case.case] = round(time.perf_counter() - start, 2)
+        classes = len(predictor.model.info.plan_of(task).classes)
+        found["dice"][case.case] = [dice(labels, reference.array[0], label) for label in range(1, classes + 1)]
+    return found
 
 
 def write() -> None:
@@ -98,66 +110,101 @@ def write() -> None:
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """Markdown: rows per task, then per class. Dice in %, mean over classes, then cases (docs/spec.md section 9)."""
+    """Markdown: rows per task, class and seed. Dice in %, mean over classes, then cases (docs/spec.md section 9)."""
+    rows = [_Row.of(row, figures["networks"]) for row in figures["tasks"]]
     lines = [
-        "| task | modality | dim | train / test | starter | single-task | mean shape | difference (95 % CI) |",
+        "| task | modality | dim | train / test | starter (95 % CI) | single-task | mean shape | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in figures["tasks"]:
-        low, high = _interval(row)
-        difference = 100 * (_mean(row, "starter") - _mean(row, "single"))
+    for row in rows:
+        single, difference = "", ""
+        if row.singles:
+            paired = _cases(row.starter) - np.mean([_cases(of) for of in row.singles.values()], axis=0)
+            single = f"{100 * _single(row):.1f}"
+            difference = f"{100 * paired.mean():+.1f} ({_interval(paired, '+.1f')})"
         lines.append(
-            f"| {row['task']} | {row['modality']} | {row['dimension']}D | {row['train_cases']} / {len(row['cases'])} "
-            f"| {_spread(row, 'starter')} | {_spread(row, 'single')} | {100 * _mean(row, 'trivial'):.1f} "
-            f"| {difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) |"
+            f"| {row.task} | {row.modality} | {row.dimension}D | {row.train_cases} / {len(row.trivial)} "
+            f"| {100 * _cases(row.starter).mean():.1f} ({_interval(_cases(row.starter), '.1f')}) | {single} "
+            f"| {100 * _cases(row.trivial).mean():.1f} | {difference} |"
         )
     for title, dimensions in (("3D mean", {3}), ("2D mean", {2}), ("mean", {2, 3})):
-        chosen = [row for row in figures["tasks"] if row["dimension"] in dimensions]
-        starter, single, trivial = (
-            100 * float(np.mean([_mean(row, name) for row in chosen])) for name in ("starter", "single", "trivial")
-        )
-        lines.append(
-            f"| **{title}** | | | | **{starter:.1f}** | **{single:.1f}** | {trivial:.1f} | {starter - single:+.1f} |"
-        )
+        chosen = [row for row in rows if row.dimension in dimensions]
+        starter = 100 * float(np.mean([_cases(row.starter).mean() for row in chosen]))
+        trivial = 100 * float(np.mean([_cases(row.trivial).mean() for row in chosen]))
+        single, difference = "", ""
+        if all(row.singles for row in chosen):
+            mean = 100 * float(np.mean([_single(row) for row in chosen]))
+            single, difference = f"**{mean:.1f}**", f"{starter - mean:+.1f}"
+        lines.append(f"| **{title}** | | | | **{starter:.1f}** | {single} | {trivial:.1f} | {difference} |")
     lines += ["", "| task | class | starter | single-task | mean shape |", "| --- | --- | --- | --- | --- |"]
-    for row in figures["tasks"]:
-        for index, name in enumerate(row["classes"]):
-            values = [
-                f"{100 * float(np.mean([case[kind][index] for case in row['cases']])):.1f}"
-                for kind in ("starter", "single", "trivial")
-            ]
-            lines.append(f"| {row['task']} | {name} | {' | '.join(values)} |")
+    for row in rows:
+        for index, name in enumerate(row.classes):
+            values = [row.starter, *([next(iter(row.singles.values()))] if row.singles else []), row.trivial]
+            texts = [f"{100 * float(np.mean([case[index] for case in table.values()])):.1f}" for table in values]
+            if not row.singles:
+                texts.insert(1, "")
+            lines.append(f"| {row.task} | {name} | {' | '.join(texts)} |")
+    several = [row for row in rows if len(row.singles) > 1]
+    if several:
+        lines += ["", "| task | single-task, each seed | spread (standard deviation) |", "| --- | --- | --- |"]
+    for row in several:
+        means = [100 * float(_cases(table).mean()) for _, table in sorted(row.singles.items())]
+        lines.append(f"| {row.task} | {', '.join(f'{mean:.1f}' for mean in means)} | {np.std(means, ddof=1):.1f} |")
     return "\n".join(lines)
 
 
-def _per_case(row: dict[str, Any], name: str) -> np.ndarray:
-    return np.array([np.mean(case[name]) for case in row["cases"]])
+@dataclass(frozen=True)
+class _Row:
+    """One task: Dice by case, a number for each class; of the starter, single-task networks (by seed), no network."""
+
+    task: str
+    modality: str
+    dimension: int
+    train_cases: int
+    classes: list[str]
+    starter: dict[str, list[float]]
+    singles: dict[str, dict[str, list[float]]]
+    trivial: dict[str, list[float]]
+
+    @classmethod
+    def of(cls, row: dict[str, Any], networks: dict[str, Any]) -> _Row:
+        return cls(
+            **{key: row[key] for key in ("task", "modality", "dimension", "train_cases", "classes", "trivial")},
+            starter=networks[row["starter"]]["dice"],
+            singles={seed: networks[key]["dice"] for seed, key in row["singles"].items()},
+        )
 
 
-def _mean(row: dict[str, Any], name: str) -> float:
-    return float(_per_case(row, name).mean())
+def _trivial(shape: MeanShape, case: RawCase) -> list[float]:
+    reference = read_labels(case.label)
+    labels = shape.predict(reference)
+    return [dice(labels, reference.array[0], label) for label in range(1, len(shape.frequencies) + 1)]
 
 
-def _spread(row: dict[str, Any], name: str) -> str:
-    values = 100 * _per_case(row, name)
-    return f"{values.mean():.1f} ± {values.std():.1f}"
+def _cases(table: dict[str, list[float]]) -> np.ndarray:
+    """Mean over classes of every case, 0 to 1."""
+    return np.array([np.mean(values) for _, values in sorted(table.items())])
 
 
-def _interval(row: dict[str, Any]) -> tuple[float, float]:
-    """Bootstrap over cases of the paired difference, seeded."""
-    differences = _per_case(row, "starter") - _per_case(row, "single")
-    rng = np.random.default_rng(0)
-    means = rng.choice(differences, size=(10_000, len(differences))).mean(1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+def _single(row: _Row) -> float:
+    return float(np.mean([_cases(table).mean() for table in row.singles.values()]))
+
+
+def _interval(values: np.ndarray, form: str) -> str:
+    """Bootstrap over cases, seeded: the 95 % interval of the mean, in %."""
+    means = np.random.default_rng(0).choice(values, size=(10_000, len(values))).mean(1)
+    low, high = (100 * float(np.quantile(means, share)) for share in (0.025, 0.975))
+    return f"{low:{form}} to {high:{form}}"
 
 
 def _model_of(config: TrainingConfig) -> Path:
     return config.output / f"{config.name}.safetensors"
 
 
-def _keep_logs(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
-    for config in (universal, *singles):
+def _keep_logs(configs: Sequence[TrainingConfig]) -> None:
+    for config in configs:
         for name in ("log.jsonl", "split.json", "plans.json"):
-            target = RESULTS / config.name / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(config.output / name, target)
+            if (config.output / name).is_file():
+                target = RESULTS / config.name / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(config.output / name, target)

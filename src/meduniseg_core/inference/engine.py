@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.inference.sliding_window import WindowNetwork
-from meduniseg_core.model.compute import inference_autocast, optimised_for
+from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.networks import Network
 
@@ -40,6 +40,7 @@ class Engine:
         self.device = device
         self.dtype = dtype
         self.network = optimised_for(copy.deepcopy(network), device, dtype)
+        self._autocast = inference_autocast
         self._parts: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
         for part in self.network.parts:
             if compile:
@@ -48,6 +49,24 @@ class Engine:
                 self._parts.append(compiled)
             else:
                 self._parts.append((part.encode, part.decode))
+
+    @classmethod
+    def borrowing(cls, network: Network, device: torch.device, dtype: torch.dtype) -> Self:
+        """Use a network as it is, without a copy: one in training, whose weights go on changing.
+
+        Args:
+            network: on ``device`` already, in evaluation mode.
+            device: where it is.
+            dtype: of its convolutions, by autocast.
+
+        Returns:
+            The engine.
+        """
+        engine = cls.__new__(cls)
+        engine.device, engine.dtype, engine.network = device, dtype, network
+        engine._autocast = autocast
+        engine._parts = [(part.encode, part.decode) for part in network.parts]
+        return engine
 
     @property
     def members(self) -> int:
@@ -67,11 +86,11 @@ class Engine:
         def run(images: Tensor, outputs: Sequence[int]) -> Iterator[Tensor]:
             for position in outputs:
                 encode, decode = self._parts[position]
-                with inference_autocast(self.device, self.dtype):
+                with self._autocast(self.device, self.dtype):
                     features = encode(images, None)
                 if watch is not None and position == 0:
                     watch(features)
-                with inference_autocast(self.device, self.dtype):
+                with self._autocast(self.device, self.dtype):
                     logits = decode(features, None, 1)[0]
                 del features
                 yield logits
@@ -97,13 +116,13 @@ class Engine:
 
             def logits_of(part: tuple[Callable[..., Any], Callable[..., Any]]) -> Iterator[Tensor]:
                 encode, decode = part
-                with inference_autocast(self.device, self.dtype):
+                with self._autocast(self.device, self.dtype):
                     features = encode(images, prompt)
                 if watch is not None and part is self._parts[0]:
                     watch(features)
                 for position in outputs:
                     task = torch.full((count,), tasks[position], device=self.device) if config.tasks else None
-                    with inference_autocast(self.device, self.dtype):
+                    with self._autocast(self.device, self.dtype):
                         logits = decode(features, task, 1)[0]
                     yield logits
 

@@ -16,6 +16,7 @@ from torch import nn
 from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
 from meduniseg_core.files import remove_leftovers
+from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.memory import out_of_memory_means
 from meduniseg_core.model import MedUniSeg, autocast, build_model, resolve_device, resolve_precision
 from meduniseg_core.training.averaging import averaged, update_average
@@ -28,7 +29,7 @@ from meduniseg_core.training.optimizer import make_optimizer, set_rates
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.start import Start
-from meduniseg_core.training.validation import TaskNetwork, validate
+from meduniseg_core.training.validation import validate
 from meduniseg_core.weights import save_model
 
 _REMEDY = "close other programs or make patch, batch or workers smaller"
@@ -287,16 +288,14 @@ class Trainer:
 
     def _validate(self) -> dict[str, dict[str, float]]:
         """Mean Dice over the validation cases by task and class."""
-        self._network.eval()
+        engine = Engine.borrowing(self._network.eval(), self._device, self._dtype)
         scores = {}
         for task in self._prepared.tasks:
             cases = task.validation[: self._config.validation_cases]
             if not cases:
                 continue
-            index, modality = self._info.task_index(task.plan.task), self._info.modality_index(task.plan.modality)
-            seen = TaskNetwork(self._network, index, modality, self._device, self._dtype)
             with averaged(self._optimizer):
-                means = validate(seen, task.plan, cases, self._cancel).mean(axis=0)
+                means = validate(engine, self._info, task.plan, cases, self._cancel).mean(axis=0)
             scores[task.plan.task] = dict(zip(task.plan.classes, means.tolist(), strict=True))
             self._events(Metric("dice", float(means.mean()), self._state.iteration, task.plan.task))
         return scores

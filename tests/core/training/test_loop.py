@@ -20,6 +20,7 @@ from meduniseg_core.errors import (
 )
 from meduniseg_core.events import Event, Metric, Progress
 from meduniseg_core.files import sha256_of
+from meduniseg_core.model import MedUniSeg
 from meduniseg_core.training import TrainingConfig, loop, train
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.checkpoint import LAST
@@ -299,7 +300,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     """Validation finds these Dice, epoch after epoch."""
     left = iter(scores)
 
-    def validate(_network: object, plan: object, cases: list[object], *_: object) -> np.ndarray:
+    def validate(_engine: object, _info: object, _plan: object, cases: list[object], *_: object) -> np.ndarray:
         return np.full((len(cases), 1), next(left))
 
     monkeypatch.setattr(loop, "validate", validate)
@@ -412,12 +413,13 @@ def test_what_a_killed_process_left_half_written_is_removed(config: TrainingConf
 def test_a_network_that_answers_nan_in_validation_is_an_error(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = loop.TaskNetwork.__call__
+    decode = MedUniSeg.decode
 
-    def answer(network: object, images: torch.Tensor, outputs: list[int]) -> list[torch.Tensor]:
-        return [logits * float("nan") for logits in forward(network, images, outputs)]
+    def answer(network: MedUniSeg, *arguments: object) -> list[torch.Tensor]:
+        factor = float("nan") if torch.is_inference_mode_enabled() else 1.0  # training itself goes on
+        return [logits * factor for logits in decode(network, *arguments)]
 
-    monkeypatch.setattr(loop.TaskNetwork, "__call__", answer)
+    monkeypatch.setattr(MedUniSeg, "decode", answer)
     with pytest.raises(NonFiniteOutputError, match=r"task disc on disc_\d .*--resume"):
         train(config)
 

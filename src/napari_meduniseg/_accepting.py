@@ -1,4 +1,4 @@
-"""From a corrected labels layer to an acceptance in a ledger. Knows no Qt."""
+"""Accepting a corrected labels layer into a ledger. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ PAUSE = 60.0
 
 @dataclass
 class EditingClock:
-    """How long a layer was worked on: the time between changes, pauses left out."""
+    """Measures how long a layer was worked on: the time between changes, without pauses."""
 
     now: Callable[[], float] = time.monotonic
     seconds: float = 0.0
     _last: float | None = None
 
     def tick(self) -> None:
-        """Something was changed."""
+        """Note a change."""
         at = self.now()
         if self._last is not None and at - self._last <= PAUSE:
             self.seconds += at - self._last
@@ -52,7 +52,7 @@ class EditingClock:
 
 @dataclass(frozen=True)
 class Origins:
-    """What is known of a labels layer: its task and modality, the model that predicted it, the label map it gave."""
+    """What is known about a labels layer: task, modality, the model that predicted it, and its predicted label map."""
 
     task: str | None = None
     modality: str | None = None
@@ -62,7 +62,7 @@ class Origins:
 
 @dataclass(frozen=True)
 class Submission:
-    """A correction captured in the GUI's thread, to be accepted in another."""
+    """A correction captured in the GUI's thread, to be accepted in another one."""
 
     layer: str
     labels: Callable[[], np.ndarray]
@@ -77,7 +77,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Collection:
-    """Where corrections go: a ledger, or one that is to be begun there."""
+    """Where corrections go: an existing ledger, or one to be created there."""
 
     folder: Path
     task: str
@@ -87,7 +87,7 @@ class Collection:
 
     @property
     def text(self) -> str:
-        """One line."""
+        """The collection's line in a list."""
         if not self.exists:
             return f"{self.task} (new)"
         training, validation = self.counts
@@ -95,7 +95,7 @@ class Collection:
 
 
 def collections() -> list[Collection]:
-    """The ledgers of this user, by name; folders that cannot be read are passed over."""
+    """List this user's ledgers by name; folders that cannot be read are skipped."""
     found = []
     for path in sorted(corrections_folder().glob("*/ledger.jsonl")):
         try:
@@ -106,7 +106,7 @@ def collections() -> list[Collection]:
 
 
 def collection_at(folder: Path) -> Collection:
-    """The ledger in a folder. BadInputError where there is none."""
+    """Find the ledger in a folder; BadInputError where there is none."""
     ledger = Ledger.open(folder)
     sides = list(ledger.split().values())
     counts = sides.count("training"), sides.count("validation")
@@ -114,7 +114,7 @@ def collection_at(folder: Path) -> Collection:
 
 
 def new_collection(task: str, modality: str | None) -> Collection:
-    """A ledger of this task that is not there yet. UsageError for a name that cannot be one, and without a modality."""
+    """Describe a new ledger for this task; UsageError for a name that is not allowed, or without a modality."""
     plain = task.strip().lower().replace(" ", "_")
     if not plain or not plain[0].isalnum() or any(not (c.isalnum() or c in "_.-") or not c.isascii() for c in plain):
         raise UsageError(f"'{task}' cannot be a task's name; use letters, digits, _ and -.")
@@ -124,7 +124,7 @@ def new_collection(task: str, modality: str | None) -> Collection:
 
 
 def origins_of(layer: Labels) -> Origins:
-    """What the layer's metadata, or the file it was read from, tell."""
+    """Find what the layer's metadata, or the file it was read from, say about it."""
     record = layer.metadata.get(METADATA_KEY)
     if isinstance(record, dict) and isinstance(record.get("provenance"), dict):
         said = record["provenance"]
@@ -141,7 +141,7 @@ def origins_of(layer: Labels) -> Origins:
 
 
 def class_names(layer: Labels) -> tuple[str, ...]:
-    """Names of labels 1, 2, ... as a ledger wants them. UsageError where a number between has no name."""
+    """List the names of labels 1, 2, ... as a ledger needs them; UsageError where a number in between has no name."""
     names = names_of(layer)
     highest = max(names, default=0)
     missing = [label for label in range(1, highest + 1) if label not in names]
@@ -157,12 +157,11 @@ def submission(
     patient: str | None = None,
     changes: Callable[[], int] = lambda: 0,
 ) -> Submission:
-    """What is accepted: the layer as it is now, and its image (of a result the one it was made for, else ``image``).
+    """Capture what is to be accepted: the layer as it is now, and its image.
 
-    The voxels are copied where it is accepted, which may take a while; if ``changes`` counts on meanwhile, it is
-    refused.
-
-    UsageError or BadInputError where something is missing.
+    A result's image is the one it was made for, any other layer's is ``image``. The voxels are copied when the
+    submission is accepted, which may take a while; if ``changes`` goes on counting until then, the submission is
+    refused. Raises UsageError or BadInputError where something is missing.
     """
     source: Image | tuple[LayerSnapshot, ...]
     grid = made_for(layer)
@@ -196,9 +195,9 @@ def submission(
 
 
 def accept(given: Submission, into: Collection) -> tuple[LedgerEntry, Collection]:
-    """Take it into the ledger, which is begun where it is not there yet; runs in a worker's thread.
+    """Accept a submission into a ledger, which is created where needed. Runs in a worker's thread.
 
-    Raises what :meth:`Ledger.accept` raises.
+    Raises what `Ledger.accept` raises.
     """
     image = given.image if isinstance(given.image, Image) else read_layers(given.image).image
     array = given.labels()

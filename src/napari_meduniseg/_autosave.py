@@ -1,8 +1,8 @@
-"""Unfinished edits survive a crash: labels layers that were changed are kept in the user's folder while napari runs.
+"""Saving unfinished edits so that they survive a crash: changed labels layers are kept in the user's folder.
 
-A file belongs to the process that wrote it (its id and when the system started it: ids are used again after a restart,
-and in containers). Those of a process that is no longer there are what a crash left. What was put aside (discarded by
-hand, or not saved when the window was closed) lies in a bin for a week (`_edit_bin`).
+A file belongs to the process that wrote it, which is known by its id and its start time (ids are used again after a
+restart, and in containers). Files of a process that is gone were left by a crash. Edits that the user discarded, or did
+not save when closing the window, stay in a bin for a week (`_edit_bin`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PLACEMENT = ("scale", "translate", "rotate", "shear")
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a crash left: whose labels, and when they were kept."""
+    """Edits that a crash left: whose labels they are, and when they were saved."""
 
     path: Path
     name: str
@@ -49,18 +49,18 @@ class Leftover:
 
     @property
     def text(self) -> str:
-        """For a list."""
+        """The edits' line in a list."""
         return f"{self.name}, {self.saved.astimezone():%Y-%m-%d %H:%M}"
 
 
 def folder() -> Path:
-    """Where unfinished edits are kept."""
+    """The folder where unfinished edits are kept."""
     return user_folder() / "autosave"
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A layer as it was at one moment: where it goes, its labels (a copy) and what is known about it (JSON)."""
+    """A layer at one moment: the file it goes to, a copy of its labels, and what is known about it (JSON)."""
 
     path: Path
     labels: np.ndarray
@@ -69,7 +69,7 @@ class Snapshot:
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """What :func:`restore` read: labels, napari's options for their layer, and the classes that were locked."""
+    """What `restore` read: labels, napari's options for their layer, and the classes that were locked."""
 
     labels: np.ndarray
     options: dict[str, Any]
@@ -77,7 +77,7 @@ class Restored:
 
 
 def snapshot(layer: Labels, locked: Collection[int] = ()) -> Snapshot:
-    """Copy what :func:`write` needs; quick, for the GUI's thread. ``locked``: classes that may not be painted over."""
+    """Copy what `write` needs. It is quick, for the GUI's thread. ``locked``: classes that may not be painted over."""
     belongs = source_of(layer.metadata)
     source = None if belongs is None else belongs[0].source
     classes = names_of(layer)
@@ -98,7 +98,7 @@ def snapshot(layer: Labels, locked: Collection[int] = ()) -> Snapshot:
 
 
 def write(taken: Snapshot) -> Path:
-    """Compress and write atomically; a later snapshot of the same layer replaces the file. For another thread."""
+    """Compress a snapshot and write it atomically. It replaces the layer's former file; for a worker's thread."""
     stream = io.BytesIO()
     np.savez_compressed(stream, labels=taken.labels, about=np.array(taken.about))
     folder().mkdir(parents=True, exist_ok=True)
@@ -107,39 +107,42 @@ def write(taken: Snapshot) -> Path:
 
 
 def is_kept(layer: Labels) -> bool:
-    """Whether edits of the layer were written and are not saved yet."""
+    """Whether edits of the layer were written here and are not saved by the user yet."""
     return _path(layer).exists()
 
 
 def forget(layer: Labels) -> None:
-    """The layer is saved."""
+    """Delete the kept edits of a layer that the user has saved."""
     _path(layer).unlink(missing_ok=True)
 
 
 def put_aside(layer: Labels) -> None:
-    """The layer is no longer there: its edits go to the bin."""
+    """Move the edits of a layer that was removed to the bin."""
     _edit_bin.put(_path(layer), _bin())
 
 
 def put_all_aside() -> None:
-    """This process ends properly: nothing of it is to be offered again, but what was not saved stays in the bin."""
+    """Move all unsaved edits of this process to the bin.
+
+    The process ends normally, so they are not offered again unasked.
+    """
     for path in folder().glob(f"{_owner()}-*{_SUFFIX}"):
         _edit_bin.put(path, _bin())
 
 
 def discard(leftover: Leftover) -> None:
-    """Put what a crash left into the bin."""
+    """Move edits that a crash left to the bin."""
     _edit_bin.put(leftover.path, _bin())
 
 
 def leftovers() -> list[Leftover]:
-    """What processes that are gone have left, newest first; files that cannot be read are passed over."""
+    """List the edits that processes left behind, newest first; files that cannot be read are skipped."""
     remove_orphans(folder())  # of a process that was killed while it kept edits
     return _listed(path for path in folder().glob(f"*{_SUFFIX}") if not _is_owned(path))
 
 
 def binned() -> list[Leftover]:
-    """What lies in the bin, newest first; what has lain there for more than a week is deleted now."""
+    """List the edits in the bin, newest first, after deleting those that have been there for more than a week."""
     return _listed(_edit_bin.kept(_bin(), _SUFFIX))
 
 
@@ -159,9 +162,9 @@ def _bin() -> Path:
 
 
 def restore(leftover: Leftover) -> Restored:
-    """The labels and what is known about them; on the grid of their image where that can still be read.
+    """Read the labels and what is known about them, on their image's grid where the image can still be read.
 
-    BadInputError where the file is damaged.
+    Raises BadInputError where the file is damaged.
     """
     labels, about = _labels(leftover.path), _about(leftover.path)
     classes = {int(label): str(name) for label, name in about["classes"].items()}
@@ -178,7 +181,7 @@ def restore(leftover: Leftover) -> Restored:
 
 
 def take_over(leftover: Leftover, layer: Labels) -> None:
-    """What was restored as ``layer`` is this process's from now on: offered again only if it crashes, too."""
+    """Make restored edits (now ``layer``) belong to this process: they are offered again only if it crashes, too."""
     leftover.path.replace(_path(layer))
 
 

@@ -1,8 +1,8 @@
-"""Where a layer's voxels lie on the disk's own grid, and which image a labels layer belongs to.
+"""Where a layer's voxels lie on the file's own grid, and which image a labels layer belongs to.
 
-The viewer shows a volume along its own axes, so a layer's scale and translation know nothing of the rotation of its
-file. That is kept with the layers that were read (:class:`Origin`). A layer that came about otherwise (*New labels
-layer*, a duplicate, another plugin's result) and lies exactly on such an image has that image's grid.
+The viewer shows a volume along its own axes, so a layer's scale and translation do not include the rotation of its
+file. Layers that were read keep it (`Origin`). A layer that was made in another way (*New labels layer*, a duplicate,
+another plugin's result) and lies exactly on such an image has that image's grid.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ from napari_meduniseg._layers import (
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The grid that voxels are stored on, and how the layer shows them turned. ``image``: as it was read, if it was."""
+    """The grid that voxels are stored on, and how the layer turns them to show them.
+
+    ``image`` is the image as it was read, for layers that were read.
+    """
 
     geometry: Geometry
     physical: bool
@@ -43,13 +46,13 @@ class Grid:
     image: Image | None = None
 
     def stored(self, shown: np.ndarray) -> np.ndarray:
-        """What a layer shows, ``(D, H, W)`` or ``(H, W)``, as ``(1, D, H, W)`` in the order of this grid."""
+        """Bring what a layer shows, ``(D, H, W)`` or ``(H, W)``, into this grid's order, ``(1, D, H, W)``."""
         return np.ascontiguousarray(self.change.inverse(as_volume(shown)))
 
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """Labels on their grid, the image they belong to where that was read from a file, and what the user must know."""
+    """Labels on their grid, their image where it was read from a file, and what the user must know."""
 
     labels: Image
     like: Image | None
@@ -57,7 +60,7 @@ class Placed:
 
 
 def place_of(layer: Layer) -> Geometry:
-    """Where the voxels lie as the layer shows them, in mm (one unit is taken as 1 mm where it is none of length)."""
+    """Find where the layer shows its voxels, in mm (a unit that is not a length counts as 1 mm)."""
     shape = layer.data[0].shape if getattr(layer, "multiscale", False) else layer.data.shape
     return geometry_of(world_in_mm(layer), tuple(int(length) for length in shape[: layer.ndim]))
 
@@ -68,8 +71,11 @@ def in_one_place(one: Layer, other: Layer) -> bool:
 
 
 def grid_of(layer: ImageLayer, layers: Iterable[Layer] | None = None) -> Grid:
-    """The grid of an image layer: that of the file it was read from, or of the one read image it lies exactly on;
-    else what its transforms say."""
+    """Find the grid of an image layer.
+
+    It is the grid of the file it was read from, or of the one image that was read and lies exactly in its place;
+    otherwise it follows from the layer's transforms.
+    """
     place = place_of(layer)
     record = layer.metadata.get(METADATA_KEY)
     if isinstance(record, Origin) and _same_place(_shown(record), place):
@@ -79,21 +85,21 @@ def grid_of(layer: ImageLayer, layers: Iterable[Layer] | None = None) -> Grid:
 
 
 def is_as_read(layer: ImageLayer, origin: Origin) -> bool:
-    """Whether the layer still shows what was read, where it was read to lie."""
+    """Whether the layer still shows what was read, in its original place."""
     return layer.data is origin.shown and _same_place(_shown(origin), place_of(layer))
 
 
 def image_layers_at(layer: Layer, layers: Iterable[Layer]) -> list[ImageLayer]:
-    """The image layers among ``layers`` that ``layer`` lies on exactly; probabilities and the like are none."""
+    """List the image layers among ``layers`` that ``layer`` lies on exactly, without probabilities and the like."""
     return _images_at(place_of(layer), layers) if layer.ndim in (2, 3) else []
 
 
 def image_layer_of(labels: LabelsLayer, layers: Sequence[Layer], prefer: ImageLayer | None = None) -> ImageLayer | None:
-    """The image layer among ``layers`` that the labels belong to; None where it cannot be told.
+    """Find the image layer among ``layers`` that the labels belong to; None where that is unclear.
 
-    Known of results and of labels that were read beside their image; of others it is the one image they lie on. Of
-    several images in one place it is ``prefer``, else the one after which the labels are named (napari does that), else
-    the one there is besides further channels of the same file.
+    For results, and for labels that were read together with their image, it is known. Other labels belong to the one
+    image they lie on. Of several images in one place it is ``prefer``; else the one whose name is in the labels' name
+    (napari names new labels so); else the only one, if all others are channels of its file.
     """
     record = labels.metadata.get(METADATA_KEY)
     if isinstance(record, dict) and "shown_by" in record:
@@ -115,11 +121,11 @@ def labels_image(
     layers: Sequence[Layer] | None = None,
     prefer: ImageLayer | None = None,
 ) -> Placed:
-    """A labels layer for writing: on the stored grid of the image it belongs to, where that can be told.
+    """Prepare a labels layer for writing: on the stored grid of the image it belongs to, where that is known.
 
-    ``attributes`` are those napari hands to writers; ``layers`` the viewer's, where they are known (else every image
-    that was read and is still there is looked at), ``prefer`` the image that is meant where several lie in one place.
-    BadInputError where the layer has more than three dimensions.
+    ``attributes`` are what napari passes to writers. ``layers`` are the viewer's layers, where they are known;
+    otherwise every image that was read and still exists is considered. ``prefer`` is the image to take where several
+    lie in one place. Raises BadInputError where the layer has more than three dimensions.
     """
     array = np.asarray(layer_data)
     name = str(attributes.get("name", "the layer"))
@@ -136,14 +142,17 @@ def labels_image(
 
 
 def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the layer") -> Image:
-    """An array that napari places by ``attributes`` (scale, translate, rotate, shear, affine, units), as an image."""
+    """Make an image of an array that napari places by ``attributes`` (scale, translate, rotate, ..., units)."""
     probe = _probe(array, attributes, name)
     place = geometry_of(world_in_mm(probe), array.shape)
     return Image(as_volume(array), place, array.ndim == 3 or has_length(probe))
 
 
 def source_of(metadata: dict[str, Any]) -> tuple[Image, Reorientation] | None:
-    """The image that a layer with this metadata shows or was made for, and how it was turned; None where unknown."""
+    """Find the image that a layer with this metadata shows or was made for, and how it was turned.
+
+    None where unknown.
+    """
     record = metadata.get(METADATA_KEY)
     if isinstance(record, Origin):
         return record.image, record.change
@@ -153,14 +162,14 @@ def source_of(metadata: dict[str, Any]) -> tuple[Image, Reorientation] | None:
 
 
 def made_for(layer: LabelsLayer) -> Grid | None:
-    """The grid of the image that a result was computed for, as long as it lies where it lay then; None for others."""
+    """The grid of the image that a result was computed for, while the result has not moved; None for other layers."""
     if not isinstance(layer.metadata.get(METADATA_KEY), dict) or layer.ndim not in (2, 3):
         return None
     return _own_grid(layer.metadata, place_of(layer))
 
 
 def has_length(layer: Layer) -> bool:
-    """Whether the layer's units are all of length (pixels are not)."""
+    """Whether all of the layer's units are lengths (pixels are not)."""
     return all(is_length(unit) for unit in layer.units)
 
 
@@ -173,7 +182,7 @@ def _placed(array: np.ndarray, grid: Grid) -> Placed:
 
 
 def _own_grid(metadata: dict[str, Any], place: Geometry) -> Grid | None:
-    """What the layer's own record says, as long as the layer lies where it lay then."""
+    """The grid in the layer's own record, while the layer has not moved."""
     record = metadata.get(METADATA_KEY)
     if isinstance(record, Origin):
         return _grid(record) if _same_place(_shown(record), place) else None
@@ -185,7 +194,7 @@ def _own_grid(metadata: dict[str, Any], place: Geometry) -> Grid | None:
 
 
 def _grids_at(place: Geometry, layers: Sequence[Layer] | None, prefer: ImageLayer | None, name: str) -> list[Grid]:
-    """The distinct grids of the images in this place; one where it can be told which image is meant."""
+    """The distinct grids of the images in this place; a single one where it is clear which image is meant."""
     if layers is None:
         origins = _origins_at(place, None)
         chosen = _named_after([(origin, origin.image.name) for origin in origins], name) or origins
@@ -215,7 +224,10 @@ def _origins_at(place: Geometry, layers: Iterable[Layer] | None) -> list[Origin]
 
 
 def _named_after(items: Sequence[tuple[Any, str]], name: str) -> list[Any]:
-    """Those of whose names ``name`` is made (napari calls new labels *IMAGE - Labels*): by the longest such name."""
+    """The items whose names ``name`` begins with (napari names new labels *IMAGE - Labels*).
+
+    Only those with the longest name.
+    """
     fitting = [(item, base) for item, base in items if base and name.startswith(base)]
     longest = max((len(base) for _, base in fitting), default=0)
     return [item for item, base in fitting if len(base) == longest]
@@ -246,7 +258,7 @@ def _alike(first: Grid, second: Grid) -> bool:
 
 
 def _turned_in_file(grid: Grid) -> dict[str, str]:
-    """How a photograph lies in its file (EXIF): two of one size may differ in that alone."""
+    """How a photograph is rotated in its file (EXIF): two of one size may differ in that alone."""
     meta = {} if grid.physical or grid.image is None else grid.image.meta
     return {key: str(value) for key, value in meta.items() if "orientation" in key}
 

@@ -1,7 +1,7 @@
-"""The image one looks at and the labels one works on: one of each per viewer, the same for all panels. Knows no Qt.
+"""The image that the user looks at and the labels being worked on: one of each per viewer, shared by all panels.
 
-Both follow what is selected and what is visible in the viewer. Labels belong to their image (`_links`), so the two
-never come from two images.
+They follow what is selected and what is visible in the viewer. Labels belong to their image (`_links`), so the two
+never come from different images. Knows no Qt.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _by_viewer: WeakValueDictionary[int, Current] = WeakValueDictionary()
 
 
 def current_of(viewer: ViewerModel) -> Current:
-    """The one that all panels of this viewer share; it lives as long as one of them keeps it."""
+    """The `Current` that all panels of a viewer share; it lives as long as one of them keeps it."""
     bare = _bare(viewer)
     found = _by_viewer.get(id(bare))
     if found is None or found.viewer is not bare:
@@ -39,7 +39,7 @@ def current_of(viewer: ViewerModel) -> Current:
 
 
 class Current:
-    """``events.changed`` is emitted when another image, or other labels, are the current ones."""
+    """The current image and labels of a viewer. ``events.changed`` is emitted when either becomes another one."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -62,21 +62,21 @@ class Current:
 
     @property
     def image(self) -> ImageLayer | None:
-        """The image one looks at."""
+        """The image that the user looks at."""
         return self._image
 
     @property
     def labels(self) -> Labels | None:
-        """The labels one works on: what is edited, saved and accepted."""
+        """The labels that are edited, saved and accepted."""
         return self._labels
 
     @property
     def put_aside(self) -> list[Layer]:
-        """What was hidden so that one image is seen alone."""
+        """The layers that were hidden so that one image is seen alone."""
         return [layer for layer in self.viewer.layers if layer in self._put_aside]
 
     def image_of(self, labels: Layer) -> ImageLayer | None:
-        """The image that labels belong to; None where that cannot be told."""
+        """The image that labels belong to; None where that is unclear."""
         return image_of(labels, self.viewer.layers)
 
     def labels_of(self, image: ImageLayer) -> list[Labels]:
@@ -85,7 +85,10 @@ class Current:
         return [labels for labels, belongs in found if belongs is not None and are_siblings(belongs, image)]
 
     def choose_image(self, image: ImageLayer) -> None:
-        """Look at this image, alone: other images and their labels are hidden until :meth:`show_all`."""
+        """Make an image the current one and show it alone.
+
+        Other images and their labels are hidden until `show_all`.
+        """
         image = _bare(image)
         with self._holding():
             self._show_alone(image)
@@ -93,7 +96,7 @@ class Current:
         self._set(image, self._labels_for(image))
 
     def choose_labels(self, labels: Labels) -> None:
-        """Work on these labels; their image is shown alone where something hides it."""
+        """Make labels the current ones; if something hides their image, it is shown alone."""
         labels = _bare(labels)
         image = self.image_of(labels)
         with self._holding():
@@ -104,8 +107,10 @@ class Current:
         self._set(image or self._image, labels)
 
     def say_image(self, image: ImageLayer) -> bool:
-        """The current labels, whose image is not known, belong to this one; False where they are known or do not lie
-        on it."""
+        """Tie the current labels, whose image is unknown, to an image.
+
+        Returns False where it is known or they do not lie on it.
+        """
         labels = self._labels
         if labels is None or self.image_of(labels) is not None or not lies_on(labels, image):
             return False
@@ -114,7 +119,7 @@ class Current:
         return True
 
     def show_all(self) -> None:
-        """Show again what was put aside."""
+        """Show all layers that were hidden."""
         with self._holding():
             for layer in self.put_aside:
                 self._show(layer)
@@ -126,10 +131,10 @@ class Current:
 
     @contextmanager
     def adding_to(self, image: ImageLayer) -> Iterator[list[Labels]]:
-        """While results of an image are added to the viewer; the list takes their labels.
+        """Use this while results of an image are added to the viewer; the list collects their labels.
 
-        Where the image is still the current one its newest labels become the current ones. Where one looks at another
-        by now they wait, hidden, until their image is chosen.
+        If the image is still the current one, its newest labels become the current ones. If the user has moved on to
+        another image, the labels stay hidden until their image is chosen.
         """
         before, added = self.viewer.layers.selection.active, []
         with self._holding():
@@ -248,7 +253,7 @@ class Current:
         self._tell()
 
     def _tell(self) -> None:
-        """Say that something is another, where it is."""
+        """Emit ``changed`` if the current image or labels are other ones."""
         labels = self._labels
         state = (self._image, labels, labels is not None and labels.visible, self.put_aside)
         if state != self._told:
@@ -258,7 +263,7 @@ class Current:
     # -- what is seen ---------------------------------------------------------------------------------------------
 
     def _labels_for(self, image: ImageLayer) -> Labels | None:
-        """The labels of an image that one works on: those worked on last, else the topmost; visible ones first."""
+        """The labels of an image to work on: visible ones first, then those worked on last, else the topmost."""
         all_of_it = self.labels_of(image)
         seen = [labels for labels in all_of_it if labels.visible]
         reference = self._latest.get(image)
@@ -269,7 +274,7 @@ class Current:
         return candidates[-1] if candidates else None
 
     def _is_seen(self, image: ImageLayer) -> bool:
-        """Whether an image is visible, and no other one lies over it that hides it."""
+        """Whether an image is visible and no other image hides it."""
         if not image.visible:
             return False
         others = (other for other in images_among(self.viewer.layers) if other.visible and self._above(other, image))
@@ -306,7 +311,7 @@ class Current:
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
-        """What happens meanwhile is our own doing, not the user's."""
+        """Mark changes of visibility as made by the program, not by the user."""
         before, self._held = self._held, True
         try:
             yield
@@ -315,7 +320,7 @@ class Current:
 
 
 def _bare(thing: Thing) -> Thing:
-    """The viewer or layer itself: panels get napari's proxies of them, which are others to every comparison."""
+    """The viewer or layer itself: panels get napari's proxies, which compare as unequal to it."""
     found: Thing = getattr(thing, "__wrapped__", thing)
     return found
 

@@ -1,8 +1,8 @@
-"""The bin of edits that were put aside: they stay for a week, by a clock that may be wrong now and then.
+"""The bin for edits that were put aside. They stay for a week, even if the clock is sometimes wrong.
 
-A clock that was set (an empty battery: years back; then right again) would make a file a week old at once, or never.
-So a week that has passed between two looks is not believed without more: a file that seems to have outlived it stays
-another day, once, and one from the future begins its week anew.
+A clock that was reset (an empty battery: years back; then right again) would make a file a week old at once, or never.
+So if a week has passed between two looks, the clock is not trusted at once: a file that seems to be too old stays one
+more day, once, and the week of a file from the future starts again.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _LAST_DAY = "last-"  # how the names of files begin that were given their other 
 
 
 def put(path: Path, folder: Path) -> None:
-    """Move a file into the bin, where its week begins now.
+    """Move a file into the bin, where its week begins.
 
     Args:
-        path: the file; nothing happens where there is none.
-        folder: the bin.
+        path: The file; if it does not exist, nothing happens.
+        folder: The bin.
     """
     if not path.exists():
         return
@@ -35,11 +35,11 @@ def put(path: Path, folder: Path) -> None:
 
 
 def kept(folder: Path, suffix: str) -> list[Path]:
-    """What lies in the bin, after what has lain there for more than a week was deleted.
+    """List the files in the bin, after deleting those that have been there for more than a week.
 
     Args:
-        folder: the bin.
-        suffix: how the names of its files end.
+        folder: The bin.
+        suffix: How the names of its files end.
 
     Returns:
         The files that stay.
@@ -52,7 +52,7 @@ def kept(folder: Path, suffix: str) -> list[Path]:
 
 
 def _since_last_look(folder: Path, now: float) -> bool:
-    """Whether the clock went on from the last look as clocks do: forward, by less than a week."""
+    """Whether the clock has moved plausibly since the last look: forward, by less than a week."""
     mark, believed = folder / _LOOKED, False
     with suppress(OSError):
         if mark.exists():

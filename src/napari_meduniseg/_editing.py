@@ -1,4 +1,4 @@
-"""Corrections of a labels layer: each operation of the core becomes one undo step of napari. Knows no Qt."""
+"""Editing a labels layer: each operation of the core becomes one undo step of napari. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KEPT = {
 
 @dataclass(frozen=True)
 class Rule:
-    """What one step may change, as the core's operations want it: ``locked`` never; ``over``: None for all others."""
+    """What one step may change: never ``locked`` classes, and only classes in ``over`` (None: all others)."""
 
     locked: frozenset[int] = frozenset()
     over: tuple[int, ...] | None = None
@@ -42,11 +42,10 @@ class Rule:
 
 @dataclass
 class Locks:
-    """What may not be painted over: locked classes, per layer (they follow the layer, not its name), and what
-    ``paint_over`` leaves out.
+    """What may not be painted over: each layer's locked classes, and what ``paint_over`` excludes.
 
-    ``blocked`` is called with a sentence when that has kept napari's own tools from changing something, ``changed``
-    with a layer whose locks are others now.
+    Locks follow the layer, not its name. ``blocked`` is called with a sentence when napari's own tools were kept from
+    changing something; ``changed`` is called with a layer whose locks have changed.
     """
 
     blocked: Callable[[str], None] = lambda _sentence: None
@@ -65,7 +64,7 @@ class Locks:
         self.changed(layer)
 
     def rule(self, layer: Labels, label: int) -> Rule:
-        """What may become ``label``. Erasing (0) where only the background is painted over takes the selected class."""
+        """The rule for painting with ``label``. Erasing (0) over background only means erasing the selected class."""
         locked = frozenset(self.of(layer))
         if self.paint_over == "everything":
             return Rule(locked)
@@ -75,11 +74,11 @@ class Locks:
         return Rule(locked | (hidden - {label}), only)
 
     def guard(self, layer: Labels) -> None:
-        """Make napari's own brush, eraser, fill and polygon know the rule.
+        """Make napari's own brush, eraser, fill and polygon follow the rule.
 
-        They all write through the one step that is replaced here on this layer, and leaves other voxels out before
-        anything is written: so a stroke stays one step of undo, and undo restores exactly what it changed. napari 0.9
-        has no public place for that (its *preserve labels* protects all classes or none).
+        They all write through one method, which is replaced on this layer by one that leaves protected voxels out
+        before anything is written. So a stroke stays one undo step, and undo restores exactly what it changed. napari
+        0.9 has no public hook for this (its *preserve labels* protects all classes or none).
         """
         write = getattr(layer, "_apply_mask_to_data", None)
         if layer in self._guarded or write is None:
@@ -101,15 +100,15 @@ class Locks:
         layer._apply_mask_to_data = write_free
 
     def why(self, locked: bool) -> str:
-        """Why something was left as it is: by a lock, or by what is painted over."""
+        """Say why something was left as it is: by a lock, or by the choice of what to paint over."""
         return _LOCKED if locked or self.paint_over == "everything" else _KEPT[self.paint_over]
 
 
 @cache
 def locks_fault() -> str | None:
-    """Whether napari's own tools keep to the locks: its brush and fill are tried on a tiny layer, once.
+    """Find out whether napari's own tools respect the locks, by trying its brush and fill on a tiny layer, once.
 
-    What :meth:`Locks.guard` replaces is no public part of napari, which may rename it, or go round it, in any version.
+    What `Locks.guard` replaces is not public API of napari, and any version may rename or bypass it.
 
     Returns:
         A sentence for the user where they do not; None where all is well.
@@ -138,7 +137,7 @@ def _locks_are_kept() -> bool:
 
 
 def _hidden(layer: Labels) -> tuple[frozenset[int], tuple[int, ...] | None]:
-    """Labels that are not seen; and, where only some can be seen at all, those."""
+    """The labels that are not shown; if only some can be shown at all, those that can."""
     if layer.show_selected_label:
         return frozenset(), (int(layer.selected_label),)
     colours = getattr(layer.colormap, "color_dict", None)
@@ -152,16 +151,17 @@ def _hidden(layer: Labels) -> tuple[frozenset[int], tuple[int, ...] | None]:
 
 
 def apply(layer: Labels, edit: Edit) -> int:
-    """Change the layer in one undo step; the number of voxels that changed."""
+    """Change the layer in one undo step; returns the number of voxels that changed."""
     if edit.count:
         layer.data_setitem(edit.where, edit.values)
     return edit.count
 
 
 def operation(name: str, layer: Labels, rule: Rule, viewer: ViewerModel, amount: float) -> Callable[[], Edit]:
-    """What finds the edit that the button ``name`` asks for, for the layer's selected class; to be called in a thread.
+    """Prepare the operation of the button ``name`` on the layer's selected class.
 
-    It raises UsageError where the edit cannot be; one that no thread is needed for is raised here.
+    Returns a function that computes the edit, for a worker's thread. It raises UsageError where the edit is impossible;
+    what can be checked at once is raised here.
     """
     labels, locked, over = _array(layer), rule.locked, rule.over
     label = int(layer.selected_label)
@@ -183,9 +183,10 @@ def operation(name: str, layer: Labels, rule: Rule, viewer: ViewerModel, amount:
 
 
 def relabel_at(layer: Labels, position: tuple[float, ...], label: int, rule: Rule) -> Callable[[], Edit]:
-    """What finds the edit that gives the component at a place of the world another label; to be called in a thread.
+    """Prepare to give the component at a place in the world another label.
 
-    Who points at a component means its class: only locks keep it.
+    Returns a function that computes the edit, for a worker's thread. Only locks protect the component: a click on it
+    means its class.
     """
     place = np.rint(np.asarray(layer.world_to_data(position))[-layer.ndim :]).astype(int)
     labels, index = _array(layer), [int(value) for value in place]
@@ -201,7 +202,10 @@ def sphere_at(
     image: ImageLayer | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Edit:
-    """Paint the label as a ball in mm at a place of the world, on voxels of ``image`` within ``limits``."""
+    """Paint a ball (radius in mm) at a place in the world.
+
+    With ``image``, only voxels whose intensity is within ``limits``.
+    """
     bounded = image if limits is not None else None
     if bounded is not None and (
         tuple(bounded.data.shape[: bounded.ndim]) != tuple(layer.data.shape) or not lies_on(layer, bounded)
@@ -222,7 +226,7 @@ def sphere_at(
 
 
 def names_of(layer: Labels) -> dict[int, str]:
-    """The classes that the layer's features name."""
+    """The class names in the layer's features."""
     features = layer.features
     if "index" not in features or "name" not in features:
         return {}
@@ -230,8 +234,10 @@ def names_of(layer: Labels) -> dict[int, str]:
 
 
 def add_class(layer: Labels, name: str) -> int:
-    """Give the lowest label without a name this name, and a colour; the label. What is painted with it has it from now
-    on. UsageError for a name that is there already."""
+    """Give a name and a colour to the lowest label that has no name; returns the label.
+
+    Voxels that are painted with it have the name from now on. Raises UsageError for a name that exists already.
+    """
     names = names_of(layer)
     if name in names.values() or name.lower() in ("background", "ignore"):
         raise UsageError(f"'{name}' cannot be a new class: there is one of that name; give another.")
@@ -249,13 +255,16 @@ def add_class(layer: Labels, name: str) -> int:
 
 
 def unnamed(layer: Labels) -> Callable[[], list[int]]:
-    """What finds the labels that are painted without a name; looks at every voxel, to be called in a thread."""
+    """Prepare to find painted labels without a name.
+
+    Returns a function for a worker's thread, because it looks at every voxel.
+    """
     labels, named = np.asarray(layer.data), set(names_of(layer))
     return lambda: [label for label in editing.unique_labels(labels) if label and label not in named]
 
 
 def uncertainty_for(labels: Labels | None, viewer: ViewerModel) -> ImageLayer | None:
-    """The newest uncertainty layer of a volume that lies on the grid of ``labels``."""
+    """The newest uncertainty layer of a volume on the same grid as ``labels``."""
     for layer in reversed(viewer.layers):
         known = isinstance(layer, ImageLayer) and layer.ndim == 3 and "uncertainty" in layer.name
         if known and (labels is None or layer.data.shape == labels.data.shape):
@@ -264,9 +273,10 @@ def uncertainty_for(labels: Labels | None, viewer: ViewerModel) -> ImageLayer | 
 
 
 def next_doubtful(uncertainty: np.ndarray, axis: int, now: int, threshold: float = 0.25) -> int | None:
-    """The next slice after ``now`` (round the end) with the most doubt in its neighbourhood; None if none is in doubt.
+    """Find the next slice after ``now`` (and from the start again) that is most doubtful in its neighbourhood.
 
-    A slice's doubt is the number of voxels whose uncertainty exceeds ``threshold``; only local maxima are visited.
+    A slice's doubt is the number of voxels whose uncertainty exceeds ``threshold``; only local maxima count. Returns
+    None where no slice is in doubt.
     """
     others = tuple(position for position in range(uncertainty.ndim) if position != axis)
     doubt = (uncertainty > threshold).sum(axis=others)

@@ -1,4 +1,4 @@
-"""Layers that another reader (napari's own, say) opened from a file: what it left out, which ours would have told."""
+"""Layers that another reader (napari's own, say) opened from a file, and what it missed that ours would have told."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _ENOUGH = 1000  # pixels of a side tell which way up a picture is
 
 
 def left_out(snapshots: Iterable[LayerSnapshot]) -> tuple[Finding, ...]:
-    """One finding per layer that does not show its file as the file asks for; for a worker's thread.
+    """List one finding per layer that does not show its file as the file asks for; for a worker's thread.
 
-    A photograph that is stored turned and is shown so, and a scan that does not lie where its file says. Layers that
-    have other voxels by now (cropped, say) are nothing that can be compared.
+    That is a photograph shown as it is stored (rotated), or a scan that does not lie where its file says. Layers whose
+    voxels have changed since (cropped, say) cannot be compared.
     """
     found = (_of_one(item) for item in snapshots)
     return tuple(finding for finding in found if finding is not None)

@@ -1,4 +1,4 @@
-"""The intensities of an image layer that painting can keep to, and the range of them to begin with. Knows no Qt."""
+"""An image layer's intensities, to which painting can be limited, and the range to start with. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _brightness: WeakKeyDictionary[ImageLayer, tuple[object, np.ndarray]] = WeakKeyD
 
 @dataclass(frozen=True)
 class Range:
-    """``low`` to ``high`` to begin with, of an image whose intensities run from ``lowest`` to ``highest``; ``decimals``
-    that tell a hundredth of that apart."""
+    """The range to start with, ``low`` to ``high``.
+
+    The image's intensities run from ``lowest`` to ``highest``; ``decimals`` are enough to show a hundredth of that.
+    """
 
     low: float
     high: float
@@ -37,7 +39,10 @@ class Range:
 
 
 def intensities(layer: ImageLayer) -> np.ndarray:
-    """One number per voxel, perhaps lazy; of a colour image its brightness, the mean of red, green and blue."""
+    """The layer's intensities, one number per voxel, perhaps lazy.
+
+    For a colour image, the mean of red, green and blue.
+    """
     if not layer.rgb:
         return layer.data  # type: ignore[no-any-return]
     known = _brightness.get(layer)
@@ -47,9 +52,10 @@ def intensities(layer: ImageLayer) -> np.ndarray:
 
 
 def usual_range(layer: ImageLayer) -> Callable[[], Range]:
-    """What finds the range to begin with; it reads voxels, to be called in a thread.
+    """Prepare to find the range to start with. Returns a function for a worker's thread: it reads voxels.
 
-    Of a CT it is the window that is shown (percentiles of a body in air say little), of others what most voxels have.
+    For a CT it is the window that is shown (percentiles of a body in air say little), for other images what most voxels
+    have.
     """
     data, rgb = layer.data, layer.rgb
     if layer.multiscale:

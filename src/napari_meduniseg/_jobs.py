@@ -1,11 +1,12 @@
-"""The only threads: work beside the GUI, whose events arrive as Qt signals in the GUI's thread.
+"""The only threads: work outside the GUI's thread, whose events arrive as Qt signals in the GUI's thread.
 
-A thread must not outlive the interpreter: one that is within the network's C++ code then takes the process down (exit
-134). So those that run are known (:func:`running`): a window that closes waits for its own, the interpreter for all.
+A thread must not outlive the interpreter: if it is then within the network's C++ code, it takes the process down (exit
+134). So running threads are known (`running`): a window that closes waits for its own, the interpreter for all.
 
-superqt's ``create_worker`` (napari's ``thread_worker``) does not carry that: its workers share Qt's global pool, whose
-threads are as many as the machine has cores (on one core a forecast would wait for the segmentation that runs), can
-only be waited for all together, and a plain function in it cannot be stopped. Widgets start theirs through ``Working``.
+superqt's ``create_worker`` (napari's ``thread_worker``) cannot do this. Its workers share Qt's global pool, which has
+as many threads as the machine has cores (on one core a forecast would wait for the running segmentation); the pool can
+only be waited for as a whole, and a plain function in it cannot be stopped. Widgets start their threads through
+`Working`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _PATIENCE = 120.0  # seconds at the interpreter's end: a window of the largest n
 
 @dataclass(frozen=True, eq=False)
 class Running:
-    """Work that has not ended. ``title``: what the user would call it, "" for what nobody has asked for."""
+    """Work that has not ended. ``title`` is the user's name for it, "" for work that nobody asked for."""
 
     title: str
     _token: CancelToken
@@ -46,7 +47,7 @@ class Running:
         self._token.cancel()
 
     def is_under(self, ancestor: QObject) -> bool:
-        """Whether it was started in this window (or by a panel that is gone)."""
+        """Whether it was started in this window (or by a panel that no longer exists)."""
         return is_under(self._owner(), ancestor)
 
     @property
@@ -64,7 +65,7 @@ def running() -> list[Running]:
 
 
 def is_under(item: QObject | None, ancestor: QObject) -> bool:
-    """Whether ``item`` is ``ancestor`` or has it among its parents; what is gone counts as if it were."""
+    """Whether ``item`` is ``ancestor`` or one of its descendants; a deleted item counts as one."""
     try:
         while item is not None and item is not ancestor:
             above = item.parent()
@@ -87,9 +88,9 @@ def _end() -> None:
 
 
 class Job(QObject):
-    """One piece of work in a thread of its own. Of ``done``, ``failed`` and ``cancelled`` exactly one is emitted.
+    """One piece of work in a thread of its own. It emits exactly one of ``done``, ``failed`` and ``cancelled``.
 
-    ``title`` names work that the user would miss, "A segmentation" say: who closes the window is asked.
+    ``title`` names work that the user would miss, such as "A segmentation": closing the window then asks first.
     """
 
     event = Signal(object)
@@ -115,7 +116,7 @@ class Job(QObject):
         _RUNNING.add(self._record)
 
     def cancel(self) -> None:
-        """Ask the work to stop; it does within one window."""
+        """Ask the work to stop; a segmentation stops after the present window."""
         self._token.cancel()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -158,7 +159,7 @@ class Job(QObject):
 
 
 def os_failure(error: OSError) -> str:
-    """The sentence for a file that could not be read or written."""
+    """Write the sentence for a file that could not be read or written."""
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}; choose another place, or free some space."
 

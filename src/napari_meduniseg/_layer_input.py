@@ -1,7 +1,7 @@
-"""The image that layers show, in two steps: captured in the GUI's thread, taken (its voxels read) in another.
+"""Images from layers, in two steps: a snapshot in the GUI's thread, then reading the voxels in another one.
 
-A layer may be lazy (dask, zarr): reading its voxels reads whole files, and the viewer would stand still meanwhile.
-What is wrong with a layer's structure is known at once, what is wrong with its voxels only after they were read.
+A layer may be lazy (dask, zarr). Reading its voxels then reads whole files, and the viewer would freeze meanwhile.
+Faults in a layer's structure are found at once, faults in its voxels only when they are read.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _ASSUMED = (
 
 @dataclass(frozen=True, eq=False)
 class LayerSnapshot:
-    """What a layer shows, without a look at its voxels.
+    """What a layer shows, without its voxels.
 
-    ``outline`` is the image on its grid: the very one where it is ``known`` (the layer still shows what was read from a
-    file), else one whose voxels are all zero and take no memory; ``data`` is the layer's own array, perhaps lazy.
-    ``read_from``: the file that another reader opened the layer from.
+    ``outline`` is the image on its grid. If it is ``known`` (the layer still shows what was read from a file), it is
+    that image; otherwise its voxels are all zero and take no memory. ``data`` is the layer's own array, perhaps lazy.
+    ``read_from`` is the file that another reader opened the layer from.
     """
 
     name: str
@@ -47,23 +47,23 @@ class LayerSnapshot:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(D, H, W) of the image, which may be turned against the layer's."""
+        """(D, H, W) of the image, which may be turned relative to the layer."""
         return self.outline.geometry.shape
 
 
 @dataclass(frozen=True)
 class LayerImage:
-    """An image taken from layers, whose findings say what had to be assumed, and how it was turned for the viewer."""
+    """An image read from layers. Its findings say what had to be assumed, and how it was turned for the viewer."""
 
     image: Image
     change: Reorientation
 
 
 def snapshot_layers(layers: Sequence[ImageLayer]) -> tuple[LayerSnapshot, ...]:
-    """One layer, or one per channel, for :func:`read_layers`; quick, for the GUI's thread.
+    """Take a snapshot of one layer, or of one per channel, for `read_layers`. It is quick, for the GUI's thread.
 
-    BadInputError, in one sentence, for layers that cannot be segmented: several scales, more than three dimensions, no
-    voxels, stacks of colour images, channels on different grids.
+    Raises BadInputError for layers that cannot be segmented: several scales, more than three dimensions, no voxels,
+    stacks of colour images, channels on different grids.
     """
     snapshots = tuple(_snapshot_layer(layer) for layer in layers)
     if len(snapshots) > 1:
@@ -72,19 +72,22 @@ def snapshot_layers(layers: Sequence[ImageLayer]) -> tuple[LayerSnapshot, ...]:
 
 
 def read_layers(snapshots: Sequence[LayerSnapshot]) -> LayerImage:
-    """Read the voxels; slow where they are lazy, so in a worker's thread. BadInputError for NaN and infinite values."""
+    """Read the voxels, which is slow for lazy layers: for a worker's thread.
+
+    Raises BadInputError for NaN and infinite values.
+    """
     images = [_read(item) for item in snapshots]
     image = images[0] if len(images) == 1 else stack_channels(images)
     return LayerImage(image, snapshots[0].change)
 
 
 def image_of(layers: Sequence[ImageLayer]) -> LayerImage:
-    """The image that one layer (or one layer per channel) shows, on its own grid: both steps at once."""
+    """The image that one layer (or one layer per channel) shows, on its own grid: snapshot and reading in one."""
     return read_layers(snapshot_layers(layers))
 
 
 def same_images(some: Sequence[LayerSnapshot], others: Sequence[LayerSnapshot]) -> bool:
-    """Whether both were captured from the same arrays at the same places (what an array holds is not compared)."""
+    """Whether both snapshots are of the same arrays at the same places (the values are not compared)."""
     return len(some) == len(others) and all(
         one.data is other.data
         and one.known == other.known
@@ -114,7 +117,7 @@ def _snapshot_layer(layer: ImageLayer) -> LayerSnapshot:
 
 
 def file_of(layer: ImageLayer) -> Path:
-    """The file that napari read the layer from, else the layer's name: what the image is called from now on."""
+    """The file that napari read the layer from, else the layer's name. It names the image from now on."""
     path = layer.source.path
     return Path(path) if path else Path(re.sub(r"[^\w.\-]+", "_", layer.name))
 
@@ -149,7 +152,7 @@ def _read(item: LayerSnapshot) -> Image:
 
 
 def as_image(item: LayerSnapshot) -> Image:
-    """The voxels of one layer, whatever their values, on their grid. BadInputError where they are no numbers."""
+    """One layer's voxels on their grid, whatever their values. Raises BadInputError where they are not numbers."""
     if item.known:
         return item.outline
     array = np.asarray(item.data)

@@ -1,8 +1,8 @@
-"""Where images of the core become napari layers, and where layers lie; with `_layer_input` the only such place.
+"""How images of the core become napari layers, and where layers lie. Only this module and `_layer_input` do this.
 
-Images are shown in canonical orientation (d to the head, h to the back, w to the left), so that every slice of the
-viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata
-and is what gets segmented: results and files lie on its own grid. A grid that is rotated against the scanner's axes is
+Images are shown in canonical orientation (d to the head, h to the back, w to the left), so that every slice in the
+viewer is a plane of voxels; scale and translation are in mm. The image as it was read stays in the layer's metadata and
+is what gets segmented: results and files lie on its own grid. A grid that is rotated against the scanner's axes is
 shown along its own axes.
 """
 
@@ -35,7 +35,7 @@ _MOST_COLOURS = 2000  # labels of a layer (instances, say) whose colours are wri
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Where a layer comes from: the image as it was read, and the layer's own array and placement at that time (mm)."""
+    """Where a layer comes from: the image as it was read, and the layer's array and placement (mm) at that time."""
 
     image: Image
     change: Reorientation
@@ -51,12 +51,15 @@ _LIVING: WeakSet[Origin] = WeakSet()
 
 
 def living_origins() -> list[Origin]:
-    """Of every image that was read and whose layer is still there, in any viewer; label files are none."""
+    """The origins of all images that were read and whose layers still exist, in any viewer.
+
+    Label files are not included.
+    """
     return [origin for origin in _LIVING if not origin.is_labels]
 
 
 def image_layers(image: Image) -> list[LayerData]:
-    """What napari shows of ``image``: one layer, RGB where it is a photograph, one per channel else."""
+    """Make the layers that show an image: one RGB layer for a photograph, otherwise one per channel."""
     canonical, change = canonical_orientation(image)
     name = image.name
     options = _placement(canonical)
@@ -78,7 +81,7 @@ def image_layers(image: Image) -> list[LayerData]:
 
 
 def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> LayerData:
-    """What napari shows of a label map that was read from a file."""
+    """Make the layer that shows a label map read from a file."""
     canonical, change = canonical_orientation(labels)
     data = np.array(canonical.array[0, 0] if labels.is_2d else canonical.array[0])
     options = {**_placement(canonical), "name": labels.name, **class_options(classes, colours)}
@@ -87,7 +90,7 @@ def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple
 
 
 def result_layer(result: Segmentation, change: Reorientation, like: Layer, name: str) -> LayerData:
-    """The labels of ``result`` as a layer that lies exactly on the layer ``like``."""
+    """Make a layer of a result's labels that lies exactly on the layer ``like``."""
     canonical = change.forward(result.labels.array)
     data = np.array(canonical[0, 0] if result.labels.is_2d else canonical[0])
     classes = dict(enumerate(result.class_names, start=1))
@@ -109,7 +112,7 @@ def result_layer(result: Segmentation, change: Reorientation, like: Layer, name:
 
 
 def probability_layers(result: Segmentation, change: Reorientation, like: Layer, name: str) -> list[LayerData]:
-    """One image layer per class with its probability, and one with the uncertainty (1 - the largest probability)."""
+    """Make one image layer per class with its probability, and one with the uncertainty (1 - largest probability)."""
     if result.probabilities is None:
         return []
     turned = change.forward(result.probabilities.array)
@@ -127,27 +130,27 @@ def probability_layers(result: Segmentation, change: Reorientation, like: Layer,
 
 
 def checksum(labels: np.ndarray) -> int:
-    """Tells whether labels were changed since."""
+    """A checksum of labels, to tell whether they were changed."""
     return zlib.crc32(np.ascontiguousarray(labels))
 
 
 def is_derived(layer: Layer) -> bool:
-    """Whether an image layer shows probabilities or uncertainty, and no image."""
+    """Whether an image layer shows probabilities or uncertainty, and not an image."""
     return layer.metadata.get(METADATA_KEY) == DERIVED
 
 
 def spacing_of(layer: Layer) -> tuple[float, ...]:
-    """mm per voxel along the layer's axes (as it stands where it has no unit of length)."""
+    """The size of a voxel along the layer's axes, in mm (as it stands where the layer has no unit of length)."""
     return tuple(float(value) for value in np.linalg.norm(world_in_mm(layer)[:-1, :-1], axis=0))
 
 
 def unit_of(layer: Layer) -> str:
-    """What :func:`spacing_of` counts in: mm, or px where the layer has no unit of length (photographs)."""
+    """The unit of `spacing_of`: mm, or px where the layer has no unit of length (photographs)."""
     return "mm" if all(is_length(unit) for unit in layer.units) else "px"
 
 
 def copied_placement(layer: Layer) -> dict[str, Any]:
-    """Everything that says where ``layer`` lies; an RGB layer's colours are no axis."""
+    """Everything that places ``layer``. The colours of an RGB layer are not an axis."""
     return {
         "scale": layer.scale,
         "translate": layer.translate,
@@ -160,7 +163,7 @@ def copied_placement(layer: Layer) -> dict[str, Any]:
 
 
 def as_volume(array: np.ndarray) -> np.ndarray:
-    """(H, W) or (D, H, W) as (1, D, H, W)."""
+    """Turn (H, W) or (D, H, W) into (1, D, H, W)."""
     return array[None, None] if array.ndim == 2 else array[None]
 
 
@@ -182,7 +185,7 @@ def _placement(canonical: Image) -> dict[str, Any]:
 def origin_metadata(
     image: Image, change: Reorientation, data: np.ndarray, options: dict[str, Any], is_labels: bool = False
 ) -> dict[str, dict[str, Origin]]:
-    """napari's ``metadata`` for a layer that shows ``image`` as ``data``, placed by ``options``."""
+    """Make napari's ``metadata`` for a layer that shows ``image`` as ``data``, placed by ``options``."""
     size = len(options["scale"])
     affine = np.eye(size + 1)
     affine[:size, :size] = np.diag(options["scale"])
@@ -193,9 +196,9 @@ def origin_metadata(
 def classes_shown(
     data: np.ndarray, attributes: dict[str, Any]
 ) -> tuple[dict[int, str], dict[int, tuple[int, int, int]]]:
-    """The names that a labels layer gives its labels, and the colours it shows them in: those that are named or there.
+    """The names of a labels layer's labels, and the colours of those that are named or occur.
 
-    ``attributes`` are those that napari hands to writers.
+    ``attributes`` are those that napari passes to writers.
     """
     features = attributes.get("features")
     names: dict[int, str] = {}
@@ -211,7 +214,10 @@ def classes_shown(
 
 
 def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
-    """Names in the status bar, fixed colours; labels without a name get a colour of their own, too."""
+    """The layer options for class names in the status bar and fixed colours.
+
+    Labels without a name get a colour, too.
+    """
     known = sorted({*classes, *colours})
     table = {label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in known}
     colormap = DirectLabelColormap(
@@ -222,7 +228,7 @@ def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, in
 
 
 def world_of(layer: Layer) -> np.ndarray:
-    """Index to world, homogeneous, from public API alone: where the unit vectors go."""
+    """The homogeneous matrix from index to world, found through public API alone by mapping the unit vectors."""
     size = layer.ndim
     origin = np.asarray(layer.data_to_world((0.0,) * size))
     affine = np.eye(size + 1)
@@ -233,7 +239,7 @@ def world_of(layer: Layer) -> np.ndarray:
 
 
 def world_in_mm(layer: Layer) -> np.ndarray:
-    """:func:`world_of` with units of length turned into mm; others (pixels) are taken as they stand."""
+    """`world_of` with units of length converted to mm; other units (pixels) are taken as they are."""
     world = world_of(layer)
     factors = [millimetres(unit) if is_length(unit) else 1.0 for unit in layer.units]
     world[:-1] *= np.asarray(factors)[:, None]
@@ -241,7 +247,7 @@ def world_in_mm(layer: Layer) -> np.ndarray:
 
 
 def geometry_of(world: np.ndarray, shape: tuple[int, ...]) -> Geometry:
-    """napari's world is ordered like the axes, (z, y, x); the core's is (x, y, z)."""
+    """Make the core's grid of a world matrix: napari's world is ordered (z, y, x), the core's (x, y, z)."""
     if len(shape) == 2:
         whole = np.eye(4)
         whole[1:3, 1:3], whole[1:3, 3] = world[:2, :2], world[:2, 2]

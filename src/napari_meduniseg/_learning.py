@@ -31,7 +31,7 @@ METHODS: tuple[tuple[str, Method], ...] = (
 
 @dataclass(frozen=True)
 class Budget:
-    """How long is trained: ``quick`` adapts to the corrected places of a few cases."""
+    """How long to train; ``quick`` adapts to the corrected places of a few cases."""
 
     title: str
     iterations: int
@@ -48,7 +48,7 @@ BUDGETS = (
 
 @dataclass(frozen=True)
 class CaseRow:
-    """One case of a data set; of a ledger also its side, patient and what was changed."""
+    """One case of a data set; for a ledger also its side of the split, its patient and what was changed."""
 
     case: str
     side: str
@@ -59,7 +59,7 @@ class CaseRow:
 
     @property
     def held_back(self) -> bool:
-        """Whether it is never trained on."""
+        """Whether the case is never trained on."""
         return self.side == SIDES["validation"]
 
 
@@ -76,7 +76,7 @@ class Cases:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be trained."""
+    """What the user wants to train."""
 
     data: Cases
     base: str
@@ -88,7 +88,10 @@ class Wish:
 
 
 def look_up(folder: Path) -> Cases:
-    """The labelled cases of a ledger or a data set; runs in a worker's thread. BadInputError where it is none."""
+    """Find the labelled cases of a ledger or a data set, in a worker's thread.
+
+    Raises BadInputError where it is neither.
+    """
     dataset = RawDataset.open(folder)
     entries: dict[str, LedgerEntry] = Ledger.open(folder).cases() if Ledger.is_at(folder) else {}
     rows = tuple(_row(case, entries.get(case.case)) for case in dataset.cases("Tr") if case.label is not None)
@@ -100,7 +103,7 @@ def look_up(folder: Path) -> Cases:
 
 
 def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: CancelToken) -> None:
-    """Send ``(case, PNG)`` one after the other; a case that cannot be read has none. In a worker's thread."""
+    """Send ``(case, PNG)`` one after the other, in a worker's thread. Cases that cannot be read are skipped."""
     for row in rows:
         cancel.raise_if_cancelled()
         try:
@@ -115,7 +118,7 @@ def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: 
 
 
 def job_of(wish: Wish) -> Job:
-    """The job that does it. UsageError where there can be none, as for a name that is no name."""
+    """Make the training job. Raises UsageError where that is impossible, for example for an invalid name."""
     common = {
         "iterations": wish.budget.iterations,
         "leave_out": wish.left_out,
@@ -127,7 +130,7 @@ def job_of(wish: Wish) -> Job:
 
 
 def proposed_name(task: str) -> str:
-    """A name that no run, no model and no pack has."""
+    """Propose a name that no run, model or pack has."""
     return free_name(task, [*Registry().names(), *PackRegistry().names()])
 
 

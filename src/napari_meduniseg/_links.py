@@ -1,7 +1,7 @@
-"""Which image a layer belongs to: the one home of that link, for results, label files and labels the user made.
+"""Which image a layer belongs to: the one home of that link, for results, label files and labels that the user made.
 
-Knows no Qt. What was once found, or said by the user, is kept beside the layers, not in their metadata: a layer that is
-duplicated takes its metadata along. Where layers lie is `_belonging`'s.
+A link that was found, or set by the user, is kept beside the layers and not in their metadata, which a duplicate takes
+along. Where layers lie is the matter of `_belonging`. Knows no Qt.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _links: WeakKeyDictionary[Layer, weakref.ref[ImageLayer]] = WeakKeyDictionary()
 
 
 def bind(layer: Layer, image: ImageLayer) -> None:
-    """From now on the layer belongs to this image."""
+    """Tie the layer to this image."""
     _links[layer] = weakref.ref(image)
 
 
 def image_of(layer: Layer, layers: Iterable[Layer]) -> ImageLayer | None:
-    """The one of ``layers`` that ``layer`` belongs to; None where that cannot be told.
+    """Find the image among ``layers`` that ``layer`` belongs to; None where that is unclear.
 
-    What was bound is believed; then the image that a result or a label file names, where it lies there; then the place,
-    where only one image is.
+    A tie comes first; then the image that a result or a label file names, if it lies there; then the place, if it holds
+    a single image.
     """
     layers = list(layers)
     bound = _links.get(layer)
@@ -46,17 +46,17 @@ def image_of(layer: Layer, layers: Iterable[Layer]) -> ImageLayer | None:
 
 
 def images_among(layers: Iterable[Layer]) -> list[ImageLayer]:
-    """The layers that are images, and show no probabilities or uncertainty."""
+    """The layers that are images, without probabilities and uncertainty."""
     return [layer for layer in layers if isinstance(layer, ImageLayer) and not is_derived(layer)]
 
 
 def labels_among(layers: Iterable[Layer]) -> list[Labels]:
-    """The layers that are label maps, and show no difference of two."""
+    """The layers that are label maps, without maps of differences."""
     return [layer for layer in layers if isinstance(layer, Labels) and not is_derived(layer)]
 
 
 def are_siblings(one: ImageLayer, other: ImageLayer) -> bool:
-    """Whether both are one layer, or channels of one file."""
+    """Whether both are the same layer, or channels of one file."""
     if one is other:
         return True
     records = [layer.metadata.get(METADATA_KEY) for layer in (one, other)]
@@ -65,12 +65,12 @@ def are_siblings(one: ImageLayer, other: ImageLayer) -> bool:
 
 
 def lies_on(layer: Layer, image: ImageLayer) -> bool:
-    """Whether a layer has the voxels of an image, at the same places of the world."""
+    """Whether a layer has the voxels of an image, at the same places in the world."""
     return bool(image_layers_at(layer, (image,)))
 
 
 def tells_its_image(layer: Layer) -> bool:
-    """Whether the layer is a result's or a file's: then no image is guessed for it."""
+    """Whether the layer is a result, or comes from a file: then its image is never guessed."""
     return METADATA_KEY in layer.metadata
 
 
@@ -87,7 +87,7 @@ def _found(layer: Layer, layers: list[Layer]) -> ImageLayer | None:
 
 
 def _image_named_by(record: object) -> str:
-    """The file name of the image that a label file was made from, by the JSON beside it; else empty."""
+    """The file name of the image that a label file was made from, according to the JSON beside it; else empty."""
     if not isinstance(record, Origin) or record.image.source is None:
         return ""
     said = read_provenance(Path(record.image.source))

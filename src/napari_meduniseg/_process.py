@@ -1,6 +1,7 @@
-"""The only processes: the ``meduniseg`` command beside the viewer, heard through its JSON lines.
+"""The only processes: the ``meduniseg`` command beside the viewer, which reports in JSON lines.
 
-Memory and device are free again when it ends, and everything the GUI can do so can be done on the command line.
+Memory and device are free again when it ends, and everything that the GUI does this way can be done on the command
+line.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ def running() -> list[Command]:
 
 
 class Command(QObject):
-    """``meduniseg ARGUMENTS... --json --progress json``.
+    """The command ``meduniseg ARGUMENTS... --json --progress json``.
 
-    ``event`` brings each event as a dict, ``finished`` the result (None where there is none) and the exit code.
+    ``event`` brings each event as a dict; ``finished`` brings the result (None where there is none) and the exit code.
     """
 
     event = Signal(dict)
@@ -57,14 +58,14 @@ class Command(QObject):
 
     @property
     def over(self) -> bool:
-        """Whether there is no process (any more)."""
+        """Whether the process has ended, or was never started."""
         try:
             return bool(self._process.state() == QProcess.ProcessState.NotRunning)
         except RuntimeError:
             return True  # Qt has deleted it, and its process with it
 
     def cancel(self) -> None:
-        """Ask it to stop where nothing is half done; kill it if it does not."""
+        """Ask the process to stop at a safe point; kill it if it does not."""
         self._process.terminate()
         QTimer.singleShot(_STOP_MS, self._kill)
 

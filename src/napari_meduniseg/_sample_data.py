@@ -11,7 +11,7 @@ from napari_meduniseg._layers import LayerData, image_layers
 
 
 def retina() -> list[LayerData]:
-    """The fundus photograph that comes with scikit-image (1411 x 1411); fits the starter's task disc_cup."""
+    """The fundus photograph that comes with scikit-image (1411 x 1411). It suits the starter model's task disc_cup."""
     from skimage.data import retina as photograph
 
     array = np.moveaxis(photograph(), -1, 0)[:, None]

@@ -1,4 +1,4 @@
-"""What one panel tells the others: models were installed or adopted, a correction was accepted."""
+"""What one panel tells the others: a model was installed or adopted, a correction was accepted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from qtpy.QtCore import QObject, Signal
 
 
 class Signals(QObject):
-    """``models_changed`` brings the name of a model that is to be used from now on, or "". ``accepted`` brings the
-    ledger's folder."""
+    """Signals between panels.
+
+    ``models_changed`` brings the name of a model to use from now on, or "". ``accepted`` brings the ledger's folder.
+    """
 
     models_changed = Signal(str)
     accepted = Signal(str)
@@ -17,5 +19,5 @@ class Signals(QObject):
 
 @cache
 def signals() -> Signals:
-    """The one that all panels share."""
+    """The instance that all panels share."""
     return Signals()

@@ -1,4 +1,4 @@
-"""Which labels layers hold something that was neither saved nor accepted. Knows no Qt."""
+"""Which labels layers hold edits that were neither saved nor accepted. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STATES: WeakKeyDictionary[Labels, _State] = WeakKeyDictionary()
 
 
 def watch(layer: Labels) -> None:
-    """Count the changes of a layer from now on; a result of ours is unsaved as it comes."""
+    """Count the changes of a layer from now on. A new result of ours counts as unsaved."""
     if layer in _STATES:
         return
     state = _STATES[layer] = _State()
@@ -37,23 +37,23 @@ def watch(layer: Labels) -> None:
 
 
 def changed(layer: Labels) -> None:
-    """The layer holds something new, however it came there."""
+    """Note that the layer's content has changed, in whatever way."""
     watch(layer)
     _STATES[layer].changes += 1
 
 
 def mark(layer: Labels) -> int:
-    """The state of the layer at this moment, for :func:`saved`."""
+    """Mark the present state of the layer, for `saved`."""
     return _STATES[layer].changes if layer in _STATES else 0
 
 
 def saved(layer: Labels, at: int | None = None) -> None:
-    """The layer was saved or accepted, as it is now or as it was ``at`` a :func:`mark`."""
+    """Note that the layer was saved or accepted, as it is now or as it was ``at`` a `mark`."""
     if layer in _STATES:
         _STATES[layer].saved = mark(layer) if at is None else at
 
 
 def is_unsaved(layer: Labels) -> bool:
-    """Whether the layer holds something that is kept nowhere."""
+    """Whether the layer holds something that is not stored anywhere."""
     state = _STATES.get(layer)
     return state is not None and state.changes != state.saved

@@ -1,4 +1,4 @@
-"""The medical standard views and CT windows, for a viewer. Knows no Qt."""
+"""The standard medical views and CT windows for a viewer. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ORDER: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0
 
 
 def set_view(viewer: ViewerModel, view: View) -> None:
-    """Show slices of this orientation, as radiologists hang them: patient's left on the right, head or front up.
+    """Show slices of this orientation the way radiologists do: the patient's left on the right, head or front up.
 
     Layers are LPS: x grows to the patient's left and y to the back, so axial slices need no flip; z grows to the head,
     so the rows of the other two run upwards. An image without depth is left as it is.
@@ -40,14 +40,14 @@ def set_view(viewer: ViewerModel, view: View) -> None:
 
 
 def bring_into_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer | None) -> None:
-    """Show slices of ``image``, and all of a slice, where it lies elsewhere than what is looked at.
+    """Show ``image``, in a slice that meets it and at a zoom that fits, if it lies elsewhere than the present view.
 
     Slice and zoom stay where they fit: for scans that overlap in the patient, and for photographs of one size.
 
     Args:
-        viewer: Its dims and camera are changed.
-        image: What one wants to look at; visible.
-        before: What was looked at until now, where that is known.
+        viewer: The viewer whose dims and camera are changed.
+        image: The image to look at; it is visible.
+        before: The image that was looked at until now, where that is known.
     """
     dims = viewer.dims
     if image.ndim == 2 and dims.ndisplay == 2 and set(dims.order[-2:]) != {dims.ndim - 2, dims.ndim - 1}:
@@ -63,7 +63,7 @@ def bring_into_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer |
 
 
 def is_out_of_sight(viewer: ViewerModel, image: ImageLayer) -> bool:
-    """Whether nothing of a (visible) image is within the slice and the part of it that the viewer shows."""
+    """Whether the viewer's present slice and zoom show nothing of a (visible) image."""
     dims = viewer.dims
     low, high = _box(viewer, image)
     for axis in dims.order[: dims.ndim - dims.ndisplay]:
@@ -74,7 +74,10 @@ def is_out_of_sight(viewer: ViewerModel, image: ImageLayer) -> bool:
 
 
 def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
-    """Show all of these layers in 2D, all there are in 3D. napari's own way (0.9) fails for pictures beside volumes."""
+    """Show all of these layers in 2D, and all layers in 3D.
+
+    Napari's own method (0.9) fails for pictures beside volumes.
+    """
     dims, camera = viewer.dims, viewer.scene.camera
     axes = [axis - dims.ndim for axis in dims.order[-2:]]  # counted from the last: a picture has no others
     boxes = [_box(viewer, layer) for layer in layers if layer.ndim >= -min(axes)]
@@ -98,7 +101,7 @@ def _is_well_in_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer 
 
 
 def _is_centre_within(viewer: ViewerModel, image: ImageLayer) -> bool:
-    """Whether the canvas's centre lies on the image: of another patient's scan a corner may reach into the view."""
+    """Whether the canvas's centre lies on the image. (A corner of another patient's scan may reach into the view.)"""
     low, high = _box(viewer, image)
     axes = [axis - viewer.dims.ndim for axis in viewer.dims.order[-2:]]
     centre = np.asarray(viewer.scene.camera.center)[-2:]
@@ -106,7 +109,7 @@ def _is_centre_within(viewer: ViewerModel, image: ImageLayer) -> bool:
 
 
 def _alike(viewer: ViewerModel, image: ImageLayer, before: ImageLayer) -> bool:
-    """Whether two layers fill about the same box of the world."""
+    """Whether two layers fill about the same box in the world."""
     one, other = _box(viewer, image), _box(viewer, before)
     return image.ndim == before.ndim and bool(
         np.allclose(one, other, rtol=0, atol=_NEARLY * float(np.max(one[1] - one[0])))
@@ -114,7 +117,7 @@ def _alike(viewer: ViewerModel, image: ImageLayer, before: ImageLayer) -> bool:
 
 
 def _shares_in_view(viewer: ViewerModel, image: ImageLayer) -> tuple[float, float]:
-    """How much of the canvas shows the image's box, and how much of the box is shown."""
+    """How much of the canvas shows the image's box, and how much of the box is in view."""
     camera, displayed = viewer.scene.camera, viewer.dims.order[-2:]
     half = np.asarray(viewer.canvas.size) / camera.zoom / 2
     centre = np.asarray(camera.center)[-2:]

@@ -25,7 +25,7 @@ _BY_HAND = "labels made by hand"
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """For *File > Save*: as :func:`write_on_grid`; what the user must know appears as a warning of napari's."""
+    """Write for *File > Save*, as `write_on_grid` does. What the user must know appears as napari's warning."""
     layers = layers_around(data)
     saved = next((layer for layer in layers or () if layer.data is data), None)
     image = None if layers is None or saved is None else image_of(saved, layers)
@@ -44,12 +44,12 @@ def write_on_grid(
     layers: Sequence[Layer] | None = None,
     prefer: ImageLayer | None = None,
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Write a labels layer on the stored grid of its image; the files written, and what the user must know.
+    """Write a labels layer on the stored grid of its image. Returns the files written, and what the user must know.
 
-    Names and colours go beside it as JSON, so that it is opened as labels again: with the provenance of a result, and
-    whether it was edited since. ``layers`` and ``prefer`` are those of :func:`labels_image`. UsageError where the image
-    itself, or beside a result's labels a JSON that is not ours, would be overwritten; BadInputError where the result of
-    another image would, whatever was said in a dialog: it may be newer than that.
+    Names and colours go into a JSON file beside it, so that it opens as labels again; with a result's provenance, and
+    whether it was edited since. ``layers`` and ``prefer`` are those of `labels_image`. Raises UsageError where this
+    would overwrite the image itself, or a JSON file that is not ours; BadInputError where it would overwrite the result
+    of another image, even if a dialog allowed it: that result may be newer.
     """
     placed = labels_image(np.asarray(data), attributes, layers, prefer)
     target = Path(path)
@@ -66,8 +66,10 @@ def write_on_grid(
 
 
 def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict[str, Any]:
-    """What the JSON beside the labels says: a result's provenance, or that they were made by hand; names and colours as
-    they are now."""
+    """What the JSON beside the labels says: a result's provenance, or that they were made by hand.
+
+    Names and colours.
+    """
     record = (attributes.get("metadata") or {}).get(METADATA_KEY)
     about: dict[str, Any] = {"task": _BY_HAND, "model": "", "model_sha256": None, "edited": True}
     about |= _image_entries(placed.like, record)
@@ -86,7 +88,10 @@ def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict
 
 
 def _image_entries(like: Image | None, record: object) -> dict[str, str]:
-    """What the JSON says of the image of labels made by hand; which one it is only where the whole image is known."""
+    """What the JSON says about the image of handmade labels.
+
+    Its identity is given only where the whole image is known.
+    """
     if like is None:
         return {"image": ""}
     whole = CHANNEL not in like.meta and not (isinstance(record, Origin) and record.is_labels)
@@ -94,7 +99,7 @@ def _image_entries(like: Image | None, record: object) -> dict[str, str]:
 
 
 def write_image_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an image layer with its geometry: the file's own where it lies where it was read to lie."""
+    """Write an image layer with its geometry: the file's own, if the layer has not moved since it was read."""
     keys = ("name", "scale", "translate", "rotate", "shear", "affine", "units", "metadata", "rgb")
     given = {key: attributes[key] for key in keys if attributes.get(key) is not None}
     (taken,) = snapshot_layers((ImageLayer(data, contrast_limits=(0, 1), **given),))

@@ -1,4 +1,4 @@
-"""What models and packs have in common on the command line: both are files in a store, known by name."""
+"""Commands that models and packs share: both are files in a store, known by name."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Overwrite = Annotated[bool, typer.Option("--replace", help="Overwrite an existin
 
 
 def verify_named(store: AssetStore[Any, Any], name: str, as_json: bool) -> None:
-    """Read a whole file and say how it compares with the SHA-256 kept when it was installed."""
+    """Read a whole file and report whether it has the SHA-256 recorded at its installation."""
     found = store.verify(name)
-    note = "as installed" if found.recorded else "sound; no SHA-256 was kept to compare it with"
+    note = "as installed" if found.recorded else "readable; no SHA-256 was recorded to compare it with"
     payload = {"name": name, "sha256": found.sha256, "recorded": found.recorded}
     print_answer(as_json, payload, f"{name}: {note} (sha256 {found.sha256})")
 
 
 def remove_named(store: AssetStore[Any, Any], name: str, as_json: bool) -> None:
-    """Delete a file and say so."""
+    """Delete a file and report it."""
     store.remove(name)
     print_answer(as_json, {"removed": name}, f"Removed {name}.")
 

@@ -1,4 +1,4 @@
-"""``meduniseg tasks`` and ``meduniseg modalities``: what can be asked for."""
+"""``meduniseg tasks`` and ``meduniseg modalities``: list what can be segmented."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tasks(
         ),
     ] = None,
     catalogue: Annotated[
-        bool, typer.Option("--catalogue", help="List the paper's tasks instead, for which models can be trained.")
+        bool, typer.Option("--catalogue", help="List the paper's tasks instead, which models can be trained for.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -66,7 +66,7 @@ def _models_by_name(model: str | None) -> dict[str, ModelInfo]:
 
 
 def modalities(as_json: Json = False) -> None:
-    """List the modalities, and the installed models that know them."""
+    """List the modalities, and the installed models for each."""
     from meduniseg_core.catalog import MODALITIES
 
     models = _models_by_name(None)

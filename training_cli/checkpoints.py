@@ -1,4 +1,4 @@
-"""Taking in checkpoints that other people published."""
+"""Converts published checkpoints to models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def import_checkpoint(
     replace: bool,
     events: EventSink,
 ) -> StoredAsset:
-    """Convert a UniSeg checkpoint and keep it as the model ``name``; what had to be assumed is said in ``events``."""
+    """Convert a UniSeg checkpoint and install it as the model ``name``; ``events`` receives what was assumed."""
     from meduniseg_core.files import check_regular, sha256_of
     from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, UniSegOptions, import_uniseg
     from meduniseg_core.weights import Registry
@@ -46,7 +46,7 @@ def import_checkpoint(
 
 
 def _read_options(path: Path) -> UniSegOptions:
-    """The fields of ``UniSegOptions`` that a JSON file gives."""
+    """Read ``UniSegOptions`` from a JSON file."""
     from pydantic import ValidationError
 
     from meduniseg_core.files import read_small

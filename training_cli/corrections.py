@@ -1,4 +1,4 @@
-"""``meduniseg corrections``: the ledger of corrected cases, from which the next model learns."""
+"""``meduniseg corrections``: manages ledgers of corrected cases, from which the next model learns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def add(
         typer.Option(
             "--classes",
             metavar="A,B,...",
-            help="Names of labels 1, 2, ...; in an existing ledger its own, then new ones. Default: the label file's.",
+            help="Names of labels 1, 2, ...; for an existing ledger its own, then new ones. Default: the label file's.",
         ),
     ] = None,
     channels: Annotated[
@@ -44,11 +44,15 @@ def add(
     ] = None,
     predicted: Annotated[
         Path | None,
-        typer.Option("--predicted", metavar="FILE", help="The label map before the correction, to record the changes."),
+        typer.Option(
+            "--predicted", metavar="FILE", help="The label map before the correction; the changes are recorded."
+        ),
     ] = None,
     patient: Annotated[
         str | None,
-        typer.Option("--patient", metavar="KEY", help="Cases of one patient stay on one side of the split."),
+        typer.Option(
+            "--patient", metavar="KEY", help="The patient: all cases of one are for training, or all for validation."
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.0, help="Time spent on editing.")] = None,
     who: Annotated[
@@ -59,8 +63,8 @@ def add(
 ) -> None:
     """Accept a corrected case into a ledger.
 
-    The same image again replaces its labels; the former ones are kept. A new ledger needs --task, --modality and
-    --classes.
+    If the image is in the ledger already, the new labels replace the old ones, which are kept in its history.
+    A new ledger needs --task, --modality and --classes.
     """
     with work("none", as_json=as_json) as session:
         from meduniseg_core.corrections import model_beside, user_logged_in
@@ -128,7 +132,7 @@ def _ledger(
     classes: list[str] | None,
     channels: list[str] | None,
 ) -> Ledger:
-    """The ledger in ``folder``, begun where there is none."""
+    """The ledger in ``folder``, created if there is none."""
     from meduniseg_core.catalog import find_modality
     from meduniseg_core.corrections import Ledger, channels_for, ending_for
 
@@ -136,7 +140,7 @@ def _ledger(
     if (folder / "ledger.jsonl").is_file():
         ledger = Ledger.open(folder)
     elif task is None or kind is None or classes is None:
-        raise UsageError(f"There is no ledger at {folder}; give --task, --modality and --classes to begin one.")
+        raise UsageError(f"There is no ledger at {folder}; give --task, --modality and --classes to create one.")
     else:
         ledger = Ledger.create(
             folder,
@@ -145,7 +149,7 @@ def _ledger(
             classes=classes,
             channels=channels or channels_for(image, kind),
             file_ending=ending_for(image),
-            exist_ok=True,  # begun by another process just now
+            exist_ok=True,  # created by another process just now
         )
     if task not in (None, ledger.task) or kind not in (None, ledger.dataset.modality):
         raise UsageError(
@@ -155,7 +159,7 @@ def _ledger(
 
 
 def _channels(folder: Path, named: list[str] | None) -> list[str] | None:
-    """The channels of the ledger in ``folder``, or those named for a new one; None where nobody says."""
+    """The channels of the ledger in ``folder``, or those named for a new one; None if none are named."""
     from meduniseg_core.corrections import Ledger
 
     return list(Ledger.open(folder).dataset.channels) if (folder / "ledger.jsonl").is_file() else named
@@ -168,7 +172,7 @@ def _names_in(labels: Image) -> list[str] | None:
 
 
 def _changes(entry: LedgerEntry) -> str:
-    """Voxels that came and went, over all classes."""
+    """The numbers of voxels added and removed, over all classes."""
     if not entry.has_prediction:
         return "not known"
     added = sum(change.added or 0 for change in entry.classes)

@@ -1,4 +1,4 @@
-"""``meduniseg dataset``: is a data set fit for training, how would it be preprocessed, and the preprocessing itself."""
+"""``meduniseg dataset``: checks data sets, plans their preprocessing and preprocesses them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ Folders = Annotated[
 ]
 Plans = Annotated[
     Path | None,
-    typer.Option(
-        "--plans", metavar="FILE", help="Plans that 'dataset plan' wrote, edited or not. Default: planned now."
-    ),
+    typer.Option("--plans", metavar="FILE", help="Plans written by 'dataset plan', edited or not. Default: plan now."),
 ]
 
 
@@ -46,7 +44,7 @@ def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = F
 
 
 def _broken(path: Path) -> bool:
-    """Whether a file is no JSON any more: plans that an editor broke may be replaced."""
+    """Whether a file is not valid JSON: plans damaged by an editor may be replaced."""
     try:
         parse_json(read_small(path).decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError):
@@ -93,7 +91,7 @@ def preprocess(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Preprocess the training cases into a cache; cached cases that still fit are kept."""
+    """Preprocess the training cases into a cache; cached cases that are still valid are kept."""
     from meduniseg_core.preprocessing import RawDataset, load_plans, make_plan, preprocess_dataset
 
     known = {plan.task: plan for plan in load_plans(plans)} if plans is not None else None

@@ -1,4 +1,4 @@
-"""``meduniseg doctor``: what this machine offers and what the program would make of it."""
+"""``meduniseg doctor``: shows what this machine offers, and what the program chooses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def doctor(as_json: Json = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Everything ``doctor`` reports, as plain data."""
+    """Collect everything that ``doctor`` reports."""
     import psutil
     import torch
 

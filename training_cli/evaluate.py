@@ -1,4 +1,4 @@
-"""``meduniseg evaluate``: predictions against references, as figures and as a report."""
+"""``meduniseg evaluate``: compares predictions with references; shows scores and writes a report."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def evaluate(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Compare label maps with references: Dice, surface Dice and HD95 of each class, mean Dice with its interval."""
+    """Compare label maps with references: Dice, surface Dice and HD95 of each class, mean Dice with an interval."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.evaluation import evaluate_folders, write_report
         from meduniseg_core.evaluation.writing import report_standing

@@ -1,4 +1,4 @@
-"""Any error as the sentence that a user reads, and its exit code, which scripts rely on."""
+"""Turns any error into the sentence that a user reads, and the exit code that scripts rely on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _debugging = False
 
 
 def show_tracebacks(wanted: bool) -> None:
-    """Whether ``--debug`` was given."""
+    """Turn tracebacks on or off (``--debug``)."""
     global _debugging
     _debugging = wanted
 
 
 def show_traceback(error: BaseException) -> None:
-    """The traceback on stderr, with ``--debug``."""
+    """Print the traceback to stderr, with ``--debug`` only."""
     if _debugging:
         traceback.print_exception(error)
 

@@ -1,4 +1,4 @@
-"""``meduniseg finetune``: a model of one's own from a trained one and one data set."""
+"""``meduniseg finetune``: trains a new model from a trained one and one data set."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ def finetune(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="Adapt to a few corrected cases: 300 iterations, mostly on what was changed."),
+        typer.Option(
+            "--quick", help="Adapt to a few corrected cases: 300 iterations, mostly where labels were changed."
+        ),
     ] = False,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="Modality of the base to start from. Default: the data set's.")
+        str | None,
+        typer.Option("--modality", help="Which of the base's modalities to start from. Default: the data set's."),
     ] = None,
     leave_out: Annotated[
         list[str] | None,
@@ -90,5 +93,5 @@ def finetune(
             run.answered(answer)
             lines.append(f"'meduniseg runs adopt {name}' puts it into use")
         else:
-            lines.append("'meduniseg models import' makes it a model by name")
+            lines.append(f"'meduniseg models import {result.file}' installs it")
         session.result(answer, *lines)

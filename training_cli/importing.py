@@ -1,4 +1,4 @@
-"""``meduniseg models import``: models and checkpoints of others become models of this machine."""
+"""``meduniseg models import``: installs model files, and models that were trained with other programs."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ def import_model(
     ],
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[MODEL_FOLDER]", help="nnunet: its TRAINER__PLANS__CONFIGURATION, with the folds."),
+        typer.Argument(metavar="[MODEL_FOLDER]", help="nnunet only: the model folder TRAINER__PLANS__CONFIGURATION."),
     ] = None,
     sha256: Sha256 = None,
     replace: Replace = False,
     name: Annotated[
         str | None,
-        typer.Option("--name", help="Not for model files: what it is called from now on; nnunet: needed."),
+        typer.Option("--name", help="Name of the imported model: required for nnunet, not allowed for model files."),
     ] = None,
     plans: Annotated[
         Path | None,
-        typer.Option("--plans", metavar="PKL", help="UniSeg only: its .model.pkl or plans.pkl; default FILE.pkl."),
+        typer.Option(
+            "--plans", metavar="PKL", help="UniSeg only: the plans (.model.pkl, plans.pkl). Default: FILE.pkl."
+        ),
     ] = None,
     spacing: Annotated[
         tuple[float, float, float] | None,
-        typer.Option("--spacing", metavar="D H W", help="UniSeg only: mm, where the plans do not say; 3 1.5 1.5."),
+        typer.Option("--spacing", metavar="D H W", help="UniSeg only: mm, if plans give none. Default: 3 1.5 1.5."),
     ] = None,
     planner_spacings: Annotated[
         bool,
         typer.Option(
             "--planner-spacings",
-            help="UniSeg only: vertebrae, brain and whole-body tumours at the spacings of UniSeg's own planners.",
+            help="UniSeg only: the spacings of UniSeg's own planners for vertebrae, brain and whole-body tumours.",
         ),
     ] = False,
     options: Annotated[
@@ -55,7 +57,7 @@ def import_model(
         typer.Option(
             "--options",
             metavar="JSON",
-            help='UniSeg only: other tasks than the published ones and their spacings ("tasks", "task_spacings").',
+            help='UniSeg only: file with other tasks and spacings than the published ones ("tasks", "task_spacings").',
         ),
     ] = None,
     folds: Annotated[
@@ -63,31 +65,31 @@ def import_model(
         typer.Option(
             "--folds",
             metavar="0,1,...|all",
-            help="nnunet only: folds whose predictions are averaged; default: all numbered ones that are there. "
-            "'all': nnU-Net's fold_all where there is one.",
+            help="nnunet only: folds to average. Default: all numbered folds. 'all' is fold_all if there is one.",
         ),
     ] = None,
     checkpoint: Annotated[
-        Literal["final", "best"] | None, typer.Option("--checkpoint", help="nnunet only: of every fold; default final.")
+        Literal["final", "best"] | None,
+        typer.Option("--checkpoint", help="nnunet only: checkpoint of each fold. Default: final."),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="TASK", help="nnunet only: its name; default: its data set's."),
+        typer.Option("--task", metavar="TASK", help="nnunet only: name of the task. Default: by the data set."),
     ] = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", metavar="M", help="nnunet only; default: by its channels' names.")
+        str | None, typer.Option("--modality", metavar="M", help="nnunet only: modality. Default: by the channels.")
     ] = None,
     any_trainer: Annotated[
         bool,
         typer.Option(
             "--any-trainer",
-            help="nnunet only: also of a trainer that is not nnU-Net's own, where its network is the one in the plans.",
+            help="nnunet only: accept a trainer that is not nnU-Net's own, if it trains the network in the plans.",
         ),
     ] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Take a model file, UniSeg's checkpoint, or a model folder of nnU-Net v2 into the models of this machine."""
+    """Install a model from a model file, from UniSeg's checkpoint or from a model folder of nnU-Net v2."""
     of_uniseg = {"--plans": plans, "--spacing": spacing, "--planner-spacings": planner_spacings, "--options": options}
     of_nnunet = {
         "--folds": folds,
@@ -106,7 +108,9 @@ def import_model(
             session.result(entry_report(entry), f"Imported {entry.name} ({entry.path}).")
         return
     if folder is not None:
-        raise UsageError(f"{source} is one argument too many, or another word than {NNUNET}; give one file at a time.")
+        raise UsageError(
+            f"'{source}' takes no second argument; give one file at a time, or say: import {NNUNET} MODEL_FOLDER."
+        )
     _refuse(of_nnunet, "a file (for nnU-Net say: import nnunet MODEL_FOLDER)")
     with work(progress, as_json=as_json) as session:
         entry = _import_file(

@@ -1,4 +1,4 @@
-"""Which cases the arguments of ``segment`` name: files, channel groups, DICOM folders, folders of cases."""
+"""Finds the cases that the arguments of ``segment`` name: files, channel groups, DICOM folders, folders of cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_arguments(arguments: Iterable[Path]) -> None:
-    """BadInputError for a path that is missing, or neither a file nor a folder."""
+    """Refuse a path that is missing, or neither a file nor a folder (BadInputError)."""
     for path in arguments:
         if not path.exists():
             raise BadInputError(f"{path} does not exist; check the path.")

@@ -1,4 +1,4 @@
-"""What a fine-tuning or a refinement left, in sentences."""
+"""Describes the result of a fine-tuning or a refinement in sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``meduniseg``: its subcommands, and the one place where errors become exit codes.
+"""The command ``meduniseg``: its subcommands, and the place where errors become exit codes.
 
 Nothing heavy (torch, numpy, the image libraries) is imported here or at the top of any subcommand's file, so that
 ``meduniseg --help`` answers at once.

@@ -1,4 +1,4 @@
-"""``meduniseg models``: the models of this machine and the architectures the program knows."""
+"""``meduniseg models``: manages the installed models and shows the known architectures."""
 
 from __future__ import annotations
 
@@ -90,12 +90,16 @@ def export(
     pack: Annotated[
         str | None,
         typer.Option(
-            "--pack", metavar="PACK", help="Merge this pack (name or file): a model of the pack's tasks alone."
+            "--pack",
+            metavar="PACK",
+            help="Merge this pack (name or file) into the copy, which then has only its tasks.",
         ),
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option("--task", metavar="TASK[,TASK...]", help="With --pack: only these of its tasks. Default: all."),
+        typer.Option(
+            "--task", metavar="TASK[,TASK...]", help="With --pack: keep only these of its tasks. Default: all."
+        ),
     ] = None,
     replace: Overwrite = False,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""Which tasks can be asked for, and which model does each: the user's own, or what is in use for the task."""
+"""Finds the tasks that can be requested, and the model for each: the requested one, or what is in use for the task."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ALL_TASKS = "all"
 
 @dataclass(frozen=True)
 class Offer:
-    """What can be asked for: ``models`` (task -> model, as ``--model`` names it) and the models' descriptions.
+    """The tasks that can be requested: ``models`` (task -> model, named as for ``--model``) and their descriptions.
 
-    ``base`` is the model that does what no other does. ``used``: what is in use for a task, where that was asked.
+    ``base`` is the model for tasks that no other has. ``used`` is what is in use for each task, if that was looked up.
     """
 
     base: str
@@ -41,7 +41,7 @@ class Offer:
         return tuple(dict.fromkeys(name for info in self.infos.values() for name in info.modalities))
 
     def plan_of(self, task: str) -> TaskPlan:
-        """How the task's model sees images; UsageError names the tasks there are."""
+        """The task's plan; UsageError if there is no such task."""
         if task not in self.models:
             return self.infos[self.base].plan_of(task)
         return self.infos[self.models[task]].plan_of(task)
@@ -55,7 +55,7 @@ class Offer:
 
 
 def offer_of(model: str) -> Offer:
-    """A model that was asked for by name or file does all of its tasks, whatever was adopted."""
+    """The offer of a model given by name or file: it does all of its tasks, whatever was adopted."""
     info = _info(model)
     return Offer(model, {plan.task: model for plan in info.tasks}, {model: info})
 
@@ -82,14 +82,14 @@ def offer_in_use(events: EventSink) -> Offer:
             events(Message("warning", text))
     for task, name in active.gone().items():
         now = used[task].model if task in used else DEFAULT_MODEL
-        text = f"{name}, which was adopted for {task}, is not installed any more as it was; {now} is in use for it."
+        text = f"{name}, which was adopted for {task}, was removed or replaced since; {now} is used for it."
         events(Message("warning", text))
     infos = {**base.infos, **{name: _info(name) for name in models.values() if name != base.base}}
     return Offer(base.base, models, infos, used)
 
 
 def tell_in_use(offer: Offer, tasks: Sequence[str], events: EventSink) -> None:
-    """Say which tasks are done by another model than the default one, and what else would do them."""
+    """Report which tasks run through another model than the default one, and how to change that."""
     for model, own in offer.by_model(tasks).items():
         if model == offer.base:
             continue
@@ -129,7 +129,9 @@ def choose_tasks(offer: Offer, text: str | None, modality: str | None) -> list[s
     names = list(offer.models)
     if text is None:
         if len(names) > 1:
-            raise UsageError(f"Say what to segment with --task; model {offer.name} has: {', '.join(names)} (or 'all').")
+            raise UsageError(
+                f"Choose what to segment with --task; model {offer.name} has: {', '.join(names)} (or 'all')."
+            )
         return names
     if text == ALL_TASKS:
         fitting = [task for task in names if modality is None or offer.plan_of(task).modality == modality]

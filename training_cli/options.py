@@ -22,9 +22,9 @@ ProgressOption = Annotated[
 
 
 def _known_device(text: str) -> str:
-    """Refuse what names no device before anything is read; whether it is here is the core's affair."""
+    """Refuse what is not a device's name before anything is read; the core finds out whether it is available."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise typer.BadParameter(f"'{text}' is no device; choose auto, cpu, cuda, cuda:N or mps.")
+        raise typer.BadParameter(f"'{text}' is not a device; choose auto, cpu, cuda, cuda:N or mps.")
     return text
 
 
@@ -54,8 +54,8 @@ DrawnOn = Annotated[
     Literal["stored", "shown"] | None,
     typer.Option(
         "--drawn-on",
-        help="Pixels that masks were drawn on, for photographs with an EXIF orientation: as stored, or as shown. "
-        "Needed only where the mask's size does not tell.",
+        help="For photographs with an EXIF orientation: whether masks were drawn on the pixels as stored or as shown. "
+        "Needed only if the mask's size does not tell.",
     ),
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the results.")]

@@ -1,4 +1,4 @@
-"""How anything is printed: JSON for programs, tables for people, one sentence for an error."""
+"""Prints everything: JSON for programs, tables for people, one sentence for an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``meduniseg models packs``: refinements of a model's tasks, and which of them are in use."""
+"""``meduniseg models packs``: manages packs, which refine some tasks of a model."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def export(
 
 @app.command()
 def remove(name: Name, as_json: Json = False) -> None:
-    """Delete a pack; its tasks run through what was in use before."""
+    """Delete a pack; what was in use before it is used again."""
     from meduniseg_core.weights import PackRegistry
 
     remove_named(PackRegistry(), name, as_json)
@@ -138,7 +138,7 @@ def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
 
 @app.command()
 def deactivate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
-    """Take a pack out of use; its tasks run through what was in use before, or the model alone."""
+    """Take a pack out of use; what was in use before it, or the model alone, is used again."""
     from meduniseg_core.weights import ActiveModels, PackRegistry
 
     stopped = PackRegistry().deactivate(name, split_names(task))

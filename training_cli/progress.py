@@ -1,4 +1,4 @@
-"""The core's events made visible: a bar on a terminal, lines in a log, JSON lines for a program. Always on stderr."""
+"""Shows the core's events on stderr: a bar on a terminal, lines in a log, or JSON lines for a program."""
 
 from __future__ import annotations
 

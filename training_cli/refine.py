@@ -1,4 +1,4 @@
-"""``meduniseg refine``: weak tasks of a model learned anew beside it, as a pack (MedUniSeg*)."""
+"""``meduniseg refine``: trains a pack that improves a model's weak tasks (MedUniSeg*)."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def refine(
         typer.Option(
             "--suggest",
             metavar="REPORTS REFERENCES",
-            help="Train nothing; list the tasks that are behind. Takes reports of 'meduniseg evaluate' (one, or a "
-            "folder with one for each task) of the model, and of single-task networks or an earlier version.",
+            help="Train nothing; list the tasks that are behind. REPORTS: from 'meduniseg evaluate' for the model, one "
+            "file or a folder with one per task. REFERENCES: the same for single-task networks or an earlier version.",
         ),
     ] = None,
     device: Device = "auto",
@@ -131,7 +131,7 @@ def refine(
 
 
 def _suggest(session: Session, reports: Path, references: Path) -> None:
-    """Which tasks are behind, the surest first."""
+    """Show which tasks are behind, the clearest first."""
     from meduniseg_core.evaluation import read_reports, task_gaps
 
     ours, theirs = read_reports(reports), read_reports(references)
@@ -142,9 +142,9 @@ def _suggest(session: Session, reports: Path, references: Path) -> None:
     if one_sided:
         session.show(f"Only one side has: {', '.join(one_sided)}.")
     line = (
-        f"Surely behind: {', '.join(behind)}; see 'meduniseg refine DATASET... --tasks {','.join(behind)} -o NAME'"
+        f"Clearly behind: {', '.join(behind)}; see 'meduniseg refine DATASET... --tasks {','.join(behind)} -o NAME'"
         if behind
-        else "No task is surely behind"
+        else "No task is clearly behind"
     )
     payload = {
         "tasks": [{**gap.model_dump(mode="json")} for gap in gaps],

@@ -27,7 +27,7 @@ class Result:
 
     @property
     def warnings(self) -> list[dict[str, Any]]:
-        """What was found out about it, with case and task."""
+        """Its findings, with case and task."""
         lead = {"case": self.case, "task": self.report["task"]}
         return [{**lead, **finding} for finding in self.report["warnings"]]
 

@@ -1,4 +1,4 @@
-"""``meduniseg runs``: trainings by name; their results, and which of them are in use."""
+"""``meduniseg runs``: manages trainings and their results by name."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def resume_run(name: Name, as_json: Json = False) -> None:
 
 @app.command("stop")
 def stop_run(name: Name, as_json: Json = False) -> None:
-    """Stop a run where nothing is half done; 'runs resume' continues it."""
+    """Stop a run and save its state; 'runs resume' continues it."""
     from meduniseg_core.adaptation.runs import Run
 
     run = Run.open(name)
@@ -82,7 +82,7 @@ def gate_run(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Compare a run's model with its base on the validation cases, as JSON, CSV and HTML in the run's folder."""
+    """Compare a run's model with its base on the validation cases; the reports go to the run's folder."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.decisions import gate_folder, judge
         from meduniseg_core.adaptation.runs import Run
@@ -104,7 +104,7 @@ def gate_run(
 def adopt_run(
     name: Name,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Adopt even if the comparison found it worse, or was not made.")
+        bool, typer.Option("--anyway", help="Adopt the model even if the comparison found it worse or was not made.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -119,16 +119,14 @@ def adopt_run(
 
 @app.command("rollback")
 def roll_back(
-    task: Annotated[
-        str, typer.Argument(metavar="TASK", help="The task whose newest model or pack is taken out of use.")
-    ],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task to roll back.")],
     as_json: Json = False,
 ) -> None:
-    """Take what is in use for a task out of use; what was in use before is in use again."""
+    """Take a task's model or pack out of use; what was in use before it is used again."""
     from meduniseg_core.weights import ActiveModels
 
     former, now = ActiveModels().roll_back(task)
-    after = f"{now} is in use again" if now is not None else "no adopted model is left for it"
+    after = f"{now} is in use again" if now is not None else "it has no other adopted model or pack"
     print_answer(
         as_json, {"task": task, "taken_back": former, "in_use": now}, f"{former} is out of use for {task}; {after}."
     )

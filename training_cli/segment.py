@@ -80,7 +80,7 @@ def segment(
         typer.Option(
             "--scale",
             metavar="X",
-            help="For images without a voxel size: how wide they see, in multiples of the training images' view.",
+            help="For images without a voxel size: how many times more than the training images they show per side.",
         ),
     ] = 1.0,
     assume_orientation: Annotated[
@@ -104,7 +104,7 @@ def segment(
         typer.Option(
             "--series",
             metavar="S",
-            help="Series to take from a DICOM folder: its UID, number or description, or #1, #2.",
+            help="Which series of a DICOM folder to take: its UID, number or description, or #1, #2.",
         ),
     ] = None,
     frame: Annotated[
@@ -113,7 +113,7 @@ def segment(
             "--frame",
             min=1,
             metavar="N",
-            help="Frame to take of several, from 1: a time point, a cardiac phase, an echo, a picture of a cine.",
+            help="Which of several frames to take, from 1: a time point, a cardiac phase, an echo, a cine frame.",
         ),
     ] = None,
     overwrite_edited: Annotated[
@@ -124,9 +124,9 @@ def segment(
 ) -> int:
     """Segment images: write label maps on each image's own grid, and a JSON beside each that says how it was made.
 
-    Results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), or OUT_DIR/TASK/CASE.nii.gz for several tasks. An earlier
-    result of the same image is replaced unless it was edited since; that of another image is kept. Without --model
-    each task uses what is in use for it, an adopted model or a pack with its base; else starter.
+    Results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), or OUT_DIR/TASK/CASE.nii.gz for several tasks.
+    An earlier result of the same image is replaced unless it was edited since; that of another image is kept.
+    Without --model each task runs through the model or pack that is in use for it, else through starter.
     """
     with work(progress, as_json=as_json) as session:
         check_arguments(images)
@@ -193,7 +193,7 @@ def _team(
 
 
 def _check_said(offer: Offer, tasks: Sequence[str], scale: float, orientation: str | None) -> None:
-    """UsageError for a scale or an orientation that cannot be."""
+    """Refuse an impossible scale or orientation (UsageError)."""
     from meduniseg_core.checks.field_of_view import scaled_plan
     from meduniseg_core.images.oriented import towards
 
@@ -228,7 +228,7 @@ class Failure:
 
 @dataclass
 class Run:
-    """The cases one after the other: one that fails is named, the others go on."""
+    """Segments the cases one after the other; a case that fails is reported and the others go on."""
 
     session: Session
     teams: Sequence[Team]
@@ -247,7 +247,7 @@ class Run:
     began: float = field(default_factory=time.perf_counter)
 
     def all(self, cases: Sequence[Case]) -> None:
-        """Segment every case, after naming those that cannot be. The error of a single case goes on to the caller."""
+        """Segment every case, after reporting those that cannot be. The error of a single case is raised."""
         faulty = [case for case in cases if case.fault is not None]
         for case in faulty:
             assert case.fault is not None
@@ -272,7 +272,7 @@ class Run:
                     raise
                 self._fail(case, error)
                 self.not_begun = len(cases) - number - 1
-                return  # so it would be with the others
+                return  # the others could not be written, either
             except Exception as error:  # whatever a reader or the network meets costs this one case
                 if len(cases) == 1:
                     raise

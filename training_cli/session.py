@@ -1,4 +1,4 @@
-"""What every long command shares: where results and progress go, and how Ctrl-C stops the work.
+"""Shared by all long commands: where results and progress go, and how Ctrl-C stops the work.
 
 Results go to stdout; everything else (progress, notes, errors) to stderr. With ``--json`` stdout carries one JSON
 object and nothing else, whatever the libraries below may print.

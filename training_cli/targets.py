@@ -1,4 +1,4 @@
-"""Where the results of ``segment`` go, and that nothing which belongs to something else is overwritten."""
+"""Chooses where the results of ``segment`` go, and prevents overwriting anything else."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Targets:
     def check_names(self, case: str, *, is_2d: bool) -> None:
         """BadInputError where the disk cannot hold files of the names that the case's result would have."""
         if not case:
-            raise BadInputError("This case has no name to call its result by; give a file or a folder with a name.")
+            raise BadInputError("This case has no name for its result; give a file or a folder with a name.")
         for task in self.tasks:
             labels = self.labels(case, task, is_2d=is_2d)
             for name in (labels.name, *self._beside(labels)):

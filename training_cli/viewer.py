@@ -1,4 +1,4 @@
-"""``meduniseg napari``: the viewer, with images and results of ``meduniseg segment``, beside the Segment panel."""
+"""``meduniseg napari``: opens the viewer with images, results of ``meduniseg segment`` and the Segment panel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def napari(
         raise UsageError("napari is not installed here; install it with: pip install 'napari-meduniseg[napari]'.")
     from napari_meduniseg._reader import read_one
 
-    layers = [layer for path in images or [] for layer in read_one(path)]  # a bad file is named before a window opens
+    layers = [
+        layer for path in images or [] for layer in read_one(path)
+    ]  # a bad file is reported before a window opens
     import napari as viewer_library
     from napari.layers import Layer
 

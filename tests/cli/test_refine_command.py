@@ -214,6 +214,6 @@ def test_suggest_says_which_tasks_are_behind(meduniseg, tmp_path) -> None:
     assert found["tasks"][0]["gap"] == pytest.approx(0.25) and found["tasks"][0]["under_performing"] is True
     assert found["tasks"][0]["worst"][0] == {"case": "case_0", "dice": 0.5, "reference_dice": 0.8}
     done = meduniseg(*words)
-    assert "Surely behind: liver" in done.stdout and "case_0 (0.50, 0.80)" in done.stderr
+    assert "Clearly behind: liver" in done.stdout and "case_0 (0.50, 0.80)" in done.stderr
     done = meduniseg(*words, "-o", "name")
     assert done.returncode == 2 and "--suggest only reads" in done.stderr

@@ -1,4 +1,4 @@
-"""Which modality is shown for the image at hand: the user's choice for it, else what the image says. Knows no Qt."""
+"""Which modality to show for an image: the user's choice for it, else what the image itself suggests. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class LikelyModality:
         return before if before in fitting else next(iter(fitting), None)
 
     def told(self, image: Layer, likely: tuple[str, ...]) -> bool:
-        """What was found out of an image; whether it is news."""
+        """Note what was found out about an image; returns whether it is new."""
         before = self._likely.get(image, ())
         self._likely[image] = likely
         return likely != before
 
 
 def _at_once(image: ImageLayer) -> tuple[str, ...]:
-    """What an image says that was read whole by our reader."""
+    """What can be said at once about an image that our reader has read whole."""
     try:
         (snapshot,) = snapshot_layers([image])
     except MedUniSegError:

@@ -1,4 +1,4 @@
-"""From what is chosen in the viewer to a request for the core, and from its answer to layers. Knows no Qt."""
+"""From the user's choices to a request for the core, and from its answer to layers. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Region = Literal["volume", "slice", "box"]
 
 @dataclass(frozen=True)
 class Said:
-    """What the user said about an image that its file does not: see ``Predictor.segment``."""
+    """What the user said about an image because its file does not: see ``Predictor.segment``."""
 
     scale: float = 1.0
     orientation: str | None = None
@@ -43,7 +43,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user chose. ``layers``: one, or one per channel in the task's order."""
+    """What the user chose. ``layers`` is one layer, or one per channel in the task's order."""
 
     layers: tuple[ImageLayer, ...]
     tasks: tuple[str, ...]
@@ -60,9 +60,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class SegmentationJob:
-    """A choice made ready in the GUI's thread, to be carried out in another: it holds no layer's changing state.
+    """A choice prepared in the GUI's thread, to be run in another one; it depends on no layer's changing state.
 
-    No voxel was read for it: the layers may be lazy.
+    Its voxels were not read yet: the layers may be lazy.
     """
 
     choice: Choice
@@ -72,7 +72,7 @@ class SegmentationJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an order: the image it was carried out on, and by task what was found and its table."""
+    """The result of a segmentation job: its image, and for each task the segmentation and its table."""
 
     taken: LayerImage
     results: dict[str, Segmentation]
@@ -81,7 +81,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found out about an image: by task (that of no task under ""), and what modalities it can be of."""
+    """What was found out about an image: findings by task ("" for those of no task), and its possible modalities."""
 
     findings: dict[str, tuple[Finding, ...]]
     likely: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take at most; seconds for the whole of it."""
+    """The most that a run will take; seconds for the whole run."""
 
     windows: int
     gibibytes: float
@@ -97,7 +97,7 @@ class Forecast:
 
     @property
     def text(self) -> str:
-        """One line."""
+        """The forecast as one line of text."""
         time = "" if self.seconds is None else f"about {duration(self.seconds)}, "
         windows = "1 window" if self.windows == 1 else f"{self.windows} windows"
         return f"At most: {time}{self.gibibytes:.1f} GiB, {windows}"
@@ -105,16 +105,16 @@ class Forecast:
 
 @dataclass
 class Predictors:
-    """The predictor that was used last; another model, device or precision replaces it."""
+    """Keeps the predictor that was used last; another model, device or precision replaces it."""
 
     _key: tuple[object, ...] | None = None
     _predictor: Predictor | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def get(self, choice: Choice) -> Predictor:
-        """Load the model if it is not the one at hand, with the packs that are in use on it.
+        """Give a predictor with the packs that are in use on the model, loading the model if needed.
 
-        Forecast and run ask at the same time: one waits for the other.
+        A forecast and a run may ask at the same time; one then waits for the other.
         """
         with self._lock:
             model, packs = self._predictor.model if self._predictor is not None else None, PackRegistry()
@@ -129,7 +129,10 @@ class Predictors:
 
     @staticmethod
     def _key_of(choice: Choice, sha256: str, packs: PackRegistry) -> tuple[object, ...]:
-        """What must be the same for a predictor to serve the choice; a file that was replaced is another."""
+        """What must be the same for a predictor to serve the choice.
+
+        A model file that was replaced counts as another one.
+        """
         file = Registry().find(choice.model).path.stat()
         used = packs.active(sha256)
         files = [packs.recorded(name) for name in used.values()]
@@ -137,15 +140,16 @@ class Predictors:
 
 
 def modalities_for(info: ModelInfo) -> list[str]:
-    """The modalities of which the model has a task, in its order."""
+    """The modalities that the model has tasks for, in its order."""
     present = {plan.modality for plan in info.tasks}
     return [name for name in info.modalities if name in present] or sorted(present)
 
 
 def tasks_for(info: ModelInfo, modality: str | None, flat: bool | None) -> list[TaskPlan]:
-    """The tasks that an image of this modality can get; ``flat``: 2D (None where nothing is chosen).
+    """The tasks that suit an image of this modality.
 
-    A 2D image cannot get a 3D task; a volume can get a 2D task, slice by slice.
+    ``flat`` tells whether the image is 2D (None where no image is chosen). A 2D image does not suit a 3D task; a volume
+    suits a 2D task, slice by slice.
     """
     return [
         plan
@@ -160,7 +164,7 @@ def is_flat(layer: ImageLayer) -> bool:
 
 
 def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
-    """Capture the layers and find the region's box; UsageError or BadInputError say what is missing."""
+    """Take a snapshot of the layers and find the region's box. UsageError or BadInputError says what is missing."""
     if not choice.layers:
         raise UsageError("There is no image; open one (File > Open).")
     if not choice.tasks:
@@ -176,7 +180,7 @@ def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
 
 
 def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
-    """Read the image and segment it; runs in a worker's thread. BadInputError for voxels that are no numbers."""
+    """Read the image and segment it, in a worker's thread. Raises BadInputError for voxels that are not numbers."""
     choice = job.choice
     taken = _taken(job.snapshots)
     cancel.raise_if_cancelled()
@@ -198,14 +202,14 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
 
 
 def seen_at_once(snapshots: Sequence[LayerSnapshot], said: Said) -> tuple[Finding, ...]:
-    """What is known of the image without a look at its voxels or its file; quick, for the GUI's thread."""
+    """What is known about the image without its voxels or its file. It is quick, for the GUI's thread."""
     return merge(*(oriented_as_said(item.outline, said.orientation).findings for item in snapshots))
 
 
 def look_at_image(snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan], said: Said | None = None) -> Looked:
-    """What the image is, and what speaks against segmenting it; runs in a worker's thread.
+    """Find out what the image is, and what speaks against segmenting it.
 
-    It reads the voxels. BadInputError for those that are no numbers.
+    It reads the voxels, so it runs in a worker's thread. Raises BadInputError for voxels that are not numbers.
     """
     said = said or Said()
     image = _taken(snapshots).image
@@ -214,7 +218,7 @@ def look_at_image(snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan
 
 
 def _taken(snapshots: tuple[LayerSnapshot, ...]) -> LayerImage:
-    """The image, with what another reader left out of it."""
+    """The image, with findings about what another reader left out."""
     taken = read_layers(snapshots)
     return replace(taken, image=taken.image.with_findings(*left_out(snapshots)))
 
@@ -222,14 +226,14 @@ def _taken(snapshots: tuple[LayerSnapshot, ...]) -> LayerImage:
 def findings_for(
     at_once: Sequence[Finding], found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]
 ) -> tuple[Finding, ...]:
-    """What is to be shown for ``tasks``, each once: what was ``found`` takes over what was seen ``at_once``."""
+    """The findings to show for ``tasks``, each once. What was ``found`` replaces what was seen ``at_once``."""
     of_tasks = merge(*(found.get(task, ()) for task in tasks))
     codes = {finding.code for finding in of_tasks}
     return merge((finding for finding in at_once if finding.code not in codes), of_tasks)
 
 
 def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
-    """What :func:`run_job` will take at most; runs in a worker's thread (it may load the model), reads no voxels."""
+    """Estimate the most that `run_job` will take. It reads no voxels, but may load the model: for a worker's thread."""
     choice = job.choice
     predictor = predictors.get(choice)
     if not predictor.calibrated:
@@ -241,7 +245,7 @@ def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
 
 
 def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
-    """The outcome with the tables of the labels as they are ``now``, by task; runs in a worker's thread."""
+    """Compute the tables of the labels as they are ``now``, by task, in a worker's thread."""
     tables = {}
     for task, shown in now.items():
         result = outcome.results[task]
@@ -252,7 +256,7 @@ def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
 
 
 def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
-    """Add the results to the layer they were computed from, wherever it is now; none where it is gone."""
+    """Add the results beside the layer they were computed from, wherever it is now; nothing where it is gone."""
     layer = job.choice.layers[0]
     if layer not in viewer.layers:
         return []
@@ -303,7 +307,7 @@ def _shapes_box(layer: ImageLayer, snapshot: LayerSnapshot, shapes: Shapes | Non
 
 
 def _to_image(spans: list[tuple[int, int]], snapshot: LayerSnapshot) -> Box:
-    """A box of the layer's voxels as a box of the image's own, which may be turned."""
+    """Turn a box of the layer's voxels into a box of the image's own, whose axes may be turned."""
     shown = [(0, 1), *spans] if len(spans) == 2 else spans
     change, shape = snapshot.change, snapshot.shape
     box: list[tuple[int, int]] = [(0, 1)] * 3

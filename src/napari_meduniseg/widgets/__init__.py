@@ -1,1 +1,1 @@
-"""One widget per file; each is put together from parts and leaves the work to the core."""
+"""One widget per file. Each is put together from parts and leaves the work to the core."""

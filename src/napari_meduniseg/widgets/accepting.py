@@ -1,4 +1,4 @@
-"""The part of the Edit widget that accepts a correction: it goes into a collection that the next model learns from."""
+"""The part of the Edit widget that accepts a correction into a collection, from which the next model learns."""
 
 from __future__ import annotations
 
@@ -41,8 +41,11 @@ _ACCEPT, _LIST = "accept", "list"  # kinds of work
 
 
 class AcceptBox(Working, QGroupBox):
-    """Collection, patient, Accept. ``image`` gives the image of the labels; the button and what is said
-    are placed by the panel, where they stay in sight."""
+    """Collection, patient, Accept.
+
+    ``image`` gives the image of the labels. The panel places the button and the message line, so that they stay in
+    sight.
+    """
 
     def __init__(self, image: Callable[[], ImageLayer | None]) -> None:
         super().__init__("Accept the correction")
@@ -83,7 +86,7 @@ class AcceptBox(Working, QGroupBox):
     # -- what is shown ------------------------------------------------------------------------------------------
 
     def show_layer(self, layer: Labels | None) -> None:
-        """The labels that would be accepted."""
+        """Show what would be done with these labels."""
         if layer is not self._layer and not self.does(_ACCEPT):
             self._say("")  # what was said of other labels is not of these
         self._layer = layer
@@ -97,16 +100,19 @@ class AcceptBox(Working, QGroupBox):
         self._propose()
 
     def _tell_of(self, known: Origins) -> None:
-        """What a new collection of these labels is; what they do not tell is asked for, not taken from other labels."""
+        """Describe a new collection for these labels.
+
+        What they do not tell is asked for, not taken from other labels.
+        """
         self.task.setText(known.task or "")
         self.modality.setCurrentIndex(self.modality.findData(known.modality))
 
     def refresh(self) -> None:
-        """Look the collections up, beside the GUI."""
+        """Look for collections, in a thread."""
         self.start_job(lambda _events, _cancel: collections(), self._list, self._no_list, kind=_LIST)
 
     def tick(self) -> None:
-        """The shown labels were changed."""
+        """Note a change of the shown labels."""
         self._changes += 1
         if self._layer is not None:
             self._clocks.setdefault(self._layer, EditingClock()).tick()
@@ -114,7 +120,7 @@ class AcceptBox(Working, QGroupBox):
     # -- doing --------------------------------------------------------------------------------------------------
 
     def accept(self) -> None:
-        """Take the correction in, beside the GUI."""
+        """Accept the correction, in a thread."""
         if self.does(_ACCEPT) or self._layer is None:
             return
         layer, clock, mark = self._layer, self._clocks.get(self._layer), _unsaved.mark(self._layer)
@@ -140,7 +146,7 @@ class AcceptBox(Working, QGroupBox):
         )
 
     def choose_folder(self, folder: str) -> None:
-        """A collection that lies elsewhere."""
+        """Choose a collection in another folder."""
         self.start_job(
             lambda _events, _cancel: collection_at(Path(folder)), self._found_other, self._no_other, kind=_LIST
         )
@@ -222,7 +228,7 @@ class AcceptBox(Working, QGroupBox):
         return data if isinstance(data, Collection) else None
 
     def _note(self, layer: Labels | None, collection: Collection | None) -> None:
-        """The next labels that tell no task either are proposed the same collection; those of a task never that."""
+        """Remember the collection for the next labels without a task. Labels with a task are never proposed it."""
         if layer is not None and collection is not None and origins_of(layer).task is None:
             self._own = collection.folder
 
@@ -236,7 +242,7 @@ class AcceptBox(Working, QGroupBox):
         return False
 
     def _propose(self) -> None:
-        """The collection of the layer's task; where there is none, a new one."""
+        """Propose the collection of the layer's task, or a new one where there is none."""
         task = self.task.text()
         for row in range(self.collection.count()):
             data = self.collection.itemData(row)

@@ -1,4 +1,4 @@
-"""The table of a batch: what became of each case, and what was found out about it."""
+"""The table of a batch: the result of each case, and what was found out about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AMBER = QColor("#d98c00")
 
 
 class CaseQueue(QTableWidget):
-    """One row per result, failure or message; a click on a header sorts, so that doubtful cases stand together."""
+    """One row per result, failure or message. A click on a header sorts, so that doubtful cases stand together."""
 
     def __init__(self) -> None:
         super().__init__(0, 5)
@@ -46,11 +46,11 @@ class CaseQueue(QTableWidget):
         self._add(f"✓ {case}", task, f"{seconds:.1f}", warnings, path)
 
     def add_message(self, text: str) -> None:
-        """A warning that belongs to no result (yet)."""
+        """Add a warning that belongs to no result (yet)."""
         self._add("!", "", "", [text])
 
     def add_failure(self, text: str) -> None:
-        """A case that failed, or the sentence that the command ended with."""
+        """Add a case that failed, or the error that ended the command."""
         self._add("✗", "", "", [text])
 
     def path_of(self, item: QTableWidgetItem) -> str:

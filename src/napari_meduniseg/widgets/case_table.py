@@ -1,4 +1,4 @@
-"""The cases of a data set with their pictures; a tick takes a case in or leaves it out."""
+"""The cases of a data set with pictures; a tick includes a case."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CASE, _SIDE, _CHANGED = range(3)
 
 
 class CaseTable(Working, QTableWidget):
-    """Pictures arrive one after the other; they are kept as long as the labels stay the same."""
+    """Pictures arrive one after the other and are kept while the labels stay the same."""
 
     def __init__(self) -> None:
         super().__init__(0, 3)
@@ -36,7 +36,7 @@ class CaseTable(Working, QTableWidget):
         outline_boxes(self)
 
     def show_cases(self, cases: Cases | None) -> None:
-        """List these; ticks of the same data set's cases are kept."""
+        """List cases; if they are of the same data set as before, their ticks are kept."""
         again = cases is not None and self._cases is not None and cases.folder == self._cases.folder
         unticked = set(self.left_out()) if again else set()
         self.drop_job()
@@ -71,7 +71,7 @@ class CaseTable(Working, QTableWidget):
         return tuple(_case_of(item) for item in items if item.checkState() == Qt.CheckState.Unchecked)
 
     def set_ticked(self, case: str, on: bool) -> None:
-        """Take a case in or leave it out."""
+        """Include a case or leave it out."""
         for row in range(self.rowCount()):
             if _case_of(self.item(row, _CASE)) == case:
                 self.item(row, _CASE).setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)

@@ -1,4 +1,4 @@
-"""The classes of a labels layer as a palette: pick, name, colour, show, lock."""
+"""The classes of a labels layer as a palette: choose, name, colour, show and lock them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CLASS, _SHOWN, _LOCKED = range(3)
 
 
 class ClassPalette(Working, QTableWidget):
-    """Click a class to paint with it; the boxes show and lock it; a double click changes its colour."""
+    """A click chooses a class to paint with; the boxes show and lock it; a double click changes its colour."""
 
     picked = Signal(int)
 
@@ -41,7 +41,7 @@ class ClassPalette(Working, QTableWidget):
         self.itemDoubleClicked.connect(self._recolour)
 
     def show_layer(self, layer: Labels | None) -> None:
-        """List the classes of this layer: those with a name at once, others when all voxels have been looked at."""
+        """List the layer's classes: those with a name at once, others when all voxels have been looked at."""
         self._layer = layer
         self.drop_job()
         self.setRowCount(0)
@@ -60,8 +60,7 @@ class ClassPalette(Working, QTableWidget):
         self._fit()
 
     def _fit(self) -> None:
-        """As high as the classes need, between three and seven of them, however much room there is: what lies below
-        keeps its place."""
+        """Set the height for three to seven classes, as many as there are, so that what lies below keeps its place."""
         rows = max(3, min(7, self.rowCount())) * self.verticalHeader().defaultSectionSize()
         self.setFixedHeight(self.horizontalHeader().sizeHint().height() + rows + 2 * self.frameWidth())
 

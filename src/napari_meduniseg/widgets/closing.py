@@ -1,4 +1,4 @@
-"""A window that is closed while work goes on or labels are not saved: ask, stop the work, wait for it."""
+"""Closing a window while work goes on or labels are unsaved: ask the user, stop the work, wait for it."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ _NAMED = 3
 
 
 class Kept(Protocol):
-    """What holds the labels of a viewer."""
+    """Something that knows the unsaved labels of a viewer."""
 
     def is_under(self, window: QObject) -> bool:
-        """Whether the viewer is that of this window."""
+        """Whether the viewer is in this window."""
 
     def unsaved(self) -> list[Any]:
-        """Its labels layers that are not saved."""
+        """The labels layers that are not saved."""
 
     def end(self) -> None:
-        """The viewer ends properly."""
+        """Called when the viewer is closed normally."""
 
 
 _KEPT: list[Callable[[], list[Kept]]] = []
 
 
 def ask_about(kept: Callable[[], list[Kept]]) -> None:
-    """Ask those about unsaved labels from now on."""
+    """Ask this one about unsaved labels from now on."""
     _KEPT.append(kept)
 
 
 def guard_windows() -> None:
-    """From now on every main window that there is asks before it closes, where there is a reason."""
+    """Make every existing main window ask before it closes, where there is a reason."""
     for window in QApplication.topLevelWidgets():
         if isinstance(window, QMainWindow) and window.findChild(CloseGuard) is None:
             CloseGuard(window)
 
 
 class CloseGuard(QObject):
-    """Stands between the user's wish to close ``window`` and the window; programs that close it are not asked."""
+    """Asks when the user wants to close ``window``; programs that close it are not asked."""
 
     def __init__(self, window: QMainWindow) -> None:
         super().__init__(window)
@@ -58,7 +58,7 @@ class CloseGuard(QObject):
         window.close = self._close_from_menu  # type: ignore[assignment]
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """See the window's close button and the window manager's."""
+        """Notice the close button of the window, and of the window manager."""
         # a filter hears its window to the last, when this object may be half gone
         if event.type() != QEvent.Type.Close or watched is not getattr(self, "_window", None):
             return False
@@ -74,7 +74,7 @@ class CloseGuard(QObject):
         return False
 
     def reasons(self) -> list[str]:
-        """What is lost, stopped or going on if the window is closed now, a sentence each."""
+        """What would be lost, stopped or go on if the window were closed now, one sentence each."""
         window = self._window
         found = [f"{one.title} is running; it will be stopped." for one in _jobs.running()
                  if one.title and one.is_under(window)]  # fmt: skip

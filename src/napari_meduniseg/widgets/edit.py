@@ -1,4 +1,4 @@
-"""The Edit widget: the palette of a labels layer and the operations on its chosen class, in mm."""
+"""The Edit widget: the palette of a labels layer, and operations in mm on the chosen class."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _PAINT_OVER: tuple[tuple[str, PaintOver], ...] = (
 
 
 class EditWidget(Panel):
-    """Corrects a labels layer; napari's own brush, fill, polygon and eraser stay at hand in the layer's controls."""
+    """Edits a labels layer; napari's own brush, fill, polygon and eraser remain available in the layer's controls."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer, with_bin=True)
@@ -119,7 +119,7 @@ class EditWidget(Panel):
     # -- doing --------------------------------------------------------------------------------------------------
 
     def do(self, name: str) -> None:
-        """Carry out one operation on the chosen class; one undo step."""
+        """Apply one operation to the chosen class, as one undo step."""
         layer = self._watched
         if layer is None:
             self.say_failure("There is no labels layer; segment an image or add one.")
@@ -146,7 +146,7 @@ class EditWidget(Panel):
         self.say(f"Slice {found}.")
 
     def _work(self, layer: Labels, prepare: Callable[[], Callable[[], Edit]]) -> None:
-        """Find an edit beside the GUI (large volumes take seconds) and apply it to the labels it was found for."""
+        """Compute an edit in a thread (large volumes take seconds), and apply it to the labels it was computed for."""
         if self.busy:
             return
         before = self._changes
@@ -243,14 +243,14 @@ class EditWidget(Panel):
         self.accepting.show_layer(self._watched)
 
     def _take_brush(self, _label: int) -> None:
-        """Who picks a class wants to paint with it."""
+        """Switch to the brush: choosing a class means painting with it."""
         if self._watched is not None:
             self._current.choose_labels(self._watched)
             if not (self.ball.isChecked() or self.relabel.isChecked()):
                 self._watched.mode = "paint"
 
     def _pan(self, on: bool) -> None:
-        """The ball and relabelling work on clicks that napari's brush would take."""
+        """Take clicks from napari's brush, because the ball and relabelling work on clicks."""
         if on and self._watched is not None:
             self._watched.mode = "pan_zoom"
 
@@ -265,7 +265,7 @@ class EditWidget(Panel):
         self.accepting.tick()
 
     def _image(self) -> ImageLayer | None:
-        """The image of the labels; where there are none, the one that one looks at."""
+        """The labels' image; without labels, the current image."""
         labels = self._current.labels
         return self._current.image if labels is None else self._current.image_of(labels)
 
@@ -279,7 +279,7 @@ class EditWidget(Panel):
             self.add_class(name.strip())
 
     def add_class(self, name: str) -> None:
-        """Add a class to the labels and take the brush for it."""
+        """Add a class to the labels and switch to the brush."""
         if self._watched is None:
             self.say_failure("There is no labels layer; segment an image or add one.")
             return
@@ -291,7 +291,7 @@ class EditWidget(Panel):
             self.say(f"{name} is label {label}.")
 
     def _bind_keys(self, layer: Labels) -> None:
-        """The operations' keys, while this layer is the active one."""
+        """Bind the operations' keys while this layer is the active one."""
         for name, key in KEYS.items():
             layer.bind_key(key, lambda _layer, name=name: self.do(name), overwrite=True)
         layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)

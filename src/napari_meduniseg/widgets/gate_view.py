@@ -89,7 +89,7 @@ class GateView(Working, QGroupBox):
         self.hide()
 
     def show_run(self, run: Run | None) -> None:
-        """Show a finished run's comparison; nothing for None."""
+        """Show a finished run's comparison, or nothing for None."""
         self._run = run
         self.said.setText("")
         self.setVisible(run is not None)
@@ -104,13 +104,13 @@ class GateView(Working, QGroupBox):
         self._enable()
 
     def adopt(self, anyway: bool = False) -> None:
-        """Take the model into use (the file is copied and checked)."""
+        """Put the model into use (its file is copied and checked)."""
         run = self._run
         if run is not None:
             self._do(lambda: adopt(run, anyway=anyway), lambda name: self._adopted(run, name), "Adopting ...")
 
     def keep(self) -> None:
-        """Leave things as they are, on purpose."""
+        """Record the decision to leave things as they are."""
         run = self._run
         if run is not None:
             text = f"{run.job.name} is kept as a candidate; nothing else changed."
@@ -123,13 +123,13 @@ class GateView(Working, QGroupBox):
             self._do(lambda: discard(run), lambda _: self._gone(), "Deleting ...")
 
     def roll_back(self) -> None:
-        """Use what was in use before."""
+        """Go back to what was in use before."""
         run = self._run
         if run is not None:
             self._do(lambda: roll_back(run), lambda now: self._rolled_back(run, now))
 
     def _do(self, work: Callable[[], Any], then: Callable[[Any], None], text: str = "") -> None:
-        """Beside the GUI: files are copied or deleted, and another process may hold the lock."""
+        """Work in a thread: files are copied or deleted, and another process may hold the lock."""
         if self.start_job(lambda _events, _cancel: work(), then, self._failed):
             self.said.setText(text)
 

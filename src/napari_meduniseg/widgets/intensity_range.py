@@ -1,4 +1,4 @@
-"""*Only intensities*: a range that begins with what the image at hand has."""
+"""*Only intensities*: a range for painting that starts from the current image's values."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class IntensityRange(Working, QWidget):
 
     @property
     def on(self) -> bool:
-        """Whether painting keeps to the range."""
+        """Whether painting is limited to the range."""
         return bool(self.box.isChecked())
 
     def limits(self) -> tuple[float, float]:
-        """Lowest and highest intensity."""
+        """The lowest and the highest intensity."""
         return self.low.value(), self.high.value()
 
     def show_image(self, image: ImageLayer | None) -> None:
-        """The image that counts from now on."""
+        """Use this image from now on."""
         if image is self._image:
             return
         self._image = image

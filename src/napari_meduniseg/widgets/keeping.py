@@ -1,4 +1,4 @@
-"""The edits of a viewer's labels layers: kept while it runs, and what is kept when it ends."""
+"""Keeping the edits of a viewer's labels layers while it runs, and what remains when it ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _END_SECONDS = 60.0
 
 
 class Keeper(Working, QObject):
-    """Of one viewer; all panels share it. ``changed``: what there is to offer back is something else now."""
+    """Keeps the edits of one viewer; all panels share it. ``changed``: there is something else to offer back."""
 
     changed = Signal()
 
@@ -47,11 +47,11 @@ class Keeper(Working, QObject):
 
     @property
     def alive(self) -> bool:
-        """Whether the viewer is still there."""
+        """Whether the viewer still exists."""
         return self._layers() is not None
 
     def is_under(self, window: QObject) -> bool:
-        """Whether the viewer is that of this window, as its panels tell."""
+        """Whether the viewer is in this window, judged by its panels."""
         return all(is_under(panel, window) for panel in self.panels)
 
     def keeps(self, layers: Any) -> bool:
@@ -59,11 +59,11 @@ class Keeper(Working, QObject):
         return self._layers() is layers
 
     def unsaved(self) -> list[Labels]:
-        """The labels layers that hold something that was neither saved nor accepted, in the viewer's order."""
+        """The labels layers with edits that were neither saved nor accepted, in the viewer's order."""
         return [layer for layer in self._there() if _unsaved.is_unsaved(layer)]
 
     def save_now(self) -> None:
-        """Write what has changed since the last time, beside the GUI; what was saved or removed is kept no longer."""
+        """Write what has changed since the last time, in a thread, and drop what was saved or removed."""
         guard_windows()
         if self.busy:
             return  # the next round takes what is changed meanwhile
@@ -83,14 +83,14 @@ class Keeper(Working, QObject):
         )
 
     def restored(self, layer: Labels, locked: Collection[int]) -> None:
-        """Edits came back as this layer, which is in no viewer yet."""
+        """Note that edits came back as this layer, which is in no viewer yet."""
         for label in locked:
             self.locks.set(layer, label, True)
         _unsaved.watch(layer)
         _unsaved.changed(layer)  # they are kept nowhere else yet
 
     def end(self) -> None:
-        """The viewer ends properly: what was edited and not saved goes to the bin, where it stays for a week."""
+        """The viewer ends normally: edits that were not saved go to the bin, where they stay for a week."""
         self.finish_job(_END_SECONDS)  # else it would leave a file that looks like a crash's
         there = self._there()
         layers = [layer for layer in self._dirty if _unsaved.is_unsaved(layer)]
@@ -142,7 +142,7 @@ _KEEPERS: list[Keeper] = []
 
 
 def keeper_of(viewer: napari.Viewer) -> Keeper:
-    """The one of this viewer; made where there is none."""
+    """The keeper of this viewer; created where there is none."""
     guard_windows()
     layers = getattr(viewer.layers, "__wrapped__", viewer.layers)  # panels get a proxy each
     _KEEPERS[:] = [keeper for keeper in _KEEPERS if keeper.alive]
@@ -154,7 +154,7 @@ def keeper_of(viewer: napari.Viewer) -> Keeper:
 
 
 def keepers() -> list[Kept]:
-    """Those of all viewers that are there."""
+    """The keepers of all existing viewers."""
     return [keeper for keeper in _KEEPERS if keeper.alive]
 
 
@@ -162,7 +162,7 @@ ask_about(keepers)
 
 
 def _write_all(taken: list[_autosave.Snapshot]) -> str | None:
-    """Write them; what went wrong in one sentence."""
+    """Write snapshots; returns what went wrong, in one sentence."""
     try:
         for one in taken:
             _autosave.write(one)

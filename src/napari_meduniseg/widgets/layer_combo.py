@@ -1,4 +1,4 @@
-"""Combo boxes of the viewer's layers of one type that follow insertions, removals and new names."""
+"""Combo boxes that list the viewer's layers of one type and follow insertions, removals and new names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_meduniseg._layers import is_derived
 class LayerCombo(QComboBox):
     """Emits ``chosen`` when another layer (or none) is chosen, by the user or because layers came and went.
 
-    Layers that show probabilities, uncertainty or differences are not listed: they are no images and no labels.
+    Layers that show probabilities, uncertainty or differences are not listed: they are neither images nor labels.
     """
 
     chosen = Signal()
@@ -52,7 +52,7 @@ class LayerCombo(QComboBox):
         self.setCurrentIndex(self._layers.index(layer))
 
     def _wanted(self, before: Layer | None) -> Layer | None:
-        """Which of the layers that are listed now is to be chosen: the one before, where it is still there."""
+        """The layer to choose among those listed now: the one chosen before, if it is still there."""
         if before in self._layers:
             return before
         preferred = (layer for layer in self._layers if self._prefer(layer))
@@ -82,7 +82,7 @@ class LayerCombo(QComboBox):
 
 
 class CurrentCombo(LayerCombo):
-    """Shows what ``now`` gives whenever the viewer's current image or labels are others; a choice calls ``choose``."""
+    """Shows what ``now`` gives whenever the viewer's current image or labels change; a choice calls ``choose``."""
 
     def __init__(
         self,
@@ -120,10 +120,10 @@ class CurrentCombo(LayerCombo):
 
 
 def image_combo(current: Current) -> CurrentCombo:
-    """The current image."""
+    """Make a combo box of the current image."""
     return CurrentCombo(current, ImageLayer, lambda: current.image, current.choose_image)
 
 
 def labels_combo(current: Current) -> CurrentCombo:
-    """The current labels."""
+    """Make a combo box of the current labels."""
     return CurrentCombo(current, Labels, lambda: current.labels, current.choose_labels)

@@ -1,4 +1,4 @@
-"""Labels that never widen or move their panel: sentences that wrap anywhere, names that are shortened."""
+"""Labels that never widen or move their panel: sentences that wrap anywhere, and names that are shortened."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BREAK = "\u200b"  # a place where a line may end that cannot be seen: file name
 
 
 def keep_room(widget: QWidget) -> None:
-    """A widget that comes and goes moves no other one."""
+    """Keep a widget's space while it is hidden, so that no other widget moves."""
     policy = QSizePolicy(widget.sizePolicy())
     policy.setRetainSizeWhenHidden(True)
     widget.setSizePolicy(policy)
 
 
 class Sentence(QLabel):
-    """One sentence to the user. Room for ``lines`` is kept, so that the usual one changes no size."""
+    """One sentence to the user. Room for ``lines`` lines is kept, so that a usual sentence changes no size."""
 
     def __init__(self, lines: int = 2) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Sentence(QLabel):
 
 
 class Name(QLabel):
-    """One line that is shortened in the middle where it does not fit; the tooltip has all of it."""
+    """One line that is shortened in the middle where it does not fit; its tooltip shows the whole text."""
 
     def __init__(self) -> None:
         super().__init__()

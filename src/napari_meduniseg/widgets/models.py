@@ -1,4 +1,4 @@
-"""The Models widget: what models and packs there are, what each can do; install, verify, use, remove."""
+"""The Models widget: the models and packs there are, what each can do; install, verify, use, remove."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from napari_meduniseg.widgets.working import T
 
 
 class ModelsWidget(Panel):
-    """Shows models, and packs below them; long work runs beside the GUI."""
+    """Shows models, and packs below them; long work runs in threads."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -95,14 +95,14 @@ class ModelsWidget(Panel):
             self._start(lambda _events, _cancel: store.verify(name), self._verified)
 
     def use_or_not(self) -> None:
-        """Take the chosen pack into use, or out of it."""
+        """Put the chosen pack into use, or take it out of use."""
         name = self.chosen()
         if name not in self._packs:
             return
         self._start(lambda _events, _cancel: _switch(str(name)), self._switched)
 
     def remove(self) -> None:
-        """Delete what is chosen; a shipped model is refused."""
+        """Delete what is chosen; a shipped model cannot be deleted."""
         name = self.chosen()
         if name is None:
             return
@@ -170,7 +170,7 @@ class ModelsWidget(Panel):
 
 
 def _switch(name: str) -> str:
-    """Take a pack into use, or out of it; a sentence."""
+    """Put a pack into use, or take it out of use; returns a sentence."""
     packs = PackRegistry()
     if packs.in_use_for(name):
         return f"{name} is used no more for {', '.join(packs.deactivate(name))}."
@@ -179,7 +179,7 @@ def _switch(name: str) -> str:
 
 
 def _store_for(path: Path) -> Registry | PackRegistry:
-    """Where a file belongs; what is no pack is told of as a model."""
+    """The store that a file belongs in; a file that is not a pack is treated as a model."""
     try:
         read_pack_info(path)
     except BadInputError:

@@ -1,4 +1,4 @@
-"""Opening a panel from code so that napari's menu knows it: one panel of a kind in a window, whoever opened it."""
+"""Opening a panel from code in a way that napari's menu knows: one panel of a kind per window."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PLUGIN = "napari-meduniseg"
 
 
 def open_panel(viewer: napari.Viewer, name: str) -> QWidget:
-    """Bring the panel ``name`` (as the menu calls it, *Edit* say) to the front; it is opened where there is none.
+    """Bring the panel ``name`` (its name in the menu, such as *Edit*) to the front, opening it where needed.
 
-    ``Window.add_plugin_dock_widget`` gives docks another name than *Plugins > MedUniSeg* does, which then opens the
-    panel a second time.
+    ``Window.add_plugin_dock_widget`` gives docks another name than *Plugins > MedUniSeg* does, so that the menu would
+    open the panel a second time.
     """
     manifest = PluginManager.instance().get_manifest(_PLUGIN)
     docked = viewer.window.dock_widgets

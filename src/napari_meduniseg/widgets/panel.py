@@ -1,4 +1,4 @@
-"""What all panels have in common: their viewer, work beside the GUI, a line that says what is done and what failed."""
+"""What all panels have in common: a viewer, work in threads, and a line for messages and failures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from napari_meduniseg.widgets.working import T, Working
 
 
 class Panel(Working, QWidget):
-    """A panel of the plugin. Its own widgets go into ``content``, which scrolls, and ``footer``, which stays in sight.
+    """A panel of the plugin.
 
-    ``recovery`` is the content's first row; the line ``said`` is placed in the footer by the panel.
+    Its own widgets go into ``content``, which scrolls, and into ``footer``, which stays in sight. ``recovery`` is the
+    content's first row; the panel places the message line ``said`` in the footer.
     """
 
     def __init__(self, viewer: napari.Viewer, *, with_bin: bool = False) -> None:
@@ -32,7 +33,7 @@ class Panel(Working, QWidget):
         self.footer = footer_layout(self)
 
     def say(self, text: str, trouble: bool = False) -> None:
-        """Show a sentence; trouble stands out."""
+        """Show a sentence; trouble is highlighted."""
         self.said.say(text, trouble)
 
     def say_failure(self, sentence: str) -> None:

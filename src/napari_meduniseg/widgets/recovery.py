@@ -1,4 +1,4 @@
-"""Offering back what a crash left, in any panel; in the Edit panel also what was put aside within the last week."""
+"""Offering edits that a crash left, in any panel; in the Edit panel also those put aside within the last week."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_meduniseg.widgets.working import Working
 
 
 class Recovery(Working, QWidget):
-    """Invisible until there is something to offer. ``with_bin``: also what was put aside."""
+    """Hidden until there is something to offer. ``with_bin``: offer edits in the bin, too."""
 
     def __init__(self, viewer: napari.Viewer, with_bin: bool = False) -> None:
         super().__init__()
@@ -72,11 +72,11 @@ class Recovery(Working, QWidget):
         self.setVisible(self.box.count() > 0 or aside)
 
     def restore(self) -> None:
-        """Add the chosen edits as a labels layer; they are read beside the GUI, and kept until they are saved."""
+        """Add the chosen edits as a labels layer. They are read in a thread, and kept until the user saves them."""
         self.bring_back(self.box.currentData())
 
     def bring_back(self, leftover: _autosave.Leftover | None) -> None:
-        """Add these edits, left by a crash or from the bin."""
+        """Add these edits, left by a crash or from the bin, as a labels layer."""
         if leftover is not None:
             self.start_job(
                 lambda _events, _cancel: _autosave.restore(leftover),

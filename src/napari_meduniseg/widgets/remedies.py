@@ -1,4 +1,4 @@
-"""Beside a finding what can be done about it: say the orientation or the scale, open the file again as it should be."""
+"""What the user can do about a finding: give the orientation or the scale, or open the file again with our reader."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
 
 
 class Remedies(QWidget):
-    """Fields and a button, each shown only where a finding asks for it. What is said is kept with its image layer.
+    """Fields and a button, each shown only where a finding asks for it. Answers are kept with their image layer.
 
-    ``changed``: something else was said. ``reopen``: the current image's file is to be opened by our own reader.
-    ``refused``: why what was typed cannot be.
+    ``changed``: an answer changed. ``reopen``: the current image's file is to be opened with our own reader.
+    ``refused``: why a typed answer is not possible.
     """
 
     changed = Signal()
@@ -57,11 +57,11 @@ class Remedies(QWidget):
         self.show_for(None, ())
 
     def said(self, image: object) -> Said:
-        """What the user said about this image layer."""
+        """The user's answers for this image layer."""
         return self._said.get(image, Said()) if isinstance(image, ImageLayer) else Said()
 
     def show_for(self, image: ImageLayer | None, findings: Sequence[Finding]) -> None:
-        """Show the remedies for these findings of an image, and what was said about it already."""
+        """Show the remedies for these findings of an image, with the answers given before."""
         self._image = image
         said, codes = self.said(image), {finding.code for finding in findings}
         self.orientation.show_code(said.orientation)

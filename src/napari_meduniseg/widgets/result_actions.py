@@ -1,4 +1,4 @@
-"""What one does with labels: correct them, save them beside their image."""
+"""What users do with labels: correct them, or save them beside their image."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _MISSING = "There are no labels; run first. Those that were removed can be made 
 
 
 class ResultActions(QWidget):
-    """Two buttons for the current labels, and their name; ``said`` brings what happened in one sentence, and whether it
-    is trouble."""
+    """Two buttons for the current labels, and the labels' name.
+
+    ``said`` brings what happened in one sentence, and whether it is trouble.
+    """
 
     said = Signal(str, bool)
 
@@ -40,7 +42,7 @@ class ResultActions(QWidget):
         self._enable()
 
     def layer(self) -> Labels | None:
-        """The labels that are meant."""
+        """The labels that the buttons act on."""
         return self._current.labels
 
     def correct(self) -> None:

@@ -1,4 +1,4 @@
-"""The Review widget: two label layers side by side in numbers, and where they differ."""
+"""The Review widget: two labels layers compared in numbers, and where they differ."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ class ReviewWidget(Panel):
         self.export_button.clicked.connect(self._ask_and_export)
 
     def _keep_apart(self, _event: Any = None) -> None:
-        """Two boxes on one layer compare nothing: the second moves on to another, where there is one."""
+        """Move the second box on to another layer, if there is one: comparing a layer with itself makes no sense."""
         if self.second.count() > 1 and self.first.layer() is self.second.layer():
             self.second.setCurrentIndex((self.first.currentIndex() + 1) % self.second.count())
         first = self.first.layer()
         self.tolerance.setSuffix(f" {unit_of(first) if isinstance(first, Labels) else 'mm'}")
 
     def compare(self) -> None:
-        """Compare in a worker's thread: distances of large volumes take a while."""
+        """Compare in a worker's thread, because distances in large volumes take a while."""
         if self.busy:
             return
         with self.saying_failures():
@@ -163,7 +163,7 @@ class ReviewWidget(Panel):
         return first, second
 
     def _follow(self, _event: Any = None) -> None:
-        """Labels of another image than the one that one looks at give way to its own, the current ones first."""
+        """Replace labels of another image by labels of the current image, the current ones first."""
         image, now = self._current.image, self._current.labels
         if image is None or now is None:
             return

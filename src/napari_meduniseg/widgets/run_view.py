@@ -1,4 +1,4 @@
-"""A training as it goes: curves, time left, pause, stop, log. The process is looked at through its run's folder."""
+"""A training while it runs: curves, time left, pause, stop, log. The process is watched through its run's folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STAGES = {
 
 
 class RunView(Working, QGroupBox):
-    """``changed`` is emitted when the run's phase is another one."""
+    """``changed`` is emitted when the run enters another phase."""
 
     changed = Signal()
 
@@ -83,7 +83,7 @@ class RunView(Working, QGroupBox):
         self._timer.start()
 
     def look(self) -> None:
-        """See how the run stands."""
+        """Look at the run's state."""
         if self._run is None or self.busy:
             return
         standing = self._run.standing()
@@ -97,13 +97,13 @@ class RunView(Working, QGroupBox):
             self.changed.emit()
 
     def pause_or_resume(self) -> None:
-        """End the process, or go on from its last checkpoint."""
+        """End the process, or continue from its last checkpoint."""
         run = self._run
         if run is not None:  # what the button says is done, however the run stands by now
             self._do(run.stop if self._phase == "running" else run.start, "Wait ...")
 
     def stop(self) -> None:
-        """Train no further; what is best becomes the model."""
+        """End the training; the best state so far becomes the model."""
         run = self._run
         if run is None:
             return

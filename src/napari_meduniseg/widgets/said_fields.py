@@ -1,4 +1,4 @@
-"""Fields for what images do not say of themselves: how they lie in the patient, how much they show."""
+"""Fields for what images do not tell themselves: their orientation in the patient, and how much they show."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _USUAL = ("RAS", "LAS", "LPS", "RPS", "LPI", "RPI", "LAI", "RAI")
 
 
 class OrientationBox(QComboBox):
-    """Where the axes of a volume point to: one of the usual orientations, or another one that is typed."""
+    """The orientation of a volume's axes: one of the usual ones, or another one that the user types."""
 
     def __init__(self, unknown: str) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class OrientationBox(QComboBox):
         )
 
     def code(self) -> str | None:
-        """What was chosen or typed; None where nothing was said. UsageError for what is no orientation."""
+        """What was chosen or typed; None for nothing. Raises UsageError for text that is not an orientation."""
         text = self.currentText().strip()
         if not text or text == self.itemText(0):
             return None
@@ -39,7 +39,7 @@ class OrientationBox(QComboBox):
         return code
 
     def show_code(self, code: str | None) -> None:
-        """Show what was said, without a signal."""
+        """Show an orientation without emitting a signal."""
         with signals_blocked(self):
             index = self.findData(code)
             self.setCurrentIndex(max(0, index))
@@ -51,7 +51,7 @@ class OrientationBox(QComboBox):
 
 
 class ScaleBox(QDoubleSpinBox):
-    """How many times more an image shows along a side than the training images."""
+    """How many times more than the training images an image shows along a side."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,8 +20,10 @@ from napari_meduniseg.widgets.working import Working
 
 
 class SaveButton(Working, QPushButton):
-    """Saves what ``layer`` gives; without a layer it says ``missing``. ``said`` brings what happened in one sentence,
-    and whether it is trouble."""
+    """Saves the layer that ``layer`` gives; without one it says ``missing``.
+
+    ``said`` brings what happened in one sentence, and whether it is trouble.
+    """
 
     said = Signal(str, bool)
 
@@ -32,7 +34,7 @@ class SaveButton(Working, QPushButton):
         self.clicked.connect(self._ask_and_save)
 
     def save(self, path: Path) -> None:
-        """Write the labels beside the GUI."""
+        """Write the labels, in a thread."""
         layer = self._layer()
         if layer is None or self.busy:
             return
@@ -63,7 +65,7 @@ class SaveButton(Working, QPushButton):
 
 
 def suggestion(layer: Labels) -> Path:
-    """Beside the image, named after it and the task; in the home folder where the image came from no file."""
+    """Suggest a file beside the image, named after it and the task; in the home folder if the image has no file."""
     belongs = source_of(layer.metadata)
     source = None if belongs is None else belongs[0].source
     layers = layers_around(layer.data) if belongs is None else None

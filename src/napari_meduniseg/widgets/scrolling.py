@@ -1,4 +1,4 @@
-"""Panels that scroll where the screen is small, whose last rows stay in sight, and that open as tabs of one place."""
+"""Panels that scroll where the screen is small, keep their last rows in sight, and open as tabs in one place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROOM = 6  # px: frame and rounding
 
 
 class _Area(QScrollArea):
-    """As wide as its content, as low as it must be. The mouse wheel scrolls it and changes no value in it."""
+    """As wide as its content, as low as necessary. The mouse wheel scrolls it and changes no value in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Area(QScrollArea):
         return QSize(width, min(_LOW, content.minimumSizeHint().height()))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """A content that became wider needs a wider panel: without a word of that, Qt cuts its right edge off."""
+        """Widen the panel when its content becomes wider; otherwise Qt cuts off the right edge."""
         kind = event.type()
         if kind == QEvent.Type.Wheel and _holds_a_value(watched):
             event.ignore()  # it goes on to the widget around, and so to this area
@@ -69,7 +69,7 @@ class _Area(QScrollArea):
         later.start(0)
 
     def _keep_height(self) -> None:
-        """As a tab the panel needs no more room than there was."""
+        """Use no more height as a tab than there was."""
         window = parent_of(self, QMainWindow)
         before = self._heights.get(id(window))
         if window is None or before is None or window.isMaximized() or window.isFullScreen():
@@ -83,21 +83,21 @@ class _Area(QScrollArea):
             dock.raise_()
 
     def _mind_the_wheel(self) -> None:
-        """Values keep still under a wheel that is meant for the panel, with the focus and without."""
+        """Keep the wheel from changing values, with or without the focus: it is meant for the panel."""
         for child in self.widget().findChildren(QWidget):
             if _holds_a_value(child):
                 child.installEventFilter(self)  # once more is no more
 
 
 class _Content(QWidget):
-    """Never lower than its parts like to be: they do not move when the area around becomes lower."""
+    """Never lower than its parts prefer, so that they do not move when the area around it becomes lower."""
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
 
 def scrolling_layout(panel: QWidget) -> QVBoxLayout:
-    """The layout for the panel's content, within a scroll area."""
+    """Make the layout for the panel's content, within a scroll area."""
     area, content = _Area(), _Content()
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
@@ -113,9 +113,9 @@ def scrolling_layout(panel: QWidget) -> QVBoxLayout:
 
 
 def footer_layout(panel: QWidget) -> QVBoxLayout:
-    """The layout of what stays in sight below the scroll area of a panel that has one: messages first, buttons last.
+    """Make the layout below the panel's scroll area, which stays in sight: messages first, buttons last.
 
-    It ends at the panel's lower edge: a message that needs another line takes it from the scroll area, and the buttons
+    It ends at the panel's lower edge. A message that needs another line takes it from the scroll area, so the buttons
     below it keep their places.
     """
     footer = QWidget()
@@ -137,7 +137,7 @@ def _holds_a_value(widget: QObject) -> bool:
 
 
 def _open_as_tab(area: QWidget) -> None:
-    """Panels share one place, as tabs: below each other none of them has room."""
+    """Open a panel as a tab beside the others: one below the other, none would have enough room."""
     dock = parent_of(area, QDockWidget)
     window = parent_of(area, QMainWindow)
     if not isinstance(dock, QDockWidget) or not isinstance(window, QMainWindow) or dock.isFloating():

@@ -1,4 +1,4 @@
-"""The form of the Segment widget: which image, modality, tasks, model and region, and how it is computed."""
+"""The form of the Segment widget: image, modality, tasks, model, region, and how to compute."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _REGIONS = (("Whole image", "volume"), ("Visible slice", "slice"), ("Box (Shapes
 
 
 class SegmentForm(QWidget):
-    """Emits ``changed`` whenever the choice is another one."""
+    """Emits ``changed`` whenever the choice changes."""
 
     changed = Signal()
 
@@ -133,7 +133,7 @@ class SegmentForm(QWidget):
     # -- what is chosen -----------------------------------------------------------------------------------------
 
     def choice(self) -> Choice:
-        """The form as it stands."""
+        """The form's present state."""
         layers = [combo.layer() for combo in (self.image, *self.more_channels)]
         return Choice(
             layers=tuple(layer for layer in layers if isinstance(layer, ImageLayer)),
@@ -161,7 +161,7 @@ class SegmentForm(QWidget):
         return [known[name] for name in names if name in known]
 
     def possible_plans(self) -> list[TaskPlan]:
-        """The plans of all tasks of the modality that the image can get, ticked or not."""
+        """The plans of all tasks of the modality that suit the image, ticked or not."""
         layer = self.image.layer()
         flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
         return tasks_for(self._info, self.modality(), flat) if self._info is not None else []
@@ -221,7 +221,7 @@ class SegmentForm(QWidget):
         self._fill_tasks(() if by_hand is None else by_hand.tasks)
 
     def tell_modalities(self, image: Layer, likely: tuple[str, ...]) -> None:
-        """What an image can be of was found out, now that its voxels were read."""
+        """Take over which modalities an image may be of, now that its voxels were read."""
         if self._likely.told(image, likely) and image is self.image.layer():
             self._follow_image()
 
@@ -292,7 +292,7 @@ class SegmentForm(QWidget):
         return lies_there and not any(layer is one for one in taken)
 
     def _offer_adopted(self, plans: list[TaskPlan]) -> None:
-        """Point to the models that are in use for the ticked tasks, alone or with a pack, and are not chosen."""
+        """Point to models that are in use for the ticked tasks, alone or with a pack, but not chosen."""
         try:
             active = ActiveModels()
             used, packs = (active.models(), active.all()) if plans else ({}, {})

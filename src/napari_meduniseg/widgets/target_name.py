@@ -1,4 +1,4 @@
-"""The name of what will be saved, corrected or accepted: it stands beside the buttons that do it."""
+"""The name of what will be saved, corrected or accepted, shown beside the buttons that do it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_meduniseg.widgets.message import Name
 
 
 class TargetName(Name):
-    """Follows the current labels, their name, their image and whether they are hidden."""
+    """Follows the current labels: their name, their image, and whether they are hidden."""
 
     def __init__(self, current: Current) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Boxes in lists and tables that are seen in every theme."""
+"""Check boxes in lists and tables that are visible in every theme."""
 
 from __future__ import annotations
 

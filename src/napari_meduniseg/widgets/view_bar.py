@@ -1,4 +1,4 @@
-"""The views of the current image: axial, coronal, sagittal, the windows of a CT, and the other images again."""
+"""Views of the current image: axial, coronal, sagittal, the windows of a CT, and showing the other images again."""
 
 from __future__ import annotations
 

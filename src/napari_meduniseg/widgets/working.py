@@ -1,4 +1,4 @@
-"""What a widget has done in threads: how it begins, what its end means, and what becomes of answers that come late."""
+"""Work that a widget has done in threads: starting it, reacting to its end, and ignoring late answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Working:
-    """Mixed into the class of a widget, or of another QObject: one job of each kind at a time."""
+    """A mixin for a widget or another QObject: it runs one job of each kind at a time."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -21,11 +21,11 @@ class Working:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being done in a thread."""
+        """Whether a job is running in a thread."""
         return bool(self._jobs)
 
     def does(self, kind: str) -> bool:
-        """Whether something of this kind is being done."""
+        """Whether a job of this kind is running."""
         return kind in self._jobs
 
     def start_job(
@@ -43,17 +43,17 @@ class Working:
         """Do work in a thread. All functions but ``work`` are called in the window's thread.
 
         Args:
-            work: is called in a thread with a sink of events and a cancel token.
-            then: is called with what it returned, once this is busy with it no more.
-            failed: likewise, with the sentence of an error.
-            cancelled: likewise, where the work was stopped; by default that is a failure, "Stopped.".
-            event: is called with each event that the work sends.
-            kind: of the work; kinds know nothing of each other.
-            title: what the user would call it, "" for what nobody would miss (see :class:`Job`).
-            anew: what is being done of this kind is dropped (:meth:`drop_job`). By default nothing is begun then.
+            work: Called in a thread with a sink of events and a cancel token.
+            then: Called with what ``work`` returned, when the job is no longer counted as running.
+            failed: Called likewise, with the sentence of an error.
+            cancelled: Called likewise, if the work was stopped; by default that is a failure, "Stopped.".
+            event: Called with each event that the work sends.
+            kind: The kind of job; kinds are independent of each other.
+            title: The user's name for the work, "" for work that nobody would miss (see `Job`).
+            anew: Whether a running job of this kind is dropped (`drop_job`). By default nothing is started then.
 
         Returns:
-            Whether it was begun.
+            Whether the job was started.
         """
         if anew:
             self.drop_job(kind)
@@ -78,20 +78,20 @@ class Working:
         return True
 
     def cancel_job(self, kind: str = "") -> bool:
-        """Ask what is being done of this kind to stop; whether there was something."""
+        """Ask the running job of this kind to stop; returns whether there was one."""
         job = self._jobs.get(kind)
         if job is not None:
             job.cancel()
         return job is not None
 
     def drop_job(self, kind: str = "") -> None:
-        """Ask what is being done of this kind to stop, and want its answer no more."""
+        """Ask the running job of this kind to stop, and ignore its answer."""
         job = self._jobs.pop(kind, None)
         if job is not None:
             job.cancel()
 
     def finish_job(self, seconds: float, kind: str = "") -> None:
-        """Wait in this thread for what is being done of this kind, ``seconds`` at most; its answer is not wanted."""
+        """Wait for the running job of this kind, at most ``seconds``, and ignore its answer."""
         job = self._jobs.pop(kind, None)
         if job is not None:
             job.wait(seconds)

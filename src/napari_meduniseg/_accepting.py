@@ -178,7 +178,7 @@ def submission(
     def voxels() -> np.ndarray:
         copied = np.array(data)
         if changes() != before:
-            raise UsageError(f"{name} was changed while it was taken; accept it again.")
+            raise UsageError(f"{name} was changed while it was being accepted; accept it again.")
         return copied
 
     return Submission(

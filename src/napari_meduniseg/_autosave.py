@@ -262,5 +262,5 @@ def _labels(path: Path) -> np.ndarray:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInputError(f"{path.name}: these kept edits cannot be read ({error}); delete the file.") from error
     if labels.dtype.kind not in "iu" or labels.ndim not in (2, 3):
-        raise BadInputError(f"{path.name}: these kept edits are no labels; delete the file.")
+        raise BadInputError(f"{path.name}: these kept edits do not hold labels; delete the file.")
     return labels

@@ -137,7 +137,7 @@ class Job(QObject):
             self._emit(self.failed, os_failure(error))
         except Exception as error:
             if is_out_of_memory(error):
-                self._emit(self.failed, "The memory does not suffice; choose a smaller region or close other programs.")
+                self._emit(self.failed, "There is not enough memory; choose a smaller region or close other programs.")
                 return
             # a bug of ours: the sentence for the user, the traceback for the report
             traceback.print_exc()

@@ -67,10 +67,10 @@ class AcceptBox(Working, QGroupBox):
         self.patient = QLineEdit()
         self.patient.setPlaceholderText("optional")
         self.patient.setToolTip(
-            "A key, not a name: images with one key are never on both sides, training and held back."
+            "A code, not a name. Images with the same code stay together: all for training, or all held back."
         )
         self.button = QPushButton("Accept")
-        self.button.setToolTip("Keep image and labels, as they are now, in the collection. Again: the newer replaces.")
+        self.button.setToolTip("Store image and labels as they are now; accepting again replaces them.")
         self.said = Sentence(0)
         self._form = QFormLayout(self)
         self._form.addRow("Collection", self.collection)

@@ -24,7 +24,7 @@ class CaseTable(Working, QTableWidget):
         self._cases: Cases | None = None
         self.setHorizontalHeaderLabels(["case", "side", "changed"])
         self.setToolTip(
-            "Tick the cases to learn from. Those held back are never trained on: they tell before and after."
+            "Tick the cases to learn from. Cases held back are never trained on: they compare before and after."
         )
         self.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
         self.verticalHeader().hide()

@@ -67,7 +67,7 @@ class EditWidget(Panel):
         self.layer_box.setToolTip("The labels to correct; choosing some shows their image.")
         self.palette_table = ClassPalette(self._locks)
         self.class_button = QPushButton("Add a class ...")
-        self.class_button.setToolTip("A class of your own: named, with a colour, ready to be painted.")
+        self.class_button.setToolTip("Add a class with a name and a colour, and paint with it.")
         self.operations = OperationButtons()
         self.amount, self.buttons = self.operations.amount, self.operations.buttons
         self.radius = spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
@@ -78,8 +78,8 @@ class EditWidget(Panel):
         self.range_on, self.low, self.high = self.range.box, self.range.low, self.range.high
         self.over_box = QComboBox()
         self.over_box.setToolTip(
-            "What loses its class to what is painted, by every tool of this panel and by napari's brush, eraser, fill "
-            "and polygon. Locked classes never do. Erasing where it is the background takes the chosen class only."
+            "What may be painted over, by every tool of this panel and by napari's brush, eraser, fill and polygon. "
+            "Locked classes never are. With 'Background only', erasing removes the chosen class only."
         )
         for title, what in _PAINT_OVER:
             self.over_box.addItem(title, what)
@@ -92,8 +92,8 @@ class EditWidget(Panel):
         self.doubtful = QPushButton("Next doubtful slice")
         self.doubtful.setToolTip(f"Jump to the next slice in doubt, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
-        self.undo_button.setToolTip("Take the last step back (Ctrl+Z in the viewer).")
-        self.redo_button.setToolTip("Do the step again.")
+        self.undo_button.setToolTip("Undo the last step (Ctrl+Z in the viewer).")
+        self.redo_button.setToolTip("Redo the step that was undone.")
         self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
         self.name = TargetName(self._current)
         self.accepting = AcceptBox(self._image)
@@ -165,8 +165,8 @@ class EditWidget(Panel):
         else:
             count = apply(layer, edit)
             nothing = (
-                "Nothing had to be changed: an amount below the voxels' size changes nothing, and what lies there may "
-                "be kept (locks, Paint over)."
+                "Nothing changed: the amount may be smaller than a voxel, or the voxels there may be protected (locks, "
+                "Paint over)."
             )
             self.say(f"{count:,} voxels changed." if count else nothing)
 

@@ -61,7 +61,7 @@ class GateView(Working, QGroupBox):
         self.adopt_button.setToolTip("Install the new model; Segment offers it for this task from now on.")
         self.keep_button.setToolTip("Change nothing; the model stays here and can be adopted later.")
         self.discard_button.setToolTip("Delete this training and its model.")
-        self.back_button.setToolTip("Take the model out of use; the one before it is used again.")
+        self.back_button.setToolTip("Take the model out of use; the previous one is used again.")
         self.report_button.setToolTip("Open the whole comparison in the browser.")
         self.said = QLabel()
         layout = QVBoxLayout(self)
@@ -144,7 +144,7 @@ class GateView(Working, QGroupBox):
         signals().models_changed.emit(ActiveModels().models().get(job.task, job.base))
 
     def _adopted(self, run: Run, name: str) -> None:
-        self._say(f"{name} is adopted for {run.job.task}; Segment has it chosen, and offers it from now on.")
+        self._say(f"{name} is adopted for {run.job.task}; it is now chosen in Segment, which offers it from now on.")
         signals().models_changed.emit(name if run.job.kind == "finetune" else run.job.base)
 
     def _failed(self, sentence: str) -> None:

@@ -35,13 +35,13 @@ class ModelsWidget(Panel):
         self.list = QListWidget()
         self.list.setToolTip("The models and packs on this machine; 'starter' comes with the program.")
         self.details = QTextBrowser()
-        self.details.setToolTip("What the chosen model says about itself.")
+        self.details.setToolTip("The chosen model's description.")
         self.install_button = QPushButton("Install ...")
         self.install_button.setToolTip("Add a model from a .safetensors file; it is checked first.")
         self.verify_button = QPushButton("Verify")
         self.verify_button.setToolTip("Read the whole file and compare it with the checksum kept at installation.")
         self.use_button = QPushButton("Use")
-        self.use_button.setToolTip("Packs: whether their tasks run through them. All other tasks stay as they are.")
+        self.use_button.setToolTip("Use the chosen pack for its tasks, or stop using it. Other tasks stay as they are.")
         self.remove_button = QPushButton("Remove")
         self.remove_button.setToolTip("Delete the chosen model or pack from this machine.")
         buttons = QHBoxLayout()
@@ -173,7 +173,7 @@ def _switch(name: str) -> str:
     """Put a pack into use, or take it out of use; returns a sentence."""
     packs = PackRegistry()
     if packs.in_use_for(name):
-        return f"{name} is used no more for {', '.join(packs.deactivate(name))}."
+        return f"{name} is no longer used for {', '.join(packs.deactivate(name))}."
     packs.activate(name)
     return f"{name} is in use for {', '.join(packs.in_use_for(name))}."
 

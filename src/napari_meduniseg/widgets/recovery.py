@@ -28,7 +28,7 @@ class Recovery(Working, QWidget):
         self.box.setMinimumContentsLength(12)
         self.restore_button, self.discard_button = QPushButton("Restore"), QPushButton("Discard ...")
         self.restore_button.setToolTip("Add these labels to the viewer.")
-        self.discard_button.setToolTip("Put these edits aside; the Edit panel has them for a week.")
+        self.discard_button.setToolTip("Put these edits aside; the Edit panel keeps them for a week.")
         self.bin_button = QPushButton("Discarded edits")
         self.bin_button.setToolTip("Edits that were discarded, or not saved when napari was closed; kept for a week.")
         self._menu = QMenu(self)
@@ -99,7 +99,7 @@ class Recovery(Working, QWidget):
         leftover = self.box.currentData()
         if leftover is None:
             return
-        text = f"Discard the edits of {leftover.text}?\n\nThe Edit panel has them for a week, under 'Discarded edits'."
+        text = f"Discard the edits of {leftover.text}?\n\nThe Edit panel keeps them a week, under 'Discarded edits'."
         answer = QMessageBox.question(self, "Discard", text, defaultButton=QMessageBox.StandardButton.No)
         if answer == QMessageBox.StandardButton.Yes:
             self.discard(leftover)

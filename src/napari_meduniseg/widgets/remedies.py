@@ -36,7 +36,7 @@ class Remedies(QWidget):
         self.fitting = QPushButton()
         self.fitting.setToolTip("Take the scale that fits the training images' size in pixels.")
         self.reopen_button = QPushButton("Open with MedUniSeg")
-        self.reopen_button.setToolTip("Open the image's file again, as the file says that it is to be shown.")
+        self.reopen_button.setToolTip("Open the image's file again, and show it as the file asks for.")
         self._scale_row = QWidget()
         row = QHBoxLayout(self._scale_row)
         row.setContentsMargins(0, 0, 0, 0)

@@ -14,7 +14,7 @@ from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.target_name import TargetName
 
-_MISSING = "There are no labels; run first. Those that were removed can be made again."
+_MISSING = "There are no labels; press Run first. Labels that were removed can be computed again."
 
 
 class ResultActions(QWidget):

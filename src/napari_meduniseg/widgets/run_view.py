@@ -100,7 +100,7 @@ class RunView(Working, QGroupBox):
         """End the process, or continue from its last checkpoint."""
         run = self._run
         if run is not None:  # what the button says is done, however the run stands by now
-            self._do(run.stop if self._phase == "running" else run.start, "Wait ...")
+            self._do(run.stop if self._phase == "running" else run.start, "Please wait ...")
 
     def stop(self) -> None:
         """End the training; the best state so far becomes the model."""
@@ -133,7 +133,7 @@ class RunView(Working, QGroupBox):
         words = {
             "running": "It goes on when napari is closed.",
             "stopped": standing.trouble
-            or ("Paused." if standing.resumable else "Ended before anything was trained; Resume starts it anew."),
+            or ("Paused." if standing.resumable else "It ended before anything was trained; Resume starts it again."),
             "failed": f"It failed: {standing.trouble}",
             "finished": "Finished.",
         }

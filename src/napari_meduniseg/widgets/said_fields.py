@@ -26,7 +26,7 @@ class OrientationBox(QComboBox):
         self.setMinimumContentsLength(8)
         self.setToolTip(
             "Where the file's first, second and third axis point to: right or left, front (A) or back (P), head (S) or "
-            "feet (I). NIfTI files are mostly RAS or LAS. For another order type three letters, PIR say."
+            "feet (I). NIfTI files are mostly RAS or LAS. For another order, type three letters such as PIR."
         )
 
     def code(self) -> str | None:
@@ -62,7 +62,7 @@ class ScaleBox(QDoubleSpinBox):
         self.setSuffix(" x")
         self.setKeyboardTracking(False)
         self.setToolTip(
-            "How many times as much an image shows along a side as the training images: 4 for a field of a slide that "
+            "How many times more than the training images an image shows along a side: 4 for a field of a slide that "
             "is four times as wide at the same magnification, 0.5 for one that is half as wide. For images without a "
             "size in mm."
         )

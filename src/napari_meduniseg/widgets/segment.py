@@ -190,7 +190,7 @@ class SegmentWidget(QWidget):
         seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
         how = f"{first.settings.get('precision', '')}, {first.execution}"
-        elsewhere = "" if self._current.labels in layers else f" It waits at {image.name}: choose that under Image."
+        elsewhere = "" if self._current.labels in layers else f" To see it, choose {image.name} under Image."
         self._say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}", details=how)
         if not elsewhere:
             # the new labels layer makes the form look again: what results say stays while the image is the same

@@ -55,12 +55,12 @@ class SegmentForm(QWidget):
         self.model.setToolTip("The network. 'starter' comes with the program, for demonstration; others are installed.")
         self.image = image_combo(current_of(viewer))
         self.image.setToolTip(
-            "The image to segment; for a task with several channels, the first one. One that is chosen is shown alone."
+            "The image to segment (for a task with several channels, the first one). The chosen image is shown alone."
         )
         self.more_channels: list[LayerCombo] = []
         self.modality_box = QComboBox()
         self.modality_box.setToolTip(
-            "What kind of image it is. It follows the image where that tells, and stays as you choose it."
+            "The kind of image. It is set from the image where that tells; your own choice is kept."
         )
         self._likely = LikelyModality()
         self.tasks = QListWidget()

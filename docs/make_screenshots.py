@@ -61,7 +61,7 @@ def main() -> None:
     wait(lambda: False, 1)
     keep(viewer, "segment_panel_light")
     viewer.theme = "dark"
-    panel.actions.correct()
+    panel.result_actions.correct()
     edit = open_panel(viewer, "Edit")
     before = viewer.add_labels(viewer.layers[-1].data.copy(), name="before", visible=False)
     viewer.layers[-2].selected_label = 2

@@ -84,7 +84,7 @@ def segment(user: User, image: str) -> Any:
 
 def correct(user: User, labels: Any) -> Any:
     """Correct ..., a class, a stroke, Undo and Redo, an operation; the Edit panel."""
-    user.press(user.panel("Segment").actions.correct_button)
+    user.press(user.panel("Segment").result_actions.correct_button)
     edit = user.panel("Edit")
     user.pause(1)
     user.check(lambda: edit.isVisible() and edit.layer_box.currentText() == labels.name, "Edit has the result")

@@ -50,7 +50,7 @@ def test_ten_clicks_from_the_image_to_the_saved_correction(
     item.setCheckState(Qt.CheckState.Checked)
     clicks.on(panel.run_button)
     qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
-    clicks.on(panel.actions.correct_button)
+    clicks.on(panel.result_actions.correct_button)
     edit = next(
         widget for widget in gui.window._qt_window.findChildren(QWidget) if type(widget).__name__ == "EditWidget"
     )
@@ -87,11 +87,11 @@ def test_what_cannot_be_saved_is_said(gui: Any, qtbot: Any, tmp_path: Path) -> N
     _, panel = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
     layer = gui.add_labels(np.ones((4, 5), np.uint8), name="mine")
     (tmp_path / "file").write_text("")
-    panel.actions.save_button.save(tmp_path / "file" / "labels.png")
-    qtbot.waitUntil(lambda: not panel.actions.save_button.busy, timeout=30_000)
+    panel.result_actions.save_button.save(tmp_path / "file" / "labels.png")
+    qtbot.waitUntil(lambda: not panel.result_actions.save_button.busy, timeout=30_000)
     assert "choose another place" in panel.hint.text() and str(tmp_path) in panel.hint.text()
     panel._look_ahead()  # as its timer does, late, for the layer that was new before: that is not said over it
     assert "choose another place" in panel.hint.text()
     gui.layers.remove(layer)
-    panel.actions.correct()
+    panel.result_actions.correct()
     assert "removed" in panel.hint.text()

@@ -74,7 +74,7 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
         panel.run()
         qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
         labels = viewer.layers[-1]
-        panel.actions.correct_button.click()
+        panel.result_actions.correct_button.click()
         qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=30_000)
         assert edit.layer_box.layer() is labels
         predicted = np.asarray(labels.data).copy()

@@ -84,13 +84,13 @@ def test_results_and_edits_go_to_the_picture_one_looks_at(
     run(segment, qtbot)
     first = four.layers[-1]
     assert first.name == "b.png: disc_cup" and visible(four) == {"b.png", first.name}
-    assert first.name in segment.actions.name.text() and first.name in edit.name.text()
+    assert first.name in segment.result_actions.name.text() and first.name in edit.name.text()
     assert edit.layer_box.layer() is first and edit.image_box.layer() is named(four, "b.png")
 
     choose(segment.form.image, "c.png")  # no labels yet: there is nothing to save or to accept
     assert visible(four) == {"c.png"} and segment.table.isHidden()
     assert "No labels of c.png" in edit.name.text() and edit.layer_box.layer() is None
-    assert not edit.accepting.button.isEnabled() and not segment.actions.save_button.isEnabled()
+    assert not edit.accepting.button.isEnabled() and not segment.result_actions.save_button.isEnabled()
     run(segment, qtbot)
     of_c = four.layers[-1]
     assert edit.layer_box.layer() is of_c and visible(four) == {"c.png", of_c.name}
@@ -100,8 +100,8 @@ def test_results_and_edits_go_to_the_picture_one_looks_at(
     run(segment, qtbot)
     second = four.layers[-1]
     assert second is not first and edit.layer_box.layer() is second  # not the older one
-    segment.actions.save_button.save(tmp_path / "out.png")
-    qtbot.waitUntil(lambda: not segment.actions.save_button.busy, timeout=30_000)
+    segment.result_actions.save_button.save(tmp_path / "out.png")
+    qtbot.waitUntil(lambda: not segment.result_actions.save_button.busy, timeout=30_000)
     assert '"b.png"' in (tmp_path / "out.json").read_text()
 
     choose(edit.layer_box, of_c.name)  # from Edit, too
@@ -123,7 +123,7 @@ def test_a_result_that_comes_when_one_looks_elsewhere_waits_at_its_image(
     choose(segment.form.image, "d.png")
     qtbot.waitUntil(lambda: not segment.busy, timeout=120_000)
     assert visible(four) == {"d.png"} and "waits at a.png" in segment.hint.text()
-    assert segment.form.image.layer() is named(four, "d.png") and "No labels" in segment.actions.name.text()
+    assert segment.form.image.layer() is named(four, "d.png") and "No labels" in segment.result_actions.name.text()
     choose(segment.form.image, "a.png")
     assert visible(four) == {"a.png", "a.png: disc_cup"} and segment.table.table.rowCount() == 2
 
@@ -233,7 +233,7 @@ def test_correct_finds_the_panel_that_the_menu_has_opened(four: Any, panel: Call
     edit = four.window.dock_widgets["Edit (MedUniSeg)"]
     four.add_labels(np.zeros((40, 48), np.uint8), name="mine")
     shown(segment)
-    segment.actions.correct_button.click()
+    segment.result_actions.correct_button.click()
     QApplication.processEvents()
     assert len(four.window.dock_widgets) == 2 and not edit.visibleRegion().isEmpty()
 
@@ -243,7 +243,7 @@ def test_correct_brings_the_edit_panel_to_the_front(four: Any, panel: Callable[[
     QApplication.processEvents()
     four.add_labels(np.zeros((40, 48), np.uint8), name="mine")
     assert edit.visibleRegion().isEmpty()
-    segment.actions.correct_button.click()
+    segment.result_actions.correct_button.click()
     QApplication.processEvents()
     assert not edit.visibleRegion().isEmpty() and edit.layer_box.layer().name == "mine"
 
@@ -265,7 +265,7 @@ def test_labels_of_two_images_are_not_compared(four: Any, panel: Callable[[str],
     choose(segment.form.image, "a.png")
     assert review.first.layer() in layers["a.png"] and review.second.layer() in layers["a.png"]
     assert review.show_difference() is not None
-    assert segment.actions.layer() in layers["a.png"]  # a picture of differences is nothing to accept
+    assert segment.result_actions.layer() in layers["a.png"]  # a picture of differences is nothing to accept
 
 
 def test_the_range_of_intensities_is_that_of_the_image_at_hand(
@@ -424,7 +424,7 @@ def test_panels_are_tabs_narrow_and_no_button_moves_when_a_message_comes(
             assert places(found) == before and found.width() == width, (name, text)
     segment, edit = shown(opened["Segment"]), opened["Edit"]
     assert segment.minimumSizeHint().width() <= 360 and edit.minimumSizeHint().width() <= 380
-    for button in (segment.run_button, segment.cancel_button, *segment.actions.findChildren(QPushButton)):
+    for button in (segment.run_button, segment.cancel_button, *segment.result_actions.findChildren(QPushButton)):
         assert button.visibleRegion().boundingRect().size() == button.size(), button.text()
     shown(edit)
     for button in (edit.undo_button, edit.redo_button, edit.save_button, edit.accepting.button):

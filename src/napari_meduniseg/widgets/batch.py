@@ -8,7 +8,7 @@ from typing import Any
 import napari
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
-from qtpy.QtGui import QGuiApplication
+from qtpy.QtGui import QCloseEvent, QGuiApplication
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from meduniseg_core.errors import MedUniSegError, UsageError
+from meduniseg_core.errors import UsageError
 from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
@@ -31,18 +31,16 @@ from napari_meduniseg._current import current_of
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.case_queue import CaseQueue
-from napari_meduniseg.widgets.message import Sentence
-from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
-from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 
-class BatchWidget(QWidget):
+class BatchWidget(Panel):
     """A queue of cases with progress; a case that fails is named and skipped; a double click opens a result."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer, self._current = napari_viewer, current_of(napari_viewer)
+        super().__init__(napari_viewer)
+        self._current = current_of(napari_viewer)
         self._command: Command | None = None
         self._cases: tuple[int, int] = (0, 1)
         self._failed: list[str] = []
@@ -65,7 +63,6 @@ class BatchWidget(QWidget):
         self.progress = QProgressBar()
         self.progress.setToolTip("Cases done, and windows of the present one.")
         self.queue = CaseQueue()
-        self.said = Sentence()
         form = QFormLayout()
         form.addRow("Cases", _with_button(self.folder, "The folder of the cases"))
         form.addRow("Results", _with_button(self.output, "The folder for the results"))
@@ -78,13 +75,11 @@ class BatchWidget(QWidget):
         buttons = QHBoxLayout()
         for button in (self.run_button, self.cancel_button, self.copy_button):
             buttons.addWidget(button)
-        layout = scrolling_layout(self)
-        layout.addWidget(Recovery(napari_viewer))
-        layout.addLayout(form)
-        layout.addLayout(buttons)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.queue)
-        footer_layout(self).addWidget(self.said)
+        self.content.addLayout(form)
+        self.content.addLayout(buttons)
+        self.content.addWidget(self.progress)
+        self.content.addWidget(self.queue)
+        self.footer.addWidget(self.said)
         for entry in Registry().list():
             if entry.info is not None:
                 self.model.addItem(entry.name)
@@ -125,38 +120,32 @@ class BatchWidget(QWidget):
         """Start the queue."""
         if self.busy:
             return
-        try:
+        with self.saying_failures():
             command = Command(self.arguments(), self)
-        except MedUniSegError as error:
-            self.said.setText(str(error))
-            return
-        self.queue.clear()
-        self._failed, self._cases = [], (0, 1)
-        self._command = command
-        command.event.connect(self._event)
-        command.finished.connect(self._finished)
-        self.run_button.setEnabled(False)
-        self.cancel_button.setEnabled(True)
-        self.progress.setRange(0, 0)
-        self.said.setText("Running ...")
-        command.start()
+            self.queue.clear()
+            self._failed, self._cases = [], (0, 1)
+            self._command = command
+            command.event.connect(self._event)
+            command.finished.connect(self._finished)
+            self.run_button.setEnabled(False)
+            self.cancel_button.setEnabled(True)
+            self.progress.setRange(0, 0)
+            self.say("Running ...")
+            command.start()
 
     def cancel(self) -> None:
         """Stop after the present window."""
         if self._command is not None:
             self._command.cancel()
-            self.said.setText("Stopping ...")
+            self.say("Stopping ...")
 
     def copy_command(self) -> None:
         """Put the command on the clipboard."""
-        try:
+        with self.saying_failures():
             QGuiApplication.clipboard().setText(Command(self.arguments()).text)
-        except MedUniSegError as error:
-            self.said.setText(str(error))
-            return
-        self.said.setText("The command is on the clipboard.")
+            self.say("The command is on the clipboard.")
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """A closed widget leaves no work behind."""
         self.cancel()
         super().closeEvent(event)
@@ -165,7 +154,7 @@ class BatchWidget(QWidget):
         kind = event["event"]
         if kind == "progress" and event.get("stage") == "cases":
             self._cases = int(event["done"]), max(1, int(event["total"]))
-            self.said.setText(f"{event.get('detail', '')} ({self._cases[0] + 1} of {self._cases[1]})")
+            self.say(f"{event.get('detail', '')} ({self._cases[0] + 1} of {self._cases[1]})")
         elif kind == "progress" and event.get("stage") == "segment":
             done, total = self._cases
             share = event["done"] / max(1, event["total"])
@@ -193,16 +182,14 @@ class BatchWidget(QWidget):
         results = result.get("results", []) if isinstance(result, dict) else []
         self.progress.setValue(1 if code == 0 or (results and code != 130) else 0)  # one that failed is done with, too
         if code == 130:
-            self.said.setText("Cancelled; what was done stays.")
+            self.say("Cancelled; what was done stays.")
         elif results:
             failed = len(result.get("failed", []))
-            self.said.setText(
-                _counted(len(results), "result") + (f", {_counted(failed, 'case')} failed." if failed else ".")
-            )
+            self.say(_counted(len(results), "result") + (f", {_counted(failed, 'case')} failed." if failed else "."))
         elif code == 0:
-            self.said.setText("Nothing was left to do; see the list.")
+            self.say("Nothing was left to do; see the list.")
         else:
-            self.said.setText(self._failed[-1] if self._failed else f"The command ended with code {code}.")
+            self.say_failure(self._failed[-1] if self._failed else f"The command ended with code {code}.")
 
     def _open(self, item: QTableWidgetItem) -> None:
         path = self.queue.path_of(item)
@@ -212,20 +199,17 @@ class BatchWidget(QWidget):
 
         record = read_provenance(Path(path))
         image = Path(self.folder.text().strip()) / (record.image if record is not None else "")
-        try:
+        with self.saying_failures():
             # the image below its labels, where it is one file of the folder
             added = [
                 self._viewer.add_layer(Layer.create(data, options, kind))
                 for file in ((image, Path(path)) if image.is_file() else (Path(path),))
                 for data, options, kind in read_one(file)
             ]
-        except MedUniSegError as error:
-            self.said.setText(str(error))
-            return
-        if isinstance(added[0], ImageLayer):  # who opens a result wants to see it, not others through it
-            self._current.choose_image(added[0])
-        if isinstance(added[-1], Labels):
-            self._current.choose_labels(added[-1])
+            if isinstance(added[0], ImageLayer):  # who opens a result wants to see it, not others through it
+                self._current.choose_image(added[0])
+            if isinstance(added[-1], Labels):
+                self._current.choose_labels(added[-1])
 
     def _fill_tasks(self, *_: Any) -> None:
         name = self.model.currentText()

@@ -8,6 +8,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
+from superqt.utils import signals_blocked
 
 from napari_meduniseg._editing import Locks, names_of, unnamed
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
@@ -25,7 +26,6 @@ class ClassPalette(Working, QTableWidget):
         super().__init__(0, 3)
         self._locks = locks
         self._layer: Labels | None = None
-        self._filling = False
         self.setHorizontalHeaderLabels(["class", "show", "lock"])
         self.setToolTip("Click a class to paint with it. A locked class cannot be painted over. Double click: colour.")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -65,20 +65,19 @@ class ClassPalette(Working, QTableWidget):
         self.setFixedHeight(self.horizontalHeader().sizeHint().height() + rows + 2 * self.frameWidth())
 
     def _add(self, layer: Labels, label: int, name: str) -> None:
-        self._filling = True
         row = self.rowCount()
-        self.insertRow(row)
         colour = np.asarray(layer.get_color(label) if layer.get_color(label) is not None else (0, 0, 0, 0))
         first = QTableWidgetItem(name)
         first.setData(Qt.ItemDataRole.UserRole, label)
         first.setData(Qt.ItemDataRole.DecorationRole, QColor.fromRgbF(*(float(v) for v in colour[:3])))
-        self.setItem(row, _CLASS, first)
-        for column, on in ((_SHOWN, colour[3] > 0), (_LOCKED, label in self._locks.of(layer))):
-            box = QTableWidgetItem()
-            box.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
-            box.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
-            self.setItem(row, column, box)
-        self._filling = False
+        with signals_blocked(self):
+            self.insertRow(row)
+            self.setItem(row, _CLASS, first)
+            for column, on in ((_SHOWN, colour[3] > 0), (_LOCKED, label in self._locks.of(layer))):
+                box = QTableWidgetItem()
+                box.setFlags(Qt.ItemFlag.ItemIsUserCheckable | Qt.ItemFlag.ItemIsEnabled)
+                box.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+                self.setItem(row, column, box)
 
     def row_of(self, label: int) -> int:
         """The row of a class."""
@@ -99,12 +98,12 @@ class ClassPalette(Working, QTableWidget):
 
     def _pick(self) -> None:
         row = self.currentRow()
-        if self._layer is not None and not self._filling and row >= 0:
+        if self._layer is not None and row >= 0:
             self._layer.selected_label = self._label(row)
             self.picked.emit(self._label(row))
 
     def _toggle(self, item: QTableWidgetItem) -> None:
-        if self._filling or self._layer is None or item.column() == _CLASS:
+        if self._layer is None or item.column() == _CLASS:
             return
         label, on = self._label(item.row()), item.checkState() == Qt.CheckState.Checked
         if item.column() == _LOCKED:

@@ -14,39 +14,33 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QVBoxLayout,
-    QWidget,
 )
 from superqt.utils import signals_blocked
 
 from meduniseg_core.adaptation.execution import begin
 from meduniseg_core.adaptation.runs import Run, runs
 from meduniseg_core.corrections import Ledger
-from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.model.compute import device_choices
 from meduniseg_core.weights import Registry
 from napari_meduniseg._accepting import Collection, collection_at, collections
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, job_of, look_up, proposed_name
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
-from napari_meduniseg.widgets.message import Sentence
-from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.run_view import RunView
-from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 
 _OTHER = "other"
+_COLLECTIONS, _CASES = "collections", "cases"  # kinds of work: what is looked up
 _FEW = 3
 
 
-class LearnWidget(QWidget):
+class LearnWidget(Panel):
     """Choose cases and budget, start, watch, decide."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._cases: Cases | None = None
-        self._jobs: list[Job] = []
         self._asked: Path | None = None  # the data set whose cases are being looked up
         self.data = QComboBox()
         self.data.setToolTip("What to learn from: accepted corrections, or any data set in nnU-Net's raw layout.")
@@ -71,7 +65,6 @@ class LearnWidget(QWidget):
         self.device.setToolTip("Where to train; auto takes a GPU if there is one.")
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
-        self.said = Sentence()
         self.run_box = QComboBox()
         self.run_box.setToolTip("The trainings there are, newest first.")
         self.run_view, self.gate_view = RunView(), GateView()
@@ -90,11 +83,6 @@ class LearnWidget(QWidget):
         self._look_for_data()
 
     @property
-    def busy(self) -> bool:
-        """Whether data are being looked up."""
-        return bool(self._jobs)
-
-    @property
     def found(self) -> Cases | None:
         """The data set that is shown."""
         return self._cases
@@ -111,7 +99,7 @@ class LearnWidget(QWidget):
     def start(self) -> None:
         """Begin a training with what is chosen."""
         if self._cases is None:
-            self._say("There is nothing to learn from; accept a correction in Edit, or choose a data set.", True)
+            self.say_failure("There is nothing to learn from; accept a correction in Edit, or choose a data set.")
             return
         wish = Wish(
             data=self._cases,
@@ -122,20 +110,23 @@ class LearnWidget(QWidget):
             left_out=self.cases.left_out(),
             device=self.device.currentText(),
         )
-        try:
+        with self.saying_failures():
             run = begin(job_of(wish))
-        except (MedUniSegError, OSError) as error:
-            self._say(str(error), True)
-            return
-        self._say("")
-        self.name.setText(proposed_name(self._cases.task))
-        self._refresh_runs(choose=run.job.name)
+            self.say("")
+            self.name.setText(proposed_name(wish.data.task))
+            self._refresh_runs(choose=run.job.name)
 
     # -- data ---------------------------------------------------------------------------------------------------
 
     def _look_for_data(self, changed: str = "") -> None:
         shown = self._asked or (Path(changed) if changed else None)
-        self._work(lambda: _collections_and(shown), lambda found: self._list_data(found, shown))
+        self.start_job(
+            lambda _events, _cancel: _collections_and(shown),
+            lambda found: self._list_data(found, shown),
+            self.say_failure,
+            kind=_COLLECTIONS,
+            anew=True,
+        )
 
     def _list_data(self, found: list[Collection], show: Path | None) -> None:
         self.data.clear()
@@ -148,7 +139,7 @@ class LearnWidget(QWidget):
             self.data.setCurrentIndex(0)
             self._show_data(found[0].folder)
         else:
-            self._say("No correction was accepted yet: correct a result in Edit and press Accept.", False)
+            self.say("No correction was accepted yet: correct a result in Edit and press Accept.")
 
     def _data_picked(self, _index: int) -> None:
         chosen = self.data.currentData()
@@ -161,11 +152,11 @@ class LearnWidget(QWidget):
 
     def _show_data(self, folder: Path) -> None:
         self._asked = folder
-        self._work(lambda: look_up(folder), self._show_cases)
+        self.start_job(
+            lambda _events, _cancel: look_up(folder), self._show_cases, self.say_failure, kind=_CASES, anew=True
+        )
 
     def _show_cases(self, cases: Cases) -> None:
-        if cases.folder != self._asked:
-            return  # another was chosen since
         new = self._cases is None or self._cases.folder != cases.folder
         self._cases = cases
         self.cases.show_cases(cases)
@@ -174,7 +165,7 @@ class LearnWidget(QWidget):
             self.name.setText(proposed_name(cases.task))
         held = sum(row.held_back for row in cases.rows)
         few = len(cases.rows) < _FEW
-        self._say(
+        self.say(
             f"{len(cases.rows)} case{'' if len(cases.rows) == 1 else 's'}, {held} held back."
             + (" A few more make a difference one can see." if few else "")
         )
@@ -225,24 +216,8 @@ class LearnWidget(QWidget):
                 self.base.addItem(entry.name, entry.name)
         self.base.setCurrentIndex(max(0, self.base.findData(before)))
 
-    def _work(self, work, then) -> None:  # type: ignore[no-untyped-def]
-        job = Job(lambda _events, _cancel: work(), self)
-
-        def end(act, answer) -> None:  # type: ignore[no-untyped-def]
-            self._jobs.remove(job)
-            act(answer)
-
-        job.done.connect(lambda answer: end(then, answer))
-        job.failed.connect(lambda sentence: end(lambda text: self._say(text, True), sentence))
-        self._jobs.append(job)
-        job.start()
-
-    def _say(self, text: str, trouble: bool = False) -> None:
-        self.said.say(text, trouble)
-
     def _lay_out(self) -> None:
-        layout = scrolling_layout(self)
-        layout.addWidget(Recovery(self._viewer))
+        layout = self.content
         form = QFormLayout()
         form.addRow("Data", self.data)
         layout.addLayout(form)
@@ -262,7 +237,7 @@ class LearnWidget(QWidget):
         layout.addWidget(self.run_view)
         layout.addWidget(self.gate_view)
         layout.addStretch(1)
-        footer_layout(self).addWidget(self.said)
+        self.footer.addWidget(self.said)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
 
 

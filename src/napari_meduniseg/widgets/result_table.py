@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from superqt.utils import qdebounced
 
 from napari_meduniseg._segmentation_job import Outcome, recount
 from napari_meduniseg.widgets.working import Working
@@ -37,10 +38,7 @@ class ResultTable(Working, QWidget):
         self._targets: list[tuple[Labels, int]] = []
         self._layers: dict[str, Labels] = {}
         self._outcome: Outcome | None = None
-        self._settle = QTimer(self)
-        self._settle.setSingleShot(True)
-        self._settle.setInterval(_SETTLE_MS)
-        self._settle.timeout.connect(self._recount)
+        self._recount_soon = qdebounced(self._recount, timeout=_SETTLE_MS, parent=self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
@@ -62,7 +60,7 @@ class ResultTable(Working, QWidget):
             layer.events.paint.disconnect(self._changed)
             layer.events.labels_update.disconnect(self._changed)
         self._outcome, self._layers, self._targets = None, {}, []
-        self._settle.stop()
+        self._recount_soon.cancel()
         self.table.setRowCount(0)
         self.hide()
 
@@ -72,17 +70,17 @@ class ResultTable(Working, QWidget):
 
     def count_again(self) -> None:
         """The labels may have been changed while others were shown."""
-        self._settle.start()
+        self._recount_soon()
 
     def _changed(self, _event: Any = None) -> None:
-        self._settle.start()
+        self._recount_soon()
 
     def _recount(self) -> None:
         """Count what the layers hold now, beside the GUI."""
         if self._outcome is None:
             return
         if self.busy:
-            self._settle.start()  # once more when the count that runs is done
+            self._recount_soon()  # once more when the count that runs is done
             return
         outcome, now = self._outcome, {task: np.asarray(layer.data) for task, layer in self._layers.items()}
         self.start_job(lambda _events, _cancel: recount(outcome, now), lambda found: self._counted(outcome, found))

@@ -12,8 +12,10 @@ import napari
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_info, show_warning
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QCloseEvent
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton
+from superqt.utils import qdebounced
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, Message, Progress
@@ -21,7 +23,6 @@ from meduniseg_core.images import Finding
 from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan
 from napari_meduniseg._current import current_of
-from napari_meduniseg._jobs import Job
 from napari_meduniseg._layer_input import LayerSnapshot, same_images, snapshot_layers
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._reader import read_one
@@ -42,31 +43,26 @@ from napari_meduniseg._segmentation_job import (
     seen_at_once,
 )
 from napari_meduniseg.widgets.message import Sentence, keep_room
-from napari_meduniseg.widgets.recovery import Recovery
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.remedies import Remedies
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
-from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
 from napari_meduniseg.widgets.segment_form import SegmentForm
 from napari_meduniseg.widgets.view_bar import ViewBar
 
 _SETTLE_MS = 250  # changes that follow each other faster are one
+_RUN, _FORECAST, _LOOK, _OPEN = "run", "forecast", "look", "open"  # kinds of work
 
 
-class SegmentWidget(QWidget):
+class SegmentWidget(Panel):
     """Segments an image layer by one or several tasks of a model."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
+        super().__init__(napari_viewer)
         self._current = current_of(napari_viewer)
         self._results: WeakKeyDictionary[Labels, tuple[Outcome, list[Labels]]] = WeakKeyDictionary()
         self._predictors = Predictors()
-        self._job: Job | None = None
-        self._order: SegmentationJob | None = None
-        self._forecast_job: Job | None = None
         self._acted = False  # something was done with the labels since the choice changed
-        self._look_job: Job | None = None
         self._looked_at: tuple[tuple[LayerSnapshot, ...], list[TaskPlan], Said] = (), [], Said()
         self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
@@ -74,14 +70,14 @@ class SegmentWidget(QWidget):
         self._ahead = False  # what is said is about the choice, not about what was done
 
         self.form = SegmentForm(napari_viewer)
-        self.hint = Sentence()
+        self.hint = self.said
         self.warning = Sentence(0)
         self.warning.hide()
         self.note = Sentence(0)
         self.note.hide()
         self.remedies = Remedies()
         self.remedies.changed.connect(self._choice_changed)
-        self.remedies.refused.connect(lambda text: self._say(text, warn=True))
+        self.remedies.refused.connect(self.say_failure)
         self.remedies.reopen.connect(self._reopen)
         self.run_button = QPushButton("Run")
         self.run_button.setToolTip("Segment the image by the tasks that are ticked.")
@@ -93,66 +89,56 @@ class SegmentWidget(QWidget):
         keep_room(self.progress)
         self.progress.hide()
         self.table = ResultTable()
-        self.actions = ResultActions(napari_viewer)
-        self.actions.said.connect(self._say_of_action)
+        self.result_actions = ResultActions(napari_viewer)
+        self.result_actions.said.connect(self._say_of_action)
 
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.cancel_button)
         self.view_bar = ViewBar(napari_viewer)
-        layout = scrolling_layout(self)
-        layout.addWidget(Recovery(napari_viewer))
-        layout.addWidget(self.view_bar)
-        layout.addWidget(self.form)
-        layout.addWidget(self.table)
-        layout.addStretch(1)
-        layout.setAlignment(Qt.AlignmentFlag.AlignTop)
-        footer = footer_layout(self)
-        for widget in (self.note, self.warning, self.remedies, self.hint, self.progress):
-            footer.addWidget(widget)
-        footer.addLayout(buttons)
-        footer.addWidget(self.actions)
+        for widget in (self.view_bar, self.form, self.table):
+            self.content.addWidget(widget)
+        self.content.addStretch(1)
+        self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
+        for widget in (self.note, self.warning, self.remedies, self.said, self.progress):
+            self.footer.addWidget(widget)
+        self.footer.addLayout(buttons)
+        self.footer.addWidget(self.result_actions)
 
-        self._settle = QTimer(self)
-        self._settle.setSingleShot(True)
-        self._settle.setInterval(_SETTLE_MS)
-        self._settle.timeout.connect(self._look_ahead)
+        self._look_ahead_soon = qdebounced(self._look_ahead, timeout=_SETTLE_MS, parent=self)
         self.form.changed.connect(self._choice_changed)
         self.table.picked.connect(self._current.choose_labels)
         self._current.events.changed.connect(self._show_table)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
-        self._settle.start()
+        self._look_ahead_soon()
 
     @property
     def busy(self) -> bool:
-        """Whether a segmentation is running."""
-        return self._job is not None
+        """Whether a segmentation is running; looking ahead does not count."""
+        return self.does(_RUN)
 
     def run(self) -> None:
         """Start; what is wrong with the choice is said in one sentence."""
         if self.busy:
             return
-        try:
+        with self.saying_failures():
             order = prepare(self._choice(), self._viewer)
-        except MedUniSegError as error:
-            self._say(str(error), warn=True)
-            return
-        self._order = order
-        self._job = self._start(
-            lambda events, cancel: run_job(order, self._predictors, events, cancel), "A segmentation"
-        )
-        self._job.done.connect(self._finish)
-        self._job.failed.connect(self._fail)
-        self._job.cancelled.connect(self._stopped)
-        self._job.event.connect(self._show_event)
-        self.run_button.setEnabled(False)
-        self.cancel_button.setEnabled(True)
-        self.progress.setRange(0, 0)
-        self.progress.setFormat("")
-        self.progress.show()
-        self._say("Running ...")
-        self._job.start()
+            self.run_button.setEnabled(False)
+            self.cancel_button.setEnabled(True)
+            self.progress.setRange(0, 0)
+            self.progress.setFormat("")
+            self.progress.show()
+            self.say("Running ...")
+            self.start_job(
+                lambda events, cancel: run_job(order, self._predictors, events, cancel),
+                lambda outcome: self._finish(order, outcome),
+                self._fail,
+                cancelled=self._stopped,
+                event=self._show_event,
+                kind=_RUN,
+                title="A segmentation",
+            )
 
     def _choice(self) -> Choice:
         choice = self.form.choice()
@@ -160,28 +146,22 @@ class SegmentWidget(QWidget):
 
     def cancel(self) -> None:
         """Ask the running segmentation to stop."""
-        if self._job is not None:
-            self._job.cancel()
+        if self.cancel_job(_RUN):
             self.cancel_button.setEnabled(False)
-            self._say("Stopping ...")
+            self.say("Stopping ...")
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """A closed widget leaves no work behind."""
         self.cancel()
         super().closeEvent(event)
 
-    def _start(self, work: Any, title: str = "") -> Job:
-        return Job(work, self, title)
-
-    def _finish(self, outcome: Outcome) -> None:
-        order = self._order
+    def _finish(self, order: SegmentationJob, outcome: Outcome) -> None:
         self._end()
-        assert order is not None
         image = order.choice.layers[0]
         with self._current.adding_to(image) as layers:
             layers += add_results(order, outcome, self._current.viewer)
         if not layers:
-            self._say("The image layer was removed meanwhile; the result was dropped.", warn=True)
+            self.say_failure("The image layer was removed meanwhile; the result was dropped.")
             return
         for layer in layers:
             self._results[layer] = outcome, layers
@@ -191,7 +171,8 @@ class SegmentWidget(QWidget):
         first = next(iter(results.values()))
         how = f"{first.settings.get('precision', '')}, {first.execution}"
         elsewhere = "" if self._current.labels in layers else f" To see it, choose {image.name} under Image."
-        self._say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}", details=how)
+        self.say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}")
+        self.said.setToolTip(how)
         if not elsewhere:
             # the new labels layer makes the form look again: what results say stays while the image is the same
             self._look_done({**self._found, **{task: result.findings for task, result in results.items()}})
@@ -208,15 +189,13 @@ class SegmentWidget(QWidget):
 
     def _fail(self, sentence: str) -> None:
         self._end()
-        self._say(sentence, warn=True)
+        self.say_failure(sentence)
 
     def _stopped(self) -> None:
         self._end()
-        self._say("Cancelled; nothing was changed.")
+        self.say("Cancelled; nothing was changed.")
 
     def _end(self) -> None:
-        self._job = None
-        self._order = None
         self.run_button.setEnabled(True)
         self.cancel_button.setEnabled(False)
         self.progress.hide()
@@ -231,9 +210,9 @@ class SegmentWidget(QWidget):
             (show_warning if event.level == "warning" else show_info)(without_options(event.text))
 
     def _choice_changed(self) -> None:
-        self._forecast_job = None  # an answer to an older choice is not shown
+        self.drop_job(_FORECAST)  # an answer to an older choice is not shown
         self._acted = False
-        self._settle.start()
+        self._look_ahead_soon()
 
     def _look_ahead(self) -> None:
         """Say what Run will do, and whether the image looks like what was chosen."""
@@ -248,17 +227,19 @@ class SegmentWidget(QWidget):
             return
         if self._ahead and not self._trouble:
             self._say_ahead("Estimating what it takes ...")  # nothing of the choice before stays
-        job = self._start(lambda _events, _cancel: forecast(order, self._predictors))
-        job.done.connect(lambda found: self._show_forecast(found) if job is self._forecast_job else None)
-        job.failed.connect(lambda text: self._say(text, warn=True) if job is self._forecast_job else None)
-        self._forecast_job = job
-        job.start()
+        self.start_job(
+            lambda _events, _cancel: forecast(order, self._predictors),
+            self._show_forecast,
+            self.say_failure,
+            kind=_FORECAST,
+            anew=True,
+        )
 
     def _show_forecast(self, found: Forecast) -> None:
         if self.busy:
             return
         if self._trouble:
-            self._say(self._trouble, warn=True)
+            self.say_failure(self._trouble)
         else:
             self._say_ahead(f"{found.text}. Classes: {self.form.classes_text()}.")
 
@@ -274,17 +255,18 @@ class SegmentWidget(QWidget):
             self._show_found()
             return
         self._looked_at = snapshots, plans, said
-        self._look_job = None
+        self.drop_job(_LOOK)
         self._trouble = ""
         self._at_once = seen_at_once(snapshots, said)
         self._look_done({})
         if not snapshots:
             return
-        job = self._start(lambda _events, _cancel: look_at_image(snapshots, plans, said))
-        job.done.connect(lambda looked: self._looked(choice, looked) if job is self._look_job else None)
-        job.failed.connect(lambda text: self._no_good(text) if job is self._look_job else None)
-        self._look_job = job
-        job.start()
+        self.start_job(
+            lambda _events, _cancel: look_at_image(snapshots, plans, said),
+            lambda looked: self._looked(choice, looked),
+            self._no_good,
+            kind=_LOOK,
+        )
 
     def _looked(self, choice: Choice, looked: Looked) -> None:
         self._look_done(looked.findings)
@@ -311,10 +293,7 @@ class SegmentWidget(QWidget):
         if image is None or not image.source.path:
             return
         path = Path(image.source.path)
-        job = self._start(lambda _events, _cancel: read_one(path))
-        job.done.connect(self._opened_again)
-        job.failed.connect(lambda text: self._say(text, warn=True))
-        job.start()
+        self.start_job(lambda _events, _cancel: read_one(path), self._opened_again, self.say_failure, kind=_OPEN)
 
     def _opened_again(self, layers: list[LayerData]) -> None:
         added = [self._current.viewer.add_layer(Layer.create(data, options, kind)) for data, options, kind in layers]
@@ -329,19 +308,21 @@ class SegmentWidget(QWidget):
         self._trouble = sentence
         self._looked_at = (), [], Said()  # it may be mended: look again at the next change
         if not self.busy:
-            self._say(sentence, warn=True)
+            self.say_failure(sentence)
 
     def _say_of_action(self, text: str, warn: bool) -> None:
         """What became of saving or correcting: no forecast for a choice made before is put over it."""
-        self._acted, self._forecast_job = True, None
-        self._say(text, warn)
+        self._acted = True
+        self.drop_job(_FORECAST)
+        self.say(text, warn)
 
     def _say_ahead(self, text: str) -> None:
         """Something about the choice as it stands, which another choice makes void."""
-        self._say(text)
+        self.say(text)
         self._ahead = True
 
-    def _say(self, text: str, warn: bool = False, details: str = "") -> None:
+    def say(self, text: str, trouble: bool = False) -> None:
+        """Show a sentence, in the panel's terms; trouble stands out."""
         self._ahead = False
-        self.hint.say(without_options(text), trouble=warn)
-        self.hint.setToolTip(details)
+        super().say(without_options(text), trouble)
+        self.said.setToolTip("")

@@ -49,7 +49,7 @@ def finish_learning(user: User) -> None:
     user.pause(1)
     user.place(gate.title)
     user.shot("before_and_after")
-    user.check(lambda: gate.table.rowCount() == 2, f"{user.look(gate.title.text)}: {user.look(gate.reason.text)}")
+    user.check(lambda: gate.table.rowCount() == 2, f"{user.look(gate.heading.text)}: {user.look(gate.reason.text)}")
 
 
 def adopt(user: User, images: Images) -> str:

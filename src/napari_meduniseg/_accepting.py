@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -66,7 +67,7 @@ class Submission:
 
     layer: str
     labels: Callable[[], np.ndarray]
-    attributes: dict
+    attributes: dict[str, Any]
     image: Image | tuple[LayerSnapshot, ...]
     grid: Grid | None
     origins: Origins

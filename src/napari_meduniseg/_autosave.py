@@ -238,7 +238,7 @@ def _is_owned(path: Path) -> bool:
         if len(more) == 2 and more[0].isdigit():
             return Mark(pid=int(pid), created=int(more[0]) / 100).process() is not None
         # written by a version that noted the id alone: whoever has it now and began later is another
-        return psutil.Process(int(pid)).create_time() <= path.stat().st_mtime
+        return bool(psutil.Process(int(pid)).create_time() <= path.stat().st_mtime)
     return False
 
 

@@ -136,7 +136,8 @@ class Current:
         If the image is still the current one, its newest labels become the current ones. If the user has moved on to
         another image, the labels stay hidden until their image is chosen.
         """
-        before, added = self.viewer.layers.selection.active, []
+        before = self.viewer.layers.selection.active
+        added: list[Labels] = []
         with self._holding():
             yield added
         if not added:

@@ -80,7 +80,7 @@ class Locks:
         before anything is written. So a stroke stays one undo step, and undo restores exactly what it changed. napari
         0.9 has no public hook for this (its *preserve labels* protects all classes or none).
         """
-        write = getattr(layer, "_apply_mask_to_data", None)
+        write: Callable[..., np.ndarray | None] | None = getattr(layer, "_apply_mask_to_data", None)
         if layer in self._guarded or write is None:
             return
         self._guarded.add(layer)

@@ -93,7 +93,7 @@ class Job(QObject):
     ``title`` names work that the user would miss, such as "A segmentation": closing the window then asks first.
     """
 
-    event = Signal(object)
+    reported = Signal(object)
     done = Signal(object)
     failed = Signal(str)
     cancelled = Signal()
@@ -148,7 +148,7 @@ class Job(QObject):
             _RUNNING.discard(self._record)
 
     def _send(self, event: object) -> None:
-        self._emit(self.event, event)
+        self._emit(self.reported, event)
 
     @staticmethod
     def _emit(signal: Any, *arguments: object) -> None:

@@ -131,12 +131,12 @@ def probability_layers(result: Segmentation, change: Reorientation, like: Layer,
 
 def checksum(labels: np.ndarray) -> int:
     """A checksum of labels, to tell whether they were changed."""
-    return zlib.crc32(np.ascontiguousarray(labels))
+    return zlib.crc32(np.ascontiguousarray(labels).data)
 
 
 def is_derived(layer: Layer) -> bool:
     """Whether an image layer shows probabilities or uncertainty, and not an image."""
-    return layer.metadata.get(METADATA_KEY) == DERIVED
+    return bool(layer.metadata.get(METADATA_KEY) == DERIVED)
 
 
 def spacing_of(layer: Layer) -> tuple[float, ...]:
@@ -219,10 +219,10 @@ def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, in
     Labels without a name get a colour, too.
     """
     known = sorted({*classes, *colours})
-    table = {label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in known}
-    colormap = DirectLabelColormap(
-        color_dict={**table, 0: np.zeros(4), None: np.array((1.0, 1.0, 1.0, 1.0))},
-    )
+    table: dict[int | None, np.ndarray] = {
+        label: np.array((*(c / 255 for c in colours.get(label) or class_colour(label)), 1.0)) for label in known
+    }
+    colormap = DirectLabelColormap(color_dict={**table, 0: np.zeros(4), None: np.ones(4)})
     features = {"index": [0, *classes], "name": ["background", *classes.values()]}
     return {"colormap": colormap, "features": features}
 

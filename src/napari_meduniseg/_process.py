@@ -30,10 +30,11 @@ def running() -> list[Command]:
 class Command(QObject):
     """The command ``meduniseg ARGUMENTS... --json --progress json``.
 
-    ``event`` brings each event as a dict; ``finished`` brings the result (None where there is none) and the exit code.
+    ``reported`` brings each event as a dict; ``finished`` brings the result (None where there is none) and the exit
+    code.
     """
 
-    event = Signal(dict)
+    reported = Signal(dict)
     finished = Signal(object, int)
 
     def __init__(self, arguments: Sequence[str], parent: QObject | None = None) -> None:
@@ -79,7 +80,7 @@ class Command(QObject):
         for line in lines:
             found = _parsed(line)
             if isinstance(found, dict) and "event" in found:
-                self.event.emit(found)
+                self.reported.emit(found)
 
     def _finish(self, code: int, _status: Any = None) -> None:
         if self._over:
@@ -91,7 +92,7 @@ class Command(QObject):
     def _broken(self, error: Any) -> None:
         if error == QProcess.ProcessError.FailedToStart and not self._over:
             self._over = True
-            self.event.emit({"event": "error", "message": "The command could not be started; reinstall MedUniSeg."})
+            self.reported.emit({"event": "error", "message": "The command could not be started; reinstall MedUniSeg."})
             self.finished.emit(None, 1)
 
 

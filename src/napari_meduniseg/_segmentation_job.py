@@ -160,7 +160,7 @@ def tasks_for(info: ModelInfo, modality: str | None, flat: bool | None) -> list[
 
 def is_flat(layer: ImageLayer) -> bool:
     """Whether the layer holds one 2D image."""
-    return layer.ndim == 2
+    return bool(layer.ndim == 2)
 
 
 def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:

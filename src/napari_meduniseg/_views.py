@@ -153,4 +153,4 @@ def slice_axis(layer: Layer, viewer: ViewerModel) -> int:
     """The axis of the layer along which the viewer slices."""
     if layer.ndim < 3:
         return 0
-    return int(viewer.dims.order[-3]) - (viewer.dims.ndim - layer.ndim)
+    return int(viewer.dims.order[-3]) - int(viewer.dims.ndim - layer.ndim)

@@ -108,7 +108,9 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
     qtbot.waitUntil(lambda: learn.gate_view.isVisibleTo(learn), timeout=240_000)
     report = json.loads((home / "runs" / "organ-1" / "gate" / "gate.json").read_text())
     assert report["dice_before"] is not None and report["verdict"] == "better", report["reason"]
-    assert learn.gate_view.title.text() == "Better than before" and "mean dice" in learn.gate_view.reason.text().lower()
+    assert (
+        learn.gate_view.heading.text() == "Better than before" and "mean dice" in learn.gate_view.reason.text().lower()
+    )
     assert learn.gate_view.pictures.count() == 2 * len(report["pairs"])
     assert len(learn.run_view.loss.listDataItems()) == 1
     learn.gate_view.adopt_button.click()

@@ -125,7 +125,7 @@ class BatchWidget(Panel):
             self.queue.clear()
             self._failed, self._cases = [], (0, 1)
             self._command = command
-            command.event.connect(self._event)
+            command.reported.connect(self._event)
             command.finished.connect(self._finished)
             self.run_button.setEnabled(False)
             self.cancel_button.setEnabled(True)

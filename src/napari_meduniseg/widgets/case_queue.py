@@ -56,7 +56,7 @@ class CaseQueue(QTableWidget):
     def path_of(self, item: QTableWidgetItem) -> str:
         """The label file of the item's row; empty where it has none."""
         first = self.item(item.row(), _CASE)
-        return str(first.data(_PATH) or "")
+        return "" if first is None else str(first.data(_PATH) or "")
 
     def lines(self) -> list[str]:
         """The rows as text, in the order shown."""

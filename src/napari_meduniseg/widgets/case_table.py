@@ -67,23 +67,27 @@ class CaseTable(Working, QTableWidget):
 
     def left_out(self) -> tuple[str, ...]:
         """The cases without a tick."""
-        items = (self.item(row, _CASE) for row in range(self.rowCount()))
-        return tuple(_case_of(item) for item in items if item.checkState() == Qt.CheckState.Unchecked)
+        return tuple(_case_of(item) for item in self._items() if item.checkState() == Qt.CheckState.Unchecked)
 
     def set_ticked(self, case: str, on: bool) -> None:
         """Include a case or leave it out."""
-        for row in range(self.rowCount()):
-            if _case_of(self.item(row, _CASE)) == case:
-                self.item(row, _CASE).setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+        for item in self._items():
+            if _case_of(item) == case:
+                item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
 
     def _show_picture(self, case: str, png: bytes) -> None:
         assert self._cases is not None
         picture = QPixmap()
         picture.loadFromData(png)
-        for row, entry in enumerate(self._cases.rows):
+        for item, entry in zip(self._items(), self._cases.rows, strict=True):
             if entry.case == case:
                 self._pictures[self._cases.folder, case, entry.version] = picture
-                self.item(row, _CASE).setIcon(QIcon(picture))
+                item.setIcon(QIcon(picture))
+
+    def _items(self) -> list[QTableWidgetItem]:
+        """Those with the cases' names, one a row."""
+        items = (self.item(row, _CASE) for row in range(self.rowCount()))
+        return [item for item in items if item is not None]
 
 
 def _case_of(item: QTableWidgetItem) -> str:

@@ -86,15 +86,20 @@ class ClassPalette(Working, QTableWidget):
     def set_locked(self, label: int, locked: bool) -> None:
         """Tick or untick a class's lock."""
         state = Qt.CheckState.Checked if locked else Qt.CheckState.Unchecked
-        self.item(self.row_of(label), _LOCKED).setCheckState(state)
+        self._cell(self.row_of(label), _LOCKED).setCheckState(state)
 
     def set_shown(self, label: int, shown: bool) -> None:
         """Tick or untick a class's visibility."""
         state = Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked
-        self.item(self.row_of(label), _SHOWN).setCheckState(state)
+        self._cell(self.row_of(label), _SHOWN).setCheckState(state)
 
     def _label(self, row: int) -> int:
-        return int(self.item(row, _CLASS).data(Qt.ItemDataRole.UserRole))
+        return int(self._cell(row, _CLASS).data(Qt.ItemDataRole.UserRole))
+
+    def _cell(self, row: int, column: int) -> QTableWidgetItem:
+        item = self.item(row, column)
+        assert item is not None  # every row has all its cells
+        return item
 
     def _pick(self) -> None:
         row = self.currentRow()
@@ -117,13 +122,14 @@ class ClassPalette(Working, QTableWidget):
             return
         chosen = QColorDialog.getColor(item.data(Qt.ItemDataRole.DecorationRole), self, "Colour of the class")
         if chosen.isValid():
-            self._paint(self._label(item.row()), chosen.getRgbF())
+            self._paint(self._label(item.row()), (chosen.redF(), chosen.greenF(), chosen.blueF(), chosen.alphaF()))
             item.setData(Qt.ItemDataRole.DecorationRole, chosen)
 
     def _paint(self, label: int, colour: tuple[float, ...]) -> None:
         assert self._layer is not None
         layer = self._layer
         listed = [self._label(row) for row in range(self.rowCount())]
-        table = {number: np.asarray(layer.get_color(number), dtype=float) for number in listed}
+        table: dict[int | None, np.ndarray] = {0: np.zeros(4), None: np.ones(4)}
+        table.update((number, np.asarray(layer.get_color(number), dtype=float)) for number in listed)
         table[label] = np.asarray(colour, dtype=float)
-        layer.colormap = DirectLabelColormap(color_dict={**table, 0: np.zeros(4), None: np.ones(4)})
+        layer.colormap = DirectLabelColormap(color_dict=table)

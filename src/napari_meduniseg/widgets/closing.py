@@ -55,7 +55,7 @@ class CloseGuard(QObject):
         window.installEventFilter(self)
         # napari's File menu closes by this method, after a question of its own that knows nothing of our work
         self._close = window.close
-        window.close = self._close_from_menu  # type: ignore[assignment]
+        window.close = self._close_from_menu  # type: ignore[method-assign]
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Notice the close button of the window, and of the window manager."""
@@ -129,11 +129,13 @@ class CloseGuard(QObject):
             return
         self._ending = True
         try:
-            jobs = [one for one in _jobs.running() if one.is_under(self._window)]
-            commands = [command for command in _process.running() if _jobs.is_under(command, self._window)]
-            for one in (*jobs, *commands):
+            left: list[_jobs.Running | _process.Command] = [
+                *(one for one in _jobs.running() if one.is_under(self._window)),
+                *(command for command in _process.running() if _jobs.is_under(command, self._window)),
+            ]
+            for one in left:
                 one.cancel()
-            self._wait(lambda: all(one.over for one in (*jobs, *commands)))
+            self._wait(lambda: all(one.over for one in left))
             for kept in self._kept():
                 kept.end()
         finally:

@@ -45,8 +45,8 @@ class GateView(Working, QGroupBox):
         super().__init__("Before and after")
         self._run: Run | None = None
         self._report: GateReport | None = None
-        self.title, self.reason, self.notes = QLabel(), QLabel(), QLabel()
-        self.title.setStyleSheet("font-weight: bold;")
+        self.heading, self.reason, self.notes = QLabel(), QLabel(), QLabel()
+        self.heading.setStyleSheet("font-weight: bold;")
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setHorizontalHeaderLabels(list(_COLUMNS))
         self.table.setToolTip("On the cases that were held back; HD95 in mm (pixels for pictures without a size).")
@@ -65,9 +65,9 @@ class GateView(Working, QGroupBox):
         self.report_button.setToolTip("Open the whole comparison in the browser.")
         self.said = QLabel()
         layout = QVBoxLayout(self)
-        for label in (self.title, self.reason, self.notes, self.said):
+        for label in (self.heading, self.reason, self.notes, self.said):
             label.setWordWrap(True)
-        layout.addWidget(self.title)
+        layout.addWidget(self.heading)
         layout.addWidget(self.reason)
         layout.addWidget(self.notes)
         layout.addWidget(self.table)
@@ -156,8 +156,8 @@ class GateView(Working, QGroupBox):
         self.said.setText(sentence)
 
     def _fill(self, report: GateReport | None) -> None:
-        self.title.setText(_TITLES[report.verdict] if report is not None else "Not compared")
-        self.title.setStyleSheet(
+        self.heading.setText(_TITLES[report.verdict] if report is not None else "Not compared")
+        self.heading.setStyleSheet(
             "font-weight: bold;" + ("color: #d98c00;" if report is not None and not report.recommended else "")
         )
         self.reason.setText(report.reason if report is not None else "")
@@ -176,8 +176,9 @@ class GateView(Working, QGroupBox):
         self.table.setFixedHeight(30 + 30 * min(len(classes), 6))
         while self.pictures.count():
             item = self.pictures.takeAt(0)
-            if item is not None and item.widget() is not None:
-                item.widget().deleteLater()
+            picture = None if item is None else item.widget()
+            if picture is not None:
+                picture.deleteLater()
         for found in report.pictures if report is not None else ():
             self._add_picture(found.case, found.png, report)
 

@@ -65,9 +65,11 @@ class ModelsWidget(Panel):
         self._models = {entry.name: entry for entry in Registry().list()}
         self._packs = {entry.name: entry for entry in PackRegistry().list() if entry.name not in self._models}
         self.list.clear()
-        for name, entry in (*self._models.items(), *self._packs.items()):
+        usable = {name: entry.info is not None for name, entry in self._models.items()}
+        usable |= {name: entry.info is not None for name, entry in self._packs.items()}
+        for name, is_usable in usable.items():
             kind = " (pack)" if name in self._packs else ""
-            item = QListWidgetItem(f"{name}{kind}" if entry.info is not None else f"{name}{kind} (unusable)")
+            item = QListWidgetItem(f"{name}{kind}" if is_usable else f"{name}{kind} (unusable)")
             item.setData(Qt.ItemDataRole.UserRole, name)
             self.list.addItem(item)
             if name == chosen:
@@ -118,7 +120,7 @@ class ModelsWidget(Panel):
     def _start(self, work: Work[T], then: Callable[[T], None]) -> None:
         self.do_beside(work, then, text="Working ...", title="Work on a model")
 
-    def _installed(self, entry: StoredAsset) -> None:
+    def _installed(self, entry: StoredAsset | store.StoredAsset[PackInfo]) -> None:
         self.refresh(entry.name)
         self.say(f"Installed {entry.name}.")
         signals().models_changed.emit("")

@@ -21,11 +21,13 @@ def open_panel(viewer: napari.Viewer, name: str) -> QWidget:
     docked = viewer.window.dock_widgets
     for title in (f"{name} ({manifest.display_name})", f"{name} ({_PLUGIN})"):
         if title in docked:
-            panel = docked[title]
+            panel: QWidget = docked[title]
             break
     else:
         found = next(one for one in manifest.contributions.widgets or () if one.display_name == name)
-        panel = found.get_callable()(viewer)  # type: ignore[call-arg]
+        made = found.get_callable()(viewer)
+        assert isinstance(made, QWidget)
+        panel = made
         viewer.window.add_dock_widget(panel, name=f"{name} ({manifest.display_name})", tabify=True)
     dock = parent_of(panel, QDockWidget)
     if dock is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -26,17 +27,17 @@ _ROOM = 6  # px: frame and rounding
 class _Area(QScrollArea):
     """As wide as its content, as low as necessary. The mouse wheel scrolls it and changes no value in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, content: QWidget) -> None:
         super().__init__()
+        self._content = content
         self._placed = False
         # before the panel is docked: below the panels that are there it makes a window higher, at times than the screen
         self._heights = {id(window): window.height() for window in _main_windows()}
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        content = self.widget()
         bar = self.verticalScrollBar()
-        width = content.minimumSizeHint().width() + max(bar.width(), bar.sizeHint().width()) + _ROOM
-        return QSize(width, min(_LOW, content.minimumSizeHint().height()))
+        width = self._content.minimumSizeHint().width() + max(bar.width(), bar.sizeHint().width()) + _ROOM
+        return QSize(width, min(_LOW, self._content.minimumSizeHint().height()))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Widen the panel when its content becomes wider; otherwise Qt cuts off the right edge."""
@@ -44,12 +45,12 @@ class _Area(QScrollArea):
         if kind == QEvent.Type.Wheel and _holds_a_value(watched):
             event.ignore()  # it goes on to the widget around, and so to this area
             return True
-        if kind == QEvent.Type.LayoutRequest and watched is self.widget():
+        if kind == QEvent.Type.LayoutRequest and watched is self._content:
             self.updateGeometry()
             self._mind_the_wheel()
         return super().eventFilter(watched, event)
 
-    def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         super().showEvent(event)
         self._mind_the_wheel()
         if not self._placed:
@@ -84,7 +85,7 @@ class _Area(QScrollArea):
 
     def _mind_the_wheel(self) -> None:
         """Keep the wheel from changing values, with or without the focus: it is meant for the panel."""
-        for child in self.widget().findChildren(QWidget):
+        for child in self._content.findChildren(QWidget):
             if _holds_a_value(child):
                 child.installEventFilter(self)  # once more is no more
 
@@ -98,7 +99,8 @@ class _Content(QWidget):
 
 def scrolling_layout(panel: QWidget) -> QVBoxLayout:
     """Make the layout for the panel's content, within a scroll area."""
-    area, content = _Area(), _Content()
+    content = _Content()
+    area = _Area(content)
     area.setWidgetResizable(True)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

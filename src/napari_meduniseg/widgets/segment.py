@@ -96,8 +96,8 @@ class SegmentWidget(Panel):
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.cancel_button)
         self.view_bar = ViewBar(napari_viewer)
-        for widget in (self.view_bar, self.form, self.table):
-            self.content.addWidget(widget)
+        for part in (self.view_bar, self.form, self.table):
+            self.content.addWidget(part)
         self.content.addStretch(1)
         self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
         for widget in (self.note, self.warning, self.remedies, self.said, self.progress):

@@ -73,7 +73,7 @@ class Working:
         job.failed.connect(lambda sentence: end(failed, sentence))
         job.cancelled.connect(lambda: end(failed, "Stopped.") if cancelled is None else end(cancelled))
         if event is not None:
-            job.event.connect(lambda sent: event(sent) if self._jobs.get(kind) is job else None)
+            job.reported.connect(lambda sent: event(sent) if self._jobs.get(kind) is job else None)
         job.start()
         return True
 

@@ -78,26 +78,37 @@ class Locks:
 
         They all write through one method, which is replaced on this layer by one that leaves protected voxels out
         before anything is written. So a stroke stays one undo step, and undo restores exactly what it changed. napari
-        0.9 has no public hook for this (its *preserve labels* protects all classes or none).
+        has no public hook for this (its *preserve labels* protects all classes or none). Before 0.8 the method is
+        ``data_setitem``, which :func:`apply` therefore calls on the class.
         """
-        write: Callable[..., np.ndarray | None] | None = getattr(layer, "_apply_mask_to_data", None)
+        step = "_apply_mask_to_data" if hasattr(layer, "_apply_mask_to_data") else "data_setitem"
+        write: Callable[..., np.ndarray | None] | None = getattr(layer, step, None)
         if layer in self._guarded or write is None:
             return
         self._guarded.add(layer)
 
-        def write_free(data: np.ndarray, mask: np.ndarray, new_label: int, *rest: Any) -> np.ndarray | None:
-            rule = self.rule(layer, new_label)
-            before = data[mask]
-            free = editing.takeable(before, new_label, rule.locked, rule.over)
-            barred = before[~free & (before != new_label)]
-            if barred.size:
-                locked = self.of(layer)
-                self.blocked(self.why(new_label in locked or bool(np.isin(barred, list(locked)).any())))
+        def write_mask(data: np.ndarray, mask: np.ndarray, new_label: int, *rest: Any) -> np.ndarray | None:
             allowed = mask.copy()
-            allowed[mask] = free
+            allowed[mask] = self._free(layer, data[mask], new_label)
             return write(data, allowed, new_label, *rest)
 
-        layer._apply_mask_to_data = write_free
+        def write_indices(indices: tuple[np.ndarray, ...], value: Any, refresh: bool = True) -> None:
+            if np.ndim(value) == 0:  # tools paint one class; programs that set many may do so in any napari
+                free = self._free(layer, np.asarray(layer.data)[tuple(indices)], int(value))
+                indices = tuple(np.asarray(axis)[free] for axis in indices)
+            write(indices, value, refresh)
+
+        setattr(layer, step, write_mask if step == "_apply_mask_to_data" else write_indices)
+
+    def _free(self, layer: Labels, before: np.ndarray, new_label: int) -> np.ndarray:
+        """Find which of these voxels a tool may change, and say so where it may not change others."""
+        rule = self.rule(layer, new_label)
+        free = editing.takeable(before, new_label, rule.locked, rule.over)
+        barred = before[~free & (before != new_label)]
+        if barred.size:
+            locked = self.of(layer)
+            self.blocked(self.why(new_label in locked or bool(np.isin(barred, list(locked)).any())))
+        return free
 
     def why(self, locked: bool) -> str:
         """Say why something was left as it is: by a lock, or by the choice of what to paint over."""
@@ -153,7 +164,7 @@ def _hidden(layer: Labels) -> tuple[frozenset[int], tuple[int, ...] | None]:
 def apply(layer: Labels, edit: Edit) -> int:
     """Change the layer in one undo step; returns the number of voxels that changed."""
     if edit.count:
-        layer.data_setitem(edit.where, edit.values)
+        Labels.data_setitem(layer, edit.where, edit.values)  # the class's own: the edit has minded the locks already
     return edit.count
 
 

@@ -12,6 +12,7 @@ from napari.layers import Layer
 
 from meduniseg_core.images.modality_check import Window
 from napari_meduniseg._layers import is_length, millimetres
+from napari_meduniseg._napari_versions import camera_of, canvas_size
 
 View = Literal["axial", "coronal", "sagittal"]
 
@@ -35,7 +36,7 @@ def set_view(viewer: ViewerModel, view: View) -> None:
     dims.ndisplay = 2
     lead = dims.ndim - 3
     dims.order = (*range(lead), *(lead + axis for axis in _ORDER[view]))
-    viewer.scene.camera.orientation2d = ("down" if view == "axial" else "up", "right")
+    camera_of(viewer).orientation2d = ("down" if view == "axial" else "up", "right")
     _fit(viewer, [layer for layer in viewer.layers if layer.visible])  # what is hidden may lie far away
 
 
@@ -52,7 +53,7 @@ def bring_into_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer |
     dims = viewer.dims
     if image.ndim == 2 and dims.ndisplay == 2 and set(dims.order[-2:]) != {dims.ndim - 2, dims.ndim - 1}:
         dims.order = tuple(range(dims.ndim))  # a picture has no other side than its front
-        viewer.scene.camera.orientation2d = ("down", "right")
+        camera_of(viewer).orientation2d = ("down", "right")
     low, high = _box(viewer, image)
     for axis in dims.order[: dims.ndim - dims.ndisplay]:
         own = axis - (dims.ndim - image.ndim)
@@ -78,7 +79,7 @@ def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
 
     Napari's own method (0.9) fails for pictures beside volumes.
     """
-    dims, camera = viewer.dims, viewer.scene.camera
+    dims, camera = viewer.dims, camera_of(viewer)
     axes = [axis - dims.ndim for axis in dims.order[-2:]]  # counted from the last: a picture has no others
     boxes = [_box(viewer, layer) for layer in layers if layer.ndim >= -min(axes)]
     if dims.ndisplay == 3 or not boxes:
@@ -87,7 +88,7 @@ def _fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
     low = np.min([box[0][axes] for box in boxes], axis=0)
     high = np.max([box[1][axes] for box in boxes], axis=0)
     camera.center = (camera.center[0], *(low + high) / 2)
-    camera.zoom = _MARGIN * float(np.min(np.asarray(viewer.canvas.size) / np.maximum(high - low, 1e-9)))
+    camera.zoom = _MARGIN * float(np.min(np.asarray(canvas_size(viewer)) / np.maximum(high - low, 1e-9)))
 
 
 def _is_well_in_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer | None) -> bool:
@@ -104,7 +105,7 @@ def _is_centre_within(viewer: ViewerModel, image: ImageLayer) -> bool:
     """Whether the canvas's centre lies on the image. (A corner of another patient's scan may reach into the view.)"""
     low, high = _box(viewer, image)
     axes = [axis - viewer.dims.ndim for axis in viewer.dims.order[-2:]]
-    centre = np.asarray(viewer.scene.camera.center)[-2:]
+    centre = np.asarray(camera_of(viewer).center)[-2:]
     return bool(np.all((low[axes] <= centre) & (centre <= high[axes])))
 
 
@@ -118,8 +119,8 @@ def _alike(viewer: ViewerModel, image: ImageLayer, before: ImageLayer) -> bool:
 
 def _shares_in_view(viewer: ViewerModel, image: ImageLayer) -> tuple[float, float]:
     """How much of the canvas shows the image's box, and how much of the box is in view."""
-    camera, displayed = viewer.scene.camera, viewer.dims.order[-2:]
-    half = np.asarray(viewer.canvas.size) / camera.zoom / 2
+    camera, displayed = camera_of(viewer), viewer.dims.order[-2:]
+    half = np.asarray(canvas_size(viewer)) / camera.zoom / 2
     centre = np.asarray(camera.center)[-2:]
     low, high = _box(viewer, image)
     own = [axis - (viewer.dims.ndim - image.ndim) for axis in displayed]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import napari
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -116,12 +119,13 @@ def test_whether_napari_s_own_tools_keep_locks_is_tried_and_said(monkeypatch: py
         locks_fault.cache_clear()
         return "does not let us keep locks" in (locks_fault() or "")
 
-    write = Labels._apply_mask_to_data
+    step = "_apply_mask_to_data" if hasattr(Labels, "_apply_mask_to_data") else "data_setitem"  # before napari 0.8
+    write = getattr(Labels, step)
     with monkeypatch.context() as renamed:  # napari's tools write through a step of another name
-        renamed.setattr(Labels, "_apply_mask_to_data", None)
+        renamed.setattr(Labels, step, None)
         assert at_fault()
     with monkeypatch.context() as other:  # the step is there, and takes other arguments
-        other.setattr(Labels, "_apply_mask_to_data", lambda self, mask, label: write(self, self.data, mask, label))
+        other.setattr(Labels, step, lambda self, mask, label: write(self, self.data, mask, label))
         assert at_fault()
     with monkeypatch.context() as around:  # the step is there, and the tools go round it
 
@@ -132,3 +136,19 @@ def test_whether_napari_s_own_tools_keep_locks_is_tried_and_said(monkeypatch: py
         assert at_fault()
     locks_fault.cache_clear()
     assert locks_fault() is None
+
+
+def test_a_napari_that_goes_round_the_locks_is_told_of_when_the_panel_opens(
+    gui: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gui.add_labels(np.ones((8, 8), np.uint8))
+    with monkeypatch.context() as gone:
+        gone.delattr(Labels, "_apply_mask_to_data", raising=False)
+        gone.setattr(Labels, "paint", lambda self, _coord, label, **_: self.data.fill(label))
+        locks_fault.cache_clear()
+        _, edit = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
+    locks_fault.cache_clear()
+    assert edit.said.text() == (
+        f"napari {napari.__version__} does not let us keep locks from its own brush, fill and polygon: they paint over "
+        "locked classes. The operations of this panel keep them; napari 0.9.2 is known to work."
+    )

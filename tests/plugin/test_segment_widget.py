@@ -15,6 +15,7 @@ from small_inputs import save_tiny_model, write_volume
 
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Finding
+from napari_meduniseg._napari_versions import camera_of
 
 
 @pytest.fixture
@@ -355,9 +356,9 @@ def test_a_sheared_layer_is_resampled_and_that_is_said(
 def test_the_views_show_the_head_up_and_the_left_on_the_right(gui: Any, widget: Any, tmp_path: Path) -> None:
     open_volume(gui, tmp_path)
     widget.view_bar.buttons["coronal"].click()
-    assert gui.dims.order == (1, 0, 2) and gui.scene.camera.orientation2d[0] == "up"
+    assert gui.dims.order == (1, 0, 2) and camera_of(gui).orientation2d[0] == "up"
     widget.view_bar.buttons["axial"].click()
-    assert gui.dims.order == (0, 1, 2) and gui.scene.camera.orientation2d[0] == "down"
+    assert gui.dims.order == (0, 1, 2) and camera_of(gui).orientation2d[0] == "down"
 
 
 def test_the_napari_command_opens_images_beside_the_panel(

@@ -7,6 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_meduniseg._current import Current, current_of
+from napari_meduniseg._napari_versions import camera_of
 from napari_meduniseg._views import is_out_of_sight, set_view
 
 
@@ -21,7 +22,7 @@ def add_scan(viewer: ViewerModel, name: str, place: tuple[float, float, float] =
 
 
 def camera(viewer: ViewerModel) -> tuple[float, ...]:
-    return (*np.round(viewer.scene.camera.center[-2:], 6), round(viewer.scene.camera.zoom, 6))
+    return (*np.round(camera_of(viewer).center[-2:], 6), round(camera_of(viewer).zoom, 6))
 
 
 def test_a_scan_that_lies_elsewhere_is_shown_slice_and_camera(viewer: ViewerModel) -> None:
@@ -32,8 +33,8 @@ def test_a_scan_that_lies_elsewhere_is_shown_slice_and_camera(viewer: ViewerMode
         current.choose_image(viewer.layers[name])
         assert not is_out_of_sight(viewer, viewer.layers[name])
         assert abs(viewer.dims.point[0] - centre[0]) <= 1
-        assert np.allclose(viewer.scene.camera.center[-2:], centre[1:], atol=1)
-        assert 10 < viewer.scene.camera.zoom < 20  # 40 mm fill most of 600 pixels
+        assert np.allclose(camera_of(viewer).center[-2:], centre[1:], atol=1)
+        assert 10 < camera_of(viewer).zoom < 20  # 40 mm fill most of 600 pixels
 
 
 def test_scans_of_one_patient_keep_slice_and_zoom(viewer: ViewerModel) -> None:
@@ -42,7 +43,7 @@ def test_scans_of_one_patient_keep_slice_and_zoom(viewer: ViewerModel) -> None:
     current = current_of(viewer)
     current.choose_image(viewer.layers["t1"])
     viewer.dims.set_point(0, 11)
-    viewer.scene.camera.zoom *= 2
+    camera_of(viewer).zoom *= 2
     before = camera(viewer)
     current.choose_image(viewer.layers["t2"])
     assert camera(viewer) == before and viewer.dims.point[0] == 11
@@ -53,9 +54,9 @@ def test_a_scan_of_which_a_corner_reaches_into_the_view_is_fitted(viewer: Viewer
     add_scan(viewer, "another patient", (-300, 16, 18))
     current = current_of(viewer)
     current.choose_image(viewer.layers["one"])
-    viewer.scene.camera.center = (0, 14, 16)
+    camera_of(viewer).center = (0, 14, 16)
     current.choose_image(viewer.layers["another patient"])
-    assert np.allclose(viewer.scene.camera.center[-2:], (36, 38), atol=1)
+    assert np.allclose(camera_of(viewer).center[-2:], (36, 38), atol=1)
 
 
 def test_photographs_of_one_size_keep_the_zoom_and_others_are_fitted(viewer: ViewerModel) -> None:
@@ -63,15 +64,15 @@ def test_photographs_of_one_size_keep_the_zoom_and_others_are_fitted(viewer: Vie
         viewer.add_image(np.zeros(shape, np.uint8), name=name)
     current = current_of(viewer)
     current.choose_image(viewer.layers["a"])
-    viewer.scene.camera.zoom *= 2
+    camera_of(viewer).zoom *= 2
     before = camera(viewer)
     current.choose_image(viewer.layers["b"])
     assert camera(viewer) == before
     current.choose_image(viewer.layers["large"])
-    assert viewer.scene.camera.zoom < 0.3 and np.allclose(viewer.scene.camera.center[-2:], (1500, 2000), atol=2)
+    assert camera_of(viewer).zoom < 0.3 and np.allclose(camera_of(viewer).center[-2:], (1500, 2000), atol=2)
     current.choose_image(viewer.layers["a"])
-    assert viewer.scene.camera.zoom > 1
-    viewer.scene.camera.center = (0, 5000, 5000)  # panned away
+    assert camera_of(viewer).zoom > 1
+    camera_of(viewer).center = (0, 5000, 5000)  # panned away
     current.choose_image(viewer.layers["b"])
     assert not is_out_of_sight(viewer, viewer.layers["b"])
 
@@ -84,7 +85,7 @@ def test_a_photograph_after_a_coronal_view_is_seen_from_its_front(viewer: Viewer
     set_view(viewer, "coronal")
     current.choose_image(viewer.layers["photo"])
     assert viewer.dims.order == (0, 1, 2) and not is_out_of_sight(viewer, viewer.layers["photo"])
-    assert tuple(str(way) for way in viewer.scene.camera.orientation2d) == ("down", "right")
+    assert tuple(str(way) for way in camera_of(viewer).orientation2d) == ("down", "right")
 
 
 def test_standard_views_fit_what_is_seen_and_not_what_is_hidden_far_away(viewer: ViewerModel) -> None:
@@ -92,7 +93,7 @@ def test_standard_views_fit_what_is_seen_and_not_what_is_hidden_far_away(viewer:
     add_scan(viewer, "far", (-5000, 7000, 3000))
     current_of(viewer).choose_image(viewer.layers["here"])
     set_view(viewer, "sagittal")
-    assert viewer.scene.camera.zoom > 10
+    assert camera_of(viewer).zoom > 10
 
 
 def test_an_image_that_is_selected_out_of_sight_is_brought(viewer: ViewerModel) -> None:
@@ -116,8 +117,8 @@ def test_an_image_that_is_opened_comes_into_view_and_one_of_the_same_patient_lea
     current = current_of(viewer)
     viewer.add_image(np.zeros((3000, 4000), np.uint8), name="slide")
     add_scan(viewer, "scan")  # a spot in the slide's corner, were the camera not moved
-    assert current.image is viewer.layers["scan"] and viewer.scene.camera.zoom > 10
-    viewer.scene.camera.zoom *= 2
+    assert current.image is viewer.layers["scan"] and camera_of(viewer).zoom > 10
+    camera_of(viewer).zoom *= 2
     before = camera(viewer)
     add_scan(viewer, "t2", (1, 1, 1))
     assert camera(viewer) == before

@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         kept = str(options.models_in or folder / "models")
-        made = _lines([options.peer, str(HERE / "models.py"), kept, *(options.models or [])])
+        made = lines_of([options.peer, str(HERE / "models.py"), kept, *(options.models or [])])
         print(lines[0])
         for model in made:
             lines.append(_row(options.peer, Path(str(model["folder"])), model, folder, options.tta))
@@ -66,22 +66,22 @@ def _row(peer: str, model: Path, facts: dict[str, object], folder: Path, tta: bo
         places[name] = folder / name
         places[name].mkdir(exist_ok=True)
         cases = [",".join(map(str, case)) for case in images.values()]
-        _lines([peer, str(HERE / "theirs.py"), str(model), str(places[name]), *cases, *flags, *extra])
+        lines_of([peer, str(HERE / "theirs.py"), str(model), str(places[name]), *cases, *flags, *extra])
     home = {**os.environ, "MEDUNISEG_HOME": str(folder / "home")}
     ours = [sys.executable, "-m", "training_cli"]
-    _run([*ours, "models", "import", "nnunet", str(model), "--name", "peer", "--replace"], home)
-    info = json.loads(_run([*ours, "models", "info", "peer", "--json"], home))
+    run_command([*ours, "models", "import", "nnunet", str(model), "--name", "peer", "--replace"], home)
+    info = json.loads(run_command([*ours, "models", "info", "peer", "--json"], home))
     task = info["tasks"][0]["task"]
     files = [str(path) for case in images.values() for path in case]
     place = folder / f"ours-{facts['name']}-{facts['weights']}"
     arguments = ["-o", str(place), "--task", task, "--model", "peer", "--precision", "fp32", *flags]
-    _run([*ours, "segment", *files, *arguments], home)
+    run_command([*ours, "segment", *files, *arguments], home)
     same = {"half": 0, "single": 0}
     total = dict(same)
     for name in images:
-        own = _labels(place / f"{name}.nii.gz")
+        own = labels_of(place / f"{name}.nii.gz")
         for kind in same:
-            theirs = _labels(places[kind] / f"{name}.nii.gz")
+            theirs = labels_of(places[kind] / f"{name}.nii.gz")
             foreground = (own > 0) | (theirs > 0)
             same[kind] += int((own == theirs)[foreground].sum())
             total[kind] += int(foreground.sum())
@@ -110,16 +110,22 @@ def _images(folder: Path, channels: int, ct: bool) -> dict[str, list[Path]]:
     return cases
 
 
-def _labels(path: Path) -> np.ndarray:
+def labels_of(path: Path) -> np.ndarray:
+    """The labels in a file."""
     return np.asarray(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))))
 
 
-def _lines(command: list[str]) -> list[dict[str, object]]:
+def lines_of(command: list[str], environment: dict[str, str] | None = None) -> list[dict[str, object]]:
     """The JSON lines that a command of the peer prints among its own."""
-    return [json.loads(line) for line in _run(command, dict(os.environ)).splitlines() if line.startswith("{")]
+    return [
+        json.loads(line)
+        for line in run_command(command, environment or dict(os.environ)).splitlines()
+        if line.startswith("{")
+    ]
 
 
-def _run(command: list[str], environment: dict[str, str]) -> str:
+def run_command(command: list[str], environment: dict[str, str]) -> str:
+    """What a command prints; its failure ends this program."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")

@@ -32,7 +32,7 @@ def main() -> None:
     predictor.initialize_from_trained_model_folder(folder, None)
     settings, plans = predictor.configuration_manager, predictor.plans_manager
     for case in cases:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         preprocessor = settings.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case(case.split(","), None, plans, settings, predictor.dataset_json)
         logits = predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).cpu()
@@ -40,9 +40,9 @@ def main() -> None:
         export_prediction_from_logits(
             logits, properties, settings, plans, predictor.dataset_json, str(out / name), num_threads_torch=1
         )
-        seconds = time.perf_counter() - began
+        seconds, cpu = time.perf_counter() - began, time.process_time() - busy
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"case": name, "seconds": seconds, "peak": peak}), flush=True)
+        print(json.dumps({"case": name, "seconds": seconds, "cpu": cpu, "peak": peak}), flush=True)
 
 
 def single() -> type:

@@ -39,7 +39,7 @@ class Engine:
             raise UsageError("Compiling the network needs a C++ compiler and none was found; run without compile.")
         self.device = device
         self.dtype = dtype
-        self.network = optimised_for(copy.deepcopy(network), device, dtype)
+        self.network = optimised_for(copy.deepcopy(network), device, dtype, eager=not compile)
         self._autocast = inference_autocast
         self._parts: list[tuple[Callable[..., Any], Callable[..., Any]]] = []
         for part in self.network.parts:

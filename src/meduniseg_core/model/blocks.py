@@ -95,6 +95,32 @@ class UpConv(nn.ConvTranspose3d):
             return F.conv_transpose3d(x, weight, self.bias, (depth, height, width))
         return F.conv_transpose2d(x, weight[:, :, 0], self.bias, (height, width))
 
+    def join(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Enlarge features and put the skip's channels behind theirs.
+
+        Args:
+            x: (B, C, D, H, W), or (B, C, H, W) for volumes of depth 1.
+            skip: features on the finer grid.
+
+        Returns:
+            (B, C + skip's channels, ...) on the grid of ``skip``.
+        """
+        return concatenated(self(x), skip)
+
+
+def concatenated(x: Tensor, skip: Tensor) -> Tensor:
+    """Up-sampled features and the skip's: an odd size (depth 1 above all) doubles past its skip and is cropped.
+
+    Args:
+        x: (B, C, ...), at least as large as ``skip``.
+        skip: (B, K, ...).
+
+    Returns:
+        (B, C + K, ...) on the grid of ``skip``.
+    """
+    window = (slice(None), slice(None), *(slice(0, size) for size in skip.shape[2:]))
+    return torch.cat((x[window], skip), dim=1)
+
 
 class InstanceNorm(nn.Module):
     """InstanceNorm, affine, in the form that is fastest on the device.

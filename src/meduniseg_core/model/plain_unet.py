@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -155,9 +154,8 @@ class UNet(nn.Module):
             raise ValueError("this network has one head")
         x = features.stages[-1]
         for up, blocks, skip in zip(self.ups, self.levels, reversed(features.stages[:-1]), strict=True):
-            x = up(x)
-            window = (slice(None), slice(None), *(slice(0, size) for size in skip.shape[2:]))
-            x = blocks(torch.cat((x[window], skip), dim=1))
+            assert isinstance(up, UpConv)
+            x = blocks(up.join(x, skip))
         logits: Tensor = self.head(x)
         return [logits.unsqueeze(2) if logits.dim() == 4 else logits]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meduniseg_core.model.blocks import LEAK, ConvBlock, InstanceNorm, make_conv, make_up_conv
+from meduniseg_core.model.blocks import LEAK, ConvBlock, InstanceNorm, concatenated, make_conv, make_up_conv
 from meduniseg_core.model.config import ModelConfig
 
 Kernel = tuple[int, int, int]
@@ -112,10 +112,7 @@ class DecoderLevel(nn.Module):
         Returns:
             Features on the grid of ``skip``.
         """
-        x = self.up(x)
-        # an odd size (depth 1 above all) doubles past its skip
-        window = (slice(None), slice(None), *(slice(0, size) for size in skip.shape[2:]))
-        result: Tensor = self.blocks(torch.cat((x[window], skip), dim=1))
+        result: Tensor = self.blocks(concatenated(self.up(x), skip))
         return result
 
 

@@ -43,6 +43,24 @@ def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:
     return [Choice(f"frame {number} of {count}", series, number) for number in range(1, min(count, _MOST_LISTED) + 1)]
 
 
+def refuse_time_series(count: int, name: str) -> None:
+    """Refuse several time points where none was chosen: they are no channels of one image.
+
+    Args:
+        count: How many there are.
+        name: The file's name, for the message.
+
+    Raises:
+        SeveralImagesError: There is more than one.
+    """
+    if count > 1:
+        raise SeveralImagesError(
+            f"{name} is a time series; pick a frame with --frame 1 to {count} (Python: frame=...), or mark the frames "
+            "as slices.",
+            frames_to_choose(count),
+        )
+
+
 def which_frame(frame: int, count: int, name: str) -> int:
     """Turn a frame's number into its index.
 

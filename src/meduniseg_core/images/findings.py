@@ -18,6 +18,7 @@ FindingCode = Literal[
     "orientation_unknown",  # the file does not say left from right
     "orientation_assumed",  # given by the user, where the file does not say
     "orientation_applied",  # EXIF: shown and segmented upright, labels on the file's own pixel grid
+    "places_differ",  # a header that gives its place in space, or its voxel sizes, twice and differently
     "header_mended",  # a header field that other readers mend without doubt
     "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal
     "spacing_unusual",  # far from what the task's images have

@@ -110,6 +110,7 @@ def test_a_single_xray_is_read_with_its_polarity(tmp_path: Path) -> None:
         tmp_path,
         "x.dcm",
         (0, 0, 0),
+        Modality="DX",
         PhotometricInterpretation="MONOCHROME1",
         RescaleIntercept=0,
         ImageOrientationPatient=None,
@@ -123,6 +124,20 @@ def test_a_single_xray_is_read_with_its_polarity(tmp_path: Path) -> None:
     assert image.geometry.spacing[1:] == (0.2, 0.1)
     no_size = write_slice(tmp_path, "y.dcm", (0, 0, 0), PixelSpacing=None, ImageOrientationPatient=None)
     assert not read_image(no_size).physical
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+def test_measurements_stay_what_they_are_however_they_are_shown(modality: str, tmp_path: Path) -> None:
+    write_stack(tmp_path / "usual", [0, 3, 6], Modality=modality)
+    write_stack(tmp_path / "inverse", [0, 3, 6], Modality=modality, PhotometricInterpretation="MONOCHROME1")
+    assert np.array_equal(read_image(tmp_path / "inverse").array, read_image(tmp_path / "usual").array)
+
+
+def test_floating_point_pixels_are_called_that(tmp_path: Path) -> None:
+    floats = np.zeros((ROWS, COLUMNS), np.float32).tobytes()
+    path = write_slice(tmp_path, "map.dcm", (0, 0, 0), BitsAllocated=32, PixelData=None, FloatPixelData=floats)
+    with pytest.raises(BadInputError, match="floating-point pixels"):
+        read_image(path)
 
 
 def test_a_colour_picture_has_three_channels(tmp_path: Path) -> None:

@@ -222,3 +222,62 @@ class TestSpacing:
         tifffile.imwrite(tmp_path / "a.tif", STACK)
         (tmp_path / "a.json").write_text(text)
         assert read_image(tmp_path / "a.tif").findings == ()
+
+
+def two_places(path: Path, sform: np.ndarray, qform: np.ndarray, **fields: Any) -> Path:
+    """A .nii whose sform and qform are given separately."""
+    image = nib.Nifti1Image(DATA, None)
+    image.header.set_qform(qform, code=1)
+    image.header.set_sform(sform, code=1)
+    image.header["vox_offset"] = 352
+    for field, value in fields.items():
+        image.header[field] = value
+    path.write_bytes(image.header.binaryblock + b"\0" * 4 + DATA.tobytes(order="F"))
+    return path
+
+
+def moved(millimetres: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 3] += millimetres
+    return affine
+
+
+def turned(degrees: float) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return rotation @ AFFINE
+
+
+@pytest.mark.parametrize(
+    ("qform", "level", "said"),
+    [
+        (AFFINE @ np.diag([-1.0, 1, 1, 1]), "warning", "the orientation LAS by its sform and RAS by its qform"),
+        (
+            AFFINE[:, [1, 0, 2, 3]],
+            "warning",
+            "voxel sizes of 2 x 1.5 x 4 by its sform and of 1.5 x 2 x 4 by its pixdim",
+        ),
+        (AFFINE @ np.diag([3.0, 1, 1, 1]), "warning", "voxel sizes of 2 x 1.5 x 4 by its sform and of 6 x 1.5 x 4"),
+        (moved(30), "info", "two places, by its sform and its qform, up to 30 mm apart"),
+        (turned(10), "info", "two places"),
+    ],
+)
+def test_an_sform_and_a_qform_that_disagree_are_said(qform: np.ndarray, level: str, said: str, tmp_path: Path) -> None:
+    image = read_image(two_places(tmp_path / "two.nii", AFFINE, qform))
+    (finding,) = image.findings
+    assert (finding.code, finding.level) == ("places_differ", level) and said in finding.text
+    assert np.allclose(
+        image.geometry.affine, read_image(two_places(tmp_path / "one.nii", AFFINE, AFFINE)).geometry.affine
+    )
+
+
+@pytest.mark.parametrize("qform", [AFFINE, moved(0.02), turned(0.05)])
+def test_rounding_is_no_second_place(qform: np.ndarray, tmp_path: Path) -> None:
+    assert codes(read_image(two_places(tmp_path / "a.nii", AFFINE, qform))) == []
+    assert codes(read_image(two_places(tmp_path / "b.nii", AFFINE, moved(50), qform_code=0))) == []
+
+
+def test_voxel_sizes_beside_an_sform_alone_are_compared_too(tmp_path: Path) -> None:
+    doubled = AFFINE @ np.diag([2.0, 2, 2, 1])
+    assert codes(read_image(two_places(tmp_path / "a.nii", AFFINE, doubled, qform_code=0))) == ["places_differ"]

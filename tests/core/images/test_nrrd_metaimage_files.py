@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813 - its usual name
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Geometry, Image, read_image, write_image
+from meduniseg_core.images import Geometry, Image, SeveralImagesError, read_image, write_image
 
 DIRECTION = [0.0, -1.0, 0.0, 0.8, 0.0, -0.6, 0.6, 0.0, 0.8]
 
@@ -226,6 +226,57 @@ def test_nrrd_spaces_become_lps_and_units_mm(space: str, signs: tuple[int, ...],
     np.testing.assert_allclose(geometry.spacing, (0.003, 0.002, 0.001))
     np.testing.assert_allclose(geometry.origin, np.array([0.01, 0.02, 0.03]) * signs)
     np.testing.assert_allclose(np.diag(np.asarray(geometry.direction)[:, ::-1]), signs)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1.0), ("cm", 10.0), ("um", 0.001), ("?", 1.0)])
+def test_units_of_bare_spacings_and_of_metaimages_become_mm(unit: str, factor: float, tmp_path: Path) -> None:
+    sizes = np.array([3.0, 2.0, 1.0]) * factor
+    image = read_image(
+        meta(tmp_path / "a.mha", bytes(24), ElementSpacing="1 2 3", Offset="10 20 30", DistanceUnits=unit)
+    )
+    np.testing.assert_allclose(image.geometry.spacing, sizes)
+    np.testing.assert_allclose(image.geometry.origin, np.array([10, 20, 30]) * factor)
+    if unit != "?":
+        path = nrrd(tmp_path / "a.nrrd", bytes(24), spacings="1 2 3", units=f'"{unit}" "{unit}" "{unit}"')
+        np.testing.assert_allclose(read_image(path).geometry.spacing, sizes)
+
+
+def test_units_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    for path in (
+        meta(tmp_path / "a.mha", bytes(24), DistanceUnits="inch"),
+        nrrd(tmp_path / "a.nrrd", bytes(24), units='"mm" "mm" "cm"'),
+        nrrd(tmp_path / "b.nrrd", bytes(24), units='"furlong" "furlong" "furlong"'),
+    ):
+        with pytest.raises(BadInputError, match=r"measures space in .*mm"):
+            read_image(path)
+
+
+def test_a_metaimages_scaling_is_applied_and_said(tmp_path: Path) -> None:
+    scaling = {"ElementToIntensityFunctionSlope": "2", "ElementToIntensityFunctionOffset": "-1024"}
+    image = read_image(meta(tmp_path / "a.mha", bytes(range(24)), **scaling))
+    assert image.array.ravel().tolist() == [2.0 * value - 1024 for value in range(24)]
+    assert [finding.code for finding in image.findings][1:] == ["intensity_scaled"]
+    none = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "0"}
+    assert read_image(meta(tmp_path / "b.mha", bytes(24), **none)).findings[1:] == ()
+    with pytest.raises(BadInputError, match="ElementToIntensityFunction"):
+        read_image(meta(tmp_path / "c.mha", bytes(24), ElementToIntensityFunctionSlope="0"))
+
+
+def test_time_points_are_no_channels(tmp_path: Path) -> None:
+    fields = {"dimension": "4", "sizes": "2 3 4 2", "spacings": "1 1 1 1", "kinds": "domain domain domain time"}
+    path = nrrd(tmp_path / "a.nrrd", bytes(range(48)), **fields)
+    with pytest.raises(SeveralImagesError, match=r"time series.*--frame 1 to 2"):
+        read_image(path)
+    assert read_image(path, frame=2).array.ravel().tolist() == list(range(24, 48))
+    listed = nrrd(tmp_path / "b.nrrd", bytes(48), **{**fields, "kinds": "domain domain domain list"})
+    assert read_image(listed).channels == 2
+
+
+@pytest.mark.parametrize("kind", ["complex", "quaternion", "3D-matrix", "2D-masked-matrix"])
+def test_what_is_no_channel_is_not_taken_for_one(kind: str, tmp_path: Path) -> None:
+    fields = {"dimension": "4", "sizes": "2 2 3 4", "spacings": "1 1 1 1", "kinds": f"{kind} domain domain domain"}
+    with pytest.raises(BadInputError, match="a voxel; save the wanted part"):
+        read_image(nrrd(tmp_path / "a.nrrd", bytes(48), **fields))
 
 
 def test_impossible_headers_are_refused(tmp_path: Path) -> None:

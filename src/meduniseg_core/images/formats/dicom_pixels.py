@@ -24,13 +24,16 @@ _RATIO = 256
 """Compressed pixels above ``_SMALL`` bytes that unpack to more than this many times their length are a lie."""
 _LARGEST_FRAME = 100_000_000  # bytes; mammograms have some 40 million
 _ROWS_AT_A_TIME = 1 << 20  # pixels
+_MEASURED = frozenset({"CT", "MR", "PT", "NM"})
+"""Modalities whose values are measurements: their polarity says how they are shown, not what was measured."""
 
 
 def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
     """Read the pixels of frames.
 
     Rescaling by whole numbers keeps an integer dtype (the smallest that holds every possible value: int16 for CT); any
-    other rescaling gives float32. MONOCHROME1 is inverted, so that larger is always brighter.
+    other rescaling gives float32. Pictures in MONOCHROME1 are inverted, so that larger is always brighter; measurements
+    (CT, MR, PET) stay what they are however they are shown.
 
     Args:
         slices: The frames.
@@ -62,6 +65,10 @@ def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
 
 def _check(dataset: Dataset, name: str) -> None:
     """Sizes and lengths before anything is decoded; elements that are often missing get their defaults."""
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise BadInputError(
+            f"{name} stores floating-point pixels (a parametric map, say), which are not read; convert it to NIfTI."
+        )
     if "PixelData" not in dataset:
         raise BadInputError(f"{name} is truncated: its pixels are missing or break off; copy or export it again.")
     bits = int(dataset.get("BitsAllocated") or 0)
@@ -169,7 +176,8 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float]) 
     low, high = min(low, int(stored.min())), max(high, int(stored.max()))
     ends = sorted((low * slope + intercept, high * slope + intercept))
     values = np.empty(stored.shape, dtype=_dtype(slope, intercept, ends))
-    inverted = str(dataset.PhotometricInterpretation) == "MONOCHROME1"
+    measured = str(dataset.get("Modality", "")) in _MEASURED
+    inverted = str(dataset.PhotometricInterpretation) == "MONOCHROME1" and not measured
     rows = max(1, _ROWS_AT_A_TIME // stored.shape[1])
     for first in range(0, stored.shape[0], rows):
         block = stored[first : first + rows].astype(np.float64) * slope + intercept

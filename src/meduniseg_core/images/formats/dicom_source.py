@@ -48,7 +48,7 @@ HEADER = (
 """The elements that are read to place a file's frames; all others stay unread."""
 
 _PIXELS = (
-    *("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
     *("RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor"),
     *("BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
     *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,8 +16,8 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
-from meduniseg_core.images.checks import check_channel_count, check_spacing
-from meduniseg_core.images.findings import orientation_unknown
+from meduniseg_core.images.checks import check_channel_count, check_finite, check_spacing
+from meduniseg_core.images.findings import Finding, orientation_unknown
 from meduniseg_core.images.formats.header_text import (
     assemble,
     data_file_beside,
@@ -52,6 +53,7 @@ _ALIASES = {
     "elementbyteordermsb": "binarydatabyteordermsb",
 }
 _FIELD_LIMIT = 10_000
+_MM_PER_UNIT = {"": 1.0, "?": 1.0, "mm": 1.0, "cm": 10.0, "um": 0.001}
 
 
 def read_metaimage(path: Path, frame: int | None = None) -> Image:
@@ -106,7 +108,31 @@ def read_metaimage(path: Path, frame: int | None = None) -> Image:
     physical = "elementspacing" in fields or "elementsize" in fields
     meta: dict[str, Any] = {"format": "metaimage", "orientation_known": known}
     findings = () if known or not physical else (orientation_unknown(path.name, "its header has no TransformMatrix"),)
-    return assemble(voxels, channel, directions, origin, path, meta, physical, findings, frame=frame)
+    image = assemble(voxels, channel, directions, origin, path, meta, physical, findings, frame=frame)
+    return _scaled(image, fields)
+
+
+def _scaled(image: Image, fields: dict[str, str]) -> Image:
+    """An image with the header's scaling of its values, which few programs write and fewer read."""
+    slope, offset = (
+        numbers(fields.get(f"elementtointensityfunction{part}", default), image.name, f"ElementToIntensity{part}")
+        for part, default in (("slope", "1"), ("offset", "0"))
+    )
+    if (slope, offset) == ([1.0], [0.0]):
+        return image
+    if len(slope) != 1 or len(offset) != 1 or slope[0] == 0:
+        raise BadInputError(
+            f"{image.name} scales its voxels by a function that cannot be; correct its ElementToIntensityFunction."
+        )
+    with np.errstate(over="ignore"):
+        array = (image.array * slope[0] + offset[0]).astype(np.float32)
+    check_finite(array, image.name)
+    text = (
+        f"{image.name}: values are scaled by {slope[0]:g} and {offset[0]:g} is added, as its header says "
+        "(ElementToIntensityFunction), which many programs do not read."
+    )
+    meta = {**image.meta, "dtype": str(array.dtype)}
+    return replace(image.with_array(array), meta=meta).with_findings(Finding("intensity_scaled", text, "info"))
 
 
 def _parse(stream: IO[bytes], name: str) -> dict[str, str]:
@@ -158,6 +184,11 @@ def _grid(fields: dict[str, str], rank: int, name: str) -> tuple[list[np.ndarray
     offset = numbers(fields.get("offset", "0 " * rank), name, "Offset")
     if len(spacing) != rank or len(matrix) != rank * rank or len(offset) != rank:
         raise BadInputError(f"{name} has a grid that does not fit its {rank} axes; export the file again.")
+    unit = fields.get("distanceunits", "").lower()
+    if unit not in _MM_PER_UNIT:
+        raise BadInputError(f"{name} measures space in '{unit}'; save it with its units in mm.")
+    spacing = [size * _MM_PER_UNIT[unit] for size in spacing]
+    offset = [place * _MM_PER_UNIT[unit] for place in offset]
     check_spacing(tuple(spacing[:3]), name)
     space = min(rank, 3)
     directions = []

@@ -28,6 +28,7 @@ from meduniseg_core.images.checks import (
 from meduniseg_core.images.choices import frame_chosen, which_frame
 from meduniseg_core.images.findings import header_mended, orientation_unknown
 from meduniseg_core.images.formats.nifti_mending import mend_header
+from meduniseg_core.images.formats.nifti_places import places_that_differ
 from meduniseg_core.images.formats.raw_data import (
     DEFLATE_LIMIT,
     check_claim,
@@ -105,6 +106,9 @@ def read_nifti(path: Path, frame: int | None = None) -> Image:
     if dtype.fields is not None:
         meta["colour"] = "rgb"
     findings = [] if known else [orientation_unknown(name, "its sform and qform codes are 0")]
+    differing = places_that_differ(header, name)
+    if differing is not None:
+        findings.append(differing)
     if mended:
         findings.append(header_mended(name, mended))
     if frame is not None:

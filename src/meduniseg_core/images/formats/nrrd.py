@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
+from meduniseg_core.images.choices import refuse_time_series
 from meduniseg_core.images.findings import header_mended, orientation_unknown
 from meduniseg_core.images.formats.header_text import (
     assemble,
@@ -58,6 +60,7 @@ _LPS_SIGNS = {
 _MM_PER_UNIT = {"mm": 1.0, "m": 1000.0, "cm": 10.0, "um": 0.001, "µm": 0.001, "microns": 0.001}
 _NO_VECTOR = re.compile(r"none|\(\s*nan\s*(,\s*nan\s*)*\)", flags=re.IGNORECASE)
 _SPATIAL_KINDS = {"domain", "space"}
+_NO_IMAGE_KINDS = {"complex", "quaternion"}
 _ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "centerings": "centers"}
 
 
@@ -77,7 +80,7 @@ def read_nrrd(path: Path, frame: int | None = None) -> Image:
     Raises:
         BadInputError: The header is unreadable, its data file lies outside its folder, data are truncated, the file
             cannot hold its sizes, the encoding is unknown, or the grid is degenerate.
-        SeveralImagesError: There are more than four channels, so they are frames to choose from.
+        SeveralImagesError: There are time points, or more than four channels, so they are frames to choose from.
     """
     name = path.name
     with ExitStack() as stack:
@@ -91,6 +94,8 @@ def read_nrrd(path: Path, frame: int | None = None) -> Image:
         if len(sizes) != whole_number(fields, "dimension", 0, name):
             raise BadInputError(f"{name} has {len(sizes)} sizes and another dimension in its header; export it again.")
         axes = _axes(fields, sizes, name)  # before any voxel: a header that cannot be costs nothing
+        if axes.over_time and frame is None:
+            refuse_time_series(sizes[axes.channel or 0], name)
         detached = fields.get("data file")
         if detached is not None:
             if detached.upper().startswith("LIST") or "%" in detached:
@@ -134,6 +139,7 @@ class _Axes:
     physical: bool
     oriented: bool
     colour: bool
+    over_time: bool
 
 
 def _parse(stream: IO[bytes], name: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -205,7 +211,9 @@ def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
         if len(kinds) != rank:
             spatial = spatial[:3]
         unit = np.eye(3)
-        directions = [unit[position] * steps[n] for position, n in enumerate(spatial[:3])]
+        units = _axis_units(fields, rank)
+        scale = _scale([units[n] for n in spatial[:3]], name)
+        directions = [unit[position] * steps[n] * scale for position, n in enumerate(spatial[:3])]
         origin = np.zeros(3)
         physical, oriented = "spacings" in fields, False
     else:
@@ -214,7 +222,7 @@ def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
         if len(spatial) == 4:  # ITK's 4D image: the fourth axis is not of space
             spatial, found = spatial[:3], found[:3]
         signs, oriented = _signs(fields)
-        scale = _scale(fields, name)
+        scale = _scale(_quoted(fields, "space units"), name)
         directions = [_three(vector) * signs * scale for vector in found]
         origin = _three(_tuple(fields.get("space origin", "(0,0,0)"), name)) * signs * scale
         physical = True
@@ -222,8 +230,11 @@ def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
     if len(spatial) not in (2, 3) or len(others) > 1:
         raise BadInputError(f"{name} has {rank} axes, {len(spatial)} of them in space; save it as a 2D or 3D image.")
     channel = others[0] if others else None
-    colour = channel is not None and len(kinds) == rank and kinds[channel] in ("rgb-color", "3-color")
-    return _Axes(channel, directions, origin, physical, oriented, colour)
+    kind = kinds[channel] if channel is not None and len(kinds) == rank else ""
+    if kind in _NO_IMAGE_KINDS or "matrix" in kind:
+        raise BadInputError(f"{name} holds one {kind} a voxel; save the wanted part as an image of its own.")
+    colour = kind in ("rgb-color", "3-color")
+    return _Axes(channel, directions, origin, physical, oriented, colour, over_time=kind == "time")
 
 
 def _vectors(fields: dict[str, str], rank: int, name: str) -> list[np.ndarray | None] | None:
@@ -250,8 +261,18 @@ def _signs(fields: dict[str, str]) -> tuple[np.ndarray, bool]:
     return np.array(_LPS_SIGNS.get(space, (1, 1, 1)), dtype=np.float64), space in _LPS_SIGNS
 
 
-def _scale(fields: dict[str, str], name: str) -> float:
-    units = {unit.strip().lower() for unit in re.findall(r'"([^"]*)"', fields.get("space units", ""))} - {""}
+def _quoted(fields: dict[str, str], field: str) -> list[str]:
+    return re.findall(r'"([^"]*)"', fields.get(field, ""))
+
+
+def _axis_units(fields: dict[str, str], rank: int) -> list[str]:
+    """Of each axis, where spacings stand alone; none where they are not said."""
+    units = _quoted(fields, "units")
+    return units if len(units) == rank else [""] * rank
+
+
+def _scale(stated: Sequence[str], name: str) -> float:
+    units = {unit.strip().lower() for unit in stated} - {""}
     if not units:
         return 1.0
     if len(units) > 1 or not units <= _MM_PER_UNIT.keys():

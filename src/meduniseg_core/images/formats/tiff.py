@@ -15,7 +15,7 @@ import tifffile
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
-from meduniseg_core.images.choices import SeveralImagesError, frame_chosen, frames_to_choose, which_frame
+from meduniseg_core.images.choices import frame_chosen, refuse_time_series, which_frame
 from meduniseg_core.images.findings import Finding, orientation_unknown
 from meduniseg_core.images.formats.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
 from meduniseg_core.images.formats.tiff_pages import check_pages
@@ -269,12 +269,8 @@ def _at_time(array: np.ndarray, axes: str, frame: int | None, name: str) -> tupl
     """The array without its time axis, of which ``frame`` (from 1) is chosen; SeveralImagesError where none is."""
     place = axes.find("T")
     count = array.shape[place] if place >= 0 else 1
-    if frame is None and count > 1:
-        raise SeveralImagesError(
-            f"{name} is a time series; pick a frame with --frame 1 to {count} (Python: frame=...), or mark the frames "
-            "as slices.",
-            frames_to_choose(count),
-        )
+    if frame is None:
+        refuse_time_series(count, name)
     index = which_frame(1 if frame is None else frame, count, name)
     findings = () if frame is None else frame_chosen(frame, count, name)
     if place < 0:

@@ -131,6 +131,18 @@ def share_changed(cases: Sequence[Corrected]) -> dict[str, float]:
     return {name: changed[name] / size[name] if size[name] else 0.0 for name in changed}
 
 
+def near_copies(cases: Sequence[Corrected]) -> tuple[str, ...]:
+    """The classes whose accepted labels are the base's own output: hardly a voxel of them was changed.
+
+    Args:
+        cases: the counts of the cases that began as the base's output.
+
+    Returns:
+        Their names, sorted.
+    """
+    return tuple(name for name, share in sorted(share_changed(cases).items()) if share < NEAR_COPY)
+
+
 def bias_text(base: str, cases: Mapping[str, Corrected | None]) -> str:
     """Describe which side the cases favour.
 
@@ -146,7 +158,7 @@ def bias_text(base: str, cases: Mapping[str, Corrected | None]) -> str:
         return ""
     shares = share_changed(ours)
     listed = ", ".join(f"{name} {share:.1%}" for name, share in sorted(shares.items()))
-    near = [name for name, share in sorted(shares.items()) if share < NEAR_COPY]
+    near = near_copies(ours)
     text = (
         f"On {len(ours)} of {len(cases)} held-back cases the accepted labels began as the output of {base} itself, of "
         f"which the annotators changed: {listed}. That favours {base}"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from meduniseg_core.adaptation.gate_bias import Corrected, bias_text
+from meduniseg_core.adaptation.gate_bias import Corrected, bias_text, near_copies
 from meduniseg_core.evaluation import CaseScores
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
 from meduniseg_core.evaluation.report import Interval, ReportPicture, bootstrap_interval
@@ -25,6 +25,8 @@ SELECTED = (
 """Applies to every run that selects its best checkpoint."""
 
 Verdict = Literal["better", "worse", "first", "unjudged"]
+
+_HEADLINES = {"better": "Better than before", "first": "A new task", "unjudged": "Nothing to compare with"}
 
 
 class Pair(BaseModel):
@@ -136,6 +138,28 @@ class GateReport(BaseModel):
             return "first"
         return "worse" if self._losses() else "better"
 
+    @property
+    def headline(self) -> str:
+        """The verdict in a few words, which name the classes that became worse, and those of them whose accepted labels
+        are the base's own output: for these a loss says little."""
+        if self.verdict != "worse":
+            return _HEADLINES[self.verdict]
+        worse = [entry.name for entry in self.classes if _lost(entry)]
+        if not worse:
+            return "Not better than before"
+        untouched = [name for name in worse if name in self.untouched]
+        said = f"Worse than before in {', '.join(worse)}"
+        if not untouched:
+            return said
+        which = "" if untouched == worse else f" of {', '.join(untouched)}"
+        return f"{said}: the accepted labels{which} are {self.base}'s own output, hardly touched"
+
+    @property
+    def untouched(self) -> tuple[str, ...]:
+        """The classes whose accepted labels are the base's own output, on most of the cases."""
+        ours = [pair.corrected for pair in self.pairs if pair.corrected is not None and pair.corrected.by_base]
+        return near_copies(ours) if 2 * len(ours) > len(self.pairs) else ()
+
     @computed_field  # type: ignore[prop-decorator]
     @property
     def reason(self) -> str:
@@ -184,9 +208,13 @@ class GateReport(BaseModel):
         assert self.dice_before is not None and self.dice_after is not None
         lost = [] if self.dice_after > self.dice_before else ["The mean did not rise."]
         for entry in self.classes:
-            if entry.dice_before is not None and entry.dice_after < entry.dice_before - WORSE_BY:
+            if _lost(entry):
                 lost.append(f"{entry.name} became worse ({entry.dice_before:.3f} to {entry.dice_after:.3f}).")
         return lost
+
+
+def _lost(entry: ClassPair) -> bool:
+    return entry.dice_before is not None and entry.dice_after < entry.dice_before - WORSE_BY
 
 
 def by_gain(pairs: Sequence[Pair]) -> list[Pair]:

@@ -28,12 +28,6 @@ from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.working import Working
 
 _COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
-_TITLES = {
-    "better": "Better than before",
-    "worse": "Worse than before",
-    "first": "A new task",
-    "unjudged": "Nothing to compare with",
-}
 
 
 class GateView(Working, QGroupBox):
@@ -156,7 +150,7 @@ class GateView(Working, QGroupBox):
         self.said.setText(sentence)
 
     def _fill(self, report: GateReport | None) -> None:
-        self.heading.setText(_TITLES[report.verdict] if report is not None else "Not compared")
+        self.heading.setText(report.headline if report is not None else "Not compared")
         self.heading.setStyleSheet(
             "font-weight: bold;" + ("color: #d98c00;" if report is not None and not report.recommended else "")
         )

@@ -137,11 +137,39 @@ def test_labels_that_are_the_base_s_own_output_plus_one_stroke_are_said_to_favou
     assert "liver 1.4%" in found.bias and "That favours base; of liver the Dice before says little" in found.bias
     assert "Of the 1 voxels that were changed the new model has 100% as accepted, base 0%." in found.bias
     assert "chose its best checkpoint on these same cases" in found.bias  # the other bias, in the same breath
+    assert found.headline == "Worse than before in liver: the accepted labels are base's own output, hardly touched"
     folder = tmp_path / "gate"
     page = write_gate(found, folder)["html"].read_text()
+    assert "hardly touched" in page
     assert "What the annotators changed" in page and "liver +0 -1" in page
     read = read_gate(folder)
     assert read is not None and read.pairs == found.pairs and read.bias == found.bias
+
+
+def changes(*added: int) -> Corrected:
+    """Of one case: voxels added to class 1, class 2, ..., of 100 each."""
+    classes = tuple(
+        ClassChange(label=n, name=f"class {n}", predicted=100 - a, corrected=100, added=a, removed=0)
+        for n, a in enumerate(added, start=1)
+    )
+    return Corrected(model="b", by_base=True, classes=classes, changed=sum(added), right_before=0, right_after=0)
+
+
+def test_the_headline_names_what_became_worse_and_what_nobody_has_corrected() -> None:
+    pairs = [
+        Pair(before=scores(case, 0.99, 0.8), after=scores(case, 0.9, 0.7), corrected=changes(1, 30)) for case in "xy"
+    ]
+    own = "b's own output, hardly touched"
+    assert report(*pairs).headline == f"Worse than before in class 1, class 2: the accepted labels of class 1 are {own}"
+    drawn = [pair.model_copy(update={"corrected": None}) for pair in pairs]
+    assert report(*drawn).headline == "Worse than before in class 1, class 2"
+    assert report(pairs[0], *drawn).headline == "Worse than before in class 1, class 2"  # one of three cases
+    touched = Pair(before=scores("x", 0.8), after=scores("x", 0.7), corrected=changes(30))
+    assert report(touched).headline == "Worse than before in class 1"
+    same = Pair(before=scores("x", 0.8), after=scores("x", 0.8), corrected=changes(1))
+    assert report(same).headline == "Not better than before"
+    better = Pair(before=scores("x", 0.8), after=scores("x", 0.9))
+    assert report(better).headline == "Better than before"
 
 
 def test_labels_that_were_corrected_thoroughly_say_how_much_and_of_drawn_ones_nothing_is_known(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
-# Sourced by test.sh and demo.sh: finds or makes a Python environment and installs this repository into it.
+# Sourced by the other scripts: finds or makes a Python environment and installs this repository into it.
 # Afterwards $PYTHON is the interpreter to use. Nothing is needed beforehand but Python >= 3.11 and git.
 #
 #   bootstrap EXTRAS    EXTRAS as pip takes them ("dev"), or "" for none
+#
+# VENV is the folder of the environment that is made where none is active, CONSTRAINTS the file of versions.
 
 MINIMUM="3.11"
+VENV="${VENV:-.venv}"
+CONSTRAINTS="${CONSTRAINTS:-constraints.txt}"
 TORCH="$(sed -n 's/^torch==/torch==/p' constraints.txt)"
 
 say() { printf '%s\n' "$*" >&2; }
@@ -32,15 +36,15 @@ active_python() {
 }
 
 venv_python() {
-  if [ -x .venv/Scripts/python.exe ]; then echo "$PWD/.venv/Scripts/python.exe"; else echo "$PWD/.venv/bin/python"; fi
+  if [ -x "$VENV/Scripts/python.exe" ]; then echo "$PWD/$VENV/Scripts/python.exe"; else echo "$PWD/$VENV/bin/python"; fi
 }
 
 make_venv() {
   local base
   base="$(find_python)" || return
-  say "Creating .venv with $("$base" --version)."
-  if ! "$base" -m venv .venv >&2; then
-    rm -rf .venv
+  say "Creating $VENV with $("$base" --version)."
+  if ! "$base" -m venv "$VENV" >&2; then
+    rm -rf "$VENV"
     say "'$base -m venv' failed; on Debian and Ubuntu install the package python3-venv, then run this again."
     return 2
   fi
@@ -61,7 +65,7 @@ PY
 
 # Without what pip says about its indexes: where it looks is the machine's affair. Its status counts (pipefail).
 pip_install() {
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$@" 2>&1 |
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --constraint "$CONSTRAINTS" "$@" 2>&1 |
     sed -e '/^Looking in \(indexes\|links\):/d' -e '/^WARNING: Location .* is ignored:/d' >&2
 }
 

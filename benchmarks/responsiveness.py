@@ -59,7 +59,7 @@ def main() -> None:
     viewer.add_image(body(), scale=SCALE, units="mm", name="ct")
     _, panel = viewer.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
     panel.form.choose(model="starter", modality="ct", tasks=("head_neck_organs",))
-    until(lambda: "At most" in panel.hint.text())
+    until(lambda: "At most" in panel.said.text())
     for which in ("first", "second"):
         start = time.perf_counter()
         viewer.layers.remove(viewer.add_labels(np.zeros(SHAPE, np.uint8), scale=SCALE, units="mm"))
@@ -78,14 +78,14 @@ def main() -> None:
     )
     print(f" (wanted: at most 100), {int((values > 100).sum())} above")
     print(f"showing the result: {1000 * (time.perf_counter() - since):.0f} ms")
-    print(panel.hint.text())
+    print(panel.said.text())
 
     panel.run()
     until(lambda: panel.progress.value() > 0 or not panel.busy)
     start = time.perf_counter()
     panel.cancel()
     until(lambda: not panel.busy)
-    print(f"Cancel: {1000 * (time.perf_counter() - start):.0f} ms until Run can be pressed again; {panel.hint.text()}")
+    print(f"Cancel: {1000 * (time.perf_counter() - start):.0f} ms until Run can be pressed again; {panel.said.text()}")
     viewer.close()
 
 

@@ -45,11 +45,11 @@ def test_an_error_in_the_network_is_one_sentence_and_run_works_again(
         patched.setattr(Predictor, "segment", broken)
         panel.run()
         qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
-    assert said in panel.hint.text() and "Traceback" not in panel.hint.text()
+    assert said in panel.said.text() and "Traceback" not in panel.said.text()
     assert len(gui.layers) == 1 and panel.run_button.isEnabled() and not panel.cancel_button.isEnabled()
     panel.run()
     qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
-    assert len(gui.layers) == 2 and "Done" in panel.hint.text()
+    assert len(gui.layers) == 2 and "Done" in panel.said.text()
 
 
 def test_a_viewer_closed_in_the_middle_of_a_job_ends_it(

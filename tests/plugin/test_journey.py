@@ -89,9 +89,9 @@ def test_what_cannot_be_saved_is_said(gui: Any, qtbot: Any, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     panel.result_actions.save_button.save(tmp_path / "file" / "labels.png")
     qtbot.waitUntil(lambda: not panel.result_actions.save_button.busy, timeout=30_000)
-    assert "choose another place" in panel.hint.text() and str(tmp_path) in panel.hint.text()
+    assert "choose another place" in panel.said.text() and str(tmp_path) in panel.said.text()
     panel._look_ahead()  # as its timer does, late, for the layer that was new before: that is not said over it
-    assert "choose another place" in panel.hint.text()
+    assert "choose another place" in panel.said.text()
     gui.layers.remove(layer)
     panel.result_actions.correct()
-    assert "removed" in panel.hint.text()
+    assert "removed" in panel.said.text()

@@ -122,7 +122,7 @@ def test_a_result_that_comes_when_one_looks_elsewhere_waits_at_its_image(
     segment.run_button.click()
     choose(segment.form.image, "d.png")
     qtbot.waitUntil(lambda: not segment.busy, timeout=120_000)
-    assert visible(four) == {"d.png"} and "waits at a.png" in segment.hint.text()
+    assert visible(four) == {"d.png"} and "waits at a.png" in segment.said.text()
     assert segment.form.image.layer() is named(four, "d.png") and "No labels" in segment.result_actions.name.text()
     choose(segment.form.image, "a.png")
     assert visible(four) == {"a.png", "a.png: disc_cup"} and segment.table.table.rowCount() == 2
@@ -410,9 +410,8 @@ def test_panels_are_tabs_narrow_and_no_button_moves_when_a_message_comes(
         assert all(other.visibleRegion().isEmpty() for other in opened.values() if other is not found), name
         settle(found)  # what a panel finds out by itself beside the window has come
         before, width = places(found), found.width()
-        said = found.hint if name == "Segment" else found.said
         for text in (LONG, "", "Short."):
-            said.setText(text)
+            found.said.setText(text)
             if name == "Segment":
                 found.warning.setText(text)
                 found.warning.setVisible(bool(text))

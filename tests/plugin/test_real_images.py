@@ -23,7 +23,7 @@ def segmented(gui: Any, qtbot: Any, path: Path, modality: str, task: str) -> Any
     panel.form.choose(model="starter", modality=modality, tasks=(task,))
     panel.run()
     qtbot.waitUntil(lambda: not panel.busy, timeout=300_000)
-    assert "Done" in panel.hint.text(), panel.hint.text()
+    assert "Done" in panel.said.text(), panel.said.text()
     assert panel.table.table.rowCount() > 0
     return gui.layers[-1]
 

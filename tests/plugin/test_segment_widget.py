@@ -41,14 +41,14 @@ def open_volume(gui: Any, tmp_path: Path, shape: tuple[int, int, int] = (20, 36,
 def test_open_tick_run_look_and_save(gui: Any, widget: Any, qtbot: Any, tmp_path: Path) -> None:
     open_volume(gui, tmp_path)
     widget.form.choose(modality="mri", tasks=("organ", "vessel"))
-    qtbot.waitUntil(lambda: "At most" in widget.hint.text(), timeout=30_000)
-    assert "liver, artery, vein" in widget.hint.text()
+    qtbot.waitUntil(lambda: "At most" in widget.said.text(), timeout=30_000)
+    assert "liver, artery, vein" in widget.said.text()
     widget.run_button.click()
     assert widget.busy and not widget.run_button.isEnabled() and widget.cancel_button.isEnabled()
     until_idle(qtbot, widget)
     assert [layer.name for layer in gui.layers] == ["mr.nii.gz", "mr.nii.gz: organ", "mr.nii.gz: vessel"]
     assert widget.table.table.rowCount() == 3 and "ml" in widget.table.text()
-    assert "Not for clinical use" in widget.hint.text()
+    assert "Not for clinical use" in widget.said.text()
     widget.table.table.selectRow(2)
     assert gui.layers[2].selected_label == 2
 
@@ -101,7 +101,7 @@ def test_cancel_in_the_middle_changes_nothing(
     widget.run()
     widget.cancel_button.click()
     until_idle(qtbot, widget)
-    assert len(gui.layers) == 1 and "Cancelled" in widget.hint.text() and widget.run_button.isEnabled()
+    assert len(gui.layers) == 1 and "Cancelled" in widget.said.text() and widget.run_button.isEnabled()
     widget.run()  # and it can run again
     assert widget.busy
     widget.cancel()
@@ -118,7 +118,7 @@ def test_a_layer_deleted_in_the_middle_drops_the_result(
     gui.layers.remove(layer)
     state["go"] = True
     until_idle(qtbot, widget)
-    assert len(gui.layers) == 0 and "removed" in widget.hint.text()
+    assert len(gui.layers) == 0 and "removed" in widget.said.text()
 
 
 def test_the_result_comes_to_its_image_although_another_is_chosen_meanwhile(
@@ -151,17 +151,17 @@ def test_what_cannot_be_segmented_is_one_sentence_in_the_widget(
     widget.form.choose(modality="mri", tasks=("organ",))
     widget.run()
     until_idle(qtbot, widget)
-    assert said in widget.hint.text() and len(gui.layers) == 1
+    assert said in widget.said.text() and len(gui.layers) == 1
 
 
 def test_no_image_and_a_wrong_number_of_channels_are_said(gui: Any, widget: Any, qtbot: Any) -> None:
     widget.form.choose(modality="mri", tasks=("organ",))
     widget.run()
-    assert "no image" in widget.hint.text() and not widget.busy
+    assert "no image" in widget.said.text() and not widget.busy
     gui.add_image(np.zeros((32, 40, 3), np.uint8), rgb=True)
     assert widget.form.tasks.count() == 0  # an MR task needs a volume
     widget.run()
-    assert "No task" in widget.hint.text()
+    assert "No task" in widget.said.text()
 
 
 def test_a_task_with_two_channels_asks_for_two_layers_by_name(
@@ -256,10 +256,10 @@ def test_a_lazy_layer_is_never_read_in_the_gui_s_thread(gui: Any, widget: Any, q
         qtbot.wait(50)
         read.clear()
         widget.form.choose(modality="mri", tasks=("organ",))
-        qtbot.waitUntil(lambda: "At most" in widget.hint.text(), timeout=30_000)
+        qtbot.waitUntil(lambda: "At most" in widget.said.text(), timeout=30_000)
         qtbot.waitUntil(lambda: len(read) == 5, timeout=30_000)  # to see whether it looks like MR
         widget.form.choose(modality="mri", tasks=("organ", "vessel"))
-        qtbot.waitUntil(lambda: "artery" in widget.hint.text(), timeout=30_000)
+        qtbot.waitUntil(lambda: "artery" in widget.said.text(), timeout=30_000)
         assert len(read) == 5  # another task is no reason to read it again
         widget.run_button.click()
         until_idle(qtbot, widget)
@@ -272,13 +272,13 @@ def test_what_the_voxels_are_no_good_for_is_said_before_and_after_run(gui: Any, 
     array[-1] = np.nan
     gui.add_image(array, units="mm", contrast_limits=(0, 1))
     widget.form.choose(modality="mri", tasks=("organ",))
-    qtbot.waitUntil(lambda: "NaN" in widget.hint.text(), timeout=30_000)
+    qtbot.waitUntil(lambda: "NaN" in widget.said.text(), timeout=30_000)
     qtbot.wait(1000)
-    assert "NaN" in widget.hint.text()  # the forecast does not cover it
+    assert "NaN" in widget.said.text()  # the forecast does not cover it
     widget.run()
     assert widget.busy
     until_idle(qtbot, widget)
-    assert "NaN" in widget.hint.text() and len(gui.layers) == 1
+    assert "NaN" in widget.said.text() and len(gui.layers) == 1
 
 
 def test_an_answer_about_the_layer_before_is_not_shown(
@@ -327,7 +327,7 @@ def test_what_a_result_says_stays_when_the_form_looks_again(
     monkeypatch.setattr(predictor, "check_result", lambda *_, **__: (implausible,))
     gui.add_image(np.random.default_rng(0).normal(size=(20, 36, 40)), units="mm", name="mr", contrast_limits=(-3, 3))
     widget.form.choose(modality="mri", tasks=("organ",))
-    qtbot.waitUntil(lambda: "At most" in widget.hint.text(), timeout=30_000)
+    qtbot.waitUntil(lambda: "At most" in widget.said.text(), timeout=30_000)
     widget.run()
     until_idle(qtbot, widget)
     qtbot.wait(1000)  # the new layer made the form look again

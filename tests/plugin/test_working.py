@@ -8,10 +8,14 @@ import weakref
 from typing import Any
 
 import pytest
+from napari.components import ViewerModel
+from npe2 import PluginManifest
+from npe2.manifest.utils import import_python_name
 from qtpy.QtCore import QObject
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken
+from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.working import Working
 
 
@@ -134,3 +138,32 @@ def test_who_ends_waits_for_what_is_written(owner: Owner) -> None:
     owner.start_job(write, lambda _: None)
     owner.finish_job(30)
     assert written.is_set() and not owner.busy
+
+
+def test_every_panel_of_the_manifest_stands_on_the_base() -> None:
+    manifest = PluginManifest.from_distribution("napari-meduniseg")
+    names = {command.id: command.python_name for command in manifest.contributions.commands or ()}
+    panels = [import_python_name(names[widget.command]) for widget in manifest.contributions.widgets or ()]
+    assert len(panels) == 6 and all(issubclass(panel, Panel) for panel in panels)
+
+
+def test_what_fails_in_a_panel_is_said_and_ends_there(qtbot: Any, tiny_home: Any) -> None:
+    panel = Panel(ViewerModel())
+    qtbot.addWidget(panel)
+    done = []
+    for error, said in (
+        (BadInputError("scan.nii is broken; choose another."), "scan.nii is broken; choose another."),
+        (OSError(28, "No space left", "/there"), "/there: No space left; choose another place, or free some space."),
+    ):
+        with panel.saying_failures():
+            done.append("begun")
+            raise error
+        assert panel.said.text() == said and panel.said.styleSheet()
+        panel.say("Well again.")
+        assert panel.said.text() == "Well again." and not panel.said.styleSheet()
+    with pytest.raises(KeyError), panel.saying_failures():
+        raise KeyError("a bug")
+    panel.do_beside(lambda _events, _cancel: 1 / 0, done.append, text="Working ...", title="Work")
+    assert panel.busy and panel.said.text() == "Working ..."
+    qtbot.waitUntil(lambda: not panel.busy)
+    assert "ZeroDivisionError" in panel.said.text() and done == ["begun", "begun"]

@@ -70,7 +70,6 @@ class SegmentWidget(Panel):
         self._ahead = False  # what is said is about the choice, not about what was done
 
         self.form = SegmentForm(napari_viewer)
-        self.hint = self.said
         self.warning = Sentence(0)
         self.warning.hide()
         self.note = Sentence(0)

@@ -122,7 +122,7 @@ def test_a_result_that_comes_when_one_looks_elsewhere_waits_at_its_image(
     segment.run_button.click()
     choose(segment.form.image, "d.png")
     qtbot.waitUntil(lambda: not segment.busy, timeout=120_000)
-    assert visible(four) == {"d.png"} and "waits at a.png" in segment.said.text()
+    assert visible(four) == {"d.png"} and "choose a.png under Image" in segment.said.text()
     assert segment.form.image.layer() is named(four, "d.png") and "No labels" in segment.result_actions.name.text()
     choose(segment.form.image, "a.png")
     assert visible(four) == {"a.png", "a.png: disc_cup"} and segment.table.table.rowCount() == 2

@@ -68,7 +68,7 @@ def gate(
     known = {case.case: case for case in dataset.cases("Tr")}
     gone = sorted(set(cases) - set(known))
     if gone:
-        raise BadInputError(f"{dataset.folder}: case {gone[0]} is no longer there; restore it or train anew.")
+        raise BadInputError(f"{dataset.folder}: case {gone[0]} is no longer there; restore it or train again.")
     classes = candidate.predictor.model.info.plan_of(task).classes
     shared = known_classes(base.predictor.model, task, classes)
     sides = [(base, shared)] if shared else []

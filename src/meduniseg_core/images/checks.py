@@ -114,7 +114,7 @@ def check_spacing(spacing: tuple[float, ...], name: str) -> None:
     sizes = " x ".join(f"{value:g}" for value in spacing)
     if not all(np.isfinite(value) and value > 0 for value in spacing):
         raise BadInputError(
-            f"{name} gives a voxel size of {sizes}, which cannot be; correct its header and save it again."
+            f"{name} gives a voxel size of {sizes}, which is impossible; correct its header and save it again."
         )
     if not all(SPACING_RANGE[0] <= value <= SPACING_RANGE[1] for value in spacing):
         raise BadInputError(
@@ -145,8 +145,8 @@ def check_affine(affine: np.ndarray, name: str) -> None:
         )
     if np.abs(matrix[:3, 3]).max() > _FARTHEST:
         raise BadInputError(
-            f"{name} lies {np.abs(matrix[:3, 3]).max():.3g} mm from its scanner's centre, which cannot be; correct the "
-            "origin in its header and save it again."
+            f"{name} lies {np.abs(matrix[:3, 3]).max():.3g} mm from its scanner's centre, which is impossible; correct "
+            "the origin in its header and save it again."
         )
 
 

@@ -244,7 +244,7 @@ def _check_exists(path: Path) -> None:
     try:
         found = path.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
-        raise BadInputError(f"{str(path)[:200]!r} is no usable path ({brief(error)}); check it.") from error
+        raise BadInputError(f"{str(path)[:200]!r} is not a usable path ({brief(error)}); check it.") from error
     if not found:
         raise BadInputError(f"{path} does not exist; check the path.")
     if not path.is_dir():
@@ -273,7 +273,7 @@ def _as_labels(image: Image, name: str) -> Image:
     if array.dtype.kind == "f":
         if not np.array_equal(array, np.rint(array)):
             raise BadInputError(
-                f"{name} holds fractional values, so it is no label map; save it with whole numbers as ids."
+                f"{name} holds fractional values, so it is not a label map; save it with whole numbers as ids."
             )
         array = array.astype(smallest_dtype(int(high)))
     meta = {**image.meta, "colour": "grey"} if "colour" in image.meta else dict(image.meta)

@@ -129,7 +129,7 @@ def import_uniseg(
     patch = _patch(config, read, events)
     unknown = options.task_spacings.keys() - {task.task for task in options.tasks}
     if unknown:
-        raise UsageError(f"A spacing is given for '{sorted(unknown)[0]}', which is no task of the checkpoint.")
+        raise UsageError(f"A spacing is given for '{sorted(unknown)[0]}', which is not a task of the checkpoint.")
     try:
         info = ModelInfo(
             name=options.name,

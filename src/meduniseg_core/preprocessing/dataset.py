@@ -351,7 +351,7 @@ class RawDataset:
             strangers = sorted(set(self.description.patient_of) - known)
             if strangers and known:
                 path = self.folder / "dataset.json"
-                faults.append(f"{path}: patient_of names {strangers[0]}, which is no case; correct it.")
+                faults.append(f"{path}: patient_of names {strangers[0]}, which is not a case; correct it.")
         return faults
 
     def training_cases(self) -> list[RawCase]:

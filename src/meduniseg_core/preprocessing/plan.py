@@ -120,7 +120,7 @@ class TaskPlan(BaseModel):
         if self.scheme is not None and self.spacing is None:
             raise ValueError("a scheme of nnU-Net needs a spacing")
         if self.region_labels is not None and max(self.region_labels) > len(self.classes):
-            raise ValueError("a region writes a label that is no class")
+            raise ValueError("a region writes a label that is not a class")
         return self
 
     @property

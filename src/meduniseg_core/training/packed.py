@@ -108,7 +108,7 @@ def unpack(path: Path, folder: Path) -> Prepared:
             )
     except (OSError, ValueError, KeyError, ValidationError, zipfile.BadZipFile, zlib.error) as error:
         raise BadInputError(
-            f"{path}: is no packed run, or a damaged one ({type(error).__name__}); pack it anew."
+            f"{path}: is not a packed run, or it is damaged ({type(error).__name__}); pack it again."
         ) from error
     return Prepared(info=content.info, tasks=tasks, config_hash=content.config_hash)
 

@@ -75,7 +75,7 @@ class Pack:
         if self.info.base_sha256 != model.sha256:
             raise BadInputError(
                 f"Pack {self.info.name} refines the model {self.info.base} ({self.info.base_sha256[:12]}...), and "
-                f"{model.info.name} is another ({model.sha256[:12]}...); use that base, or refine this one anew."
+                f"{model.info.name} is another ({model.sha256[:12]}...); use that base, or refine this one again."
             )
         if self.info.config != model.info.config or not set(self.info.tasks) <= {p.task for p in model.info.tasks}:
             raise BadInputError(

@@ -78,8 +78,8 @@ def spacing_finding(spacing: tuple[float, float] | None, source: SpacingSource, 
     if source == "detector":
         return Finding(
             "spacing_assumed",
-            f"{name} gives its pixel size ({size}) at the detector only; the body is smaller than that by the "
-            "magnification, so lengths and volumes are too large.",
+            f"{name} gives its pixel size ({size}) at the detector only; the body is smaller, by the "
+            "magnification, so lengths and volumes come out too large.",
         )
     if source == "scanner":
         return Finding(
@@ -118,7 +118,7 @@ def _size(header: Header, keyword: str, name: str) -> tuple[float, float] | None
         return None
     if not all(np.isfinite(value) and value > 0 for value in numbers):
         raise BadInputError(
-            f"{name} gives a pixel size of {numbers[0]:g} x {numbers[1]:g}, which cannot be; export it again."
+            f"{name} gives a pixel size of {numbers[0]:g} x {numbers[1]:g}, which is impossible; export it again."
         )
     return numbers[0], numbers[1]
 

@@ -81,7 +81,7 @@ def _is_unplaced_volume(first: Slice) -> bool:
 def _frames_findings(slices: Sequence[Slice], name: str) -> tuple[Finding, ...]:
     first = slices[0]
     kind = "frames over time" if first.over_time else "frames without a place"
-    text = f"{name} holds {len(slices)} {kind}; they are read as a stack in their order, which is no volume."
+    text = f"{name} holds {len(slices)} {kind}; they are read as a stack in their order, which is not a volume."
     return (Finding("frames_as_stack", text),)
 
 

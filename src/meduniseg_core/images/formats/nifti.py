@@ -161,7 +161,7 @@ def _read_header(stream: IO[bytes], name: str) -> Any:
     magic = bytes(header["magic"].item())
     if not magic.startswith((b"n+1", b"n+2")):
         raise BadInputError(
-            f"{name} is no single-file NIfTI (Analyze, or half of a .hdr/.img pair); convert it to .nii.gz."
+            f"{name} is not a single-file NIfTI (Analyze, or half of a .hdr/.img pair); convert it to .nii.gz."
         )
     return header
 

@@ -92,7 +92,7 @@ def join_segments(image: Image) -> Image:
     if not twice:
         return merged
     listed = ", ".join(f"{number} {text}" for number, text in names.items())
-    text = f"{name} uses the same label value in several layers, so its segments were numbered anew: {listed}."
+    text = f"{name} uses the same label value in several layers, so its segments were renumbered: {listed}."
     return merged.with_findings(Finding("labels_renumbered", text, "info"))
 
 

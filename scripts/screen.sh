@@ -1,6 +1,7 @@
-# Sourced by test.sh: a screen for the tests that open napari's window, which needs OpenGL.
+# Sourced by test.sh and coverage.sh: runs the tests, with a screen for those that open napari's window (OpenGL).
 #
 #   on_a_screen COMMAND...    on the display that is there, else on a virtual one (Xvfb with Mesa), else without
+#   run_tests ARGUMENTS...    pytest with these arguments; $PYTHON is the interpreter
 
 XVFB_PACKAGES="xvfb xauth libgl1 libegl1 libgl1-mesa-dri libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1
   libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libxcb-image0 libxcb-render-util0 libxcb-randr0"
@@ -27,4 +28,9 @@ on_a_screen() {
     say "There is no screen and no xvfb-run: tests that open napari's window are skipped."
     QT_QPA_PLATFORM=offscreen "$@"
   fi
+}
+
+# File by file in processes of one thread each: two that share two cores would wait for each other's threads.
+run_tests() {
+  OMP_NUM_THREADS=1 on_a_screen "$PYTHON" -m pytest -m "not slow" -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
 }

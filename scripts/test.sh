@@ -17,11 +17,6 @@ check() { # NAME COMMAND...
   "$@" || failed="${failed:+$failed, }$name"
 }
 
-# File by file in processes of one thread each: two that share two cores would wait for each other's threads.
-tests() {
-  OMP_NUM_THREADS=1 on_a_screen "$PYTHON" -m pytest -m "not slow" -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
-}
-
 docs() {
   local site status=0
   site="$(mktemp -d)"
@@ -43,7 +38,7 @@ check "ruff format" "$PYTHON" -m ruff format --check .
 check "mypy" "$PYTHON" -m mypy
 check "lint-imports" "$(dirname "$PYTHON")/lint-imports"
 check "docs" docs
-check "pytest" tests "$@"
+check "pytest" run_tests "$@"
 say_what_is_skipped
 
 if [ -n "$failed" ]; then

@@ -91,13 +91,14 @@ def gate_run(
         run = Run.open(name)
         base = load_model(run.job.base)
         reports = judge(run, base, device=device, precision=precision, events=session.events, cancel=session.cancel)
-        found = reports[run.job.task]
-        page = gate_folder(run, run.job.task) / "gate.html"
-        session.result(
-            {**found.model_dump(mode="json"), "html": page},
-            f"{found.verdict}: {found.reason} {found.bias}".strip(),
-            str(page),
-        )
+        pages = {task: gate_folder(run, task) / "gate.html" for task in reports}
+        found = {task: {**gate.model_dump(mode="json"), "html": pages[task]} for task, gate in reports.items()}
+        named = len(found) > 1
+        lines = []
+        for task, gate in reports.items():
+            lead = f"{task}: " if named else ""
+            lines += [f"{lead}{gate.verdict}: {gate.reason} {gate.bias}".strip(), str(pages[task])]
+        session.result({"tasks": found} if named else found[run.job.task], *lines)
 
 
 @app.command("adopt")

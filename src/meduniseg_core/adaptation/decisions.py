@@ -121,13 +121,10 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
             model or pack has its name.
         BadInputError: the result's file is damaged.
     """
-    report = verdict(run)
     if run.standing().phase != "finished":
         raise UsageError(f"'{run.job.name}' is not finished; let it end, or stop it and keep the best.")
-    if report is not None and report.candidate_sha256 != sha256_of(run.model_file):
-        report = None  # of a model that this run made before
-    if not anyway and (report is None or not report.recommended):
-        why = "it was not compared with its base yet." if report is None else report.reason
+    why = None if anyway else _doubt(run)
+    if why is not None:
         raise UsageError(f"'{run.job.name}' is not adopted: {why} Adopt it anyway (--anyway) or keep it as it is.")
     if run.job.kind == "refine":
         packs = PackRegistry()
@@ -140,18 +137,36 @@ def adopt(run: Run, *, anyway: bool = False) -> str:
     return name
 
 
+def _doubt(run: Run) -> str | None:
+    """Why the gate does not recommend a run's result; None if it does for every task."""
+    digest = sha256_of(run.model_file)
+    for task in run.job.tasks:
+        report = read_gate(gate_folder(run, task))
+        if report is None or report.candidate_sha256 != digest:  # or of a model that this run made before
+            return "it was not compared with its base yet."
+        if not report.recommended:
+            return report.reason if len(run.job.tasks) == 1 else f"{task}: {report.reason}"
+    return None
+
+
 def in_use(run: Run) -> bool:
-    """Whether a run's result is the active model or pack for its task.
+    """Whether a run's result is the active model or pack for one of its tasks.
 
     Args:
         run: the run.
 
     Returns:
-        True if its task is segmented with it now.
+        True if a task is segmented with it now.
     """
-    used = ActiveModels().entries().get(run.job.task)
+    return bool(_tasks_in_use(run))
+
+
+def _tasks_in_use(run: Run) -> list[str]:
+    used = ActiveModels().entries()
     kind = "pack" if run.job.kind == "refine" else "model"
-    return used is not None and (used.kind, used.model) == (kind, run.job.name)
+    return [
+        task for task in run.job.tasks if task in used and (used[task].kind, used[task].model) == (kind, run.job.name)
+    ]
 
 
 def roll_back(run: Run) -> str | None:
@@ -161,19 +176,21 @@ def roll_back(run: Run) -> str | None:
         run: the run.
 
     Returns:
-        The model or pack that is active from now on; None for the base.
+        The model or pack that is active from now on (of several tasks, for the last); None for the base.
 
     Raises:
         UsageError: the result is not in use.
     """
-    task, name = run.job.task, run.job.name
-    if not in_use(run):
-        raise UsageError(f"'{name}' is not in use for {task}; there is nothing to roll back.")
-    _, now = ActiveModels().roll_back(task, name)
+    name, now = run.job.name, None
+    tasks = _tasks_in_use(run)
+    if not tasks:
+        raise UsageError(f"'{name}' is not in use for {run.job.task}; there is nothing to roll back.")
     packs, replaced = PackRegistry(), run.replaced()
-    if now is None and replaced in packs.names():
-        packs.activate(str(replaced), [task])  # noted by a version that kept no history of packs
-        now = replaced
+    for task in tasks:
+        _, now = ActiveModels().roll_back(task, name)
+        if now is None and replaced in packs.names():
+            packs.activate(str(replaced), [task])  # noted by a version that kept no history of packs
+            now = replaced
     run.decide("candidate")
     return now
 

@@ -112,6 +112,8 @@ def import_model(
             f"'{source}' takes no second argument; give one file at a time, or say: import {NNUNET} MODEL_FOLDER."
         )
     _refuse(of_nnunet, "a file (for nnU-Net say: import nnunet MODEL_FOLDER)")
+    if Path(source).suffix == ".safetensors":
+        _refuse({"--name": name, **of_uniseg}, "a model file, which says all that itself")
     with work(progress, as_json=as_json) as session:
         entry = _import_file(
             Path(source), name, sha256, plans, spacing, options, planner_spacings, replace, session.events

@@ -51,6 +51,16 @@ def test_a_model_goes_in_and_out_again(meduniseg, tiny_model, tmp_path, monkeypa
     assert meduniseg("models", "verify", "tiny").returncode == 2
 
 
+def test_options_that_a_model_file_decides_itself_are_refused_not_ignored(
+    meduniseg, tiny_model, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
+    for option in (("--name", "mine"), ("--spacing", 3, 1, 1), ("--planner-spacings",)):
+        done = meduniseg("models", "import", tiny_model, *option)
+        assert done.returncode == 2 and option[0] in done.stderr and len(done.stderr.splitlines()) == 1
+    assert list((tmp_path / "home").rglob("*.safetensors")) == []
+
+
 def test_a_wrong_sha256_installs_nothing(meduniseg, tiny_model, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
     done = meduniseg("models", "install", tiny_model, "--sha256", "0" * 64)

@@ -13,6 +13,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import check_regular
 
 if TYPE_CHECKING:
+    from meduniseg_core.events import EventSink
     from meduniseg_core.images import Case
 
 
@@ -23,6 +24,26 @@ def check_arguments(arguments: Iterable[Path]) -> None:
             raise BadInputError(f"{path} does not exist; check the path.")
         if not path.is_dir():
             check_regular(path)
+
+
+def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
+    """The arguments without files that this program wrote: a wildcard finds them beside the images, and a folder passes
+    over them, too. Each is named; BadInputError where nothing else is given."""
+    from meduniseg_core.events import Message
+    from meduniseg_core.outputs import read_record
+    from meduniseg_core.provenance import is_result, recorded_task
+
+    def written(path: Path) -> bool:
+        if path.suffix.lower() == ".json":
+            return recorded_task(read_record(path)) is not None
+        return path.is_file() and is_result(path)
+
+    results = [path for path in arguments if written(path)]
+    if results and len(results) == len(arguments):
+        raise BadInputError(f"{results[0]} is a result of this program and no image; give the image.")
+    for path in results:
+        events(Message("info", f"{path} is a result of this program and no image: it is passed over."))
+    return [path for path in arguments if path not in results]
 
 
 def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> list[Case]:

@@ -13,7 +13,7 @@ import typer
 from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError
 from meduniseg_core.events import CaseDone, Message, Progress
 from training_cli.explaining import explain, show_traceback
-from training_cli.inputs import cases_for, check_arguments
+from training_cli.inputs import cases_for, check_arguments, without_results
 from training_cli.offers import (
     ALL_TASKS,
     Offer,
@@ -130,6 +130,7 @@ def segment(
     """
     with work(progress, as_json=as_json) as session:
         check_arguments(images)
+        images = without_results(images, session.events)
         wanted_ending = chosen_ending(ending)
         # a pack is for one model: the default one, where no other is named
         offer = offer_of(model or "starter") if model is not None or pack else offer_in_use(session.events)

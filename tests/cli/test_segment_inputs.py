@@ -115,6 +115,26 @@ def test_a_batch_goes_on_past_cases_of_one_name_and_one_alone_is_refused(tmp_pat
     assert alone.returncode == 3 and not (tmp_path / "alone").exists()
 
 
+def test_a_wildcard_passes_over_results_as_a_folder_does(tmp_path, meduniseg, tiny_model) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_volume(folder / name)
+    model = ("--model", tiny_model, "--task", "organ", "--format", "nrrd", "--json")
+    assert meduniseg("segment", folder, "-o", folder, *model).returncode == 0
+    results = [folder / f"{case}.{ending}" for case in "ab" for ending in ("nrrd", "json")]
+    assert all(path.is_file() for path in results)
+    again = meduniseg("segment", *sorted(folder.iterdir()), "-o", tmp_path / "out", *model)
+    assert again.returncode == 0 and [entry["case"] for entry in json.loads(again.stdout)["results"]] == ["a", "b"]
+    assert all(f"{path} is a result of this program" in again.stderr for path in results)
+    for path in results[:2]:
+        alone = meduniseg("segment", path, "-o", tmp_path / "alone", *model)
+        assert alone.returncode == 3 and "is a result of this program and no image" in alone.stderr
+    copied = tmp_path / "copied.nrrd"  # nothing says any more what it is
+    copied.write_bytes(results[0].read_bytes())
+    assert meduniseg("segment", copied, "-o", tmp_path / "copy", *model).returncode == 0
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
 def test_a_pipe_is_refused_at_once(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe.nii.gz")

@@ -96,6 +96,8 @@ def evaluate_folders(
     if only is not None:  # rare: then all is read again, rather than twice always
         scores = [score(pair[0], *read(pair, only)) for pair in pairs]
     found = {label.label for case in scores for label in case.classes}
+    absent = sides.nowhere(names) if only is None else None
+    notes += [absent] if absent is not None else []
     if names is None:
         names = {label: sides.names[label][0] if label in sides.names else f"label {label}" for label in sorted(found)}
         one_sided = sides.one_sided() if only is None else None

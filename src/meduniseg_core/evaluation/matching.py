@@ -91,6 +91,21 @@ class Sides:
                 f"({', '.join(named.values())}); name the classes that they hold."
             )
 
+    def nowhere(self, named: Mapping[int, str] | None) -> str | None:
+        """Say which classes no label map holds: they count as found, and raise the mean.
+
+        Args:
+            named: the classes by id, where they were given.
+
+        Returns:
+            A sentence, or None if all occur.
+        """
+        found = self.predicted | self.referred
+        if named is None:
+            return None if found else "No label map holds any label: a Dice of 1 says only that."
+        absent = [name for label, name in named.items() if label not in found and label != self.ignored]
+        return f"No label map holds {', '.join(absent)}: a Dice of 1 says only that." if absent else None
+
     def matched(self, label: int, name: str) -> Finding:
         """Make the finding that the ids of binary masks were taken for one class.
 

@@ -73,6 +73,15 @@ def test_classes_of_which_the_maps_hold_none_are_no_figure(tmp_path: Path) -> No
         evaluate_folders(*pair, class_names=["liver", "cyst"])
 
 
+def test_a_class_that_no_map_holds_is_said(tmp_path: Path) -> None:
+    pairs = {"a": (mask(1), mask(1)), "b": (mask(0), mask(1))}
+    report = evaluate_folders(*folders(tmp_path / "some", pairs), class_names=["liver", "kidney", "spleen"])
+    assert report.notes == ("No label map holds kidney, spleen: a Dice of 1 says only that.",)
+    assert evaluate_folders(*folders(tmp_path / "all", pairs), class_names=["liver"]).notes == ()
+    empty = evaluate_folders(*folders(tmp_path / "none", {"a": (mask(0), mask(0))}))
+    assert empty.notes == ("No label map holds any label: a Dice of 1 says only that.",)
+
+
 def test_ids_that_meet_somewhere_are_compared_and_the_lonely_ones_named(tmp_path: Path) -> None:
     report = evaluate_folders(*folders(tmp_path, {"a": (mask(1), mask(1)), "b": (mask(1), mask(255))}))
     assert [case.dice for case in report.cases] == [1.0, 0.0]

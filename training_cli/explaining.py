@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 import typer
 
@@ -33,6 +34,16 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, typer.Abort):
         return "Interrupted.", EXIT_INTERRUPTED
     return errors.explain(error)
+
+
+def choices_in(error: BaseException) -> dict[str, Any]:
+    """What an error's event says besides: the images to choose from, where that is what is missing."""
+    if not isinstance(error, errors.BadInputError):
+        return {}
+    from meduniseg_core.images.choices import choices_of  # late: not every command reads images
+
+    found = choices_of(error)
+    return {"choices": found} if found else {}
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

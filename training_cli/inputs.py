@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from meduniseg_core.events import EventSink
     from meduniseg_core.images import Case
 
+_MOST_NAMED = 12  # cases, in an error
+
 
 def check_arguments(arguments: Iterable[Path]) -> None:
     """Refuse a path that is missing, or neither a file nor a folder (BadInputError)."""
@@ -133,6 +135,16 @@ def cases_for(arguments: Sequence[Path], channels: Iterable[int]) -> list[Case]:
                 f"for tasks of {first}; ask for tasks of one kind at a time."
             )
     return cases
+
+
+def named_cases(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
+    """The cases of these names, all where none is given; UsageError for a name that no case has."""
+    known = [case.name for case in cases]
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known[:_MOST_NAMED]) + (", ..." if len(known) > _MOST_NAMED else "")
+            raise UsageError(f"There is no case '{name}'; there are: {listed}.")
+    return [case for case in cases if not names or case.name in names]
 
 
 def same_name(name: str) -> str:

@@ -29,7 +29,7 @@ from training_cli import (
     train,
     viewer,
 )
-from training_cli.explaining import EXIT_INTERRUPTED, EXIT_OK, explain, show_traceback, show_tracebacks
+from training_cli.explaining import EXIT_INTERRUPTED, EXIT_OK, choices_in, explain, show_traceback, show_tracebacks
 from training_cli.output import print_error, tolerate_encodings
 
 app = typer.Typer(
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = explain(error)
         show_traceback(error)
-        print_error(sentence, code, as_json=json_events)
+        print_error(sentence, code, as_json=json_events, more=choices_in(error))
         return code
 
 

@@ -86,10 +86,10 @@ def print_json_line(payload: Mapping[str, Any]) -> None:
     print(_json(payload, sys.stderr), file=sys.stderr, flush=True)
 
 
-def print_error(sentence: str, code: int, *, as_json: bool = False) -> None:
-    """One sentence on one line of stderr; an event of its own where events are asked for as JSON."""
+def print_error(sentence: str, code: int, *, as_json: bool = False, more: Mapping[str, Any] | None = None) -> None:
+    """One sentence on one line of stderr; an event of its own (with ``more``) where events are asked for as JSON."""
     if as_json:
-        print_json_line(error_record(sentence, code))
+        print_json_line({**error_record(sentence, code), **(more or {})})
     else:
         print(f"meduniseg: {printable(sentence)}", file=sys.stderr, flush=True)
 

@@ -12,8 +12,8 @@ import typer
 
 from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError
 from meduniseg_core.events import CaseDone, Message, Progress
-from training_cli.explaining import explain, show_traceback
-from training_cli.inputs import cases_for, check_arguments, without_results
+from training_cli.explaining import choices_in, explain, show_traceback
+from training_cli.inputs import cases_for, check_arguments, named_cases, without_results
 from training_cli.offers import (
     ALL_TASKS,
     Offer,
@@ -116,6 +116,10 @@ def segment(
             help="Which of several frames to take, from 1: a time point, a cardiac phase, an echo, a cine frame.",
         ),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--case", metavar="CASE", help="Of the cases in the folders only this one. Repeatable."),
+    ] = None,
     overwrite_edited: Annotated[
         bool, typer.Option("--overwrite-edited", help="Also replace results that were edited by hand.")
     ] = False,
@@ -138,7 +142,7 @@ def segment(
         tasks = choose_tasks(offer, task, modality)
         cases = cases_for(images, channels_of(offer, tasks))
         targets = targets_of(cases, tasks, output, wanted_ending, probabilities)
-        cases = with_name_faults(cases, targets)
+        cases = named_cases(with_name_faults(cases, targets), only or ())
         before = targets.survey([case for case in cases if case.fault is None])
         if model is None and not pack:
             tell_in_use(offer, tasks, session.events)
@@ -328,7 +332,8 @@ class Run:
         show_traceback(error)
         sentence, code = explain(error)
         self.failed[case.name] = Failure(sentence, code)
-        print_error(f"{case.name}: {sentence}", code, as_json=self.session.json_events)
+        more = {"case": case.name, **choices_in(error)}
+        print_error(f"{case.name}: {sentence}", code, as_json=self.session.json_events, more=more)
 
     def finish(self, case_count: int) -> int:
         """Show what was done and return the exit code."""

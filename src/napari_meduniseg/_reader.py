@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from napari.utils.notifications import show_warning
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, SeveralImagesError, read_image, read_labels
+from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
+from meduniseg_core.images.formats.decoding import decoding_once
 from meduniseg_core.images.formats.dicom_folders import dicom_places, holds_dicom
 from meduniseg_core.images.formats.dicom_source import is_dicom
 from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING
 from meduniseg_core.provenance import label_provenance
 from napari_meduniseg._layers import LayerData, image_layers, label_layer, living_origins
 
+_NO_LAYER: list[Any] = [(None,)]
 _AT_ONCE = 12  # images of a folder that are opened together
 
 
@@ -27,26 +32,37 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 
 
 def read(path: str | Sequence[str]) -> list[LayerData]:
-    """All layers of the path(s)."""
+    """All layers of the path(s); napari's mark of none where the user was asked and wants none."""
     paths = [path] if isinstance(path, str | Path) else list(path)
-    return [layer for item in paths for layer in read_one(Path(item))]
+    return [layer for item in paths for layer in read_one(Path(item))] or _NO_LAYER
 
 
 def read_one(path: Path) -> list[LayerData]:
     """The layers of one file, or of the DICOM in a folder and below it; one per series or frame.
 
-    BadInputError, in one sentence, where it cannot be read, and for a folder of more than a dozen images or series.
+    Of more than a dozen images, series or frames the user chooses. Where there is no window to ask in: BadInputError
+    for images and series, the first dozen for frames. BadInputError, in one sentence, for what cannot be read.
     """
-    if path.is_dir():
-        places = dicom_places(path)
-        if len(places) > _AT_ONCE:
+    with decoding_once():
+        return _folder(path) if path.is_dir() else _file(path)
+
+
+def _folder(path: Path) -> list[LayerData]:
+    places = dicom_places(path)
+    if len(places) <= 1:
+        return _images(path)
+    if len(places) > _AT_ONCE:
+        wanted = _asked(f"{path.name} holds {len(places)} DICOM images", [place.name for place in places])
+        if wanted is None:
             raise BadInputError(
                 f"{path} holds {len(places)} DICOM images; open one of its folders or files, or segment all of them "
                 "with the Batch panel."
             )
-        if len(places) > 1:
-            return [layer for place in places for layer in _images(place.paths)]
-        return _images(path)
+        places = [places[index] for index in wanted]
+    return [layer for place in places for layer in _images(place.paths)]
+
+
+def _file(path: Path) -> list[LayerData]:
     provenance = label_provenance(path)
     if provenance is not None:
         labels = _placed_as(read_labels(path), provenance.image)
@@ -59,30 +75,45 @@ def read_one(path: Path) -> list[LayerData]:
 
 
 def _images(source: Path | tuple[Path, ...], title: str = "", series: str | None = None) -> list[LayerData]:
-    """The layers of a path (or the folders of one series): of each series or frame, where it holds several.
-
-    Many frames are a film: the first dozen is opened, which is said. Many series are a study: BadInputError lists them.
-    """
+    """The layers of a path (or the folders of one series): of each series or frame, where it holds several."""
     path = source if isinstance(source, Path) else source[0]
     try:
         return _titled(read_image(source, series=series), title)
     except SeveralImagesError as error:
-        choices = error.choices
-        if len(choices) > _AT_ONCE and any(choice.frame is None for choice in choices):
-            raise
-    if len(choices) > _AT_ONCE:
-        show_warning(
-            f"{path.name} holds {len(choices)} frames, of which the first {_AT_ONCE} are opened; 'meduniseg segment "
-            "--frame N' takes any."
-        )
+        choices = _wanted(path.name, error)
     layers: list[LayerData] = []
-    for choice in choices[:_AT_ONCE]:
+    for choice in choices:
         named = f"{title or path.name}: {choice.title}"
         if choice.frame is None:
             layers += _images(source, named, choice.series)
         else:
             layers += _titled(read_image(source, series=choice.series, frame=choice.frame), named)
     return layers
+
+
+def _wanted(name: str, error: SeveralImagesError) -> Sequence[Choice]:
+    """The images of a source that are opened: all of few; of a film's frames or a study's series the user's choice."""
+    choices = error.choices
+    if len(choices) <= _AT_ONCE:
+        return choices
+    frames = all(choice.frame is not None for choice in choices)
+    what = f"{name} holds {len(choices)} {'frames' if frames else 'series'}"
+    wanted = _asked(what, [choice.title for choice in choices])
+    if wanted is not None:
+        return [choices[index] for index in wanted]
+    if not frames:
+        raise error
+    show_warning(f"{what}, of which the first {_AT_ONCE} are opened; 'meduniseg segment --frame N' takes any.")
+    return choices[:_AT_ONCE]
+
+
+def _asked(what: str, titles: Sequence[str]) -> list[int] | None:
+    """Which of many images the user wants to open; None where nobody can be asked."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    from napari_meduniseg._choose_images import ask_which, can_ask  # late: reading alone needs no Qt
+
+    return ask_which(f"{what}. Choose those to open; each becomes a layer.", titles) if can_ask() else None
 
 
 def _titled(image: Image, title: str) -> list[LayerData]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -182,3 +185,27 @@ def test_folders_of_one_series_given_one_by_one_are_one_case(tmp_path) -> None:
     first, other = collect_cases([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
     assert first.paths == (tmp_path / "a", tmp_path / "b") and first.name == "a"
     assert other.paths == (tmp_path / "c",)
+
+
+def test_one_case_of_a_folder_is_named_and_its_choices_stand_in_the_event(tmp_path, meduniseg, tiny_model) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write_volume(folder / "a.nii.gz")
+    frames = np.random.default_rng(0).normal(size=(40, 36, 20, 6)).astype(np.float32)
+    nib.Nifti1Image(frames, np.diag([2.0, 2, 2, 1])).to_filename(folder / "film.nii.gz")
+    common = ("-o", tmp_path / "out", "--model", tiny_model, "--task", "organ", "--json", "--progress", "json")
+
+    def errors(done: Any) -> list[dict[str, Any]]:
+        events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+        return [event for event in events if event["event"] == "error"]
+
+    done = meduniseg("segment", folder, *common)
+    of_case, of_all = errors(done)
+    assert of_case["case"] == "film" and "choices" not in of_all
+    assert of_case["choices"][4] == {"title": "frame 5 of 6", "series": None, "frame": 5}
+    alone = meduniseg("segment", folder, *common, "--case", "film")
+    assert alone.returncode == 3 and len(errors(alone)[0]["choices"]) == 6
+    chosen = meduniseg("segment", folder, *common, "--case", "film", "--frame", "5")
+    assert chosen.returncode == 0 and [one["case"] for one in json.loads(chosen.stdout)["results"]] == ["film"]
+    wrong = meduniseg("segment", folder, *common, "--case", "b")
+    assert wrong.returncode == 2 and "There is no case 'b'; there are: a, film." in wrong.stderr

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from small_inputs import write_volume
@@ -180,3 +181,34 @@ def test_a_said_orientation_reaches_the_results(widget: Any, qtbot: Any, tmp_pat
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
     warnings = json.loads((tmp_path / "out" / "scan.json").read_text())["warnings"]
     assert [entry["code"] for entry in warnings] == ["orientation_assumed"]
+
+
+def test_of_a_case_with_several_frames_one_can_be_chosen(
+    widget: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_meduniseg.widgets.batch as module
+
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    write_volume(folder / "scan.nii.gz")
+    frames = np.random.default_rng(0).normal(size=(40, 36, 20, 6)).astype(np.float32)
+    nib.Nifti1Image(frames, np.diag([2.0, 2, 2, 1])).to_filename(folder / "film.nii.gz")
+    widget.folder.setText(str(folder))
+    widget.output.setText(str(tmp_path / "out"))
+    widget.run()
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    assert widget.said.text() == "1 result, 1 case failed."
+    (row,) = (row for row, text in enumerate(texts(widget)) if "holds 6 volumes" in text)
+    text = texts(widget)[row]
+    assert "holds 6 volumes" in text and text.endswith("Double click to choose.") and "--frame" not in text
+    asked: list[list[str]] = []
+    monkeypatch.setattr(module, "ask_which", lambda _text, titles, **_: asked.append(titles) or [])
+    widget.queue.itemDoubleClicked.emit(widget.queue.item(row, 2))
+    assert not widget.busy and len(asked[0]) == 6 and asked[0][3] == "frame 4 of 6"  # cancelled: nothing happens
+    monkeypatch.setattr(module, "ask_which", lambda *_, **__: [3])
+    widget.queue.itemDoubleClicked.emit(widget.queue.item(row, 2))
+    qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
+    assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan", "✓ film"]
+    assert not any("Double click" in text for text in texts(widget))
+    said = json.loads((tmp_path / "out" / "film.json").read_text())
+    assert "film.nii.gz: frame 4 of 6 is read." in [warning["text"] for warning in said["warnings"]]

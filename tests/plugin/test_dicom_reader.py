@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 import napari_meduniseg
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.formats import dicom_files
+from napari_meduniseg import _choose_images as choose_images
 from napari_meduniseg import _reader
 from napari_meduniseg._reader import get_reader
 
@@ -111,3 +114,59 @@ def test_a_long_film_is_opened_by_its_first_frames_which_is_said(
     assert said == [
         "bold.nii.gz holds 20 frames, of which the first 12 are opened; 'meduniseg segment --frame N' takes any."
     ]
+
+
+def test_of_a_long_film_the_user_chooses_where_there_is_a_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+    answer = [0, 19]
+
+    def ask(text: str, titles: list[str]) -> list[int]:
+        asked.append((text, len(titles)))
+        return answer
+
+    monkeypatch.setattr(choose_images, "can_ask", lambda: True)
+    monkeypatch.setattr(choose_images, "ask_which", ask)
+    path = tmp_path / "bold.nii.gz"
+    nib.Nifti1Image(np.zeros((4, 5, 3, 20), np.int16), np.eye(4)).to_filename(path)
+    assert layers(path) == ["bold.nii.gz: frame 1 of 20", "bold.nii.gz: frame 20 of 20"]
+    assert asked == [("bold.nii.gz holds 20 frames. Choose those to open; each becomes a layer.", 20)]
+    answer.clear()  # cancelled
+    reader = get_reader(str(path))
+    assert reader is not None and reader(str(path)) == [(None,)]
+
+
+def test_of_many_folders_and_series_the_user_chooses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose_images, "can_ask", lambda: True)
+    monkeypatch.setattr(choose_images, "ask_which", lambda _text, titles: [1, len(titles) - 1])
+    for patient in range(13):
+        write_slices(tmp_path / "cohort" / f"P{patient:02d}" / "CT", 1)
+    assert layers(tmp_path / "cohort") == ["CT", "CT"]
+    study = tmp_path / "study"
+    study.mkdir()
+    for series in range(14):
+        for path in write_slices(tmp_path / f"s{series}", 2).iterdir():
+            dataset = dcmread(path)
+            dataset.SeriesInstanceUID, dataset.SeriesNumber, dataset.SeriesDescription = f"1.2.{series}", series, "a"
+            dataset.save_as(study / f"{series}_{path.name}")
+    assert layers(study) == ["study: series 10 'a' (2 images)", "study: series 9 'a' (2 images)"]
+
+
+def test_headers_of_a_folder_are_read_once_for_all_its_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_slices(tmp_path / "study", 3)
+    for number, path in enumerate(sorted(write_slices(tmp_path / "other", 4).iterdir())):
+        dataset = dcmread(path)
+        dataset.SeriesInstanceUID = f"1.2.{4 + number // 2}"
+        dataset.save_as(folder / f"Z{number}")
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))  # what was changed just now may change again unseen, and is read anew
+    read: list[str] = []
+    real = dicom_files.read_header
+    monkeypatch.setattr(dicom_files, "read_header", lambda path: (read.append(path.name), real(path))[1])
+    assert len(layers(folder)) == 3
+    assert len(read) == 7 + 2  # the first is looked at to see what the folder holds, and of which series
+    dataset = dcmread(folder / "Z3")
+    dataset.SeriesInstanceUID = "1.2.9"
+    dataset.save_as(folder / "Z3")
+    assert len(layers(folder)) == 4

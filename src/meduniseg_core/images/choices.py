@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,18 @@ class SeveralImagesError(BadInputError):
     def __init__(self, sentence: str, choices: Sequence[Choice]) -> None:
         super().__init__(sentence)
         self.choices = tuple(choices)
+
+
+def choices_of(error: BaseException) -> list[dict[str, Any]]:
+    """What an error lets the user choose from, for JSON.
+
+    Args:
+        error: Any.
+
+    Returns:
+        The fields of its `Choice`s; none where it is no :class:`SeveralImagesError`.
+    """
+    return [asdict(choice) for choice in error.choices] if isinstance(error, SeveralImagesError) else []
 
 
 def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:
@@ -102,7 +115,8 @@ def take_frame(
         return array, ()
     count = 1 if colour else array.shape[0]
     first = which_frame(frame, count, name)
-    return array if count == 1 else array[first : first + 1], frame_chosen(frame, count, name)
+    # a copy: a view would keep all frames in memory
+    return array if count == 1 else array[first : first + 1].copy(), frame_chosen(frame, count, name)
 
 
 def frame_chosen(frame: int, count: int, name: str, mark: str = "") -> tuple[Finding, ...]:

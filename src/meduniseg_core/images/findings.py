@@ -105,9 +105,9 @@ def without_options(text: str) -> str:
         text: A finding's or an error's sentence, with options in brackets.
 
     Returns:
-        The sentence without those brackets.
+        The sentence without those brackets, and without "with --frame 2 (Python: frame=...)".
     """
-    return re.sub(r" \(--[^)]*\)", "", text)
+    return re.sub(r" \(--[^)]*\)| with --[^(;]*\(Python: [^)]*\)", "", text)
 
 
 def report(findings: Iterable[Finding], events: EventSink) -> None:

@@ -23,14 +23,16 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights import Registry
+from napari_meduniseg._choose_images import ask_which
 from napari_meduniseg._current import current_of
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
-from napari_meduniseg.widgets.case_queue import CaseQueue
+from napari_meduniseg.widgets.case_queue import CaseQueue, Several
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
 
@@ -44,6 +46,7 @@ class BatchWidget(Panel):
         self._command: Command | None = None
         self._cases: tuple[int, int] = (0, 1)
         self._failed: list[str] = []
+        self._case = ""  # the one that runs alone
         self._plans: dict[str, TaskPlan] = {}
         self.folder, self.output = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases; CASE_0000, CASE_0001, ... are the channels of one case.")
@@ -121,17 +124,21 @@ class BatchWidget(Panel):
         if self.busy:
             return
         with self.saying_failures():
-            command = Command(self.arguments(), self)
+            arguments = self.arguments()
             self.queue.clear()
-            self._failed, self._cases = [], (0, 1)
-            self._command = command
-            command.reported.connect(self._event)
-            command.finished.connect(self._finished)
-            self.run_button.setEnabled(False)
-            self.cancel_button.setEnabled(True)
-            self.progress.setRange(0, 0)
-            self.say("Running ...")
-            command.start()
+            self._start(arguments)
+
+    def _start(self, arguments: list[str], case: str = "") -> None:
+        command = Command(arguments, self)
+        self._failed, self._cases, self._case = [], (0, 1), case
+        self._command = command
+        command.reported.connect(self._event)
+        command.finished.connect(self._finished)
+        self.run_button.setEnabled(False)
+        self.cancel_button.setEnabled(True)
+        self.progress.setRange(0, 0)
+        self.say("Running ...")
+        command.start()
 
     def cancel(self) -> None:
         """Stop after the present window."""
@@ -172,7 +179,11 @@ class BatchWidget(Panel):
             self.queue.add_message(without_options(str(event["text"])))
         elif kind == "error":
             self._failed.append(without_options(str(event["message"])))
-            self.queue.add_failure(self._failed[-1])
+            choices = tuple(Choice(**choice) for choice in event.get("choices", ()))
+            if choices:
+                self.queue.add_several(self._failed[-1], Several(event.get("case", self._case), choices))
+            else:
+                self.queue.add_failure(self._failed[-1])
 
     def _finished(self, result: Any, code: int) -> None:
         self._command = None
@@ -191,7 +202,30 @@ class BatchWidget(Panel):
         else:
             self.say_failure(self._failed[-1] if self._failed else f"The command ended with code {code}.")
 
+    def _choose(self, row: int, several: Several) -> None:
+        """Ask which of a case's images is meant, and segment that."""
+        if self.busy:
+            self.say("Choose once the others are done.")
+            return
+        what = several.case or Path(self.folder.text().strip()).name
+        text = f"{what} holds {len(several.choices)} images; choose the one to segment."
+        chosen = ask_which(text, [choice.title for choice in several.choices], several=False, parent=self)
+        if not chosen:
+            return
+        choice = several.choices[chosen[0]]
+        with self.saying_failures():
+            arguments = self.arguments()
+            arguments += ["--case", several.case] if several.case else []
+            arguments += [] if choice.series is None else ["--series", choice.series]
+            arguments += [] if choice.frame is None else ["--frame", str(choice.frame)]
+            self.queue.removeRow(row)
+            self._start(arguments, several.case)
+
     def _open(self, item: QTableWidgetItem) -> None:
+        several = self.queue.several_of(item)
+        if several is not None:
+            self._choose(item.row(), several)
+            return
         path = self.queue.path_of(item)
         if not path:
             return

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
+from meduniseg_core.images.choices import Choice
+
 _PATH = Qt.ItemDataRole.UserRole
+_SEVERAL = Qt.ItemDataRole.UserRole + 1
 _CASE, _WARNINGS, _TEXT, _TASK, _SECONDS = range(5)
 _TEXT_WIDTH = 190  # pixels: beside the case in a narrow panel; long sentences are wrapped
 _AMBER = QColor("#d98c00")
+
+
+@dataclass(frozen=True)
+class Several:
+    """A case that holds several images, of which one is to be chosen. ``case`` is empty where there is but one case."""
+
+    case: str
+    choices: tuple[Choice, ...]
 
 
 class CaseQueue(QTableWidget):
@@ -21,7 +33,8 @@ class CaseQueue(QTableWidget):
         super().__init__(0, 5)
         self.setHorizontalHeaderLabels(["case", "!", "found out", "task", "s"])
         self.setToolTip(
-            "What happened to each case and what to look at; click a header to sort, double click to open the result."
+            "What happened to each case and what to look at; click a header to sort, double click to open the result, "
+            "or to choose one of several series or frames."
         )
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -53,6 +66,17 @@ class CaseQueue(QTableWidget):
         """Add a case that failed, or the error that ended the command."""
         self._add("✗", "", "", [text])
 
+    def add_several(self, text: str, several: Several) -> None:
+        """A case that was not segmented, because nobody said which of its images is meant."""
+        first = self._add("✗", "", "", [f"{text} Double click to choose."])
+        first.setData(_SEVERAL, several)
+
+    def several_of(self, item: QTableWidgetItem) -> Several | None:
+        """What is to be chosen from in the item's row."""
+        first = self.item(item.row(), _CASE)
+        found = None if first is None else first.data(_SEVERAL)
+        return found if isinstance(found, Several) else None
+
     def path_of(self, item: QTableWidgetItem) -> str:
         """The label file of the item's row; empty where it has none."""
         first = self.item(item.row(), _CASE)
@@ -67,7 +91,7 @@ class CaseQueue(QTableWidget):
             found.append(f"{case}{about}{' ' if text else ''}{text}")
         return found
 
-    def _add(self, case: str, task: str, seconds: str, texts: Sequence[str], path: str = "") -> None:
+    def _add(self, case: str, task: str, seconds: str, texts: Sequence[str], path: str = "") -> QTableWidgetItem:
         self.setSortingEnabled(False)  # a row that moves while it is filled would be filled elsewhere
         row = self.rowCount()
         self.insertRow(row)
@@ -82,6 +106,7 @@ class CaseQueue(QTableWidget):
             self.setItem(row, column, item)
         cells[_CASE].setData(_PATH, path)
         self.setSortingEnabled(True)
+        return cells[_CASE]
 
     def _cell(self, row: int, column: int) -> str:
         item = self.item(row, column)

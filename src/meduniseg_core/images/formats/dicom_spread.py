@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats.decoding import Stamp, stamp_of
 from meduniseg_core.images.formats.dicom_choice import Source, choose
 from meduniseg_core.images.formats.dicom_files import add_file
 from meduniseg_core.images.formats.dicom_stack import stack_geometry
+
+_LOCK = Lock()
+_last: dict[Stamp, Source] = {}
 
 
 @dataclass(frozen=True)
@@ -46,23 +51,31 @@ def spread_series(folders: Sequence[Path]) -> list[Spread]:
 
 
 def source_of(folders: Sequence[Path]) -> Source:
-    """Collect all DICOM that lies directly in some folders.
+    """All that lies directly in some folders. Their headers are read once while no file changes.
 
     Args:
-        folders: The folders; the first one names the source.
+        folders: The first one names the source.
 
     Returns:
         What their files hold.
-
-    Raises:
-        BadInputError: A file is damaged.
     """
-    source = Source(str(folders[0]))
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                add_file(source, path)
-    return source
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if _is_visible_file(path)]
+    stamp = stamp_of(files)
+    with _LOCK:
+        known = _last.get(stamp) if stamp is not None else None
+    if known is None:
+        known = Source("")
+        for path in files:
+            add_file(known, path)
+        if stamp is not None:
+            with _LOCK:
+                _last.clear()  # one source: they are large, and it is the same one that is asked for again
+                _last[stamp] = known
+    return Source(str(folders[0]), list(known.slices), list(known.others))
+
+
+def _is_visible_file(path: Path) -> bool:
+    return path.is_file() and not path.name.startswith(".")
 
 
 def are_one(folders: Sequence[Path]) -> bool:
@@ -92,7 +105,7 @@ def joined_finding(folders: Sequence[Path]) -> Finding:
 def _series_in(folder: Path) -> tuple[str, str] | None:
     """Patient and UID of the first slice with a place; None where there is none."""
     for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name.startswith("."):
+        if not _is_visible_file(path):
             continue
         source = Source(path.name)
         try:

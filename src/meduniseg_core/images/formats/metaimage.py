@@ -18,6 +18,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import check_channel_count, check_finite, check_spacing
 from meduniseg_core.images.findings import Finding, orientation_unknown
+from meduniseg_core.images.formats.decoding import decoded
 from meduniseg_core.images.formats.header_text import (
     assemble,
     data_file_beside,
@@ -75,6 +76,7 @@ def read_metaimage(path: Path, frame: int | None = None) -> Image:
         SeveralImagesError: There are more than four channels, so they are frames to choose from.
     """
     name = path.name
+    data_path = path
     with ExitStack() as stack:
         stream = stack.enter_context(open_regular(path))
         fields = _parse(stream, name)
@@ -102,7 +104,7 @@ def read_metaimage(path: Path, frame: int | None = None) -> Image:
             name = data_path.name
         _skip(stream, fields, claimed_bytes(stored, dtype.itemsize), name)
         available = os.fstat(stream.fileno()).st_size - stream.tell()
-        voxels = read_voxels(stream, stored, dtype, encoding, name, available)
+        voxels = decoded(data_path, lambda: read_voxels(stream, stored, dtype, encoding, name, available))
     channel = 0 if elements != 1 else (3 if len(sizes) == 4 else None)
     known = "transformmatrix" in fields
     physical = "elementspacing" in fields or "elementsize" in fields

@@ -20,6 +20,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.choices import refuse_time_series
 from meduniseg_core.images.findings import header_mended, orientation_unknown
+from meduniseg_core.images.formats.decoding import decoded
 from meduniseg_core.images.formats.header_text import (
     assemble,
     data_file_beside,
@@ -83,6 +84,7 @@ def read_nrrd(path: Path, frame: int | None = None) -> Image:
         SeveralImagesError: There are time points, or more than four channels, so they are frames to choose from.
     """
     name = path.name
+    data_path = path
     with ExitStack() as stack:
         stream = stack.enter_context(open_regular(path))
         fields, pairs = _parse(stream, name)
@@ -105,7 +107,8 @@ def read_nrrd(path: Path, frame: int | None = None) -> Image:
             name = data_path.name
         _skip(stream, fields, claimed_bytes(sizes, dtype.itemsize), encoding, name)
         available = os.fstat(stream.fileno()).st_size - stream.tell()
-        voxels = read_voxels(stream, sizes, dtype, _ENCODINGS[encoding], name, available)
+        packed = _ENCODINGS[encoding]
+        voxels = decoded(data_path, lambda: read_voxels(stream, sizes, dtype, packed, name, available))
     segments = segments_of(pairs, path.name)
     meta: dict[str, Any] = {"format": "nrrd", "orientation_known": axes.oriented}
     if segments:

@@ -17,6 +17,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.choices import take_frame
+from meduniseg_core.images.formats.decoding import decoded
 from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -44,11 +45,7 @@ def read_numpy(path: Path, frame: int | None = None) -> Image:
         SeveralImagesError: There are more than four volumes to choose from.
     """
     name = path.name
-    if name.lower().endswith(".npz"):
-        array = _read_npz(path)
-    else:
-        with open_regular(path) as stream:
-            array = _read_array(stream, name, path.stat().st_size)
+    array = decoded(path, lambda: _read(path))
     array = check_numeric(array, name)
     colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
     array = np.moveaxis(array, -1, 0)[:, None] if colour else array.reshape((1,) * (4 - array.ndim) + array.shape)
@@ -78,6 +75,13 @@ def write_numpy(path: Path, array: np.ndarray) -> None:
         flat = flat[0]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.save(stream, flat, allow_pickle=False)
+
+
+def _read(path: Path) -> np.ndarray:
+    if path.name.lower().endswith(".npz"):
+        return _read_npz(path)
+    with open_regular(path) as stream:
+        return _read_array(stream, path.name, path.stat().st_size)
 
 
 def _read_array(stream: IO[bytes], name: str, available: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from meduniseg_core.files import atomic_path
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.choices import frame_chosen, refuse_time_series, which_frame
 from meduniseg_core.images.findings import Finding, orientation_unknown
+from meduniseg_core.images.formats.decoding import decoded
 from meduniseg_core.images.formats.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
 from meduniseg_core.images.formats.tiff_pages import check_pages
 from meduniseg_core.images.formats.tiff_spacing import voxel_size
@@ -182,7 +183,7 @@ def _read(path: Path, frame: int | None = None) -> _Content:
             through_itk = int(page.compression) in _THROUGH_ITK
             if through_itk and orientation not in (None, 1):  # ITK turns some of them
                 raise BadInputError(f"{name} is stored turned and compressed; save it upright, or uncompressed.")
-            array = _through_itk(series, page, path) if through_itk else series.asarray()
+            array = decoded(path, lambda: _through_itk(series, page, path) if through_itk else series.asarray())
             at_time, axes, chosen = _at_time(array, series.axes, frame, name)
             arranged = check_numeric(_arrange(at_time, axes, name), name)
             spacing, findings = voxel_size(tiff, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli import importing, packs
+from training_cli import calibrating, importing, packs
 from training_cli.asset_commands import Overwrite, Replace, Sha256, entry_report, remove_named, verify_named
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption, split_names
@@ -24,6 +24,7 @@ STAR = "meduniseg-star"  # the paper's network with its refinement
 app = typer.Typer(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
 app.add_typer(packs.app, name="packs")
 app.command("import")(importing.import_model)
+app.command("calibrate")(calibrating.calibrate)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
 
@@ -78,6 +79,8 @@ def info(
     print(f"file: {path}", f"parameters: {_parameters(details)['total']:,}", sep="\n")
     print(f"licence: {details.licence or 'not stated'}")
     print_table(TASK_COLUMNS, [task_row(plan) for plan in details.tasks])
+    calibrated = [] if details.calibration is None else [entry.task for entry in details.calibration.tasks]
+    print(f"calibrated for: {', '.join(calibrated) or 'no task; its results do not say how far to trust them'}")
     for key, value in details.provenance.items():
         if value is not None:
             print(f"{key}: {value}")

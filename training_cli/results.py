@@ -32,8 +32,17 @@ class Result:
         return [{**lead, **finding} for finding in self.report["warnings"]]
 
 
+def verdicts(results: Iterable[Result]) -> list[str]:
+    """What results say of themselves, the worst first; of models that are not calibrated nothing."""
+    said = [(result, result.report["quality"]) for result in results if result.report["quality"]["calibrated"]]
+    said.sort(key=lambda entry: float(entry[1]["dice"]))
+    return [f"{result.case} ({result.report['task']}): {quality['sentence']}" for result, quality in said]
+
+
 def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
     """What is kept of a segmentation once it is written: numbers, no voxels."""
+    from meduniseg_core.inference.quality.assessment import quality_record
+
     report = {
         "case": case,
         "task": segmentation.task,
@@ -45,6 +54,7 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "ran_on": segmentation.execution,
         "classes": [dataclasses.asdict(row) for row in segmentation.table()],
         "warnings": [finding.as_json() for finding in segmentation.findings],
+        "quality": quality_record(segmentation.quality),
     }
     return Result(case, path, report)
 

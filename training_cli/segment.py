@@ -27,7 +27,7 @@ from training_cli.offers import (
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
 from training_cli.output import print_error
 from training_cli.packs import packs_for
-from training_cli.results import Result, result_of, results_table
+from training_cli.results import Result, result_of, results_table, verdicts
 from training_cli.session import Session, work
 from training_cli.targets import Targets, chosen_ending, targets_of, with_name_faults
 
@@ -91,6 +91,16 @@ def segment(
             help="Orientation of volumes whose files state none: three letters, R or L, A or P, S or I.",
         ),
     ] = None,
+    review_below: Annotated[
+        float,
+        typer.Option(
+            "--review-below",
+            metavar="DICE",
+            min=0.0,
+            max=1.0,
+            help="Of calibrated models: results of a lower predicted Dice are marked for review.",
+        ),
+    ] = 0.5,
     ending: Annotated[
         str | None,
         typer.Option(
@@ -162,6 +172,7 @@ def segment(
             "probabilities": probabilities,
             "scale": scale,
             "orientation": assume_orientation,
+            "review_below": review_below,
         }
         skip_unfit = task == ALL_TASKS
         run = Run(session, teams, offer, targets, before, settings, skip_unfit, series, frame, overwrite_edited)
@@ -300,6 +311,8 @@ class Run:
                 events, cancel = self.session.events, self.session.cancel
                 found |= team.predictor.segment(image, own, **self.settings, events=events, cancel=cancel)
         self.session.cancel.raise_if_cancelled()
+        from meduniseg_core.inference.quality.assessment import quality_record
+
         for task, segmentation in found.items():
             path = segmentation.save(
                 self.targets.labels(case.name, task, is_2d=image.is_2d),
@@ -308,7 +321,8 @@ class Run:
             )
             self.results.append(result_of(case.name, path, segmentation))
             warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
-            self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3), warnings))
+            quality = quality_record(segmentation.quality)
+            self.session.events(CaseDone(case.name, task, str(path), round(segmentation.seconds, 3), warnings, quality))
 
     def _keeps(self, case: Case, task: str, image: Image) -> bool:
         """Whether the case's former result was corrected by hand: nobody wants to lose that. BadInputError where
@@ -361,6 +375,8 @@ class Run:
         }
         if self.results:
             self.session.show(results_table(self.results))
+            for verdict in verdicts(self.results):
+                self.session.show(verdict)
             for model in models:
                 self.session.show(f"{model.info.name}: {model.info.intended_use}")
         self.session.result(payload, *(str(result.path) for result in self.results))

@@ -58,7 +58,8 @@ class Message:
 class CaseDone:
     """The labels of one task of one case are written.
 
-    ``seconds`` is the time segmenting took, ``warnings`` are sentences about findings that may make the result wrong.
+    ``seconds`` is the time segmenting took, ``warnings`` are sentences about findings that may make the result wrong,
+    ``quality`` is how far to trust it (the JSON's "quality").
     """
 
     case: str
@@ -66,6 +67,7 @@ class CaseDone:
     path: str
     seconds: float
     warnings: tuple[str, ...] = ()
+    quality: dict[str, Any] | None = None
 
 
 Event = Progress | Metric | Message | CaseDone

@@ -15,6 +15,7 @@ from small_inputs import save_tiny_model, write_photograph, write_volume
 
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED
 from meduniseg_core.weights import ActiveModels, Registry, read_model
 
 
@@ -64,6 +65,7 @@ def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg_process, tiny_m
         "path": result["labels"],
         "seconds": result["seconds"],
         "warnings": [],
+        "quality": {"calibrated": False, "sentence": NOT_CALIBRATED},
     }
 
 

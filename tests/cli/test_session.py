@@ -61,6 +61,7 @@ def test_events_as_json_lines(capsys) -> None:
             "path": "out/scan.nii.gz",
             "seconds": 1.25,
             "warnings": [],
+            "quality": None,
         },
     ]
 

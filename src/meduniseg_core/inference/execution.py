@@ -17,7 +17,7 @@ from meduniseg_core.inference.engine import Engine, Watch
 from meduniseg_core.inference.export import MeanSink
 from meduniseg_core.inference.memory import ExecutionPlan, Workload
 from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
-from meduniseg_core.inference.quality.evidence import EvidenceCollector, FeaturePool, pooled_stages
+from meduniseg_core.inference.quality.evidence import EvidenceCollector, FeaturePool, pooled_stage
 from meduniseg_core.inference.sliding_window import Output, SlidingWindow, is_finite, passes_of
 from meduniseg_core.inference.source import BackgroundDetector, Chunk, Collector, SliceSource, VolumeSource
 from meduniseg_core.inference.windows import WindowGrid, plan_windows
@@ -250,7 +250,7 @@ class Pass:
             return None
 
         def watch(features: Features) -> None:
-            pooled = pooled_stages(features)
+            pooled = pooled_stage(features)
             for pool in pools:
                 pool.add(pooled, features.priors)
 

@@ -15,6 +15,7 @@ from meduniseg_core.preprocessing.plan import TaskPlan
 Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Positive = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Spread = tuple[Number, Positive]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -69,11 +70,12 @@ class FeatureSpace(_Stored):
 
 
 class ClassCalibration(_Stored):
-    """One class: mean and spread of the logarithm of its share of the image, and how much better or worse than others
-    it does at the same evidence (log-odds of the Dice)."""
+    """One class: mean and spread of the logarithm of its share of the image, and of its centre along each axis as a
+    share of it; and how much better or worse than others it does at the same evidence (log-odds of the Dice)."""
 
     name: Name
-    size: tuple[Number, Positive] | None = None
+    size: Spread | None = None
+    centre: tuple[Spread, Spread, Spread] | None = None
     offset: Number = 0.0
 
 

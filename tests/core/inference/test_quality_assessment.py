@@ -123,7 +123,9 @@ def test_distances_along_known_directions_count_less() -> None:
 
 @pytest.mark.parametrize("one", [SURE, NOTHING, ClassEvidence(1, 0.4, -8, 9e6, 1, 1, 1, 32, 1, 0)])
 def test_features_are_finite_and_have_their_names(one: ClassEvidence) -> None:
-    found = class_features(evidence(one), 0, (-3.0, 1e-9), 0.3)
+    usual = (0.1, 1e-9)
+    known = ClassCalibration(name="spot", size=(-3.0, 1e-9), centre=(usual, usual, usual))
+    found = class_features(evidence(one), 0, known, 0.3)
     assert {*FEATURES, *MISSED_FEATURES} == set(found)
     assert all(math.isfinite(value) for value in found.values())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +61,18 @@ def test_planes_may_come_in_pieces() -> None:
     logits = random_logits(7)
     whole, pieces = collected(logits), collected(logits, pieces=4)
     for one, other in zip(whole.classes, pieces.classes, strict=True):
-        assert vars(one) == pytest.approx(vars(other), rel=1e-5)
+        assert dataclasses.astuple(one)[:-1] == pytest.approx(dataclasses.astuple(other)[:-1], rel=1e-5)
+        assert one.centre == pytest.approx(other.centre, rel=1e-5)
+
+
+def test_the_centre_is_a_share_of_the_grid() -> None:
+    logits = torch.zeros((3, 4, 20, 10))
+    logits[0] = 9.0
+    logits[1, 1, 4:8, 6:8] = 20.0
+    for pieces in (1, 2, 4):
+        one, other = collected(logits, pieces=pieces).classes
+        assert one.centre == pytest.approx((1.5 / 4, 6 / 20, 7 / 10))
+        assert other.centre == (0.5, 0.5, 0.5)
 
 
 def test_the_border_of_a_square_is_its_outline() -> None:
@@ -119,9 +132,9 @@ def test_features_are_the_encoders_own_and_the_tasks_prior() -> None:
     data = torch.from_numpy(preprocess(image, model.info.plan_of("spot")).data)[None]
     with torch.inference_mode():
         features = model.network.encode(data, torch.tensor([0]))
-    means = [stage.mean(dim=(2, 3))[0] for stage in features.stages[-3:]]
+    means = features.stages[-3].mean(dim=(2, 3))[0]
     prior = features.priors[0, 0]
-    expected = torch.cat([*means, torch.stack([prior.mean(), prior.std(correction=0)])]).numpy()
+    expected = torch.cat([means, torch.stack([prior.mean(), prior.std(correction=0)])]).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 

@@ -144,7 +144,7 @@ def assess(
     unfamiliar = unfamiliarity(evidence.features, task.space)
     classes = []
     for position, known in enumerate(task.classes):
-        features = class_features(evidence, position, known.size, unfamiliar)
+        features = class_features(evidence, position, known, unfamiliar)
         found = evidence.classes[position].voxels > 0
         if found:
             present = probability(calibration.present_found, features)

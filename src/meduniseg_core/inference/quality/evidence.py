@@ -24,7 +24,7 @@ _HOT = -4.0  # logit against the background below which a voxel has no share in 
 _UNSURE = (0.1, 0.9)
 _MOST = 8.0  # a logit beyond it says no more
 _VOTE_STEP: Shape3 = (2, 4, 4)  # windows are compared at every so many voxels
-_POOLED_STAGES = 3  # the encoder's last ones
+_POOLED_STAGE = -3  # the third last: fine enough to tell kinds of images apart (experiments/quality)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ClassEvidence:
     (log-odds, at most 8). ``total``: the probability everywhere; ``unsure``: voxels of a probability between 0.1 and
     0.9. ``border``: voxels of the class beside others (in plane), ``border_entropy`` their entropies in bits. ``peak``:
     the highest logit against the background. ``votes``: how often overlapping windows had a say on a voxel that one of
-    them gave to the class, ``agreed`` how many of these said the same.
+    them gave to the class, ``agreed`` how many of these said the same. ``centre`` of the class along (d, h, w), 0 to 1.
     """
 
     voxels: float
@@ -48,15 +48,16 @@ class ClassEvidence:
     peak: float
     votes: float
     agreed: float
+    centre: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """Of one task on one image: its ``classes``, in the plan's order, and the mean of the encoder's ``features``.
 
-    ``voxels`` of the network's grid were looked at. ``features`` is float64 (n,): over all windows the means of the
-    last stages' channels, then mean and spread of the task's prior where the network has priors; empty where nothing
-    was run.
+    ``voxels`` of the network's grid were looked at. ``features`` is float64 (n,): over all windows the means of a
+    stage's channels, then mean and spread of the task's prior where the network has priors; empty where nothing was
+    run.
     """
 
     voxels: int
@@ -75,10 +76,11 @@ class EvidenceCollector:
         self._regions = plan.region_labels
         self._ids = tuple(range(1, plan.class_count)) if self._regions is None else self._regions
         self._classes = len(plan.classes)
-        self._rows = torch.zeros((7, plan.outputs), dtype=torch.float64)
+        self._rows = torch.zeros((10, plan.outputs), dtype=torch.float64)
         self._peaks = torch.full((plan.outputs,), -torch.inf)
         self._votes = torch.zeros((2, plan.outputs + (self._regions is not None)), dtype=torch.float64)
-        self._voxels = 0
+        self._voxels = self._planes = 0
+        self._size = 1, 1
         self.pool: FeaturePool | None = None
 
     def sink(self, sink: Sink) -> Sink:
@@ -111,11 +113,13 @@ class EvidenceCollector:
         """
         outputs, planes, height, width = logits.shape
         self._voxels += planes * height * width
+        self._size = height, width
         step = max(1, _CHUNK_ELEMENTS // max(1, outputs * height * width))
         for first in range(0, planes, step):
-            self._look(logits[:, first : first + step])
+            self._look(logits[:, first : first + step], self._planes + first)
+        self._planes += planes
 
-    def _look(self, logits: Tensor) -> None:
+    def _look(self, logits: Tensor, first: int) -> None:
         against = logits if self._regions is not None else logits[1:] - logits[0]
         peaks = against.amax(dim=(1, 2, 3)).float().cpu()
         own = self._peaks if self._regions is not None else self._peaks[1:]
@@ -152,6 +156,10 @@ class EvidenceCollector:
             ((shares > _UNSURE[0]) & (shares < _UNSURE[1])).sum(dim=(1, 2, 3)),
             torch.bincount(ids, edge.flatten().float(), minlength=count),
             torch.bincount(ids, (edge * entropy).flatten(), minlength=count),
+            *(
+                torch.bincount(ids, _places(labels, axis, start).flatten(), minlength=count)
+                for axis, start in enumerate((first, rows.start, columns.start))
+            ),
         ]
         self._rows += torch.stack([row[: shares.shape[0]].double() for row in sums]).cpu()
 
@@ -165,11 +173,14 @@ class EvidenceCollector:
         found = [empty] * self._classes
         first = 0 if self._regions is not None else 1
         for position, label in enumerate(self._ids, start=first):
-            voxels, inside, margin, total, unsure, border, entropy = (float(value) for value in self._rows[:, position])
+            voxels, inside, margin, total, unsure, border, entropy, *places = map(float, self._rows[:, position])
+            sizes = max(self._planes, 1), *self._size
+            d, h, w = (place / max(voxels, 1.0) / size for place, size in zip(places, sizes, strict=True))
+            centre = (d, h, w) if voxels else (0.5, 0.5, 0.5)
             peak = min(max(float(self._peaks[position]), -4 * _MOST), 4 * _MOST)
             agreed, votes = (float(value) for value in self._votes[:, position])
             found[label - 1] = ClassEvidence(
-                voxels, inside, margin, total, unsure, border, entropy, peak, votes, agreed
+                voxels, inside, margin, total, unsure, border, entropy, peak, votes, agreed, centre
             )
         features = np.zeros(0) if self.pool is None else self.pool.result()
         return Evidence(self._voxels, tuple(found), features)
@@ -247,7 +258,7 @@ class FeaturePool:
         """Take a batch of windows.
 
         Args:
-            pooled: what :func:`pooled_stages` made of its features, (B, n).
+            pooled: what :func:`pooled_stage` made of its features, (B, n).
             priors: the task priors (B, N, ...), or None.
         """
         rows = [pooled]
@@ -269,16 +280,24 @@ class FeaturePool:
         return np.asarray((self._sum / self._windows).cpu().numpy(), dtype=np.float64)
 
 
-def pooled_stages(features: Features) -> Tensor:
+def pooled_stage(features: Features) -> Tensor:
     """Pool an encoder's features.
 
     Args:
         features: of a batch.
 
     Returns:
-        The means of the last stages' channels, float32 (B, n), the deepest last.
+        The means of a deep stage's channels, float32 (B, n).
     """
-    return torch.cat([stage.flatten(2).float().mean(dim=2) for stage in features.stages[-_POOLED_STAGES:]], dim=1)
+    stage = features.stages[max(_POOLED_STAGE, -len(features.stages))]
+    return stage.flatten(2).float().mean(dim=2)
+
+
+def _places(labels: Tensor, axis: int, start: int) -> Tensor:
+    """The centre of every voxel along an axis, float32, of the labels' shape."""
+    size = labels.shape[axis]
+    shape = [size if other == axis else 1 for other in range(3)]
+    return (torch.arange(size, device=labels.device) + (start + 0.5)).view(shape).expand(labels.shape)
 
 
 def _exclusive(shares: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
-from meduniseg_core.weights.calibration import FeatureSpace
+from meduniseg_core.weights.calibration import ClassCalibration, FeatureSpace
 
 VERSION = 1
 """Of what the features mean; a calibration of another version is not used."""
@@ -22,6 +22,7 @@ FEATURES = (
     "roughness",
     "size",
     "unusual_size",
+    "unusual_place",
     "agreement",
     "peak",
     "mass_outside",
@@ -33,15 +34,13 @@ MISSED_FEATURES = ("peak", "mass_everywhere", "unfamiliar")
 _BOUND = 6.0
 
 
-def class_features(
-    evidence: Evidence, position: int, size: tuple[float, float] | None, unfamiliar: float
-) -> dict[str, float]:
+def class_features(evidence: Evidence, position: int, known: ClassCalibration, unfamiliar: float) -> dict[str, float]:
     """The features of one class.
 
     Args:
         evidence: of the result.
         position: of the class in the plan.
-        size: mean and spread of the logarithm of the class's share of an image; None: not known.
+        known: where and how large the class usually is.
         unfamiliar: see :func:`unfamiliarity`.
 
     Returns:
@@ -58,7 +57,8 @@ def class_features(
         "margin": one.margin / voxels,
         "roughness": math.log((one.border + 1) / math.sqrt(voxels)),
         "size": share,
-        "unusual_size": 0.0 if size is None else min(abs(share - size[0]) / size[1], _BOUND),
+        "unusual_size": 0.0 if known.size is None else min(abs(share - known.size[0]) / known.size[1], _BOUND),
+        "unusual_place": _unusual_place(one, known),
         "agreement": _agreement(one),
         "peak": one.peak,
         "mass_outside": math.log((max(one.total - one.inside, 0.0) + 1) / voxels),
@@ -70,6 +70,14 @@ def class_features(
 def _agreement(one: ClassEvidence) -> float:
     """Of overlapping windows, as a Dice; 1 where nothing overlaps."""
     return one.agreed / one.votes if one.votes else 1.0
+
+
+def _unusual_place(one: ClassEvidence, known: ClassCalibration) -> float:
+    """How many spreads the centre lies from where it usually is, in the root mean square of the axes."""
+    if known.centre is None or not one.voxels:
+        return 0.0
+    squares = [((own - mean) / spread) ** 2 for own, (mean, spread) in zip(one.centre, known.centre, strict=True)]
+    return min(math.sqrt(sum(squares) / len(squares)), _BOUND)
 
 
 def _logit(share: float) -> float:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
+"""Of names that become files' names: models, packs, tasks, cases, runs."""
+
+_NAME_RULE = "a name is of letters, digits, '_', '.' and '-', and begins with a letter or digit"
+
 
 def first_fault(error: ValidationError) -> str:
     """Describe the first fault that a schema found.
@@ -26,7 +31,11 @@ def place_and_fault(error: ValidationError) -> tuple[str, str]:
         error: pydantic's error.
 
     Returns:
-        The place as ``plans.0.patch`` (empty for the whole), and the fault in pydantic's or the validator's words.
+        The place as ``plans.0.patch`` (empty for the whole), and the fault: of names in plain words, of all else in
+        pydantic's or the validator's.
     """
     fault = error.errors(include_url=False, include_input=False)[0]
-    return ".".join(str(part) for part in fault["loc"]), str(fault["msg"]).removeprefix("Value error, ")
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
+        text = _NAME_RULE
+    return ".".join(str(part) for part in fault["loc"]), text

@@ -18,6 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK
+from typer.testing import CliRunner
+
+from meduniseg_core.weights import Registry
+from training_cli.main import app
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPOSITORY / "tests" / "core" / "importers"))
@@ -27,6 +31,8 @@ from nnunet_samples import AXIAL, CORONAL, SAGITTAL, sample_image  # noqa: E402
 HERE = Path(__file__).resolve().parent
 RESULT = REPOSITORY / "benchmarks" / "results" / "nnunet_agreement.txt"
 GRIDS = {"thick": ((18, 60, 52), (4.2, 0.9, 1.0)), "fine": ((44, 34, 48), (1.4, 1.9, 0.9))}
+KINDS: dict[str, list[str]] = {"half": [], "single": ["--single"]}
+COMMAND = ("python", "benchmarks/peers/nnunet/compare.py", "--peer", "ENVIRONMENT/bin/python")
 ORIENTATIONS = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}
 
 
@@ -38,17 +44,30 @@ def main() -> None:
     parser.add_argument("--models-in", type=Path, help="a folder that keeps the models for the next time")
     parser.add_argument("--tta", action="store_true", help="with mirroring")
     options = parser.parse_args()
-    lines = [f"{'model':22}{'weights':10}{'images':>7}{'foreground':>12}{'as released':>13}{'in single':>11}"]
+    header = f"{'model':22}{'weights':10}{'images':>7}{'foreground':>12}{'as released':>13}{'in single':>11}"
+    lines = [header]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         kept = str(options.models_in or folder / "models")
-        made = lines_of([options.peer, str(HERE / "models.py"), kept, *(options.models or [])])
-        print(lines[0])
-        for model in made:
-            lines.append(_row(options.peer, Path(str(model["folder"])), model, folder, options.tta))
+        models = lines_of([options.peer, str(HERE / "models.py"), kept, *(options.models or [])])
+        flags = ["--tta"] if options.tta else []
+        cases = [_images(folder / f"images-{at}", model) for at, model in enumerate(models)]
+        jobs = []
+        for at, (model, images) in enumerate(zip(models, cases, strict=True)):
+            files = [",".join(map(str, case)) for case in images.values()]
+            for kind, extra in KINDS.items():
+                place = folder / f"{kind}-{at}"
+                place.mkdir()
+                jobs.append([str(model["folder"]), str(place), *files, *flags, *extra])
+        (folder / "jobs.json").write_text(json.dumps(jobs))
+        lines_of([options.peer, str(HERE / "theirs.py"), "--jobs", str(folder / "jobs.json")])
+        print(header)
+        os.environ["MEDUNISEG_HOME"] = str(folder / "home")
+        for at, (model, images) in enumerate(zip(models, cases, strict=True)):
+            lines.append(_row(model, images, folder, at, flags))
             print(lines[-1], flush=True)
     if not options.models:
-        RESULT.write_text("\n".join([*lines, *_NOTE]) + "\n")
+        RESULT.write_text("\n".join([*lines, *_NOTE, f"Commit {commit()}: {' '.join(COMMAND)}"]) + "\n")
 
 
 _NOTE = (
@@ -58,42 +77,42 @@ _NOTE = (
 )
 
 
-def _row(peer: str, model: Path, facts: dict[str, object], folder: Path, tta: bool) -> str:
-    images = _images(folder / "images", int(str(facts["channels"])), bool(facts["ct"]))
-    flags = ["--tta"] if tta else []
-    places = {}
-    for name, extra in (("half", []), ("single", ["--single"])):
-        places[name] = folder / name
-        places[name].mkdir(exist_ok=True)
-        cases = [",".join(map(str, case)) for case in images.values()]
-        lines_of([peer, str(HERE / "theirs.py"), str(model), str(places[name]), *cases, *flags, *extra])
-    home = {**os.environ, "MEDUNISEG_HOME": str(folder / "home")}
-    ours = [sys.executable, "-m", "training_cli"]
-    run_command([*ours, "models", "import", "nnunet", str(model), "--name", "peer", "--replace"], home)
-    info = json.loads(run_command([*ours, "models", "info", "peer", "--json"], home))
-    task = info["tasks"][0]["task"]
+def _row(model: dict[str, object], images: dict[str, list[Path]], folder: Path, at: int, flags: list[str]) -> str:
+    """Predict with this program, in this process, and compare with the peer's files."""
+    _command("models", "import", "nnunet", str(model["folder"]), "--name", "peer", "--replace")
+    task = Registry().load("peer").info.tasks[0].task
     files = [str(path) for case in images.values() for path in case]
-    place = folder / f"ours-{facts['name']}-{facts['weights']}"
-    arguments = ["-o", str(place), "--task", task, "--model", "peer", "--precision", "fp32", *flags]
-    run_command([*ours, "segment", *files, *arguments], home)
+    place = folder / f"ours-{at}"
+    _command("segment", *files, "-o", str(place), "--task", task, "--model", "peer", "--precision", "fp32", *flags)
     same = {"half": 0, "single": 0}
     total = dict(same)
     for name in images:
         own = labels_of(place / f"{name}.nii.gz")
         for kind in same:
-            theirs = labels_of(places[kind] / f"{name}.nii.gz")
+            theirs = labels_of(folder / f"{kind}-{at}" / f"{name}.nii.gz")
             foreground = (own > 0) | (theirs > 0)
             same[kind] += int((own == theirs)[foreground].sum())
             total[kind] += int(foreground.sum())
     shares = [same[kind] / total[kind] if total[kind] else 1.0 for kind in same]
-    what = f"{facts['name']:22}{facts['weights']:10}{len(images):>7}{total['half']:>12,}"
+    what = f"{model['name']!s:22}{model['weights']!s:10}{len(images):>7}{total['half']:>12,}"
     return f"{what}{shares[0]:>13.4%}{shares[1]:>11.4%}"
 
 
-def _images(folder: Path, channels: int, ct: bool) -> dict[str, list[Path]]:
-    folder.mkdir(exist_ok=True)
-    for old in folder.iterdir():
-        old.unlink()
+def _command(*words: str) -> None:
+    """A command of this program."""
+    result = CliRunner().invoke(app, list(words))
+    if result.exit_code != 0:
+        raise SystemExit(f"{' '.join(words)}\n{result.output[-4000:]}\n{result.exception!r}")
+
+
+def commit() -> str:
+    """The working tree's."""
+    return run_command(["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"], dict(os.environ)).strip()
+
+
+def _images(folder: Path, model: dict[str, object]) -> dict[str, list[Path]]:
+    channels, ct = int(str(model["channels"])), bool(model["ct"])
+    folder.mkdir()
     cases: dict[str, list[Path]] = {}
     for grid, (shape, spacing) in GRIDS.items():
         for seed, (orientation, directions) in enumerate(ORIENTATIONS.items()):

@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from compare import HERE, labels_of, lines_of, run_command
+import torch
+from compare import HERE, commit, labels_of, lines_of, run_command
 
 
 def main() -> None:
@@ -45,6 +46,10 @@ def main() -> None:
                 place.mkdir(exist_ok=True)
                 line = [*command, str(place), str(options.image), *flags]
                 found[name] += lines_of(line, {**environment, "PRECISION": name})
+        capability = torch.backends.cpu.get_cpu_capability()
+        print(
+            f"{commit()}, torch {torch.__version__}, {capability}, {options.turns} turns, {options.image.name} {flags}"
+        )
         _report(found)
         theirs = labels_of(next((folder / "nnU-Net").glob("*.nii.gz")))
         for name in options.precision:

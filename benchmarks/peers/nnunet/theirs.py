@@ -1,7 +1,8 @@
 """nnU-Net's side of compare.py, in nnU-Net's environment: predicts files, one JSON line per image on stdout.
 
 ``python theirs.py MODEL_FOLDER OUT_DIR IMAGE[,IMAGE...]... [--tta] [--single]``: an argument is one case, its channels
-by commas. ``--single``: sums of windows in single precision, where nnU-Net keeps them in half precision.
+by commas. ``--jobs FILE``: a JSON list of such argument lists. ``--single``: sums of windows in single precision, where
+nnU-Net keeps them in half precision.
 """
 
 from __future__ import annotations
@@ -23,12 +24,21 @@ from nnunetv2.inference.export_prediction import export_prediction_from_logits
 
 
 def main() -> None:
-    """Predict what the command line names."""
-    words = [word for word in sys.argv[1:] if not word.startswith("--")]
-    folder, out, cases = words[0], Path(words[1]), words[2:]
+    """Predict what the command line names, or every job of a file (lists of such words)."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    kind = single() if "--single" in sys.argv else predict_from_raw_data.nnUNetPredictor
-    predictor = kind(use_mirroring="--tta" in sys.argv, device=torch.device("cpu"), allow_tqdm=False)
+    if sys.argv[1] == "--jobs":
+        for job in json.loads(Path(sys.argv[2]).read_text()):
+            predict(job)
+    else:
+        predict(sys.argv[1:])
+
+
+def predict(arguments: list[str]) -> None:
+    """Predict the cases of one model."""
+    words = [word for word in arguments if not word.startswith("--")]
+    folder, out, cases = words[0], Path(words[1]), words[2:]
+    kind = single() if "--single" in arguments else predict_from_raw_data.nnUNetPredictor
+    predictor = kind(use_mirroring="--tta" in arguments, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(folder, None)
     settings, plans = predictor.configuration_manager, predictor.plans_manager
     for case in cases:

@@ -18,7 +18,7 @@ from meduniseg_core.adaptation.legacy_request import fields_of_request
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import json_text, parse_json, read_small
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.validation import first_fault
+from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 FILE = "job.json"
 OLD_FILE = "request.json"
@@ -35,7 +35,7 @@ class TrainingJob(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=200)
+    name: str = Field(pattern=NAME_PATTERN, max_length=200)
     base: str = Field(min_length=1)
     leave_out: tuple[str, ...] = ()
     seed: int = Field(default=0, ge=0, lt=1 << 63)

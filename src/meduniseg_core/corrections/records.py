@@ -10,12 +10,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from meduniseg_core.files import parse_json
 from meduniseg_core.provenance import provenance_path, read_provenance
+from meduniseg_core.validation import NAME_PATTERN
 
 VERSION = 1
 """Of the lines; a reader refuses lines of a newer version."""
 
 Subset = Literal["training", "validation"]
-CaseName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=128)]
+CaseName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=128)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Voxels = Annotated[int, Field(ge=0)]
 

@@ -160,6 +160,8 @@ def import_nnunet(folder: Path, options: NnunetOptions, *, events: EventSink = i
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise BadInputError(f"{folder} is no folder; give the folder TRAINER__PLANS__CONFIGURATION of nnU-Net v2.")
+    if not (folder / PLANS).is_file() and (folder / "plans.pkl").is_file():
+        refuse(folder, "nnU-Net v1 wrote it (plans.pkl)", "only models of nnU-Net v2 can be imported")
     for name in (PLANS, DATASET):
         if not (folder / name).is_file():
             refuse(folder, f"it holds no {name}", "give the folder TRAINER__PLANS__CONFIGURATION of nnU-Net v2")
@@ -176,7 +178,11 @@ def _fold_files(folder: Path, options: NnunetOptions, events: EventSink) -> dict
         wanted = tuple(dict.fromkeys(options.folds))
     if not wanted:
         other = "final" if options.checkpoint == "best" else "best"
-        refuse(folder, f"no fold_0, fold_1, ... of it holds {name}", f"check the folder, or try --checkpoint {other}")
+        there_is = any(folder.glob(f"fold_*/checkpoint_{other}.pth"))
+        remedy = (
+            f"there is another: --checkpoint {other}" if there_is else "training has not ended, or take a whole copy"
+        )
+        refuse(folder, f"no fold_0, fold_1, ... of it holds {name}", remedy)
     for fold in wanted:
         if fold not in there:
             known = ", ".join(there) or "none"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json, read_small
@@ -18,7 +18,6 @@ _MAX_LABEL = 65535
 
 Axes3 = tuple[int, int, int]
 Sizes = Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
-Label = Annotated[int, Field(ge=0, le=_MAX_LABEL, strict=True)]
 _Content = TypeVar("_Content", bound=BaseModel)
 
 
@@ -92,12 +91,28 @@ def _listed(value: Any) -> Any:
     return {str(index): name for index, name in enumerate(value)} if isinstance(value, list) else value
 
 
+def _label_or_region(value: Any) -> int | tuple[int, ...]:
+    """A label, or a region of several; nnU-Net itself takes "1" and 1.0 for 1."""
+    return tuple(_label(part) for part in value) if isinstance(value, list | tuple) else _label(value)
+
+
+def _label(value: Any) -> int:
+    whole = isinstance(value, int | float | str) and not isinstance(value, bool)
+    try:
+        label = int(value) if whole else -1
+    except (ValueError, OverflowError):
+        label = -1
+    if not 0 <= label <= _MAX_LABEL or (isinstance(value, float) and label != value):
+        raise ValueError(f"a label is a whole number from 0 to {_MAX_LABEL}, and a region is a list of labels")
+    return label
+
+
 class Dataset(_Read):
     """The content of ``dataset.json``: channels and labels."""
 
     channel_names: Annotated[dict[str, str], BeforeValidator(_listed)] | None = None
     modality: Annotated[dict[str, str], BeforeValidator(_listed)] | None = None
-    labels: dict[str, Label | tuple[Label, ...]] = Field(min_length=2)
+    labels: dict[str, Annotated[int | tuple[int, ...], PlainValidator(_label_or_region)]] = Field(min_length=2)
     regions_class_order: tuple[Annotated[int, Field(ge=1, le=_MAX_LABEL)], ...] | None = None
     name: str = ""
     description: str = ""

@@ -27,7 +27,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
 from meduniseg_core.preprocessing.dataset_files import CaseList, Found, Split, by_list, by_name, named_list
-from meduniseg_core.validation import first_fault
+from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 IGNORE = "ignore"
 """nnU-Net's name for the label of voxels that nobody has labelled."""
@@ -127,7 +127,7 @@ class DatasetDescription(BaseModel):
     file_ending: str = Field(pattern=r"^\.[A-Za-z0-9.]+$")
     name: str | None = None
     modality: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_&+\-]*$")
-    task: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    task: str | None = Field(default=None, pattern=NAME_PATTERN)
     patient_of: dict[str, str] = Field(default_factory=dict)
     sided: bool | None = Field(default=None, description="classes differ by body side; None: judged by their names")
     dataset: CaseList | None = None

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 
 from meduniseg_core.preprocessing.scheme import Scheme
 from meduniseg_core.preprocessing.statistics import TaskStatistics
+from meduniseg_core.validation import NAME_PATTERN
 
 Normalisation = Literal["ct", "zscore", "zscore_nonzero", "rescale01", "rgb01", "none"]
 """``ct``: clip to the data set's percentiles, standardise with its figures. ``zscore``: mean 0, deviation 1 per image
@@ -78,7 +79,7 @@ class TaskPlan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    task: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     modality: str
     dimension: Literal[2, 3]

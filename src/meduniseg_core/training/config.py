@@ -18,7 +18,7 @@ from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
-from meduniseg_core.validation import first_fault
+from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 
 class NetworkSettings(BaseModel):
@@ -65,7 +65,7 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     description: str = ""
     licence: str = ""

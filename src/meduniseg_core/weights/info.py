@@ -10,6 +10,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.networks import NetworkConfig
 from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.validation import NAME_PATTERN
 from meduniseg_core.weights.calibration import Calibration
 
 FORMAT = "meduniseg-model"
@@ -27,7 +28,7 @@ class ModelInfo(BaseModel):
 
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     description: str = ""
     licence: str = ""

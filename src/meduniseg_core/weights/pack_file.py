@@ -18,6 +18,7 @@ from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.lora import Refinement, merge
 from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.model.networks import build_model
+from meduniseg_core.validation import NAME_PATTERN
 from meduniseg_core.weights import container
 from meduniseg_core.weights.container import Kind, Shapes, StorageType
 from meduniseg_core.weights.model_file import Model, has_sane_sizes
@@ -38,7 +39,7 @@ class PackInfo(BaseModel):
 
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
+    name: str = Field(pattern=NAME_PATTERN)
     title: str = ""
     licence: str = ""
     base: str

@@ -207,7 +207,13 @@ REFUSED_DATASETS: dict[str, tuple[Edit, str]] = {
     "gaps between labels": (lambda d: d["labels"].update(box=7), "without gaps"),
     "no background": (lambda d: d["labels"].update(background=1), "background is not label 0"),
     "regions without an order": (lambda d: d["labels"].update(box=[1, 2]), "regions_class_order"),
-    "labels that are texts": (lambda d: d["labels"].update(box="three"), "wrong at 'labels.box"),
+    "labels that are texts": (lambda d: d["labels"].update(box="three"), r"wrong at 'labels.box' \(a label is a whole"),
+    "labels as v1 wrote them": (lambda d: d.update(labels={"0": "background", "1": "ball"}), "wrong at 'labels.0'"),
+    "half a label": (lambda d: d["labels"].update(box=2.5), "a label is a whole number from 0 to 65535"),
+    "an infinite label": (lambda d: d["labels"].update(box=float("inf")), "wrong at 'labels.box'"),
+    "a label beyond 16 bits": (lambda d: d["labels"].update(box=65536), "wrong at 'labels.box'"),
+    "a label that is true": (lambda d: d["labels"].update(box=True), "wrong at 'labels.box'"),
+    "regions of regions": (lambda d: d["labels"].update(box=[[1], [2]]), "a region is a list of labels"),
 }
 
 
@@ -216,6 +222,19 @@ def test_refused_datasets(folder: Path, case: str) -> None:
     edit, reason = REFUSED_DATASETS[case]
     edited(folder / "dataset.json", edit)
     with pytest.raises(BadInputError, match=reason):
+        import_nnunet(folder, OPTIONS)
+
+
+@pytest.mark.parametrize("background", ["0", 0.0, [0]])
+def test_labels_that_nnunet_takes_for_whole_numbers(folder: Path, background: object) -> None:
+    before = import_nnunet(folder, OPTIONS).info.tasks
+    edited(folder / "dataset.json", lambda d: d["labels"].update(background=background, ball="1", shell=2.0, box=[3]))
+    assert import_nnunet(folder, OPTIONS).info.tasks == before
+
+
+def test_a_folder_of_nnunet_v1_is_called_that(folder: Path) -> None:
+    (folder / "plans.json").rename(folder / "plans.pkl")
+    with pytest.raises(BadInputError, match=r"nnU-Net v1 wrote it \(plans.pkl\); only models of nnU-Net v2"):
         import_nnunet(folder, OPTIONS)
 
 
@@ -293,6 +312,12 @@ def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
     (folder / "plans.json").write_text("[" * 100_000)
     with pytest.raises(BadInputError, match="not JSON"):
         import_nnunet(folder, OPTIONS)
+
+
+@pytest.mark.parametrize("names", [{"name": "a/b"}, {"name": "small", "task": "left kidney"}])
+def test_names_that_cannot_be_are_refused_in_plain_words(folder: Path, names: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"a name is of letters, digits, '_', '.' and '-', and begins with a letter"):
+        import_nnunet(folder, NnunetOptions.model_validate(names))
 
 
 def test_channels_that_say_no_modality_are_said(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 The architecture (widths, strides, stems, classes, number of tasks, patch) is read from the tensors. Spacing,
 normalisation and intensity statistics come from the plans beside the checkpoint, else from :class:`UniSegOptions`.
+Images are prepared, and probabilities brought back, as by nnU-Net v1, on which UniSeg was built (scheme version 1).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_o
 from meduniseg_core.importers.uniseg_plans import NnunetPlans, read_plans
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Millimetres, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.scheme import Scheme
 from meduniseg_core.validation import place_and_fault
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import expected_shapes
@@ -258,9 +260,16 @@ def _report(source: Path | None, plans: NnunetPlans, options: UniSegOptions, eve
     origin = f"{Path(source).name} does not give it" if source is not None else "no plans were given"
     if plans.spacing is None:
         events(Message("info", f"Spacing {_text(options.spacing)} mm is assumed ({origin})."))
-    if not plans.figures:
-        low, high = options.ct_figures.percentile_00_5, options.ct_figures.percentile_99_5
+    low, high = options.ct_figures.percentile_00_5, options.ct_figures.percentile_99_5
+    if plans.uniseg_s_own:
+        ignored = ": the plans' intensity figures are not its" if plans.figures else ""
+        text = f"CT is clipped to {low:g} ... {high:g} HU, as UniSeg's own preprocessing does{ignored}."
+        events(Message("info", text))
+    elif not plans.figures:
         events(Message("info", f"CT is clipped to {low:g} ... {high:g} HU, an assumption ({origin})."))
+    if "CT2" in plans.schemes.values():
+        text = "The plans normalise CT by each image's own mean ('CT2'), which is not done here: results may differ."
+        events(Message("warning", text))
     for task, spacing in options.task_spacings.items():
         events(Message("info", f"Task {task}: spacing {_text(spacing)} mm as asked for."))
 
@@ -271,6 +280,7 @@ def _text(spacing: Spacing) -> str:
 
 def _task_plan(task: UniSegTask, patch: tuple[int, int, int], plans: NnunetPlans, options: UniSegOptions) -> TaskPlan:
     kinds = [_normalisation(name, channel, plans) for channel, name in enumerate(task.channels)]
+    known = {} if plans.uniseg_s_own else plans.figures
     return TaskPlan(
         task=task.task,
         title=task.title,
@@ -283,10 +293,12 @@ def _task_plan(task: UniSegTask, patch: tuple[int, int, int], plans: NnunetPlans
         batch=2,
         normalisation=tuple(kinds),
         figures=tuple(
-            plans.figures.get(channel, options.ct_figures) if kind == "ct" else None
-            for channel, kind in enumerate(kinds)
+            known.get(channel, options.ct_figures) if kind == "ct" else None for channel, kind in enumerate(kinds)
         ),
         mirror_axes=options.mirror_axes,
+        crop_to_body=False,
+        averaging="probabilities",
+        scheme=Scheme(version=1, logit_resampling=plans.export),
     )
 
 
@@ -294,7 +306,7 @@ def _normalisation(name: str, channel: int, plans: NnunetPlans) -> Normalisation
     """Decided by the channel's name. The plans can only refine it: their channels are shared by tasks of all
     modalities."""
     scheme = plans.schemes.get(channel)
-    if scheme == "noNorm":
+    if scheme == "noNorm" and not plans.uniseg_s_own:  # which has no such case
         return "none"
     if name.lower() == "ct" and (scheme is None or scheme in _CT_SCHEMES):
         return "ct"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,6 +14,13 @@ from pydantic import ValidationError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.importers.restricted_pickle import read_plain_pickle
 from meduniseg_core.preprocessing.plan import MAX_MILLIMETRES, MIN_MILLIMETRES, IntensityStatistics
+from meduniseg_core.preprocessing.scheme import Resampling
+
+_OWN_PREPROCESSOR = "DoDNetPreprocessor"  # UniSeg's, which it took from DoDNet
+
+
+def _usual_export() -> Resampling:
+    return Resampling(order=1)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class NnunetPlans:
     """The part of the plans that matters here; None or empty where they leave it open.
 
     ``spacing`` (mm) and ``patch`` (voxels) are along (D, H, W); ``schemes``, ``masked`` and ``figures`` are by channel.
+    ``preprocessor`` is the name of the class that prepared the images, ``export`` how probabilities are resampled.
     """
 
     spacing: tuple[float, float, float] | None
@@ -28,6 +36,13 @@ class NnunetPlans:
     schemes: Mapping[int, str]
     masked: Mapping[int, bool]
     figures: Mapping[int, IntensityStatistics]
+    preprocessor: str | None = None
+    export: Resampling = field(default_factory=_usual_export)
+
+    @property
+    def uniseg_s_own(self) -> bool:
+        """Whether UniSeg's own preprocessor is named, which knows no figures: its CT window is fixed."""
+        return self.preprocessor == _OWN_PREPROCESSOR
 
 
 def read_plans(path: Path) -> NnunetPlans:
@@ -59,6 +74,9 @@ def read_plans(path: Path) -> NnunetPlans:
     if stage.get("patch_size") is not None:
         numbers = _numbers(path, stage["patch_size"], "patch_size")
         patch = int(numbers[0]), int(numbers[1]), int(numbers[2])
+    preprocessor = content.get("preprocessor_name")
+    if preprocessor is not None and not isinstance(preprocessor, str):
+        _refuse(path, "their 'preprocessor_name' is no name")
     properties = content.get("dataset_properties") or {}
     figures = properties.get("intensityproperties") if isinstance(properties, dict) else None
     return NnunetPlans(
@@ -70,7 +88,23 @@ def read_plans(path: Path) -> NnunetPlans:
             channel: _figures(path, channel, entry)
             for channel, entry in _by_channel(path, {"intensityproperties": figures}, "intensityproperties")
         },
+        preprocessor=preprocessor,
+        export=_export(path, content.get("segmentation_export_params")),
     )
+
+
+def _export(path: Path, settings: Any) -> Resampling:
+    """How probabilities go back to the image's grid; nnU-Net's usual way where the plans do not say."""
+    if settings is None:
+        return _usual_export()
+    try:
+        return Resampling(
+            order=settings["interpolation_order"],
+            order_across=settings["interpolation_order_z"],
+            separate=settings["force_separate_z"],
+        )
+    except (KeyError, TypeError, ValidationError):
+        _refuse(path, "their 'segmentation_export_params' are malformed")
 
 
 def _last_stage(path: Path, stages: Any) -> dict[str, Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress
@@ -71,7 +73,8 @@ def shared_passes(plans: Sequence[TaskPlan], packs: Mapping[str, Pack] | None = 
     groups: dict[tuple[Any, ...], list[TaskPlan]] = {}
     for plan in plans:
         pack = (packs or {}).get(plan.task)
-        key = preprocessing_key(plan), plan.modality, plan.patch, None if pack is None else pack.sha256
+        windows = plan.patch, plan.small_images, plan.averaging
+        key = preprocessing_key(plan), plan.modality, windows, None if pack is None else pack.sha256
         groups.setdefault(key, []).append(plan)
     return list(groups.values())
 
@@ -95,6 +98,7 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
         plan.figures,
         plan.crop_to_body,
         plan.hu_window,
+        plan.low_pass,
         plan.scheme,
     )
 
@@ -191,7 +195,7 @@ class Pass:
         engine = self._engine_of(execution.device)
         modality = self._info.modality_index(self._plans[0].modality)
         # nnU-Net rounds the sums of every fold before it averages them
-        apart = self._plans[0].scheme is not None and engine.members > 1
+        apart = self._plans[0].half_sums and engine.members > 1
         tasks = [self._info.task_index(plan.task) for plan in self._plans]
         self.evidence = {plan.task: EvidenceCollector(plan) for plan in self._plans if plan.task in self._watched}
         watch = self._watch()
@@ -207,7 +211,8 @@ class Pass:
                 accumulate_on=execution.accumulate_on,
                 batch=execution.batch,
                 tta=self._request.tta,
-                half_sums=self._plans[0].scheme is not None,
+                half_sums=self._plans[0].half_sums,
+                activation=_activation(self._plans[0]),
                 is_empty=_air(chunk, self._plans[0]),
             )
             outputs = [
@@ -290,6 +295,13 @@ class Pass:
         d, h, w = chunk.data.shape[1:]
         stride, overlap = self._info.config.total_stride, self._request.overlap
         return plan_windows(self._plans[0], (d, h, w), stride, overlap, chunk.region, execution.slabs)
+
+
+def _activation(plan: TaskPlan) -> Callable[[Tensor], Tensor] | None:
+    """What makes probabilities of logits (B, K, ...) where these are averaged; None where logits are."""
+    if plan.averaging == "logits":
+        return None
+    return torch.sigmoid if plan.region_labels is not None else partial(torch.softmax, dim=1)
 
 
 def _air(chunk: Chunk, plan: TaskPlan) -> BackgroundDetector | None:

@@ -9,6 +9,7 @@ planes in addition to its label map.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from meduniseg_core.preprocessing.resample import axis_matrix
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
 Span = tuple[int, int]
+
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class LabelSink:
         regions: for outputs that are overlapping regions, the label of each: voxels with a logit above 0 get it, later
             regions over earlier ones. The probabilities are then the regions' own, without one for the background.
         half: round resampled logits to half precision before they decide, as nnU-Net does.
+        averaging: "probabilities" where probabilities arrive, not logits.
     """
 
     def __init__(
@@ -147,8 +151,11 @@ class LabelSink:
         regions: tuple[int, ...] | None = None,
         *,
         half: bool = False,
+        averaging: Literal["logits", "probabilities"] = "logits",
     ) -> None:
         self._trace = trace
+        self._certain = averaging == "probabilities"
+        self._threshold = 0.5 if self._certain else 0.0
         self._target = target
         self._regions = regions
         self._half = half
@@ -244,7 +251,7 @@ class LabelSink:
             values = values.half().float()
         self._labels[where] = self._decided(values).cpu().numpy()
         if self._probabilities is not None:
-            shares = values.softmax(dim=0) if self._regions is None else values.sigmoid()
+            shares = self._shares(values)
             self._probabilities[(slice(None), *where)] = shares.half().cpu().numpy()
 
     def _decided(self, values: Tensor) -> Tensor:
@@ -253,15 +260,22 @@ class LabelSink:
             return strongest(values)
         labels = torch.zeros(values.shape[1:], dtype=torch.int32, device=values.device)
         for label, region in zip(self._regions, values, strict=True):
-            labels.masked_fill_(region > 0, label)
+            labels.masked_fill_(region > self._threshold, label)
         return labels
+
+    def _shares(self, values: Tensor) -> Tensor:
+        """Probabilities of what arrived, (classes, h, w)."""
+        if self._regions is not None:
+            return values if self._certain else values.sigmoid()
+        # outputs that are no classes of the task have had their share of probabilities
+        return values / values.sum(dim=0).clamp_min(_TINY) if self._certain else values.softmax(dim=0)
 
     def _to_do(self, plane: Tensor) -> tuple[Span, Span]:
         """Rows and columns of the output that may be foreground; all of them if probabilities are wanted."""
         _, height, width = box_shape(self._target.out) if self._target is not None else (0, 0, 0)
         if self._probabilities is not None or not self._convex:
             return (0, height), (0, width)
-        foreground = plane[1:].amax(dim=0) > plane[0] if self._regions is None else plane.amax(dim=0) > 0
+        foreground = plane[1:].amax(dim=0) > plane[0] if self._regions is None else plane.amax(dim=0) > self._threshold
         rows, columns = _extent(foreground.any(dim=1)), _extent(foreground.any(dim=0))
         if rows[0] == rows[1]:
             return (0, 0), (0, 0)

@@ -219,7 +219,7 @@ class Predictor:
         loads = []
         for group in shared_passes([scaled_plan(plan, scale) for plan in self._plans(tasks, None)], self.packs):
             load = workload_before(image, group, config, overlap)
-            loads.append((load, group, self._windows_at_a_time(load.grid.window)))
+            loads.append((load, group, self._windows_at_a_time(load.grid.window, group[0])))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
 
     def calibrate(self, task: str) -> None:
@@ -326,7 +326,7 @@ class Predictor:
         load = work.load(workload_before(image, plans, info.config, request.overlap))
         remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
         collectors, execution = run_with_fallback(
-            fallbacks(self.device, self._windows_at_a_time(load.grid.window)),
+            fallbacks(self.device, self._windows_at_a_time(load.grid.window, plans[0])),
             work.run,
             need=lambda execution: load.need(
                 execution, self.dtype if execution.device == self.device else torch.float32
@@ -371,9 +371,12 @@ class Predictor:
             for plan, (labels, probabilities) in zip(plans, restored, strict=True)
         }
 
-    def _windows_at_a_time(self, window: Shape3) -> int:
+    def _windows_at_a_time(self, window: Shape3, plan: TaskPlan) -> int:
         # not by the number of tasks: the same batches give bit for bit the same features
         if self._batch is not None:
             return self._batch
+        if self.device.type == "cpu" and plan.averaging == "probabilities":
+            # CT scaled to 0 ... 1 is nowhere near mean 0, and torch's norms of several such samples lose digits
+            return 1
         room, most = (_CUDA_BATCH_VOXELS, 16) if self.device.type == "cuda" else (_CPU_BATCH_VOXELS, 4)
         return max(1, min(most, room // (window[0] * window[1] * window[2])))

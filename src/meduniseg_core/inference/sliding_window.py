@@ -24,7 +24,7 @@ from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.windows import WindowGrid, overlap_of
 
 BACKGROUND_LOGIT = 10.0
-"""The background's logit where all windows were skipped; the other logits are 0 there."""
+"""The background's logit where all windows were skipped (its probability there is 1); the other values are 0."""
 
 _CPU = torch.device("cpu")
 _CHUNK_ELEMENTS = 1 << 22  # logits are cast and added in pieces of about this size
@@ -82,7 +82,7 @@ class SlidingWindow:
     ``accumulate_on`` is the device of the blended logits. ``is_empty`` decides by the image and a window's slices (D,
     H, W) whether the window holds no body and is skipped. ``half_sums`` adds windows up in half precision, rounded as
     in nnU-Net, so that near-ties are decided as there. ``tta`` averages over all mirrorings along each output's
-    ``mirror_axes``.
+    ``mirror_axes``. ``activation`` turns all logits of the network (B, K, D, H, W) into what is averaged.
     """
 
     device: torch.device = _CPU
@@ -90,6 +90,7 @@ class SlidingWindow:
     batch: int = 1
     tta: bool = False
     half_sums: bool = False
+    activation: Callable[[Tensor], Tensor] | None = None
     is_empty: Callable[[Tensor, tuple[slice, ...]], bool] | None = None
 
     @torch.inference_mode()
@@ -123,6 +124,7 @@ class SlidingWindow:
         starts = [start for start in grid.starts() if not self._skips(image, start, grid.window)]
         skipped = len(grid) - len(starts)
         blender = _Blender(grid, [o.classes for o in outputs], _depth(starts, self.batch, grid), self.accumulate_on)
+        blender.background = BACKGROUND_LOGIT if self.activation is None else 1.0
         if self.half_sums:
             blender.halve()
         elif skipped:
@@ -143,10 +145,10 @@ class SlidingWindow:
             for axes, wanted in flips:
                 turned = images.flip([axis + 2 for axis in axes]) if axes else images
                 for position, logits in zip(wanted, network(turned, wanted), strict=True):
-                    logits = logits[:, : outputs[position].classes]
                     watch = outputs[position].watch
                     if watch is not None and not axes:
-                        watch(members, logits)
+                        watch(members, logits[:, : outputs[position].classes])
+                    logits = self._activated(logits, outputs[position])[:, : outputs[position].classes]
                     if self.half_sums and len(flips) > 1:  # the mean first: it is rounded once
                         logits = logits.float().mul_(shares[position])
                         back = logits.flip([axis + 2 for axis in axes]) if axes else logits
@@ -162,6 +164,14 @@ class SlidingWindow:
             cancel.raise_if_cancelled()
         blender.emit(outputs, None)
         return len(starts)
+
+    def _activated(self, logits: Tensor, output: Output) -> Tensor:
+        if self.activation is None:
+            return logits
+        logits = logits.float()
+        if not is_finite(logits):  # a probability would hide it
+            raise NonFiniteOutputError(output.subject, output.remedy)
+        return self.activation(logits)
 
     def _skips(self, image: Tensor, start: Shape3, window: Shape3) -> bool:
         if self.is_empty is None:
@@ -195,6 +205,8 @@ class _Blender:
         self._weights = grid.weights()
         self._weights_there = self._weights.to(device)
         self._sums: Tensor | None = None
+        self.background = BACKGROUND_LOGIT
+        """What the background has where every window was skipped."""
         self._inverse = [axis.to(device) for axis in grid.inverse_weight_sums()]
 
     def count_weights(self) -> None:
@@ -266,7 +278,7 @@ class _Blender:
         sums = self._sums[:count]
         empty = sums == 0
         planes.div_(sums + empty)
-        planes[0].masked_fill_(empty, BACKGROUND_LOGIT)
+        planes[0].masked_fill_(empty, self.background)
 
 
 def is_finite(values: Tensor) -> bool:

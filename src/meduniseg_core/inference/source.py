@@ -149,7 +149,13 @@ class VolumeSource:
             A collector for the one chunk.
         """
         sink = LabelSink(
-            self._trace, plan.outputs, self._target, probabilities, plan.region_labels, half=plan.scheme is not None
+            self._trace,
+            plan.outputs,
+            self._target,
+            probabilities,
+            plan.region_labels,
+            half=plan.half_sums,
+            averaging=plan.averaging,
         )
         return _VolumeCollector(sink)
 
@@ -225,14 +231,15 @@ class SliceSource:
         Returns:
             A collector for all chunks.
         """
-        return _SliceCollector(self, self._image, self._box, plan.class_count, probabilities)
+        return _SliceCollector(self, self._image, self._box, plan, probabilities)
 
 
 class _SliceCollector:
     """Puts label slices together to the volume they were cut from."""
 
-    def __init__(self, source: SliceSource, image: Image, box: Box, classes: int, probabilities: bool) -> None:
+    def __init__(self, source: SliceSource, image: Image, box: Box, plan: TaskPlan, probabilities: bool) -> None:
         shape = source.change.forward_geometry(image.geometry).shape
+        classes, self._averaging = plan.class_count, plan.averaging
         self._change, self._like, self._box = source.change, image, box
         self._classes, self._wanted = classes, probabilities
         self._labels = np.zeros((1, *shape), dtype=np.uint8 if classes <= 256 else np.uint16)
@@ -244,7 +251,13 @@ class _SliceCollector:
     def sink(self, chunk: Chunk) -> Sink:
         self._collect()
         sinks = [
-            LabelSink(item.trace, self._classes, Target.of(item.trace, self._box), self._wanted)
+            LabelSink(
+                item.trace,
+                self._classes,
+                Target.of(item.trace, self._box),
+                self._wanted,
+                averaging=self._averaging,
+            )
             for item in chunk.prepared
         ]
         stack = StackSink(sinks)

@@ -229,7 +229,7 @@ def plan_windows(
 ) -> WindowGrid:
     """Choose the windows for an image.
 
-    A network imported from nnU-Net always gets windows of the size it was trained with.
+    A network whose plan pads small images always gets windows of the size it was trained with.
 
     Args:
         plan: the task's plan.
@@ -242,5 +242,5 @@ def plan_windows(
     Returns:
         The windows.
     """
-    window = slab_window(window_shape(shape, plan.patch, stride, shrink=plan.scheme is None), slabs, stride)
+    window = slab_window(window_shape(shape, plan.patch, stride, shrink=plan.small_images == "shrink"), slabs, stride)
     return WindowGrid.over(shape, window, overlap, region, peak_on_voxel=plan.scheme is not None)

@@ -26,7 +26,7 @@ from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
 from meduniseg_core.preprocessing.label_ids import IGNORED, check_ids
 from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
-from meduniseg_core.preprocessing.plan import TaskPlan, with_former_names
+from meduniseg_core.preprocessing.plan import TaskPlan, unsaid_before, with_former_names
 
 CACHE_VERSION = 1
 """Increased whenever preprocessing makes something else of the same input, so that old entries are rebuilt."""
@@ -376,9 +376,8 @@ def _key(job: _Job) -> str:
 def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     # what the voxels depend on: a new patch size or title must not cost a rebuild; training images are never windowed
     unused = {"title", "patch", "batch", "mirror_axes", "modality", "statistics", "hu_window"}
-    if plan.scheme is None:  # came later: caches from before stay good
-        unused.add("scheme")
-    return with_former_names(plan.model_dump(mode="json", exclude=unused))
+    unused |= {"small_images", "averaging"}
+    return with_former_names(plan.model_dump(mode="json", exclude=unused | unsaid_before(plan)))
 
 
 def _existing(job: _Job, key: str) -> CachedCase | None:

@@ -68,10 +68,10 @@ def preprocess(
     if room is not None:
         check_room(box_shape(box), shape, plan, image.name, room)
     if plan.longest_side is not None:
-        rules, of_labels = photograph_rules(), Rules(("nearest", "linear", "linear"))
+        rules, of_labels = photograph_rules(plan.low_pass), Rules(("nearest", "linear", "linear"))
     else:
         current, target = canonical.geometry.spacing, target_spacing(canonical.geometry, plan)
-        rules, of_labels = image_rules(current, target), label_rules(current, target)
+        rules, of_labels = image_rules(current, target, plan.low_pass), label_rules(current, target)
     mask = _foreground_mask(array, cropped, shape, plan)
     data = resample(cropped, shape, rules)
     normalise(data, plan, mask)

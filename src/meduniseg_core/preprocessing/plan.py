@@ -70,6 +70,10 @@ class IntensityStatistics(BaseModel):
         return self
 
 
+_BY_SCHEME = {"resampling": "bspline", "low_pass": False, "small_images": "pad"}
+_CAME_LATER = ("hu_window", "resampling", "low_pass", "small_images", "averaging", "scheme")
+
+
 class TaskPlan(BaseModel):
     """One task as a model knows it: its classes, its channels and its preprocessing.
 
@@ -100,8 +104,31 @@ class TaskPlan(BaseModel):
         description="of a CT task that learned from windowed pictures: the HU that are black and white in them; a CT "
         "in HU is clipped to it first",
     )
+    resampling: Literal["cubic", "bspline"] = Field(
+        default="cubic",
+        description="of intensities: Keys' cubic convolution, or splines through every voxel, as the scheme says",
+    )
+    low_pass: bool = Field(
+        default=True,
+        description="what is reduced (in mm: by more than 2) is low-passed first, so that no sample is left out",
+    )
+    small_images: Literal["shrink", "pad"] = Field(
+        default="shrink",
+        description="of images smaller than the patch: the window shrinks, or the image is padded to the patch",
+    )
+    averaging: Literal["logits", "probabilities"] = Field(
+        default="logits", description="what is averaged over windows and mirrorings, and resampled to the image"
+    )
     scheme: Scheme | None = Field(default=None, description="how nnU-Net prepares images; None: as this program does")
     statistics: TaskStatistics | None = Field(default=None, description="what the training images and classes are like")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_its_scheme(cls, content: Any) -> Any:
+        """What a scheme implies need not be said: plans from before these fields do not say it."""
+        if isinstance(content, dict) and content.get("scheme") is not None:
+            return {**_BY_SCHEME, **content}
+        return content
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -120,6 +147,10 @@ class TaskPlan(BaseModel):
             raise ValueError("mirror_axes are taken from 0, 1, 2")
         if self.scheme is not None and self.spacing is None:
             raise ValueError("a scheme of nnU-Net needs a spacing")
+        if self.scheme is None and self.resampling != "cubic":
+            raise ValueError("resampling 'bspline' needs the scheme that says how")
+        if self.scheme is not None and any(getattr(self, name) != value for name, value in _BY_SCHEME.items()):
+            raise ValueError("a scheme of nnU-Net resamples by splines without low-pass, and pads small images")
         if self.region_labels is not None and max(self.region_labels) > len(self.classes):
             raise ValueError("a region writes a label that is not a class")
         return self
@@ -130,6 +161,11 @@ class TaskPlan(BaseModel):
         return None if self.scheme is None else self.scheme.region_labels
 
     @property
+    def half_sums(self) -> bool:
+        """Whether sums of windows and what is resampled of them are rounded to half precision, as nnU-Net 2 does."""
+        return self.scheme is not None and self.scheme.version == 2
+
+    @property
     def outputs(self) -> int:
         """How many output channels of the network the task uses: classes with background, or regions."""
         return self.class_count if self.region_labels is None else len(self.region_labels)
@@ -138,6 +174,21 @@ class TaskPlan(BaseModel):
     def class_count(self) -> int:
         """How many classes the task has, background included; only they enter the loss (docs/spec.md section 5)."""
         return len(self.classes) + 1
+
+
+def unsaid_before(plan: TaskPlan) -> set[str]:
+    """Fields that came after plans were first hashed, where a plan has what they mean by default.
+
+    Args:
+        plan: any.
+
+    Returns:
+        Names that stay out of what is hashed, so that caches and runs from before keep their keys.
+    """
+    meant = {name: TaskPlan.model_fields[name].default for name in _CAME_LATER}
+    if plan.scheme is not None:
+        meant |= _BY_SCHEME
+    return {name for name, value in meant.items() if getattr(plan, name) == value}
 
 
 def with_former_names(content: dict[str, Any]) -> dict[str, Any]:

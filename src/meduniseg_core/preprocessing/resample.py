@@ -51,7 +51,7 @@ def anisotropic_axis(current: Vector3, target: Vector3) -> int | None:
     return None
 
 
-def image_rules(current: Vector3, target: Vector3) -> Rules:
+def image_rules(current: Vector3, target: Vector3, low_pass: bool = True) -> Rules:
     """Choose the rules for the intensities of an image with a size in mm.
 
     They are cubic, and nearest neighbour through-plane where the image is strongly anisotropic. An axis reduced by more
@@ -61,23 +61,27 @@ def image_rules(current: Vector3, target: Vector3) -> Rules:
     Args:
         current: The image's spacing in mm along (D, H, W).
         target: The spacing to resample to.
+        low_pass: Whether such axes are low-passed.
 
     Returns:
         One rule per axis.
     """
     apart = anisotropic_axis(current, target)
     rule: list[Rule] = ["nearest" if axis == apart else "cubic" for axis in range(3)]
-    reduced = [target[axis] / current[axis] > 2.0 and axis != apart for axis in range(3)]
+    reduced = [low_pass and target[axis] / current[axis] > 2.0 and axis != apart for axis in range(3)]
     return Rules((rule[0], rule[1], rule[2]), (reduced[0], reduced[1], reduced[2]))
 
 
-def photograph_rules() -> Rules:
+def photograph_rules(low_pass: bool = True) -> Rules:
     """Choose the rules for a photograph: cubic in plane, low-passed when reduced (1411 -> 512 would alias vessels).
+
+    Args:
+        low_pass: Whether it is.
 
     Returns:
         One rule per axis.
     """
-    return Rules(("nearest", "cubic", "cubic"), (False, True, True))
+    return Rules(("nearest", "cubic", "cubic"), (False, low_pass, low_pass))
 
 
 def label_rules(current: Vector3, target: Vector3) -> Rules:

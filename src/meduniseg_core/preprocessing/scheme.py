@@ -1,8 +1,8 @@
 """nnU-Net's way from an image to a network and back, as data: for models that nnU-Net trained.
 
 A plan without a scheme follows this program's own rules (`pipeline`). With a scheme, an image keeps the orientation of
-its file, is cropped to what is not zero, normalised, and then resampled by splines; windows never shrink, and logits
-are resampled back by the rule that the scheme names.
+its file, is cropped to what is not zero, normalised and resampled by splines; windows never shrink, and the network's
+output is resampled back by the rule that the scheme names.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Resampling(BaseModel):
 class Scheme(BaseModel):
     """What nnU-Net's plans say about preparing an image, beyond the fields that all plans have.
 
+    ``version`` is nnU-Net's. Version 1 normalises after resampling and adds windows up in single precision, version 2
+    normalises before and adds in half. On the way back, version 1 decides by the image's own spacing first whether
+    slices are resampled separately, version 2 by the network's.
     ``orientation``: axes as in the file, or turned to right, front and head ("RAS"). ``transpose``: axis ``n`` of the
     network is the image's axis ``transpose[n]``; the plan's spacing and patch follow the network's axes.
     ``region_labels``: for a network whose outputs are overlapping regions, the label that each writes, in this order,
@@ -43,6 +46,7 @@ class Scheme(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    version: Literal[1, 2] = 2
     orientation: Literal["file", "RAS"] = "file"
     transpose: tuple[int, int, int] = (0, 1, 2)
     image_resampling: Resampling = Resampling()

@@ -104,16 +104,28 @@ def preprocess_by_scheme(
         check_room(size, shape, plan, image.name, room)
     data = np.array(array[(slice(None), *box_slices(box))], dtype=np.float32, order="C")
     masked = "zscore_nonzero" in plan.normalisation
-    normalise(data, plan, fill_holes(content[box_slices(box)]) if masked else None)
+    mask = fill_holes(content[box_slices(box)]) if masked else None
+    if scheme.version == 2:
+        normalise(data, plan, mask)
     data = resample_splines(data, shape, own.spacing, target, scheme.image_resampling)
+    if scheme.version == 1:
+        normalise(data, plan, mask if mask is None else _resampled(mask, shape, own.spacing, target, scheme))
     rules = _way_back(target, own.spacing, size, shape, scheme)
     return Preprocessed(data, SpatialTransformRecord.of(image, reorientation, turned.geometry, box, shape, rules))
+
+
+def _resampled(mask: np.ndarray, shape: Shape3, own: Vector3, target: Vector3, scheme: Scheme) -> np.ndarray:
+    """The mask (D, H, W) on the network's grid, as nnU-Net resamples labels with an image: linearly."""
+    linear = scheme.image_resampling.model_copy(update={"order": 1})
+    share = resample_splines(mask[None].astype(np.float32), shape, own, target, linear)[0]
+    return np.asarray(share >= 0.5)
 
 
 def _way_back(target: Vector3, own: Vector3, size: Shape3, shape: Shape3, scheme: Scheme) -> Rules:
     if size == shape:
         return Rules(("nearest", "nearest", "nearest"))
-    return spline_rules(target, own, scheme.logit_resampling)
+    first, second = (target, own) if scheme.version == 2 else (own, target)
+    return spline_rules(first, second, scheme.logit_resampling)
 
 
 def _check(image: Image, plan: TaskPlan, scheme: Scheme) -> None:

@@ -25,7 +25,7 @@ from meduniseg_core.preprocessing import (
     save_plans,
 )
 from meduniseg_core.preprocessing.class_statistics import task_statistics
-from meduniseg_core.preprocessing.plan import with_former_names
+from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import joined
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.pretrained import start_of
@@ -249,14 +249,6 @@ def _describe(
     )
 
 
-def _unset(plan: TaskPlan) -> set[str]:
-    """Fields added to plans later that a plan does not use: left out, so that its hash stays what it was without them.
-
-    Statistics are left out, too: they follow from the cases, which are hashed.
-    """
-    return {"statistics", *(name for name in ("hu_window", "scheme") if getattr(plan, name) is None)}
-
-
 # settings added later: runs that do not use them keep the hash they had
 _OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay")
 
@@ -284,10 +276,12 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
         },
     )
     cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]
+    # statistics follow from the cases, which are hashed
+    plans = [plan.model_dump(mode="json", exclude={"statistics"} | unsaid_before(plan)) for plan in info.tasks]
     content = {
         "settings": with_former_names(settings),
         "config": info.config.model_dump(mode="json"),
-        "plans": [with_former_names(plan.model_dump(mode="json", exclude=_unset(plan))) for plan in info.tasks],
+        "plans": [with_former_names(plan) for plan in plans],
         "cases": cases,
         **({} if start is None else {"start": start.identity}),
     }

@@ -188,6 +188,40 @@ def test_the_published_merged_plans_leave_normalisation_open(checkpoint: Path, t
     assert liver.figures == (UniSegOptions().ct_figures,)
 
 
+def test_images_are_prepared_as_nnunet_v1_does(checkpoint: Path) -> None:
+    for plan in import_uniseg(checkpoint).info.tasks:
+        assert plan.scheme is not None
+        assert (plan.scheme.version, plan.scheme.orientation) == (1, "file")
+        assert (plan.scheme.image_resampling.order, plan.scheme.logit_resampling.order) == (3, 1)
+        assert (plan.resampling, plan.low_pass, plan.small_images) == ("bspline", False, "pad")
+        assert (plan.averaging, plan.crop_to_body) == ("probabilities", False)
+
+
+def test_figures_of_plans_with_uniseg_s_own_preprocessor_are_not_used(checkpoint: Path, tmp_path: Path) -> None:
+    """It clips every CT to -325 ... 325 HU and standardises channels that are not CT, whatever the plans say."""
+    events: list[Event] = []
+    plans = save_plans(
+        tmp_path / "plans.pkl",
+        preprocessor_name="DoDNetPreprocessor",
+        normalization_schemes={0: "CT", 1: "noNorm"},
+    )
+    info = import_uniseg(checkpoint, plans, events=events.append).info
+    assert info.plan_of("liver").figures == (UniSegOptions().ct_figures,)
+    assert info.plan_of("whole_body_tumour").normalisation == ("ct", "zscore")
+    assert any("own preprocessing" in event.text for event in events if isinstance(event, Message))
+    other = save_plans(tmp_path / "other.pkl", preprocessor_name="GenericPreprocessor")
+    assert import_uniseg(checkpoint, other).info.plan_of("liver").figures == (FIGURES,)
+
+
+def test_the_plans_say_how_probabilities_go_back(checkpoint: Path, tmp_path: Path) -> None:
+    export = {"force_separate_z": True, "interpolation_order": 3, "interpolation_order_z": 1}
+    plans = save_plans(tmp_path / "plans.pkl", segmentation_export_params=export)
+    scheme = import_uniseg(checkpoint, plans).info.plan_of("liver").scheme
+    assert scheme is not None
+    back = scheme.logit_resampling
+    assert (back.order, back.order_across, back.separate) == (3, 1, True)
+
+
 def test_masked_and_missing_normalisation_follow_the_plans(checkpoint: Path, tmp_path: Path) -> None:
     schemes = {0: "nonCT", 1: "noNorm"}
     plans = save_plans(tmp_path / "plans.pkl", normalization_schemes=schemes, use_mask_for_norm={0: True})
@@ -386,6 +420,9 @@ def test_a_truncated_checkpoint_is_refused(checkpoint: Path, kept: float) -> Non
         ({"plans_per_stage": {0: {"current_spacing": [1, 0, 1]}}}, "not positive"),
         ({"transpose_forward": [1, 0, 2]}, "swap the image's axes"),
         ({"normalization_schemes": ["CT"]}, "malformed"),
+        ({"preprocessor_name": 3}, "no name"),
+        ({"segmentation_export_params": {"interpolation_order": 1}}, "malformed"),
+        ({"segmentation_export_params": 3}, "malformed"),
         ({"dataset_properties": {"intensityproperties": {0: {"mean": 1}}}}, "channel 0 are malformed"),
         ({"dataset_properties": {"intensityproperties": {0: CT_FIGURES | {"sd": 0.0}}}}, "channel 0 are malformed"),
         ({"dataset_properties": {"intensityproperties": {0: CT_FIGURES | {"mean": np.inf}}}}, "impossible"),

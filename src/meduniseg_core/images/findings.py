@@ -39,6 +39,7 @@ FindingCode = Literal[
     "opened_elsewhere",  # a layer of the viewer that another reader opened, which left out what the file says
     "refused",  # a task does not take the image, and why: what a run would end with
     "result_kept",  # a former result was corrected by hand, and is not replaced
+    "precision_raised",  # logits were not finite in half precision, and the image was segmented once more in fp32
     "implausible_result",  # a class far outside the training's sizes, intensities or positions
 ]
 

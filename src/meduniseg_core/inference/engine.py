@@ -137,3 +137,32 @@ class Engine:
             yield from (total.div_(len(self._parts)) for total in sums)
 
         return run
+
+
+class ExactEngines:
+    """A network in fp32 by device, for one image that needs it: made when asked for, gone with this object.
+
+    ``network`` gives the network, ``made`` the session's engine on a device, where there is one. Nothing is compiled
+    for one image.
+    """
+
+    def __init__(self, network: Callable[[], Network], made: Callable[[torch.device], Engine | None]) -> None:
+        self._network = network
+        self._made = made
+        self._engines: dict[torch.device, Engine] = {}
+
+    def __call__(self, device: torch.device) -> Engine:
+        """Find the engine for a device.
+
+        Args:
+            device: where the image is to be segmented.
+
+        Returns:
+            The session's own engine where that is exact, else one of this object's.
+        """
+        kept = self._made(device)
+        if kept is not None and kept.dtype == torch.float32:
+            return kept
+        if device not in self._engines:
+            self._engines[device] = Engine(self._network(), device, torch.float32)
+        return self._engines[device]

@@ -150,6 +150,7 @@ class Pass:
         events: receives progress and messages.
         cancel: stops the pass.
         watched: tasks whose evidence is collected (see `quality.evidence`).
+        exact: keep sums in single precision, also where a plan rounds them as nnU-Net does.
     """
 
     def __init__(
@@ -163,6 +164,8 @@ class Pass:
         events: EventSink,
         cancel: CancelToken | None,
         watched: Collection[str] = (),
+        *,
+        exact: bool = False,
     ) -> None:
         self._info = info
         self._plans = plans
@@ -173,6 +176,10 @@ class Pass:
         self._events = events
         self._cancel = cancel
         self._watched = watched
+        self.wants_exact = exact
+        self._half = plans[0].half_sums and not exact
+        self.dtype = torch.float32
+        """The dtype of the engine that ran last."""
         self.evidence: dict[str, EvidenceCollector] = {}
         """The evidence of the watched tasks, once the pass has run."""
         self.pace: float | None = None
@@ -193,14 +200,17 @@ class Pass:
             CancelledError: the pass was cancelled.
         """
         engine = self._engine_of(execution.device)
+        self.dtype = engine.dtype
         modality = self._info.modality_index(self._plans[0].modality)
         # nnU-Net rounds the sums of every fold before it averages them
-        apart = self._plans[0].half_sums and engine.members > 1
+        apart = self._half and engine.members > 1
         tasks = [self._info.task_index(plan.task) for plan in self._plans]
         self.evidence = {plan.task: EvidenceCollector(plan) for plan in self._plans if plan.task in self._watched}
         watch = self._watch()
         network = engine.for_members(watch) if apart else engine.for_tasks(tasks, modality, watch)
-        collectors = [self._source.collector(plan, self._request.probabilities) for plan in self._plans]
+        collectors = [
+            self._source.collector(plan, self._request.probabilities, half=self._half) for plan in self._plans
+        ]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
             self._check(chunk)
@@ -211,7 +221,7 @@ class Pass:
                 accumulate_on=execution.accumulate_on,
                 batch=execution.batch,
                 tta=self._request.tta,
-                half_sums=self._plans[0].half_sums,
+                half_sums=self._half,
                 activation=_activation(self._plans[0]),
                 is_empty=_air(chunk, self._plans[0]),
             )
@@ -266,6 +276,11 @@ class Pass:
         if evidence is None:
             return output
         return replace(output, sink=evidence.sink(output.sink), watch=evidence.votes(grid).add)
+
+    @property
+    def exact(self) -> bool:
+        """Whether what ran last was in single precision throughout."""
+        return self.dtype == torch.float32 and not self._half
 
     def load(self, before: Workload) -> Workload:
         """The pass's workload, made exact by the shape of the preprocessed image.

@@ -14,7 +14,7 @@ from meduniseg_core import __version__
 from meduniseg_core.checks.field_of_view import scaled_plan
 from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
 from meduniseg_core.checks.plausibility import check_result
-from meduniseg_core.errors import UsageError
+from meduniseg_core.errors import NonFiniteOutputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
@@ -22,10 +22,11 @@ from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference.deshear import Desheared
-from meduniseg_core.inference.engine import Engine
+from meduniseg_core.inference.engine import Engine, ExactEngines
 from meduniseg_core.inference.execution import Pass, Request, chosen_plans, preprocessing_key, shared_passes
 from meduniseg_core.inference.memory import (
     Estimate,
+    ExecutionPlan,
     estimate,
     fallbacks,
     free_bytes,
@@ -35,8 +36,9 @@ from meduniseg_core.inference.memory import (
 )
 from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, assess
 from meduniseg_core.inference.segmentation import Segmentation
-from meduniseg_core.inference.source import SliceSource, VolumeSource
+from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
 from meduniseg_core.model.compute import resolve_device, resolve_precision
+from meduniseg_core.model.networks import Network
 from meduniseg_core.preprocessing import TaskPlan, preprocess
 from meduniseg_core.weights import Model, Pack
 from meduniseg_core.weights.pack_file import packs_by_task, refined_network
@@ -167,7 +169,8 @@ class Predictor:
         else:
             found = self._segment_all(desheared.image, plans, desheared.request(request), events, cancel)
             results = {task: desheared.restore(result, box) for task, result in found.items()}
-        report(merge(*(result.findings for result in results.values())), events)
+        found_later = merge(*(result.findings for result in results.values()))
+        report((finding for finding in found_later if finding.code != "precision_raised"), events)  # said at once
         _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON
         if scale != 1:
             results = {
@@ -275,15 +278,17 @@ class Predictor:
         Returns:
             The network.
         """
-        key = device, None if pack is None else pack.sha256
+        key = _key(device, pack)
         if key not in self._engines:
             self._drop_engines()
             # what was asked for on the first device need not exist on the one fallen back to
             precision = self._precision if device == self.device else "auto"
             dtype = resolve_precision(precision, device)
-            network = self.model.network if pack is None else refined_network(self.model, pack)
-            self._engines[key] = Engine(network, device, dtype, self._compile)
+            self._engines[key] = Engine(self._network(pack), device, dtype, self._compile)
         return self._engines[key]
+
+    def _network(self, pack: Pack | None) -> Network:
+        return self.model.network if pack is None else refined_network(self.model, pack)
 
     def _drop_engines(self) -> None:
         """Make room for one more refined network; the oldest ones go first."""
@@ -320,27 +325,27 @@ class Predictor:
         pack = self.packs.get(plans[0].task)
         calibration = info.calibration if pack is None else None  # which is of the model alone
         watched = [p.task for p in plans if request.evidence or (calibration is not None and calibration.covers(p))]
-        work = Pass(
-            info, plans, source, image.name, request, lambda device: self.engine(device, pack), events, cancel, watched
-        )
-        load = work.load(workload_before(image, plans, info.config, request.overlap))
-        remedy = f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
-        collectors, execution = run_with_fallback(
-            fallbacks(self.device, self._windows_at_a_time(load.grid.window, plans[0])),
-            work.run,
-            need=lambda execution: load.need(
-                execution, self.dtype if execution.device == self.device else torch.float32
-            ),
-            free=self._free,
-            remedy=remedy,
-            events=events,
-        )
-        with out_of_memory_means(remedy):
+        common = info, plans, source, image.name, request
+        work = Pass(*common, lambda device: self.engine(device, pack), events, cancel, watched)
+        collectors, execution, raised = None, None, None
+        try:
+            collectors, execution = self._run(work, image, plans, request, events)
+        except NonFiniteOutputError:
+            if work.exact:
+                raise
+            raised = _raised(work, image, plans)
+        if raised is not None:  # outside the handler, whose traceback holds the logits
+            events(Message("info", raised.text))
+            exact = ExactEngines(lambda: self._network(pack), lambda device: self._engines.get(_key(device, pack)))
+            work = Pass(*common, exact, events, cancel, watched, exact=True)
+            collectors, execution = self._run(work, image, plans, request, events)
+        assert collectors is not None and execution is not None
+        with out_of_memory_means(_remedy(request)):
             restored = [collector.result() for collector in collectors]
-        if work.pace is not None:
+        if work.pace is not None and raised is None:
             self._pace = work.pace
         settings = {
-            "precision": str(self.engine(execution.device, pack).dtype).removeprefix("torch."),
+            "precision": str(work.dtype).removeprefix("torch."),
             "overlap": request.overlap,
             "tta": request.tta,
             "box": request.box,
@@ -366,10 +371,27 @@ class Predictor:
                 settings=settings,
                 evidence=evidence.get(plan.task) if request.evidence else None,
                 quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
-                findings=check_result(in_the_tasks_window(image, plan), labels, plan, whole=request.box is None),
+                findings=merge(
+                    () if raised is None else (raised,),
+                    check_result(in_the_tasks_window(image, plan), labels, plan, whole=request.box is None),
+                ),
             )
             for plan, (labels, probabilities) in zip(plans, restored, strict=True)
         }
+
+    def _run(
+        self, work: Pass, image: Image, plans: list[TaskPlan], request: Request, events: EventSink
+    ) -> tuple[list[Collector], ExecutionPlan]:
+        load = work.load(workload_before(image, plans, self.model.info.config, request.overlap))
+        there = torch.float32 if work.wants_exact else self.dtype
+        return run_with_fallback(
+            fallbacks(self.device, self._windows_at_a_time(load.grid.window, plans[0])),
+            work.run,
+            need=lambda execution: load.need(execution, there if execution.device == self.device else torch.float32),
+            free=self._free,
+            remedy=_remedy(request),
+            events=events,
+        )
 
     def _windows_at_a_time(self, window: Shape3, plan: TaskPlan) -> int:
         # not by the number of tasks: the same batches give bit for bit the same features
@@ -380,3 +402,19 @@ class Predictor:
             return 1
         room, most = (_CUDA_BATCH_VOXELS, 16) if self.device.type == "cuda" else (_CPU_BATCH_VOXELS, 4)
         return max(1, min(most, room // (window[0] * window[1] * window[2])))
+
+
+def _key(device: torch.device, pack: Pack | None) -> tuple[torch.device, str | None]:
+    return device, None if pack is None else pack.sha256
+
+
+def _raised(work: Pass, image: Image, plans: list[TaskPlan]) -> Finding:
+    """What is said of an image that is segmented once more in fp32."""
+    tasks = ", ".join(plan.task for plan in plans)
+    how = "sums in half precision" if work.dtype == torch.float32 else str(work.dtype).removeprefix("torch.")
+    text = f"The network's output for {tasks} on {image.name} was not finite in {how}: it is run once more in fp32."
+    return Finding("precision_raised", text, "info")
+
+
+def _remedy(request: Request) -> str:
+    return f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY

@@ -138,12 +138,13 @@ class VolumeSource:
         if self._target is not None:
             yield Chunk(self._data, self._target.region)
 
-    def collector(self, plan: TaskPlan, probabilities: bool) -> Collector:
+    def collector(self, plan: TaskPlan, probabilities: bool, *, half: bool = False) -> Collector:
         """Create the collector for one task.
 
         Args:
             plan: the task's plan.
             probabilities: whether to keep probabilities.
+            half: round what is resampled to half precision, as nnU-Net does.
 
         Returns:
             A collector for the one chunk.
@@ -154,7 +155,7 @@ class VolumeSource:
             self._target,
             probabilities,
             plan.region_labels,
-            half=plan.half_sums,
+            half=half,
             averaging=plan.averaging,
         )
         return _VolumeCollector(sink)
@@ -221,12 +222,13 @@ class SliceSource:
             region = (0, len(depths)), target.region[1], target.region[2]
             yield Chunk(data, region, depths[0], stack=True, prepared=tuple(prepared))
 
-    def collector(self, plan: TaskPlan, probabilities: bool) -> Collector:
+    def collector(self, plan: TaskPlan, probabilities: bool, *, half: bool = False) -> Collector:
         """Create the collector for one task.
 
         Args:
             plan: the task's plan.
             probabilities: whether to keep probabilities.
+            half: without effect, as no plan that rounds has slices of its own.
 
         Returns:
             A collector for all chunks.

@@ -11,6 +11,7 @@ from meduniseg_core.checks.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image
 from meduniseg_core.images.findings import merge, orientation_unknown
+from meduniseg_core.images.hounsfield_scale import hounsfield_scale
 from meduniseg_core.images.modality_check import (
     COLOUR_MODALITIES,
     CT_WINDOWS,
@@ -31,6 +32,8 @@ from meduniseg_core.preprocessing.planning import tells_left_from_right
 from meduniseg_core.preprocessing.scheme_pipeline import working_geometry
 from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
 
+_HOUNSFIELD = "Hounsfield units"
+_SHOWS_AIR = -700.0  # HU: a window that begins below shows air and lung
 _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 
 
@@ -145,7 +148,9 @@ def without_nodata(image: Image, plans: Sequence[TaskPlan]) -> Image:
 
 
 def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
-    """Clip a CT in Hounsfield units for a task trained on pictures of a window; :func:`check_image` reports it.
+    """Clip a CT for a task trained on pictures of a window; :func:`check_image` reports it.
+
+    A CT of another scale than Hounsfield units is brought to them first, where its histogram tells them.
 
     Args:
         image: (C, D, H, W).
@@ -154,21 +159,22 @@ def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
     Returns:
         The clipped image; ``image`` itself if the task needs no window.
     """
-    if not _needs_window(image, plan):
-        return image
-    return image.with_array(np.clip(image.array, *_window(plan)))
+    scaled = _in_hounsfield(image, plan)
+    return image if scaled is None else image.with_array(np.clip(scaled[0].array, *_window(plan)))
 
 
 def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
     for text in _colour_faults(image, plan):
         yield Finding("intensity_mismatch", text)
-    if _needs_window(image, plan):
+    scaled = _in_hounsfield(image, plan)
+    if scaled is not None:
         low, high = _window(plan)
+        image, what = scaled
         yield Finding(
             "intensity_window",
-            f"Task {plan.task} has learned from pictures of a soft-tissue window, not from Hounsfield units: "
+            f"Task {plan.task} has learned from pictures of a soft-tissue window, not from {what}: "
             f"{image.name} is clipped to {low:.0f}..{high:.0f} HU for it.",
-            "info" if plan.hu_window is not None else "warning",
+            "info" if plan.hu_window is not None and what == _HOUNSFIELD else "warning",
         )
     if image.channels != len(plan.channels):
         return  # converted from or to colour, or refused
@@ -241,10 +247,26 @@ def _colour_faults(image: Image, plan: TaskPlan) -> Iterator[str]:
         yield f"{image.name} is a colour photograph, and {plan.modality} images are grey."
 
 
-def _needs_window(image: Image, plan: TaskPlan) -> bool:
+def _in_hounsfield(image: Image, plan: TaskPlan) -> tuple[Image, str] | None:
+    """A CT in Hounsfield units for a task of pictures, and what it was in words; None where nothing is to be done."""
     if plan.scheme is not None:  # it has learned from images as they are
-        return False
-    return plan.modality == "ct" and "ct" not in plan.normalisation and looks_like_ct(image)
+        return None
+    if plan.modality != "ct" or "ct" in plan.normalisation or image.channels != 1:
+        return None
+    if looks_like_ct(image):
+        return image, _HOUNSFIELD
+    channel = image.array[0]
+    if is_stored_higher(channel):
+        array = image.array.astype(np.float32) - np.float32(HU_OFFSET)
+        return image.with_array(array), f"values stored {HU_OFFSET:.0f} too high"
+    # only of a task whose window is known and narrow is another scale surely not its own
+    if plan.hu_window is None or plan.hu_window[0] < _SHOWS_AIR:
+        return None
+    scale = hounsfield_scale(channel, plan.hu_window)
+    if scale is None:
+        return None
+    what = f"grey levels that by their histogram stand for {scale.low:.0f}..{scale.high:.0f} HU"
+    return image.with_array(scale(image.array)), what
 
 
 def _window(plan: TaskPlan) -> tuple[float, float]:

@@ -61,7 +61,7 @@ def _by_values(image: Image) -> list[str]:
     channel = image.array[0]
     if is_surely_ct(channel):
         return [name for name, modality in MODALITIES.items() if modality.hounsfield]
-    if image.is_2d or is_picture(channel) or is_stored_higher(channel) or _sample(channel).min() < 0:
+    if image.is_2d or is_picture(channel) or is_stored_higher(channel) or sample(channel).min() < 0:
         return []  # any modality in grey, a CT that is clipped or not in Hounsfield units, or values that were computed
     return [name for name, modality in MODALITIES.items() if modality.dimension == 3 and not modality.hounsfield]
 
@@ -89,7 +89,7 @@ def has_air_and_tissue(channel: np.ndarray) -> bool:
     """
     if channel.dtype == np.uint8:
         return False
-    low, high = np.percentile(_sample(channel), (0.5, 99.5))
+    low, high = np.percentile(sample(channel), (0.5, 99.5))
     return bool(_LOWEST <= low <= _AIR_BELOW and 0 <= high <= _HIGHEST)
 
 
@@ -106,7 +106,7 @@ def is_surely_ct(channel: np.ndarray) -> bool:
     """
     if not has_air_and_tissue(channel):
         return False
-    values = _without_padding(_sample(channel))
+    values = _without_padding(sample(channel))
     low = float(np.percentile(values, 0.5))
     return -1500 <= low <= -800 and _share(values, *_TISSUE) >= 0.03
 
@@ -123,7 +123,7 @@ def not_hounsfield(channel: np.ndarray, lowest_used: float | None = None) -> str
     Returns:
         The reason, as the end of a sentence; None where nothing is wrong.
     """
-    values = _without_padding(_sample(channel))
+    values = _without_padding(sample(channel))
     low, middle, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
     fault = f"its values run from {low:.4g} to {high:.4g}, and Hounsfield units have air near -1000"
     if channel.dtype == np.uint8 or not _LOWEST <= low <= _HIGHEST or high > _HIGHEST:
@@ -154,7 +154,7 @@ def is_stored_higher(channel: np.ndarray) -> bool:
     """
     if channel.dtype == np.uint8:
         return False
-    values = _sample(channel)
+    values = sample(channel)
     low, high = np.percentile(values, (0.5, 99.5))
     tissue = _share(values, HU_OFFSET + _TISSUE[0], HU_OFFSET + _TISSUE[1])
     without_air = low > HU_OFFSET - 300 and tissue >= 0.5
@@ -173,7 +173,7 @@ def is_picture(channel: np.ndarray) -> bool:
     """
     if channel.dtype == np.uint8:
         return True
-    low, high = np.percentile(_sample(channel), (0.5, 99.5))
+    low, high = np.percentile(sample(channel), (0.5, 99.5))
     return bool(low >= -1.01 and high <= 255.5)
 
 
@@ -210,9 +210,9 @@ def coloured_share(image: Image) -> float:
     Returns:
         The share of pixels, 0 to 1, whose channels differ by more than a tenth of the image's range.
     """
-    sample = np.stack([_sample(channel) for channel in image.array[:3]]).astype(np.float64)
-    reach = sample.max() - min(0.0, sample.min())
-    return float(np.mean(np.ptp(sample, axis=0) > _COLOURED * reach)) if reach > 0 else 0.0
+    spread = np.stack([sample(channel) for channel in image.array[:3]]).astype(np.float64)
+    reach = spread.max() - min(0.0, spread.min())
+    return float(np.mean(np.ptp(spread, axis=0) > _COLOURED * reach)) if reach > 0 else 0.0
 
 
 def _share(values: np.ndarray, low: float, high: float) -> float:
@@ -226,8 +226,15 @@ def _without_padding(values: np.ndarray) -> np.ndarray:
     return values[~filled] if lowest < -1100 and 0.005 < filled.mean() < 1 else values
 
 
-def _sample(channel: np.ndarray) -> np.ndarray:
-    """Evenly spread voxels, (n,)."""
+def sample(channel: np.ndarray) -> np.ndarray:
+    """Take evenly spread voxels.
+
+    Args:
+        channel: (D, H, W).
+
+    Returns:
+        Their values, (n,).
+    """
     flat = channel.reshape(-1)
     # an odd step: an even one meets the same columns of every row
     return np.asarray(flat[:: max(1, flat.size // _SAMPLE) | 1])

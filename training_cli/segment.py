@@ -16,11 +16,8 @@ from training_cli.explaining import choices_in, explain, show_traceback
 from training_cli.inputs import cases_for, check_arguments, named_cases, without_results
 from training_cli.offers import (
     ALL_TASKS,
-    Offer,
     choose_tasks,
     known_modality,
-    offer_in_use,
-    offer_of,
     tell_adopted,
     tell_in_use,
 )
@@ -37,6 +34,7 @@ if TYPE_CHECKING:
     from meduniseg_core.outputs import Standing
     from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
+    from meduniseg_core.weights.offer import Offer
 
 
 def segment(
@@ -143,6 +141,8 @@ def segment(
     Without --model each task runs through the model or pack that is in use for it, else through starter.
     """
     with work(progress, as_json=as_json) as session:
+        from meduniseg_core.weights.offer import offer_in_use, offer_of
+
         check_arguments(images)
         images = without_results(images, session.events)
         wanted_ending = chosen_ending(ending)

@@ -69,10 +69,10 @@ def adopt(user: User, images: Images) -> str:
 
 
 def adopted_is_chosen(user: User, name: str) -> None:
-    """Segment has the adopted model chosen."""
+    """Segment has what is in use chosen, which is the adopted model for its task."""
     user.tab("Segment")
     form: Any = user.panel("Segment").form
-    user.check(lambda: form.model.currentText() == name, f"Segment has {name} chosen")
+    user.check(lambda: name in form.choice().models.values(), f"Segment uses {name}")
 
 
 def _points(plot: Any) -> int:

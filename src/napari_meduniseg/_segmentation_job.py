@@ -22,7 +22,7 @@ from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.weights import ModelInfo, PackRegistry, Registry, load_model
+from meduniseg_core.weights import PackRegistry, Registry, load_model
 from napari_meduniseg._durations import duration
 from napari_meduniseg._foreign import left_out
 from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
@@ -43,7 +43,10 @@ class Said:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user chose. ``layers`` is one layer, or one per channel in the task's order."""
+    """What the user chose. ``layers``: one, or one per channel in the task's order.
+
+    ``models`` names another model than ``model`` for tasks that have one in use; without ``packs`` none is used.
+    """
 
     layers: tuple[ImageLayer, ...]
     tasks: tuple[str, ...]
@@ -56,6 +59,15 @@ class Choice:
     region: Region = "volume"
     shapes: Shapes | None = None
     said: Said = field(default_factory=lambda: Said())
+    models: Mapping[str, str] = field(default_factory=dict)
+    packs: bool = True
+
+    def by_model(self) -> dict[str, list[str]]:
+        """The tasks of each model, in their order."""
+        found: dict[str, list[str]] = {}
+        for task in self.tasks:
+            found.setdefault(self.models.get(task, self.model), []).append(task)
+        return found
 
 
 @dataclass(frozen=True)
@@ -105,56 +117,53 @@ class Forecast:
 
 @dataclass
 class Predictors:
-    """Keeps the predictor that was used last; another model, device or precision replaces it."""
+    """The predictors that were used last, by model; another choice's models, device or precision replace them."""
 
-    _key: tuple[object, ...] | None = None
-    _predictor: Predictor | None = field(default=None, repr=False)
+    _found: dict[str, tuple[tuple[object, ...], Predictor]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def get(self, choice: Choice) -> Predictor:
-        """Give a predictor with the packs that are in use on the model, loading the model if needed.
+    def get(self, choice: Choice, name: str | None = None) -> Predictor:
+        """Load a model (the choice's, or that of this name) if it is not at hand, with the packs in use on it.
 
         A forecast and a run may ask at the same time; one then waits for the other.
         """
+        name = name or choice.model
         with self._lock:
-            model, packs = self._predictor.model if self._predictor is not None else None, PackRegistry()
-            if model is None or self._key != self._key_of(choice, model.sha256, packs):
-                self._predictor = model = None  # frees the memory of the one before
-                model = load_model(choice.model)
-                found = Predictor(model, choice.device, choice.precision, packs=packs.active_packs(model))
-                self._key = self._key_of(choice, model.sha256, packs)
-                self._predictor = found
-            assert self._predictor is not None
-            return self._predictor
+            wanted = {name, *choice.by_model()}
+            self._found = {model: pair for model, pair in self._found.items() if model in wanted}
+            known, packs = self._found.pop(name, None), PackRegistry()
+            if known is None or known[0] != self._key_of(choice, name, known[1].model.sha256, packs):
+                known = None  # frees the memory of the one before
+                model = load_model(name)
+                used = packs.active_packs(model) if choice.packs else {}
+                found = Predictor(model, choice.device, choice.precision, packs=used)
+                known = self._key_of(choice, name, model.sha256, packs), found
+            self._found[name] = known
+            return known[1]
 
     @staticmethod
-    def _key_of(choice: Choice, sha256: str, packs: PackRegistry) -> tuple[object, ...]:
-        """What must be the same for a predictor to serve the choice.
-
-        A model file that was replaced counts as another one.
-        """
-        file = Registry().find(choice.model).path.stat()
-        used = packs.active(sha256)
+    def _key_of(choice: Choice, name: str, sha256: str, packs: PackRegistry) -> tuple[object, ...]:
+        """What must be the same for a predictor to serve the choice; a file that was replaced is another."""
+        file = Registry().find(name).path.stat()
+        used = packs.active(sha256) if choice.packs else {}
         files = [packs.recorded(name) for name in used.values()]
-        return choice.model, file.st_mtime_ns, file.st_size, choice.device, choice.precision, *used.items(), *files
+        return name, file.st_mtime_ns, file.st_size, choice.device, choice.precision, *used.items(), *files
 
 
-def modalities_for(info: ModelInfo) -> list[str]:
-    """The modalities that the model has tasks for, in its order."""
-    present = {plan.modality for plan in info.tasks}
-    return [name for name in info.modalities if name in present] or sorted(present)
+def modalities_for(plans: Iterable[TaskPlan], order: Sequence[str]) -> list[str]:
+    """The modalities of which there is a task, in this order."""
+    present = {plan.modality for plan in plans}
+    return [name for name in order if name in present] or sorted(present)
 
 
-def tasks_for(info: ModelInfo, modality: str | None, flat: bool | None) -> list[TaskPlan]:
-    """The tasks that suit an image of this modality.
+def tasks_for(plans: Iterable[TaskPlan], modality: str | None, flat: bool | None) -> list[TaskPlan]:
+    """The tasks that an image of this modality can get; ``flat``: 2D (None where nothing is chosen).
 
     ``flat`` tells whether the image is 2D (None where no image is chosen). A 2D image does not suit a 3D task; a volume
     suits a 2D task, slice by slice.
     """
     return [
-        plan
-        for plan in info.tasks
-        if (modality is None or plan.modality == modality) and not (flat and plan.dimension == 3)
+        plan for plan in plans if (modality is None or plan.modality == modality) and not (flat and plan.dimension == 3)
     ]
 
 
@@ -184,20 +193,22 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
     choice = job.choice
     taken = _taken(job.snapshots)
     cancel.raise_if_cancelled()
-    predictor = predictors.get(choice)
-    cancel.raise_if_cancelled()
-    results = predictor.segment(
-        taken.image,
-        choice.tasks,
-        tta=choice.tta,
-        overlap=choice.overlap,
-        box=job.box,
-        probabilities=choice.probabilities,
-        scale=choice.said.scale,
-        orientation=choice.said.orientation,
-        events=events,
-        cancel=cancel,
-    )
+    results: dict[str, Segmentation] = {}
+    for model, tasks in choice.by_model().items():
+        predictor = predictors.get(choice, model)
+        cancel.raise_if_cancelled()
+        results |= predictor.segment(
+            taken.image,
+            tasks,
+            tta=choice.tta,
+            overlap=choice.overlap,
+            box=job.box,
+            probabilities=choice.probabilities,
+            scale=choice.said.scale,
+            orientation=choice.said.orientation,
+            events=events,
+            cancel=cancel,
+        )
     return Outcome(taken, results, {task: result.table() for task, result in results.items()})
 
 
@@ -235,13 +246,17 @@ def findings_for(
 def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
     """Estimate the most that `run_job` will take. It reads no voxels, but may load the model: for a worker's thread."""
     choice = job.choice
-    predictor = predictors.get(choice)
-    if not predictor.calibrated:
-        predictor.calibrate(choice.tasks[0])
-    found = predictor.estimate(
-        job.snapshots[0].outline, choice.tasks, tta=choice.tta, overlap=choice.overlap, scale=choice.said.scale
-    )
-    return Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds)
+    parts = []
+    for model, tasks in choice.by_model().items():
+        predictor = predictors.get(choice, model)
+        if not predictor.calibrated:
+            predictor.calibrate(tasks[0])
+        outline, scale = job.snapshots[0].outline, choice.said.scale
+        found = predictor.estimate(outline, tasks, tta=choice.tta, overlap=choice.overlap, scale=scale)
+        parts.append(Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds))
+    seconds = [part.seconds for part in parts if part.seconds is not None]
+    whole = sum(seconds) if len(seconds) == len(parts) else None
+    return Forecast(sum(part.windows for part in parts), max(part.gibibytes for part in parts), whole)
 
 
 def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:

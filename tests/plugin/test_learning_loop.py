@@ -17,6 +17,7 @@ from small_inputs import save_tiny_model
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import Geometry, Image, read_image, write_image
 from meduniseg_core.weights import PackRegistry, Registry
+from napari_meduniseg.widgets.in_use_line import IN_USE
 
 
 @pytest.fixture
@@ -116,16 +117,21 @@ def test_segment_edit_accept_learn_compare_adopt_and_segment_again(
     learn.gate_view.adopt_button.click()
     qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
     assert "organ-1 is adopted for organ" in learn.gate_view.said.text()
-    assert panel.form.model.currentData() == "organ-1"
+    assert (
+        panel.form.model.currentData() == IN_USE
+    )  # not the adopted model alone: other tasks stay with the shipped one
 
     path, ball = write_ball(tmp_path / "new.nii.gz", 99)
     viewer.layers.clear()
     viewer.open(str(path), plugin="napari-meduniseg")
     panel.form.choose(model="tiny", modality="mri", tasks=("organ",))
-    assert "organ-1 was adopted for organ" in panel.form.adopted.text()
-    panel.form.adopted.linkActivated.emit("organ-1")
-    assert panel.form.choice().model == "organ-1" and panel.form.choice().tasks == ("organ",)
-    assert panel.form.adopted.isHidden()
+    line = panel.form.in_use
+    assert "organ-1 was adopted for organ" in line.text()
+    line.linkActivated.emit("#in_use")
+    assert panel.form.choice().by_model() == {"organ-1": ["organ"]}
+    assert (
+        "organ-1 is used for organ: it was adopted" in line.text() and "starter" not in line.text()
+    )  # has no such task
     panel.run()
     qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
     labels = viewer.layers[-1]
@@ -212,6 +218,15 @@ def test_a_refinement_is_adopted_as_a_pack_and_the_base_stays_chosen(
         qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
         found.append(viewer.layers[-1].metadata["meduniseg"]["provenance"]["pack"])
     assert found == ["organ-1", None]
+    panel.form.choose(model="tiny", modality="mri", tasks=("organ",))
+    line = panel.form.in_use
+    assert "The pack organ-1 is used for organ" in line.text()
+    line.linkActivated.emit("#packs")
+    assert "left out" in line.text()
+    panel.run()
+    qtbot.waitUntil(lambda: not panel.busy, timeout=60_000)
+    assert viewer.layers[-1].metadata["meduniseg"]["provenance"]["pack"] is None
+    line.linkActivated.emit("#packs")
     learn.gate_view.back_button.click()
     qtbot.waitUntil(lambda: not learn.gate_view.busy, timeout=60_000)
     assert PackRegistry().in_use_for("organ-1") == () and "tiny is used again" in learn.gate_view.said.text()

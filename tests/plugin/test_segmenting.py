@@ -57,10 +57,10 @@ def run(viewer: ViewerModel, **changes: object) -> list:
 
 def test_only_what_fits_model_modality_and_dimension_is_offered(tiny_home: Path) -> None:
     info = Registry().info("tiny")
-    assert modalities_for(info) == ["mri", "fundus"]
-    assert [plan.task for plan in tasks_for(info, "mri", flat=False)] == ["organ", "vessel"]
-    assert tasks_for(info, "mri", flat=True) == []
-    assert [plan.task for plan in tasks_for(info, "fundus", flat=True)] == ["disc_cup"]
+    assert modalities_for(info.tasks, info.modalities) == ["mri", "fundus"]
+    assert [plan.task for plan in tasks_for(info.tasks, "mri", flat=False)] == ["organ", "vessel"]
+    assert tasks_for(info.tasks, "mri", flat=True) == []
+    assert [plan.task for plan in tasks_for(info.tasks, "fundus", flat=True)] == ["disc_cup"]
 
 
 @pytest.mark.parametrize("flipped", [False, True])

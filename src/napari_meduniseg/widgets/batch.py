@@ -21,18 +21,21 @@ from qtpy.QtWidgets import (
     QTableWidgetItem,
     QWidget,
 )
+from superqt.utils import signals_blocked
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
-from meduniseg_core.weights import Registry
+from meduniseg_core.weights.offer import Offer
 from napari_meduniseg._choose_images import ask_which
 from napari_meduniseg._current import current_of
 from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
+from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_queue import CaseQueue, Several
+from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
 
@@ -48,11 +51,13 @@ class BatchWidget(Panel):
         self._failed: list[str] = []
         self._case = ""  # the one that runs alone
         self._plans: dict[str, TaskPlan] = {}
+        self._offer: Offer | None = None
         self.folder, self.output = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases; CASE_0000, CASE_0001, ... are the channels of one case.")
         self.output.setToolTip("Where the results go: CASE.nii.gz, for 2D images CASE.png.")
-        self.model, self.task = QComboBox(), QComboBox()
-        self.model.setToolTip("The network.")
+        self.model, self.task = ModelCombo(), QComboBox()
+        self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
+        self.in_use = InUseLine()
         self.task.setToolTip("What to segment.")
         self.tta = QCheckBox("Average over mirrored images")
         self.tta.setToolTip("A little better, several times slower.")
@@ -79,14 +84,15 @@ class BatchWidget(Panel):
         for button in (self.run_button, self.cancel_button, self.copy_button):
             buttons.addWidget(button)
         self.content.addLayout(form)
+        self.content.addWidget(self.in_use)
         self.content.addLayout(buttons)
         self.content.addWidget(self.progress)
         self.content.addWidget(self.queue)
         self.footer.addWidget(self.said)
-        for entry in Registry().list():
-            if entry.info is not None:
-                self.model.addItem(entry.name)
-        self.model.currentTextChanged.connect(self._fill_tasks)
+        signals().models_changed.connect(self._refresh_models)
+        self.model.currentIndexChanged.connect(self._fill_tasks)
+        self.in_use.instead.connect(self._use_instead)
+        self.in_use.packs_changed.connect(self._show_options)
         self.task.currentTextChanged.connect(self._show_options)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
@@ -109,11 +115,13 @@ class BatchWidget(Panel):
         if not output:
             raise UsageError("Choose a folder for the results.")
         common = ["segment", folder, "-o", output, "--task", self.task.currentText()]
-        return [*common, "--model", self.model.currentText(), *self._options()]
+        model = [] if self.model.currentData() == IN_USE else ["--model", self.model.currentData()]
+        return [*common, *model, *self._options()]
 
     def _options(self) -> list[str]:
         """What is not as usual; UsageError for what is no orientation."""
         found = ["--tta"] if self.tta.isChecked() else []
+        found += [] if self.in_use.packs else ["--no-packs"]
         code = self.orientation.code() if self._form.isRowVisible(self.orientation) else None
         found += [] if code is None else ["--assume-orientation", code]
         scaled = self._form.isRowVisible(self.scale) and self.scale.value() != 1
@@ -245,16 +253,32 @@ class BatchWidget(Panel):
             if isinstance(added[-1], Labels):
                 self._current.choose_labels(added[-1])
 
+    def _refresh_models(self, _name: str = "") -> None:
+        with signals_blocked(self.model):
+            self.model.refresh()
+        self._fill_tasks()
+
+    def _use_instead(self, model: str) -> None:
+        with signals_blocked(self.model):
+            self.model.refresh(model)
+        self._fill_tasks()
+
     def _fill_tasks(self, *_: Any) -> None:
-        name = self.model.currentText()
-        self._plans = {plan.task: plan for plan in Registry().info(name).tasks} if name else {}
-        self.task.clear()
-        self.task.addItems(list(self._plans))
+        self._offer = self.model.offer()
+        self._plans = self._offer.plans
+        before = self.task.currentText()
+        with signals_blocked(self.task):
+            self.task.clear()
+            self.task.addItems(list(self._plans))
+            self.task.setCurrentIndex(max(0, self.task.findText(before)))
         self._show_options()
 
     def _show_options(self, *_: Any) -> None:
         """Only what the task can be told: photographs have no orientation, and scans have their size in mm."""
-        plan = self._plans.get(self.task.currentText())
+        task = self.task.currentText()
+        plan = self._plans.get(task)
+        models = {task: self._offer.models[task]} if self._offer is not None and plan is not None else {}
+        self.in_use.show_for(models, self.model, self._offer)
         self._form.setRowVisible(self.orientation, plan is not None and not is_colour(plan.channels))
         self._form.setRowVisible(self.scale, plan is not None and plan.longest_side is not None)
 

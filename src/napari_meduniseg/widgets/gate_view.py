@@ -138,7 +138,7 @@ class GateView(Working, QGroupBox):
         signals().models_changed.emit(ActiveModels().models().get(job.task, job.base))
 
     def _adopted(self, run: Run, name: str) -> None:
-        self._say(f"{name} is adopted for {run.job.task}; it is now chosen in Segment, which offers it from now on.")
+        self._say(f"{name} is adopted for {run.job.task}; Segment and Batch use it from now on.")
         signals().models_changed.emit(name if run.job.kind == "finetune" else run.job.base)
 
     def _failed(self, sentence: str) -> None:

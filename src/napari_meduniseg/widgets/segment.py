@@ -99,7 +99,7 @@ class SegmentWidget(Panel):
             self.content.addWidget(part)
         self.content.addStretch(1)
         self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
-        for widget in (self.note, self.warning, self.remedies, self.said, self.progress):
+        for widget in (self.form.in_use, self.note, self.warning, self.remedies, self.said, self.progress):
             self.footer.addWidget(widget)
         self.footer.addLayout(buttons)
         self.footer.addWidget(self.result_actions)

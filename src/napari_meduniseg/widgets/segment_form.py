@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import napari
@@ -27,16 +26,22 @@ from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.model.compute import device_choices
 from meduniseg_core.preprocessing import TaskPlan
-from meduniseg_core.weights import ActiveModels, ModelInfo, Registry
+from meduniseg_core.weights import ActiveModels
+from meduniseg_core.weights.offer import Offer
 from napari_meduniseg._current import current_of
 from napari_meduniseg._likely_modality import ByHand, LikelyModality
 from napari_meduniseg._links import lies_on
 from napari_meduniseg._segmentation_job import Choice, is_flat, modalities_for, tasks_for
 from napari_meduniseg._signals import signals
+from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
 
 _TITLES = {name: modality.title for name, modality in MODALITIES.items()}
+_MODEL_TIP = (
+    "The network: what is in use for each task ('starter', which comes with the program for demonstration, or what you "
+    "have adopted instead), or one of the installed models for all tasks."
+)
 _MOST_ROWS = 7  # of the list of tasks; further ones are scrolled to
 _REGIONS = (("Whole image", "volume"), ("Visible slice", "slice"), ("Box (Shapes layer)", "box"))
 
@@ -49,10 +54,10 @@ class SegmentForm(QWidget):
     def __init__(self, viewer: napari.Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._info: ModelInfo | None = None
+        self._offer: Offer | None = None
 
-        self.model = QComboBox()
-        self.model.setToolTip("The network. 'starter' comes with the program, for demonstration; others are installed.")
+        self.model = ModelCombo()
+        self.model.setToolTip(_MODEL_TIP)
         self.image = image_combo(current_of(viewer))
         self.image.setToolTip(
             "The image to segment (for a task with several channels, the first one). The chosen image is shown alone."
@@ -66,10 +71,7 @@ class SegmentForm(QWidget):
         self.tasks = QListWidget()
         self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
         outline_boxes(self.tasks)
-        self.adopted = QLabel()
-        self.adopted.setWordWrap(True)
-        self.adopted.setToolTip("A model that learned from accepted corrections and was taken into use.")
-        self.adopted.hide()
+        self.in_use = InUseLine()
         self.region = QComboBox()
         self.region.setToolTip("Segment all of the image, the slice that is shown, or a box drawn in a Shapes layer.")
         for title, value in _REGIONS:
@@ -93,7 +95,6 @@ class SegmentForm(QWidget):
         self._form.addRow("Image", self.image)
         self._form.addRow("Modality", self.modality_box)
         self._form.addRow("Tasks", self.tasks)
-        self._form.addRow(self.adopted)
         self._form.addRow("Region", self.region)
         self._form.addRow("Box", self.shapes)
         advanced = QWidget()
@@ -118,7 +119,8 @@ class SegmentForm(QWidget):
         self.image.chosen.connect(self._follow_image)
         self.modality_box.currentIndexChanged.connect(self._modality_chosen)
         self.tasks.itemChanged.connect(self._task_ticked)
-        self.adopted.linkActivated.connect(self._use_adopted)
+        self.in_use.instead.connect(self._use_instead)
+        self.in_use.packs_changed.connect(self._tasks_changed)
         self.region.currentIndexChanged.connect(self._region_changed)
         for signal in (
             self.shapes.chosen,
@@ -138,7 +140,9 @@ class SegmentForm(QWidget):
         return Choice(
             layers=tuple(layer for layer in layers if isinstance(layer, ImageLayer)),
             tasks=tuple(plan.task for plan in self.chosen_plans()),
-            model=self.model.currentData() or "",
+            model=self._offer.base if self._offer is not None else "",
+            models=self._models(),
+            packs=self.in_use.packs,
             device=self.device.currentText(),
             precision=self.precision.currentText(),
             overlap=self.overlap.value(),
@@ -148,6 +152,11 @@ class SegmentForm(QWidget):
             shapes=self.shapes.layer(),
         )
 
+    def _models(self) -> dict[str, str]:
+        """The model of each ticked task."""
+        offer = self._offer
+        return {plan.task: offer.models[plan.task] for plan in self.chosen_plans()} if offer is not None else {}
+
     def modality(self) -> str | None:
         """The modality's name in the model."""
         data: str | None = self.modality_box.currentData()
@@ -155,7 +164,7 @@ class SegmentForm(QWidget):
 
     def chosen_plans(self) -> list[TaskPlan]:
         """The plans of the ticked tasks that the present model has."""
-        known = {plan.task: plan for plan in self._info.tasks} if self._info is not None else {}
+        known = self._offer.plans if self._offer is not None else {}
         items = (self.tasks.item(row) for row in range(self.tasks.count()))
         names = [item.data(Qt.ItemDataRole.UserRole) for item in items if item.checkState() == Qt.CheckState.Checked]
         return [known[name] for name in names if name in known]
@@ -164,7 +173,7 @@ class SegmentForm(QWidget):
         """The plans of all tasks of the modality that suit the image, ticked or not."""
         layer = self.image.layer()
         flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
-        return tasks_for(self._info, self.modality(), flat) if self._info is not None else []
+        return tasks_for(self._offer.plans.values(), self.modality(), flat) if self._offer is not None else []
 
     def classes_text(self) -> str:
         """All classes of the ticked tasks."""
@@ -184,25 +193,22 @@ class SegmentForm(QWidget):
     # -- keeping the form consistent ----------------------------------------------------------------------------
 
     def refresh_models(self, choose: str = "") -> None:
-        """List the models there are now, keeping the chosen one if it is still there; ``choose`` takes another."""
-        before = choose or self.model.currentData()
+        """List the models there are now, keeping the chosen one if it is still there; ``choose`` takes another, or
+        what is in use where that is for a task."""
+        in_use = bool(choose) and choose in _in_use()
         with signals_blocked(self.model):
-            self.model.clear()
-            for entry in Registry().list():
-                if entry.info is not None:
-                    self.model.addItem(entry.name, entry.name)
-            index = self.model.findData(before)
-            self.model.setCurrentIndex(max(0, index) if self.model.count() else -1)
+            self.model.refresh(IN_USE if in_use else choose or None)
         self._model_changed()
 
     def _model_changed(self, *_: Any) -> None:
-        name = self.model.currentData()
-        self._info = Registry().info(name) if name else None
-        self.model.setToolTip(f"{self._info.title}\n{self._info.intended_use}" if self._info is not None else "")
+        self._offer = self.model.offer()
+        chosen = self._offer.infos[self._offer.base]
+        about = f"{chosen.title}\n{chosen.intended_use}" if self.model.currentData() != IN_USE else _MODEL_TIP
+        self.model.setToolTip(about)
         before = self.modality()
         with signals_blocked(self.modality_box):
             self.modality_box.clear()
-            for modality in modalities_for(self._info) if self._info is not None else []:
+            for modality in modalities_for(self._offer.plans.values(), self._offer.modalities):
                 self.modality_box.addItem(_TITLES.get(modality, modality), modality)
             self.modality_box.setCurrentIndex(max(0, self.modality_box.findData(before)))
         self._follow_image()
@@ -231,8 +237,9 @@ class SegmentForm(QWidget):
         return index if index >= 0 else self.modality_box.currentIndex()
 
     def _possible_modalities(self, image: ImageLayer) -> list[str]:
-        info = self._info
-        return [name for name in modalities_for(info) if tasks_for(info, name, is_flat(image))] if info else []
+        plans = self._offer.plans.values() if self._offer is not None else ()
+        names = [self.modality_box.itemData(row) for row in range(self.modality_box.count())]
+        return [name for name in names if tasks_for(plans, name, is_flat(image))]
 
     def _modality_chosen(self, *_: Any) -> None:
         self._fill_tasks()
@@ -265,7 +272,7 @@ class SegmentForm(QWidget):
 
     def _tasks_changed(self, *_: Any) -> None:
         plans = self.chosen_plans()
-        self._offer_adopted(plans)
+        self.in_use.show_for(self._models(), self.model, self._offer)
         channels = plans[0].channels if plans else ()
         layer = self.image.layer()
         colour = isinstance(layer, ImageLayer) and layer.rgb
@@ -291,33 +298,24 @@ class SegmentForm(QWidget):
         lies_there = isinstance(image, ImageLayer) and lies_on(layer, image)
         return lies_there and not any(layer is one for one in taken)
 
-    def _offer_adopted(self, plans: list[TaskPlan]) -> None:
-        """Point to models that are in use for the ticked tasks, alone or with a pack, but not chosen."""
-        try:
-            active = ActiveModels()
-            used, packs = (active.models(), active.all()) if plans else ({}, {})
-        except MedUniSegError as error:
-            self.adopted.setText(str(error))
-            self.adopted.show()
-            return
-        now = self.model.currentData()
-        found = {plan.task: used[plan.task] for plan in plans if used.get(plan.task, now) != now}
-        texts = [
-            (f"{escape(model)} was adopted" if packs[task] == model else f"A pack of {escape(model)} is in use")
-            + f" for {escape(task)}: <a href='{escape(model)}'>use it</a>."
-            for task, model in found.items()
-        ]
-        self.adopted.setText(" ".join(texts))
-        self.adopted.setVisible(bool(found))
-
-    def _use_adopted(self, model: str) -> None:
+    def _use_instead(self, model: str) -> None:
         modality, tasks = self.modality(), tuple(plan.task for plan in self.chosen_plans())
-        self.refresh_models(model)  # it may have been adopted elsewhere since
+        with signals_blocked(self.model):
+            self.model.refresh(model)  # it may have been adopted elsewhere since
+        self._model_changed()
         self.choose(modality=modality, tasks=tasks)
 
     def _region_changed(self, *_: Any) -> None:
         self._form.setRowVisible(self.shapes, self.region.currentData() == "box")
         self.changed.emit()
+
+
+def _in_use() -> set[str]:
+    """The names of the models that are in use for a task."""
+    try:
+        return set(ActiveModels().all().values())
+    except MedUniSegError:
+        return set()  # what is wrong is said below the form
 
 
 def _combo(texts: tuple[str, ...], tip: str) -> QComboBox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +34,14 @@ def _of_one(item: LayerSnapshot) -> Finding | None:
     if item.known or path is None or ending_of(path) is None:
         return None
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
+        facts = path.stat()
+        if not path.is_file() or facts.st_size > _LARGEST:
             return None
-        image = read_image(path)
-    except (MedUniSegError, OSError):
-        return None  # not ours to read
+    except OSError:
+        return None
+    image = _as_filed(path, facts.st_mtime_ns, facts.st_size)
+    if image is None:
+        return None
     if not image.physical:
         return _turned(item, image, path)
     shapes = [sorted(geometry.shape) for geometry in (item.outline.geometry, image.geometry)]
@@ -50,6 +54,21 @@ def _of_one(item: LayerSnapshot) -> Finding | None:
         f"{path.name} was opened by another reader than MedUniSeg's, and does not lie as its file says (voxel size, "
         "place or orientation): the result may be wrong; open it again with MedUniSeg.",
     )
+
+
+@lru_cache(maxsize=16)
+def _as_filed(path: Path, modified: int, size: int) -> Image | None:
+    """A file's image, read once while the file stays as it is; None if it is not ours to read.
+
+    Voxels are kept of turned photographs alone, which are compared by them.
+    """
+    try:
+        image = read_image(path)
+    except (MedUniSegError, OSError):
+        return None
+    if not image.physical and stored_orientation(image) != 1:
+        return image
+    return image.with_array(np.broadcast_to(image.array[:1, :1, :1, :1].copy(), image.array.shape))
 
 
 def _turned(item: LayerSnapshot, image: Image, path: Path) -> Finding | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -50,6 +51,7 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
     """
     marks = _nodata_marks(image, [plan])
     found = list(_nodata(image, plan, marks))
+    found += _blank(image, plan)
     found += _intensities(_filled(image, marks), plan)
     pair = doubtful_channels(image, plan)
     if pair is not None:
@@ -163,6 +165,19 @@ def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
     return image if scaled is None else image.with_array(np.clip(scaled[0].array, *_window(plan)))
 
 
+def _blank(image: Image, plan: TaskPlan) -> Iterator[Finding]:
+    """What shows nothing at all: every channel of a colour image, any of another."""
+    flat = [index for index, channel in enumerate(image.array) if channel.size and channel.min() == channel.max()]
+    colour = is_colour(plan.channels) or image.channels != len(plan.channels)
+    if not flat or (colour and len(flat) < image.channels):
+        return
+    whose = image.name
+    if len(flat) < image.channels:
+        whose = f"Channel {flat[0] + 1} of {image.name}"
+    value = float(image.array[flat[0]].flat[0])
+    yield Finding("intensity_mismatch", f"{whose} has the same value ({value:g}) everywhere: it shows nothing.")
+
+
 def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
     for text in _colour_faults(image, plan):
         yield Finding("intensity_mismatch", text)
@@ -185,9 +200,17 @@ def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:
             yield Finding("intensity_mismatch", fault)
 
 
+_MARKS: WeakKeyDictionary[Image, dict[tuple[bool, ...], list[tuple[NoData, ...]]]] = WeakKeyDictionary()
+"""What was found in images that are still in use: each task of a run asks again."""
+
+
 def _nodata_marks(image: Image, plans: Sequence[TaskPlan]) -> list[tuple[NoData, ...]]:
     """The marks of missing measurements in each channel."""
-    return [nodata_of(channel, _is_ct(image, index, plans)) for index, channel in enumerate(image.array)]
+    hounsfield = tuple(_is_ct(image, index, plans) for index in range(image.channels))
+    known = _MARKS.setdefault(image, {})
+    if hounsfield not in known:
+        known[hounsfield] = [nodata_of(*pair) for pair in zip(image.array, hounsfield, strict=True)]
+    return known[hounsfield]
 
 
 def _filled(image: Image, marks: Sequence[tuple[NoData, ...]]) -> Image:

@@ -51,8 +51,10 @@ def match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarra
         )
         return np.tensordot(_LUMINANCE, image.array.astype(np.float32), axes=1)[None]
     names = ", ".join(plan.channels)
+    chosen = f", or pick one of several volumes (--frame 1 to {image.channels})" if image.channels > wanted == 1 else ""
     raise BadInputError(
-        f"{image.name} has {image.channels} channel(s) and task {plan.task} takes {wanted} ({names}); give those."
+        f"{image.name} has {image.channels} channel(s) and task {plan.task} takes {wanted} ({names}); "
+        f"give those{chosen}."
     )
 
 

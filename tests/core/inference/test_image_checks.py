@@ -150,6 +150,34 @@ def test_colour_where_grey_is_expected_and_grey_where_colour_is() -> None:
     assert codes(grey.with_array(marked), ultrasound) == []
 
 
+def test_an_image_of_one_value_shows_nothing() -> None:
+    def blank(image: Image, plan: TaskPlan) -> list[str]:
+        return [finding.text for finding in check_image(image, plan) if "shows nothing" in finding.text]
+
+    for value in (0, 5, -1000):
+        (text,) = blank(image_of(np.full((12, 40, 40), value)), MR)
+        assert f"has the same value ({value}) everywhere" in text
+    (text,) = blank(image_of(body(), np.zeros((12, 40, 40))), PET_CT)
+    assert text.startswith("Channel 2 of ")
+    colour = picture(64, 64)
+    assert len(blank(colour.with_array(np.zeros_like(colour.array)), picture_plan())) == 1
+    red = colour.array.copy()
+    red[1:] = 0
+    assert blank(colour.with_array(red), picture_plan()) == blank(image_of(mr()), MR) == []
+
+
+def test_marks_are_looked_for_once_for_all_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from meduniseg_core.checks import image_checks
+
+    looked: list[bool] = []
+    usual = image_checks.nodata_of
+    monkeypatch.setattr(image_checks, "nodata_of", lambda *pair: looked.append(pair[1]) or usual(*pair))
+    image = image_of(np.where(body() < -900, -2000, body()))
+    for plan in (HU, HU, MR, MR):  # as CT, and as MR
+        check_image(image, plan)
+    assert looked == [True, False]
+
+
 def test_what_is_found_stands_in_the_result_and_is_reported() -> None:
     heard: list[object] = []
     image = image_of(body((16, 64, 64)) + 1024)

@@ -39,7 +39,7 @@ FloatArray = npt.NDArray[np.float64]
 
 COVERAGE = 0.8
 FOLDS = 5
-_PENALTY = 3.0
+_PENALTY = 1.0
 _OFFSET_SCALE = 0.5  # an offset of a class is penalised as four times its square
 _COPY = 0.25  # weight of a changed copy
 _DIRECTIONS = 2

@@ -26,6 +26,7 @@ from superqt.utils import signals_blocked
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.findings import without_options
+from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights.offer import Offer
@@ -38,6 +39,7 @@ from napari_meduniseg.widgets.case_queue import CaseQueue, Several
 from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
+from napari_meduniseg.widgets.verdict import ReviewBelow
 
 
 class BatchWidget(Panel):
@@ -61,6 +63,7 @@ class BatchWidget(Panel):
         self.task.setToolTip("What to segment.")
         self.tta = QCheckBox("Average over mirrored images")
         self.tta.setToolTip("A little better, several times slower.")
+        self.review_below = ReviewBelow()
         self.orientation, self.scale = OrientationBox("as the files say"), ScaleBox()
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
         self.run_button.setToolTip("Segment every case of the folder.")
@@ -77,6 +80,7 @@ class BatchWidget(Panel):
         form.addRow("Model", self.model)
         form.addRow("Task", self.task)
         form.addRow(self.tta)
+        form.addRow("Review below", self.review_below)
         form.addRow("Orientation", self.orientation)
         form.addRow("Scale", self.scale)
         self._form = form
@@ -122,6 +126,8 @@ class BatchWidget(Panel):
         """What is not as usual; UsageError for what is no orientation."""
         found = ["--tta"] if self.tta.isChecked() else []
         found += [] if self.in_use.packs else ["--no-packs"]
+        threshold = self.review_below.value()
+        found += [] if threshold == REVIEW_BELOW else ["--review-below", f"{threshold:g}"]
         code = self.orientation.code() if self._form.isRowVisible(self.orientation) else None
         found += [] if code is None else ["--assume-orientation", code]
         scaled = self._form.isRowVisible(self.scale) and self.scale.value() != 1
@@ -182,6 +188,7 @@ class BatchWidget(Panel):
                 event["path"],
                 event["seconds"],
                 [without_options(str(text)) for text in event.get("warnings", ())],
+                event.get("quality"),
             )
         elif kind == "message" and event.get("level") == "warning":
             self.queue.add_message(without_options(str(event["text"])))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from meduniseg_core.images.choices import Choice
+from napari_meduniseg.widgets.verdict import LIGHTS
 
 _PATH = Qt.ItemDataRole.UserRole
 _SEVERAL = Qt.ItemDataRole.UserRole + 1
-_CASE, _WARNINGS, _TEXT, _TASK, _SECONDS = range(5)
+_CASE, _WARNINGS, _TEXT, _TASK, _SECONDS, _DICE = range(6)
 _TEXT_WIDTH = 190  # pixels: beside the case in a narrow panel; long sentences are wrapped
 _AMBER = QColor("#d98c00")
 
@@ -30,11 +32,12 @@ class CaseQueue(QTableWidget):
     """One row per result, failure or message. A click on a header sorts, so that doubtful cases stand together."""
 
     def __init__(self) -> None:
-        super().__init__(0, 5)
-        self.setHorizontalHeaderLabels(["case", "!", "found out", "task", "s"])
+        super().__init__(0, 6)
+        self.setHorizontalHeaderLabels(["case", "!", "found out", "task", "s", "Dice"])
         self.setToolTip(
             "What happened to each case and what to look at; click a header to sort, double click to open the result, "
-            "or to choose one of several series or frames."
+            "or to choose one of several series or frames. Dice: the lowest that is predicted of a class, where the "
+            "model is calibrated; click it for the worst first."
         )
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -51,12 +54,33 @@ class CaseQueue(QTableWidget):
         """Remove all rows; the header stays."""
         self.setRowCount(0)
 
-    def add_result(self, case: str, task: str, path: str, seconds: float, warnings: Sequence[str]) -> None:
-        """A case is done; its warnings may have been said before as messages, which it takes over."""
+    def add_result(
+        self,
+        case: str,
+        task: str,
+        path: str,
+        seconds: float,
+        warnings: Sequence[str],
+        quality: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A case is done; its warnings may have been said before as messages, which it takes over.
+
+        ``quality`` is that of its JSON: a result that is not green is found out about.
+        """
         for row in reversed(range(self.rowCount())):
             if self._cell(row, _CASE) == "!" and self._cell(row, _TEXT) in warnings:
                 self.removeRow(row)
-        self._add(f"✓ {case}", task, f"{seconds:.1f}", warnings, path)
+        light, dice = (None, None) if quality is None else (quality.get("light"), quality.get("dice"))
+        texts = list(warnings) if quality is None or light in (None, "green") else [*warnings, str(quality["sentence"])]
+        first = self._add(f"✓ {case}", task, f"{seconds:.1f}", texts, path)
+        if light in LIGHTS and isinstance(dice, float | int):
+            self.setSortingEnabled(False)
+            item = QTableWidgetItem()
+            item.setData(Qt.ItemDataRole.DisplayRole, round(float(dice), 2))  # a number: sorted as one
+            item.setForeground(QColor(LIGHTS[light]))
+            item.setToolTip(str(quality["sentence"]) if quality is not None else "")
+            self.setItem(first.row(), _DICE, item)
+            self.setSortingEnabled(True)
 
     def add_message(self, text: str) -> None:
         """Add a warning that belongs to no result (yet)."""

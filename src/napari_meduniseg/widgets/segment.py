@@ -48,6 +48,7 @@ from napari_meduniseg.widgets.remedies import Remedies
 from napari_meduniseg.widgets.result_actions import ResultActions
 from napari_meduniseg.widgets.result_table import ResultTable
 from napari_meduniseg.widgets.segment_form import SegmentForm
+from napari_meduniseg.widgets.verdict import Verdict
 from napari_meduniseg.widgets.view_bar import ViewBar
 
 _SETTLE_MS = 250  # changes that follow each other faster are one
@@ -88,6 +89,7 @@ class SegmentWidget(Panel):
         keep_room(self.progress)
         self.progress.hide()
         self.table = ResultTable()
+        self.verdict = Verdict()
         self.result_actions = ResultActions(napari_viewer)
         self.result_actions.said.connect(self._say_of_action)
 
@@ -95,7 +97,7 @@ class SegmentWidget(Panel):
         buttons.addWidget(self.run_button)
         buttons.addWidget(self.cancel_button)
         self.view_bar = ViewBar(napari_viewer)
-        for part in (self.view_bar, self.form, self.table):
+        for part in (self.view_bar, self.form, self.verdict, self.table):
             self.content.addWidget(part)
         self.content.addStretch(1)
         self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
@@ -182,8 +184,10 @@ class SegmentWidget(Panel):
         known = None if labels is None else self._results.get(labels)
         if known is None:
             self.table.clear()
+            self.verdict.clear()
         elif not self.table.shows(known[1]):
             self.table.show_results(*known)
+            self.verdict.show_results(known[0])
             self.table.count_again()
 
     def _fail(self, sentence: str) -> None:

@@ -1,0 +1,81 @@
+"""What a result says of its own quality: a traffic light and a sentence for each task, and the user's threshold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QLabel, QWidget
+
+from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, REVIEW_BELOW, Light
+from napari_meduniseg._segmentation_job import Outcome
+from napari_meduniseg.widgets.message import Sentence
+
+LIGHTS: dict[Light, str] = {"green": "#2e9e4f", "amber": "#d98c00", "red": "#d03b3b"}
+_DOT = "●"
+
+
+class ReviewBelow(QDoubleSpinBox):
+    """The Dice below which results want to be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setRange(0.0, 1.0)
+        self.setSingleStep(0.05)
+        self.setValue(REVIEW_BELOW)
+        self.setToolTip("Results of a lower predicted Dice are red, and those that may be lower amber.")
+
+
+class Verdict(QWidget):
+    """The worst task first; hidden where there is no result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threshold = ReviewBelow()
+        self.threshold.valueChanged.connect(lambda _value: self._show())
+        self._outcome: Outcome | None = None
+        self._rows: list[tuple[QLabel, Sentence]] = []
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self._form.addRow("Review below", self.threshold)
+        self.hide()
+
+    def show_results(self, outcome: Outcome) -> None:
+        """Say what these results say of themselves."""
+        self._outcome = outcome
+        self._show()
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self._outcome = None
+        self.hide()
+
+    def lines(self) -> list[tuple[Light | None, str]]:
+        """Light and sentence of each task, the worst first; no light where the model is not calibrated."""
+        results = {} if self._outcome is None else self._outcome.results
+        known = [(task, result.quality) for task, result in results.items() if result.quality is not None]
+        judged = [(task, replace(quality, threshold=self.threshold.value())) for task, quality in known]
+        judged.sort(key=lambda entry: entry[1].dice)
+        several = len(results) > 1
+        found: list[tuple[Light | None, str]] = [
+            (quality.light, f"{task}: {quality.sentence}" if several else quality.sentence) for task, quality in judged
+        ]
+        unknown = [task for task, result in results.items() if result.quality is None]
+        if unknown:
+            found.append((None, f"{', '.join(unknown)}: {NOT_CALIBRATED}" if several else NOT_CALIBRATED))
+        return found
+
+    def _show(self) -> None:
+        for _, sentence in self._rows:
+            self._form.removeRow(sentence)
+        self._rows = []
+        lines = self.lines()
+        for number, (light, text) in enumerate(lines):
+            dot, sentence = QLabel(_DOT if light is not None else ""), Sentence(1)
+            dot.setStyleSheet("" if light is None else f"color: {LIGHTS[light]};")
+            sentence.setText(text)
+            sentence.setToolTip("A prediction, calibrated on other images: it says where to look first.")
+            self._form.insertRow(number, dot, sentence)
+            self._rows.append((dot, sentence))
+        self._form.setRowVisible(self.threshold, any(light is not None for light, _ in lines))
+        self.setVisible(bool(lines))

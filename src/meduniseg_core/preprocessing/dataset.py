@@ -138,6 +138,12 @@ class DatasetDescription(BaseModel):
     def _single_ids(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        if value and all(isinstance(name, str) for name in value.values()):  # nnU-Net v1 and the Decathlon
+            turned = {name: int(label) if str(label).isdecimal() else label for label, name in value.items()}
+            raise ValueError(
+                "labels are written as id: name, and nnU-Net v2's as name: id: "
+                f"{json.dumps(turned, ensure_ascii=False)}"
+            )
         single = {name: ids[0] if isinstance(ids, list) and len(ids) == 1 else ids for name, ids in value.items()}
         if any(isinstance(ids, list) for ids in single.values()):
             raise ValueError(

@@ -56,20 +56,22 @@ def test_the_matrices_make_a_correlation(points: tuple[float, ...]) -> None:
         ((1, 3, 3), (2, 64, 43, 38)),  # 2D
     ],
 )
+@pytest.mark.parametrize("chunk", [1, 1 << 19, 1 << 24])  # bytes: of one row, some rows and planes, everything
 @pytest.mark.parametrize("bias", [True, False])
-def test_winograd_is_as_exact_as_the_direct_convolution(
-    kernel: tuple[int, int, int], shape: tuple[int, ...], bias: bool, monkeypatch: pytest.MonkeyPatch
+def test_winograd_rounds_little(
+    kernel: tuple[int, int, int], shape: tuple[int, ...], bias: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(winograd, "_CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(winograd, "_CHUNK_BYTES", chunk)
     layer = conv(64, 70, kernel, bias)
     faster = WinogradConv(layer)
     x = image(*shape)
     wanted = exact(layer, x)
     with torch.inference_mode():
-        found, direct = faster(x), layer(x)
+        found = faster(x)
     assert faster._kernels is not None  # else it was computed directly
     assert found.shape == wanted.shape and found.is_contiguous(memory_format=LAST[x.dim()])
-    assert (found - wanted).abs().max() < max(4 * float((direct - wanted).abs().max()), 1e-5)
+    assert 0.3 < float(wanted.std()) < 1
+    assert (found - wanted).abs().max() < 2e-5
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 4, 6, 6), (1, 64, 2, 8, 8), (1, 64, 9, 5, 64), (1, 64, 44, 44)])
@@ -83,6 +85,8 @@ def test_small_images_are_convolved_directly(shape: tuple[int, ...]) -> None:
 
 def test_only_wide_convolutions_without_stride_are_replaced() -> None:
     assert can_replace(conv(64, 64, (3, 3, 3)))
+    assert can_replace(conv(256, 128, (3, 3, 3)))
+    assert not can_replace(conv(256, 256, (3, 3, 3)))  # its transformed kernels would take 28 MB
     assert not can_replace(conv(32, 64, (3, 3, 3)))
     assert not can_replace(conv(64, 64, (3, 1, 3)))
     assert not can_replace(conv(64, 64, (3, 5, 5)))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.inference.export import strongest
 from meduniseg_core.inference.sliding_window import Sink
 from meduniseg_core.inference.windows import WindowGrid, overlap_of
 from meduniseg_core.model.features import Features
@@ -21,7 +22,7 @@ from meduniseg_core.preprocessing import TaskPlan
 
 _CHUNK_ELEMENTS = 1 << 22  # probabilities are computed in pieces of about this size
 _HOT = -4.0  # logit against the background below which a voxel has no share in any class
-_UNSURE = (0.1, 0.9)
+_UNSURE = 0.4  # a probability so near 1/2
 _MOST = 8.0  # a logit beyond it says no more
 _VOTE_STEP: Shape3 = (2, 4, 4)  # windows are compared at every so many voxels
 _POOLED_STAGE = -3  # the third last: fine enough to tell kinds of images apart (experiments/quality)
@@ -131,7 +132,7 @@ class EvidenceCollector:
         part = logits[:, :, rows, columns]
         shares = part.softmax(dim=0) if self._regions is None else _exclusive(part.sigmoid())
         if self._regions is None:
-            labels, best = shares.argmax(dim=0), shares.amax(dim=0)
+            labels, best = strongest(part), shares.amax(dim=0)
         else:  # the later region over the earlier; what is in none comes behind them all
             labels = torch.full(part.shape[1:], len(part), device=part.device)
             for position, region in enumerate(part):
@@ -145,19 +146,24 @@ class EvidenceCollector:
                 edge.narrow(axis, 1, size - 1).logical_or_(differs)
                 edge.narrow(axis, 0, size - 1).logical_or_(differs)
         bounded = best.clamp(1e-6, 1 - 1e-6)
-        entropy = -(bounded * bounded.log2() + (1 - bounded) * (1 - bounded).log2())
         count = shares.shape[0] + (self._regions is not None)
         ids = labels.flatten()
+        rim = edge.flatten().nonzero()[:, 0]
+        sure = bounded.flatten()[rim]
+        entropy = -(sure * sure.log2() + (1 - sure) * (1 - sure).log2())
+        found = torch.bincount(ids, minlength=count)
         sums = [
-            torch.bincount(ids, minlength=count),
+            found,
             torch.bincount(ids, best.flatten(), minlength=count),
             torch.bincount(ids, bounded.logit().clamp(-_MOST, _MOST).flatten(), minlength=count),
             shares.sum(dim=(1, 2, 3)),
-            ((shares > _UNSURE[0]) & (shares < _UNSURE[1])).sum(dim=(1, 2, 3)),
-            torch.bincount(ids, edge.flatten().float(), minlength=count),
-            torch.bincount(ids, (edge * entropy).flatten(), minlength=count),
+            ((shares - 0.5).abs_() < _UNSURE).sum(dim=(1, 2, 3)),
+            torch.bincount(ids[rim], minlength=count),
+            torch.bincount(ids[rim], entropy, minlength=count),
             *(
-                torch.bincount(ids, _places(labels, axis, start).flatten(), minlength=count)
+                found * (start + 0.5)
+                if labels.shape[axis] == 1
+                else torch.bincount(ids, _places(labels, axis, start).flatten(), minlength=count)
                 for axis, start in enumerate((first, rows.start, columns.start))
             ),
         ]
@@ -231,7 +237,7 @@ class WindowVotes:
             values = sample[(slice(None), *inside)]
             if self._regions:
                 values = torch.cat([values, torch.zeros_like(values[:1])])
-            said = values.argmax(dim=0).to(torch.int16)
+            said = strongest(values).to(torch.int16)
             before = self._last[tuple(outside)]
             known = before >= 0
             new, old = said[known].int(), before[known].int()

@@ -99,7 +99,7 @@ def main() -> None:
             worst = min(worst, *shares[0])
             texts = [f"{100 * whole:9.3f}% {100 * own:8.3f}%" for whole, own in shares]
             print(f"{name:22} {' x '.join(map(str, theirs.shape)):>22} {texts[0]:>20} {texts[1]:>20}", flush=True)
-    raise SystemExit(worst < WANTED)
+    raise SystemExit(bool(worst < WANTED))
 
 
 if __name__ == "__main__":

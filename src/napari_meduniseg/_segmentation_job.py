@@ -23,6 +23,7 @@ from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import PackRegistry, Registry, load_model
+from napari_meduniseg._compute_options import ComputeOptions
 from napari_meduniseg._durations import duration
 from napari_meduniseg._foreign import left_out
 from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
@@ -51,11 +52,7 @@ class Choice:
     layers: tuple[ImageLayer, ...]
     tasks: tuple[str, ...]
     model: str = "starter"
-    device: str = "auto"
-    precision: str = "auto"
-    overlap: float = 0.5
-    tta: bool = False
-    probabilities: bool = False
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
     region: Region = "volume"
     shapes: Shapes | None = None
     said: Said = field(default_factory=lambda: Said())
@@ -136,7 +133,7 @@ class Predictors:
                 known = None  # frees the memory of the one before
                 model = load_model(name)
                 used = packs.active_packs(model) if choice.packs else {}
-                found = Predictor(model, choice.device, choice.precision, packs=used)
+                found = Predictor(model, choice.compute.device, choice.compute.precision, packs=used)
                 known = self._key_of(choice, name, model.sha256, packs), found
             self._found[name] = known
             return known[1]
@@ -147,7 +144,15 @@ class Predictors:
         file = Registry().find(name).path.stat()
         used = packs.active(sha256) if choice.packs else {}
         files = [packs.recorded(name) for name in used.values()]
-        return name, file.st_mtime_ns, file.st_size, choice.device, choice.precision, *used.items(), *files
+        return (
+            name,
+            file.st_mtime_ns,
+            file.st_size,
+            choice.compute.device,
+            choice.compute.precision,
+            *used.items(),
+            *files,
+        )
 
 
 def modalities_for(plans: Iterable[TaskPlan], order: Sequence[str]) -> list[str]:
@@ -200,10 +205,10 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
         results |= predictor.segment(
             taken.image,
             tasks,
-            tta=choice.tta,
-            overlap=choice.overlap,
+            tta=choice.compute.tta,
+            overlap=choice.compute.overlap,
             box=job.box,
-            probabilities=choice.probabilities,
+            probabilities=choice.compute.probabilities,
             scale=choice.said.scale,
             orientation=choice.said.orientation,
             events=events,
@@ -252,7 +257,7 @@ def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
         if not predictor.calibrated:
             predictor.calibrate(tasks[0])
         outline, scale = job.snapshots[0].outline, choice.said.scale
-        found = predictor.estimate(outline, tasks, tta=choice.tta, overlap=choice.overlap, scale=scale)
+        found = predictor.estimate(outline, tasks, tta=choice.compute.tta, overlap=choice.compute.overlap, scale=scale)
         parts.append(Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds))
     seconds = [part.seconds for part in parts if part.seconds is not None]
     whole = sum(seconds) if len(seconds) == len(parts) else None

@@ -69,7 +69,7 @@ def start_run() -> Callable[[], bool]:
     viewer.add_image(array, scale=(0.7,) * 3, units="mm", name="scan", contrast_limits=(-2, 2))
     panel = dock("Segment")
     panel.form.choose(model="tiny", modality="mri", tasks=("organ",))
-    panel.form.precision.setCurrentText("fp32")
+    panel.form.compute.precision.value = "fp32"
     panel.run()
     running.append(lambda: panel.busy)
     return within.is_set

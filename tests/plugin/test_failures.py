@@ -28,7 +28,7 @@ def panel(gui: Any, tmp_path: Path) -> Any:
     gui.open(str(write_volume(tmp_path / "mr.nii.gz")), plugin="napari-meduniseg")
     _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
     found.form.choose(model="tiny", modality="mri", tasks=("organ",))
-    found.form.precision.setCurrentText("fp32")
+    found.form.compute.precision.value = "fp32"
     return found
 
 

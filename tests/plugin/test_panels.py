@@ -78,7 +78,7 @@ def test_results_and_edits_go_to_the_picture_one_looks_at(
 ) -> None:
     segment, edit = panel("Segment"), panel("Edit")
     segment.form.choose(model="tiny", modality="fundus", tasks=("disc_cup",))
-    segment.form.precision.setCurrentText("fp32")
+    segment.form.compute.precision.value = "fp32"
     choose(segment.form.image, "b.png")
     assert visible(four) == {"b.png"}
     run(segment, qtbot)
@@ -117,7 +117,7 @@ def test_a_result_that_comes_when_one_looks_elsewhere_waits_at_its_image(
 ) -> None:
     segment = panel("Segment")
     segment.form.choose(model="tiny", modality="fundus", tasks=("disc_cup",))
-    segment.form.precision.setCurrentText("fp32")
+    segment.form.compute.precision.value = "fp32"
     choose(segment.form.image, "a.png")
     segment.run_button.click()
     choose(segment.form.image, "d.png")
@@ -160,7 +160,7 @@ def test_labels_of_no_task_are_not_proposed_the_collection_of_a_task(
     segment, edit = panel("Segment"), panel("Edit")
     box, classes = edit.accepting, {"index": [0, 1], "name": ["background", "spot"]}
     segment.form.choose(model="tiny", modality="fundus", tasks=("disc_cup",))
-    segment.form.precision.setCurrentText("fp32")
+    segment.form.compute.precision.value = "fp32"
     for name, own, start in (
         ("a.png", False, "New"),
         ("b.png", True, "New"),

@@ -20,7 +20,7 @@ SLOW = 60_000
 def widget(gui: Any) -> Any:
     _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
     found.form.choose(model="tiny")
-    found.form.precision.setCurrentText("fp32")
+    found.form.compute.precision.value = "fp32"
     return found
 
 

@@ -25,7 +25,7 @@ def widget(gui: Any, qtbot: Any) -> Any:
     _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Segment")
     assert isinstance(found, SegmentWidget)
     found.form.choose(model="tiny")
-    found.form.precision.setCurrentText("fp32")
+    found.form.compute.precision.value = "fp32"
     return found
 
 
@@ -213,14 +213,14 @@ def test_an_image_that_is_constant_and_a_wrong_modality_do_no_harm(gui: Any, wid
     assert gui.layers[-1].data.shape == (20, 36, 40)
     widget.form.image.set_layer(gui.layers[0])
     widget.form.choose(modality="fundus")
-    qtbot.waitUntil(lambda: not widget.warning.isHidden(), timeout=10_000)
-    assert "grey" in widget.warning.text()
+    qtbot.waitUntil(lambda: "grey" in widget.warning.text(), timeout=10_000)
+    assert not widget.warning.isHidden() and "same value" in widget.warning.text()
 
 
 def test_the_viewer_stays_responsive_while_it_runs(gui: Any, widget: Any, qtbot: Any, tmp_path: Path) -> None:
     open_volume(gui, tmp_path, (24, 64, 64))
     widget.form.choose(modality="mri", tasks=("organ", "vessel"))
-    widget.form.overlap.setValue(0.6)
+    widget.form.compute.overlap.value = 0.6
     widget.run()
     gaps, last = [], time.perf_counter()
     while widget.busy:

@@ -15,6 +15,7 @@ from meduniseg_core.events import CancelToken, Progress, ignore
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.weights import Registry
+from napari_meduniseg._compute_options import ComputeOptions
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._segmentation_job import (
@@ -37,6 +38,9 @@ def viewer(tiny_home: Path) -> ViewerModel:
     return ViewerModel()
 
 
+FP32 = ComputeOptions(precision="fp32")
+
+
 def add_volume(viewer: ViewerModel, flipped: bool = False) -> ImageLayer:
     shape = (20, 36, 40)
     affine = np.array([[0, 0, 2.0, 5], [0, 2, 0, 6], [2, 0, 0, 7], [0, 0, 0, 1]])
@@ -50,7 +54,7 @@ def add_volume(viewer: ViewerModel, flipped: bool = False) -> ImageLayer:
 
 def run(viewer: ViewerModel, **changes: object) -> list:
     layer = changes.pop("layer", None) or viewer.layers[0]
-    choice = Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32", **changes)  # type: ignore[arg-type]
+    choice = Choice(layers=(layer,), tasks=("organ",), model="tiny", **{"compute": FP32, **changes})  # type: ignore[arg-type]
     order = prepare(choice, viewer)
     return add_results(order, run_job(order, Predictors(), ignore, CancelToken()), viewer)
 
@@ -108,7 +112,7 @@ def test_a_rectangle_drawn_on_one_slice_is_a_box_through_the_volume(viewer: View
 
 def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> None:
     add_volume(viewer)
-    run(viewer, probabilities=True)
+    run(viewer, compute=ComputeOptions(precision="fp32", probabilities=True))
     names = [layer.name for layer in viewer.layers]
     assert names == ["mr.nii.gz", "mr.nii.gz: organ: probability of liver", "mr.nii.gz: organ: uncertainty", names[-1]]
     uncertainty = viewer.layers[2].data
@@ -117,7 +121,7 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
 
 def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     outcome = run_job(order, Predictors(), ignore, CancelToken())
     layer.name = "other"
     viewer.layers.selection.clear()
@@ -137,7 +141,7 @@ def test_running_twice_leaves_the_first_result_alone(viewer: ViewerModel) -> Non
 
 def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     token, seen = CancelToken(), []
 
     def stop(event: object) -> None:
@@ -152,7 +156,7 @@ def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
 
 def test_the_forecast_tells_windows_memory_and_time_before_the_first_run(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", precision="fp32"), viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     found = forecast(order, Predictors())
     assert found.windows >= 1 and found.gibibytes > 0 and found.seconds is not None and found.seconds > 0
     assert "window" in found.text and "GiB" in found.text

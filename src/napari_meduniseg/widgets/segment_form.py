@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import napari
+from magicgui.widgets import CheckBox
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer, Shapes
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QListWidget,
@@ -24,10 +23,10 @@ from superqt.utils import signals_blocked
 
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.model.compute import device_choices
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ActiveModels
 from meduniseg_core.weights.offer import Offer
+from napari_meduniseg._compute_options import compute_form
 from napari_meduniseg._current import current_of
 from napari_meduniseg._likely_modality import ByHand, LikelyModality
 from napari_meduniseg._links import lies_on
@@ -78,17 +77,7 @@ class SegmentForm(QWidget):
             self.region.addItem(title, value)
         self.shapes = LayerCombo(viewer, Shapes)
         self.shapes.setToolTip("The Shapes layer that holds the box: the selected shapes, else all of them.")
-        self.device = _combo(device_choices(), "Where the network runs; auto takes a GPU if there is one.")
-        self.precision = _combo(("auto", "fp32", "bf16", "fp16"), "auto takes what is fastest on this machine.")
-        self.overlap = QDoubleSpinBox()
-        self.overlap.setRange(0.0, 0.9)
-        self.overlap.setSingleStep(0.1)
-        self.overlap.setValue(0.5)
-        self.overlap.setToolTip("How far neighbouring windows overlap: more is smoother and slower.")
-        self.tta = QCheckBox("Average over mirrored images")
-        self.tta.setToolTip("Test-time mirroring: a little better, several times slower.")
-        self.probabilities = QCheckBox("Probabilities and uncertainty")
-        self.probabilities.setToolTip("Add image layers with every class's probability and with the uncertainty.")
+        self.compute = compute_form()
 
         self._form = QFormLayout()
         self._form.addRow("Model", self.model)
@@ -98,12 +87,12 @@ class SegmentForm(QWidget):
         self._form.addRow("Region", self.region)
         self._form.addRow("Box", self.shapes)
         advanced = QWidget()
-        inner = QFormLayout(advanced)
-        inner.addRow("Device", self.device)
-        inner.addRow("Precision", self.precision)
-        inner.addRow("Overlap", self.overlap)
-        inner.addRow(self.tta)
-        inner.addRow(self.probabilities)
+        inner = QFormLayout(advanced)  # magicgui's own labels are not as wide as each other in napari's font
+        for field in self.compute:
+            if isinstance(field, CheckBox):
+                inner.addRow(field.native)
+            else:
+                inner.addRow(field.label, field.native)
         self.advanced = QCollapsible("Advanced")
         self.advanced.setToolTip("Device, precision, overlap of windows, mirroring, probabilities.")
         self.advanced.addWidget(advanced)
@@ -122,15 +111,8 @@ class SegmentForm(QWidget):
         self.in_use.instead.connect(self._use_instead)
         self.in_use.packs_changed.connect(self._tasks_changed)
         self.region.currentIndexChanged.connect(self._region_changed)
-        for signal in (
-            self.shapes.chosen,
-            self.device.currentIndexChanged,
-            self.precision.currentIndexChanged,
-            self.overlap.valueChanged,
-            self.tta.toggled,
-            self.probabilities.toggled,
-        ):
-            signal.connect(lambda *_: self.changed.emit())
+        self.shapes.chosen.connect(lambda *_: self.changed.emit())
+        self.compute.changed.connect(lambda *_: self.changed.emit())
 
     # -- what is chosen -----------------------------------------------------------------------------------------
 
@@ -143,11 +125,7 @@ class SegmentForm(QWidget):
             model=self._offer.base if self._offer is not None else "",
             models=self._models(),
             packs=self.in_use.packs,
-            device=self.device.currentText(),
-            precision=self.precision.currentText(),
-            overlap=self.overlap.value(),
-            tta=self.tta.isChecked(),
-            probabilities=self.probabilities.isChecked(),
+            compute=self.compute(),
             region=self.region.currentData(),
             shapes=self.shapes.layer(),
         )
@@ -316,10 +294,3 @@ def _in_use() -> set[str]:
         return set(ActiveModels().all().values())
     except MedUniSegError:
         return set()  # what is wrong is said below the form
-
-
-def _combo(texts: tuple[str, ...], tip: str) -> QComboBox:
-    combo = QComboBox()
-    combo.addItems(texts)
-    combo.setToolTip(tip)
-    return combo

@@ -1,0 +1,67 @@
+"""How a network is run: a typed function, shown as a form by magicgui."""
+
+# no postponed annotations: magicgui reads those of the function as they are
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from magicgui import magicgui
+from magicgui.widgets import FunctionGui
+
+from meduniseg_core.model.compute import device_choices
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """Device, precision, overlap of windows (0 to 0.9), mirroring, and whether probabilities are wanted."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    overlap: float = 0.5
+    tta: bool = False
+    probabilities: bool = False
+
+
+def compute_options(
+    device: str = "auto",
+    precision: Precision = "auto",
+    overlap: Annotated[float, {"min": 0.0, "max": 0.9, "step": 0.1}] = 0.5,
+    tta: bool = False,
+    probabilities: bool = False,
+) -> ComputeOptions:
+    """Choose how the network is run.
+
+    Parameters
+    ----------
+    device : str
+        Where the network runs; auto takes a GPU if there is one.
+    precision : str
+        auto takes what is fastest on this machine.
+    overlap : float
+        How far neighbouring windows overlap: more is smoother and slower.
+    tta : bool
+        Test-time mirroring: a little better, several times slower.
+    probabilities : bool
+        Add image layers with every class's probability and with the uncertainty.
+    """
+    return ComputeOptions(device, precision, overlap, tta, probabilities)
+
+
+def compute_form() -> FunctionGui[..., ComputeOptions]:
+    """Make the form.
+
+    Returns:
+        A widget with a field for each option; calling it gives the options as they stand.
+    """
+    form: FunctionGui[..., ComputeOptions] = magicgui(
+        compute_options,
+        call_button=False,
+        labels=False,
+        device={"choices": device_choices(), "label": "Device"},
+        precision={"label": "Precision"},
+        overlap={"label": "Overlap"},
+        tta={"text": "Average over mirrored images"},
+        probabilities={"text": "Probabilities and uncertainty"},
+    )
+    return form

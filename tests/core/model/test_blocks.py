@@ -102,3 +102,18 @@ def test_network_trains_on_a_patch_whose_bottleneck_is_one_voxel() -> None:
         optimizer.step()
         assert torch.isfinite(loss)
     assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 12, 40, 36), (2, 32, 70, 90), (1, 8, 1, 1, 1)])
+def test_a_channel_that_varies_little_around_a_large_mean_is_normalised_exactly(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    last = torch.channels_last_3d if len(shape) == 5 else torch.channels_last
+    x = (3 + 0.01 * torch.randn(shape)).contiguous(memory_format=last)
+    norm = InstanceNorm(shape[1]).requires_grad_(False)
+    norm.weight.uniform_(0.5, 2)
+    norm.bias.normal_()
+    wanted = torch.group_norm(x.double(), shape[1], norm.weight.double(), norm.bias.double(), norm.epsilon)
+    with torch.inference_mode():
+        found = norm(x)
+    assert found.is_contiguous(memory_format=last)
+    torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=0)

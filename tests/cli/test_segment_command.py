@@ -243,7 +243,7 @@ FP32 = ("--precision", "fp32", "--device", "cpu")  # nothing to probe in a new h
 def adopted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, meduniseg, tiny_model: Path) -> None:
     """The default model is the tiny one; 'better' was adopted for its organ, and 'mine' for a task it does not have."""
     monkeypatch.setenv("MEDUNISEG_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("meduniseg_core.weights.DEFAULT_MODEL", "tiny")
+    monkeypatch.setattr("meduniseg_core.weights.offer.DEFAULT_MODEL", "tiny")
     for name in ("tiny", "better"):
         Registry().install(save_tiny_model(tmp_path / f"{name}.safetensors", name))
     model = read_model(tiny_model)
@@ -288,7 +288,7 @@ def test_rolling_back_and_removing_bring_the_default_model_back_and_that_is_said
 
     Registry().remove("better")
     model, said = used("a")
-    assert model == "tiny" and "better, which was adopted for organ, is not installed any more" in said
+    assert model == "tiny" and "better, which was adopted for organ, was removed or replaced since" in said
     Registry().install(save_tiny_model(tmp_path / "again.safetensors", "better"))
     assert used("b")[0] == "better"
     assert meduniseg("runs", "rollback", "organ").returncode == 0

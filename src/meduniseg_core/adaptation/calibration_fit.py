@@ -162,22 +162,21 @@ def fit_intervals(predicted: FloatArray, true: FloatArray, coverage: float = COV
         coverage: share of the true values that intervals hold; what is left lies below and above in equal parts.
 
     Returns:
-        The intervals; bins of few values are joined with the next. Without any value, one from 0 to 1.
+        The intervals; bins of few values are joined with their neighbour. Without any value, one from 0 to 1.
     """
-    intervals: list[Interval] = []
-    start = 0.0
+    ends: list[float] = []
+    start = -1.0
     for end in _BINS:
-        inside = (predicted >= start) & (predicted <= end)
-        if int(inside.sum()) < _LEAST_IN_BIN:
-            if end < 1:
-                continue  # joined with the next
-            inside = (
-                predicted >= min(start, float(np.sort(predicted)[-_LEAST_IN_BIN:][0])) if len(predicted) else inside
-            )
+        if np.count_nonzero((predicted > start) & (predicted <= end)) >= _LEAST_IN_BIN:
+            ends.append(end)
+            start = end
+    ends = [*ends[:-1], 1.0]  # few values at the upper end belong to the last bin
+    intervals: list[Interval] = []
+    for start, end in zip([-1.0, *ends], ends, strict=False):
+        inside = (predicted > start) & (predicted <= end)
         errors = predicted[inside] - true[inside]
         low, high = (_conformal(side, (1 + coverage) / 2) for side in (errors, -errors))
         intervals.append(Interval(until=end, low=low, high=high))
-        start = end
     return tuple(intervals)
 
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QWidget
 
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._jobs import Work, os_failure
+from napari_meduniseg.widgets.kept_focus import KeptFocus
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
@@ -31,6 +32,7 @@ class Panel(Working, QWidget):
         self.content = scrolling_layout(self)
         self.content.addWidget(self.recovery)
         self.footer = footer_layout(self)
+        KeptFocus(self)
 
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble is highlighted."""

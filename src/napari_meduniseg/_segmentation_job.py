@@ -254,8 +254,8 @@ def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
     parts = []
     for model, tasks in choice.by_model().items():
         predictor = predictors.get(choice, model)
-        if not predictor.calibrated:
-            predictor.calibrate(tasks[0])
+        if not predictor.knows_pace:
+            predictor.measure_pace(tasks[0])
         outline, scale = job.snapshots[0].outline, choice.said.scale
         found = predictor.estimate(outline, tasks, tta=choice.compute.tta, overlap=choice.compute.overlap, scale=scale)
         parts.append(Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds))

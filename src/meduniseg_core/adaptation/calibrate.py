@@ -255,9 +255,10 @@ def _samples(
         and other.dimension == dataset.dimension
     ]
     rng = np.random.default_rng(_seed(dataset.task))
-    for _ in range((len(fresh) + len(learned)) // _FOREIGN if others and copies else 0):
-        other = others[int(rng.integers(len(others)))]
-        foreign = other.cases("Tr")
+    wanted = (len(fresh) + len(learned)) // _FOREIGN if others and copies else 0
+    listed = [(other, other.cases("Tr")) for other in others] if wanted else []
+    for _ in range(wanted):
+        other, foreign = listed[int(rng.integers(len(listed)))]
         yield _Sample(dataset, other, foreign[int(rng.integers(len(foreign)))], "foreign", False)
 
 

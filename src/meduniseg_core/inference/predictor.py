@@ -211,7 +211,7 @@ class Predictor:
             scale: as for :meth:`segment`.
 
         Returns:
-            The estimate; its seconds are None until this session has segmented something (or see :meth:`calibrate`).
+            The estimate; its seconds are None until this session has segmented something (or see :meth:`measure_pace`).
 
         Raises:
             UsageError: a task is unknown, or the overlap or scale is not valid.
@@ -222,10 +222,10 @@ class Predictor:
         loads = []
         for group in shared_passes([scaled_plan(plan, scale) for plan in self._plans(tasks, None)], self.packs):
             load = workload_before(image, group, config, overlap)
-            loads.append((load, group, self._windows_at_a_time(load.grid.window, group[0])))
+            loads.append((load, group, self._windows_at_a_time(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
 
-    def calibrate(self, task: str) -> None:
+    def measure_pace(self, task: str) -> None:
         """Time one window of a task, so that :meth:`estimate` knows the seconds before the first image.
 
         Args:
@@ -261,7 +261,7 @@ class Predictor:
         self.packs = packs_by_task(self.model, packs)
 
     @property
-    def calibrated(self) -> bool:
+    def knows_pace(self) -> bool:
         """Whether :meth:`estimate` knows the seconds."""
         return self._pace is not None
 
@@ -385,7 +385,7 @@ class Predictor:
         load = work.load(workload_before(image, plans, self.model.info.config, request.overlap))
         there = torch.float32 if work.wants_exact else self.dtype
         return run_with_fallback(
-            fallbacks(self.device, self._windows_at_a_time(load.grid.window, plans[0])),
+            fallbacks(self.device, self._windows_at_a_time(load.grid.window)),
             work.run,
             need=lambda execution: load.need(execution, there if execution.device == self.device else torch.float32),
             free=self._free,
@@ -393,13 +393,10 @@ class Predictor:
             events=events,
         )
 
-    def _windows_at_a_time(self, window: Shape3, plan: TaskPlan) -> int:
+    def _windows_at_a_time(self, window: Shape3) -> int:
         # not by the number of tasks: the same batches give bit for bit the same features
         if self._batch is not None:
             return self._batch
-        if self.device.type == "cpu" and plan.averaging == "probabilities":
-            # CT scaled to 0 ... 1 is nowhere near mean 0, and torch's norms of several such samples lose digits
-            return 1
         room, most = (_CUDA_BATCH_VOXELS, 16) if self.device.type == "cuda" else (_CPU_BATCH_VOXELS, 4)
         return max(1, min(most, room // (window[0] * window[1] * window[2])))
 

@@ -1,10 +1,10 @@
-"""``meduniseg dataset``: checks data sets, plans their preprocessing and preprocesses them."""
+"""``meduniseg dataset``: converts, checks, plans and preprocesses data sets."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +15,11 @@ from training_cli.options import Json, ProgressOption
 from training_cli.output import table
 from training_cli.session import work
 
-app = typer.Typer(help="Check, plan and preprocess data sets in nnU-Net v2 raw layout.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from meduniseg_core.conversion import ConversionResult
+    from meduniseg_core.preprocessing import RawDataset
+
+app = typer.Typer(help="Convert, check, plan and preprocess data sets in nnU-Net v2 raw layout.", no_args_is_help=True)
 
 Folders = Annotated[
     list[Path], typer.Argument(metavar="DIR...", help="Data-set folders (dataset.json, imagesTr, ...).")
@@ -27,14 +31,68 @@ Plans = Annotated[
 
 
 @app.command()
+def convert(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set, as 'dataset layouts' lists them.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of the unpacked official download.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Data-set folder to write.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split, where there is no official one.")] = 0,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> int:
+    """Convert one of the paper's data sets from its official download; a second run does only what is new or changed.
+
+    Exit code 3 if a case could not be converted; the others are.
+    """
+    from meduniseg_core.conversion import convert_dataset, find_conversion
+
+    entry = find_conversion(name)
+    with work(progress, as_json=as_json) as session:
+        done = convert_dataset(entry, source, output, seed=seed, events=session.events, cancel=session.cancel)
+        payload = {
+            "dataset": entry.name,
+            "folder": done.folder,
+            "cases": {"Tr": done.train, "Ts": done.test},
+            "converted": done.converted,
+            "deviations": done.deviations,
+            "problems": done.faults,
+        }
+        session.result(payload, *_account(entry.name, done))
+    return BadInputError.exit_code if done.faults else 0
+
+
+@app.command()
+def layouts(as_json: Json = False) -> None:
+    """List the data sets that can be converted: how their downloads look, where they are, and the paper's counts."""
+    from meduniseg_core.conversion import CONVERSIONS
+
+    with work("auto", as_json=as_json) as session:
+        entries = [
+            {
+                "name": entry.name,
+                "task": entry.task.name,
+                "modality": entry.task.modality,
+                "train": entry.task.train,
+                "test": entry.task.test,
+                "split": entry.split,
+                "layout": entry.layout,
+                "page": entry.page,
+                "licence": entry.licence,
+            }
+            for entry in CONVERSIONS.values()
+        ]
+        lines = (f"{entry['name']} ({entry['task']}): {entry['layout']}\n  {entry['page']}" for entry in entries)
+        session.result({"datasets": entries}, *lines)
+
+
+@app.command()
 def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = False) -> int:
     """Read every image and label map, and report every problem (exit code 3 if there is one)."""
-    from meduniseg_core.preprocessing import RawDataset, check_dataset
+    from meduniseg_core.preprocessing import check_dataset
 
     with work(progress, as_json=as_json) as session:
         reports = []
         for folder in folders:
-            dataset = RawDataset.open(folder)
+            dataset = _opened(folder)
             problems = check_dataset(dataset, events=session.events, cancel=session.cancel)
             counts = {split: len(dataset.cases(split)) for split in ("Tr", "Ts")} if not problems else None
             reports.append({"folder": folder, "task": dataset.task, "cases": counts, "problems": problems})
@@ -63,7 +121,7 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Choose spacing, patch and normalisation for each data set; write them as JSON, which you may edit."""
-    from meduniseg_core.preprocessing import RawDataset, load_plans, make_plan, save_plans
+    from meduniseg_core.preprocessing import load_plans, make_plan, save_plans
 
     there = os.path.lexists(output)
     if there and not replace:
@@ -71,7 +129,7 @@ def plan(
     if there and not (output.suffix.lower() == ".json" and _broken(output)):
         load_plans(output)  # nothing else is replaced
     with work(progress, as_json=as_json) as session:
-        datasets = [RawDataset.open(folder) for folder in folders]
+        datasets = [_opened(folder) for folder in folders]
         plans = [make_plan(dataset, events=session.events, cancel=session.cancel) for dataset in datasets]
         _refuse_equal_tasks([plan.task for plan in plans])
         save_plans(plans, output, replace=there)
@@ -92,11 +150,11 @@ def preprocess(
     as_json: Json = False,
 ) -> None:
     """Preprocess the training cases into a cache; cached cases that are still valid are kept."""
-    from meduniseg_core.preprocessing import RawDataset, load_plans, make_plan, preprocess_dataset
+    from meduniseg_core.preprocessing import load_plans, make_plan, preprocess_dataset
 
     known = {plan.task: plan for plan in load_plans(plans)} if plans is not None else None
     with work(progress, as_json=as_json) as session:
-        datasets = [RawDataset.open(folder) for folder in folders]
+        datasets = [_opened(folder) for folder in folders]
         _refuse_equal_tasks([dataset.task for dataset in datasets])
         reports = []
         for dataset in datasets:
@@ -112,6 +170,36 @@ def preprocess(
             reports.append({"task": cached.task, "folder": cached.folder, "cases": len(cached)})
         lines = (f"{report['task']}: {report['cases']} cases in {report['folder']}" for report in reports)
         session.result({"datasets": reports}, *lines)
+
+
+def _opened(folder: Path) -> RawDataset:
+    """The data set; where the folder is an official download instead, the error says how to convert it."""
+    from meduniseg_core.preprocessing import RawDataset
+
+    try:
+        return RawDataset.open(folder)
+    except BadInputError as error:
+        if not folder.is_dir():
+            raise
+        from meduniseg_core.conversion import recognise
+
+        likely = recognise(folder)
+        if not likely:
+            raise
+        names = " or ".join(entry.name for entry in likely[:3])
+        raise BadInputError(
+            f"{folder} looks like the official download of {names}; "
+            f"convert it with 'meduniseg dataset convert {likely[0].name} {folder} -o DIR'."
+        ) from error
+
+
+def _account(name: str, done: ConversionResult) -> list[str]:
+    counts = f"{done.train} training and {done.test} test cases in {done.folder}, {done.converted} converted now"
+    return [
+        f"{name}: {counts}",
+        *(f"  {line}" for line in done.deviations),
+        *(f"  not converted: {line}" for line in done.faults),
+    ]
 
 
 def _verdict(report: dict[str, Any]) -> list[str]:

@@ -55,3 +55,51 @@ def test_one_task_in_two_data_sets_is_refused(dataset, tmp_path, capsys) -> None
 def test_a_folder_without_dataset_json_is_bad_input(tmp_path, capsys) -> None:
     assert main(("dataset", "check", str(tmp_path))) == 3
     assert "dataset.json" in capsys.readouterr().err
+
+
+def _spleens(folder: Path) -> Path:
+    """The Decathlon's layout: with the labels of a NIfTI file per case, and a dataset.json of nnU-Net v1."""
+    made = write_dataset(folder / "made", ("spleen_1", "spleen_2", "spleen_3", "spleen_4", "spleen_5"))
+    task = folder / "Task09_Spleen"
+    for part in ("imagesTr", "labelsTr"):
+        (task / part).mkdir(parents=True)
+        for path in (made / part).iterdir():
+            path.rename(task / part / path.name.replace("_0000", ""))
+    (task / "dataset.json").write_text('{"modality": {"0": "CT"}, "labels": {"0": "background", "1": "spleen"}}')
+    return task
+
+
+def test_a_download_is_converted_and_then_fit_for_use(tmp_path, capsys) -> None:
+    task, folder = _spleens(tmp_path), tmp_path / "spleen"
+    assert main(("dataset", "convert", "spleen", str(task), "-o", str(folder), "--json")) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["dataset"], report["cases"], report["converted"]) == ("MSD-Spleen", {"Tr": 4, "Ts": 1}, 5)
+    assert "in the paper 32 and 9" in report["deviations"][0]
+    assert main(("dataset", "check", str(folder))) == 0
+    assert main(("dataset", "convert", "spleen", str(task), "-o", str(folder))) == 0
+    assert "0 converted now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_a_download_is_recognised_where_a_data_set_is_expected(command, tmp_path, capsys) -> None:
+    assert main(("dataset", command, str(_spleens(tmp_path)))) == 3
+    assert "meduniseg dataset convert MSD-Spleen" in capsys.readouterr().err
+
+
+def test_a_case_that_cannot_be_converted_is_exit_code_3(tmp_path, capsys) -> None:
+    task = _spleens(tmp_path)
+    (task / "labelsTr" / "spleen_2.nii.gz").write_bytes(b"no NIfTI")
+    assert main(("dataset", "convert", "MSD-Spleen", str(task), "-o", str(tmp_path / "spleen"))) == 3
+    assert "not converted: spleen_2: " in capsys.readouterr().out
+
+
+def test_all_layouts_are_listed(capsys) -> None:
+    assert main(("dataset", "layouts", "--json")) == 0
+    entries = json.loads(capsys.readouterr().out)["datasets"]
+    assert len(entries) == 23
+    assert entries[0]["name"] == "LiTS" and entries[0]["train"] == 104
+
+
+def test_an_unknown_data_set_is_wrong_usage(tmp_path, capsys) -> None:
+    assert main(("dataset", "convert", "splen", str(tmp_path), "-o", str(tmp_path / "o"))) == 2
+    assert "did you mean MSD-Spleen" in capsys.readouterr().err

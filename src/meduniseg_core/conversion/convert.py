@@ -1,0 +1,296 @@
+"""A download -> a data set in nnU-Net's raw layout: only what is new or changed is written, each file whole."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from meduniseg_core.conversion.counts import deviation
+from meduniseg_core.conversion.description import write_description
+from meduniseg_core.conversion.find import find_cases
+from meduniseg_core.conversion.record import CaseRecord, Header, OutputFile, Record, described, state_of
+from meduniseg_core.conversion.source import Loaded, SourceCase, Tree
+from meduniseg_core.conversion.split import random_subsets, ranked
+from meduniseg_core.conversion.table import Conversion, Subset
+from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
+from meduniseg_core.files import atomic_path, remove_leftovers
+from meduniseg_core.images import write_image, write_labels
+
+_VERSION = 1  # of what conversion does with a case; a higher one converts all cases anew
+_FOLDERS: Mapping[Subset, tuple[str, str]] = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
+
+
+@dataclass(frozen=True)
+class ConversionResult:
+    """What a conversion found and did.
+
+    ``train`` and ``test`` count the data set's cases, ``converted`` those that this run wrote. ``deviations`` say how
+    the data set differs from the paper's, ``faults`` which cases could not be converted.
+    """
+
+    folder: Path
+    train: int
+    test: int
+    converted: int
+    deviations: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+@dataclass
+class _Run:
+    conversion: Conversion
+    folder: Path
+    root: Path
+    record: Record
+    events: EventSink
+    cancel: CancelToken | None
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    converted: int = 0
+
+
+def convert_dataset(
+    conversion: Conversion,
+    source: Path,
+    folder: Path,
+    *,
+    seed: int = 0,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> ConversionResult:
+    """Convert a data set's official download.
+
+    A second run does nothing; a case whose files changed is converted anew, and one whose converted files are missing.
+    Cases keep their subset. Converted files that were edited since are never replaced.
+
+    Args:
+        conversion: The table's entry.
+        source: The unpacked download, or a folder above it.
+        folder: The data set to write; new, empty, or of an earlier run.
+        seed: Of the split, where there is no official one, and of the choice of normal images.
+        events: Receives progress and what was left out.
+        cancel: Ends the work between two cases.
+
+    Returns:
+        Counts, deviations from the paper, and faults.
+
+    Raises:
+        UsageError: The folder holds something else, or another process converts into it.
+        BadInputError: The source is not such a download.
+        CancelledError: ``cancel`` was set; what is converted stays.
+        UnwritableError: The folder or the disk refuses a file.
+    """
+    source, folder = Path(source), Path(folder)
+    if not source.is_dir():
+        raise BadInputError(f"{source} is not a folder; unpack the download and give its folder.")
+    if source.resolve().is_relative_to(folder.resolve()):
+        raise UsageError(f"{folder} holds the download itself; give a folder of its own with --output.")
+    recipe = f"{_VERSION}\0{seed}\0{conversion.model_dump_json()}\0{conversion.task.model_dump_json()}"
+    header = Header(dataset=conversion.name, recipe=hashlib.sha256(recipe.encode()).hexdigest())
+    Record.open(folder, header)  # refuses before anything is made
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".conversion.lock", timeout=0):
+            record = Record.open(folder, header)
+            return _convert(_Run(conversion, folder, source, record, events, cancel), seed)
+    except Timeout:
+        raise UsageError(f"Another process converts into {folder}; wait for it, or give another folder.") from None
+
+
+def _convert(run: _Run, seed: int) -> ConversionResult:
+    cases = find_cases(run.conversion, Tree(run.root, without=run.folder))
+    if not cases:
+        raise BadInputError(
+            f"{run.root} holds no case of {run.conversion.name}, whose download looks like this: "
+            f"{run.conversion.layout}; check the folder."
+        )
+    _check_names(cases)
+    run.record.save()
+    for name in {name for names in _FOLDERS.values() for name in names}:
+        if (run.folder / name).is_dir():
+            remove_leftovers(run.folder / name)
+    prints = _fingerprints(run, cases)
+    cases = [case for case in cases if case.name in prints]
+    chosen = _chosen(run, cases, prints, f"{seed}\0{run.conversion.task_name}")
+    _write_all(run, cases, chosen, prints)
+    run.record.save()
+    _say_what_has_gone(run, cases)
+    write_description(run.conversion, run.folder, run.record)
+    subsets = [record.subset for record in run.record.cases.values() if record.outputs]
+    train, test = subsets.count("train"), subsets.count("test")
+    deviations = tuple(filter(None, [deviation(run.conversion, train, test)]))
+    return ConversionResult(run.folder, train, test, run.converted, (*deviations, *run.notes), tuple(run.faults))
+
+
+def _check_names(cases: Sequence[SourceCase]) -> None:
+    known: dict[str, SourceCase] = {}
+    for case in cases:
+        other = known.setdefault(case.name.lower(), case)
+        if other is not case:
+            raise BadInputError(
+                f"{case.files[0]} and {other.files[0]} are both of the case {case.name}; keep one of them."
+            )
+
+
+def _fingerprints(run: _Run, cases: Sequence[SourceCase]) -> dict[str, str]:
+    prints = {}
+    for case in cases:
+        _stop_if_cancelled(run)
+        try:
+            prints[case.name] = case.fingerprint(run.root)
+        except BadInputError as error:
+            run.faults.append(str(error))
+    return prints
+
+
+def _chosen(run: _Run, cases: Sequence[SourceCase], prints: Mapping[str, str], seed: str) -> dict[str, Subset]:
+    """The cases that the data set takes, with their subsets."""
+    targets = _targets(run, cases, prints)
+    known = run.record.subsets()
+    taken = [
+        case
+        for case in cases
+        if case.has_target is None or targets.get(case.name) or (run.conversion.balance and case.name in targets)
+    ]
+    if run.conversion.split == "random":
+        subsets = random_subsets({case.name: case.patient for case in taken}, run.conversion.test_fraction, seed, known)
+    else:
+        subsets = {case.name: case.subset for case in taken if case.subset is not None}
+    if run.conversion.balance:
+        normal = [case.name for case in taken if subsets[case.name] == "train" and not targets[case.name]]
+        ill = sum(subset == "train" for subset in subsets.values()) - len(normal)
+        left_out = ranked(normal, seed)[ill:]
+        if left_out:
+            run.notes.append(
+                f"{len(left_out)} normal training images were left out: there are as many as with lesions."
+            )
+        for case in taken:
+            if case.name in left_out:
+                del subsets[case.name]
+                if case.name in run.record.cases:
+                    _leave_out(run, case, prints[case.name])
+    return subsets
+
+
+def _targets(run: _Run, cases: Sequence[SourceCase], prints: Mapping[str, str]) -> dict[str, bool]:
+    """Whether each case that asks for it has a target; from the record where its files are as they were."""
+    asking = [case for case in cases if case.has_target is not None]
+    targets: dict[str, bool] = {}
+    begin = time.monotonic()
+    for done, case in enumerate(asking, start=1):
+        _stop_if_cancelled(run)
+        known = run.record.cases.get(case.name)
+        if known is not None and known.source == prints[case.name] and not run.conversion.balance:
+            targets[case.name] = bool(known.outputs)
+            continue
+        assert case.has_target is not None
+        try:
+            targets[case.name] = case.has_target()
+            if not targets[case.name] and not run.conversion.balance:
+                _leave_out(run, case, prints[case.name])
+        except MedUniSegError as error:
+            run.faults.append(f"{case.name}: {error}")
+            targets.pop(case.name, None)
+        run.events(Progress("look for targets", done, len(asking), time.monotonic() - begin, case.name))
+    without = sum(not there for there in targets.values())
+    if without and not run.conversion.balance:
+        run.notes.append(f"{without} cases without any target were left out.")
+    return targets
+
+
+def _leave_out(run: _Run, case: SourceCase, source: str) -> None:
+    known = run.record.cases.get(case.name)
+    _check_unedited(run, known)
+    _remove(run, known, {})
+    run.record.add(CaseRecord(case=case.name, source=source, patient=case.patient, site=case.site))
+
+
+def _write_all(
+    run: _Run, cases: Sequence[SourceCase], subsets: Mapping[str, Subset], prints: Mapping[str, str]
+) -> None:
+    begin = time.monotonic()
+    wanted = [case for case in cases if case.name in subsets]
+    for done, case in enumerate(wanted, start=1):
+        _stop_if_cancelled(run)
+        subset, known = subsets[case.name], run.record.cases.get(case.name)
+        if known is None or not _is_done(run, known, prints[case.name], subset):
+            try:
+                _check_unedited(run, known)
+                outputs = _write(run, case.name, subset, case.load())
+            except OSError:  # the disk refuses: nothing else can be written either
+                raise
+            except MedUniSegError as error:
+                run.faults.append(f"{case.name}: {error}")
+                continue
+            _remove(run, known, outputs)
+            run.record.add(
+                CaseRecord(
+                    case=case.name,
+                    source=prints[case.name],
+                    patient=case.patient,
+                    site=case.site,
+                    subset=subset,
+                    outputs=outputs,
+                )
+            )
+            run.converted += 1
+        run.events(Progress("convert", done, len(wanted), time.monotonic() - begin, case.name))
+
+
+def _is_done(run: _Run, known: CaseRecord, source: str, subset: Subset) -> bool:
+    there = bool(known.outputs) and all(state_of(run.folder / name) is not None for name in known.outputs)
+    return there and known.source == source and known.subset == subset
+
+
+def _check_unedited(run: _Run, known: CaseRecord | None) -> None:
+    for name, written in known.outputs.items() if known is not None else ():
+        state = state_of(run.folder / name)
+        if state is not None and state != written:
+            raise BadInputError(
+                f"{run.folder / name} was changed since it was converted; move it away to convert the case again."
+            )
+
+
+def _write(run: _Run, name: str, subset: Subset, loaded: Loaded) -> dict[str, OutputFile]:
+    images, labels = (run.folder / part for part in _FOLDERS[subset])
+    images.mkdir(exist_ok=True)
+    labels.mkdir(exist_ok=True)
+    written = []
+    for channel, (image, same) in enumerate(zip(loaded.images, loaded.unchanged, strict=True)):
+        written.append(images / f"{name}_{channel:04d}{run.conversion.ending}")
+        if same is None:
+            write_image(image, written[-1])
+        else:
+            with atomic_path(written[-1]) as temporary:
+                shutil.copyfile(same, temporary)
+    written.append(labels / f"{name}{run.conversion.ending}")
+    write_labels(loaded.labels, written[-1])
+    return {path.relative_to(run.folder).as_posix(): described(path) for path in written}
+
+
+def _remove(run: _Run, known: CaseRecord | None, outputs: Mapping[str, OutputFile]) -> None:
+    """Remove what an earlier conversion of the case wrote elsewhere (into the other subset)."""
+    for name in known.outputs if known is not None else ():
+        if name not in outputs:
+            (run.folder / name).unlink(missing_ok=True)
+
+
+def _say_what_has_gone(run: _Run, cases: Sequence[SourceCase]) -> None:
+    names = {case.name for case in cases}
+    gone = sorted(name for name, record in run.record.cases.items() if record.outputs and name not in names)
+    if gone:
+        text = f"{len(gone)} converted cases are no longer in {run.root} ({gone[0]} is one); they stay in the data set."
+        run.notes.append(text)
+        run.events(Message("warning", text))
+
+
+def _stop_if_cancelled(run: _Run) -> None:
+    if run.cancel is not None and run.cancel.cancelled:
+        raise CancelledError(f"Stopped on request; {run.converted} cases were converted, and the same command goes on.")

@@ -1,0 +1,105 @@
+"""DICOM series in a download from an archive: which folders hold them, found by one header of each kind of file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+
+from meduniseg_core.conversion.source import Tree
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.formats.dicom_source import is_dicom, naming
+
+
+@dataclass(frozen=True)
+class Series:
+    """One kind of DICOM object in a folder: a series of slices, or an object such as a segmentation."""
+
+    folder: Path
+    first: Path
+    files: tuple[Path, ...]
+    modality: str
+    uid: str
+    description: str
+
+
+def series_in(tree: Tree, names: Iterable[str]) -> list[Series]:
+    """Sort files into series, reading one header for each kind of name in each folder.
+
+    A folder of an archive's download holds one series. Some hold the objects that belong to it, too (``RTSS.dcm``
+    beside ``IMG0001.dcm``): files whose names differ by more than their numbers.
+
+    Args:
+        tree: The download.
+        names: Files of it; those that are no DICOM are passed over.
+
+    Returns:
+        The series, in the order of their folders.
+
+    Raises:
+        BadInputError: A header cannot be read.
+    """
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        kinds.setdefault((str(path.parent), re.sub(r"\d+", "", path.name)), []).append(name)
+    found = []
+    for members in kinds.values():
+        first = tree.path(members[0])
+        if is_dicom(first):
+            header = header_of(first)
+            files = tuple(tree.path(member) for member in members)
+            found.append(
+                Series(
+                    first.parent,
+                    first,
+                    files,
+                    str(header.get("Modality", "")),
+                    str(header.get("SeriesInstanceUID", "")),
+                    str(header.get("SeriesDescription", "")),
+                )
+            )
+    return found
+
+
+def header_of(path: Path, tags: list[str] | None = None) -> Dataset:
+    """Read a DICOM file's elements but its pixels.
+
+    Args:
+        path: The file.
+        tags: The only elements to read; None for all.
+
+    Returns:
+        The elements.
+
+    Raises:
+        BadInputError: It cannot be read.
+    """
+    with naming(path):
+        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+
+
+def element(dataset: Dataset, keyword: str, path: Path, what: str) -> Any:
+    """Give an element that must be there.
+
+    Args:
+        dataset: Where it stands.
+        keyword: Its DICOM keyword.
+        path: The file, for the error.
+        what: What it is needed for, for the error.
+
+    Returns:
+        Its value.
+
+    Raises:
+        BadInputError: It is missing or empty.
+    """
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        raise BadInputError(f"{path} has no {keyword}, which {what} needs; download it again.")
+    return value

@@ -1,0 +1,72 @@
+"""Standardised uptake values of a PET series: activity per ml over injected activity per gram of body weight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.valuerep import TM
+
+from meduniseg_core.conversion.dicom_download import element
+from meduniseg_core.errors import BadInputError
+
+_GRAMS = 1000.0
+_DAY = 86400.0
+_LONGEST = 12 * 3600.0  # no study waits longer for its tracer
+
+
+def suv_factor(header: Dataset, path: Path) -> float:
+    """Compute what a PET image in Bq/ml is multiplied with to be SUV (body weight), in g/ml.
+
+    The injected activity is taken at the time to which the image is decay-corrected: the start of the scan, or, where
+    the header says ADMIN, the injection.
+
+    Args:
+        header: The header of one slice.
+        path: Its file, for errors.
+
+    Returns:
+        The factor; 1 where the image is in g/ml already.
+
+    Raises:
+        BadInputError: An element is missing, the unit is another one, or a number cannot be true.
+    """
+    units = str(element(header, "Units", path, "SUV")).upper()
+    if units == "GML":
+        return 1.0
+    if units != "BQML":
+        raise BadInputError(f"{path} is in {units} and SUV can be computed from BQML; leave that study out.")
+    doses = element(header, "RadiopharmaceuticalInformationSequence", path, "SUV")
+    if len(doses) != 1:
+        raise BadInputError(f"{path} lists {len(doses)} radiopharmaceuticals and SUV needs one; leave that study out.")
+    dose = doses[0]
+    weight = float(element(header, "PatientWeight", path, "SUV")) * _GRAMS
+    injected = float(element(dose, "RadionuclideTotalDose", path, "SUV"))
+    half_life = float(element(dose, "RadionuclideHalfLife", path, "SUV"))
+    elapsed = 0.0
+    if str(header.get("DecayCorrection", "START")).upper() != "ADMIN":
+        elapsed = _seconds_since_injection(header, dose, path)
+    if not (weight > 0 and injected > 0 and half_life > 0):
+        raise BadInputError(f"{path} gives a weight, a dose or a half-life that is not positive; leave that study out.")
+    return float(weight / (injected * 2.0 ** (-elapsed / half_life)))
+
+
+def _seconds_since_injection(header: Dataset, dose: Dataset, path: Path) -> float:
+    """From injection to the start of the scan; by the clock alone, because archives shift dates."""
+    times = [header.get(keyword) for keyword in ("SeriesTime", "AcquisitionTime")]
+    scan = [_of_day(time) for time in times if time not in (None, "")]
+    if not scan:
+        element(header, "SeriesTime", path, "SUV")
+    start = dose.get("RadiopharmaceuticalStartTime")
+    if start in (None, ""):
+        start = str(element(dose, "RadiopharmaceuticalStartDateTime", path, "SUV"))[8:]
+    # the first of the two: a series computed later than it was measured has the later time
+    seconds = (min(scan) - _of_day(start)) % _DAY  # past midnight
+    if seconds > _LONGEST:
+        raise BadInputError(f"{path} was injected {seconds / 3600:.3g} hours before the scan by its header; check it.")
+    return seconds
+
+
+def _of_day(value: object) -> float:
+    time = TM(str(value).split("+")[0])
+    return float(time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6)

@@ -54,6 +54,7 @@ def convert(
             "cases": {"Tr": done.train, "Ts": done.test},
             "converted": done.converted,
             "deviations": done.deviations,
+            "warnings": done.warnings,
             "problems": done.faults,
         }
         session.result(payload, *_account(entry.name, done))
@@ -197,7 +198,7 @@ def _account(name: str, done: ConversionResult) -> list[str]:
     counts = f"{done.train} training and {done.test} test cases in {done.folder}, {done.converted} converted now"
     return [
         f"{name}: {counts}",
-        *(f"  {line}" for line in done.deviations),
+        *(f"  {line}" for line in (*done.deviations, *done.warnings)),
         *(f"  not converted: {line}" for line in done.faults),
     ]
 

@@ -20,8 +20,9 @@ from meduniseg_core.conversion.split import random_subsets, ranked
 from meduniseg_core.conversion.table import Conversion, Subset
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
-from meduniseg_core.files import atomic_path, remove_leftovers
+from meduniseg_core.files import atomic_path, remove_leftovers, writing_into
 from meduniseg_core.images import write_image, write_labels
+from meduniseg_core.images.findings import merge
 
 _VERSION = 1  # of what conversion does with a case; a higher one converts all cases anew
 _FOLDERS: Mapping[Subset, tuple[str, str]] = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
@@ -32,7 +33,8 @@ class ConversionResult:
     """What a conversion found and did.
 
     ``train`` and ``test`` count the data set's cases, ``converted`` those that this run wrote. ``deviations`` say how
-    the data set differs from the paper's, ``faults`` which cases could not be converted.
+    the data set differs from the paper's, ``warnings`` what was found out or assumed about images and labels,
+    ``faults`` which cases could not be converted.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class ConversionResult:
     test: int
     converted: int
     deviations: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -99,7 +102,8 @@ def convert_dataset(
     try:
         with FileLock(folder / ".conversion.lock", timeout=0):
             record = Record.open(folder, header)
-            return _convert(_Run(conversion, folder, source, record, events, cancel), seed)
+            with writing_into(folder):
+                return _convert(_Run(conversion, folder, source, record, events, cancel), seed)
     except Timeout:
         raise UsageError(f"Another process converts into {folder}; wait for it, or give another folder.") from None
 
@@ -113,9 +117,8 @@ def _convert(run: _Run, seed: int) -> ConversionResult:
         )
     _check_names(cases)
     run.record.save()
-    for name in {name for names in _FOLDERS.values() for name in names}:
-        if (run.folder / name).is_dir():
-            remove_leftovers(run.folder / name)
+    for part in (run.folder, *(run.folder / name for names in _FOLDERS.values() for name in names)):
+        remove_leftovers(part)
     prints = _fingerprints(run, cases)
     cases = [case for case in cases if case.name in prints]
     chosen = _chosen(run, cases, prints, f"{seed}\0{run.conversion.task_name}")
@@ -126,7 +129,12 @@ def _convert(run: _Run, seed: int) -> ConversionResult:
     subsets = [record.subset for record in run.record.cases.values() if record.outputs]
     train, test = subsets.count("train"), subsets.count("test")
     deviations = tuple(filter(None, [deviation(run.conversion, train, test)]))
-    return ConversionResult(run.folder, train, test, run.converted, (*deviations, *run.notes), tuple(run.faults))
+    warnings = _warnings(run)
+    for text in warnings:
+        run.events(Message("warning", text))
+    return ConversionResult(
+        run.folder, train, test, run.converted, (*deviations, *run.notes), tuple(warnings), tuple(run.faults)
+    )
 
 
 def _check_names(cases: Sequence[SourceCase]) -> None:
@@ -159,10 +167,12 @@ def _chosen(run: _Run, cases: Sequence[SourceCase], prints: Mapping[str, str], s
         for case in cases
         if case.has_target is None or targets.get(case.name) or (run.conversion.balance and case.name in targets)
     ]
-    if run.conversion.split == "random":
-        subsets = random_subsets({case.name: case.patient for case in taken}, run.conversion.test_fraction, seed, known)
-    else:
-        subsets = {case.name: case.subset for case in taken if case.subset is not None}
+    subsets = {case.name: case.subset for case in taken if case.subset is not None}
+    drawn = [case for case in taken if case.subset is None]
+    for fraction in {case.test_fraction for case in drawn}:
+        patients = {case.name: case.patient for case in drawn if case.test_fraction == fraction}
+        share = run.conversion.test_fraction if fraction is None else fraction
+        subsets |= random_subsets(patients, share, seed, known)
     if run.conversion.balance:
         normal = [case.name for case in taken if subsets[case.name] == "train" and not targets[case.name]]
         ill = sum(subset == "train" for subset in subsets.values()) - len(normal)
@@ -223,7 +233,8 @@ def _write_all(
         if known is None or not _is_done(run, known, prints[case.name], subset):
             try:
                 _check_unedited(run, known)
-                outputs = _write(run, case.name, subset, case.load())
+                loaded = case.load()
+                outputs = _write(run, case.name, subset, loaded)
             except OSError:  # the disk refuses: nothing else can be written either
                 raise
             except MedUniSegError as error:
@@ -238,10 +249,26 @@ def _write_all(
                     site=case.site,
                     subset=subset,
                     outputs=outputs,
+                    findings=_said(loaded),
                 )
             )
             run.converted += 1
         run.events(Progress("convert", done, len(wanted), time.monotonic() - begin, case.name))
+
+
+def _said(loaded: Loaded) -> dict[str, str]:
+    """What the readers found out that the user must know, by code."""
+    found = merge(*(image.findings for image in (*loaded.images, loaded.labels)))
+    return {finding.code: finding.text for finding in found if finding.level == "warning"}
+
+
+def _warnings(run: _Run) -> list[str]:
+    """For each kind of finding how many cases have it, and the first one's sentence."""
+    by_code: dict[str, list[str]] = {}
+    for _, case in sorted(run.record.cases.items()):
+        for code, text in case.findings.items() if case.outputs else ():
+            by_code.setdefault(code, []).append(f"{case.case}: {text}")
+    return [texts[0] if len(texts) == 1 else f"{len(texts)} cases, e.g. {texts[0]}" for texts in by_code.values()]
 
 
 def _is_done(run: _Run, known: CaseRecord, source: str, subset: Subset) -> bool:

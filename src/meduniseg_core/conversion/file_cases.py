@@ -70,7 +70,9 @@ def source_case(
     patient = filled(part.patient, groups) if part.patient is not None else None
     site = filled(part.site, groups) if part.site is not None else None
     has_target = (lambda: bool(load().labels.array.any())) if part.only_with_target else None
-    return SourceCase(name, patient or name, site, part.subset, tuple(sorted(files)), load, has_target)
+    return SourceCase(
+        name, patient or name, site, part.subset, tuple(sorted(files)), load, has_target, part.test_fraction
+    )
 
 
 def grouped(part: Part, tree: Tree) -> list[Group]:

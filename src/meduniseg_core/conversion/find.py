@@ -34,6 +34,8 @@ def _run_lengths(conversion: Conversion, part: Part, tree: Tree) -> list[SourceC
     return run_length_cases(conversion, part, tree)
 
 
+_MOST = 20_000  # files by which a download is recognised
+
 _READERS: Mapping[str, Callable[[Conversion, Part, Tree], list[SourceCase]]] = {
     "files": file_cases,
     "dicom_series": _dicom_series,
@@ -69,7 +71,7 @@ def recognise(folder: Path) -> list[Conversion]:
     Returns:
         The table's entries for which images with labels are there, the likeliest (most files) first.
     """
-    tree = Tree(folder)
+    tree = Tree(folder, most=_MOST)
     found = {name: sum(_complete(part, tree) for part in entry.parts) for name, entry in CONVERSIONS.items()}
     return [CONVERSIONS[name] for name in sorted(found, key=lambda name: -found[name]) if found[name]]
 

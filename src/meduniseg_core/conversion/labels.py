@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from meduniseg_core.conversion.table import BACKGROUND, REST, LabelRule
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Image, place_labels, read_image, read_labels
+from meduniseg_core.images import Finding, Geometry, Image, place_labels, read_image, read_labels
+from meduniseg_core.images.findings import merge
+from meduniseg_core.images.grid import describe
 
 
 def label_map(image: Image, files: Sequence[tuple[LabelRule, Path]], classes: Sequence[str]) -> Image:
@@ -22,21 +25,24 @@ def label_map(image: Image, files: Sequence[tuple[LabelRule, Path]], classes: Se
         classes: The foreground classes; label id = position + 1.
 
     Returns:
-        Labels ``(1, D, H, W)``, uint8. All background where there is no file.
+        Labels ``(1, D, H, W)``, uint8. All background where there is no file. Findings say what was assumed.
 
     Raises:
         BadInputError: A file cannot be read, lies on another grid, or holds a value that its rule does not know.
     """
     ids = {BACKGROUND: 0, **{name: number for number, name in enumerate(classes, start=1)}}
     joined = np.zeros((1, *image.geometry.shape), dtype=np.uint8)
+    findings: tuple[Finding, ...] = ()
     rules = list(dict.fromkeys(id(rule) for rule, _ in files))
     for key in rules:
         of_rule = np.zeros_like(joined)
         for rule, path in files:
             if id(rule) == key:
-                np.maximum(of_rule, _one(image, rule, path, ids), out=of_rule)
+                one = _one(image, rule, path, ids)
+                np.maximum(of_rule, one.array, out=of_rule)
+                findings = merge(findings, one.findings)
         joined = np.where(of_rule > 0, of_rule, joined)
-    return image.with_array(joined)
+    return replace(image, findings=findings).with_array(joined)
 
 
 def translated(array: np.ndarray, values: Mapping[str, str], ids: Mapping[str, int], name: str) -> np.ndarray:
@@ -68,17 +74,36 @@ def translated(array: np.ndarray, values: Mapping[str, str], ids: Mapping[str, i
     return table[places.reshape(array.shape)]
 
 
-def _one(image: Image, rule: LabelRule, path: Path, ids: Mapping[str, int]) -> np.ndarray:
-    labels = _read(path, image.is_2d and not image.physical)
+def _one(image: Image, rule: LabelRule, path: Path, ids: Mapping[str, int]) -> Image:
+    labels = _read(path, image.is_2d)
     if rule.above is not None:
         assert rule.class_name is not None
         above = labels.array.max(axis=0, keepdims=True) > rule.above
         marked = above.astype(np.uint8) * np.uint8(ids[rule.class_name])
-        return place_labels(labels.with_array(marked), image).array
+        return _placed(labels.with_array(marked), image)
     if labels.channels != 1:
         raise BadInputError(f"{path} is a colour picture, so its values are not ids; restore the original file.")
-    placed = place_labels(labels, image)
-    return translated(placed.array, rule.values, ids, str(path))
+    placed = _placed(labels, image)
+    return placed.with_array(translated(placed.array, rule.values, ids, str(path)))
+
+
+def _placed(labels: Image, image: Image) -> Image:
+    """On the image's grid; voxel by voxel where the headers disagree about the position and sizes are the same, for a
+    data set's two files of a case are of one grid by their makers' intention. It is said."""
+    try:
+        return place_labels(labels, image)
+    except BadInputError:
+        if labels.geometry.shape != image.geometry.shape or not _same_spacing(labels.geometry, image.geometry):
+            raise
+    text = (
+        f"{labels.name} says that it lies elsewhere ({describe(labels.geometry)}) than {image.name} "
+        f"({describe(image.geometry)}): they were taken to fit voxel by voxel, because their sizes are the same."
+    )
+    return replace(labels, geometry=image.geometry).with_findings(Finding("grid_not_comparable", text))
+
+
+def _same_spacing(one: Geometry, other: Geometry) -> bool:
+    return bool(np.allclose(one.spacing, other.spacing, rtol=0.01, atol=0.0))
 
 
 def _read(path: Path, picture: bool) -> Image:

@@ -32,7 +32,10 @@ class OutputFile(BaseModel):
 
 
 class CaseRecord(BaseModel):
-    """A case as it was converted. One without outputs was left out, because it has no target."""
+    """A case as it was converted: its files, and findings about it (code -> sentence).
+
+    One without outputs was left out, because it has no target.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +45,7 @@ class CaseRecord(BaseModel):
     site: str | None = None
     subset: Subset | None = None
     outputs: dict[str, OutputFile] = {}
+    findings: dict[str, str] = {}
 
 
 class Header(BaseModel):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from meduniseg_core.conversion.table import Subset
@@ -33,6 +34,8 @@ class Loaded:
 class SourceCase:
     """A case in a download: ``files`` are all that it is made of, ``load`` reads them.
 
+    Without a ``subset``, it is drawn: ``test_fraction`` of those of its part are for testing (None: the paper's share).
+
     ``has_target`` says whether anything is labelled, where that decides whether the case is taken. ``detail`` is what
     else it is made of: its rows of a table that all cases share.
     """
@@ -44,6 +47,7 @@ class SourceCase:
     files: tuple[Path, ...]
     load: Callable[[], Loaded]
     has_target: Callable[[], bool] | None = None
+    test_fraction: float | None = None
     detail: str = ""
 
     def fingerprint(self, root: Path) -> str:
@@ -72,11 +76,15 @@ class SourceCase:
 
 
 class Tree:
-    """All files below a folder. Hidden files (macOS leaves one beside every file of the Decathlon) do not count."""
+    """All files below a folder. Hidden files (macOS leaves one beside every file of the Decathlon) do not count.
 
-    def __init__(self, root: Path, without: Path | None = None) -> None:
+    ``without`` is a folder to leave out. With ``most``, only so many files are looked for, and folders that cannot be
+    read are passed over; without it they are an error.
+    """
+
+    def __init__(self, root: Path, without: Path | None = None, most: int | None = None) -> None:
         self.root = root
-        self.paths = sorted(_walk(root, without))
+        self.paths = sorted(islice(_walk(root, without, strict=most is None), most))
 
     @cached_property
     def _known(self) -> set[str]:
@@ -126,10 +134,14 @@ class Tree:
         return paths
 
 
-def _walk(root: Path, without: Path | None) -> Iterator[str]:
+def _walk(root: Path, without: Path | None, strict: bool) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        if strict:
+            raise BadInputError(f"{error.filename} cannot be read ({error.strerror}); check its permissions.")
+
     seen: set[str] = set()
     left_out = os.path.realpath(without) if without is not None else None
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen or real == left_out:
             folders.clear()

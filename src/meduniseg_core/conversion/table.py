@@ -55,6 +55,7 @@ class Part(_Entry):
     patient: str | None = Field(default=None, description="template; None: each case is a patient")
     site: str | None = Field(default=None, description="template of the source or centre")
     subset: Subset | None = None
+    test_fraction: float | None = Field(default=None, gt=0, lt=1, description="drawn for testing from this part")
     images: tuple[Pattern | tuple[Pattern, ...], ...] = Field(min_length=1)
     exclude: Pattern | None = Field(default=None, description="paths in which it is found are passed over")
     labels: tuple[LabelRule, ...] = ()
@@ -85,8 +86,8 @@ class Conversion(_Entry):
             raise ValueError(f"{self.name}: the catalogue has no task {self.task_name}")
         known = {*self.task.classes, BACKGROUND}
         for part in self.parts:
-            if (part.subset is None) != (self.split == "random"):
-                raise ValueError(f"{self.name}: parts name a subset exactly where the split is official")
+            if (part.subset is None and part.test_fraction is None) != (self.split == "random"):
+                raise ValueError(f"{self.name}: parts name a subset or a fraction exactly where the split is official")
             for rule in part.labels:
                 named = {*rule.values.values(), *([rule.class_name] if rule.class_name else [])}
                 if not named or not named <= known:

@@ -376,6 +376,20 @@ def polyp(root: Path) -> None:
         picture(root / f"TestDataset/{source}/masks/17.png", mask())
 
 
+def polyp_sources(root: Path) -> None:
+    """The five sources as their own pages offer them."""
+    for number in range(1, 11):
+        picture(root / f"Kvasir-SEG/images/cju{number}.jpg", photograph(number))
+        picture(root / f"Kvasir-SEG/masks/cju{number}.jpg", mask())
+        picture(root / f"CVC-ClinicDB/Original/{number}.tif", photograph(number))
+        picture(root / f"CVC-ClinicDB/Ground Truth/{number}.tif", mask())
+    picture(root / "ETIS-LaribPolypDB/ETIS-LaribPolypDB/1.tif", photograph())
+    picture(root / "ETIS-LaribPolypDB/Ground Truth/p1.tif", mask())
+    for source in ("CVC-300", "CVC-ColonDB"):
+        picture(root / source / "images/1.png", photograph())
+        picture(root / source / "masks/1.png", mask())
+
+
 def btcv(root: Path) -> None:
     for number in (1, 2, 3, 21, 40):
         nifti(root / f"RawData/Training/img/img{number:04d}.nii.gz", volume(number))

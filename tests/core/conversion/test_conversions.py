@@ -197,6 +197,22 @@ def test_polyps_keep_their_source(tmp_path: Path) -> None:
     assert sources["CVC-ClinicDB_train_612"] == "CVC-ClinicDB"
 
 
+def test_the_five_sources_of_polyps_are_taken_as_they_are_offered(tmp_path: Path) -> None:
+    miniatures.polyp_sources(tmp_path / "download")
+    result = convert_dataset(CONVERSIONS["Polyp"], tmp_path / "download", tmp_path / "set")
+    assert (result.train, result.test, result.faults) == (18, 5, ())
+    test = cases_of(tmp_path, "Ts")
+    assert {"CVC-300_1", "CVC-ColonDB_1", "ETIS-LaribPolypDB_1"} < set(test)
+    assert {case.split("_")[0] for case in test} == {
+        "CVC-300",
+        "CVC-ColonDB",
+        "ETIS-LaribPolypDB",
+        "Kvasir",
+        "CVC-ClinicDB",
+    }
+    assert check_dataset(RawDataset.open(tmp_path / "set")) == []
+
+
 def test_contours_are_filled_with_their_holes(tmp_path: Path) -> None:
     converted("VS", tmp_path)
     case = cases_of(tmp_path, "Tr")[0]

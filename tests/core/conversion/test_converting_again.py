@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -165,6 +166,37 @@ def test_another_download_is_refused_with_the_layout_that_is_looked_for(download
     with pytest.raises(BadInputError, match="holds no case of KiTS19, whose download looks like this: case_NNNNN"):
         convert_dataset(CONVERSIONS["KiTS19"], download, tmp_path / "kits")
     assert not (tmp_path / "kits/dataset.json").exists()
+
+
+def test_labels_that_say_they_lie_elsewhere_are_taken_by_voxel_and_it_is_said(download: Path) -> None:
+    elsewhere = np.array([[-1.0, 0, 0, 40], [0, -1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
+    miniatures.nifti(download / "Training Batch 1/segmentation-0.nii", miniatures.blocks(1, 2), elsewhere)
+    for _ in range(2):
+        result = convert(download)
+        assert result.faults == ()
+        assert "lits_0: segmentation-0.nii says that it lies elsewhere" in result.warnings[0]
+    assert check_dataset(RawDataset.open(result.folder)) == []
+    (path,) = result.folder.glob("labelsT?/lits_0.nii.gz")
+    assert np.array_equal(read_labels(path).array[0], miniatures.blocks(1, 2))
+
+
+def test_labels_of_another_size_are_a_fault(download: Path) -> None:
+    labels = np.zeros((6, 10, 40), np.int16)
+    labels[2, 3, 30] = 1
+    miniatures.nifti(download / "Training Batch 1/segmentation-0.nii", labels)
+    (fault,) = convert(download).faults
+    assert "segmentation-0.nii" in fault
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(download: Path) -> None:
+    (download / "Training Batch 2").chmod(0)
+    try:
+        if os.access(download / "Training Batch 2", os.R_OK):
+            pytest.skip("this user may read everything")
+        with pytest.raises(BadInputError, match="Training Batch 2 cannot be read"):
+            convert(download)
+    finally:
+        (download / "Training Batch 2").chmod(0o755)
 
 
 def test_two_copies_of_an_image_are_a_fault(download: Path) -> None:

@@ -338,11 +338,19 @@ class User:
     def answer_file(self, path: Path | None = None) -> Path:
         """Type a path into the file dialog (or take what it proposes), and Return; what was chosen."""
         dialog = self.dialog(QFileDialog)
-        if path is not None:
+        field = dialog.findChild(QLineEdit)
+
+        def named() -> Path:
+            return Path(dialog.directory().absolutePath()) / field.text()
+
+        for _ in range(3 if path else 0):  # while it lists a folder, Qt's dialog may replace what is being typed
             self.keys("ctrl+a")
             self.type(str(path))
-        field = dialog.findChild(QLineEdit)
-        name = self.look(lambda: Path(dialog.directory().absolutePath()) / field.text())
+            self.pause(0.5)
+            if self.look(named) == path:
+                break
+        name = self.look(named)
+        self.check(lambda: path is None or name == path, f"the file dialog names {name.name}")
         self.shot("file_dialog")
         self.keys("Return")
         self.wait(lambda: QApplication.activeModalWidget() is not dialog, 10, "the end of the file dialog")

@@ -90,7 +90,7 @@ def add(
             classes=split_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
-        found = merge(image.findings, taken.findings, before.findings if before is not None else ())
+        found = merge(image.findings, taken.findings, before.findings if before is not None else (), entry.findings)
         warnings = [finding.as_json() for finding in found]
         content = {"ledger": folder, "entry": entry.model_dump(mode="json"), "warnings": warnings}
         session.result(content, line, *(finding["text"] for finding in warnings))

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication, QDialog, QRadioButton, QWidget
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import read_image, read_labels
 from walking.images import Images
-from walking.user import User
+from walking.user import LONG, User
 
 
 def open_images(user: User, images: Images) -> None:
@@ -67,7 +67,7 @@ def segment(user: User, image: str) -> Any:
     user.wait(panel.run_button.isEnabled, 10, "Run")
     place = user.place(panel.run_button)
     user.press(panel.run_button)
-    user.wait(lambda: not panel.busy and len(user.viewer.layers) > len(before), 300, "the result")
+    user.wait(lambda: not panel.busy and len(user.viewer.layers) > len(before), LONG, "the result")
     user.pause(1)
     if user.look(user.window.isMaximized):  # napari makes a small window higher for the controls of a labels layer
         user.check(lambda: panel.run_button.mapToGlobal(panel.run_button.rect().center()) == place, "Run has not moved")

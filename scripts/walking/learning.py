@@ -6,7 +6,7 @@ from typing import Any
 
 from meduniseg_core.weights import ActiveModels, Registry
 from walking.images import Images
-from walking.user import User
+from walking.user import LONG, User
 
 
 def start_learning(user: User) -> None:
@@ -20,8 +20,8 @@ def start_learning(user: User) -> None:
     user.shot("learn")
     user.press(learn.start_button)
     view = learn.run_view
-    user.wait(lambda: view.isVisible() and view.progress.isVisible() and view.progress.value() > 0, 180, "progress")
-    user.wait(lambda: "left" in view.progress.text() and "Training" in view.progress.text(), 120, "the time left")
+    user.wait(lambda: view.isVisible() and view.progress.isVisible() and view.progress.value() > 0, LONG, "progress")
+    user.wait(lambda: "left" in view.progress.text() and "Training" in view.progress.text(), LONG, "the time left")
     user.place(view.pause_button)
     user.shot("training")
     user.press(view.pause_button)
@@ -41,11 +41,11 @@ def finish_learning(user: User) -> None:
     user.check(lambda: learn.run_box.currentText().startswith("disc_cup"), "Learn offers the training again")
     user.place(view.pause_button)
     user.shot("training_again")
-    user.wait(lambda: _points(view.loss) > 0 or gate.isVisible(), 300, "the first point of the curve")
+    user.wait(lambda: _points(view.loss) > 0 or gate.isVisible(), LONG, "the first point of the curve")
     user.shot("curve")
     if user.look(lambda: not gate.isVisible() and view.pause_button.text() == "Pause"):
         user.press(view.stop_button)
-    user.wait(lambda: gate.isVisible() and gate.table.isVisible(), 240, "before and after")
+    user.wait(lambda: gate.isVisible() and gate.table.isVisible(), LONG, "before and after")
     user.pause(1)
     user.place(gate.title)
     user.shot("before_and_after")

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QTextBrowser
 from napari_meduniseg import _autosave
 from walking.correcting import home
 from walking.images import Images
-from walking.user import TroubleError, User
+from walking.user import LONG, TroubleError, User
 
 
 def review(user: User, corrected: Any, again: Any) -> None:
@@ -94,7 +94,7 @@ def batch(user: User, images: Images, model: str) -> None:
     user.choose(panel.task, "disc_cup")
     user.press(panel.run_button)
     user.wait(lambda: panel.busy, 10, "the batch")
-    user.wait(lambda: not panel.busy, 240, "the end of the batch")
+    user.wait(lambda: not panel.busy, LONG, "the end of the batch")
     lines = user.look(panel.queue.lines)
     user.check(lambda: sum(line.startswith("✓") for line in lines) == 2, f"two cases are done: {lines}")
     user.check(lambda: any(line.startswith("✗") and "eye_half" in line for line in lines), "the broken one is named")

@@ -37,6 +37,9 @@ from superqt.utils import ensure_main_thread
 
 Found = TypeVar("Found")
 
+LONG = 900
+"""Seconds that the network may take, on a machine that has other work to do."""
+
 _GUI_SECONDS = 120
 _SETTLE = 0.25  # as people do
 

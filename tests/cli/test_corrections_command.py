@@ -81,6 +81,15 @@ def test_classes_grow_from_the_command_line(image: Path, tmp_path: Path, medunis
     assert refused.returncode == 2 and "liver, cyst, in this order" in refused.stderr
 
 
+def test_a_correction_without_any_label_is_a_warning(image: Path, tmp_path: Path, meduniseg) -> None:
+    labels = labels_of(image, tmp_path / "l.nii.gz", 0)
+    arguments = ("corrections", "add", tmp_path / "ledger", image, "--labels", labels)
+    done = meduniseg(*arguments, *BEGIN, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [warning["code"] for warning in json.loads(done.stdout)["warnings"]] == ["labels_empty"]
+    assert "scan.nii.gz was accepted without any label" in meduniseg(*arguments).stdout
+
+
 def test_what_is_wrong_is_said_in_one_sentence(image: Path, tmp_path: Path, meduniseg) -> None:
     ledger, labels = tmp_path / "ledger", labels_of(image, tmp_path / "c.nii.gz", 6)
     for words, code, said in (

@@ -154,6 +154,26 @@ def test_what_is_accepted_is_the_current_image_and_each_only_once(
     assert len(entries) == 2
 
 
+def test_labels_in_which_nothing_is_labelled_are_accepted_with_a_warning(
+    four: Any, panel: Callable[[str], Any], qtbot: Any
+) -> None:
+    edit, classes = panel("Edit"), {"index": [0, 1], "name": ["background", "spot"]}
+    box = edit.accepting
+    edit.image_box.set_layer(named(four, "a.png"))
+    mine = four.add_labels(np.zeros((40, 48), np.uint8), name="mine", features=classes)
+    qtbot.waitUntil(lambda: not box.busy, timeout=30_000)
+    box.task.setText("spots")
+    box.collection.setCurrentIndex(box.collection.findData("new"))
+    box.modality.setCurrentIndex(box.modality.findData("dermoscopy"))
+    box.button.click()
+    qtbot.waitUntil(lambda: not box.busy, timeout=60_000)
+    assert "without any label" in box.said.text() and box.said.styleSheet()
+    mine.data[:9, :9] = 1
+    box.button.click()
+    qtbot.waitUntil(lambda: not box.busy, timeout=60_000)
+    assert "Accepted" in box.said.text() and "without any label" not in box.said.text()
+
+
 def test_labels_of_no_task_are_not_proposed_the_collection_of_a_task(
     four: Any, panel: Callable[[str], Any], qtbot: Any
 ) -> None:

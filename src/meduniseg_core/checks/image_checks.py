@@ -11,7 +11,7 @@ from meduniseg_core.checks.channel_pairs import doubtful_channels
 from meduniseg_core.checks.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image
-from meduniseg_core.images.findings import merge, orientation_unknown
+from meduniseg_core.images.findings import merge, orientation_unknown, pixels_not_square
 from meduniseg_core.images.hounsfield_scale import hounsfield_scale
 from meduniseg_core.images.modality_check import (
     COLOUR_MODALITIES,
@@ -58,6 +58,7 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
         found.append(pair)
     if image.physical:
         found += unusual_spacing(working_geometry(image, plan), plan, image.name)
+        found += _pixel_shape(image, plan)
         if not image.is_2d and not is_oriented(image) and all(f.code != "orientation_unknown" for f in image.findings):
             found.append(orientation_unknown(image.name, "its reader found no orientation"))
     found += field_of_view(image, plan, scale)
@@ -176,6 +177,19 @@ def _blank(image: Image, plan: TaskPlan) -> Iterator[Finding]:
         whose = f"Channel {flat[0] + 1} of {image.name}"
     value = float(image.array[flat[0]].flat[0])
     yield Finding("intensity_mismatch", f"{whose} has the same value ({value:g}) everywhere: it shows nothing.")
+
+
+def _pixel_shape(image: Image, plan: TaskPlan) -> Iterator[Finding]:
+    """Pixels that are not square by their size in mm, for a task that scales pixels and does not use that size."""
+    if plan.longest_side is None:
+        return
+    _, high, wide = working_geometry(image, plan).spacing
+    known = None if plan.statistics is None else plan.statistics.spacing
+    if known is not None and known[1][0] / known[2][1] <= high / wide <= known[1][1] / known[2][0]:
+        return  # so were the training images
+    finding = pixels_not_square(image.name, high / wide)
+    if finding is not None:
+        yield finding
 
 
 def _intensities(image: Image, plan: TaskPlan) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from meduniseg_core.files import parse_json
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.provenance import provenance_path, read_provenance
 from meduniseg_core.validation import NAME_PATTERN
 
@@ -76,6 +77,15 @@ class LedgerEntry(_Line):
     def has_prediction(self) -> bool:
         """Whether the prediction that was corrected is stored, too."""
         return self.classes[0].predicted is not None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the annotator must know of the acceptance: that nothing was labelled in it."""
+        if any(one.corrected for one in self.classes):
+            return ()
+        names = " or ".join(one.name for one in self.classes)
+        text = f"{self.source or self.case} was accepted without any label, which teaches a model that it shows no "
+        return (Finding("labels_empty", f"{text}{names}: if it does, label it and accept it again."),)
 
 
 def user_logged_in() -> str | None:

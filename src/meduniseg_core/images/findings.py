@@ -7,12 +7,15 @@ an image against a task add theirs (`meduniseg_core.inference`). They are report
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from meduniseg_core.events import EventSink, Message
+
+_SQUARE = 1.02  # sides of a pixel may differ by this factor: resolutions are often rounded to whole numbers
 
 FindingCode = Literal[
     "orientation_unknown",  # the file does not say left from right
@@ -21,6 +24,7 @@ FindingCode = Literal[
     "places_differ",  # a header that gives its place in space, or its voxel sizes, twice and differently
     "header_mended",  # a header field that other readers mend without doubt
     "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal
+    "pixels_not_square",  # the file says so, where sizes in mm are missing or not used
     "spacing_unusual",  # far from what the task's images have
     "labels_renumbered",  # a label map whose ids were not unique
     "sheared_grid",
@@ -33,6 +37,7 @@ FindingCode = Literal[
     "channel_pair_doubtful",  # files taken as channels of one case that look like two cases
     "slices_chosen",  # other objects, series or frames of the source were left out
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
+    "labels_empty",  # a correction in which nothing is labelled
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
     "labels_matched",  # ids (or names) of two label maps that differ were taken for one class
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
@@ -97,6 +102,26 @@ def header_mended(name: str, what: Sequence[str]) -> Finding:
         A finding of level "info".
     """
     return Finding("header_mended", f"{name} has a faulty header that was mended: {'; '.join(what)}.", "info")
+
+
+def pixels_not_square(name: str, ratio: float) -> Finding | None:
+    """Make the finding that pixels are not square where the network takes them as if they were.
+
+    Args:
+        name: The file's name.
+        ratio: The height of a pixel, divided by its width.
+
+    Returns:
+        A warning; None where pixels are square but for rounding, or the ratio is no positive, finite number.
+    """
+    if not 0 < ratio < math.inf or max(ratio, 1 / ratio) <= _SQUARE:
+        return None
+    how = f"{ratio:.3g} times as high as wide" if ratio > 1 else f"{1 / ratio:.3g} times as wide as high"
+    return Finding(
+        "pixels_not_square",
+        f"The pixels of {name} are {how}, and they are segmented as if they were square, with everything out of shape: "
+        "save it with square pixels (scaled to its true shape) if the result is wrong.",
+    )
 
 
 def without_options(text: str) -> str:

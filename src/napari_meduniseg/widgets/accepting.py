@@ -164,7 +164,8 @@ class AcceptBox(Working, QGroupBox):
         _unsaved.saved(layer, mark)
         self.button.setEnabled(self._layer is not None)
         side = "for training" if entry.subset == "training" else "held back for comparisons"
-        self._say(f"Accepted as {entry.case}, {side}.")
+        said = [f"Accepted as {entry.case}, {side}.", *(finding.text for finding in entry.findings)]
+        self._say(" ".join(said), trouble=bool(entry.findings))
         self._clocks.pop(layer, None)
         self._note(layer, collection)
         self._remember(collection)

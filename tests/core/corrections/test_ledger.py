@@ -365,3 +365,21 @@ def test_a_new_class_may_not_take_the_number_of_ignore(tmp_path: Path) -> None:
     assert (tmp_path / "l" / "dataset.json").read_bytes() == before
     with pytest.raises(BadInputError, match="label 3"):
         ledger.accept(volume(1), mask(volume(1), 1, highest=3))
+
+
+def test_a_correction_without_any_label_is_said(tmp_path: Path) -> None:
+    ledger = begun(tmp_path, classes=("liver", "spleen"))
+    image = volume(1)
+    nothing = image.with_array(np.zeros((1, *image.geometry.shape), np.uint8))
+    (said,) = ledger.accept(image, nothing, predicted=mask(image, 1)).findings
+    assert said.code == "labels_empty" and said.level == "warning" and "no liver or spleen" in said.text
+    one = nothing.array.copy()
+    one[0, 1, 2, 3] = 2
+    assert ledger.accept(image, image.with_array(one)).findings == ()
+
+
+def test_a_correction_in_which_nothing_was_looked_at_is_said_too(tmp_path: Path) -> None:
+    ledger = with_ignore(tmp_path / "l")
+    image = volume(0)
+    unknown = image.with_array(np.full((1, *image.geometry.shape), 2, np.uint8))
+    assert [finding.code for finding in ledger.accept(image, unknown).findings] == ["labels_empty"]

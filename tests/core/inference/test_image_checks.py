@@ -224,3 +224,13 @@ def test_frames_over_time_are_no_volume_for_a_3d_task() -> None:
         refuse_image(cine, HU)
     refuse_image(cine, picture_plan("lesion"))
     refuse_image(frames, HU)
+
+
+def test_a_size_in_mm_that_a_task_of_pixels_does_not_use_is_said_where_it_is_not_square() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 1, 40, 40)).astype(np.uint8)
+    image = Image(pixels, Geometry((1, 40, 40), (1.0, 0.5, 0.25)))
+    found = [finding for finding in check_image(image, WINDOWED) if finding.code == "pixels_not_square"]
+    assert ["2 times as high as wide" in finding.text and finding.level == "warning" for finding in found] == [True]
+    square = Image(pixels, Geometry((1, 40, 40), (1.0, 0.5, 0.5)))
+    assert "pixels_not_square" not in codes(square, WINDOWED)
+    assert "pixels_not_square" not in codes(image, HU)  # a task of mm uses the size

@@ -10,7 +10,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
-from meduniseg_core.images.findings import Finding, merge
+from meduniseg_core.images.findings import Finding, merge, pixels_not_square
 from meduniseg_core.images.formats.dicom_choice import Source, choose
 from meduniseg_core.images.formats.dicom_codec import Decoder
 from meduniseg_core.images.formats.dicom_files import add_file
@@ -125,6 +125,8 @@ def _read(source: Source, series: str | None, frame: int | None, path: Path) -> 
     ordered = [chosen[position] for position in order]
     sizes = {(item.spacing, item.spacing_source): None for item in ordered}
     of_size = [spacing_finding(*size, path.name) for size in sizes][:1]
+    if chosen[0].spacing is None:
+        of_size.append(pixels_not_square(path.name, chosen[0].aspect))
     found = merge(findings, (item for item in of_size if item is not None), placement)
     return _image(ordered, geometry, path, found)
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats.dicom_frames import FrameHeader, frame_headers, frames_over_time
 from meduniseg_core.images.formats.dicom_source import VOLUME_MARKS, class_of, naming, one_line
-from meduniseg_core.images.formats.dicom_spacing import Header, SpacingSource, floats, pixel_spacing
+from meduniseg_core.images.formats.dicom_spacing import Header, SpacingSource, floats, pixel_aspect, pixel_spacing
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class Slice:
     location: float | None = None
     spacing: tuple[float, float] | None = None
     spacing_source: SpacingSource = "none"
+    aspect: float = 1.0
     thickness: float | None = None
     rescale: tuple[float, float] = (1.0, 0.0)
     instance: int | None = None
@@ -148,6 +149,7 @@ def _slice(
         location=asked(lambda: _one(header, "SliceLocation", name), None),
         spacing=spacing,
         spacing_source=source,
+        aspect=asked(lambda: pixel_aspect(header, name), 1.0),
         thickness=thickness,
         rescale=asked(lambda: _rescale(header, name), (1.0, 0.0)),
         instance=_instance(header, "InstanceNumber" if frame is None else "InStackPositionNumber", path),

@@ -42,6 +42,7 @@ HEADER = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
     *("ImageOrientationPatient", "ImagePositionPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelSpacingCalibrationType"),
+    "PixelAspectRatio",
     *("SequenceOfUltrasoundRegions", "FrameTime", "FrameTimeVector", "FrameIncrementPointer", "CineRate"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *VOLUME_MARKS),
 )

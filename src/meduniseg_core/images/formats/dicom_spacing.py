@@ -63,6 +63,23 @@ def pixel_spacing(header: Header, modality: str, name: str) -> tuple[tuple[float
     return (None, "none") if scanned is None else (scanned, "scanner")
 
 
+def pixel_aspect(header: Header, name: str) -> float:
+    """Find the shape of pixels, which files without a pixel size give where it is not square.
+
+    Args:
+        header: The frame's header.
+        name: The file's name.
+
+    Returns:
+        A pixel's height over its width; 1 where the file does not say, or nothing that can be read.
+    """
+    try:
+        stated = floats(header, "PixelAspectRatio", 2, name)
+    except BadInputError:
+        return 1.0
+    return stated[0] / stated[1] if stated is not None and stated[1] else 1.0
+
+
 def spacing_finding(spacing: tuple[float, float] | None, source: SpacingSource, name: str) -> Finding | None:
     """Say what the user must know about a pixel size.
 

@@ -18,6 +18,7 @@ from PIL import UnidentifiedImageError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief
+from meduniseg_core.images.findings import pixels_not_square
 from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, check_expansion
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -26,6 +27,7 @@ from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
 _PILLOW_NAMES = {"PNG", "BMP", "JPEG", "MPO"}
 _GREY_MODES = {"1", "L", "I;16", "I;16B", "I;16L", "I"}
 _DAMAGE = (OSError, SyntaxError, ValueError, struct.error, IndexError, KeyError, TypeError, EOFError, AssertionError)
+_RESOLUTIONS = (0x011A, 0x011B)  # EXIF's XResolution and YResolution
 _JPEG_LIMIT = 2048  # a bit for a block of 8x8, at half resolution for two of three channels, is 1024: twice that
 MAX_PIXELS = 500_000_000
 """Larger pictures do not fit into memory several times over; they are refused before they are unpacked."""
@@ -34,8 +36,9 @@ MAX_PIXELS = 500_000_000
 def read_raster(path: Path) -> Image:
     """Read a PNG, BMP or JPEG as ``(C, 1, H, W)``: C = 3 for colour, else 1; uint8 or uint16 as stored.
 
-    A picture that is stored rotated is turned upright by its EXIF orientation (`upright`). Palette images become RGB
-    (grey if the palette is grey), CMYK becomes RGB, and an opaque alpha channel is dropped.
+    A picture that is stored rotated is turned upright by its EXIF orientation (`upright`). Pixels that are not square
+    by its header are read as stored, with the finding "pixels_not_square". Palette images become RGB (grey if the
+    palette is grey), CMYK becomes RGB, and an opaque alpha channel is dropped.
 
     Args:
         path: The file.
@@ -51,7 +54,9 @@ def read_raster(path: Path) -> Image:
         array, colour = _values(picture, path)
         meta: dict[str, Any] = {"format": str(picture.format).lower(), "dtype": str(array.dtype), "colour": colour}
         orientation = _orientation(picture, path)
-    return turned_upright(_image(array, path, meta), orientation)
+        finding = pixels_not_square(path.name, _pixel_aspect(picture))
+    image = _image(array, path, meta)
+    return turned_upright(image if finding is None else image.with_findings(finding), orientation)
 
 
 def read_raster_labels(path: Path) -> Image:
@@ -183,6 +188,18 @@ class _opened:  # noqa: N801 - used as a function
 
 def _orientation(picture: PillowImage.Image, path: Path) -> int | None:
     return orientation_in(picture.getexif().get(TAG), path.name)
+
+
+def _pixel_aspect(picture: PillowImage.Image) -> float:
+    """A pixel's height over its width, from PNG's pHYs, JFIF's density, EXIF or BMP's header; 1 where none says."""
+    stated = picture.info.get("dpi") or picture.info.get("aspect")  # PNG with and without a unit of length, and BMP
+    if picture.format in ("JPEG", "MPO"):  # of which Pillow gives one number, or none where there is no unit
+        stated = picture.info.get("jfif_density") or [picture.getexif().get(tag, 1) for tag in _RESOLUTIONS]
+    try:
+        across, down = (float(value) for value in stated or (1, 1))
+        return across / down
+    except (TypeError, ValueError, ArithmeticError):
+        return 1.0
 
 
 def _values(picture: PillowImage.Image, path: Path) -> tuple[np.ndarray, str]:

@@ -69,6 +69,22 @@ def voxel_size(tiff: tifffile.TiffFile, path: Path) -> tuple[Spacing | None, tup
     return own, ()
 
 
+def pixel_aspect(page: tifffile.TiffPage) -> float:
+    """Find the shape of a page's pixels from its resolutions, whose unit does not matter.
+
+    Args:
+        page: The page.
+
+    Returns:
+        A pixel's height over its width; 1 where the page does not say.
+    """
+    try:
+        width, height = (_pixel_size(page.tags[tag].value) for tag in ("XResolution", "YResolution"))
+        return height / width
+    except (KeyError, ValueError, TypeError, ArithmeticError):
+        return 1.0
+
+
 def _shown(spacing: Spacing) -> str:
     return " x ".join(f"{value:g}" for value in spacing)
 

@@ -14,14 +14,15 @@ home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 for size in ${SIZES:-1280x800 1920x1080}; do
   for day in 1 2 3; do
-    code=0
+    rm -f "$home/code" # xvfb-run's own status is another one where it cannot clear its folder away
     xvfb-run -a -s "-screen 0 ${size}x24" bash -c '
       openbox >/dev/null 2>&1 &
       manager=$!
       code=0
-      "$0" scripts/walk.py "$@" || code=$?
+      "$1" scripts/walk.py "${@:2}" || code=$?
       kill "$manager"
-      exit "$code"' "${PYTHON:-python}" "$day" "$home/$size" "$folder/$size" || code=$?
+      echo "$code" >"$0"' "$home/code" "${PYTHON:-python}" "$day" "$home/$size" "$folder/$size" || true
+    code=$(cat "$home/code" || echo unknown)
     expected=$([ "$day" = 1 ] && echo 137 || echo 0) # the first day ends with kill -9
     [ "$code" = "$expected" ] || { echo "$size, day $day: ended with $code"; exit 1; }
   done

@@ -118,7 +118,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         "runs on": f"{report['device']} in {report['precision']}",
         "accelerators": ", ".join(accelerators) or "none",
         "CPU": f"{cpu['cores']} cores, {cpu['threads']} threads, {cpu['instructions']}",
-        "bf16 on the CPU": f"{1 / probe['ratio']:.1f} times as fast as fp32 (measured just now)",
+        "bf16 on the CPU": f"{1 / probe['ratio']:.2g} times as fast as fp32 (measured just now)",
         "memory": f"{memory['total_bytes'] / 2**30:.1f} GiB, {memory['available_bytes'] / 2**30:.1f} GiB free",
         "user's folder": f"{folder['path']} ({folder['from']}{'' if folder['exists'] else ', not created yet'})",
         "models": ", ".join(models) or "none",

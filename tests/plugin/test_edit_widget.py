@@ -83,6 +83,13 @@ def test_every_operation_is_one_undo_step(widget: Any, labels: Any) -> None:
         np.testing.assert_array_equal(labels.data, before, err_msg=name)
 
 
+def test_what_was_said_of_other_labels_is_not_said_of_these(gui: Any, widget: Any, labels: Any) -> None:
+    press_button(widget, "grow")
+    assert "changed" in widget.said.text()
+    gui.add_labels(np.zeros(labels.data.shape, np.uint8), name="another", scale=labels.scale)
+    assert widget.layer_box.layer() is not labels and widget.said.text() == ""
+
+
 def test_growing_is_in_millimetres_and_stops_at_a_locked_class(widget: Any, labels: Any) -> None:
     widget.palette_table.set_locked(2, True)
     kidney = labels.data == 2

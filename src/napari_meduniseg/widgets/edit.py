@@ -228,6 +228,8 @@ class EditWidget(Panel):
             self._watched.mouse_drag_callbacks.remove(self._mouse)
             self._watched.events.paint.disconnect(self._count)
             self._watched.events.labels_update.disconnect(self._count)
+        if self._watched is not None and self._watched is not layer and not self.busy:
+            self.say("")  # what was said of other labels is not of these
         self._watched = layer
         self._changes += 1
         if self._watched is not None:

@@ -47,7 +47,7 @@ def finish_learning(user: User) -> None:
         user.press(view.stop_button)
     user.wait(lambda: gate.isVisible() and gate.table.isVisible(), LONG, "before and after")
     user.pause(1)
-    user.place(gate.title)
+    user.place(gate.heading)
     user.shot("before_and_after")
     user.check(lambda: gate.table.rowCount() == 2, f"{user.look(gate.heading.text)}: {user.look(gate.reason.text)}")
 

@@ -52,7 +52,7 @@ class GateView(Working, QGroupBox):
         self.adopt_button, self.keep_button = QPushButton("Adopt"), QPushButton("Keep as candidate")
         self.discard_button, self.back_button = QPushButton("Discard"), QPushButton("Roll back")
         self.report_button = QPushButton("Report")
-        self.adopt_button.setToolTip("Install the new model; Segment offers it for this task from now on.")
+        self.adopt_button.setToolTip("Put the new model into use: Segment and Batch take it for this task from now on.")
         self.keep_button.setToolTip("Change nothing; the model stays here and can be adopted later.")
         self.discard_button.setToolTip("Delete this training and its model.")
         self.back_button.setToolTip("Take the model out of use; the previous one is used again.")

@@ -73,8 +73,8 @@ def add(
         from meduniseg_core.images.upright import meet
 
         image = read_image(one_case(images, _channels(folder, split_names(channels))))
-        corrected = meet(read_labels(labels), image, drawn_on)
-        before = meet(read_labels(predicted), image, drawn_on) if predicted is not None else None
+        corrected = meet(read_labels(labels, like=image), image, drawn_on)
+        before = meet(read_labels(predicted, like=image), image, drawn_on) if predicted is not None else None
         named = split_names(classes) or _names_in(corrected)
         ledger = _ledger(folder, image, task, modality, named, split_names(channels))
         taken = ledger.as_taken(image, corrected, split_names(classes))

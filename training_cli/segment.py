@@ -104,7 +104,8 @@ def segment(
         typer.Option(
             "--format",
             metavar="EXT",
-            help="File format: nii.gz, nii, nrrd, mha, png, tif or npy. Default: nii.gz, for 2D png.",
+            help="File format: nii.gz, nii, nrrd, mha, png, tif or npy; of DICOM images also dicom-seg or rtstruct. "
+            "Default: nii.gz, for 2D png.",
         ),
     ] = None,
     series: Annotated[
@@ -300,6 +301,7 @@ class Run:
 
         image = read_image(case.source, series=self.series, frame=self.frame).with_findings(*case.findings)
         self.targets.check_names(case.name, is_2d=image.is_2d)
+        self.targets.check_image(image)
         tasks = [task for task in self._fitting(image, case) if not self._keeps(case, task, image)]
         if not tasks:
             return

@@ -12,18 +12,25 @@ from meduniseg_core.outputs import Identity, Standing, check_name, clear_leftove
 from training_cli.inputs import same_name
 
 if TYPE_CHECKING:
-    from meduniseg_core.images import Case
+    from meduniseg_core.dicom_objects import DicomFormat
+    from meduniseg_core.images import Case, Image
 
 
 def chosen_ending(ending: str | None) -> str | None:
-    """The ending of ``--format`` with its dot; UsageError where labels cannot be written so."""
+    """The ending of ``--format`` with its dot, of DICOM objects that of their files; UsageError where labels cannot be
+    written so, or where the library for it is missing."""
+    from meduniseg_core.dicom_objects import DICOM_FORMATS
     from meduniseg_core.images.writing import LABEL_ENDINGS
 
     if ending is None:
         return None
+    dicom = DICOM_FORMATS.get(ending.lower())
+    if dicom is not None:
+        dicom.check()
+        return dicom.ending
     dotted = "." + ending.lower().lstrip(".")
     if dotted not in LABEL_ENDINGS:
-        known = ", ".join(known.lstrip(".") for known in LABEL_ENDINGS)
+        known = ", ".join((*(known.lstrip(".") for known in LABEL_ENDINGS), *DICOM_FORMATS))
         raise UsageError(f"Labels cannot be written as '{ending}'; choose --format from {known}.")
     return dotted
 
@@ -104,7 +111,23 @@ class Targets:
     def _beside(self, labels: Path) -> list[str]:
         from meduniseg_core.provenance import probabilities_name, provenance_path
 
-        return [provenance_path(labels).name, *([probabilities_name(labels)] if self.probabilities else [])]
+        dicom = self._dicom()
+        return [
+            provenance_path(labels).name,
+            *([probabilities_name(labels)] if self.probabilities else []),
+            *(dicom.names(labels)[1:] if dicom is not None else ()),
+        ]
+
+    def _dicom(self) -> DicomFormat | None:
+        from meduniseg_core.dicom_objects import dicom_format_of
+
+        return dicom_format_of(Path(f"case{self.ending or ''}"))
+
+    def check_image(self, image: Image) -> None:
+        """BadInputError where the result would be a DICOM object and the image cannot have one."""
+        dicom = self._dicom()
+        if dicom is not None:
+            dicom.check_image(image)
 
 
 def targets_of(

@@ -15,7 +15,16 @@ from meduniseg_core.errors import UsageError
 _Entry = TypeVar("_Entry", Modality, Task)
 
 
-def _tables(file: str, key: str) -> list[dict[str, Any]]:
+def load_tables(file: str, key: str) -> list[dict[str, Any]]:
+    """Load tables of the catalogue's data.
+
+    Args:
+        file: a TOML file of this package.
+        key: the name of its array of tables.
+
+    Returns:
+        The tables.
+    """
     text = files("meduniseg_core.catalog").joinpath(file).read_text("utf-8")
     tables: list[dict[str, Any]] = tomllib.loads(text)[key]
     return tables
@@ -27,11 +36,11 @@ def _by_name(entries: Iterable[_Entry]) -> Mapping[str, _Entry]:
 
 # In the order of the modal prompts.
 MODALITIES: Mapping[str, Modality] = _by_name(
-    Modality.model_validate(t) for t in _tables("modalities.toml", "modality")
+    Modality.model_validate(t) for t in load_tables("modalities.toml", "modality")
 )
 # The 17 upstream tasks in the paper's order, then the 6 downstream ones.
 TASKS: Mapping[str, Task] = _by_name(
-    Task.model_validate(table) for file in ("upstream.toml", "downstream.toml") for table in _tables(file, "task")
+    Task.model_validate(table) for file in ("upstream.toml", "downstream.toml") for table in load_tables(file, "task")
 )
 UPSTREAM: tuple[Task, ...] = tuple(task for task in TASKS.values() if task.stage == "upstream")
 DOWNSTREAM: tuple[Task, ...] = tuple(task for task in TASKS.values() if task.stage == "downstream")

@@ -39,6 +39,9 @@ FindingCode = Literal[
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
     "labels_empty",  # a correction in which nothing is labelled
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
+    "labels_overlap",  # segments that overlap, of which a voxel can have one
+    "labels_of_other_series",  # labels that were drawn on another series, or do not say on which
+    "labels_left_out",  # parts of a label file that mark no voxels: points, open contours
     "labels_matched",  # ids (or names) of two label maps that differ were taken for one class
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
     "opened_elsewhere",  # a layer of the viewer that another reader opened, which left out what the file says

@@ -94,15 +94,18 @@ def _naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def read_labels(path: str | Path) -> Image:
+def read_labels(path: str | Path, *, like: Image | None = None) -> Image:
     """Read a label map as ``(1, D, H, W)`` with an integer dtype; ids are the stored values.
 
     Names that the file gives its labels (3D Slicer's ``.seg.nrrd``) are in ``meta["class_names"]`` (id -> name). A
     palette PNG gives its indices; whole-number floats become uint8 or uint16. A map that says how its pixels are
-    rotated is turned upright; for one that does not, `place_labels` applies the rule of `upright.meet`.
+    rotated is turned upright; for one that does not, `place_labels` applies the rule of `upright.meet`. DICOM
+    segmentations and structure sets are label maps, too; their names and colours are in ``meta``.
 
     Args:
         path: A file, or a DICOM folder.
+        like: The image that the labels belong to, where it is known. DICOM objects are compared with it by their UIDs
+            and find the distance of its planes there; contours need it, because they have no grid of their own.
 
     Returns:
         The label map, on the grid of its file.
@@ -110,16 +113,22 @@ def read_labels(path: str | Path) -> Image:
     Raises:
         BadInputError: The file cannot be read (see `read_image`); it is a JPEG (its compression changes ids), has an
             alpha channel, real colour or several channels; or it holds fractional or negative values, or ids above
-            65535.
+            65535; or it is a DICOM object of another series than ``like``.
     """
     path = Path(path)
     with _naming(path), reading_labels():
-        return _read_labels(path)
+        return _read_labels(path, like)
 
 
-def _read_labels(path: Path) -> Image:
+def _read_labels(path: Path, like: Image | None) -> Image:
     _check_exists(path)
     kind = "dicom" if path.is_dir() else _format_of(path)
+    if kind == "dicom":
+        from meduniseg_core.images.formats.dicom_label_objects import label_object_in, read_label_object
+
+        found = label_object_in(path)
+        if found is not None:
+            return read_label_object(found, like)
     if kind == "jpeg":
         raise BadInputError(
             f"{path.name} is a JPEG, whose compression changes label ids; save the labels as PNG or NIfTI."

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_writers
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.palette import Colour, class_colour
@@ -150,6 +151,20 @@ class Segmentation:
         orientation = stored_orientation(self.image)
         return {} if orientation == 1 else {KEY: orientation}
 
+    def _labelled(self) -> LabelledSeries:
+        packs = {} if self.pack is None else {"pack": self.pack, "pack_sha256": self.pack_sha256 or ""}
+        return LabelledSeries(
+            labels=self.labels,
+            image=self.image,
+            classes=dict(enumerate(self.class_names, start=1)),
+            colours=dict(enumerate(self.colours, start=1)),
+            task=self.task,
+            algorithm=self.model,
+            algorithm_sha256=self.model_sha256,
+            version=self.version,
+            parameters=packs,
+        )
+
     def save(self, path: str | Path, *, before: Standing | None = None, replace_edited: bool = False) -> Path:
         """Write the labels, and beside them their provenance as ``<name>.json``, as one step.
 
@@ -157,7 +172,9 @@ class Segmentation:
         format. An earlier result of this image is replaced unless it was edited since.
 
         Args:
-            path: the label file; its ending chooses the format (.nii.gz, .nrrd, .mha, .png, .tif, .npy).
+            path: the label file; its ending chooses the format (.nii.gz, .nrrd, .mha, .png, .tif, .npy), or the DICOM
+                object, where the image was read from DICOM (`dicom_objects.DICOM_FORMATS`). A measurement report
+                (.sr.dcm) comes with the segmentation that it refers to.
             before: what was there when the work began (`outputs.standing`).
             replace_edited: also replace a result that was edited since it was written.
 
@@ -165,16 +182,19 @@ class Segmentation:
             The path of the label file.
 
         Raises:
-            UsageError: the image itself, a file that is not a result of ours, or an edited result is in the way.
+            UsageError: the library for DICOM objects is missing, or the image itself, a file that is not a result of
+                ours or an edited result is in the way.
             BadInputError: the format is unknown or cannot hold the labels (a PNG holds one slice), the result of
                 another image is there, or another program has written there since ``before``.
             UnwritableError: the folder cannot be written to.
         """
         path = Path(path)
-        check_ending(path)
-        files: dict[str, Callable[[Path], object]] = {
-            path.name: lambda target: write_labels(self.labels, target, like=self.image)
-        }
+        files: dict[str, Callable[[Path], object]]
+        if dicom_format_of(path) is not None:
+            files = dicom_writers(self._labelled(), path)
+        else:
+            check_ending(path)
+            files = {path.name: lambda target: write_labels(self.labels, target, like=self.image)}
         probabilities = self.probabilities
         if probabilities is not None:
             name = probabilities_name(path)

@@ -15,6 +15,7 @@ from meduniseg_core.images.formats.dicom_choice import Source, choose
 from meduniseg_core.images.formats.dicom_codec import Decoder
 from meduniseg_core.images.formats.dicom_files import add_file
 from meduniseg_core.images.formats.dicom_folders import dicom_places
+from meduniseg_core.images.formats.dicom_origin import ORIGIN, origin_of
 from meduniseg_core.images.formats.dicom_pixels import read_planes
 from meduniseg_core.images.formats.dicom_slices import Slice
 from meduniseg_core.images.formats.dicom_spacing import spacing_finding
@@ -156,6 +157,7 @@ def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: 
         "sheared": not geometry.is_orthonormal(),
         "orientation_known": first.orientation is not None and not first.in_volume,
         "frames_over_time": stack and first.over_time,
+        ORIGIN: origin_of(slices, geometry),
     }
     if geometry.shape[0] == 1 or stack:
         meta["colour"] = "rgb" if array.shape[0] == 3 else "grey"

@@ -18,6 +18,7 @@ _GROUPS = (
     *("FrameContentSequence", "CTImageFrameTypeSequence", "MRImageFrameTypeSequence", "PETFrameTypeSequence"),
     *("MREchoSequence", "MRDiffusionSequence", "CardiacSynchronizationSequence"),
     *("TemporalPositionSequence", "CTExposureSequence", "MRTimingAndRelatedParametersSequence"),
+    *("SegmentIdentificationSequence",),
     *("MRAveragesSequence", "MRMetaboliteMapSequence", "MRImagingModifierSequence", "MRVelocityEncodingSequence"),
 )
 """The functional groups that are read."""

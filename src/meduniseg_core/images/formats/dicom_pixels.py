@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,26 @@ def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
                 stored = _frame(dataset, packed, item.frame or 0, decoder, path.name)
                 planes[place] = _values(dataset, stored, item.rescale)
     return [planes[place] for place in range(len(slices))]
+
+
+def stored_frames(dataset: Dataset, decoder: Decoder, name: str) -> Iterator[np.ndarray]:
+    """Give the stored values of all frames of an object, one after the other.
+
+    Args:
+        dataset: The object with its pixels, grey.
+        decoder: Decodes compressed frames.
+        name: The file's name, for messages.
+
+    Yields:
+        ``(H, W)`` for every frame.
+
+    Raises:
+        BadInputError: See `read_planes`.
+    """
+    _check(dataset, name)
+    packed = _packed_frames(dataset, name)
+    for index in range(_frames(dataset)):
+        yield _frame(dataset, packed, index, decoder, name)
 
 
 def _check(dataset: Dataset, name: str) -> None:

@@ -24,10 +24,10 @@ class Slice:
 
     ``orientation`` holds six cosines: the row direction, then the column direction. ``frame`` counts the frames of a
     multi-frame file from 0 (None: the file holds one). ``volume`` is that file or its concatenation, and ``part`` says
-    which of the file's volumes the frame belongs to. ``location`` is the scanner's own coordinate along the stack.
-    ``in_volume``: the place is relative to an ultrasound volume and not to the patient. ``marks`` (keyword, value) can
-    tell the frame from others at its place. ``fault`` makes the frame unusable; it is raised only if the frame is
-    wanted.
+    which of the file's volumes the frame belongs to. ``reference_uid`` names the coordinate system of the positions.
+    ``location`` is the scanner's own coordinate along the stack. ``in_volume``: the place is relative to an ultrasound
+    volume and not to the patient. ``marks`` (keyword, value) can tell the frame from others at its place. ``fault``
+    makes the frame unusable; it is raised only if the frame is wanted.
     """
 
     path: Path
@@ -50,6 +50,8 @@ class Slice:
     rescale: tuple[float, float] = (1.0, 0.0)
     instance: int | None = None
     instance_uid: str = ""
+    study_uid: str = ""
+    reference_uid: str = ""
     frame: int | None = None
     volume: str = ""
     part: tuple[str, ...] = ()
@@ -117,6 +119,8 @@ def series_of(dataset: Dataset, path: Path) -> dict[str, Any]:
         "patient": text("PatientID"),
         "kind": one_line(str(class_of(dataset) or "")),
         "instance_uid": text("SOPInstanceUID"),
+        "study_uid": text("StudyInstanceUID"),
+        "reference_uid": text("FrameOfReferenceUID"),
     }
 
 

@@ -38,6 +38,7 @@ VOLUME_MARKS = (
 HEADER = (
     *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SpecificCharacterSet"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", "ConcatenationUID"),
+    *("StudyInstanceUID", "FrameOfReferenceUID"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
     *("ImageOrientationPatient", "ImagePositionPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices"),
@@ -109,10 +110,26 @@ def read_with_pixels(path: Path) -> Dataset | None:
         BadInputError: The file is damaged.
     """
     dataset = _read(path, _PIXEL_TAGS, pixels=True)
-    if dataset is not None and "TransferSyntaxUID" not in dataset.file_meta:
-        implicit, little = dataset.original_encoding
-        uncompressed = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else uncompressed
+    if dataset is not None:
+        _know_syntax(dataset)
+    return dataset
+
+
+def read_object(path: Path) -> Dataset | None:
+    """Read all elements of an object that is no image (a segmentation, contours), with its pixels.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The elements; None where the file is not DICOM.
+
+    Raises:
+        BadInputError: The file is damaged.
+    """
+    dataset = _read(path, None, pixels=True)
+    if dataset is not None:
+        _know_syntax(dataset)
     return dataset
 
 
@@ -142,6 +159,13 @@ def naming(path: Path) -> Iterator[None]:
             raise BadInputError(f"{path.name} is truncated or damaged ({reason}); copy it again.") from error
 
 
+def _know_syntax(dataset: Dataset) -> None:
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        uncompressed = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else uncompressed
+
+
 def _looks_like_dicom(start: bytes, size: int) -> bool:
     if start[128:] == b"DICM":
         return True
@@ -155,7 +179,7 @@ def _looks_like_dicom(start: bytes, size: int) -> bool:
     return bool(struct.unpack_from("<I", start, 4)[0] < min(size, 1 << 10))
 
 
-def _read(path: Path, tags: Sequence[int], pixels: bool) -> Dataset | None:
+def _read(path: Path, tags: Sequence[int] | None, pixels: bool) -> Dataset | None:
     with naming(path), open_regular(path) as stream:
         size = path.stat().st_size
         if not _looks_like_dicom(stream.read(_MARK), size):
@@ -168,7 +192,8 @@ def _read(path: Path, tags: Sequence[int], pixels: bool) -> Dataset | None:
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             return _read_deflated(bounded.read(), meta, tags, pixels, path.name)
         bounded.seek(0)
-        return pydicom.dcmread(bounded, stop_before_pixels=not pixels, force=True, specific_tags=list(tags))
+        wanted = None if tags is None else list(tags)
+        return pydicom.dcmread(bounded, stop_before_pixels=not pixels, force=True, specific_tags=wanted)
 
 
 class _Bounded:
@@ -183,7 +208,9 @@ class _Bounded:
         return self._stream.read(left if size is None or size < 0 else min(size, left))
 
 
-def _read_deflated(packed: bytes, meta: FileMetaDataset, tags: Sequence[int], pixels: bool, name: str) -> Dataset:
+def _read_deflated(
+    packed: bytes, meta: FileMetaDataset, tags: Sequence[int] | None, pixels: bool, name: str
+) -> Dataset:
     """Unpack the header, then no more than the pixels that it promises."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
     data = inflate.decompress(packed, _DEFLATED_HEADER)
@@ -199,9 +226,10 @@ def _read_deflated(packed: bytes, meta: FileMetaDataset, tags: Sequence[int], pi
     return dataset
 
 
-def _parsed(data: bytes, meta: FileMetaDataset, tags: Sequence[int], pixels: bool) -> Dataset:
+def _parsed(data: bytes, meta: FileMetaDataset, tags: Sequence[int] | None, pixels: bool) -> Dataset:
     stop = None if pixels else (lambda tag, *_: tag >= _PIXEL_GROUP)
-    dataset = read_dataset(io.BytesIO(data), False, True, stop_when=stop, specific_tags=list(tags))
+    wanted = None if tags is None else list(tags)
+    dataset = read_dataset(io.BytesIO(data), False, True, stop_when=stop, specific_tags=wanted)
     dataset.file_meta = FileMetaDataset(meta)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # as it lies now
     return dataset

@@ -1,0 +1,129 @@
+"""The DICOM objects that a result can be written as, by the name of the format and by the file's ending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from meduniseg_core.dicom_objects.extra import making, require_highdicom
+from meduniseg_core.dicom_objects.labelled import LabelledSeries
+from meduniseg_core.dicom_objects.source import SourceSeries, source_series
+from meduniseg_core.errors import BadInputError
+from meduniseg_core.files import atomic_path
+from meduniseg_core.images.image import Image
+
+
+@dataclass(frozen=True)
+class DicomFormat:
+    """One kind of object: its name as an option, the ending of its files, and what it is called in sentences."""
+
+    name: str
+    ending: str
+    title: str
+    needs_highdicom: bool
+
+    def check(self) -> None:
+        """Check that it can be written here.
+
+        Raises:
+            UsageError: The library that writes it is missing.
+        """
+        if self.needs_highdicom:
+            require_highdicom(self.title)
+
+    def check_image(self, image: Image) -> SourceSeries:
+        """Check that an object of this kind can refer to an image, before it is segmented.
+
+        Args:
+            image: The image as it was read.
+
+        Returns:
+            The image's series.
+
+        Raises:
+            BadInputError: It was not read from DICOM, or its headers do not place it as this object needs.
+        """
+        source = source_series(image)
+        known = source.origin.reference_uid and image.meta.get("orientation_known", True)
+        placed = known and not image.meta.get("frames_over_time")
+        if not placed and (len(source.headers) > 1 or self is RTSTRUCT):
+            raise BadInputError(
+                f"{image.name} does not say where it lies in the patient (position and frame of reference), so "
+                f"{self.title} cannot be placed; save as nii.gz instead."
+            )
+        return source
+
+    def names(self, path: Path) -> tuple[str, ...]:
+        """List the files that a result consists of.
+
+        Args:
+            path: The file that the user asked for.
+
+        Returns:
+            Their names.
+        """
+        return (path.name,)
+
+
+SEGMENTATION = DicomFormat("dicom-seg", ".seg.dcm", "a DICOM segmentation", True)
+RTSTRUCT = DicomFormat("rtstruct", ".rtstruct.dcm", "a DICOM structure set", False)
+
+DICOM_FORMATS = {item.name: item for item in (SEGMENTATION, RTSTRUCT)}
+"""The objects that are written, by name."""
+
+
+def dicom_format_of(path: Path) -> DicomFormat | None:
+    """Find the object that a file's ending stands for.
+
+    Args:
+        path: A file.
+
+    Returns:
+        The format; None for any other ending.
+    """
+    name = path.name.lower()
+    return next((item for item in DICOM_FORMATS.values() if name.endswith(item.ending)), None)
+
+
+def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[Path], object]]:
+    """Make the objects of a result, ready to be written.
+
+    Args:
+        labelled: The labels and their series.
+        path: The file; its ending says which object (`DICOM_FORMATS`).
+
+    Returns:
+        By file name, a function that writes the file to a path, atomically.
+
+    Raises:
+        UsageError: The library for it is missing.
+        BadInputError: The image was not read from DICOM, its headers do not allow the object, or there is no class.
+    """
+    kind = dicom_format_of(path)
+    if kind is None:
+        known = ", ".join(item.ending for item in DICOM_FORMATS.values())
+        raise BadInputError(f"{path.name} has the ending of no DICOM object; use one of {known}.")
+    kind.check()
+    source = kind.check_image(labelled.image)
+    placed = labelled.placed()
+    if kind is RTSTRUCT:
+        from meduniseg_core.dicom_objects.structure_set import structure_set
+
+        with making(kind.title, labelled.image.name):
+            return {path.name: _writer(structure_set(labelled, source, placed))}
+    from meduniseg_core.dicom_objects.segmentation import segmentation
+
+    with making(kind.title, labelled.image.name):
+        made = segmentation(labelled, source, placed)
+        return {path.name: _writer(made)}
+
+
+def _writer(dataset: Dataset) -> Callable[[Path], object]:
+    def write(target: Path) -> None:
+        with atomic_path(target) as temporary, making("the object", target.name):
+            dataset.save_as(temporary, enforce_file_format=True)
+
+    return write

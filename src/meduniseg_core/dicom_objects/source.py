@@ -86,15 +86,22 @@ def source_series(image: Image) -> SourceSeries:
             with naming(frame.path), open_regular(frame.path) as stream:
                 read[key] = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
                 read[key].decode()
-        if str(read[key].get("SOPInstanceUID") or "") != frame.instance_uid or not frame.instance_uid:
-            raise BadInputError(
-                f"{frame.path.name} has no SOP instance UID, or another one than when it was read; export it again."
-            )
+        if str(read[key].get("SOPInstanceUID") or "") != frame.instance_uid:
+            raise BadInputError(f"{frame.path.name} is another object than when {image.name} was read; try again.")
     headers = tuple(read[str(frame.path)] for frame in origin.frames)
     for keyword, value in (("StudyInstanceUID", origin.study_uid), ("SeriesInstanceUID", origin.series_uid)):
         if not value or any(str(header.get(keyword) or "") != value for header in headers):
-            raise BadInputError(f"{image.name} has no single {keyword} in its headers; export the series again.")
+            raise BadInputError(_anonymous(image, f"the same {keyword} in every header" if value else keyword))
+    if not all(frame.instance_uid for frame in origin.frames):
+        raise BadInputError(_anonymous(image, "SOPInstanceUID"))
     return SourceSeries(origin, headers)
+
+
+def _anonymous(image: Image, what: str) -> str:
+    return (
+        f"{image.name} lacks {what} (removed when it was made anonymous?), so no DICOM object can refer to it; export "
+        "the series again, or save as nii.gz."
+    )
 
 
 def take_over(source: SourceSeries, target: Dataset) -> None:

@@ -56,7 +56,7 @@ def evaluate(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Compare label maps with references: Dice, surface Dice and HD95 of each class, mean Dice with an interval."""
+    """Compare label maps with references: overlap, surfaces, lesions and volume of each class, and mean Dice."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.evaluation import evaluate_folders, write_report
         from meduniseg_core.evaluation.writing import report_standing
@@ -108,9 +108,17 @@ def _classes_of(dataset: RawDataset | None) -> tuple[str, ...] | None:
 
 
 def _table(report: Report) -> Table:
-    columns = ("class", "Dice", "surface Dice", "HD95")
+    columns = ("class", "Dice", "WDice", "surface Dice", "HD95", "lesion F1", "volume error")
     rows = [
-        (entry.name, f"{entry.dice:.4f}", _number(entry.surface_dice, 4), _number(entry.hd95, 2))
+        (
+            entry.name,
+            f"{entry.dice:.4f}",
+            f"{entry.weighted_dice:.4f}",
+            _number(entry.surface_dice, 4),
+            _number(entry.hd95, 2),
+            _number(entry.lesion_f1, 4),
+            _number(entry.volume_error, 2),
+        )
         for entry in report.classes
     ]
     return table(columns, rows, right=columns[1:])

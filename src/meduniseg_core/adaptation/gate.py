@@ -85,7 +85,12 @@ def gate(
         found = [side.predictor.segment(image, task, cancel=cancel)[task] for side, _ in sides]
         scores = [
             evaluate_case(
-                result.labels, truth, dict(enumerate(classes[:count], start=1)), case=name, ignored=dataset.ignored
+                result.labels,
+                truth,
+                dict(enumerate(classes[:count], start=1)),
+                case=name,
+                lesions=False,
+                ignored=dataset.ignored,
             )
             for result, (_, count) in zip(found, sides, strict=True)
         ]

@@ -98,24 +98,24 @@ def convert_dataset(
     recipe = f"{_VERSION}\0{seed}\0{conversion.model_dump_json()}\0{conversion.task.model_dump_json()}"
     header = Header(dataset=conversion.name, recipe=hashlib.sha256(recipe.encode()).hexdigest())
     Record.open(folder, header)  # refuses before anything is made
+    cases = find_cases(conversion, Tree(source, without=folder))
+    if not cases:
+        raise BadInputError(
+            f"{source} holds no case of {conversion.name}, whose download looks like this: {conversion.layout}; "
+            "check the folder."
+        )
+    _check_names(cases)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".conversion.lock", timeout=0):
             record = Record.open(folder, header)
             with writing_into(folder):
-                return _convert(_Run(conversion, folder, source, record, events, cancel), seed)
+                return _convert(_Run(conversion, folder, source, record, events, cancel), cases, seed)
     except Timeout:
         raise UsageError(f"Another process converts into {folder}; wait for it, or give another folder.") from None
 
 
-def _convert(run: _Run, seed: int) -> ConversionResult:
-    cases = find_cases(run.conversion, Tree(run.root, without=run.folder))
-    if not cases:
-        raise BadInputError(
-            f"{run.root} holds no case of {run.conversion.name}, whose download looks like this: "
-            f"{run.conversion.layout}; check the folder."
-        )
-    _check_names(cases)
+def _convert(run: _Run, cases: Sequence[SourceCase], seed: int) -> ConversionResult:
     run.record.save()
     for part in (run.folder, *(run.folder / name for names in _FOLDERS.values() for name in names)):
         remove_leftovers(part)

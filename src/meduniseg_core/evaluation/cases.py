@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.evaluation.lesions import LesionCounts, count_lesions
 from meduniseg_core.evaluation.metrics import surface_distances
 from meduniseg_core.images import Image, join_labels
 
@@ -17,7 +18,7 @@ class ClassScores(BaseModel):
     """One foreground class of one case.
 
     Lengths are in the case's ``unit``, volumes in ml (in pixels where the unit is px). ``hd95`` and ``surface_dice``
-    are None where surface metrics were not asked for.
+    are None where surface metrics were not asked for, ``lesions`` where lesions were not counted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,6 +30,7 @@ class ClassScores(BaseModel):
     surface_dice: float | None
     prediction_volume: float
     reference_volume: float
+    lesions: LesionCounts | None = None
 
 
 class CaseScores(BaseModel):
@@ -47,25 +49,26 @@ class CaseScores(BaseModel):
         """Mean Dice over the classes (docs/spec.md section 9); 1 where there is no class at all."""
         return float(np.mean([scores.dice for scores in self.classes])) if self.classes else 1.0
 
-    def with_classes(self, names: Mapping[int, str], surface: bool) -> CaseScores:
+    def with_classes(self, names: Mapping[int, str], surface: bool, lesions: bool) -> CaseScores:
         """Restrict the scores to chosen classes. A class without scores counts as absent from both masks.
 
         Args:
             names: Label id -> name.
             surface: Whether surface metrics are measured.
+            lesions: Whether lesions are counted.
 
         Returns:
             A copy with these classes, in order of label id.
         """
         known = {scores.label: scores for scores in self.classes}
         classes = tuple(
-            known[label].model_copy(update={"name": name}) if label in known else _absent(label, name, surface)
+            known[label].model_copy(update={"name": name}) if label in known else _absent(label, name, surface, lesions)
             for label, name in sorted(names.items())
         )
         return self.model_copy(update={"classes": classes})
 
 
-def _absent(label: int, name: str, surface: bool) -> ClassScores:
+def _absent(label: int, name: str, surface: bool, lesions: bool) -> ClassScores:
     return ClassScores(
         label=label,
         name=name,
@@ -74,6 +77,7 @@ def _absent(label: int, name: str, surface: bool) -> ClassScores:
         surface_dice=1.0 if surface else None,
         prediction_volume=0.0,
         reference_volume=0.0,
+        lesions=LesionCounts() if lesions else None,
     )
 
 
@@ -85,6 +89,7 @@ def evaluate_case(
     case: str = "",
     tolerance: float = 2.0,
     surface: bool = True,
+    lesions: bool = True,
     ignored: int | None = None,
 ) -> CaseScores:
     """Compare two label maps of one image. Their axes may be in different orders, and either may be cropped.
@@ -96,6 +101,7 @@ def evaluate_case(
         case: The case's name, for the report and for errors.
         tolerance: The tolerance of the surface Dice, in mm (pixels where the images have no size).
         surface: Whether to measure surface Dice and HD95.
+        lesions: Whether to count connected pieces that were found, missed and invented.
         ignored: The reference's label of voxels that do not count.
 
     Returns:
@@ -122,12 +128,12 @@ def evaluate_case(
         unit="mm" if physical else "px",
         missing=prediction is None,
         classes=tuple(
-            _class_scores(guess, truth, label, name, spacing, tolerance if surface else None, physical)
+            _class_scores(guess, truth, label, name, spacing, tolerance if surface else None, physical, lesions)
             for label, name in sorted(names.items())
             if label in present
         ),
     )
-    return scores.with_classes(names, surface)
+    return scores.with_classes(names, surface, lesions)
 
 
 def _class_scores(
@@ -138,6 +144,7 @@ def _class_scores(
     spacing: tuple[float, float, float],
     tolerance: float | None,
     physical: bool,
+    lesions: bool,
 ) -> ClassScores:
     g, t = guess == label, truth == label
     volumes = int(np.count_nonzero(g)), int(np.count_nonzero(t))
@@ -151,6 +158,7 @@ def _class_scores(
         surface_dice=distances.surface_dice(tolerance) if distances and tolerance is not None else None,
         prediction_volume=volumes[0] * voxel,
         reference_volume=volumes[1] * voxel,
+        lesions=count_lesions(g, t) if lesions else None,
     )
 
 

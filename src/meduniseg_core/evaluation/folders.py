@@ -36,6 +36,7 @@ def evaluate_folders(
     ignored: int | None = None,
     tolerance: float = 2.0,
     surface: bool = True,
+    lesions: bool = True,
     pictures: bool = True,
     title: str = "Evaluation",
     task: str = "",
@@ -57,6 +58,7 @@ def evaluate_folders(
         ignored: the references' label of voxels that do not count.
         tolerance: of the surface Dice, in mm (pixels where images have no size).
         surface: whether to measure surface Dice and HD95.
+        lesions: whether to count lesions that were found, missed and invented.
         pictures: whether to draw pictures.
         title: the report's.
         task: what was segmented, for the report.
@@ -80,7 +82,9 @@ def evaluate_folders(
     began = time.monotonic()
 
     def score(case: str, guess: Image | None, truth: Image) -> CaseScores:
-        return evaluate_case(guess, truth, None, case=case, tolerance=tolerance, surface=surface, ignored=ignored)
+        return evaluate_case(
+            guess, truth, None, case=case, tolerance=tolerance, surface=surface, lesions=lesions, ignored=ignored
+        )
 
     for done, pair in enumerate(pairs):
         if cancel is not None:
@@ -114,7 +118,7 @@ def evaluate_folders(
         tolerance=tolerance,
         notes=(*notes, *(finding.text for finding in warnings if finding.level == "warning")),
         warnings=warnings,
-        cases=tuple(case.with_classes(names, surface) for case in scores),
+        cases=tuple(case.with_classes(names, surface, lesions) for case in scores),
     )
     if not pictures:
         return report

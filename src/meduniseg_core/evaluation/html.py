@@ -16,10 +16,12 @@ def html_text(report: Report) -> str:
         The page's text.
     """
     units = {case.unit for case in report.cases}
+    unit = units.pop() if len(units) == 1 else None
     return render(
         "evaluation.html",
         title=report.title,
         report=report,
         cases=sorted(report.cases, key=lambda case: (case.dice, case.case)),
-        unit=f" {units.pop()}" if len(units) == 1 else "",
+        unit=f" {unit}" if unit is not None else "",
+        volume_unit="" if unit is None else " ml" if unit == "mm" else " px",
     )

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from meduniseg_core.evaluation.cases import CaseScores
-from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
+from meduniseg_core.evaluation.cases import CaseScores, ClassScores
+from meduniseg_core.evaluation.lesions import all_lesions
+from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY, weighted_dice
 from meduniseg_core.images import Finding
 
 CONFIDENCE = 0.95
@@ -20,6 +21,7 @@ RESAMPLES = 2000
 _COLUMNS = (
     *("case", "dimension", "unit", "missing", "label", "class"),
     *("dice", "hd95", "surface_dice", "prediction_volume", "reference_volume"),
+    *("lesions", "lesions_found", "lesions_false"),
 )
 
 
@@ -44,7 +46,12 @@ class Interval(BaseModel):
 
 
 class ClassSummary(BaseModel):
-    """One class over all cases. ``hd95`` is None if it was not measured or if the cases' units differ."""
+    """One class over all cases.
+
+    ``weighted_dice`` weighs cases with and without the class equally (SIIM's WDice), ``volume_error`` is the mean of
+    the volumes' absolute differences, ``lesion_f1`` that of all cases' lesions together. ``hd95`` and ``volume_error``
+    are None if the cases' units differ, and figures that were not measured are None.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,6 +60,9 @@ class ClassSummary(BaseModel):
     dice: float
     hd95: float | None
     surface_dice: float | None
+    weighted_dice: float
+    volume_error: float | None
+    lesion_f1: float | None
 
 
 class ReportPicture(BaseModel):
@@ -106,6 +116,11 @@ class Report(BaseModel):
                 dice=float(np.mean([scores.dice for scores in column])),
                 hd95=_mean([scores.hd95 for scores in column]) if same_unit else None,
                 surface_dice=_mean([scores.surface_dice for scores in column]),
+                weighted_dice=weighted_dice(
+                    [scores.dice for scores in column], [scores.reference_volume > 0 for scores in column]
+                ),
+                volume_error=float(np.mean([_volume_error(scores) for scores in column])) if same_unit else None,
+                lesion_f1=_lesion_f1(column),
             )
             for column in zip(*(case.classes for case in self.cases), strict=True)
         )
@@ -145,10 +160,13 @@ class Report(BaseModel):
             for scores in case.classes:
                 figures = (scores.dice, scores.hd95, scores.surface_dice)
                 volumes = (scores.prediction_volume, scores.reference_volume)
+                counts = scores.lesions
+                lesions = (counts.reference, counts.found, counts.false) if counts is not None else ("", "", "")
                 writer.writerow(
                     [
                         *(case.case, case.dimension, case.unit, int(case.missing), scores.label, scores.name),
                         *("" if value is None else f"{value:.6g}" for value in (*figures, *volumes)),
+                        *lesions,
                     ]
                 )
         return stream.getvalue()
@@ -193,6 +211,15 @@ def bootstrap_interval(
     means = np.array([scores[rng.integers(scores.size, size=scores.size)].mean() for _ in range(resamples)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(low=float(low), high=float(high), confidence=confidence)
+
+
+def _volume_error(scores: ClassScores) -> float:
+    return abs(scores.prediction_volume - scores.reference_volume)
+
+
+def _lesion_f1(column: Sequence[ClassScores]) -> float | None:
+    counts = [scores.lesions for scores in column if scores.lesions is not None]
+    return all_lesions(counts).f1 if len(counts) == len(column) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -165,7 +165,7 @@ def test_a_folder_of_something_else_is_not_written_into(download: Path, tmp_path
 def test_another_download_is_refused_with_the_layout_that_is_looked_for(download: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="holds no case of KiTS19, whose download looks like this: case_NNNNN"):
         convert_dataset(CONVERSIONS["KiTS19"], download, tmp_path / "kits")
-    assert not (tmp_path / "kits/dataset.json").exists()
+    assert not (tmp_path / "kits").exists()
 
 
 def test_labels_that_say_they_lie_elsewhere_are_taken_by_voxel_and_it_is_said(download: Path) -> None:

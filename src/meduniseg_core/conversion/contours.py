@@ -43,7 +43,7 @@ def contour_cases(conversion: Conversion, part: Part, tree: Tree) -> list[Source
         for one in found:
             if one.modality == "RTSTRUCT" and (image := images.get(_refers_to(header_of(one.first)))) is not None:
                 load = partial(_load, conversion, part, image, one.first)
-                cases.append(source_case(conversion, part, group, [*image.files, *one.files], load))
+                cases.append(source_case(part, group, [*image.files, *one.files], load))
     return cases
 
 

@@ -95,8 +95,9 @@ def convert_dataset(
         raise BadInputError(f"{source} is not a folder; unpack the download and give its folder.")
     if source.resolve().is_relative_to(folder.resolve()):
         raise UsageError(f"{folder} holds the download itself; give a folder of its own with --output.")
-    recipe = f"{_VERSION}\0{seed}\0{conversion.model_dump_json()}\0{conversion.task.model_dump_json()}"
-    header = Header(dataset=conversion.name, recipe=hashlib.sha256(recipe.encode()).hexdigest())
+    task = conversion.task.model_dump(include={"classes", "channels"})
+    recipe = f"{_VERSION}\0{conversion.model_dump_json(include={'parts', 'balance', 'split'})}\0{task}"
+    header = Header(dataset=conversion.name, seed=seed, recipe=hashlib.sha256(recipe.encode()).hexdigest())
     Record.open(folder, header)  # refuses before anything is made
     cases = find_cases(conversion, Tree(source, without=folder))
     if not cases:

@@ -32,9 +32,7 @@ def dicom_series_cases(conversion: Conversion, part: Part, tree: Tree) -> list[S
         if series and group.labels:
             files = [file for found in series for file in found.files]
             files += [tree.path(path) for _, path in group.labels]
-            cases.append(
-                source_case(conversion, part, group, files, partial(_load, conversion, part, tree, group, series))
-            )
+            cases.append(source_case(part, group, files, partial(_load, conversion, part, tree, group, series)))
     return cases
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from meduniseg_core.conversion.labels import label_map
+from meduniseg_core.conversion.labels import label_map, marks
+from meduniseg_core.conversion.patient_table import patients_in
 from meduniseg_core.conversion.source import Loaded, SourceCase, Tree, case_name, filled
 from meduniseg_core.conversion.table import Conversion, LabelRule, Part
 from meduniseg_core.errors import BadInputError
@@ -43,24 +44,32 @@ def file_cases(conversion: Conversion, part: Part, tree: Tree) -> list[SourceCas
     Returns:
         The cases that have all channels and labels. Images without labels (a challenge's test set) are no cases.
     """
-    return [
-        source_case(conversion, part, group, _files(tree, group), partial(_load, conversion, part, tree, group))
-        for group in grouped(part, tree)
-        if all(group.images) and _is_labelled(part, group)
-    ]
+    patients = patients_in(part.patient_table, tree)
+    cases = []
+    for group in grouped(part, tree):
+        if all(group.images) and _is_labelled(part, group):
+            load = partial(_load, conversion, part, tree, group)
+            case = source_case(part, group, _files(tree, group), load, partial(_has_target, conversion, tree, group))
+            patient = patients.get(case.name)
+            cases.append(case if patient is None else replace(case, patient=patient, detail=patient))
+    return cases
 
 
 def source_case(
-    conversion: Conversion, part: Part, group: Group, files: Sequence[Path], load: Callable[[], Loaded]
+    part: Part,
+    group: Group,
+    files: Sequence[Path],
+    load: Callable[[], Loaded],
+    has_target: Callable[[], bool] | None = None,
 ) -> SourceCase:
     """Name a case by the part's templates.
 
     Args:
-        conversion: The data set.
         part: The part.
         group: The case's files and the groups of its pattern.
         files: All files that it is made of.
         load: Reads it.
+        has_target: Looks whether anything is labelled; used where the part takes only such cases.
 
     Returns:
         The case.
@@ -69,9 +78,15 @@ def source_case(
     name = case_name(filled(part.case, groups) or "")
     patient = filled(part.patient, groups) if part.patient is not None else None
     site = filled(part.site, groups) if part.site is not None else None
-    has_target = (lambda: bool(load().labels.array.any())) if part.only_with_target else None
     return SourceCase(
-        name, patient or name, site, part.subset, tuple(sorted(files)), load, has_target, part.test_fraction
+        name,
+        patient or name,
+        site,
+        part.subset,
+        tuple(sorted(files)),
+        load,
+        has_target if part.only_with_target else None,
+        part.test_fraction,
     )
 
 
@@ -118,6 +133,10 @@ def _is_labelled(part: Part, group: Group) -> bool:
 def _files(tree: Tree, group: Group) -> list[Path]:
     names = [paths[0] for paths in group.images] + [path for _, path in group.labels]
     return [path for name in names for path in tree.with_detached(name)]
+
+
+def _has_target(conversion: Conversion, tree: Tree, group: Group) -> bool:
+    return any(marks(rule, tree.path(path), conversion.task.classes) for rule, path in group.labels)
 
 
 def _load(conversion: Conversion, part: Part, tree: Tree, group: Group) -> Loaded:

@@ -30,7 +30,7 @@ def label_map(image: Image, files: Sequence[tuple[LabelRule, Path]], classes: Se
     Raises:
         BadInputError: A file cannot be read, lies on another grid, or holds a value that its rule does not know.
     """
-    ids = {BACKGROUND: 0, **{name: number for number, name in enumerate(classes, start=1)}}
+    ids = _ids(classes)
     joined = np.zeros((1, *image.geometry.shape), dtype=np.uint8)
     findings: tuple[Finding, ...] = ()
     rules = list(dict.fromkeys(id(rule) for rule, _ in files))
@@ -43,6 +43,27 @@ def label_map(image: Image, files: Sequence[tuple[LabelRule, Path]], classes: Se
                 findings = merge(findings, one.findings)
         joined = np.where(of_rule > 0, of_rule, joined)
     return replace(image, findings=findings).with_array(joined)
+
+
+def marks(rule: LabelRule, path: Path, classes: Sequence[str]) -> bool:
+    """Look whether a label file of a volume marks anything.
+
+    Args:
+        rule: What its values mean.
+        path: The file.
+        classes: The foreground classes.
+
+    Returns:
+        True where a voxel has a class.
+
+    Raises:
+        BadInputError: It cannot be read, or holds a value that its rule does not know.
+    """
+    return bool(translated(read_labels(path).array, rule.values, _ids(classes), str(path)).any())
+
+
+def _ids(classes: Sequence[str]) -> dict[str, int]:
+    return {BACKGROUND: 0, **{name: number for number, name in enumerate(classes, start=1)}}
 
 
 def translated(array: np.ndarray, values: Mapping[str, str], ids: Mapping[str, int], name: str) -> np.ndarray:

@@ -45,7 +45,8 @@ def pet_ct_cases(conversion: Conversion, part: Part, tree: Tree) -> list[SourceC
 
 def _case(conversion: Conversion, part: Part, group: Group, series: list[Series]) -> SourceCase:
     files = [file for one in series if one.modality in ("CT", "PT", "SEG") for file in one.files]
-    return source_case(conversion, part, group, files, partial(_load, conversion, part, series))
+    load = partial(_load, conversion, part, series)
+    return source_case(part, group, files, load, partial(_has_target, series))
 
 
 def segmentation_mask(path: Path, geometry: Geometry) -> np.ndarray:
@@ -63,9 +64,7 @@ def segmentation_mask(path: Path, geometry: Geometry) -> np.ndarray:
     """
     with naming(path):
         dataset = dcmread(path)
-        if str(dataset.get("SegmentationType", "")) != "BINARY":
-            raise BadInputError(f"{path} is no binary DICOM segmentation; leave that study out.")
-        planes = np.asarray(dataset.pixel_array, dtype=bool).reshape(-1, int(dataset.Rows), int(dataset.Columns))
+        planes = _planes(dataset, path)
         places = [_frame_affine(dataset, number, path) for number in range(len(planes))]
     mask = np.zeros(geometry.shape, dtype=bool)
     to_index = np.linalg.inv(geometry.affine)
@@ -73,6 +72,19 @@ def segmentation_mask(path: Path, geometry: Geometry) -> np.ndarray:
         if plane.any():
             _put(mask, plane, to_index @ affine, path)
     return mask
+
+
+def _planes(dataset: Dataset, path: Path) -> np.ndarray:
+    """Bool (frames, rows, columns)."""
+    if str(dataset.get("SegmentationType", "")) != "BINARY":
+        raise BadInputError(f"{path} is no binary DICOM segmentation; leave that study out.")
+    return np.asarray(dataset.pixel_array, dtype=bool).reshape(-1, int(dataset.Rows), int(dataset.Columns))
+
+
+def _has_target(series: list[Series]) -> bool:
+    path = _only(series, "SEG").first
+    with naming(path):
+        return bool(_planes(dcmread(path), path).any())
 
 
 def _frame_affine(dataset: Dataset, number: int, path: Path) -> np.ndarray:

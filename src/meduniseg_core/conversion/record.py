@@ -49,11 +49,12 @@ class CaseRecord(BaseModel):
 
 
 class Header(BaseModel):
-    """The first line: which data set this is, and by which entry of the table it was converted."""
+    """The first line: which data set this is, the seed of its split, and a hash of the table's entry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
+    seed: int
     recipe: str
 
 
@@ -98,6 +99,8 @@ class Record:
             raise BadInputError(f"{path} is damaged ({error}); remove that folder and convert again.") from None
         if first.dataset != header.dataset:
             raise UsageError(f"{folder} holds {first.dataset} already; give another folder for {header.dataset}.")
+        if first.seed != header.seed:
+            raise UsageError(f"{folder} was divided with --seed {first.seed}; keep it, or give another folder.")
         latest = {case.case: case for case in cases}
         record = cls(path, header, latest, stale=first != header or bool(lines[-1]) or len(latest) < len(cases))
         if first.recipe != header.recipe:  # the files stay known, so that they may be replaced; none counts as done

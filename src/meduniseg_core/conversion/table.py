@@ -47,12 +47,21 @@ class LabelRule(_Entry):
     optional: bool = Field(default=False, description="a case may have no such file: it has nothing of the class")
 
 
+class PatientTable(_Entry):
+    """A table (CSV) that says which patient a case is of, and its columns' names."""
+
+    files: Pattern
+    case: str
+    patient: str
+
+
 class Part(_Entry):
     """One part of a download: how its cases are found and read."""
 
     reader: Literal["files", "dicom_series", "pet_ct", "contours", "run_lengths"] = "files"
     case: str = Field(description="template of the case's name")
     patient: str | None = Field(default=None, description="template; None: each case is a patient")
+    patient_table: PatientTable | None = None
     site: str | None = Field(default=None, description="template of the source or centre")
     subset: Subset | None = None
     test_fraction: float | None = Field(default=None, gt=0, lt=1, description="drawn for testing from this part")

@@ -347,6 +347,8 @@ def glas(root: Path) -> None:
         picture(folder / f"{name}.bmp", photograph())
         instances = mask(1) + mask(2, slice(12, 16))
         picture(folder / f"{name}_anno.bmp", instances)
+    rows = ["name, patient ID, grade (GlaS)", "train_1, 7, benign", "train_2, 7, malignant", "testA_1, 3, benign"]
+    (folder / "Grade.csv").write_text("\n".join(rows))
 
 
 def busi(root: Path) -> None:

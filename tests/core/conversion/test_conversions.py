@@ -169,6 +169,8 @@ def test_the_first_refuge_is_part_of_the_training_images(tmp_path: Path) -> None
 def test_instances_become_one_class(tmp_path: Path) -> None:
     converted("GlaS", tmp_path)
     assert cases_of(tmp_path, "Ts") == ["testA_1", "testB_1"]
+    patients = json.loads((tmp_path / "set/dataset.json").read_text())["patient_of"]
+    assert patients == {"testA_1": "patient_3", "train_1": "patient_7", "train_2": "patient_7"}
     found = labels_of(tmp_path, "testA_1")[0]
     assert np.array_equal(found, (miniatures.mask(1) + miniatures.mask(2, slice(12, 16)) > 0).astype(np.uint8))
 

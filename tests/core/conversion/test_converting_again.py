@@ -199,6 +199,21 @@ def test_a_folder_that_cannot_be_read_is_an_error(download: Path) -> None:
         (download / "Training Batch 2").chmod(0o755)
 
 
+def test_another_seed_is_another_data_set(download: Path) -> None:
+    convert(download)
+    with pytest.raises(UsageError, match="was divided with --seed 0"):
+        convert(download, seed=1)
+
+
+def test_a_new_table_entry_converts_all_anew_and_its_wording_nothing(download: Path) -> None:
+    convert(download)
+    entry = CONVERSIONS["LiTS"]
+    reworded = entry.model_copy(update={"licence": "another wording"})
+    assert convert_dataset(reworded, download, download.parent / "set").converted == 0
+    changed = entry.model_copy(update={"parts": (entry.parts[0].model_copy(update={"outside": -1.0}),)})
+    assert convert_dataset(changed, download, download.parent / "set").converted == 5
+
+
 def test_two_copies_of_an_image_are_a_fault(download: Path) -> None:
     shutil.copy(download / "Training Batch 1/volume-0.nii", download / "Training Batch 2/volume-0.nii")
     (fault,) = convert(download).faults

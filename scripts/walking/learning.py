@@ -72,6 +72,7 @@ def adopted_is_chosen(user: User, name: str) -> None:
     """Segment has what is in use chosen, which is the adopted model for its task."""
     user.tab("Segment")
     form: Any = user.panel("Segment").form
+    user.choose(form.modality_box, "undus")  # which a photograph does not tell
     user.check(lambda: name in form.choice().models.values(), f"Segment uses {name}")
 
 

@@ -392,3 +392,14 @@ def test_an_image_whose_gaps_were_filled_accepts_its_own_result_again(run, tmp_p
     said = json.loads((tmp_path / "out" / "scan.json").read_text())
     assert "nodata_filled" in [finding["code"] for finding in said["warnings"]]
     assert said["image_sha256"] == read_image(tmp_path / "scan.nii.gz").sha256
+
+
+@pytest.mark.parametrize("progress", ["none", "lines", "json", "bar"])
+def test_warnings_stand_in_both_results_however_progress_is_shown(run, tmp_path, progress) -> None:
+    image = read_image(write_volume(tmp_path / "plain.nii.gz"))
+    write_image(image.with_array(np.full_like(image.array, 7)), tmp_path / "flat.nii.gz")
+    done = run(tmp_path / "flat.nii.gz", "-o", tmp_path / "out", "--json", "--progress", progress)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)["results"][0]["warnings"]
+    assert "intensity_mismatch" in [finding["code"] for finding in said]
+    assert json.loads((tmp_path / "out" / "flat.json").read_text())["warnings"] == said

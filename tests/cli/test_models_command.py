@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import pickle
+import zipfile
 
 import pytest
+import torch
 
 SPECIFIED = {
     "backbone-3d": 31_168_160,
@@ -87,6 +91,24 @@ def test_a_file_that_is_no_model_is_bad_input(meduniseg, tmp_path) -> None:
     done = meduniseg("models", "import", broken)
     assert done.returncode == 3
     assert str(broken) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_of_any_other_kind_is_one_sentence_and_suggests_nothing_unsafe(meduniseg, tmp_path) -> None:
+    whole = io.BytesIO()
+    torch.save(torch.nn.Linear(2, 2), whole)
+    old = io.BytesIO()
+    torch.save({"a": torch.zeros(3)}, old, _use_new_zipfile_serialization=False)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("archive/data.pkl", pickle.dumps({"a": 1}))
+    for content in (whole.getvalue(), whole.getvalue()[:400], old.getvalue(), archive.getvalue(), b"", b"text\n" * 40):
+        path = tmp_path / "strange.model"
+        path.write_bytes(content)
+        done = meduniseg("models", "import", path)
+        assert done.returncode == 3 and done.stdout == ""
+        (sentence,) = done.stderr.splitlines()
+        assert sentence.startswith(f"meduniseg: {path}: ") and sentence.endswith(".")
+        assert "weights_only" not in sentence and "torch.load" not in sentence
 
 
 def test_uniseg_s_checkpoint_is_imported(meduniseg, shared_data, tmp_path, monkeypatch) -> None:

@@ -76,6 +76,21 @@ def test_nothing_cites_what_is_not_in_the_project() -> None:
     assert [_name(path) for path in SOURCES if path != Path(__file__) and outside.search(path.read_text("utf-8"))] == []
 
 
+def test_the_tests_that_hold_every_kind_of_fault_are_there() -> None:
+    names: dict[str, set[str]] = {}
+    for path in (REPOSITORY / "tests").rglob("test_*.py"):
+        names[path.stem.removeprefix("test_")] = set(re.findall(r"def test_(\w+)", path.read_text("utf-8")))
+    table = (REPOSITORY / "benchmarks/results/cases_kinds.md").read_text("utf-8").splitlines()
+    rows = [row.split("|")[1:4] for row in table if re.match(r"\| \d", row)]
+    assert len(rows) == 30
+    for kind, files, cited in rows:
+        assert set(re.findall(r"`(\w+)`", files)) <= set(names), kind
+        inputs = re.findall(r"`(\w+)::(\w+)`", cited)
+        assert len(inputs) >= 2, kind
+        for file, test in inputs:
+            assert test in names[file], f"{kind}: {file}::{test}; correct benchmarks/results/cases_kinds.md"
+
+
 @pytest.mark.parametrize("architecture", ["backbone-3d", "backbone-2d", "downstream-siim", "meduniseg"])
 def test_the_method_states_the_parameter_counts(architecture: str) -> None:
     row = re.search(rf"\| `{architecture}` \| ([\d,]+) \|", (REPOSITORY / "docs/spec.md").read_text("utf-8"))

@@ -23,6 +23,7 @@ from training_cli import (
     evaluate,
     finetune,
     models,
+    paper_table,
     refine,
     runs,
     segment,
@@ -50,6 +51,7 @@ app.command("finetune")(finetune.finetune)
 app.command("refine")(refine.refine)
 app.add_typer(runs.app, name="runs")
 app.command("evaluate")(evaluate.evaluate)
+app.command("paper-table")(paper_table.paper_table)
 app.command("napari")(viewer.napari)
 app.command("doctor")(doctor.doctor)
 

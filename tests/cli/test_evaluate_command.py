@@ -67,3 +67,20 @@ def test_a_missing_prediction_counts_as_empty_or_is_refused(folders, capsys) -> 
 def test_an_empty_name_between_two_commas_is_refused_because_it_would_shift_the_others(meduniseg, tmp_path) -> None:
     done = meduniseg("evaluate", tmp_path, tmp_path, "--classes", "liver,,kidney")
     assert done.returncode == 2 and "nothing between two commas" in done.stderr
+
+
+def test_reports_become_the_paper_s_table(folders, tmp_path, capsys) -> None:
+    predictions, references = folders
+    description = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "spleen": 1}, "file_ending": ".nii.gz"}
+    (references.parent / "dataset.json").write_text(json.dumps({**description, "task": "spleen"}))
+    run = tmp_path / "mine"
+    assert main(("evaluate", str(predictions), str(references), "-o", str(run / "spleen"))) == 0
+    capsys.readouterr()
+    assert main(("paper-table", str(run))) == 0
+    printed = capsys.readouterr().out
+    assert "mine" in printed and "83.3" in printed and "MedUniSeg 80.5" in printed
+    assert "1 of the paper's 17 data sets" in printed
+    assert main(("paper-table", str(run), "--json")) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert table["rows"][0]["scores"] == [pytest.approx(100 * 5 / 6)]
+    assert main(("paper-table", str(tmp_path / "nowhere"))) == 3

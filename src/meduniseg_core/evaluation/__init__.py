@@ -13,6 +13,7 @@ from meduniseg_core.evaluation.metrics import (
     weighted_dice,
 )
 from meduniseg_core.evaluation.overlay import colour_of, overlay, png_bytes
+from meduniseg_core.evaluation.paper_table import PaperTable, paper_tables, strangers
 from meduniseg_core.evaluation.report import (
     Interval,
     Report,
@@ -28,6 +29,7 @@ __all__ = [
     "CaseScores",
     "ClassScores",
     "Interval",
+    "PaperTable",
     "Report",
     "Summary",
     "SurfaceDistances",
@@ -39,8 +41,10 @@ __all__ = [
     "evaluate_folders",
     "hausdorff95",
     "overlay",
+    "paper_tables",
     "png_bytes",
     "read_reports",
+    "strangers",
     "summarise",
     "surface_dice",
     "surface_distances",

@@ -1,0 +1,73 @@
+"""``meduniseg paper-table``: reports of many data sets as the paper's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from training_cli.options import Json
+from training_cli.output import table
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.evaluation import PaperTable
+
+_TITLES = {"upstream": "Upstream (the paper's table 3)", "downstream": "Downstream (the paper's table 4, all data)"}
+
+
+def paper_table(
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="For each run a folder of reports DIR/TASK/report.json of 'evaluate'."),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show a row for each data set, the means over 3D, 2D and all sets, and the paper's figures beside them."""
+    from meduniseg_core.evaluation import paper_tables, read_reports, strangers
+
+    with work("none", as_json=as_json) as session:
+        runs = [read_reports(folder) for folder in folders]
+        names = [folder.resolve().name for folder in folders]
+        tables = paper_tables(runs)
+        unknown = strangers(runs)
+        lines = [line for one in tables for line in _lines(one, names)]
+        if unknown:
+            lines.append(f"Not among the paper's tasks, and left out: {', '.join(unknown)}.")
+        payload = [one.model_dump(mode="json") for one in tables]
+        session.result({"runs": names, "tables": payload, "left_out": unknown}, *lines)
+
+
+def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
+    """The table as text: it is the result, and goes to stdout."""
+    from io import StringIO
+
+    from training_cli.output import console
+
+    methods = list(dict.fromkeys(name for row in one.rows for name in row.paper))
+    columns = ("data set", "cases (paper)", *names, *(f"paper: {name}" for name in methods))
+    rows: list[tuple[str, ...]] = [
+        (
+            row.dataset,
+            f"{row.cases} ({row.paper_cases})",
+            *(_percent(score) for score in row.scores),
+            *(_percent(row.paper.get(name)) for name in methods),
+        )
+        for row in one.rows
+    ]
+    for title, field in (("3D mean", "mean_3d"), ("2D mean", "mean_2d"), ("mean", "mean")):
+        rows.append((title, "", *(_percent(getattr(mean, field)) for mean in one.means), *("" for _ in methods)))
+    stream = StringIO()
+    console(stream).print(table(columns, rows, right=columns[1:], title=_TITLES[one.stage]))
+    yield stream.getvalue().rstrip("\n")
+    if len(one.rows) < one.sets:
+        yield f"{len(one.rows)} of the paper's {one.sets} data sets; the means are over these."
+    if one.paper_means:
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in one.paper_means.items())
+        yield f"The paper's means over all {one.sets}: {figures}."
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

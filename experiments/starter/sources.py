@@ -2,6 +2,7 @@
 
     export MEDUNISEG_SHARED=../shared
     python experiments/starter/sources.py train           # every arm and fold; --only ARM FOLD for one
+    python experiments/starter/sources.py train --long    # at the starter's resolution, 1,000 iterations of each task
     python experiments/starter/sources.py starter         # the shipped starter on images that are new to it
     python experiments/starter/sources.py table           # results/sources.json -> results/sources.md
 
@@ -84,6 +85,23 @@ def configuration(arm: str, fold: str) -> TrainingConfig:
     )
 
 
+def at_the_starters_budget(arm: str, fold: str) -> TrainingConfig:
+    """The same with the starter's resolution, batch and rate of averaging, and 1,000 iterations of each task."""
+    base = TrainingConfig.from_toml(HERE / "sixteen.toml")
+    config = configuration(arm, fold)
+    name = f"{config.name}-long"
+    return config.model_copy(
+        update={
+            "name": name,
+            "output": base.output.parent / "sources" / f"{arm.replace('+', '-')}-{fold}-long",
+            "plan_2d": base.plan_2d.model_copy(update={"batch": 4}),
+            "average_decay": base.average_decay,
+            "epochs": 20,
+            "validation_every": 21,
+        }
+    )
+
+
 def scores(predictor: Predictor, fold: str) -> dict[str, dict[str, float]]:
     """Dice by task and case on the source that the fold leaves out."""
     found: dict[str, dict[str, float]] = {}
@@ -132,6 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("train", "starter", "table"))
     parser.add_argument("--only", nargs=2, metavar=("ARM", "FOLD"))
+    parser.add_argument("--long", action="store_true", help="at the starter's resolution and budget")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
@@ -143,12 +162,13 @@ def main() -> int:
     elif arguments.step == "train":
         wanted = [tuple(arguments.only)] if arguments.only else [(arm, fold) for fold in FOLDS for arm in ARMS]
         for arm, fold in wanted:
-            config = configuration(arm, fold)
+            config = at_the_starters_budget(arm, fold) if arguments.long else configuration(arm, fold)
             model = config.output / f"{config.name}.safetensors"
             if not model.is_file():
                 train(config, resume=(config.output / LAST).is_file(), events=log_event)
             loaded = load_model(model)
-            keep(arm, fold, scores(Predictor(loaded, device="cpu", precision="fp32"), fold), loaded.sha256)
+            name = f"{arm}, long" if arguments.long else arm
+            keep(name, fold, scores(Predictor(loaded, device="cpu", precision="fp32"), fold), loaded.sha256)
     else:
         write_text(TABLE, table() + "\n")
         print(table())

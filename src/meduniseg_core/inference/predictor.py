@@ -14,7 +14,7 @@ from meduniseg_core import __version__
 from meduniseg_core.checks.field_of_view import scaled_plan
 from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
 from meduniseg_core.checks.plausibility import check_result
-from meduniseg_core.errors import NonFiniteOutputError, UsageError
+from meduniseg_core.errors import NonFiniteOutputError, UsageError, is_out_of_memory
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
@@ -89,12 +89,18 @@ class Predictor:
         self._free = free
         self._engines: dict[tuple[torch.device, str | None], Engine] = {}
         self._pace: float | None = None
-        self.engine(self.device)
+        self._dtype = resolve_precision(precision, self.device)
+        try:
+            self.engine(self.device)
+        except (MemoryError, RuntimeError) as error:
+            # another program may fill the accelerator: segment() tries again and falls back to the CPU, saying so
+            if self.device.type == "cpu" or not is_out_of_memory(error):
+                raise
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the convolutions on the predictor's device."""
-        return self.engine(self.device).dtype
+        return self._dtype
 
     def segment(
         self,
@@ -228,6 +234,8 @@ class Predictor:
     def measure_pace(self, task: str) -> None:
         """Time one window of a task, so that :meth:`estimate` knows the seconds before the first image.
 
+        Where the device's memory does not suffice for it, the seconds stay unknown.
+
         Args:
             task: a task of the model.
 
@@ -236,9 +244,16 @@ class Predictor:
         """
         plan = self.model.info.plan_of(task)
         d, h, w = plan.patch
-        engine = self.engine(self.device)
-        network = engine.for_tasks([self.model.info.task_index(task)], self.model.info.modality_index(plan.modality))
-        window = torch.zeros((1, len(plan.channels), d, h, w), device=self.device)
+        try:
+            self._pace = self._seconds_of_a_window(plan) / (d * h * w)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+
+    def _seconds_of_a_window(self, plan: TaskPlan) -> float:
+        info, engine = self.model.info, self.engine(self.device)
+        network = engine.for_tasks([info.task_index(plan.task)], info.modality_index(plan.modality))
+        window = torch.zeros((1, len(plan.channels), *plan.patch), device=self.device)
         seconds = []
         with torch.inference_mode():
             for _ in range(2):  # the first pass prepares kernels
@@ -246,7 +261,7 @@ class Predictor:
                 for logits in network(window.contiguous(memory_format=torch.channels_last_3d), [0]):
                     float(logits.flatten()[0])  # waits for an accelerator
                 seconds.append(time.perf_counter() - began)
-        self._pace = min(seconds) / (d * h * w)
+        return min(seconds)
 
     def use_packs(self, packs: Mapping[str, Pack]) -> None:
         """Change which tasks run through a pack; all others run through the model alone. Nothing is reloaded.

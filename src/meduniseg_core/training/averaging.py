@@ -25,12 +25,16 @@ def update_average(optimizer: torch.optim.Optimizer, decay: float, iteration: in
         iteration: the number of the step just made.
     """
     share = 1 - min(decay, (1 + iteration) / (10 + iteration))
+    means, values = [], []
     for parameter in _parameters(optimizer):
         state = optimizer.state[parameter]
         if _KEY in state:
-            state[_KEY].lerp_(parameter, share)
+            means.append(state[_KEY])
+            values.append(parameter.detach())
         else:
             state[_KEY] = parameter.detach().clone()
+    if means:
+        torch._foreach_lerp_(means, values, share)  # on a GPU one launch instead of hundreds
 
 
 @contextmanager

@@ -212,13 +212,14 @@ class Trainer:
             batch_dice=config.batch_dice,
             voxel_weights=self._voxel_weights(batch),
         )
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise NonFiniteLossError(self._diverged("loss", value, batch))
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip))
+        length = nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip)
+        # a GPU is waited for once in a step
+        value, norm = (float(number) for number in torch.stack([loss.detach(), length.detach()]).tolist())
+        if not np.isfinite(value):
+            raise NonFiniteLossError(self._diverged("loss", value, batch))
         if not np.isfinite(norm) and not self._scaler.is_enabled():  # a scaler passes over such a step by itself
             raise NonFiniteLossError(self._diverged("gradient", norm, batch))
         self._scaler.step(self._optimizer)

@@ -15,9 +15,11 @@ from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryErro
 from meduniseg_core.events import CancelToken, Event, Message, Progress
 from meduniseg_core.images import Geometry, Image, write_image
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
-from meduniseg_core.inference import Predictor, Segmentation, segment
+from meduniseg_core.inference import Predictor, Segmentation, engine, segment
+from meduniseg_core.inference import predictor as predictor_module
 from meduniseg_core.inference.source import slice_of
 from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model.networks import Network
 from meduniseg_core.preprocessing import preprocess
 from meduniseg_core.weights import Model
 from tests.restoring import restore_logits
@@ -251,6 +253,32 @@ def test_after_the_last_rung_there_is_an_out_of_memory_error(monkeypatch: pytest
     Failing(0, MemoryError()).install(monkeypatch)
     with pytest.raises(OutOfMemoryError, match="box"):
         predictor(tiny_model([volume_plan()])).segment(volume((16, 64, 64)), "organ")
+
+
+def test_a_full_accelerator_leads_to_the_cpu_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program holds the GPU's memory: not even the weights fit."""
+    accelerator = torch.device("cuda", 0)
+
+    def optimised_for(network: Network, device: torch.device, *arguments: object, **options: object) -> Network:
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+        return built(network, device, *arguments, **options)
+
+    built = engine.optimised_for
+    monkeypatch.setattr(engine, "optimised_for", optimised_for)
+    monkeypatch.setattr(predictor_module, "resolve_device", lambda name: accelerator)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
+    model, image = tiny_model([volume_plan()]), volume((16, 64, 64))
+    session = Predictor(model, precision="fp32", free=lambda device: 1 << 40)
+    session.measure_pace("organ")
+    assert session.estimate(image, "organ").seconds is None
+    events: list[Event] = []
+    result = session.segment(image, "organ", events=events.append)["organ"]
+    assert result.execution.startswith("cpu")
+    warned = [event.text for event in events if isinstance(event, Message) and event.level == "warning"]
+    assert warned[-1].startswith("Memory ran out (cuda") and "now running with less: cpu" in warned[-1]
+    monkeypatch.undo()
+    np.testing.assert_array_equal(result.labels.array, predictor(model).segment(image, "organ")["organ"].labels.array)
 
 
 def test_another_runtime_error_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
         rows.append((title, "", *(_percent(getattr(mean, field)) for mean in one.means), *("" for _ in methods)))
     stream = StringIO()
     console(stream).print(table(columns, rows, right=columns[1:], title=_TITLES[one.stage]))
-    yield stream.getvalue().rstrip("\n")
+    yield from (line.rstrip() for line in stream.getvalue().splitlines())
     if len(one.rows) < one.sets:
         yield f"{len(one.rows)} of the paper's {one.sets} data sets; the means are over these."
     if one.paper_means:

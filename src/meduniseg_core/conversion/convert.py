@@ -179,9 +179,7 @@ def _chosen(run: _Run, cases: Sequence[SourceCase], prints: Mapping[str, str], s
         ill = sum(subset == "train" for subset in subsets.values()) - len(normal)
         left_out = ranked(normal, seed)[ill:]
         if left_out:
-            run.notes.append(
-                f"{len(left_out)} normal training images were left out: there are as many as with lesions."
-            )
+            run.notes.append(f"{len(left_out)} normal training image(s) left out: there are as many as with lesions.")
         for case in taken:
             if case.name in left_out:
                 del subsets[case.name]
@@ -212,7 +210,7 @@ def _targets(run: _Run, cases: Sequence[SourceCase], prints: Mapping[str, str]) 
         run.events(Progress("look for targets", done, len(asking), time.monotonic() - begin, case.name))
     without = sum(not there for there in targets.values())
     if without and not run.conversion.balance:
-        run.notes.append(f"{without} cases without any target were left out.")
+        run.notes.append(f"{_cases(without)} without any target left out.")
     return targets
 
 
@@ -314,11 +312,15 @@ def _say_what_has_gone(run: _Run, cases: Sequence[SourceCase]) -> None:
     names = {case.name for case in cases}
     gone = sorted(name for name, record in run.record.cases.items() if record.outputs and name not in names)
     if gone:
-        text = f"{len(gone)} converted cases are no longer in {run.root} ({gone[0]} is one); they stay in the data set."
+        text = f"{_cases(len(gone))} no longer in {run.root} ({gone[0]}, for one) but kept in the data set."
         run.notes.append(text)
         run.events(Message("warning", text))
 
 
+def _cases(count: int) -> str:
+    return f"{count} case{'s' if count != 1 else ''}"
+
+
 def _stop_if_cancelled(run: _Run) -> None:
     if run.cancel is not None and run.cancel.cancelled:
-        raise CancelledError(f"Stopped on request; {run.converted} cases were converted, and the same command goes on.")
+        raise CancelledError(f"Stopped on request with {_cases(run.converted)} converted; the same command goes on.")

@@ -42,6 +42,7 @@ LONG = 900
 
 _GUI_SECONDS = 120
 _SETTLE = 0.25  # as people do
+_MOMENT = 5.0
 
 
 class TroubleError(Exception):
@@ -85,9 +86,12 @@ class User:
         self.look(lambda: None)
 
     def check(self, fact: Callable[[], Any], what: str) -> None:
-        """The walk ends where the program does not do what the documentation says."""
-        if not self.look(fact):
-            raise TroubleError(what)
+        """The walk ends where the program does not do what the documentation says; a busy machine may need a moment."""
+        end = time.monotonic() + _MOMENT
+        while not self.look(fact):
+            if time.monotonic() > end:
+                raise TroubleError(what)
+            time.sleep(0.1)
         self.say(f"ok   {what}")
 
     def say(self, line: str) -> None:

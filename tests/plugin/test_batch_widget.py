@@ -47,7 +47,8 @@ def test_a_folder_is_segmented_and_a_broken_case_named_and_skipped(
     qtbot.waitUntil(lambda: not widget.busy, timeout=120_000)
     assert widget.said.text() == "2 results, 1 case failed."
     assert widget.progress.value() == widget.progress.maximum()
-    assert sum("broken" in text for text in texts(widget)) >= 1
+    assert "✗ broken" in [widget.queue.item(row, 0).text() for row in range(widget.queue.rowCount())]
+    assert any(text.startswith("✗ broken broken.nii.gz ") for text in texts(widget))  # the name is not said twice
     assert [text.split(" (")[0] for text in texts(widget) if "✓" in text] == ["✓ scan0", "✓ scan1"]  # each once
     assert read_labels(tmp_path / "out" / "scan1.nii.gz").geometry.shape == (20, 36, 40)
     other = gui.add_image(np.zeros((20, 36, 40), np.float32), name="looked at before")

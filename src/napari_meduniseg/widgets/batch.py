@@ -198,7 +198,7 @@ class BatchWidget(Panel):
             if choices:
                 self.queue.add_several(self._failed[-1], Several(event.get("case", self._case), choices))
             else:
-                self.queue.add_failure(self._failed[-1])
+                self.queue.add_failure(self._failed[-1], event.get("case", ""))
 
     def _finished(self, result: Any, code: int) -> None:
         self._command = None

@@ -86,13 +86,13 @@ class CaseQueue(QTableWidget):
         """Add a warning that belongs to no result (yet)."""
         self._add("!", "", "", [text])
 
-    def add_failure(self, text: str) -> None:
-        """Add a case that failed, or the error that ended the command."""
-        self._add("✗", "", "", [text])
+    def add_failure(self, text: str, case: str = "") -> QTableWidgetItem:
+        """Add a case that failed, or (without ``case``) the error that ended the command."""
+        return self._add(f"✗ {case}".strip(), "", "", [text.removeprefix(f"{case}: ")])
 
     def add_several(self, text: str, several: Several) -> None:
         """A case that was not segmented, because nobody said which of its images is meant."""
-        first = self._add("✗", "", "", [f"{text} Double click to choose."])
+        first = self.add_failure(f"{text} Double click to choose.", several.case)
         first.setData(_SEVERAL, several)
 
     def several_of(self, item: QTableWidgetItem) -> Several | None:

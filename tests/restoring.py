@@ -23,7 +23,7 @@ from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import box_slices
 from meduniseg_core.images.geometry import Shape3
-from meduniseg_core.preprocessing.resample import Rules, axis_matrix, resample_nearest, separable
+from meduniseg_core.preprocessing.resample import Rules, axis_matrix, nearest_indices, separable
 from meduniseg_core.preprocessing.spatial_transform import SpatialTransformRecord
 
 WORKING_BYTES = 128 * 2**20
@@ -42,6 +42,14 @@ class Restored:
 
     labels: Image
     probabilities: Image | None = None
+
+
+def resample_nearest(array: np.ndarray, shape: Shape3) -> np.ndarray:
+    """``array`` (D, H, W) by nearest neighbour at ``shape`` (d, h, w), of the same dtype."""
+    for axis in range(3):
+        if array.shape[axis] != shape[axis]:
+            array = np.take(array, nearest_indices(array.shape[axis], shape[axis]), axis=axis)
+    return np.ascontiguousarray(array)
 
 
 def restore_labels(array: np.ndarray, trace: SpatialTransformRecord) -> Image:

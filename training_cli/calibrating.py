@@ -57,7 +57,7 @@ def calibrate(
     known. The weights stay as they are; the file changes.
     """
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.adaptation.calibrate import calibrate as fit
+        from meduniseg_core.adaptation.calibrate import calibration_of, observe
         from meduniseg_core.adaptation.calibrated import destination_for, keep_calibrated
         from meduniseg_core.inference import Predictor
         from meduniseg_core.preprocessing import RawDataset
@@ -70,7 +70,7 @@ def calibrate(
         if split is not None and not split.is_file():
             raise UsageError(f"There is no file {split}; give the split.json of the model's training.")
         splits = None if split is None else read_splits(split)
-        calibration = fit(
+        observations = observe(
             Predictor(loaded, device, precision),
             opened,
             splits=splits,
@@ -80,6 +80,7 @@ def calibrate(
             events=session.events,
             cancel=session.cancel,
         )
+        calibration = calibration_of(loaded.info, opened, observations)
         path, sha256 = keep_calibrated(loaded, calibration, destination)
         tasks = {entry.task: entry.images for entry in calibration.tasks}
         payload = {"model": destination.name, "path": path, "sha256": sha256, **calibration.provenance, "tasks": tasks}

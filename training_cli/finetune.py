@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from training_cli.job_results import gate_lines, result_line
+from training_cli.job_results import carry_out, report
 from training_cli.options import Device, Json, Precision, ProgressOption
-from training_cli.session import resumable, work
+from training_cli.session import work
 
 
 def finetune(
@@ -60,9 +60,8 @@ def finetune(
     The encoder, the decoder and the modal prompt are kept. 'meduniseg runs adopt NAME' puts the new model into use.
     """
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.adaptation.execution import execute, take_up, training_config
         from meduniseg_core.adaptation.jobs import finetune_job
-        from meduniseg_core.adaptation.runs import Run, runs_folder
+        from meduniseg_core.adaptation.runs import runs_folder
         from meduniseg_core.weights import load_model
 
         model = load_model(base)
@@ -81,17 +80,8 @@ def finetune(
             precision=precision,
             compare=compare and listed,
         )
-        config = training_config(job, model, place)
-        run = take_up(job, resume or finish) if listed else Run(place, job)
-        with resumable(config.output):
-            result = execute(
-                run, model, config, resume=resume, finish=finish, events=session.events, cancel=session.cancel
-            )
-        answer = result.answer(job)
-        lines = [result_line(result), *gate_lines(result)]
+        result = carry_out(session, job, model, place, listed=listed, resume=resume, finish=finish)
         if listed:
-            run.answered(answer)
-            lines.append(f"'meduniseg runs adopt {name}' puts it into use")
+            report(session, job, result, f"'meduniseg runs adopt {name}' puts it into use")
         else:
-            lines.append(f"'meduniseg models import {result.file}' installs it")
-        session.result(answer, *lines)
+            report(session, job, result, f"'meduniseg models import {result.file}' installs it")

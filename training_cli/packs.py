@@ -131,8 +131,7 @@ def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
     """Put a pack into use, instead of any other pack or adopted model for the same tasks."""
     from meduniseg_core.weights import PackRegistry
 
-    used = PackRegistry().activate(name, split_names(task))
-    tasks = [own for own, pack in used.items() if pack == name]
+    tasks = PackRegistry().activate(name, split_names(task))
     print_answer(as_json, {"name": name, "in_use_for": tasks}, f"{name} is in use for {', '.join(tasks)}.")
 
 

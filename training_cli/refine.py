@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli.job_results import gate_lines, result_line
+from training_cli.job_results import carry_out, report
 from training_cli.options import Device, Json, Precision, ProgressOption, split_names
 from training_cli.output import table
-from training_cli.session import Session, resumable, work
+from training_cli.session import Session, work
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,14 +86,13 @@ def refine(
         if activate and not install:
             raise UsageError("A pack that is not installed cannot be put into use; leave --no-install out.")
 
-        from meduniseg_core.adaptation.execution import check_pack_name, execute, take_up, training_config
+        from meduniseg_core.adaptation.execution import check_pack_name
         from meduniseg_core.adaptation.jobs import refine_job
         from meduniseg_core.adaptation.refine import datasets_of
-        from meduniseg_core.adaptation.runs import Run, runs_folder
+        from meduniseg_core.adaptation.runs import runs_folder
         from meduniseg_core.weights import load_model
 
-        going_on = resume or finish
-        check_pack_name(name, install=install and not (replace or going_on))
+        check_pack_name(name, install=install and not (replace or resume or finish))
         model = load_model(base)
         place = folder if folder is not None else runs_folder() / name
         job = refine_job(
@@ -111,23 +110,15 @@ def refine(
             activate=activate,
             replace=replace,
         )
-        config = training_config(job, model, place)
         # the listed runs are of one data set each
         listed = folder is None and len(job.datasets) == 1
-        run = take_up(job, going_on) if listed else Run(place, job)
-        with resumable(config.output):
-            result = execute(
-                run, model, config, resume=resume, finish=finish, events=session.events, cancel=session.cancel
-            )
-        answer = result.answer(job)
-        lines = [result_line(result), *gate_lines(result)]
+        result = carry_out(session, job, model, place, listed=listed, resume=resume, finish=finish)
         if result.in_use_for:
-            lines.append(f"{name} is in use for {', '.join(result.in_use_for)}")
+            report(session, job, result, f"{name} is in use for {', '.join(result.in_use_for)}")
         elif result.installed:
-            lines.append(f"'meduniseg models packs activate {name}' puts it into use")
-        if listed:
-            run.answered(answer)
-        session.result(answer, *lines)
+            report(session, job, result, f"'meduniseg models packs activate {name}' puts it into use")
+        else:
+            report(session, job, result)
 
 
 def _suggest(session: Session, reports: Path, references: Path) -> None:

@@ -1,6 +1,6 @@
-"""How a network is run: a typed function, shown as a form by magicgui."""
+"""How a network is run: typed options, shown as a form by magicgui."""
 
-# no postponed annotations: magicgui reads those of the function as they are
+# no postponed annotations: magicgui reads those of the fields as they are
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -14,38 +14,21 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """Device, precision, overlap of windows (0 to 0.9), mirroring, and whether probabilities are wanted."""
+    """How the network is run. The texts are the form's tooltips.
+
+    Args:
+        device: Where the network runs; auto takes a GPU if there is one.
+        precision: auto takes what is fastest on this machine.
+        overlap: How far neighbouring windows overlap: more is smoother and slower.
+        tta: Test-time mirroring: a little better, several times slower.
+        probabilities: Add image layers with every class's probability and with the uncertainty.
+    """
 
     device: str = "auto"
-    precision: str = "auto"
-    overlap: float = 0.5
+    precision: Precision = "auto"
+    overlap: Annotated[float, {"min": 0.0, "max": 0.9, "step": 0.1}] = 0.5
     tta: bool = False
     probabilities: bool = False
-
-
-def compute_options(
-    device: str = "auto",
-    precision: Precision = "auto",
-    overlap: Annotated[float, {"min": 0.0, "max": 0.9, "step": 0.1}] = 0.5,
-    tta: bool = False,
-    probabilities: bool = False,
-) -> ComputeOptions:
-    """Choose how the network is run.
-
-    Parameters
-    ----------
-    device : str
-        Where the network runs; auto takes a GPU if there is one.
-    precision : str
-        auto takes what is fastest on this machine.
-    overlap : float
-        How far neighbouring windows overlap: more is smoother and slower.
-    tta : bool
-        Test-time mirroring: a little better, several times slower.
-    probabilities : bool
-        Add image layers with every class's probability and with the uncertainty.
-    """
-    return ComputeOptions(device, precision, overlap, tta, probabilities)
 
 
 def compute_form() -> FunctionGui[..., ComputeOptions]:
@@ -55,7 +38,7 @@ def compute_form() -> FunctionGui[..., ComputeOptions]:
         A widget with a field for each option; calling it gives the options as they stand.
     """
     form: FunctionGui[..., ComputeOptions] = magicgui(
-        compute_options,
+        ComputeOptions,
         call_button=False,
         labels=False,
         device={"choices": device_choices(), "label": "Device"},

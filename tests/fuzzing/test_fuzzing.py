@@ -141,7 +141,7 @@ def _targets(folder: Path) -> dict[str, list[Target]]:
     adopted = ActiveModels(folder)
     adopted.adopt("disc_cup", "starter", "starter")
     file = next(path for path in folder.rglob("*.json") if b"starter" in path.read_bytes())
-    found["adoptions"] = [Target(file, (lambda _: adopted.all(), lambda _: adopted.of("disc_cup")), _text)]
+    found["adoptions"] = [Target(file, (lambda _: adopted.all(), lambda _: adopted.gone()), _text)]
     return found
 
 

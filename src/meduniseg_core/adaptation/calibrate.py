@@ -55,7 +55,7 @@ class _Sample:
         return f"{self.dataset.task}--{self.kind}--{self.case.case}"
 
 
-def calibrate(
+def observe(
     predictor: Predictor,
     datasets: Sequence[RawDataset],
     *,
@@ -65,8 +65,8 @@ def calibrate(
     cache: Path | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
-) -> Calibration:
-    """Calibrate a model on images with labels.
+) -> list[Observation]:
+    """Segment everything that a calibration is fitted to.
 
     Args:
         predictor: of the model; without packs.
@@ -80,67 +80,10 @@ def calibrate(
         cancel: polled at every window.
 
     Returns:
-        The calibration, with its provenance.
-
-    Raises:
-        UsageError: a task that the model has not or with other classes, one given twice, too few images.
-    """
-    observations = observe(
-        predictor, datasets, splits=splits, images=images, copies=copies, cache=cache, events=events, cancel=cancel
-    )
-    return calibration_of(predictor.model.info, datasets, observations)
-
-
-def calibration_of(info: ModelInfo, datasets: Sequence[RawDataset], observations: Sequence[Observation]) -> Calibration:
-    """Fit what was observed.
-
-    Args:
-        info: of the model.
-        datasets: whose images were looked at.
-        observations: of every task.
-
-    Returns:
-        The calibration, with its provenance.
-    """
-    found = fit_calibration(observations, [info.plan_of(dataset.task) for dataset in datasets])
-    provenance: dict[str, Any] = {
-        "version": __version__,
-        "date": datetime.now(UTC).date().isoformat(),
-        "images": sum(not (one.copy or one.learned) for one in observations),
-        "copies": sum(one.copy for one in observations),
-        "datasets": [dataset.name for dataset in datasets],
-    }
-    return found.model_copy(update={"provenance": provenance})
-
-
-def observe(
-    predictor: Predictor,
-    datasets: Sequence[RawDataset],
-    *,
-    splits: Mapping[str, Split] | None = None,
-    images: int = MOST_IMAGES,
-    copies: int = 1,
-    cache: Path | None = None,
-    events: EventSink = ignore,
-    cancel: CancelToken | None = None,
-) -> list[Observation]:
-    """Segment everything that a calibration is fitted to; see :func:`calibrate` for arguments and errors.
-
-    Args:
-        predictor: of the model.
-        datasets: one for each task.
-        splits: by task.
-        images: at most so many of each task.
-        copies: of each image.
-        cache: folder of what was found before.
-        events: progress.
-        cancel: polled at every window.
-
-    Returns:
         An observation for every image, changed copy and foreign image.
 
     Raises:
-        UsageError: as for :func:`calibrate`.
+        UsageError: a task that the model has not or with other classes, one given twice, too few images.
     """
     _check(predictor.model.info, datasets)
     known = _trained_on(predictor.model.info, datasets) if splits is None else []
@@ -164,6 +107,28 @@ def observe(
         found.append(_observed(predictor, sample, cache, cancel))
     events(Progress("calibrate", len(samples), len(samples), time.perf_counter() - began))
     return found
+
+
+def calibration_of(info: ModelInfo, datasets: Sequence[RawDataset], observations: Sequence[Observation]) -> Calibration:
+    """Fit a calibration to what :func:`observe` found.
+
+    Args:
+        info: of the model.
+        datasets: whose images were looked at.
+        observations: of every task.
+
+    Returns:
+        The calibration, with its provenance.
+    """
+    found = fit_calibration(observations, [info.plan_of(dataset.task) for dataset in datasets])
+    provenance: dict[str, Any] = {
+        "version": __version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "images": sum(not (one.copy or one.learned) for one in observations),
+        "copies": sum(one.copy for one in observations),
+        "datasets": [dataset.name for dataset in datasets],
+    }
+    return found.model_copy(update={"provenance": provenance})
 
 
 def observation_of(

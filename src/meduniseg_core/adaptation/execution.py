@@ -260,4 +260,4 @@ def _kept(job: Job, trained: TrainingResult) -> tuple[bool, tuple[str, ...]]:
     name = packs.install(trained.model, replace=job.replace).name
     if not job.activate:
         return True, ()
-    return True, tuple(task for task, own in packs.activate(name).items() if own == name)
+    return True, packs.activate(name)

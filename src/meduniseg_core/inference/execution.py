@@ -98,6 +98,7 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
         plan.figures,
         plan.crop_to_body,
         plan.hu_window,
+        plan.modality == "ct",  # only a CT is clipped to a window
         plan.low_pass,
         plan.scheme,
     )

@@ -175,8 +175,6 @@ class Predictor:
         else:
             found = self._segment_all(desheared.image, plans, desheared.request(request), events, cancel)
             results = {task: desheared.restore(result, box) for task, result in found.items()}
-        found_later = merge(*(result.findings for result in results.values()))
-        report((finding for finding in found_later if finding.code != "precision_raised"), events)  # said at once
         _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON
         if scale != 1:
             results = {
@@ -191,6 +189,7 @@ class Predictor:
         self, image: Image, plans: list[TaskPlan], request: Request, events: EventSink, cancel: CancelToken | None
     ) -> dict[str, Segmentation]:
         results: dict[str, Segmentation] = {}
+        implausible: dict[str, tuple[Finding, ...]] = {}
         prepared: tuple[Any, VolumeSource | SliceSource] | None = None
         for group in shared_passes(plans, self.packs):
             if cancel is not None:
@@ -200,7 +199,16 @@ class Predictor:
                 prepared = None  # the array before is not needed any more
                 prepared = key, self._prepare(image, group[0], request, events)
             results.update(self._segment(image, group, prepared[1], request, events, cancel))
-        return {plan.task: results[plan.task] for plan in plans}
+            # anew, not kept during the pass: a clipped copy of a CT is as large as the CT
+            taken = in_the_tasks_window(image, group[0])
+            for plan in group:
+                labels = results[plan.task].labels
+                implausible[plan.task] = check_result(taken, labels, plan, whole=request.box is None)
+        report(merge(*implausible.values()), events)
+        return {
+            task: replace(results[task], findings=merge(results[task].findings, implausible[task]))
+            for task in (plan.task for plan in plans)
+        }
 
     def estimate(
         self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5, scale: float = 1.0
@@ -350,7 +358,7 @@ class Predictor:
                 raise
             raised = _raised(work, image, plans)
         if raised is not None:  # outside the handler, whose traceback holds the logits
-            events(Message("info", raised.text))
+            report([raised], events)
             exact = ExactEngines(lambda: self._network(pack), lambda device: self._engines.get(_key(device, pack)))
             work = Pass(*common, exact, events, cancel, watched, exact=True)
             collectors, execution = self._run(work, image, plans, request, events)
@@ -386,10 +394,7 @@ class Predictor:
                 settings=settings,
                 evidence=evidence.get(plan.task) if request.evidence else None,
                 quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
-                findings=merge(
-                    () if raised is None else (raised,),
-                    check_result(in_the_tasks_window(image, plan), labels, plan, whole=request.box is None),
-                ),
+                findings=() if raised is None else (raised,),
             )
             for plan, (labels, probabilities) in zip(plans, restored, strict=True)
         }

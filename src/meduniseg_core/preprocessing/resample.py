@@ -229,22 +229,6 @@ def resample(array: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
     return out
 
 
-def resample_nearest(array: np.ndarray, shape: Shape3) -> np.ndarray:
-    """Resample an array by nearest neighbour.
-
-    Args:
-        array: ``(D, H, W)``.
-        shape: The result's shape (d, h, w).
-
-    Returns:
-        ``(d, h, w)``, of the same dtype.
-    """
-    for axis in range(3):
-        if array.shape[axis] != shape[axis]:
-            array = np.take(array, nearest_indices(array.shape[axis], shape[axis]), axis=axis)
-    return np.ascontiguousarray(array)
-
-
 def resample_labels(labels: np.ndarray, shape: Shape3, rules: Rules) -> np.ndarray:
     """Resample a label map.
 

@@ -84,32 +84,6 @@ class ActiveModels:
         self._former = folder / "packs" / "active.json"
         self._models = Registry(folder / "models") if home is not None else Registry()
 
-    def of(self, task: str) -> tuple[InUse, ...]:
-        """The history of a task, without models that have been removed or replaced since.
-
-        Args:
-            task: the task's name.
-
-        Returns:
-            The entries; the last one is in use.
-
-        Raises:
-            BadInputError: the file of the record is damaged.
-        """
-        return self._usable(self._read(), task)
-
-    def current(self, task: str) -> str | None:
-        """The name of the model or pack in use for a task.
-
-        Args:
-            task: the task's name.
-
-        Returns:
-            The name; None if there is none.
-        """
-        entries = self.of(task)
-        return entries[-1].model if entries else None
-
     def entries(self) -> dict[str, InUse]:
         """What is in use, for all tasks that have something in use.
 

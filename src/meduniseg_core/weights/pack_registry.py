@@ -110,7 +110,7 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
         loaded = {name: self.load(name) for name in dict.fromkeys(names.values())}
         return packs_by_task(model, {task: loaded[name] for task, name in names.items()})
 
-    def activate(self, name: str, tasks: Sequence[str] | None = None) -> dict[str, str]:
+    def activate(self, name: str, tasks: Sequence[str] | None = None) -> tuple[str, ...]:
         """Put an installed pack into use, in place of what was in use before.
 
         Args:
@@ -118,7 +118,7 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
             tasks: only for these tasks; None for all that it refines.
 
         Returns:
-            The name of the active pack for each task of its base that has one.
+            The tasks that the pack is in use for, earlier ones included.
 
         Raises:
             UsageError: there is no such pack, or it does not refine one of ``tasks``.
@@ -138,7 +138,7 @@ class PackRegistry(AssetStore[PackInfo, Pack]):
             when=datetime.now(UTC),
         )
         self._in_use.take(tasks or info.tasks, entry)
-        return self.active(info.base_sha256)
+        return self.in_use_for(name)
 
     def deactivate(self, name: str, tasks: Sequence[str] | None = None) -> tuple[str, ...]:
         """Take a pack out of use, even if its file is missing or damaged. What was in use before takes over.

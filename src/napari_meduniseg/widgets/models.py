@@ -176,8 +176,7 @@ def _switch(name: str) -> str:
     packs = PackRegistry()
     if packs.in_use_for(name):
         return f"{name} is no longer used for {', '.join(packs.deactivate(name))}."
-    packs.activate(name)
-    return f"{name} is in use for {', '.join(packs.in_use_for(name))}."
+    return f"{name} is in use for {', '.join(packs.activate(name))}."
 
 
 def _store_for(path: Path) -> Registry | PackRegistry:

@@ -73,6 +73,6 @@ def test_a_run_in_use_for_any_of_its_tasks_is_not_discarded_but_rolled_back(run:
     with pytest.raises(UsageError, match="roll back first"):
         decisions.discard(run)
     assert decisions.roll_back(run) is None
-    assert not decisions.in_use(run) and ActiveModels().current("kidney") == "both-1", "which is not the run's"
+    assert not decisions.in_use(run) and ActiveModels().all()["kidney"] == "both-1", "which is not the run's"
     decisions.discard(run)
     assert not run.folder.exists()

@@ -407,3 +407,16 @@ def test_hounsfield_units_are_clipped_for_a_task_of_windowed_pictures_and_that_i
     expected = predictor(model).segment(clipped, plan.task)[plan.task]
     np.testing.assert_array_equal(found.labels.array, expected.labels.array)
     assert found.image is image  # means are those of the image as it is
+
+
+def test_a_ct_is_clipped_for_the_tasks_of_ct_only_whatever_is_asked_for_first() -> None:
+    """Two tasks that preprocess alike but for the window, which only a CT's task has."""
+    grey = {"channels": ("grey",), "normalisation": ("zscore",), "figures": (None,)}
+    plans = [picture_plan("liver", modality="ct", **grey), picture_plan("lung", modality="xray", **grey)]
+    model = tiny_model(plans)
+    values = np.random.default_rng(0).uniform(-1000, 1500, (1, 1, 64, 64)).round().astype(np.int16)
+    image = Image(values, Geometry((1, 64, 64), (1.0, 1.0, 1.0)), physical=False)
+    alone = probabilities_of(predictor(model).segment(image, "lung", probabilities=True)["lung"])
+    for tasks in (["liver", "lung"], ["lung", "liver"]):
+        both = predictor(model).segment(image, tasks, probabilities=True)
+        assert np.array_equal(probabilities_of(both["lung"]), alone), tasks

@@ -19,8 +19,8 @@ from meduniseg_core.preprocessing.resample import (
     photograph_rules,
     resample,
     resample_labels,
-    resample_nearest,
 )
+from tests.restoring import resample_nearest
 
 CUBIC = Rules(("cubic", "cubic", "cubic"))
 LINEAR = Rules(("linear", "linear", "linear"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.model import ModelConfig, build_model
+from meduniseg_core.paths import user_folder
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ActiveModels, ModelInfo, PackRegistry, Registry
 
@@ -30,12 +33,23 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def history(task: str) -> list[tuple[str, str]]:
+    """Kind and name of all that was put into use for a task, the newest last: what rolling back goes through."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        active = ActiveModels(shutil.copytree(user_folder(), Path(folder) / "home"))
+        while task in (now := active.entries()):
+            found.append((now[task].kind, now[task].model))
+            active.roll_back(task)
+    return found[::-1]
+
+
 def test_the_newest_is_in_use_and_rolling_back_goes_through_all_of_them() -> None:
     used = ActiveModels()
-    assert used.current("blob") is None and used.all() == {}
+    assert used.all() == {}
     for name in ("one", "two", "three", "two"):
         used.adopt("blob", name, "starter")
-    assert [entry.model for entry in used.of("blob")] == ["one", "three", "two"]
+    assert history("blob") == [("model", "one"), ("model", "three"), ("model", "two")]
     assert used.roll_back("blob") == ("two", "three")
     assert used.roll_back("blob") == ("three", "one")
     assert used.roll_back("blob") == ("one", None)
@@ -50,7 +64,7 @@ def test_a_model_that_was_removed_is_in_use_no_more() -> None:
     Registry().remove("two")
     assert used.all() == {"blob": "one"}
     Registry().remove("one")
-    assert used.current("blob") is None
+    assert used.all() == {}
 
 
 def test_a_model_without_the_task_and_a_broken_file_are_refused(models: Path) -> None:
@@ -90,7 +104,7 @@ def test_what_versions_before_kept_in_two_places_is_read_and_then_in_one(older_h
     old = older_home / "packs" / "active.json"
     active = ActiveModels()
     # the adopted model went before the pack, which a step back brings
-    assert [(entry.kind, entry.model) for entry in active.of("organ")] == [("pack", "organ-pack"), ("model", "organ-1")]
+    assert history("organ") == [("pack", "organ-pack"), ("model", "organ-1")]
     assert active.all() == {"organ": "organ-1"} and old.is_file()
     assert active.roll_back("organ") == ("organ-1", "organ-pack")
     assert not old.exists() and active.models() == {"organ": "tiny"}
@@ -111,7 +125,7 @@ def test_a_pack_of_a_version_before_alone_is_in_use(older_home: Path) -> None:
 
 
 def _adopt_many(home: str, tasks: list[str]) -> None:
-    entry = ActiveModels(Path(home)).of("organ")[-1]
+    entry = ActiveModels(Path(home)).entries()["organ"]
     for task in tasks:
         ActiveModels(Path(home)).take([task], entry)
 
@@ -139,4 +153,4 @@ def test_a_kill_while_it_is_written_leaves_the_old_or_the_new_state(
         ActiveModels().roll_back("organ")
     monkeypatch.undo()
     monkeypatch.setenv("MEDUNISEG_HOME", str(older_home))
-    assert [entry.model for entry in ActiveModels().of("organ")] == ["organ-pack"]
+    assert history("organ") == [("pack", "organ-pack")]

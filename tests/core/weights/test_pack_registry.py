@@ -55,7 +55,7 @@ def test_packs_are_listed_verified_exported_and_removed_like_models(registry: Pa
 
 def test_nothing_is_in_use_until_it_is_activated(registry: PackRegistry, base: Model) -> None:
     assert registry.active_packs(base) == {}
-    assert registry.activate("one") == {"organ": "one", "polyp": "one"}
+    assert registry.activate("one") == ("organ", "polyp")
     assert names(registry, base) == {"organ": "one", "polyp": "one"}
     assert PackRegistry(registry.folder).active(base.sha256) == {"organ": "one", "polyp": "one"}
 

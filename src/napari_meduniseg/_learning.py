@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
 from meduniseg_core.adaptation.runs import free_name
@@ -17,33 +16,10 @@ from meduniseg_core.images import place_labels, read_image, read_labels
 from meduniseg_core.images.palette import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
+from napari_meduniseg._learn_options import LearnOptions
 
 THUMBNAIL = 72  # px
 SIDES = {"training": "training", "validation": "held back", None: "drawn at the start"}
-
-
-Method = Literal["finetune", "refine"]
-METHODS: tuple[tuple[str, Method], ...] = (
-    ("Fine-tune: a model of its own", "finetune"),
-    ("Refine: a small pack beside the model", "refine"),
-)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to train; ``quick`` adapts to the corrected places of a few cases."""
-
-    title: str
-    iterations: int
-    quick: bool = False
-
-
-BUDGETS = (
-    Budget("Quick adapt: 300 iterations", 300, quick=True),
-    Budget("Short: 1,000 iterations", 1000),
-    Budget("Long: 5,000 iterations", 5000),
-    Budget("The paper's: 25,000 iterations", 25_000),
-)
 
 
 @dataclass(frozen=True)
@@ -72,19 +48,6 @@ class Cases:
     modality: str
     rows: tuple[CaseRow, ...]
     base: str
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user wants to train."""
-
-    data: Cases
-    base: str
-    name: str
-    budget: Budget
-    method: Method = "finetune"
-    left_out: tuple[str, ...] = ()
-    device: str = "auto"
 
 
 def look_up(folder: Path) -> Cases:
@@ -117,16 +80,13 @@ def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: 
         send((row.case, png_bytes(picture)))
 
 
-def job_of(wish: Wish) -> Job:
+def job_of(data: Cases, options: LearnOptions, left_out: tuple[str, ...] = ()) -> Job:
     """Make the training job. Raises UsageError where that is impossible, for example for an invalid name."""
-    common = {
-        "iterations": wish.budget.iterations,
-        "leave_out": wish.left_out,
-        "device": wish.device,
-    }
-    if wish.method == "finetune":
-        return finetune_job(wish.data.folder, wish.name, wish.base, quick=wish.budget.quick, **common)
-    return refine_job((wish.data.folder,), wish.name, wish.base, install=False, **common)  # adopting installs it
+    common = {"iterations": options.budget.iterations, "leave_out": left_out, "device": options.device}
+    name = options.name.strip()
+    if options.method == "finetune":
+        return finetune_job(data.folder, name, options.base, quick=options.budget.quick, **common)
+    return refine_job((data.folder,), name, options.base, install=False, **common)  # adopting installs it
 
 
 def proposed_name(task: str) -> str:

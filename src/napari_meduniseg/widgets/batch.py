@@ -10,7 +10,6 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from qtpy.QtGui import QCloseEvent, QGuiApplication
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -30,6 +29,7 @@ from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
 from meduniseg_core.preprocessing import TaskPlan, is_colour
 from meduniseg_core.provenance import read_provenance
 from meduniseg_core.weights.offer import Offer
+from napari_meduniseg._batch_options import batch_form
 from napari_meduniseg._choose_images import ask_which
 from napari_meduniseg._current import current_of
 from napari_meduniseg._process import Command
@@ -39,7 +39,7 @@ from napari_meduniseg.widgets.case_queue import CaseQueue, Several
 from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
-from napari_meduniseg.widgets.verdict import ReviewBelow
+from napari_meduniseg.widgets.typed_form import add_rows
 
 
 class BatchWidget(Panel):
@@ -61,9 +61,8 @@ class BatchWidget(Panel):
         self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
         self.in_use = InUseLine()
         self.task.setToolTip("What to segment.")
-        self.tta = QCheckBox("Average over mirrored images")
-        self.tta.setToolTip("A little better, several times slower.")
-        self.review_below = ReviewBelow()
+        self.options = batch_form()
+        self.tta, self.review_below = (field.native for field in self.options)
         self.orientation, self.scale = OrientationBox("as the files say"), ScaleBox()
         self.run_button, self.cancel_button = QPushButton("Run"), QPushButton("Cancel")
         self.run_button.setToolTip("Segment every case of the folder.")
@@ -79,8 +78,7 @@ class BatchWidget(Panel):
         form.addRow("Results", _with_button(self.output, "The folder for the results"))
         form.addRow("Model", self.model)
         form.addRow("Task", self.task)
-        form.addRow(self.tta)
-        form.addRow("Review below", self.review_below)
+        add_rows(form, self.options)
         form.addRow("Orientation", self.orientation)
         form.addRow("Scale", self.scale)
         self._form = form
@@ -124,9 +122,10 @@ class BatchWidget(Panel):
 
     def _options(self) -> list[str]:
         """What is not as usual; UsageError for what is no orientation."""
-        found = ["--tta"] if self.tta.isChecked() else []
+        options = self.options()
+        found = ["--tta"] if options.tta else []
         found += [] if self.in_use.packs else ["--no-packs"]
-        threshold = self.review_below.value()
+        threshold = options.review_below
         found += [] if threshold == REVIEW_BELOW else ["--review-below", f"{threshold:g}"]
         code = self.orientation.code() if self._form.isRowVisible(self.orientation) else None
         found += [] if code is None else ["--assume-orientation", code]

@@ -11,7 +11,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QGroupBox,
-    QLineEdit,
     QPushButton,
     QVBoxLayout,
 )
@@ -20,15 +19,15 @@ from superqt.utils import signals_blocked
 from meduniseg_core.adaptation.execution import begin
 from meduniseg_core.adaptation.runs import Run, runs
 from meduniseg_core.corrections import Ledger
-from meduniseg_core.model.compute import device_choices
-from meduniseg_core.weights import Registry
 from napari_meduniseg._accepting import Collection, collection_at, collections
-from napari_meduniseg._learning import BUDGETS, METHODS, Cases, Wish, job_of, look_up, proposed_name
+from napari_meduniseg._learn_options import learn_form
+from napari_meduniseg._learning import Cases, job_of, look_up, proposed_name
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.run_view import RunView
+from napari_meduniseg.widgets.typed_form import add_rows
 
 _OTHER = "other"
 _COLLECTIONS, _CASES = "collections", "cases"  # kinds of work: what is looked up
@@ -45,24 +44,8 @@ class LearnWidget(Panel):
         self.data = QComboBox()
         self.data.setToolTip("What to learn from: accepted corrections, or any data set in nnU-Net's raw layout.")
         self.cases = CaseTable()
-        self.method = QComboBox()
-        self.method.setToolTip(
-            "Fine-tuning makes a model for this task alone. Refining keeps the model and adds a pack of a few MB for a "
-            "task that it knows; its other tasks stay exactly as they are."
-        )
-        for title, method in METHODS:
-            self.method.addItem(title, method)
-        self.base = QComboBox()
-        self.base.setToolTip("The model to start from; it is not changed.")
-        self.name = QLineEdit()
-        self.name.setToolTip("What the new model will be called.")
-        self.budget = QComboBox()
-        self.budget.setToolTip("How long to train; it can be paused and stopped at any time.")
-        for budget in BUDGETS:
-            self.budget.addItem(budget.title, budget)
-        self.device = QComboBox()
-        self.device.addItems(device_choices())
-        self.device.setToolTip("Where to train; auto takes a GPU if there is one.")
+        self.options = learn_form()
+        self.method, self.base, self.name, self.budget, self.device = (field.native for field in self.options)
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
         self.run_box = QComboBox()
@@ -101,19 +84,11 @@ class LearnWidget(Panel):
         if self._cases is None:
             self.say_failure("There is nothing to learn from; accept a correction in Edit, or choose a data set.")
             return
-        wish = Wish(
-            data=self._cases,
-            base=self.base.currentData() or "",
-            name=self.name.text().strip(),
-            budget=self.budget.currentData(),
-            method=self.method.currentData(),
-            left_out=self.cases.left_out(),
-            device=self.device.currentText(),
-        )
+        data = self._cases
         with self.saying_failures():
-            run = begin(job_of(wish))
+            run = begin(job_of(data, self.options(), self.cases.left_out()))
             self.say("")
-            self.name.setText(proposed_name(wish.data.task))
+            self.name.setText(proposed_name(data.task))
             self._refresh_runs(choose=run.job.name)
 
     # -- data ---------------------------------------------------------------------------------------------------
@@ -210,10 +185,8 @@ class LearnWidget(Panel):
 
     def _refresh_models(self, _name: str = "") -> None:
         before = self.base.currentData()
-        self.base.clear()
-        for entry in Registry().list():
-            if entry.info is not None:
-                self.base.addItem(entry.name, entry.name)
+        self.base.clear()  # or new ones would stand last
+        self.options.reset_choices()
         self.base.setCurrentIndex(max(0, self.base.findData(before)))
 
     def _lay_out(self) -> None:
@@ -224,11 +197,7 @@ class LearnWidget(Panel):
         layout.addWidget(self.cases)
         new = QGroupBox("New model")
         fields = QFormLayout()
-        fields.addRow("Method", self.method)
-        fields.addRow("Start from", self.base)
-        fields.addRow("Name", self.name)
-        fields.addRow("Budget", self.budget)
-        fields.addRow("Device", self.device)
+        add_rows(fields, self.options)
         inner = QVBoxLayout(new)
         inner.addLayout(fields)
         inner.addWidget(self.start_button)

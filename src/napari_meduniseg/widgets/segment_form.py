@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import napari
-from magicgui.widgets import CheckBox
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer, Shapes
 from qtpy.QtCore import Qt, Signal
@@ -35,6 +34,7 @@ from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
+from napari_meduniseg.widgets.typed_form import add_rows
 
 _TITLES = {name: modality.title for name, modality in MODALITIES.items()}
 _MODEL_TIP = (
@@ -87,12 +87,7 @@ class SegmentForm(QWidget):
         self._form.addRow("Region", self.region)
         self._form.addRow("Box", self.shapes)
         advanced = QWidget()
-        inner = QFormLayout(advanced)  # magicgui's own labels are not as wide as each other in napari's font
-        for field in self.compute:
-            if isinstance(field, CheckBox):
-                inner.addRow(field.native)
-            else:
-                inner.addRow(field.label, field.native)
+        add_rows(QFormLayout(advanced), self.compute)
         self.advanced = QCollapsible("Advanced")
         self.advanced.setToolTip("Device, precision, overlap of windows, mirroring, probabilities.")
         self.advanced.addWidget(advanced)

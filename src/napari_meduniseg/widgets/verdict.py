@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QLabel, QWidget
+from magicgui.widgets import FloatSpinBox
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, REVIEW_BELOW, Light
+from napari_meduniseg._batch_options import REVIEW_FIELD
 from napari_meduniseg._segmentation_job import Outcome
 from napari_meduniseg.widgets.message import Sentence
 
@@ -14,30 +16,20 @@ LIGHTS: dict[Light, str] = {"green": "#2e9e4f", "amber": "#d98c00", "red": "#d03
 _DOT = "●"
 
 
-class ReviewBelow(QDoubleSpinBox):
-    """The Dice below which results want to be looked at."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setRange(0.0, 1.0)
-        self.setSingleStep(0.05)
-        self.setValue(REVIEW_BELOW)
-        self.setToolTip("Results of a lower predicted Dice are red, and those that may be lower amber.")
-
-
 class Verdict(QWidget):
     """The worst task first; hidden where there is no result."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.threshold = ReviewBelow()
+        field = FloatSpinBox(value=REVIEW_BELOW, **REVIEW_FIELD)
+        self.threshold = field.native
         self.threshold.valueChanged.connect(lambda _value: self._show())
         self._outcome: Outcome | None = None
         self._rows: list[tuple[QLabel, Sentence]] = []
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        self._form.addRow("Review below", self.threshold)
+        self._form.addRow(field.label, self.threshold)
         self.hide()
 
     def show_results(self, outcome: Outcome) -> None:

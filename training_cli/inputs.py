@@ -51,7 +51,7 @@ def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
 def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> list[Case]:
     """All cases, folders' first, those that cannot be used with their fault.
 
-    ``channels`` is how many files the task takes per case (None: not known). Results of ours in a folder are no images.
+    ``channels`` is how many files the task takes per case (None: unknown). Our own results in a folder are not images.
     Cases of one name, which would write the same result, become one with a fault, as in a folder: a wildcard and a list
     of files cannot be told apart. BadInputError as of :func:`check_arguments` and for a folder without images.
     """

@@ -44,7 +44,7 @@ class Session:
     def show(self, renderable: RenderableType) -> None:
         """A table or text for people, on stderr; nothing where a program is listening."""
         if not (self.as_json or self.quiet):
-            text = isinstance(renderable, str)  # a sentence: brackets in it are no markup
+            text = isinstance(renderable, str)  # a sentence: brackets in it are not markup
             console(sys.stderr).print(
                 printable(renderable) if isinstance(renderable, str) else renderable, markup=not text
             )

@@ -101,7 +101,7 @@ def _unreadable(path: Path, error: OSError | ValueError) -> BadInputError:
 
 
 def _not_regular(path: Path) -> BadInputError:
-    return BadInputError(f"{path} is no ordinary file (a folder, a pipe or a device); pass a file with data in it.")
+    return BadInputError(f"{path} is not an ordinary file (a folder, a pipe or a device); pass a file with data.")
 
 
 @contextmanager

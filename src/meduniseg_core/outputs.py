@@ -176,7 +176,7 @@ def standing(
             continue
         known = kind.is_ours(content) if path == record else path.name in vouched
         if not known or not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} is there already and is no result of this program; choose another folder.")
+            raise UsageError(f"{path} is there already and is not a result of this program; choose another folder.")
     signatures = {
         name: None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
         for name, status in found.items()

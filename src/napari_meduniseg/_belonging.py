@@ -218,7 +218,7 @@ def _origins_at(place: Geometry, layers: Iterable[Layer] | None) -> list[Origin]
     found = [origin for origin in living_origins() if _same_place(_shown(origin), place)]
     if len(_distinct([_grid(origin) for origin in found])) > 1:
         del found
-        gc.collect()  # layers that were closed lie in cycles: they are no images that are open
+        gc.collect()  # layers that were closed lie in cycles: they are not open images
         found = [origin for origin in living_origins() if _same_place(_shown(origin), place)]
     return found
 

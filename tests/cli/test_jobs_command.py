@@ -153,7 +153,7 @@ def test_a_job_s_file_is_started_under_another_name(meduniseg, home: Path, datas
     (first, second) = (json.loads((home / "runs" / name / "job.json").read_text()) for name in ("first", "second"))
     assert {**first, "name": "second", "created": second["created"]} == second
     # of a stranger, who wrote nonsense; and of one whose data are not here
-    for change, code, said in (({"rank": 3}, 3, "is no training job"), ({"dataset": "/nowhere"}, 0, "")):
+    for change, code, said in (({"rank": 3}, 3, "is not a training job"), ({"dataset": "/nowhere"}, 0, "")):
         (tmp_path / "job.json").write_text(json.dumps({**first, **change, "name": "third"}))
         done = meduniseg("runs", "start", tmp_path / "job.json")
         assert done.returncode == code and said in done.stderr

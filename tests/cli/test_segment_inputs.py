@@ -141,7 +141,7 @@ def test_a_wildcard_passes_over_results_as_a_folder_does(tmp_path, meduniseg, ti
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
 def test_a_pipe_is_refused_at_once(tmp_path) -> None:
     os.mkfifo(tmp_path / "pipe.nii.gz")
-    with pytest.raises(BadInputError, match=r"pipe\.nii\.gz is no ordinary file"):
+    with pytest.raises(BadInputError, match=r"pipe\.nii\.gz is not an ordinary file"):
         collect_cases([tmp_path / "pipe.nii.gz"])
 
 

@@ -67,7 +67,7 @@ def test_what_the_record_calls_edited_is_kept_whatever_its_hash(tmp_path: Path) 
 def test_a_stranger_s_file_is_not_replaced(tmp_path: Path, in_the_way: str) -> None:
     (tmp_path / in_the_way).write_text('{"a": 1}')
     name = in_the_way if in_the_way != "scan.json" else "scan.nii.gz"
-    with pytest.raises(UsageError, match=r"is no result of this program"):
+    with pytest.raises(UsageError, match=r"is not a result of this program"):
         save(tmp_path, name=name)
     assert names(tmp_path) == [in_the_way]
     assert (tmp_path / in_the_way).read_text() == '{"a": 1}'

@@ -92,7 +92,7 @@ def test_cancel_ends_the_command(widget: Any, qtbot: Any, cases: Path, tmp_path:
 def test_a_missing_folder_is_said_and_the_command_can_be_copied(widget: Any, cases: Path) -> None:
     widget.folder.setText("nowhere")
     widget.run()
-    assert "no folder" in widget.said.text() and not widget.busy
+    assert "is not a folder" in widget.said.text() and not widget.busy
     widget.folder.setText(str(cases))
     widget.run()
     assert "results" in widget.said.text() and not widget.busy

@@ -91,7 +91,7 @@ def test_what_is_typed_is_taken_and_what_is_no_orientation_is_said(
     qtbot.waitUntil(lambda: shows(widget, box), timeout=SLOW)
     box.setEditText("RAL")
     box.lineEdit().editingFinished.emit()
-    assert "'RAL' is no orientation" in widget.said.text() and widget._choice().said.orientation is None
+    assert "'RAL' is not an orientation" in widget.said.text() and widget._choice().said.orientation is None
     box.setEditText("pir")
     box.lineEdit().editingFinished.emit()
     assert widget._choice().said.orientation == "PIR"

@@ -87,7 +87,7 @@ def fit_calibration(observations: Sequence[Observation], plans: Sequence[TaskPla
     """Fit everything that a model's file keeps.
 
     Args:
-        observations: of one model; of every task at least one that is no copy.
+        observations: of one model; of every task at least one that is not a copy.
         plans: of the tasks observed, in the order in which they are to stand.
 
     Returns:
@@ -340,7 +340,7 @@ def _conformal(errors: FloatArray, level: float) -> float:
 
 
 def _short(value: float | np.floating[Any]) -> float:
-    """Few digits: a model's file is no place for noise."""
+    """Few digits: more would be noise in the model's file."""
     return float(f"{float(value):.{_DIGITS}g}")
 
 

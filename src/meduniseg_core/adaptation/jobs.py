@@ -175,9 +175,9 @@ def read_job(path: Path) -> Job:
         fields = fields_of_request(data) if path.name == OLD_FILE else parse_json(data)
         return _JOBS.validate_python(fields)
     except ValidationError as error:
-        raise BadInputError(f"{path}: is no training job ({first_fault(error)}); delete it or mend it.") from None
+        raise BadInputError(f"{path}: is not a training job ({first_fault(error)}); delete it or mend it.") from None
     except ValueError as error:
-        raise BadInputError(f"{path}: is no training job ({error}); delete it or mend it.") from None
+        raise BadInputError(f"{path}: is not a training job ({error}); delete it or mend it.") from None
 
 
 def job_text(job: Job) -> str:

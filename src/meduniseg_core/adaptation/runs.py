@@ -231,7 +231,7 @@ class Run:
         detached.stop(process)
         said = newest_events(self._events_file)
         if self.result() is None and (not said or said[-1].get("event") != "error"):
-            # it had to be killed (Windows knows nothing else), which is no trouble: it was asked for
+            # it had to be killed (Windows knows nothing else), as was asked for
             append_event(self._events_file, {"event": "error", "message": "Interrupted.", "exit_code": 130})
 
     # -- how it stands ------------------------------------------------------------------------------------------
@@ -334,7 +334,7 @@ class Run:
         if self.process() is not None:
             raise UsageError(f"Run '{self.job.name}' is running; stop it first.")
         for name in (FILE, OLD_FILE):
-            (self.folder / name).unlink(missing_ok=True)  # from here on it is none, whatever is left
+            (self.folder / name).unlink(missing_ok=True)  # from here on it is not a run, whatever is left
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property

@@ -156,7 +156,7 @@ def _matched(predictions: Path, references: Path, missing: str) -> tuple[list[Pa
 
 
 def _label_files(folder: Path) -> dict[str, list[Path]]:
-    """Label maps by case. A label map is one file: here ``_0001`` at the end of a name is no channel."""
+    """Label maps by case. A label map is one file: here ``_0001`` at the end of a name does not mean a channel."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder; give two folders of label maps, or two files.")
     cases: dict[str, list[Path]] = {}

@@ -143,4 +143,4 @@ def _read(path: Path) -> Report:
             raise BadInputError(f"{path}: it is larger than any report; give a report of 'meduniseg evaluate'.")
         return Report.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise BadInputError(f"{path}: is no report of 'meduniseg evaluate'; evaluate again.") from error
+        raise BadInputError(f"{path}: is not a report of 'meduniseg evaluate'; evaluate again.") from error

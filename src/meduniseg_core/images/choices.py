@@ -57,7 +57,7 @@ def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:
 
 
 def refuse_time_series(count: int, name: str) -> None:
-    """Refuse several time points where none was chosen: they are no channels of one image.
+    """Refuse several time points where none was chosen: they are not the channels of one image.
 
     Args:
         count: How many there are.

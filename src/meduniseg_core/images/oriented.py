@@ -52,7 +52,8 @@ def towards(code: str) -> Matrix3:
     columns = [_TOWARDS[letter] for letter in reversed(letters) if letter in _TOWARDS]  # (d, h, w): the last axis first
     if len(letters) != 3 or len(columns) != 3 or abs(np.linalg.det(np.array(columns))) < 0.5:
         raise UsageError(
-            f"'{code}' is no orientation; say where the file's axes point to: R or L, A or P, S or I, as in RAS or LPS."
+            f"'{code}' is not an orientation; say where the file's axes point to: R or L, A or P, S or I, as in RAS or "
+            "LPS."
         )
     x, y, z = ((columns[0][row], columns[1][row], columns[2][row]) for row in range(3))
     return x, y, z

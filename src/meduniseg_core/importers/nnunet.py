@@ -159,7 +159,7 @@ def import_nnunet(folder: Path, options: NnunetOptions, *, events: EventSink = i
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise BadInputError(f"{folder} is no folder; give the folder TRAINER__PLANS__CONFIGURATION of nnU-Net v2.")
+        raise BadInputError(f"{folder} is not a folder; give the folder TRAINER__PLANS__CONFIGURATION of nnU-Net v2.")
     if not (folder / PLANS).is_file() and (folder / "plans.pkl").is_file():
         refuse(folder, "nnU-Net v1 wrote it (plans.pkl)", "only models of nnU-Net v2 can be imported")
     for name in (PLANS, DATASET):

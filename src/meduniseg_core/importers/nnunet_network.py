@@ -140,7 +140,7 @@ def _kwargs(folder: Path, settings: Mapping[str, Any], key: str) -> Mapping[str,
     if value is None:
         return {}
     if not isinstance(value, dict):
-        refuse(folder, f"its network's {key} is no list of settings")
+        refuse(folder, f"its network's {key} is not a list of settings")
     return value
 
 

@@ -156,7 +156,7 @@ def read_plans(folder: Path) -> Plans:
     if plans.label_manager != "LabelManager":
         refuse(folder, f"its labels are read by '{plans.label_manager:.60}', which this program does not know")
     if sorted(plans.transpose_forward) != [0, 1, 2]:
-        refuse(folder / PLANS, "its transpose_forward is no order of three axes")
+        refuse(folder / PLANS, "its transpose_forward is not an order of three axes")
     return plans
 
 

@@ -204,5 +204,5 @@ def _resolve(value: Any, done: dict[int, Any]) -> Any:
         for item in value:
             _resolve(item, done)
     elif not isinstance(value, _SCALARS):
-        raise ValueError("it holds something that is no data")
+        raise ValueError("it holds something other than data")
     return value

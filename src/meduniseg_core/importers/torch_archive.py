@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = _loaded(path, stream)
     if not isinstance(content, dict):
         raise BadInputError(
-            f"{path}: holds no dictionary, so it is no nnU-Net checkpoint; check that it is the right file."
+            f"{path}: holds no dictionary, so it is not an nnU-Net checkpoint; check that it is the right file."
         )
     return content
 
@@ -117,7 +117,7 @@ def state_dict_of(path: Path, content: dict[str, Any], key: str = "state_dict") 
     state = content.get(key)
     if not isinstance(state, dict) or not state:
         raise BadInputError(
-            f"{path}: holds no '{key}', so it is no nnU-Net checkpoint; check that it is the right file."
+            f"{path}: holds no '{key}', so it is not an nnU-Net checkpoint; check that it is the right file."
         )
     limit = path.stat().st_size
     result = {}

@@ -76,7 +76,7 @@ def read_plans(path: Path) -> NnunetPlans:
         patch = int(numbers[0]), int(numbers[1]), int(numbers[2])
     preprocessor = content.get("preprocessor_name")
     if preprocessor is not None and not isinstance(preprocessor, str):
-        _refuse(path, "their 'preprocessor_name' is no name")
+        _refuse(path, "their 'preprocessor_name' is not a name")
     properties = content.get("dataset_properties") or {}
     figures = properties.get("intensityproperties") if isinstance(properties, dict) else None
     return NnunetPlans(

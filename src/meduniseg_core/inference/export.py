@@ -267,7 +267,7 @@ class LabelSink:
         """Probabilities of what arrived, (classes, h, w)."""
         if self._regions is not None:
             return values if self._certain else values.sigmoid()
-        # outputs that are no classes of the task have had their share of probabilities
+        # outputs that are not classes of the task have had their share of probabilities
         return values / values.sum(dim=0).clamp_min(_TINY) if self._certain else values.softmax(dim=0)
 
     def _to_do(self, plane: Tensor) -> tuple[Span, Span]:

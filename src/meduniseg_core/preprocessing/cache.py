@@ -214,7 +214,7 @@ def _begin(folder: Path) -> None:
     if folder.is_dir():
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
         if entries and not any(_is_entry(path) for path in entries if path.suffix == ".json"):
-            raise BadInputError(f"{folder} holds files that are no preprocessed cases; choose another folder.")
+            raise BadInputError(f"{folder} holds files that are not preprocessed cases; choose another folder.")
     write_text(mark, "")
 
 

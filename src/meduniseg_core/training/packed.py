@@ -27,7 +27,7 @@ from meduniseg_core.weights import ModelInfo
 
 _CONTENT = "prepared.json"
 _QUALITY = 80  # of the JPEGs: pack, code and a checkpoint fit 64 MiB
-_LARGEST = 1 << 31  # voxels of one case; more is no case of a pack
+_LARGEST = 1 << 31  # voxels of one case; a packed case has no more
 _JPEG_SIDE = 65_000  # the most rows or columns that a JPEG takes
 
 

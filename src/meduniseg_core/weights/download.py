@@ -25,7 +25,7 @@ from meduniseg_core.files import atomic_path
 MAX_BYTES = 8 << 30
 TIMEOUT_SECONDS = 30.0
 TOTAL_SECONDS = 6 * 3600.0
-STALL_SECONDS, STALL_BYTES = 60.0, 1 << 16  # fewer bytes than that in so long is no download
+STALL_SECONDS, STALL_BYTES = 60.0, 1 << 16  # a download with fewer bytes in so long has stalled
 _POLL_SECONDS = 0.1
 _BLOCK = 1 << 20
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
@@ -216,7 +216,7 @@ def _check_scheme(url: str) -> None:
 
 
 def _parts(url: str) -> SplitResult:
-    """UsageError for an address that is none: brackets without an end, a port that is no number, blanks."""
+    """UsageError for an invalid address: brackets without an end, a port that is not a number, blanks."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -245,7 +245,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
         try:
             target = urljoin(req.full_url, newurl)
         except ValueError:
-            raise UsageError(f"'{req.full_url}' redirects to what is no address; download the file yourself.") from None
+            raise UsageError(f"'{req.full_url}' redirects to an invalid address; download the file yourself.") from None
         _check_scheme(target)
         if urlsplit(req.full_url).scheme == "https" and urlsplit(target).scheme != "https":
             raise UsageError(f"'{req.full_url}' redirects to an unprotected address; download the file yourself.")

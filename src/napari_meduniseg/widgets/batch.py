@@ -112,7 +112,9 @@ class BatchWidget(Panel):
         folder, output = self.folder.text().strip(), self.output.text().strip()
         if not folder or not Path(folder).is_dir():
             raise UsageError(
-                f"'{folder}' is no folder; choose that of the cases." if folder else "Choose the folder of the cases."
+                f"'{folder}' is not a folder; choose the folder of the cases."
+                if folder
+                else "Choose the folder of the cases."
             )
         if not output:
             raise UsageError("Choose a folder for the results.")
@@ -121,7 +123,7 @@ class BatchWidget(Panel):
         return [*common, *model, *self._options()]
 
     def _options(self) -> list[str]:
-        """What is not as usual; UsageError for what is no orientation."""
+        """The options that differ from the defaults; UsageError for an invalid orientation."""
         options = self.options()
         found = ["--tta"] if options.tta else []
         found += [] if self.in_use.packs else ["--no-packs"]

@@ -134,7 +134,7 @@ class Keeper(Working, QObject):
             show_warning(trouble)
 
     def _locks_changed(self, layer: Labels) -> None:
-        if _autosave.is_kept(layer):  # a lock alone is no edit that one would miss
+        if _autosave.is_kept(layer):  # nobody would miss a lock alone
             self._dirty.add(layer)
 
 

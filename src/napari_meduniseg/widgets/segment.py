@@ -67,7 +67,7 @@ class SegmentWidget(Panel):
         self._looked_at: tuple[tuple[LayerSnapshot, ...], list[TaskPlan], Said] = (), [], Said()
         self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
-        self._trouble = ""  # what the voxels are no good for
+        self._trouble = ""  # why the voxels cannot be used
         self._ahead = False  # what is said is about the choice, not about what was done
 
         self.form = SegmentForm(napari_viewer)

@@ -53,11 +53,11 @@ def test_a_data_set_whose_name_is_no_text(tmp_path: Path) -> None:
 def test_a_stranger_s_file_is_checked(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "job.json"
     path.write_text(json.dumps({**json.loads(job_text(TUNING)), **change}))
-    with pytest.raises(BadInputError, match=r"job\.json: is no training job"):
+    with pytest.raises(BadInputError, match=r"job\.json: is not a training job"):
         read_job(path)
     for text in ("", "[]", "{", "[" * 100_000, "\x00"):
         path.write_text(text)
-        with pytest.raises(BadInputError, match=r"job\.json: is no training job"):
+        with pytest.raises(BadInputError, match=r"job\.json: is not a training job"):
             read_job(path)
 
 
@@ -104,7 +104,7 @@ def test_runs_of_a_version_before_are_known_with_their_options(older_home: Path)
 def test_a_request_that_no_version_wrote_is_none(older_home: Path, words: object) -> None:
     path = older_home / "runs" / "from-viewer" / "request.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "arguments": words}))
-    with pytest.raises(BadInputError, match="is no training job"):
+    with pytest.raises(BadInputError, match="is not a training job"):
         read_job(path)
     with pytest.raises(BadInputError, match="not a run's request"):
         Run.open("from-viewer")

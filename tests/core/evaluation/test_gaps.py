@@ -78,7 +78,7 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(tmp_path: Path) -> Non
     with pytest.raises(BadInputError, match=r"there is no report\.json; make one with 'meduniseg evaluate"):
         read_reports(tmp_path)
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(BadInputError, match="is no report of 'meduniseg evaluate'"):
+    with pytest.raises(BadInputError, match="is not a report of 'meduniseg evaluate'"):
         read_reports(tmp_path)
     write_report(report("liver", a=0.5), tmp_path / "two" / "x")
     write_report(report("liver", a=0.5), tmp_path / "two" / "y")

@@ -57,7 +57,7 @@ def test_other_objects_do_not_spoil_the_series_and_are_named(
     assert image.findings[0].text.startswith("ct: series 4 'Thorax' (3 images) is read")
     assert codes(read_image(folder, series="4")) == []
     if modality != "OT":
-        with pytest.raises(BadInputError, match=rf"Series '300' of .*ct is no image \({modality}\)"):
+        with pytest.raises(BadInputError, match=rf"Series '300' of .*ct is not an image \({modality}\)"):
             read_image(folder, series="300")
 
 

@@ -24,7 +24,7 @@ def test_a_pipe_is_refused_in_every_format(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"pipe{ending}"
     os.mkfifo(path)
     for read in (read_image, read_labels) if ENDINGS[ending] != "jpeg" else (read_image,):
-        with pytest.raises(BadInputError, match=rf"pipe{ending} is no ordinary file"):
+        with pytest.raises(BadInputError, match=rf"pipe{ending} is not an ordinary file"):
             read(path)
 
 

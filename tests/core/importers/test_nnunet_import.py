@@ -303,7 +303,7 @@ def test_folds_that_do_not_belong_together(folder: Path) -> None:
 def test_folders_that_are_none(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"holds no plans\.json"):
         import_nnunet(folder / "fold_0", OPTIONS)
-    with pytest.raises(BadInputError, match="is no folder"):
+    with pytest.raises(BadInputError, match="is not a folder"):
         import_nnunet(tmp_path / "absent", OPTIONS)
     with pytest.raises(UsageError, match="fold '4'"):
         import_nnunet(folder, NnunetOptions(name="small", folds=("0", "4")))

@@ -87,7 +87,7 @@ def test_an_orientation_that_is_known_is_not_overruled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", ["", "RA", "RAX", "RLS", "RASS", "123"])
 def test_what_is_no_orientation_is_refused(code: str) -> None:
-    with pytest.raises(UsageError, match="is no orientation"):
+    with pytest.raises(UsageError, match="is not an orientation"):
         towards(code)
 
 

@@ -189,7 +189,7 @@ def _picked(groups: list[list[Slice]], series: str, source: Source, frame: int |
     other = next((item for item in source.others if _matches(item, series)), None)
     if not matching and other is not None:
         raise BadInputError(
-            f"Series '{series}' of {source.name} is no image ({other.modality or 'another object'}); it holds: "
+            f"Series '{series}' of {source.name} is not an image ({other.modality or 'another object'}); it holds: "
             f"{_listing(groups)}."
         )
     many = "no series" if not matching else "several series"

@@ -114,7 +114,7 @@ def _below(folder: Path, parts: tuple[str, ...], seen: set[Path], quick: bool = 
 
 
 def _may_be_dicom(path: Path) -> bool:
-    """By content, for names that are no other format's; a file of DICOM's ending that cannot be read counts."""
+    """By content, for names of no other format; a file of DICOM's ending that cannot be read counts."""
     ending = ending_of(path)
     if ending is not None and ENDINGS[ending] != "dicom":
         return False

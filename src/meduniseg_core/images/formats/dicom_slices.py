@@ -168,7 +168,7 @@ def _slice(
 
 
 def _marks(dataset: Dataset, path: Path) -> tuple[tuple[str, float | str], ...]:
-    """The values of ``VOLUME_MARKS`` that the file has; one that cannot be read is none."""
+    """The values of ``VOLUME_MARKS`` that the file has; one that cannot be read does not count."""
     marks: list[tuple[str, float | str]] = []
     for keyword in VOLUME_MARKS:
         try:

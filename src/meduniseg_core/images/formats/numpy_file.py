@@ -109,7 +109,7 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(stream)
     count = struct.unpack("<H", stream.read(2))[0] if version == (1, 0) else struct.unpack("<I", stream.read(4))[0]
     if count > _HEADER_LIMIT:
-        raise ValueError("a header of that length is none of NumPy's")
+        raise ValueError("NumPy writes no header of that length")
     text = stream.read(count)
     whole = io.BytesIO(struct.pack("<H" if version == (1, 0) else "<I", count) + text)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -35,7 +35,7 @@ _DAMAGE = (
     *(ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError),
     *(AttributeError, ArithmeticError),
 )
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks on damage are no part of our sentence
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # our sentence says what is damaged
 
 
 def read_tiff(path: Path, frame: int | None = None) -> Image:

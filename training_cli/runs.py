@@ -46,8 +46,8 @@ def start_run(
     as_json: Json = False,
 ) -> None:
     """Start a training from a job file, in a process of its own."""
-    from meduniseg_core.adaptation.execution import begin
     from meduniseg_core.adaptation.jobs import read_job, renamed
+    from meduniseg_core.adaptation.runs import begin
 
     job = read_job(file)
     run = begin(renamed(job, name or job.name))
@@ -84,7 +84,7 @@ def gate_run(
 ) -> None:
     """Compare a run's model with its base on the validation cases; the reports go to the run's folder."""
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.adaptation.decisions import gate_folder, judge
+        from meduniseg_core.adaptation.gate import gate_folder, judge
         from meduniseg_core.adaptation.runs import Run
         from meduniseg_core.weights import load_model
 

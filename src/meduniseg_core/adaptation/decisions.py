@@ -1,94 +1,14 @@
-"""Decisions on a finished run: compare its result with the base model, adopt it, roll it back or discard it."""
+"""Decisions on a finished run: adopt its result, roll it back or discard it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from meduniseg_core.adaptation.finetune import data_of
-from meduniseg_core.adaptation.gate import Side, gate, refined_note, served_note
-from meduniseg_core.adaptation.gate_files import read_gate, write_gate
+from meduniseg_core.adaptation.gate import GATE, gate_folder
+from meduniseg_core.adaptation.gate_files import read_gate
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
-from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.errors import UsageError
 from meduniseg_core.files import sha256_of
-from meduniseg_core.inference import Predictor
-from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.training.prepare import CASES_FILE
-from meduniseg_core.training.split import read_splits
-from meduniseg_core.weights import ActiveModels, Model, PackRegistry, Registry, load_model, read_pack
-
-GATE = "gate"
-
-
-def judge(
-    run: Run,
-    base: Model,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    events: EventSink = ignore,
-    cancel: CancelToken | None = None,
-) -> dict[str, GateReport]:
-    """Compare a run's result with its base on the run's validation cases, task by task.
-
-    The reports are written into the run's folder (see :func:`gate_folder`).
-
-    Args:
-        run: a run that has produced a model or a pack.
-        base: the model it was trained from.
-        device: where both models run, as in :class:`meduniseg_core.inference.Predictor`.
-        precision: the precision they compute with.
-        events: receives the progress.
-        cancel: stops the comparison.
-
-    Returns:
-        The report of each task.
-
-    Raises:
-        BadInputError: the run has no model yet, ``base`` is not the file it was trained from, or a validation case is
-            missing.
-    """
-    if not run.model_file.is_file():
-        raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
-    before = Side(base.info.name, base.sha256, Predictor(base, device, precision))
-    after, notes = _candidate(run, base, device, precision)
-    found = {}
-    for folder, task in zip(run.job.datasets, run.job.tasks, strict=True):
-        dataset = RawDataset.open(data_of(folder, task, run.output))
-        cases = validation_cases(run, dataset.task)
-        report = gate(before, after, dataset, cases, notes=notes, events=events, cancel=cancel)
-        write_gate(report, gate_folder(run, task))
-        found[task] = report
-    return found
-
-
-def gate_folder(run: Run, task: str) -> Path:
-    """The folder of a task's comparison with the base.
-
-    Args:
-        run: the run.
-        task: one of its tasks. A run with a single task has no folder per task.
-
-    Returns:
-        The folder; it need not exist.
-    """
-    return run.folder / GATE if len(run.job.tasks) == 1 else run.folder / GATE / task
-
-
-def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side, tuple[str, ...]]:
-    """What the run made, ready to segment, and what is to be said about it."""
-    if run.job.kind == "refine":
-        pack = read_pack(run.model_file)
-        predictor = Predictor(base, device, precision, packs=dict.fromkeys(pack.info.tasks, pack))
-        return Side(pack.info.name, pack.sha256, predictor), refined_note(base, pack)
-    model = load_model(str(run.model_file))
-    if model.info.provenance.get("base_sha256") not in (None, base.sha256):
-        raise BadInputError(
-            f"Run '{run.job.name}' was trained from another file than the model {base.info.name} of today; "
-            "compare it with the one it was trained from."
-        )
-    return Side(model.info.name, model.sha256, Predictor(model, device, precision)), served_note(base, model)
+from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
 
 
 def verdict(run: Run) -> GateReport | None:
@@ -207,22 +127,3 @@ def discard(run: Run) -> None:
     if in_use(run):
         raise UsageError(f"'{run.job.name}' is in use for {run.job.task}; roll back first.")
     run.remove()
-
-
-def validation_cases(run: Run, task: str) -> tuple[str, ...]:
-    """The validation cases of a run; cases that were left out of the run are not among them.
-
-    Args:
-        run: the run.
-        task: one of its tasks.
-
-    Returns:
-        The names of the cases.
-
-    Raises:
-        BadInputError: the run's list of cases is missing or damaged.
-    """
-    path = run.output / CASES_FILE
-    if not path.is_file():
-        raise BadInputError(f"{path}: is not there, so the cases held back are not known; start the run anew.")
-    return read_splits(path)[task].validation

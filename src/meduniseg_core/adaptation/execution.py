@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from meduniseg_core.adaptation.decisions import gate_folder, judge
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
+from meduniseg_core.adaptation.gate import gate_folder, judge
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.jobs import FinetuneJob, Job, RefineJob
 from meduniseg_core.adaptation.refine import refine, refine_config
@@ -123,24 +123,6 @@ def training_config(job: Job, base: Model, folder: Path) -> TrainingConfig:
         precision=job.precision,
         overrides=left_out,
     )
-
-
-def begin(job: Job) -> Run:
-    """Create a run for a job and start its process.
-
-    Args:
-        job: the job.
-
-    Returns:
-        The run.
-
-    Raises:
-        UsageError: a run, a model or a pack has its name already.
-    """
-    check_new_name(job.name)
-    run = Run.create(job)
-    run.start()
-    return run
 
 
 def take_up(job: Job, going_on: bool) -> Run:

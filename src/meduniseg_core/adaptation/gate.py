@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from meduniseg_core.adaptation.finetune import data_of
 from meduniseg_core.adaptation.gate_bias import corrected, corrections_in
+from meduniseg_core.adaptation.gate_files import write_gate
 from meduniseg_core.adaptation.gate_report import PICTURES, GateReport, Pair, by_gain
+from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_case
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
@@ -16,8 +20,11 @@ from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.preprocessing import RawCase, RawDataset
-from meduniseg_core.weights import Model, Pack
+from meduniseg_core.training.prepare import CASES_FILE
+from meduniseg_core.training.split import read_splits
+from meduniseg_core.weights import Model, Pack, load_model, read_pack
 
+GATE = "gate"
 _SIDE = 300
 
 
@@ -116,6 +123,80 @@ def gate(
     return report.model_copy(update={"pictures": pictures})
 
 
+def judge(
+    run: Run,
+    base: Model,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+) -> dict[str, GateReport]:
+    """Compare a run's result with its base on the run's validation cases, task by task.
+
+    The reports are written into the run's folder (see :func:`gate_folder`).
+
+    Args:
+        run: a run that has produced a model or a pack.
+        base: the model it was trained from.
+        device: where both models run, as in :class:`meduniseg_core.inference.Predictor`.
+        precision: the precision they compute with.
+        events: receives the progress.
+        cancel: stops the comparison.
+
+    Returns:
+        The report of each task.
+
+    Raises:
+        BadInputError: the run has no model yet, ``base`` is not the file it was trained from, or a validation case is
+            missing.
+    """
+    if not run.model_file.is_file():
+        raise BadInputError(f"{run.model_file}: there is no model yet; finish the run first.")
+    before = Side(base.info.name, base.sha256, Predictor(base, device, precision))
+    after, notes = _candidate(run, base, device, precision)
+    found = {}
+    for folder, task in zip(run.job.datasets, run.job.tasks, strict=True):
+        dataset = RawDataset.open(data_of(folder, task, run.output))
+        cases = validation_cases(run, dataset.task)
+        report = gate(before, after, dataset, cases, notes=notes, events=events, cancel=cancel)
+        write_gate(report, gate_folder(run, task))
+        found[task] = report
+    return found
+
+
+def gate_folder(run: Run, task: str) -> Path:
+    """The folder of a task's comparison with the base.
+
+    Args:
+        run: the run.
+        task: one of its tasks. A run with a single task has no folder per task.
+
+    Returns:
+        The folder; it need not exist.
+    """
+    return run.folder / GATE if len(run.job.tasks) == 1 else run.folder / GATE / task
+
+
+def validation_cases(run: Run, task: str) -> tuple[str, ...]:
+    """The validation cases of a run; cases that were left out of the run are not among them.
+
+    Args:
+        run: the run.
+        task: one of its tasks.
+
+    Returns:
+        The names of the cases.
+
+    Raises:
+        BadInputError: the run's list of cases is missing or damaged.
+    """
+    path = run.output / CASES_FILE
+    if not path.is_file():
+        raise BadInputError(f"{path}: is not there, so the cases held back are not known; start the run anew.")
+    return read_splits(path)[task].validation
+
+
 def known_classes(model: Model, task: str, classes: Sequence[str]) -> int:
     """How many of a task's classes a model has.
 
@@ -191,3 +272,18 @@ def _picture(found: Sequence[Segmentation], truth: Image) -> bytes:
     return png_bytes(
         side_by_side([overlay(image, labels, colours, longest_side=_SIDE, like=truth) for labels in shown])
     )
+
+
+def _candidate(run: Run, base: Model, device: str, precision: str) -> tuple[Side, tuple[str, ...]]:
+    """What the run made, ready to segment, and what is to be said about it."""
+    if run.job.kind == "refine":
+        pack = read_pack(run.model_file)
+        predictor = Predictor(base, device, precision, packs=dict.fromkeys(pack.info.tasks, pack))
+        return Side(pack.info.name, pack.sha256, predictor), refined_note(base, pack)
+    model = load_model(str(run.model_file))
+    if model.info.provenance.get("base_sha256") not in (None, base.sha256):
+        raise BadInputError(
+            f"Run '{run.job.name}' was trained from another file than the model {base.info.name} of today; "
+            "compare it with the one it was trained from."
+        )
+    return Side(model.info.name, model.sha256, Predictor(model, device, precision)), served_note(base, model)

@@ -351,6 +351,24 @@ class Run:
         detached.note(self._process_file, pid)
 
 
+def begin(job: Job) -> Run:
+    """Create a run for a job and start its process.
+
+    Args:
+        job: the job.
+
+    Returns:
+        The run.
+
+    Raises:
+        UsageError: a run, a model or a pack has its name already.
+    """
+    check_new_name(job.name)
+    run = Run.create(job)
+    run.start()
+    return run
+
+
 def runs_folder(home: Path | None = None) -> Path:
     """The folder of all runs.
 

@@ -19,7 +19,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
-from meduniseg_core.adaptation.decisions import GATE, adopt, discard, in_use, roll_back, verdict
+from meduniseg_core.adaptation.decisions import adopt, discard, in_use, roll_back, verdict
+from meduniseg_core.adaptation.gate import GATE
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.runs import Run
 from meduniseg_core.errors import MedUniSegError

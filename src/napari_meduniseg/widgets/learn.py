@@ -16,8 +16,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from meduniseg_core.adaptation.execution import begin
-from meduniseg_core.adaptation.runs import Run, runs
+from meduniseg_core.adaptation.runs import Run, begin, runs
 from meduniseg_core.corrections import Ledger
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._learn_options import learn_form

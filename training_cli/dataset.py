@@ -36,6 +36,7 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of the unpacked official download.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Data-set folder to write.")],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split, where there is no official one.")] = 0,
+    processes: Annotated[int, typer.Option("--processes", "-j", min=1, help="Number of cases to work on at once.")] = 1,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
@@ -47,7 +48,9 @@ def convert(
 
     entry = find_conversion(name)
     with work(progress, as_json=as_json) as session:
-        done = convert_dataset(entry, source, output, seed=seed, events=session.events, cancel=session.cancel)
+        done = convert_dataset(
+            entry, source, output, seed=seed, processes=processes, events=session.events, cancel=session.cancel
+        )
         payload = {
             "dataset": entry.name,
             "folder": done.folder,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,18 +14,16 @@ from filelock import FileLock, Timeout
 from meduniseg_core.conversion.counts import deviation
 from meduniseg_core.conversion.description import write_description
 from meduniseg_core.conversion.find import find_cases
-from meduniseg_core.conversion.record import CaseRecord, Header, OutputFile, Record, described, state_of
-from meduniseg_core.conversion.source import Loaded, SourceCase, Tree
+from meduniseg_core.conversion.record import REWRITING, CaseRecord, Header, OutputFile, Record, state_of
+from meduniseg_core.conversion.source import SourceCase, Tree
 from meduniseg_core.conversion.split import random_subsets, ranked
 from meduniseg_core.conversion.table import Conversion, Subset
-from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
+from meduniseg_core.conversion.writing import FOLDERS, Job, Outcome, convert_cases
+from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UnwritableError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
-from meduniseg_core.files import atomic_path, remove_leftovers, writing_into
-from meduniseg_core.images import write_image, write_labels
-from meduniseg_core.images.findings import merge
+from meduniseg_core.files import remove_leftovers, writing_into
 
 _VERSION = 1  # of what conversion does with a case; a higher one converts all cases anew
-_FOLDERS: Mapping[Subset, tuple[str, str]] = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class _Run:
     record: Record
     events: EventSink
     cancel: CancelToken | None
+    processes: int = 1
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     converted: int = 0
@@ -65,6 +64,7 @@ def convert_dataset(
     folder: Path,
     *,
     seed: int = 0,
+    processes: int = 1,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> ConversionResult:
@@ -78,6 +78,7 @@ def convert_dataset(
         source: The unpacked download, or a folder above it.
         folder: The data set to write; new, empty, or of an earlier run.
         seed: Of the split, where there is no official one, and of the choice of normal images.
+        processes: How many cases to work on at once.
         events: Receives progress and what was left out.
         cancel: Ends the work between two cases.
 
@@ -111,14 +112,14 @@ def convert_dataset(
         with FileLock(folder / ".conversion.lock", timeout=0):
             record = Record.open(folder, header)
             with writing_into(folder):
-                return _convert(_Run(conversion, folder, source, record, events, cancel), cases, seed)
+                return _convert(_Run(conversion, folder, source, record, events, cancel, processes), cases, seed)
     except Timeout:
         raise UsageError(f"Another process converts into {folder}; wait for it, or give another folder.") from None
 
 
 def _convert(run: _Run, cases: Sequence[SourceCase], seed: int) -> ConversionResult:
     run.record.save()
-    for part in (run.folder, *(run.folder / name for names in _FOLDERS.values() for name in names)):
+    for part in (run.folder, *(run.folder / name for names in FOLDERS.values() for name in names)):
         remove_leftovers(part)
     prints = _fingerprints(run, cases)
     cases = [case for case in cases if case.name in prints]
@@ -224,41 +225,53 @@ def _leave_out(run: _Run, case: SourceCase, source: str) -> None:
 def _write_all(
     run: _Run, cases: Sequence[SourceCase], subsets: Mapping[str, Subset], prints: Mapping[str, str]
 ) -> None:
-    begin = time.monotonic()
-    wanted = [case for case in cases if case.name in subsets]
-    for done, case in enumerate(wanted, start=1):
-        _stop_if_cancelled(run)
-        subset, known = subsets[case.name], run.record.cases.get(case.name)
-        if known is None or not _is_done(run, known, prints[case.name], subset):
-            try:
-                _check_unedited(run, known)
-                loaded = case.load()
-                outputs = _write(run, case.name, subset, loaded)
-            except OSError:  # the disk refuses: nothing else can be written either
-                raise
-            except MedUniSegError as error:
-                run.faults.append(f"{case.name}: {error}")
-                continue
-            _remove(run, known, outputs)
-            run.record.add(
-                CaseRecord(
-                    case=case.name,
-                    source=prints[case.name],
-                    patient=case.patient,
-                    site=case.site,
-                    subset=subset,
-                    outputs=outputs,
-                    findings=_said(loaded),
-                )
-            )
-            run.converted += 1
-        run.events(Progress("convert", done, len(wanted), time.monotonic() - begin, case.name))
+    wanted = {case.name: case for case in cases if case.name in subsets}
+    jobs = [job for case in wanted.values() if (job := _job(run, case, prints[case.name], subsets[case.name]))]
+    begin, done = time.monotonic(), len(wanted) - len(jobs)
+    _stop_if_cancelled(run)
+    with closing(convert_cases(jobs, run.processes)) as outcomes:
+        for outcome in outcomes:
+            if outcome.refused is not None:
+                raise UnwritableError(run.folder, outcome.refused)
+            if outcome.fault is not None:
+                run.faults.append(f"{outcome.case}: {outcome.fault}")
+            else:
+                _keep(run, wanted[outcome.case], prints[outcome.case], subsets[outcome.case], outcome)
+            done += 1
+            run.events(Progress("convert", done, len(wanted), time.monotonic() - begin, outcome.case))
+            _stop_if_cancelled(run)
 
 
-def _said(loaded: Loaded) -> dict[str, str]:
-    """What the readers found out that the user must know, by code."""
-    found = merge(*(image.findings for image in (*loaded.images, loaded.labels)))
-    return {finding.code: finding.text for finding in found if finding.level == "warning"}
+def _job(run: _Run, case: SourceCase, source: str, subset: Subset) -> Job | None:
+    """What is to be done for a case; None where it is done, or may not be done again."""
+    known = run.record.cases.get(case.name)
+    if known is not None and _is_done(run, known, source, subset):
+        return None
+    try:
+        _check_unedited(run, known)
+    except BadInputError as error:
+        run.faults.append(f"{case.name}: {error}")
+        return None
+    if known is not None and known.outputs:  # killed from here on, its files are not taken for edited ones
+        rewriting = dict.fromkeys(known.outputs, OutputFile(size=-1, changed=REWRITING))
+        run.record.add(known.model_copy(update={"source": "", "outputs": rewriting}))
+    return Job(case.name, subset, run.folder, run.conversion.ending, case.load)
+
+
+def _keep(run: _Run, case: SourceCase, source: str, subset: Subset, outcome: Outcome) -> None:
+    _remove(run, run.record.cases.get(case.name), outcome.outputs)
+    run.record.add(
+        CaseRecord(
+            case=case.name,
+            source=source,
+            patient=case.patient,
+            site=case.site,
+            subset=subset,
+            outputs=outcome.outputs,
+            findings=outcome.findings,
+        )
+    )
+    run.converted += 1
 
 
 def _warnings(run: _Run) -> list[str]:
@@ -278,27 +291,10 @@ def _is_done(run: _Run, known: CaseRecord, source: str, subset: Subset) -> bool:
 def _check_unedited(run: _Run, known: CaseRecord | None) -> None:
     for name, written in known.outputs.items() if known is not None else ():
         state = state_of(run.folder / name)
-        if state is not None and state != written:
+        if state is not None and state != written and written.changed != REWRITING:
             raise BadInputError(
                 f"{run.folder / name} was changed since it was converted; move it away to convert the case again."
             )
-
-
-def _write(run: _Run, name: str, subset: Subset, loaded: Loaded) -> dict[str, OutputFile]:
-    images, labels = (run.folder / part for part in _FOLDERS[subset])
-    images.mkdir(exist_ok=True)
-    labels.mkdir(exist_ok=True)
-    written = []
-    for channel, (image, same) in enumerate(zip(loaded.images, loaded.unchanged, strict=True)):
-        written.append(images / f"{name}_{channel:04d}{run.conversion.ending}")
-        if same is None:
-            write_image(image, written[-1])
-        else:
-            with atomic_path(written[-1]) as temporary:
-                shutil.copyfile(same, temporary)
-    written.append(labels / f"{name}{run.conversion.ending}")
-    write_labels(loaded.labels, written[-1])
-    return {path.relative_to(run.folder).as_posix(): described(path) for path in written}
 
 
 def _remove(run: _Run, known: CaseRecord | None, outputs: Mapping[str, OutputFile]) -> None:

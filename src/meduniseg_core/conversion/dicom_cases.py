@@ -32,16 +32,16 @@ def dicom_series_cases(conversion: Conversion, part: Part, tree: Tree) -> list[S
         if series and group.labels:
             files = [file for found in series for file in found.files]
             files += [tree.path(path) for _, path in group.labels]
-            cases.append(source_case(part, group, files, partial(_load, conversion, part, tree, group, series)))
+            cases.append(source_case(part, group, files, partial(_load, conversion, part, tree.root, group, series)))
     return cases
 
 
-def _load(conversion: Conversion, part: Part, tree: Tree, group: Group, series: list[Series]) -> Loaded:
+def _load(conversion: Conversion, part: Part, root: Path, group: Group, series: list[Series]) -> Loaded:
     rule, first = group.labels[0]
-    paths = {tree.path(path) for _, path in group.labels}
+    paths = {root / path for _, path in group.labels}
     folders = {path.parent for path in paths}
     # a folder of slices is read as a whole; of single files there can be one
-    label = tree.path(first) if len(paths) == 1 and not _is_slice(first) else folders.pop()
+    label = root / first if len(paths) == 1 and not _is_slice(first) else folders.pop()
     if len(paths) > 1 and (folders or not _is_slice(first)):
         raise BadInputError(f"{label} is not the only label map of its case; keep one of them.")
     fitting: list[tuple[Image, Image]] = []

@@ -48,8 +48,9 @@ def file_cases(conversion: Conversion, part: Part, tree: Tree) -> list[SourceCas
     cases = []
     for group in grouped(part, tree):
         if all(group.images) and _is_labelled(part, group):
-            load = partial(_load, conversion, part, tree, group)
-            case = source_case(part, group, _files(tree, group), load, partial(_has_target, conversion, tree, group))
+            load = partial(_load, conversion, part, tree.root, group)
+            has_target = partial(_has_target, conversion, tree.root, group)
+            case = source_case(part, group, _files(tree, group), load, has_target)
             patient = patients.get(case.name)
             cases.append(case if patient is None else replace(case, patient=patient, detail=patient))
     return cases
@@ -135,25 +136,25 @@ def _files(tree: Tree, group: Group) -> list[Path]:
     return [path for name in names for path in tree.with_detached(name)]
 
 
-def _has_target(conversion: Conversion, tree: Tree, group: Group) -> bool:
-    return any(marks(rule, tree.path(path), conversion.task.classes) for rule, path in group.labels)
+def _has_target(conversion: Conversion, root: Path, group: Group) -> bool:
+    return any(marks(rule, root / path, conversion.task.classes) for rule, path in group.labels)
 
 
-def _load(conversion: Conversion, part: Part, tree: Tree, group: Group) -> Loaded:
-    paths = [tree.path(paths[0]) for paths in group.images]
+def _load(conversion: Conversion, part: Part, root: Path, group: Group) -> Loaded:
+    paths = [root / paths[0] for paths in group.images]
     if group.doubles:
         raise BadInputError(
-            f"{tree.path(group.doubles[0])} is there beside another file of the same name ({paths[0]}); keep one copy."
+            f"{root / group.doubles[0]} is there beside another file of the same name ({paths[0]}); keep one copy."
         )
     images = [read_image(path) for path in paths]
     for rule in part.labels:
         several = [path for other, path in group.labels if other is rule]
         if len(several) > 1 and not rule.several:
             raise BadInputError(
-                f"{tree.path(several[0])} and {tree.path(several[1])} are both labels of one case; keep one of them."
+                f"{root / several[0]} and {root / several[1]} are both labels of one case; keep one of them."
             )
     labels = label_map(
-        images[part.grid or 0], [(rule, tree.path(path)) for rule, path in group.labels], conversion.task.classes
+        images[part.grid or 0], [(rule, root / path) for rule, path in group.labels], conversion.task.classes
     )
     return finished(conversion, part, images, labels, paths)
 

@@ -19,6 +19,9 @@ from meduniseg_core.files import parse_json, read_small, write_text
 from meduniseg_core.validation import first_fault
 
 FILE = "conversion.jsonl"
+REWRITING = -1
+"""The time of change of a file that is about to be written anew."""
+
 _LIMIT = 1 << 30
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -10,11 +11,11 @@ import miniatures
 import numpy as np
 import pytest
 
-from meduniseg_core.conversion import CONVERSIONS, ConversionResult, convert_dataset
+from meduniseg_core.conversion import CONVERSIONS, ConversionResult, convert_dataset, writing
 from meduniseg_core.conversion.split import random_subsets
-from meduniseg_core.errors import BadInputError, CancelledError, UsageError
+from meduniseg_core.errors import BadInputError, CancelledError, UnwritableError, UsageError
 from meduniseg_core.events import CancelToken, Event, Progress
-from meduniseg_core.images import read_labels
+from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.preprocessing import RawDataset, check_dataset
 
 
@@ -197,6 +198,49 @@ def test_a_folder_that_cannot_be_read_is_an_error(download: Path) -> None:
             convert(download)
     finally:
         (download / "Training Batch 2").chmod(0o755)
+
+
+def test_killed_while_writing_anew_a_case_is_not_taken_for_edited(download: Path, monkeypatch) -> None:
+    """The image is in place, the label map and the record are not."""
+    convert(download)
+    miniatures.nifti(download / "Training Batch 1/volume-2.nii", miniatures.volume(77))
+
+    def killed(*_arguments: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "write_labels", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convert(download)
+    result = convert(download)
+    assert (result.converted, result.faults) == (1, ())
+    (path,) = result.folder.glob("imagesT?/lits_2_0000.nii.gz")
+    assert np.array_equal(read_image(path).array[0], miniatures.volume(77))
+
+
+@pytest.mark.parametrize("name", ["Prostate"])
+def test_several_processes_write_the_same_files(name: str, tmp_path: Path) -> None:
+    miniatures.DOWNLOADS[name](tmp_path / "download")
+    entry = CONVERSIONS[name]
+    one = convert_dataset(entry, tmp_path / "download", tmp_path / "one")
+    two = convert_dataset(entry, tmp_path / "download", tmp_path / "two", processes=2)
+    assert (one.converted, one.faults, one.warnings) == (two.converted, two.faults, two.warnings)
+    for path in (tmp_path / "one").glob("*s??/*"):
+        other = tmp_path / "two" / path.relative_to(tmp_path / "one")
+        if path.parent.name.startswith("labels"):
+            assert np.array_equal(read_labels(path).array, read_labels(other).array)
+        else:
+            assert np.array_equal(read_image(path).array, read_image(other).array)
+
+
+def test_a_disk_that_refuses_ends_the_work(tmp_path: Path, monkeypatch) -> None:
+    def full(*_arguments: object, **_named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    miniatures.DOWNLOADS["KiTS19"](tmp_path / "download")
+    monkeypatch.setattr(writing.shutil, "copyfile", full)
+    with pytest.raises(UnwritableError, match="cannot be written to"):
+        convert_dataset(CONVERSIONS["KiTS19"], tmp_path / "download", tmp_path / "set")
 
 
 def test_another_seed_is_another_data_set(download: Path) -> None:

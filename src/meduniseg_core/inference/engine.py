@@ -138,6 +138,31 @@ class Engine:
 
         return run
 
+    def features_of(self, tasks: Sequence[int], modality: int) -> WindowNetwork:
+        """The decoder's last features instead of logits: those of an ensemble's first member.
+
+        Args:
+            tasks: indices of the tasks in the model.
+            modality: index of the modal prompt.
+
+        Returns:
+            A function of windows that yields the features (B, features, D, H, W) of the tasks at the wanted positions.
+        """
+        config, part = self.network.config, self.network.parts[0]
+
+        def run(images: Tensor, outputs: Sequence[int]) -> Iterator[Tensor]:
+            count = images.shape[0]
+            prompt = torch.full((count,), modality, device=self.device) if config.modalities else None
+            with self._autocast(self.device, self.dtype):
+                encoded = part.encode(images, prompt)
+            for position in outputs:
+                task = torch.full((count,), tasks[position], device=self.device) if config.tasks else None
+                with self._autocast(self.device, self.dtype):
+                    found = part.decode_features(encoded, task)
+                yield found
+
+        return run
+
 
 class ExactEngines:
     """A network in fp32 by device, for one image that needs it: made when asked for, gone with this object.

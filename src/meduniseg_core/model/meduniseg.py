@@ -78,13 +78,24 @@ class MedUniSeg(nn.Module):
         Raises:
             ValueError: the task is missing.
         """
-        bottleneck = features.stages[-1]
-        if features.priors is not None:
-            if task is None:
-                raise ValueError("this network has a task prior: pass the task of every sample")
-            bottleneck = torch.cat((bottleneck, select(features.priors, task).to(bottleneck.dtype)), dim=1)
-        logits = self.decoder(bottleneck, features.stages[:-1], levels)
+        logits = self.decoder(self._bottleneck(features, task), features.stages[:-1], levels)
         return [level.unsqueeze(2) if level.dim() == 4 else level for level in logits]
+
+    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
+        """What the finest head would make logits of, for one task for each sample.
+
+        Args:
+            features: what :meth:`encode` returned.
+            task: (B,) int64; needed where the network has a task prior.
+
+        Returns:
+            (B, features, D, H, W).
+
+        Raises:
+            ValueError: the task is missing.
+        """
+        found = self.decoder.finest(self._bottleneck(features, task), features.stages[:-1])
+        return found.unsqueeze(2) if found.dim() == 4 else found
 
     def forward(
         self,
@@ -105,6 +116,14 @@ class MedUniSeg(nn.Module):
             Logits (B, classes, D, H, W), finest level first.
         """
         return self.decode(self.encode(images, modality), task, self.levels if levels is None else levels)
+
+    def _bottleneck(self, features: Features, task: Tensor | None) -> Tensor:
+        bottleneck = features.stages[-1]
+        if features.priors is None:
+            return bottleneck
+        if task is None:
+            raise ValueError("this network has a task prior: pass the task of every sample")
+        return torch.cat((bottleneck, select(features.priors, task).to(bottleneck.dtype)), dim=1)
 
     def _with_modal_map(self, images: Tensor | list[Tensor], modality: Tensor) -> Tensor | list[Tensor]:
         assert self.modal_map is not None

@@ -152,12 +152,28 @@ class UNet(nn.Module):
         """
         if levels != 1:
             raise ValueError("this network has one head")
+        logits: Tensor = self.head(self._finest(features))
+        return [logits.unsqueeze(2) if logits.dim() == 4 else logits]
+
+    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
+        """What the head would make logits of.
+
+        Args:
+            features: what :meth:`encode` gave.
+            task: not needed.
+
+        Returns:
+            (B, features, D, H, W).
+        """
+        x = self._finest(features)
+        return x.unsqueeze(2) if x.dim() == 4 else x
+
+    def _finest(self, features: Features) -> Tensor:
         x = features.stages[-1]
         for up, blocks, skip in zip(self.ups, self.levels, reversed(features.stages[:-1]), strict=True):
             assert isinstance(up, UpConv)
             x = blocks(up.join(x, skip))
-        logits: Tensor = self.head(x)
-        return [logits.unsqueeze(2) if logits.dim() == 4 else logits]
+        return x
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode and decode.

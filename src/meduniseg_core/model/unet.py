@@ -127,6 +127,21 @@ class Decoder(nn.Module):
             DecoderLevel(config, level, channels) for level, channels in zip(levels, inputs, strict=True)
         )
 
+    def finest(self, bottleneck: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """The last level's features, to which its head would be applied.
+
+        Args:
+            bottleneck: the encoder's last features, with the task prior where there is one.
+            skips: the features of the other stages, finest first.
+
+        Returns:
+            (B, features, ...) on the image's grid.
+        """
+        x = bottleneck
+        for level, skip in zip(self.levels, reversed(skips), strict=True):
+            x = level(x, skip)
+        return x
+
     def forward(self, bottleneck: Tensor, skips: Sequence[Tensor], levels: int) -> list[Tensor]:
         """Decode from the bottleneck to the finest level.
 

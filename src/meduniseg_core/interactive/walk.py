@@ -1,0 +1,147 @@
+"""How far strokes reach: a random walk from each voxel, which meets one class's strokes first and avoids edges.
+
+The random walker is scikit-image's (L. Grady, Random walks for image segmentation, PAMI 2006). It runs on a grid of
+bounded size; edges are those of the image and of the main directions of the network's features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from skimage.segmentation import random_walker
+
+from meduniseg_core.images.boxes import Slices
+from meduniseg_core.images.geometry import Vector3
+from meduniseg_core.interactive.features import FeaturePart
+from meduniseg_core.preprocessing.resample import axis_matrix, separable
+
+_BETA = 130.0  # scikit-image's own: how much an edge hinders
+_MAIN = 3  # directions of each network part
+_MOST_FLAT, _MOST_DEEP = 160 * 160, 120_000  # voxels of the grid that is walked on
+
+
+@dataclass(frozen=True, eq=False)
+class WalkGrid:
+    """A box of the image on a grid of bounded size: ``data`` (d, h, w, channels), standardised, and its spacing."""
+
+    box: Slices
+    data: np.ndarray
+    spacing: Vector3
+
+    @classmethod
+    def of(cls, parts: Sequence[FeaturePart], channels: int, spacing: Vector3, box: Slices) -> WalkGrid:
+        """Gather what the edges are found in.
+
+        Args:
+            parts: features of the image; the first are its own, the others a network's.
+            channels: how many of the first part's features are the image's channels.
+            spacing: of the image, (d, h, w).
+            box: the part of the image, as slices with start and stop.
+
+        Returns:
+            The grid.
+        """
+        shape = [part.stop - part.start for part in box]
+        size = _walked_shape(shape, spacing)
+        layers = []
+        for number, part in enumerate(parts):
+            directions = np.eye(channels, part.channels, dtype=np.float32) if number == 0 else _main_directions(part)
+            values = part.scores(directions, box)
+            layers.append(_resized(values, size))
+        data = np.concatenate(layers).astype(np.float64)
+        data -= data.mean(axis=(1, 2, 3), keepdims=True)
+        data[:channels] /= np.maximum(data[:channels].std(axis=(1, 2, 3), keepdims=True), 1e-6)
+        if len(data) > channels:  # directions keep their relation, the first has the image's weight
+            data[channels:] /= max(float(data[channels:].std(axis=(1, 2, 3)).max()), 1e-6)
+        steps = [space * length / count for space, length, count in zip(spacing, shape, size, strict=True)]
+        least = min(steps)
+        return cls(box, np.moveaxis(data, 0, -1), (steps[0] / least, steps[1] / least, steps[2] / least))
+
+    def reach(self, seeds: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+        """Compute for each voxel the probability that a walk from it meets each class's strokes first.
+
+        Args:
+            seeds: labels of the box's voxels, int (d, h, w); -1 where there is no stroke.
+            classes: the labels, in the order wanted.
+
+        Returns:
+            float32 (classes, d, h, w) of the box's shape. All the same where there are strokes of fewer than two
+            classes.
+        """
+        depth, height, width, _ = self.data.shape
+        sizes: tuple[int, ...] = (depth, height, width)
+        coarse = np.zeros(sizes, np.int32)
+        for number, label in enumerate(classes, start=1):
+            places = np.nonzero(seeds == label)
+            small = tuple(index * to // size for index, to, size in zip(places, sizes, seeds.shape, strict=True))
+            coarse[small] = number
+        present = [number for number in range(1, len(classes) + 1) if (coarse == number).any()]
+        found = np.full((len(classes), *seeds.shape), 1 / len(classes), np.float32)
+        if len(present) < 2 or (coarse > 0).all():
+            return found
+        packed = np.zeros_like(coarse)
+        for position, number in enumerate(present, start=1):
+            packed[coarse == number] = position
+        flat = depth == 1
+        with warnings.catch_warnings():  # about its choice of solver
+            warnings.simplefilter("ignore")
+            walked = random_walker(
+                self.data[0] if flat else self.data,
+                packed[0] if flat else packed,
+                beta=_BETA,
+                mode="cg_j",
+                tol=1e-3,
+                channel_axis=-1,
+                spacing=self.spacing[1:] if flat else self.spacing,
+                return_full_prob=True,
+            )
+        walked = np.asarray(walked, np.float32)
+        if flat:
+            walked = walked[:, None]
+        found[:] = 0
+        for position, number in enumerate(present):
+            found[number - 1] = _resized(walked[position : position + 1], seeds.shape)[0]
+        return found
+
+
+def _main_directions(part: FeaturePart) -> np.ndarray:
+    """The first principal directions of standardised features, as weights (directions, F)."""
+    mean, spread = part.moments
+    flat = part.values.reshape(part.channels, -1)
+    step = max(1, flat.shape[1] // 20_000)
+    some = (flat[:, ::step].T.astype(np.float32) - mean) / spread
+    _, vectors = np.linalg.eigh(some.T @ some)
+    found: np.ndarray = (vectors[:, ::-1][:, :_MAIN].T / spread).astype(np.float32)
+    return found
+
+
+def _walked_shape(shape: Sequence[int], spacing: Vector3) -> tuple[int, int, int]:
+    """A shape of at most so many voxels, made coarser along the finest axes first."""
+    size, steps = list(shape), list(spacing)
+    flat = shape[0] == 1
+    most = _MOST_FLAT if flat else _MOST_DEEP
+    while size[0] * size[1] * size[2] > most:
+        free = [axis for axis in range(3) if size[axis] > 8]
+        if not free:
+            break
+        least = min(steps[axis] for axis in free)
+        for axis in free:
+            if steps[axis] <= 1.5 * least:
+                size[axis] = max(8, int(size[axis] / 1.1))
+                steps[axis] = spacing[axis] * shape[axis] / size[axis]
+    return size[0], size[1], size[2]
+
+
+def _resized(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    if tuple(values.shape[1:]) == tuple(shape):
+        return values
+    matrices = [
+        axis_matrix(before, after, "linear", low_pass=True)
+        for before, after in zip(values.shape[1:], shape, strict=True)
+    ]
+    found: np.ndarray = separable(torch.from_numpy(np.ascontiguousarray(values)), matrices).numpy()
+    return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from meduniseg_core.version import __version__
+
 __all__ = ["__version__", "load_model", "read_image", "segment"]
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from meduniseg_core import __version__
 from meduniseg_core.adaptation.calibration_fit import Observation, fit_calibration
 from meduniseg_core.adaptation.worsened import worsened
 from meduniseg_core.errors import UsageError
@@ -32,6 +31,7 @@ from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
 from meduniseg_core.inference.quality.features import VERSION
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.training.split import Split
+from meduniseg_core.version import __version__
 from meduniseg_core.weights import ModelInfo
 from meduniseg_core.weights.calibration import Calibration
 

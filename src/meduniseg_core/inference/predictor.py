@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from meduniseg_core import __version__
 from meduniseg_core.checks.field_of_view import scaled_plan
 from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
 from meduniseg_core.checks.plausibility import check_result
@@ -40,6 +39,7 @@ from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
 from meduniseg_core.model.compute import resolve_device, resolve_precision
 from meduniseg_core.model.networks import Network
 from meduniseg_core.preprocessing import TaskPlan, preprocess
+from meduniseg_core.version import __version__
 from meduniseg_core.weights import Model, Pack
 from meduniseg_core.weights.pack_file import packs_by_task, refined_network
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-import meduniseg_core
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.files import sha256_of
@@ -32,6 +31,7 @@ from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.validation import first_fault
+from meduniseg_core.version import __version__
 from meduniseg_core.weights import ModelInfo
 from meduniseg_core.weights.model_file import has_sane_sizes
 
@@ -219,7 +219,7 @@ def _describe(
     modalities = (*MODALITIES, *sorted({plan.modality for plan in plans} - set(MODALITIES)))
     provenance: dict[str, Any] = {
         "kind": "universal training" if config.network.priors else "plain backbone",
-        "version": meduniseg_core.__version__,
+        "version": __version__,
         "seed": config.seed,
         "epochs": config.epochs,
         "iterations_per_dataset": config.iterations_per_dataset,

@@ -9,6 +9,7 @@ shown along its own axes.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
@@ -20,7 +21,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from meduniseg_core.editing import unique_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
 from meduniseg_core.images.modality_check import CT_WINDOWS, looks_like_ct
-from meduniseg_core.images.palette import class_colour
+from meduniseg_core.images.palette import Colour, class_colour
 
 if TYPE_CHECKING:  # the reader, which every image that is opened asks, needs no network
     from meduniseg_core.inference import Segmentation
@@ -89,15 +90,17 @@ def label_layer(labels: Image, classes: dict[int, str], colours: dict[int, tuple
     return data, {**options, **metadata}, "labels"
 
 
-def result_layer(result: Segmentation, change: Reorientation, like: Layer, name: str) -> LayerData:
-    """Make a layer of a result's labels that lies exactly on the layer ``like``."""
+def result_layer(
+    result: Segmentation, change: Reorientation, like: Layer, name: str, colours: Sequence[Colour] | None = None
+) -> LayerData:
+    """Make a layer of a result's labels that lies exactly on the layer ``like``; ``colours`` if not the usual ones."""
     canonical = change.forward(result.labels.array)
     data = np.array(canonical[0, 0] if result.labels.is_2d else canonical[0])
     classes = dict(enumerate(result.class_names, start=1))
     options = {
         **copied_placement(like),
         "name": name,
-        **class_options(classes, dict(enumerate(result.colours, start=1))),
+        **class_options(classes, dict(enumerate(colours or result.colours, start=1))),
     }
     metadata = {
         "provenance": result.provenance(),

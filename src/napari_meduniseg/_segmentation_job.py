@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,20 +17,24 @@ from napari.layers import Labels, Layer, Shapes
 from meduniseg_core.checks.image_checks import look_before
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
-from meduniseg_core.images.boxes import Box
+from meduniseg_core.images.boxes import Box, box_shape
 from meduniseg_core.images.findings import Finding, merge
-from meduniseg_core.images.modality_check import likely_modalities
+from meduniseg_core.images.modality_guess import ModalityGuess, guess_modality
 from meduniseg_core.images.oriented import oriented_as_said
+from meduniseg_core.images.palette import Colour, free_colours
 from meduniseg_core.inference import Predictor, Segmentation
+from meduniseg_core.inference.run_times import RunTimes, WholeProgress
 from meduniseg_core.inference.segmentation import ClassRow
+from meduniseg_core.paths import user_folder
 from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.preprocessing.working_size import readable_bytes
 from meduniseg_core.weights import PackRegistry, Registry, load_model
 from napari_meduniseg._compute_options import ComputeOptions
-from napari_meduniseg._durations import duration
+from napari_meduniseg._durations import duration_range
 from napari_meduniseg._foreign import left_out
 from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
-from napari_meduniseg._layers import probability_layers, result_layer
-from napari_meduniseg._links import bind
+from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer
+from napari_meduniseg._links import bind, image_of, labels_among
 from napari_meduniseg._views import slice_axis
 
 Region = Literal["volume", "slice", "box"]
@@ -86,30 +92,39 @@ class Outcome:
     taken: LayerImage
     results: dict[str, Segmentation]
     tables: dict[str, list[ClassRow]]
+    seconds: float = 0.0  # for all tasks, from the click to the labels
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What was found out about an image: findings by task ("" for those of no task), and its possible modalities."""
+    """What was found out about an image: findings by task ("" for those of no task), and what it may be of."""
 
     findings: dict[str, tuple[Finding, ...]]
-    likely: tuple[str, ...] = ()
+    guess: ModalityGuess = field(default_factory=lambda: ModalityGuess(None, ()))
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The most that a run will take; seconds for the whole run."""
+    """What a run of all tasks will take: bytes at most, and seconds from ``low`` to ``high`` (None: not known).
 
-    windows: int
-    gibibytes: float
-    seconds: float | None
+    ``estimate`` is the seconds that the network alone was estimated to take.
+    """
+
+    bytes: int
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def text(self) -> str:
         """The forecast as one line of text."""
-        time = "" if self.seconds is None else f"about {duration(self.seconds)}, "
-        windows = "1 window" if self.windows == 1 else f"{self.windows} windows"
-        return f"At most: {time}{self.gibibytes:.1f} GiB, {windows}"
+        memory = f"At most {readable_bytes(self.bytes)} of memory"
+        return memory if self.time is None else f"{memory}, {self.time}"
+
+    @property
+    def time(self) -> str | None:
+        """The time as text."""
+        return None if self.low is None or self.high is None else duration_range(self.low, self.high)
 
 
 @dataclass
@@ -195,10 +210,13 @@ def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
 
 def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, cancel: CancelToken) -> Outcome:
     """Read the image and segment it, in a worker's thread. Raises BadInputError for voxels that are not numbers."""
+    began = time.perf_counter()
     choice = job.choice
     taken = _taken(job.snapshots)
     cancel.raise_if_cancelled()
     results: dict[str, Segmentation] = {}
+    before = forecast(job, predictors)
+    events = WholeProgress(_costs(job, predictors), events)
     for model, tasks in choice.by_model().items():
         predictor = predictors.get(choice, model)
         cancel.raise_if_cancelled()
@@ -214,7 +232,28 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
             events=events,
             cancel=cancel,
         )
-    return Outcome(taken, results, {task: result.table() for task, result in results.items()})
+    tables = {task: result.table() for task, result in results.items()}
+    seconds = time.perf_counter() - began
+    if before.estimate is not None:
+        run_times(choice).note(before.estimate, seconds)
+    return Outcome(taken, results, tables, seconds)
+
+
+def _costs(job: SegmentationJob, predictors: Predictors) -> list[float]:
+    choice, outline = job.choice, job.snapshots[0].outline
+    return [
+        cost
+        for model, tasks in choice.by_model().items()
+        for cost in predictors.get(choice, model).pass_costs(
+            outline, tasks, overlap=choice.compute.overlap, scale=choice.said.scale
+        )
+    ]
+
+
+def run_times(choice: Choice) -> RunTimes:
+    """What former runs on the choice's device took on this machine."""
+    device = "".join(c for c in choice.compute.device if c.isalnum())
+    return RunTimes(user_folder() / f"run_times_{device}.json")
 
 
 def seen_at_once(snapshots: Sequence[LayerSnapshot], said: Said) -> tuple[Finding, ...]:
@@ -230,7 +269,7 @@ def look_at_image(snapshots: tuple[LayerSnapshot, ...], plans: Sequence[TaskPlan
     said = said or Said()
     image = _taken(snapshots).image
     findings = {plan.task: look_before(image, plan, said.scale, said.orientation) for plan in plans}
-    return Looked(findings or {"": left_out(snapshots)}, likely_modalities(image))
+    return Looked(findings or {"": left_out(snapshots)}, guess_modality(image))
 
 
 def _taken(snapshots: tuple[LayerSnapshot, ...]) -> LayerImage:
@@ -249,7 +288,7 @@ def findings_for(
 
 
 def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
-    """Estimate the most that `run_job` will take. It reads no voxels, but may load the model: for a worker's thread."""
+    """Estimate what `run_job` will take for all tasks. It reads no voxels, but may load models: for a thread."""
     choice = job.choice
     parts = []
     for model, tasks in choice.by_model().items():
@@ -258,10 +297,20 @@ def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
             predictor.measure_pace(tasks[0])
         outline, scale = job.snapshots[0].outline, choice.said.scale
         found = predictor.estimate(outline, tasks, tta=choice.compute.tta, overlap=choice.compute.overlap, scale=scale)
-        parts.append(Forecast(found.windows, (found.bytes + found.device_bytes) / 2**30, found.seconds))
-    seconds = [part.seconds for part in parts if part.seconds is not None]
-    whole = sum(seconds) if len(seconds) == len(parts) else None
-    return Forecast(sum(part.windows for part in parts), max(part.gibibytes for part in parts), whole)
+        parts.append((found.bytes + found.device_bytes, found.seconds, found.windows))
+    most = max(part[0] for part in parts)
+    seconds = [_in_box(job, seconds, windows) for _, seconds, windows in parts if seconds is not None]
+    if len(seconds) < len(parts):
+        return Forecast(most)
+    return Forecast(most, sum(seconds), *run_times(choice).expect(sum(seconds)))
+
+
+def _in_box(job: SegmentationJob, seconds: float, windows: int) -> float:
+    """The share of the seconds that a part of the image takes: at least one window's."""
+    if job.box is None:
+        return seconds
+    share = math.prod(box_shape(job.box)) / math.prod(job.snapshots[0].shape)
+    return seconds * max(share, 1 / max(1, windows))
 
 
 def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
@@ -285,10 +334,24 @@ def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> 
         name = f"{layer.name}: {task}"
         for data, options, _ in probability_layers(result, outcome.taken.change, layer, name):
             bind(viewer.add_image(data, **options), layer)
-        data, options, _ = result_layer(result, outcome.taken.change, layer, name)
+        colours = free_colours(len(result.class_names), _colours_beside(task, layer, viewer))
+        data, options, _ = result_layer(result, outcome.taken.change, layer, name, colours)
         added.append(viewer.add_labels(data, **options))
         bind(added[-1], layer)
     return added
+
+
+def _colours_beside(task: str, image: ImageLayer, viewer: ViewerModel) -> set[Colour]:
+    """The colours of the classes that other tasks have found in the image: they are seen together."""
+    found: set[Colour] = set()
+    for labels in labels_among(viewer.layers):
+        record = labels.metadata.get(METADATA_KEY)
+        said = record.get("provenance", {}) if isinstance(record, dict) else {}
+        if said.get("task") in (None, task) or image_of(labels, viewer.layers) is not image:
+            continue
+        shown = (np.asarray(labels.get_color(label)) for label in range(1, len(said.get("classes", {})) + 1))
+        found |= {(round(255 * c[0]), round(255 * c[1]), round(255 * c[2])) for c in shown}
+    return found
 
 
 def _slice_box(layer: Layer, snapshot: LayerSnapshot, viewer: ViewerModel) -> Box | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,24 +12,112 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from meduniseg_core.images.modality_check import Window
-from napari_meduniseg._layers import is_length, millimetres
+from napari_meduniseg._layers import METADATA_KEY, Origin, is_length, millimetres
 from napari_meduniseg._napari_versions import camera_of, canvas_size
 
 View = Literal["axial", "coronal", "sagittal"]
 
 _SHARE = 0.3  # of the canvas or of the image: less is a corner, or a spot
 _MARGIN = 0.95  # of the canvas, as napari does
+_WHOLE = 0.99  # of an image: all but the last pixel's half
 _NEARLY = 0.05  # of an image's longest side
 
 # which of the last three world axes (z, y, x) is sliced, and which way the picture's rows run: the head is up
 _ORDER: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0, 2), "sagittal": (2, 0, 1)}
 
 
-def set_view(viewer: ViewerModel, view: View) -> None:
+@dataclass(frozen=True)
+class Sides:
+    """The patient's sides at the edges of the picture: R, L, A, P, S (head) or I (feet)."""
+
+    left: str
+    right: str
+    top: str
+    bottom: str
+
+
+_TOWARDS = (
+    ("I", "S"),
+    ("A", "P"),
+    ("R", "L"),
+)  # of the world's axes z, y, x: the side that each comes from, and the one it grows to
+
+
+def shown_sides(viewer: ViewerModel, image: ImageLayer | None) -> Sides | None:
+    """Tell which of the patient's sides lie at the edges of the present view.
+
+    Args:
+        viewer: The viewer.
+        image: The image that is looked at.
+
+    Returns:
+        The sides; None in 3D, for pictures, and where the image's orientation is not known.
+    """
+    record = None if image is None else image.metadata.get(METADATA_KEY)
+    if image is None or image.ndim != 3 or viewer.dims.ndisplay != 2 or not isinstance(record, Origin):
+        return None
+    if not record.image.physical or any(finding.code == "orientation_unknown" for finding in record.image.findings):
+        return None
+    rows, columns = (_TOWARDS[axis - (viewer.dims.ndim - 3)] for axis in viewer.dims.order[-2:])
+    down, right = camera_of(viewer).orientation2d
+    top, bottom = rows if str(down) == "down" else rows[::-1]
+    left, other = columns if str(right) == "right" else columns[::-1]
+    return Sides(left, other, top, bottom)
+
+
+def active_view(viewer: ViewerModel) -> View | None:
+    """The standard view that is shown; None in 3D and for any other order of axes."""
+    dims = viewer.dims
+    if dims.ndim < 3 or dims.ndisplay != 2:
+        return None
+    order = tuple(axis - (dims.ndim - 3) for axis in dims.order[-3:])
+    return next((view for view, axes in _ORDER.items() if axes == order), None)
+
+
+def active_window(layer: ImageLayer | None, windows: Sequence[Window]) -> Window | None:
+    """The window of ``windows`` that an image layer is shown in; None for any other contrast."""
+    if layer is None or layer.rgb:
+        return None
+    limits = tuple(layer.contrast_limits)
+    return next((one for one in windows if np.allclose(limits, (one.low, one.high), atol=0.5)), None)
+
+
+def pixels_per_mm(viewer: ViewerModel, layer: Layer) -> float:
+    """How many pixels of the canvas one mm of a layer takes (of a layer without lengths: one of its units)."""
+    unit = next(iter(layer.units))
+    shown = viewer.layers.extent.units
+    of_world = next(iter(shown)) if shown is not None else unit
+    scale = 1.0
+    if is_length(unit) and is_length(of_world):
+        scale = 1 / millimetres(of_world)
+    return float(camera_of(viewer).zoom) * scale
+
+
+def show_whole_again(viewer: ViewerModel, image: ImageLayer, before: tuple[int, int]) -> None:
+    """Show all of an image once more if all of it was in view, filling the canvas, while that had another size.
+
+    Args:
+        viewer: The viewer whose camera is changed.
+        image: The image that is looked at.
+        before: Height and width of the canvas before it changed, in pixels.
+    """
+    if viewer.dims.ndisplay == 3:
+        return
+    was, now = _shares_in_view(viewer, image, before), _shares_in_view(viewer, image)
+    if was[1] > _WHOLE and was[0] > _SHARE and now[1] <= _WHOLE:
+        _fit(viewer, [image])
+
+
+def set_view(viewer: ViewerModel, view: View, image: ImageLayer | None = None) -> None:
     """Show slices of this orientation the way radiologists do: the patient's left on the right, head or front up.
 
     Layers are LPS: x grows to the patient's left and y to the back, so axial slices need no flip; z grows to the head,
     so the rows of the other two run upwards. An image without depth is left as it is.
+
+    Args:
+        viewer: The viewer.
+        view: The orientation.
+        image: The image that is looked at: the slice meets it, and it is shown whole. By default all that is visible.
     """
     dims = viewer.dims
     if dims.ndim < 3:
@@ -37,6 +126,10 @@ def set_view(viewer: ViewerModel, view: View) -> None:
     lead = dims.ndim - 3
     dims.order = (*range(lead), *(lead + axis for axis in _ORDER[view]))
     camera_of(viewer).orientation2d = ("down" if view == "axial" else "up", "right")
+    if image is not None and image.ndim >= 3:
+        _meet(viewer, image)
+        _fit(viewer, [image])
+        return
     _fit(viewer, [layer for layer in viewer.layers if layer.visible])  # what is hidden may lie far away
 
 
@@ -51,16 +144,24 @@ def bring_into_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer |
         before: The image that was looked at until now, where that is known.
     """
     dims = viewer.dims
+    other_kind = before is not None and before is not image and _lies_in_mm(before) != _lies_in_mm(image)
+    anew = other_kind or (before is not None and before.ndim < image.ndim)
     if image.ndim == 2 and dims.ndisplay == 2 and set(dims.order[-2:]) != {dims.ndim - 2, dims.ndim - 1}:
         dims.order = tuple(range(dims.ndim))  # a picture has no other side than its front
         camera_of(viewer).orientation2d = ("down", "right")
+    _meet(viewer, image, anew)
+    if other_kind or not _is_well_in_view(viewer, image, before):
+        _fit(viewer, [image])
+
+
+def _meet(viewer: ViewerModel, image: ImageLayer, anew: bool = False) -> None:
+    """Go to the image's middle slice where the present one does not meet it, or if it is looked at ``anew``."""
+    dims = viewer.dims
     low, high = _box(viewer, image)
     for axis in dims.order[: dims.ndim - dims.ndisplay]:
         own = axis - (dims.ndim - image.ndim)
-        if own >= 0 and not low[own] <= dims.point[axis] <= high[own]:
+        if own >= 0 and (anew or not low[own] <= dims.point[axis] <= high[own]):
             dims.set_point(axis, (low[own] + high[own]) / 2)
-    if not _is_well_in_view(viewer, image, before):
-        _fit(viewer, [image])
 
 
 def is_out_of_sight(viewer: ViewerModel, image: ImageLayer) -> bool:
@@ -97,8 +198,9 @@ def _is_well_in_view(viewer: ViewerModel, image: ImageLayer, before: ImageLayer 
     of_view, of_image = _shares_in_view(viewer, image)
     if max(of_view, of_image) < _SHARE or of_view < _SHARE**2:
         return False
-    in_mm = all(is_length(unit) for unit in image.units)
-    return (in_mm and _is_centre_within(viewer, image)) or (before is not None and _alike(viewer, image, before))
+    return (_lies_in_mm(image) and _is_centre_within(viewer, image)) or (
+        before is not None and _alike(viewer, image, before)
+    )
 
 
 def _is_centre_within(viewer: ViewerModel, image: ImageLayer) -> bool:
@@ -117,10 +219,16 @@ def _alike(viewer: ViewerModel, image: ImageLayer, before: ImageLayer) -> bool:
     )
 
 
-def _shares_in_view(viewer: ViewerModel, image: ImageLayer) -> tuple[float, float]:
-    """How much of the canvas shows the image's box, and how much of the box is in view."""
+def _lies_in_mm(layer: Layer) -> bool:
+    return all(is_length(unit) for unit in layer.units)
+
+
+def _shares_in_view(
+    viewer: ViewerModel, image: ImageLayer, canvas: tuple[int, int] | None = None
+) -> tuple[float, float]:
+    """How much of the canvas (of this height and width) shows the image's box, and how much of the box is in view."""
     camera, displayed = camera_of(viewer), viewer.dims.order[-2:]
-    half = np.asarray(canvas_size(viewer)) / camera.zoom / 2
+    half = np.asarray(canvas or canvas_size(viewer)) / camera.zoom / 2
     centre = np.asarray(camera.center)[-2:]
     low, high = _box(viewer, image)
     own = [axis - (viewer.dims.ndim - image.ndim) for axis in displayed]

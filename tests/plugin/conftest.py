@@ -41,6 +41,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_home(_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder that holds the model ``tiny``: organ and vessel (MR), disc_cup (photographs)."""
     monkeypatch.setenv("MEDUNISEG_HOME", str(_home))
+    (_home / "last_modalities.json").unlink(missing_ok=True)  # what another test chose
     return _home
 
 

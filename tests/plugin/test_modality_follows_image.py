@@ -41,7 +41,9 @@ def ticked(form: Any) -> list[str]:
 def test_the_modality_follows_each_image_that_is_opened_or_chosen(gui: Any, form: Any, tmp_path: Path) -> None:
     assert form.modality() == "ct"  # the model's first, while there is no image
     photograph = opened(gui, write_photograph(tmp_path / "photo.png"))
-    assert form.modality() == "dermoscopy" and ticked(form) == ["skin_lesion"]
+    assert form.modality() is None and form.tasks.count() == 0  # colours at random: it is asked, not guessed
+    form.modality_box.setCurrentIndex(form.modality_box.findData("dermoscopy"))
+    assert ticked(form) == ["skin_lesion"]
     scan = opened(gui, write_ct(tmp_path / "ct.nii.gz"))
     assert form.modality() == "ct"
     form.image.set_layer(photograph)
@@ -89,7 +91,27 @@ def test_an_image_that_does_not_tell_changes_nothing(gui: Any, form: Any) -> Non
 def test_another_reader_s_image_is_looked_at_in_a_thread(gui: Any, form: Any, qtbot: Any) -> None:
     colours = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     gui.add_image(da.from_array(colours), rgb=True, name="lazy")
-    qtbot.waitUntil(lambda: form.modality() == "dermoscopy", timeout=30_000)
+    qtbot.waitUntil(lambda: form.modality() is None, timeout=30_000)
     values = np.random.default_rng(0).choice([-1000, -60, 40], size=(12, 24, 24)).astype(np.int16)
     gui.add_image(values, units="mm", name="ct")
     qtbot.waitUntil(lambda: form.modality() == "ct", timeout=30_000)
+
+
+def test_a_fundus_photograph_is_told_by_its_colours(gui: Any, form: Any) -> None:
+    gui.open_sample("napari-meduniseg", "retina")
+    assert form.modality() == "fundus" and ticked(form) == ["disc_cup"]
+
+
+def test_a_grey_picture_after_a_photograph_is_asked_about_once(gui: Any, form: Any, qtbot: Any) -> None:
+    gui.open_sample("napari-meduniseg", "retina")
+    pictures = [np.random.default_rng(seed).integers(0, 255, (40 + seed, 40), np.uint8) for seed in range(2)]
+    gui.add_image(pictures[0], name="grey")
+    qtbot.waitUntil(lambda: form.modality() is None, timeout=30_000)  # not the photograph's
+    form.modality_box.setCurrentIndex(form.modality_box.findData("xray"))
+    gui.add_image(pictures[1], name="grey, too")
+    qtbot.waitUntil(lambda: form.modality() == "xray", timeout=30_000)
+    from napari_meduniseg._likely_modality import LikelyModality
+
+    another_day, layer = LikelyModality(), gui.layers[-1]
+    another_day.told(layer, form._likely._guess(layer))
+    assert another_day.best_of(layer, ("ultrasound", "xray")) == (True, "xray")

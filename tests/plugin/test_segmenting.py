@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
+from napari.layers import Labels
 
 from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress, ignore
@@ -54,7 +56,7 @@ def add_volume(viewer: ViewerModel, flipped: bool = False) -> ImageLayer:
 
 def run(viewer: ViewerModel, **changes: object) -> list:
     layer = changes.pop("layer", None) or viewer.layers[0]
-    choice = Choice(layers=(layer,), tasks=("organ",), model="tiny", **{"compute": FP32, **changes})  # type: ignore[arg-type]
+    choice = Choice(layers=(layer,), model="tiny", **{"tasks": ("organ",), "compute": FP32, **changes})  # type: ignore[arg-type]
     order = prepare(choice, viewer)
     return add_results(order, run_job(order, Predictors(), ignore, CancelToken()), viewer)
 
@@ -154,12 +156,12 @@ def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
     assert len(seen) == 1 and seen[0].done < seen[0].total
 
 
-def test_the_forecast_tells_windows_memory_and_time_before_the_first_run(viewer: ViewerModel) -> None:
+def test_the_forecast_tells_memory_and_a_range_of_time_before_the_first_run(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
     order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     found = forecast(order, Predictors())
-    assert found.windows >= 1 and found.gibibytes > 0 and found.seconds is not None and found.seconds > 0
-    assert "window" in found.text and "GiB" in found.text
+    assert found.bytes > 0 and found.low is not None and found.high is not None and 0 < found.low < found.high
+    assert "iB of memory" in found.text and " 0.0" not in found.text and "window" not in found.text
 
 
 def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
@@ -189,3 +191,30 @@ def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     assert found["organ"] == ()
     assert ["Hounsfield" in text for text in warnings_of(found, ["organ", "ct"])] == [True]
     assert "grey" in warnings_of(found, ["disc_cup"])[0]
+
+
+def test_two_tasks_on_one_image_share_no_colour_and_a_second_run_keeps_its_own(viewer: ViewerModel) -> None:
+    def colours(labels: Labels) -> set[tuple[float, ...]]:
+        names = labels.metadata["meduniseg"]["provenance"]["classes"]
+        return {tuple(np.round(labels.get_color(int(label)), 3)) for label in names}
+
+    add_volume(viewer)
+    organ, vessel = run(viewer, tasks=("organ", "vessel"))
+    assert colours(organ) and colours(vessel) and not colours(organ) & colours(vessel)
+    (again,) = run(viewer, tasks=("vessel",))
+    assert colours(again) == colours(vessel)
+
+
+def test_the_time_that_is_said_is_that_of_all_tasks_and_is_remembered(viewer: ViewerModel, tiny_home: Path) -> None:
+    layer = add_volume(viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ", "vessel"), model="tiny", compute=FP32), viewer)
+    began, seen = time.perf_counter(), []
+    outcome = run_job(order, Predictors(), seen.append, CancelToken())
+    took = time.perf_counter() - began
+    assert 0.5 * took < outcome.seconds <= took
+    shares = [event.done / event.total for event in seen if isinstance(event, Progress)]
+    assert shares == sorted(shares) and shares[-1] == 1
+    found = forecast(order, Predictors())
+    assert (
+        found.low is not None and found.high is not None and found.low <= 1.5 * took and outcome.seconds <= found.high
+    )

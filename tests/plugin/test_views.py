@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from meduniseg_core.images import Finding, Geometry, Image
 from napari_meduniseg._current import Current, current_of
-from napari_meduniseg._napari_versions import camera_of
-from napari_meduniseg._views import is_out_of_sight, set_view
+from napari_meduniseg._layers import image_layers
+from napari_meduniseg._napari_versions import camera_of, canvas_size
+from napari_meduniseg._views import Sides, active_view, is_out_of_sight, set_view, show_whole_again, shown_sides
 
 
 @pytest.fixture
@@ -123,4 +127,57 @@ def test_an_image_that_is_opened_comes_into_view_and_one_of_the_same_patient_lea
     add_scan(viewer, "t2", (1, 1, 1))
     assert camera(viewer) == before
     viewer.layers.selection.active = viewer.layers["scan"]  # choosing is not opening
+    assert camera(viewer) == before
+
+
+def add_read(viewer: ViewerModel, findings: tuple[Finding, ...] = ()) -> Any:
+    volume = Image(np.zeros((1, 20, 30, 40), np.int16), Geometry((20, 30, 40), (3.0, 1.0, 1.0)), findings=findings)
+    data, options, _ = image_layers(volume)[0]
+    return viewer.add_image(data, **options)
+
+
+@pytest.mark.parametrize(
+    ("view", "sides"),
+    [
+        ("axial", Sides("R", "L", "A", "P")),
+        ("coronal", Sides("R", "L", "S", "I")),
+        ("sagittal", Sides("A", "P", "S", "I")),
+    ],
+)
+def test_the_sides_of_the_patient_follow_the_view(viewer: ViewerModel, view: Any, sides: Sides) -> None:
+    image = add_read(viewer)
+    set_view(viewer, view)
+    assert active_view(viewer) == view and shown_sides(viewer, image) == sides
+
+
+def test_no_side_is_named_where_the_orientation_is_not_known(viewer: ViewerModel) -> None:
+    assert shown_sides(viewer, add_read(viewer, (Finding("orientation_unknown", "It is not known."),))) is None
+    assert shown_sides(viewer, viewer.add_image(np.zeros((4, 4, 4)))) is None  # another reader's
+    known = add_read(viewer)
+    assert shown_sides(viewer, known) is not None
+    viewer.dims.ndisplay = 3
+    assert shown_sides(viewer, known) is None and active_view(viewer) is None
+
+
+def test_a_scan_after_a_photograph_is_opened_whole_at_its_middle(viewer: ViewerModel) -> None:
+    viewer.add_image(np.zeros((500, 640), np.uint8), name="photo")
+    current = current_of(viewer)
+    scan = add_read(viewer)
+    assert abs(viewer.dims.point[0] - 28.5) <= 1.5
+    assert camera_of(viewer).zoom > 10 and np.allclose(camera_of(viewer).center[-2:], (14.5, 19.5), atol=1)
+    set_view(viewer, "coronal", scan)  # the photograph's 500 pixels do not matter to the slice
+    assert 0 <= viewer.dims.point[1] <= 30 and current.image is scan
+
+
+def test_what_was_seen_whole_stays_so_on_a_smaller_canvas_and_a_zoom_stays(viewer: ViewerModel) -> None:
+    scan = add_read(viewer)
+    set_view(viewer, "axial", scan)
+    size = canvas_size(viewer)
+    camera_of(viewer).zoom *= 1.4  # as on a canvas that was larger
+    larger = (round(size[0] * 1.4), round(size[1] * 1.4))
+    show_whole_again(viewer, scan, larger)
+    assert np.isclose(camera_of(viewer).zoom, 0.95 * min(size[0] / 30, size[1] / 40), rtol=0.05)
+    camera_of(viewer).zoom *= 3
+    before = camera(viewer)
+    show_whole_again(viewer, scan, larger)
     assert camera(viewer) == before

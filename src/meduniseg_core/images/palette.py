@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
+from collections.abc import Collection
 
 Colour = tuple[int, int, int]
 """RGB, 0 to 255."""
@@ -30,3 +32,17 @@ def class_colour(label: int) -> Colour:
         label * _GOLDEN_ANGLE % 1, 0.55 + 0.15 * (label % 4), 0.95 - 0.2 * (label % 3)
     )
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def free_colours(count: int, taken: Collection[Colour]) -> tuple[Colour, ...]:
+    """Choose colours for classes that are seen together with other ones.
+
+    Args:
+        count: how many classes there are.
+        taken: the colours of the others.
+
+    Returns:
+        The first colours of the palette that are not taken; those of `class_colour` where none is.
+    """
+    untaken = (colour for colour in map(class_colour, itertools.count(1)) if colour not in taken)
+    return tuple(itertools.islice(untaken, count))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -238,6 +239,31 @@ class Predictor:
             load = workload_before(image, group, config, overlap)
             loads.append((load, group, self._windows_at_a_time(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
+
+    def pass_costs(
+        self, image: Image, tasks: str | Sequence[str], *, overlap: float = 0.5, scale: float = 1.0
+    ) -> list[float]:
+        """List what each of :meth:`segment`'s passes costs, relative to the others.
+
+        Args:
+            image: (C, D, H, W).
+            tasks: one or more tasks of the model.
+            overlap: as for :meth:`segment`.
+            scale: as for :meth:`segment`.
+
+        Returns:
+            Voxels of all windows, one number per pass.
+
+        Raises:
+            UsageError: a task is unknown, or the scale is not valid.
+            BadInputError: the image's voxel size is impossible.
+        """
+        plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, None)]
+        loads = [
+            workload_before(image, group, self.model.network.config, overlap)
+            for group in shared_passes(plans, self.packs)
+        ]
+        return [float(load.windows * math.prod(load.grid.window)) for load in loads]
 
     def measure_pace(self, task: str) -> None:
         """Time one window of a task, so that :meth:`estimate` knows the seconds before the first image.

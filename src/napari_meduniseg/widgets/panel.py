@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import napari
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._jobs import Work, os_failure
+from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.kept_focus import KeptFocus
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
@@ -33,6 +35,10 @@ class Panel(Working, QWidget):
         self.content.addWidget(self.recovery)
         self.footer = footer_layout(self)
         KeptFocus(self)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        super().showEvent(event)
+        overlay_of(self, self._viewer)
 
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble is highlighted."""

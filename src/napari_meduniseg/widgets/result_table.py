@@ -92,8 +92,8 @@ class ResultTable(Working, QWidget):
     def _fill(self, outcome: Outcome, layers: list[Labels]) -> None:
         self._targets = []
         self.table.setRowCount(0)
-        for (task, result), layer in zip(outcome.results.items(), layers, strict=True):
-            for row, colour in zip(outcome.tables[task], result.colours, strict=True):
+        for task, layer in zip(outcome.results, layers, strict=True):
+            for row in outcome.tables[task]:
                 number = self.table.rowCount()
                 self.table.insertRow(number)
                 name = row.name if len(outcome.results) == 1 else f"{task}: {row.name}"
@@ -103,7 +103,9 @@ class ResultTable(Working, QWidget):
                 for column, text in enumerate((name, f"{row.voxels:,}", size, means)):
                     item = QTableWidgetItem(text)
                     if column == 0:
-                        item.setData(1, QColor(*colour))  # Qt.DecorationRole: a coloured square
+                        item.setData(
+                            1, QColor.fromRgbF(*(float(value) for value in layer.get_color(row.label)[:3]))
+                        )  # Qt.DecorationRole: a coloured square
                     self.table.setItem(number, column, item)
                 self._targets.append((layer, row.label))
         self.show()

@@ -17,12 +17,13 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton
 from superqt.utils import qdebounced
 
-from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.errors import MedUniSegError, UsageError
 from meduniseg_core.events import Event, Message, Progress
 from meduniseg_core.images import Finding
 from meduniseg_core.images.findings import without_options
 from meduniseg_core.preprocessing import TaskPlan
 from napari_meduniseg._current import current_of
+from napari_meduniseg._durations import duration
 from napari_meduniseg._layer_input import LayerSnapshot, same_images, snapshot_layers
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._reader import read_one
@@ -68,6 +69,7 @@ class SegmentWidget(Panel):
         self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
         self._trouble = ""  # why the voxels cannot be used
+        self._announced: str | None = None  # the time that was forecast for the choice
         self._ahead = False  # what is said is about the choice, not about what was done
 
         self.form = SegmentForm(napari_viewer)
@@ -82,10 +84,10 @@ class SegmentWidget(Panel):
         self.run_button = QPushButton("Run")
         self.run_button.setToolTip("Segment the image by the tasks that are ticked.")
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop after the window that is being computed; nothing is changed.")
+        self.cancel_button.setToolTip("Stop soon; nothing is changed.")
         self.cancel_button.setEnabled(False)
         self.progress = QProgressBar()
-        self.progress.setToolTip("Windows computed so far, and the time that is left.")
+        self.progress.setToolTip("How much of all tasks is done, and about how long the rest will take.")
         keep_room(self.progress)
         self.progress.hide()
         self.table = ResultTable()
@@ -124,16 +126,20 @@ class SegmentWidget(Panel):
         if self.busy:
             return
         with self.saying_failures():
-            order = prepare(self._choice(), self._viewer)
+            choice = self._choice()
+            if choice.layers and self.form.modality() is None:
+                raise UsageError("Choose the modality first: the image does not tell what it is of.")
+            order = prepare(choice, self._viewer)
             self.run_button.setEnabled(False)
             self.cancel_button.setEnabled(True)
             self.progress.setRange(0, 0)
             self.progress.setFormat("")
             self.progress.show()
             self.say("Running ...")
+            announced = self._announced
             self.start_job(
                 lambda events, cancel: run_job(order, self._predictors, events, cancel),
-                lambda outcome: self._finish(order, outcome),
+                lambda outcome: self._finish(order, outcome, announced),
                 self._fail,
                 cancelled=self._stopped,
                 event=self._show_event,
@@ -156,7 +162,7 @@ class SegmentWidget(Panel):
         self.cancel()
         super().closeEvent(event)
 
-    def _finish(self, order: SegmentationJob, outcome: Outcome) -> None:
+    def _finish(self, order: SegmentationJob, outcome: Outcome, announced: str | None) -> None:
         self._end()
         image = order.choice.layers[0]
         with self._current.adding_to(image) as layers:
@@ -168,11 +174,11 @@ class SegmentWidget(Panel):
             self._results[layer] = outcome, layers
         self._show_table()
         results = outcome.results
-        seconds = sum(result.seconds for result in results.values()) / max(1, len(results))
         first = next(iter(results.values()))
         how = f"{first.settings.get('precision', '')}, {first.execution}"
         elsewhere = "" if self._current.labels in layers else f" To see it, choose {image.name} under Image."
-        self.say(f"Done in {seconds:.1f} s.{elsewhere} {first.intended_use}")
+        promised = "" if announced is None else f" (announced: {announced})"
+        self.say(f"Done in {outcome.seconds:.1f} s{promised}.{elsewhere} {first.intended_use}")
         self.said.setToolTip(how)
         if not elsewhere:
             # the new labels layer makes the form look again: what results say stays while the image is the same
@@ -208,11 +214,12 @@ class SegmentWidget(Panel):
             self.progress.setRange(0, event.total)
             self.progress.setValue(event.done)
             left = event.remaining_seconds
-            self.progress.setFormat("%p %" if left is None else f"%p %  ({left:.0f} s left)")
+            self.progress.setFormat("%p %" if left is None else f"%p %  (about {duration(left)} left)")
         elif isinstance(event, Message):
             (show_warning if event.level == "warning" else show_info)(without_options(event.text))
 
     def _choice_changed(self) -> None:
+        self._announced = None
         self.drop_job(_FORECAST)  # an answer to an older choice is not shown
         self._acted = False
         self._look_ahead_soon()
@@ -222,6 +229,9 @@ class SegmentWidget(Panel):
         choice = self._choice()
         self._look_at_image(choice)
         if self.busy or self._acted:
+            return
+        if choice.layers and self.form.modality() is None:
+            self._say_ahead("Choose the modality: the image does not tell what it is of.")
             return
         try:
             order = prepare(choice, self._viewer)
@@ -241,6 +251,7 @@ class SegmentWidget(Panel):
     def _show_forecast(self, found: Forecast) -> None:
         if self.busy:
             return
+        self._announced = found.time
         if self._trouble:
             self.say_failure(self._trouble)
         else:
@@ -274,7 +285,7 @@ class SegmentWidget(Panel):
     def _looked(self, choice: Choice, looked: Looked) -> None:
         self._look_done(looked.findings)
         if len(choice.layers) == 1:
-            self.form.tell_modalities(choice.layers[0], looked.likely)
+            self.form.tell_modalities(choice.layers[0], looked.guess)
 
     def _look_done(self, found: dict[str, tuple[Finding, ...]]) -> None:
         self._found = found

@@ -22,6 +22,7 @@ from superqt.utils import signals_blocked
 
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.images.modality_guess import ModalityGuess
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ActiveModels
 from meduniseg_core.weights.offer import Offer
@@ -64,8 +65,9 @@ class SegmentForm(QWidget):
         self.more_channels: list[LayerCombo] = []
         self.modality_box = QComboBox()
         self.modality_box.setToolTip(
-            "The kind of image. It is set from the image where that tells; your own choice is kept."
+            "The kind of image. It is set from the image where that tells, else as you said for the last such image."
         )
+        self.modality_box.setPlaceholderText("choose")
         self._likely = LikelyModality()
         self.tasks = QListWidget()
         self.tasks.setToolTip("What to segment; tick one or several. Only tasks that fit model, modality and image.")
@@ -146,7 +148,9 @@ class SegmentForm(QWidget):
         """The plans of all tasks of the modality that suit the image, ticked or not."""
         layer = self.image.layer()
         flat = is_flat(layer) if isinstance(layer, ImageLayer) else None
-        return tasks_for(self._offer.plans.values(), self.modality(), flat) if self._offer is not None else []
+        if self._offer is None or (self.modality() is None and self.modality_box.count()):
+            return []
+        return tasks_for(self._offer.plans.values(), self.modality(), flat)
 
     def classes_text(self) -> str:
         """All classes of the ticked tasks."""
@@ -187,21 +191,24 @@ class SegmentForm(QWidget):
         self._follow_image()
 
     def _follow_image(self) -> None:
-        """Show what was chosen by hand for the image, else the modality that it seems to be of, else what was there."""
+        """Show what was chosen by hand for the image, else the modality that it seems to be of.
+
+        Where it does not tell, nothing is chosen. Until it was looked at, what was there stays.
+        """
         image = self.image.layer()
         by_hand = None
         if isinstance(image, ImageLayer):
             by_hand = self._likely.by_hand(image)
-            wanted = (
-                self._likely.best_of(image, self._possible_modalities(image)) if by_hand is None else by_hand.modality
-            )
+            known, wanted = True, None if by_hand is None else by_hand.modality
+            if by_hand is None:
+                known, wanted = self._likely.best_of(image, self._possible_modalities(image))
             with signals_blocked(self.modality_box):
-                self.modality_box.setCurrentIndex(self._index_of(wanted))
+                self.modality_box.setCurrentIndex(-1 if known and wanted is None else self._index_of(wanted))
         self._fill_tasks(() if by_hand is None else by_hand.tasks)
 
-    def tell_modalities(self, image: Layer, likely: tuple[str, ...]) -> None:
-        """Take over which modalities an image may be of, now that its voxels were read."""
-        if self._likely.told(image, likely) and image is self.image.layer():
+    def tell_modalities(self, image: Layer, guess: ModalityGuess) -> None:
+        """Take over what an image may be of, now that its voxels were read."""
+        if self._likely.told(image, guess) and image is self.image.layer():
             self._follow_image()
 
     def _index_of(self, modality: str | None) -> int:

@@ -37,10 +37,12 @@ class LikelyModality:
     def __init__(self) -> None:
         self._by_hand: WeakKeyDictionary[Layer, ByHand] = WeakKeyDictionary()
         self._waiting: ByHand | None = None  # chosen while there was no image
+        self._latest: str | None = None  # of this session, for whatever image
         self._guesses: WeakKeyDictionary[Layer, ModalityGuess] = WeakKeyDictionary()
 
     def note(self, image: Layer | None, choice: ByHand) -> None:
         """The user has chosen this for the image that is shown, or for the one to come."""
+        self._latest = choice.modality
         if image is None:
             self._waiting = choice
             return
@@ -71,7 +73,7 @@ class LikelyModality:
         if not fitting:
             return False, None
         before = _remembered().get(_kind(guess))
-        for name in (guess.best, before):
+        for name in (guess.best, before, self._latest):
             if name in fitting:
                 return True, name
         return True, fitting[0] if len(fitting) == 1 else None

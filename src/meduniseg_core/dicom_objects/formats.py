@@ -63,15 +63,17 @@ class DicomFormat:
             path: The file that the user asked for.
 
         Returns:
-            Their names.
+            Its name, and for a report that of the segmentation it refers to.
         """
-        return (path.name,)
+        beside = path.name[: -len(self.ending)] + SEGMENTATION.ending
+        return (path.name, beside) if self is REPORT else (path.name,)
 
 
 SEGMENTATION = DicomFormat("dicom-seg", ".seg.dcm", "a DICOM segmentation", True)
 RTSTRUCT = DicomFormat("rtstruct", ".rtstruct.dcm", "a DICOM structure set", False)
+REPORT = DicomFormat("dicom-sr", ".sr.dcm", "a DICOM measurement report", True)
 
-DICOM_FORMATS = {item.name: item for item in (SEGMENTATION, RTSTRUCT)}
+DICOM_FORMATS = {item.name: item for item in (SEGMENTATION, RTSTRUCT, REPORT)}
 """The objects that are written, by name."""
 
 
@@ -93,7 +95,8 @@ def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[P
 
     Args:
         labelled: The labels and their series.
-        path: The file; its ending says which object (`DICOM_FORMATS`).
+        path: The file; its ending says which object (`DICOM_FORMATS`). A report comes with the segmentation that it
+            refers to, under the same name with that one's ending.
 
     Returns:
         By file name, a function that writes the file to a path, atomically.
@@ -118,7 +121,12 @@ def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[P
 
     with making(kind.title, labelled.image.name):
         made = segmentation(labelled, source, placed)
-        return {path.name: _writer(made)}
+        if kind is SEGMENTATION:
+            return {path.name: _writer(made)}
+        from meduniseg_core.dicom_objects.report import report
+
+        names = kind.names(path)
+        return {names[0]: _writer(report(labelled, source, placed, made)), names[1]: _writer(made)}
 
 
 def _writer(dataset: Dataset) -> Callable[[Path], object]:

@@ -53,7 +53,7 @@ def segmentation(labelled: LabelledSeries, source: SourceSeries, placed: np.ndar
     local = any(one.type.scheme == LOCAL_SCHEME for one in coded)
     schemes = [CodingSchemeIdentificationItem(LOCAL_SCHEME, name=f"class names of {PRODUCT}")] if local else None
     made = hd.seg.Segmentation(
-        source_images=[_complete(header) for header in headers],
+        source_images=[completed(header) for header in headers],
         pixel_array=pixels,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(labelled, *both) for both in zip(segments, coded, strict=True)],
@@ -116,8 +116,15 @@ def _on_frames(source: SourceSeries, numbered: np.ndarray) -> tuple[list[Dataset
     return [header], whole
 
 
-def _complete(header: Dataset) -> Dataset:
-    """The header, with every element that highdicom asks for. Values that it refuses are taken over afterwards."""
+def completed(header: Dataset) -> Dataset:
+    """Add to a header every element that highdicom asks for. Values that it could refuse are left out.
+
+    Args:
+        header: The header of a source object.
+
+    Returns:
+        A copy; `take_over` repeats the header's own values in what is made of it.
+    """
     whole = Dataset()
     whole.update({element.tag: element for element in header})
     whole.file_meta = header.file_meta

@@ -10,12 +10,15 @@ from typing import Any
 
 from napari.utils.notifications import show_warning
 
+from meduniseg_core.dicom_objects.formats import REPORT
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images import Image, SeveralImagesError, read_image, read_labels
+from meduniseg_core.images import Image, SeveralImagesError, place_labels, read_image, read_labels
 from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
 from meduniseg_core.images.formats.decoding import decoding_once
 from meduniseg_core.images.formats.dicom_folders import dicom_places, holds_dicom
+from meduniseg_core.images.formats.dicom_label_objects import image_of as find_image
+from meduniseg_core.images.formats.dicom_label_objects import label_object_in, referenced_series, series_beside
 from meduniseg_core.images.formats.dicom_source import is_dicom
 from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING
 from meduniseg_core.provenance import label_provenance
@@ -48,6 +51,9 @@ def read_one(path: Path) -> list[LayerData]:
 
 
 def _folder(path: Path) -> list[LayerData]:
+    labels = label_object_in(path)
+    if labels is not None:
+        return _label_object(labels)
     places = dicom_places(path)
     if len(places) <= 1:
         return _images(path)
@@ -63,6 +69,12 @@ def _folder(path: Path) -> list[LayerData]:
 
 
 def _file(path: Path) -> list[LayerData]:
+    if path.name.lower().endswith(REPORT.ending):  # a report's voxels are those of its segmentation
+        path = path.with_name(REPORT.names(path)[1])
+    if (format_of(path) if ending_of(path) is not None else "dicom") == "dicom":
+        labels_file = label_object_in(path)
+        if labels_file is not None:
+            return _label_object(labels_file)
     provenance = label_provenance(path)
     if provenance is not None:
         labels = _placed_as(read_labels(path), provenance.image)
@@ -72,6 +84,22 @@ def _file(path: Path) -> list[LayerData]:
         names, colours = labels.meta.get("class_names", {}), labels.meta.get("class_colours", {})
         return [label_layer(labels, dict(names), dict(colours))]
     return _images(path)
+
+
+def _label_object(path: Path) -> list[LayerData]:
+    """A DICOM segmentation or structure set, on its image where that is open or lies beside it."""
+    references = referenced_series(path)
+    image = find_image(references, (origin.image for origin in living_origins()))
+    if image is None:
+        beside = series_beside(references, path.parent)
+        image = None if beside is None else read_image(beside[0], series=beside[1])
+    labels = read_labels(path, like=image)
+    if image is not None:
+        labels = place_labels(labels, image)
+    for finding in labels.findings:
+        if finding.level == "warning":
+            show_warning(finding.text)
+    return [label_layer(labels, dict(labels.meta["class_names"]), dict(labels.meta["class_colours"]))]
 
 
 def _images(source: Path | tuple[Path, ...], title: str = "", series: str | None = None) -> list[LayerData]:

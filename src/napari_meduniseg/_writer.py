@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_warning
 
+from meduniseg_core import __version__
+from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_writers
+from meduniseg_core.dicom_objects.labelled import AlgorithmType
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.outputs import EARLIER, FILES, identities, read_record, refuse_input, write_result
 from meduniseg_core.provenance import RESULT, image_entries, label_provenance, provenance_path, recorded_task
@@ -56,13 +59,34 @@ def write_on_grid(
     inputs = identities(() if placed.like is None else placed.like.files)
     about = _about(np.asarray(data), attributes, placed)
     beside = provenance_path(target)
-    if not about["model"] and beside.exists() and recorded_task(read_record(beside)) is None:
+    files = _files(placed, about, target)
+    if not about["model"] and beside.exists() and recorded_task(read_record(beside)) is None and len(files) == 1:
         refuse_input(target, inputs)
-        write_labels(placed.labels, target, like=placed.like)
+        files[target.name](target)
         return [path], (*placed.notes, f"Names and colours were not kept: {beside.name} is there and not ours.")
-    files = {target.name: lambda file: write_labels(placed.labels, file, like=placed.like)}
-    write_result(beside, about, files, RESULT, inputs=inputs, agreed=files)  # the dialog has asked about the labels
-    return [path, str(beside)], placed.notes
+    # the dialog has asked about the labels
+    write_result(beside, about, files, RESULT, inputs=inputs, agreed=[target.name])
+    return [path, *(str(target.with_name(name)) for name in files if name != target.name), str(beside)], placed.notes
+
+
+def _files(placed: Placed, about: dict[str, Any], target: Path) -> dict[str, Callable[[Path], object]]:
+    """What is written: the label map, or the DICOM objects of the ending."""
+    if dicom_format_of(target) is None:
+        return {target.name: lambda file: write_labels(placed.labels, file, like=placed.like)}
+    model = str(about["model"] or "")
+    by_hand: AlgorithmType = "SEMIAUTOMATIC" if model else "MANUAL"
+    labelled = LabelledSeries(
+        labels=placed.labels,
+        image=placed.labels if placed.like is None else placed.like,
+        classes={int(label): str(name) for label, name in about["classes"].items()},
+        colours={int(label): (colour[0], colour[1], colour[2]) for label, colour in about["colours"].items()},
+        task=str(about["task"]),
+        algorithm=model,
+        algorithm_sha256=about["model_sha256"],
+        version=str(about.get("version") or __version__),
+        algorithm_type=by_hand if about["edited"] or not model else "AUTOMATIC",
+    )
+    return dicom_writers(labelled, target)
 
 
 def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from meduniseg_core.dicom_objects import DICOM_FORMATS
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.findings import without_options
@@ -61,6 +62,11 @@ class BatchWidget(Panel):
         self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
         self.in_use = InUseLine()
         self.task.setToolTip("What to segment.")
+        self.format = QComboBox()
+        self.format.addItem("NIfTI, for 2D images PNG", "")
+        for kind in DICOM_FORMATS.values():
+            self.format.addItem(f"{kind.title.removeprefix('a ')} (of DICOM cases)", kind.name)
+        self.format.setToolTip("What the results are written as; a DICOM object belongs to its case's study.")
         self.options = batch_form()
         self.tta, self.review_below = (field.native for field in self.options)
         self.orientation, self.scale = OrientationBox("as the files say"), ScaleBox()
@@ -78,6 +84,7 @@ class BatchWidget(Panel):
         form.addRow("Results", _with_button(self.output, "The folder for the results"))
         form.addRow("Model", self.model)
         form.addRow("Task", self.task)
+        form.addRow("Format", self.format)
         add_rows(form, self.options)
         form.addRow("Orientation", self.orientation)
         form.addRow("Scale", self.scale)
@@ -127,6 +134,8 @@ class BatchWidget(Panel):
         options = self.options()
         found = ["--tta"] if options.tta else []
         found += [] if self.in_use.packs else ["--no-packs"]
+        chosen = self.format.currentData()
+        found += ["--format", chosen] if chosen else []
         threshold = options.review_below
         found += [] if threshold == REVIEW_BELOW else ["--review-below", f"{threshold:g}"]
         code = self.orientation.code() if self._form.isRowVisible(self.orientation) else None
@@ -248,12 +257,12 @@ class BatchWidget(Panel):
         from napari.layers import Layer
 
         record = read_provenance(Path(path))
-        image = Path(self.folder.text().strip()) / (record.image if record is not None else "")
+        image = Path(self.folder.text().strip()) / record.image if record is not None and record.image else Path(path)
         with self.saying_failures():
-            # the image below its labels, where it is one file of the folder
+            # the image below its labels, where it is one file of the folder, or a DICOM folder in it
             added = [
                 self._viewer.add_layer(Layer.create(data, options, kind))
-                for file in ((image, Path(path)) if image.is_file() else (Path(path),))
+                for file in dict.fromkeys((image, Path(path)) if image.exists() else (Path(path),))
                 for data, options, kind in read_one(file)
             ]
             if isinstance(added[0], ImageLayer):  # who opens a result wants to see it, not others through it

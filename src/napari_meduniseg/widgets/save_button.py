@@ -11,6 +11,9 @@ from napari.layers import Labels
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QPushButton
 
+from meduniseg_core.dicom_objects import DICOM_FORMATS
+from meduniseg_core.images.formats import stem_of
+from meduniseg_core.images.formats.dicom_origin import dicom_origin
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._layer_input import file_of
@@ -59,9 +62,30 @@ class SaveButton(Working, QPushButton):
             self.said.emit(self._missing, True)
             return
         kinds = "Pictures (*.png *.tif)" if layer.ndim == 2 else "Volumes (*.nii.gz *.nii *.nrrd *.mha)"
-        name, _ = QFileDialog.getSaveFileName(self, "Save the labels", str(suggestion(layer)), kinds)
+        dicom = _dicom_kinds(layer)
+        suggested = str(suggestion(layer))
+        name, kind = QFileDialog.getSaveFileName(self, "Save the labels", suggested, ";;".join([kinds, *dicom]))
         if name:
-            self.save(Path(name))
+            self.save(with_ending(Path(name), dicom.get(kind)))
+
+
+def with_ending(path: Path, ending: str | None) -> Path:
+    """The path with the ending of the kind that was chosen in the dialog, which keeps the suggested name's."""
+    if ending is None or path.name.lower().endswith(ending):
+        return path
+    return path.with_name(stem_of(path) + ending)
+
+
+def _dicom_kinds(layer: Labels) -> dict[str, str]:
+    """The dialog's filters for DICOM objects, each with its ending, where the layer's image was read from DICOM."""
+    belongs = source_of(layer.metadata)
+    if belongs is None:
+        layers = layers_around(layer.data)
+        image = None if layers is None else image_of(layer, layers)
+        belongs = None if image is None else source_of(image.metadata)
+    if belongs is None or dicom_origin(belongs[0]) is None:
+        return {}
+    return {f"{kind.title.removeprefix('a ')} (*{kind.ending})": kind.ending for kind in DICOM_FORMATS.values()}
 
 
 def suggestion(layer: Labels) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats.dicom_contours import read_contours
+from meduniseg_core.images.formats.dicom_folders import dicom_places
 from meduniseg_core.images.formats.dicom_labels import References, references_of
+from meduniseg_core.images.formats.dicom_origin import ORIGIN, DicomOrigin
 from meduniseg_core.images.formats.dicom_segmentation import read_segmentation
 from meduniseg_core.images.formats.dicom_source import is_dicom, naming, read_header, read_object
 from meduniseg_core.images.image import Image
@@ -25,9 +28,13 @@ def label_object_in(path: Path) -> Path | None:
         The file, where it is a segmentation or a structure set; in a folder the only such file, where there is nothing
         else but one. None for anything else.
     """
-    files = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.is_file())
-    found = [item for item in files if not item.name.startswith(".") and is_dicom(item)]
-    return found[0] if len(found) == 1 and label_modality(found[0]) is not None else None
+    found: list[Path] = []
+    for item in [path] if path.is_file() else sorted(path.iterdir()):
+        if item.is_file() and not item.name.startswith(".") and is_dicom(item):
+            found.append(item)
+            if len(found) > 1:
+                return None
+    return found[0] if found and label_modality(found[0]) is not None else None
 
 
 def label_modality(path: Path) -> str | None:
@@ -84,3 +91,42 @@ def referenced_series(path: Path) -> References:
         if dataset is None:
             raise BadInputError(f"{path.name} is not a DICOM file; convert it or pass another file.")
         return references_of(dataset)
+
+
+def image_of(references: References, images: Iterable[Image]) -> Image | None:
+    """Find among images the one that labels were drawn on.
+
+    Args:
+        references: What the labels were drawn on (`referenced_series`).
+        images: Images.
+
+    Returns:
+        The first of their series or with one of their instances; None where there is none.
+    """
+    for image in images:
+        origin = image.meta.get(ORIGIN)
+        if isinstance(origin, DicomOrigin) and (
+            origin.series_uid in references.series
+            or references.instances & {frame.instance_uid for frame in origin.frames}
+        ):
+            return image
+    return None
+
+
+def series_beside(references: References, folder: Path) -> tuple[tuple[Path, ...], str] | None:
+    """Find in a folder, and below it, the series that labels were drawn on.
+
+    Args:
+        references: What the labels were drawn on (`referenced_series`).
+        folder: Where to look.
+
+    Returns:
+        What `read_image` takes: paths and the series' UID; None where it is not there.
+    """
+    for place in dicom_places(folder):
+        for path in [place.path] if place.path.is_file() else sorted(place.path.iterdir()):
+            header = read_header(path) if path.is_file() and is_dicom(path) else None
+            uid = "" if header is None else str(header.get("SeriesInstanceUID") or "")
+            if uid in references.series:
+                return place.paths, uid
+    return None

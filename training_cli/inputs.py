@@ -42,9 +42,9 @@ def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
 
     results = [path for path in arguments if written(path)]
     if results and len(results) == len(arguments):
-        raise BadInputError(f"{results[0]} is a result of this program and no image; give the image.")
+        raise BadInputError(f"{results[0]} is a result of this program, not an image; give the image.")
     for path in results:
-        events(Message("info", f"{path} is a result of this program and no image: it is passed over."))
+        events(Message("info", f"{path} is a result of this program, not an image: it is passed over."))
     return [path for path in arguments if path not in results]
 
 

@@ -132,7 +132,7 @@ def test_a_wildcard_passes_over_results_as_a_folder_does(tmp_path, meduniseg, ti
     assert all(f"{path} is a result of this program" in again.stderr for path in results)
     for path in results[:2]:
         alone = meduniseg("segment", path, "-o", tmp_path / "alone", *model)
-        assert alone.returncode == 3 and "is a result of this program and no image" in alone.stderr
+        assert alone.returncode == 3 and "is a result of this program, not an image" in alone.stderr
     copied = tmp_path / "copied.nrrd"  # nothing says any more what it is
     copied.write_bytes(results[0].read_bytes())
     assert meduniseg("segment", copied, "-o", tmp_path / "copy", *model).returncode == 0

@@ -52,7 +52,7 @@ def test_an_input_is_not_overwritten_whatever_ran_before(run, tmp_path, monkeypa
     (tmp_path / "other").mkdir()
     other = write_photograph(tmp_path / "other" / "photo.png", seed=3)
     done = run(other, "-o", tmp_path, task="disc_cup")
-    assert done.returncode == 2 and "no result of this program" in done.stderr
+    assert done.returncode == 2 and "not a result of this program" in done.stderr
     assert photo.read_bytes() == before
 
 

@@ -55,14 +55,14 @@ def test_a_former_result_without_hash_that_is_younger_than_its_json_counts_as_ed
 def test_a_json_without_hashes_vouches_for_no_picture_of_its_name(tmp_path) -> None:
     former_result(tmp_path, "spleen").unlink()
     write_photograph(tmp_path / "a.png")
-    with pytest.raises(UsageError, match="no result of this program"):
+    with pytest.raises(UsageError, match="not a result of this program"):
         survey([Case("a", (tmp_path / "x" / "a.jpg",))], ["spleen"], tmp_path)
 
 
 def test_a_json_without_hashes_vouches_for_one_file_only(tmp_path) -> None:
     former_result(tmp_path, "spleen")
     former_result(tmp_path, "spleen", "a.nrrd")
-    with pytest.raises(UsageError, match="no result of this program"):
+    with pytest.raises(UsageError, match="not a result of this program"):
         survey(CASES, ["spleen"], tmp_path)
 
 
@@ -85,7 +85,7 @@ def test_several_tasks_have_folders_of_their_own(tmp_path) -> None:
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.png", "a.json"])
 def test_the_input_itself_or_any_other_file_is_not_overwritten(tmp_path, name) -> None:
     (tmp_path / name).write_text("[1, 2]")
-    with pytest.raises(UsageError, match="no result of this program"):
+    with pytest.raises(UsageError, match="not a result of this program"):
         survey(CASES, ["spleen"], tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_the_input_itself_or_any_other_file_is_not_overwritten(tmp_path, name) -
 def test_a_stranger_in_the_place_of_the_probabilities_is_not_overwritten(tmp_path, ending, name) -> None:
     (tmp_path / name).write_text("mine")
     survey(CASES, ["spleen"], tmp_path, chosen_ending(ending))
-    with pytest.raises(UsageError, match="no result of this program"):
+    with pytest.raises(UsageError, match="not a result of this program"):
         survey(CASES, ["spleen"], tmp_path, chosen_ending(ending), probabilities=True)
 
 

@@ -107,11 +107,11 @@ def test_an_input_is_not_replaced_by_whatever_path_it_is_named(tmp_path: Path) -
 def test_a_link_is_nobody_s_result(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("precious")
     (tmp_path / "scan.nii.gz").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageError, match="no result of this program"):
+    with pytest.raises(UsageError, match="not a result of this program"):
         save(tmp_path)
     (tmp_path / "scan.nii.gz").unlink()
     (tmp_path / "scan.nii.gz").symlink_to(tmp_path / "nothing there")
-    with pytest.raises(UsageError, match="no result of this program"):
+    with pytest.raises(UsageError, match="not a result of this program"):
         save(tmp_path)
     assert (tmp_path / "elsewhere").read_text() == "precious"
 

@@ -89,7 +89,7 @@ def test_plans_are_written_anew_only_where_nothing_appeared_meanwhile(tmp_path: 
 def test_a_folder_of_other_files_is_no_cache(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).write_text("{}")
-    with pytest.raises(BadInputError, match="no preprocessed cases"):
+    with pytest.raises(BadInputError, match="not preprocessed cases"):
         _begin(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 

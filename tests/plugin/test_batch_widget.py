@@ -155,7 +155,7 @@ def test_orientation_and_scale_are_options_where_the_task_can_take_them(
     assert widget.arguments()[-2:] == ["--assume-orientation", "LAS"]
     widget.orientation.setEditText("sideways")
     widget.run()
-    assert "no orientation" in widget.said.text() and not widget.busy
+    assert "is not an orientation" in widget.said.text() and not widget.busy
     widget.task.setCurrentText("disc_cup")
     assert shown(widget.scale) and not shown(widget.orientation)
     widget.scale.setValue(2.5)

@@ -45,7 +45,7 @@ def test_devices_sockets_and_folders_are_refused(tmp_path: Path) -> None:
         server.bind(str(tmp_path / "s"))
         for path in (Path("/dev/zero"), tmp_path / "s", tmp_path):
             for use in (open_regular, check_regular, sha256_of):
-                with pytest.raises(BadInputError, match="no ordinary file"):
+                with pytest.raises(BadInputError, match="not an ordinary file"):
                     use(path)
 
 
@@ -56,7 +56,7 @@ def test_links_to_files_are_followed_and_links_to_pipes_are_not(tmp_path: Path) 
         assert stream.read() == b"abc"
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "other").symlink_to("pipe")
-    with pytest.raises(BadInputError, match="no ordinary file"):
+    with pytest.raises(BadInputError, match="not an ordinary file"):
         open_regular(tmp_path / "other")
 
 

@@ -187,7 +187,7 @@ REFUSED_PLANS: dict[str, tuple[Edit, str]] = {
     "another reader": (lambda p: p.update(image_reader_writer="Mine"), "read by 'Mine'"),
     "another label manager": (lambda p: p.update(label_manager="Mine"), "labels are read by 'Mine'"),
     "no configurations": (lambda p: p.pop("configurations"), "wrong at 'configurations'"),
-    "axes that are none": (lambda p: p.update(transpose_forward=[0, 0, 1]), "no order of three axes"),
+    "axes that are none": (lambda p: p.update(transpose_forward=[0, 0, 1]), "is not an order of three axes"),
     "inheritance in a circle": (in_configuration(lambda c: c.update(inherits_from="3d_fullres")), "in a circle"),
 }
 

@@ -484,9 +484,9 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -
 def test_a_pipe_is_no_checkpoint_and_no_plans(checkpoint: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.model"
     os.mkfifo(pipe)
-    with pytest.raises(BadInputError, match="no ordinary file"):
+    with pytest.raises(BadInputError, match="not an ordinary file"):
         import_uniseg(pipe)
-    with pytest.raises(BadInputError, match="no ordinary file"):
+    with pytest.raises(BadInputError, match="not an ordinary file"):
         import_uniseg(checkpoint, pipe)
 
 

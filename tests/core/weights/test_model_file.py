@@ -370,7 +370,7 @@ def test_only_ordinary_files_are_opened(tmp_path: Path, kind: str) -> None:
         path.symlink_to("/dev/zero")
     uses = (load_model, read_info, read_pack, Registry(tmp_path / "models").import_file)
     for use in uses:
-        with pytest.raises(BadInputError, match="no ordinary file"):
+        with pytest.raises(BadInputError, match="not an ordinary file"):
             use(path)
 
 
@@ -399,7 +399,7 @@ def test_missing_unexpected_misshapen_and_non_finite_tensors_are_named(path: Pat
 def test_paths_that_are_no_files_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="no such model file"):
         load_model(tmp_path / "absent.safetensors")
-    with pytest.raises(BadInputError, match="no ordinary file"):
+    with pytest.raises(BadInputError, match="not an ordinary file"):
         load_model(tmp_path)
 
 

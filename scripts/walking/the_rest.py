@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QTextBrowser
+from qtpy.QtWidgets import QApplication, QTextBrowser
 
 from napari_meduniseg import _autosave
 from walking.correcting import home
@@ -125,8 +125,14 @@ def models(user: User, name: str) -> None:
 
 def close(user: User, unsaved: str) -> None:
     """The window manager's way; the question names what is not saved."""
-    user.act("windowfocus", user.look(lambda: int(user.window.winId())))
-    user.keys("alt+F4")
+    for _ in range(2):  # a menu that has just closed may still hold the keyboard: as a user would, once more
+        user.act("windowfocus", user.look(lambda: int(user.window.winId())))
+        user.keys("alt+F4")
+        try:
+            user.wait(lambda: QApplication.activeModalWidget() is not None, 10, "the question")
+            break
+        except TroubleError:
+            continue
     asked = user.answer("Close")
     if unsaved not in asked:
         raise TroubleError(f"closing does not name '{unsaved}': {asked!r}")

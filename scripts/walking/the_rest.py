@@ -51,6 +51,7 @@ def leave_a_stroke(user: User, own: Any, keep: Path) -> None:
     user.click(user.look(lambda: user.controls(own).paint_button))
     before = user.look(lambda: np.array(own.data))
     user.drag([(0.42, 0.4), (0.46, 0.42)])
+    user.settled(lambda: int((own.data != before).sum()))
     user.check(lambda: (own.data != before).any(), "a stroke more")
     np.save(keep, user.look(lambda: np.array(own.data)))
     begun = len(list(_autosave.folder().glob("*.npz")))

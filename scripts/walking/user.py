@@ -94,6 +94,16 @@ class User:
             time.sleep(0.1)
         self.say(f"ok   {what}")
 
+    def settled(self, at: Callable[[], Found]) -> Found:
+        """Look something up once what was done to it has arrived: when it has been the same for a second."""
+        found = self.look(at)
+        while True:
+            self.pause(1)
+            now = self.look(at)
+            if now == found:
+                return now
+            found = now
+
     def say(self, line: str) -> None:
         """A line of what happens."""
         print(f"{self._name}: {line}", flush=True)

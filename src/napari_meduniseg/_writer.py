@@ -71,15 +71,19 @@ def write_on_grid(
 
 def _files(placed: Placed, about: dict[str, Any], target: Path) -> dict[str, Callable[[Path], object]]:
     """What is written: the label map, or the DICOM objects of the ending."""
+    names = {int(label): str(name) for label, name in about["classes"].items()}
+    colours = {int(label): (colour[0], colour[1], colour[2]) for label, colour in about["colours"].items()}
     if dicom_format_of(target) is None:
-        return {target.name: lambda file: write_labels(placed.labels, file, like=placed.like)}
+        return {
+            target.name: lambda file: write_labels(placed.labels, file, like=placed.like, names=names, colours=colours)
+        }
     model = str(about["model"] or "")
     by_hand: AlgorithmType = "SEMIAUTOMATIC" if model else "MANUAL"
     labelled = LabelledSeries(
         labels=placed.labels,
         image=placed.labels if placed.like is None else placed.like,
-        classes={int(label): str(name) for label, name in about["classes"].items()},
-        colours={int(label): (colour[0], colour[1], colour[2]) for label, colour in about["colours"].items()},
+        classes=names,
+        colours=colours,
         task=str(about["task"]),
         algorithm=model,
         algorithm_sha256=about["model_sha256"],

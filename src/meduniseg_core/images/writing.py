@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats import ENDINGS, ending_of
+from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING, segment_pairs
 from meduniseg_core.images.grid import place_labels, reorient_to, same_grid
 from meduniseg_core.images.image import Image
+from meduniseg_core.images.palette import Colour
 from meduniseg_core.images.reading import LABEL_LIMIT, smallest_dtype
 from meduniseg_core.images.upright import as_stored, plain, stored_orientation
 
-LABEL_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff", ".npy")
-IMAGE_ENDINGS = LABEL_ENDINGS
+IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff", ".npy")
+LABEL_ENDINGS = (*IMAGE_ENDINGS, SEGMENTATION_ENDING)
 
 
-def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) -> None:
-    """Write a label map. The ending gives the format: .nii.gz .nii .nrrd .mha .png .bmp .tif .tiff .npy.
+def write_labels(
+    labels: Image,
+    path: str | Path,
+    *,
+    like: Image | None = None,
+    names: Mapping[int, str] | None = None,
+    colours: Mapping[int, Colour] | None = None,
+) -> None:
+    """Write a label map. The ending gives the format: .nii.gz .nii .nrrd .mha .png .bmp .tif .tiff .npy .seg.nrrd.
 
     Ids are stored as uint8, or as uint16 where one is above 255.
 
@@ -28,6 +38,8 @@ def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) 
         like: The image that the labels belong to. They are placed on its grid (`place_labels`) and take over its
             header's geometry, bit for bit from NIfTI to NIfTI. For a photograph that is stored rotated, they are
             written on the file's own pixels, with its orientation where the format has a field for it (`upright`).
+        names: The classes' names by id, for the format that holds them (3D Slicer's .seg.nrrd).
+        colours: Their colours, likewise.
 
     Raises:
         BadInputError: The map has several channels, or negative, fractional or too large values; it does not lie on the
@@ -50,7 +62,10 @@ def write_labels(labels: Image, path: str | Path, *, like: Image | None = None) 
     whole = labels.with_array(array.astype(smallest_dtype(int(high))))
     if like is not None:
         whole = place_labels(whole, like)
-    _write(whole, path, LABEL_ENDINGS, like if like is not None else labels)
+    pairs: dict[str, str] = {}
+    if check_ending(path) == SEGMENTATION_ENDING:
+        pairs = segment_pairs(whole.array[0], names or {}, colours or {})
+    _write(whole, path, LABEL_ENDINGS, like if like is not None else labels, pairs)
 
 
 def write_image(image: Image, path: str | Path, *, like: Image | None = None) -> None:
@@ -94,7 +109,9 @@ def check_ending(path: Path, endings: tuple[str, ...] = LABEL_ENDINGS) -> str:
     return ending
 
 
-def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> None:
+def _write(
+    image: Image, path: Path, endings: tuple[str, ...], like: Image, pairs: Mapping[str, str] | None = None
+) -> None:
     ending = check_ending(path, endings)
     orientation = stored_orientation(like)
     image = as_stored(image, orientation)
@@ -107,7 +124,7 @@ def _write(image: Image, path: Path, endings: tuple[str, ...], like: Image) -> N
     elif kind in ("nrrd", "metaimage"):
         from meduniseg_core.images.formats.itk import write_itk
 
-        write_itk(path, array, image.geometry)
+        write_itk(path, array, image.geometry, pairs)
     elif kind == "tiff":
         from meduniseg_core.images.formats.tiff import write_tiff
 

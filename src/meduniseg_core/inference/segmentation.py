@@ -172,8 +172,8 @@ class Segmentation:
         format. An earlier result of this image is replaced unless it was edited since.
 
         Args:
-            path: the label file; its ending chooses the format (.nii.gz, .nrrd, .mha, .png, .tif, .npy), or the DICOM
-                object, where the image was read from DICOM (`dicom_objects.DICOM_FORMATS`). A measurement report
+            path: the label file; its ending chooses the format (.nii.gz, .nrrd, .seg.nrrd, .mha, .png, .tif, .npy),
+                or the DICOM object, where the image was read from DICOM (`dicom_objects.DICOM_FORMATS`). A report
                 (.sr.dcm) comes with the segmentation that it refers to.
             before: what was there when the work began (`outputs.standing`).
             replace_edited: also replace a result that was edited since it was written.
@@ -194,7 +194,13 @@ class Segmentation:
             files = dicom_writers(self._labelled(), path)
         else:
             check_ending(path)
-            files = {path.name: lambda target: write_labels(self.labels, target, like=self.image)}
+            named = self._labelled()
+            names, colours = named.classes, named.colours
+            files = {
+                path.name: lambda target: write_labels(
+                    self.labels, target, like=self.image, names=names, colours=colours
+                )
+            }
         probabilities = self.probabilities
         if probabilities is not None:
             name = probabilities_name(path)

@@ -61,7 +61,7 @@ class SaveButton(Working, QPushButton):
         if layer is None:
             self.said.emit(self._missing, True)
             return
-        kinds = "Pictures (*.png *.tif)" if layer.ndim == 2 else "Volumes (*.nii.gz *.nii *.nrrd *.mha)"
+        kinds = "Pictures (*.png *.tif)" if layer.ndim == 2 else "Volumes (*.nii.gz *.nii *.nrrd *.seg.nrrd *.mha)"
         dicom = _dicom_kinds(layer)
         suggested = str(suggestion(layer))
         name, kind = QFileDialog.getSaveFileName(self, "Save the labels", suggested, ";;".join([kinds, *dicom]))

@@ -9,7 +9,7 @@ import pytest
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_folders
-from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_labels
 
 
 def seg(path: Path, layers: np.ndarray, *pairs: str) -> Path:
@@ -118,3 +118,16 @@ def test_evaluation_uses_the_names_that_files_carry(tmp_path: Path) -> None:
         seg(tmp_path / folder / "case.seg.nrrd", array, *segment(0, "bone", 1, 0))
     report = evaluate_folders(tmp_path / "a", tmp_path / "b", pictures=False)
     assert [entry.name for entry in report.cases[0].classes] == ["bone"]
+
+
+def test_a_label_map_is_written_with_names_and_colours(tmp_path: Path) -> None:
+    array = np.zeros((1, 3, 4, 5), np.uint16)
+    array[0, 1, 1:3, 2:4], array[0, 2, 0, 0] = 300, 2
+    labels = Image(array, Geometry((3, 4, 5), (2.5, 0.9, 0.7), (1.0, -2.0, 3.5)))
+    names, colours = {1: "not found", 2: "Größe := 1", 300: "left\nkidney"}, {2: (10, 20, 30), 300: (250, 128, 0)}
+    write_labels(labels, tmp_path / "case.seg.nrrd", names=names, colours=colours)
+    back = read_labels(tmp_path / "case.seg.nrrd")
+    assert np.array_equal(back.array, array)
+    assert back.geometry.is_close(labels.geometry)
+    assert back.meta["class_names"] == {1: "not found", 2: "Größe := 1", 300: "left kidney"}
+    assert back.meta["class_colours"] == {1: (230, 25, 75), **colours}

@@ -12,6 +12,7 @@ Format = Literal["nifti", "nrrd", "metaimage", "dicom", "raster", "jpeg", "tiff"
 ENDINGS: dict[str, Format] = {
     ".nii.gz": "nifti",
     ".nii": "nifti",
+    ".seg.nrrd": "nrrd",
     ".nrrd": "nrrd",
     ".nhdr": "nrrd",
     ".mha": "metaimage",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from meduniseg_core.files import atomic_path
 from meduniseg_core.images.geometry import Geometry
 
 
-def write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+def write_itk(path: Path, array: np.ndarray, geometry: Geometry, pairs: Mapping[str, str] | None = None) -> None:
     """Write a compressed ``.nrrd`` or ``.mha``, atomically, on exactly the given grid (sheared grids, too).
 
     Args:
         path: The file to write.
         array: ``(C, D, H, W)``; several channels become the elements of a vector voxel.
         geometry: The grid.
+        pairs: Key/value pairs for the header of a NRRD file.
 
     Raises:
         BadInputError: The format lacks this dtype.
@@ -36,6 +38,8 @@ def write_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     image.SetSpacing([float(value) for value in reversed(geometry.spacing)])
     image.SetOrigin([float(value) for value in geometry.origin])
     image.SetDirection([float(value) for row in geometry.direction for value in reversed(row)])
+    for key, value in (pairs or {}).items():
+        image.SetMetaData(key, value)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)

@@ -16,6 +16,7 @@ from meduniseg_core.errors import MedUniSegError, UnwritableError
 from meduniseg_core.files import atomic_path
 from meduniseg_core.images import write_image, write_labels
 from meduniseg_core.images.findings import merge
+from meduniseg_core.processes import end_with_parent
 
 FOLDERS: Mapping[Subset, tuple[str, str]] = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 """The folders of images and of label maps."""
@@ -63,7 +64,7 @@ def convert_cases(jobs: Sequence[Job], processes: int) -> Generator[Outcome, Non
     waiting = list(reversed(jobs))
     running: set[Future[Outcome]] = set()
     # spawn: a forked child of a process with threads can hang
-    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=end_with_parent)
     try:
         while waiting or running:
             while waiting and len(running) < 2 * processes:

@@ -27,6 +27,7 @@ from meduniseg_core.preprocessing.fingerprint import case_seed
 from meduniseg_core.preprocessing.label_ids import IGNORED, check_ids
 from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import TaskPlan, unsaid_before, with_former_names
+from meduniseg_core.processes import end_with_parent
 
 CACHE_VERSION = 1
 """Increased whenever preprocessing makes something else of the same input, so that old entries are rebuilt."""
@@ -240,7 +241,7 @@ class _Job:
 def _run_parallel(jobs: list[_Job], parallel: int, report: Any, cancel: CancelToken | None) -> None:
     # spawn: a forked child of a process that has used torch's threads can hang
     with ProcessPoolExecutor(
-        min(parallel, len(jobs)), mp_context=get_context("spawn"), initializer=_one_thread
+        min(parallel, len(jobs)), mp_context=get_context("spawn"), initializer=_begin_worker
     ) as pool:
         waiting: dict[Future[tuple[CachedCase, list[Event]]], _Job] = {pool.submit(_run, job): job for job in jobs}
         try:
@@ -253,9 +254,10 @@ def _run_parallel(jobs: list[_Job], parallel: int, report: Any, cancel: CancelTo
             raise
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     import torch
 
+    end_with_parent()
     torch.set_num_threads(1)
 
 

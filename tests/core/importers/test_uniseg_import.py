@@ -420,7 +420,7 @@ def test_a_truncated_checkpoint_is_refused(checkpoint: Path, kept: float) -> Non
         ({"plans_per_stage": {0: {"current_spacing": [1, 0, 1]}}}, "not positive"),
         ({"transpose_forward": [1, 0, 2]}, "swap the image's axes"),
         ({"normalization_schemes": ["CT"]}, "malformed"),
-        ({"preprocessor_name": 3}, "no name"),
+        ({"preprocessor_name": 3}, "is not a name"),
         ({"segmentation_export_params": {"interpolation_order": 1}}, "malformed"),
         ({"segmentation_export_params": 3}, "malformed"),
         ({"dataset_properties": {"intensityproperties": {0: {"mean": 1}}}}, "channel 0 are malformed"),

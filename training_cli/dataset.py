@@ -84,7 +84,11 @@ def layouts(as_json: Json = False) -> None:
             }
             for entry in CONVERSIONS.values()
         ]
-        lines = (f"{entry['name']} ({entry['task']}): {entry['layout']}\n  {entry['page']}" for entry in entries)
+        lines = [
+            line
+            for entry in entries
+            for line in (f"{entry['name']} ({entry['task']}): {entry['layout']}", f"  {entry['page']}")
+        ]
         session.result({"datasets": entries}, *lines)
 
 

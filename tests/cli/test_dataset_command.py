@@ -98,6 +98,9 @@ def test_all_layouts_are_listed(capsys) -> None:
     entries = json.loads(capsys.readouterr().out)["datasets"]
     assert len(entries) == 23
     assert entries[0]["name"] == "LiTS" and entries[0]["train"] == 104
+    assert main(("dataset", "layouts")) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("LiTS (liver): volume-N.nii") and len(printed) == 46
 
 
 def test_an_unknown_data_set_is_wrong_usage(tmp_path, capsys) -> None:

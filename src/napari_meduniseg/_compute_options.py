@@ -19,7 +19,7 @@ class ComputeOptions:
     Args:
         device: Where the network runs; auto takes a GPU if there is one.
         precision: auto takes what is fastest on this machine.
-        overlap: How far neighbouring windows overlap: more is smoother and slower.
+        overlap: How far neighbouring parts of the image overlap: more is smoother and slower.
         tta: Test-time mirroring: a little better, several times slower.
         probabilities: Add image layers with every class's probability and with the uncertainty.
     """

@@ -25,6 +25,7 @@ from napari_meduniseg._views import slice_axis
 PaintOver = Literal["background", "visible", "everything"]
 """What loses its class to what is painted: nothing but the background, visible classes too, or all of them."""
 
+_CONTOUR = 2  # pixels
 _LOCKED = "A locked class was left as it is; unlock it in the palette to change it."
 _KEPT = {
     "background": "Other classes were left as they are: Paint over says background only.",
@@ -263,6 +264,11 @@ def add_class(layer: Labels, name: str) -> int:
     layer.features = options["features"]
     layer.colormap = options["colormap"]
     return label
+
+
+def toggle_contour(layer: Labels) -> None:
+    """Show the labels as outlines, or filled again."""
+    layer.contour = 0 if layer.contour else _CONTOUR
 
 
 def unnamed(layer: Labels) -> Callable[[], list[int]]:

@@ -23,6 +23,7 @@ from meduniseg_core.images.modality_guess import ModalityGuess, guess_modality
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.images.palette import Colour, free_colours
 from meduniseg_core.inference import Predictor, Segmentation
+from meduniseg_core.inference.derived import Derived, derived_measures
 from meduniseg_core.inference.run_times import RunTimes, WholeProgress
 from meduniseg_core.inference.segmentation import ClassRow
 from meduniseg_core.paths import user_folder
@@ -92,6 +93,7 @@ class Outcome:
     taken: LayerImage
     results: dict[str, Segmentation]
     tables: dict[str, list[ClassRow]]
+    derived: dict[str, list[Derived]] = field(default_factory=dict)
     seconds: float = 0.0  # for all tasks, from the click to the labels
 
 
@@ -236,7 +238,7 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
     seconds = time.perf_counter() - began
     if before.estimate is not None:
         run_times(choice).note(before.estimate, seconds)
-    return Outcome(taken, results, tables, seconds)
+    return Outcome(taken, results, tables, _derived(results), seconds)
 
 
 def _costs(job: SegmentationJob, predictors: Predictors) -> list[float]:
@@ -315,13 +317,20 @@ def _in_box(job: SegmentationJob, seconds: float, windows: int) -> float:
 
 def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
     """Compute the tables of the labels as they are ``now``, by task, in a worker's thread."""
-    tables = {}
+    tables: dict[str, list[ClassRow]] = {}
+    derived: dict[str, list[Derived]] = {}
     for task, shown in now.items():
         result = outcome.results[task]
         known = np.where(shown <= len(result.class_names), shown, 0).astype(result.labels.array.dtype)
         back = outcome.taken.change.inverse(known[None, None] if known.ndim == 2 else known[None])
-        tables[task] = replace(result, labels=result.labels.with_array(np.ascontiguousarray(back))).table()
-    return replace(outcome, tables=tables)
+        corrected = replace(result, labels=result.labels.with_array(np.ascontiguousarray(back)))
+        tables[task] = corrected.table()
+        derived |= _derived({task: corrected})
+    return replace(outcome, tables=tables, derived=derived)
+
+
+def _derived(results: Mapping[str, Segmentation]) -> dict[str, list[Derived]]:
+    return {task: derived_measures(result.labels, result.class_names) for task, result in results.items()}
 
 
 def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Labels
 
@@ -34,6 +35,22 @@ def watch(layer: Labels) -> None:
 
     for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
         event.connect(count)
+    for name in ("undo", "redo"):
+        setattr(layer, name, _telling(layer, getattr(layer, name)))
+
+
+def _telling(layer: Labels, step: Callable[[], None]) -> Callable[[], None]:
+    """A step back or forth that is told as painting is: napari (0.9) changes the labels then without any event."""
+    known = ref(layer)
+    plain: Callable[[Labels], None] = getattr(step, "__func__")  # noqa: B009 - a bound method: no cycle with the layer
+
+    def told() -> None:
+        there = known()
+        if there is not None:
+            plain(there)
+            there.events.paint(value=[])
+
+    return told
 
 
 def changed(layer: Labels) -> None:

@@ -114,6 +114,8 @@ class AcceptBox(Working, QGroupBox):
     def tick(self) -> None:
         """Note a change of the shown labels."""
         self._changes += 1
+        if self.said.text() and not self.does(_ACCEPT):
+            self._say("")  # what was accepted is no longer what is shown
         if self._layer is not None:
             self._clocks.setdefault(self._layer, EditingClock()).tick()
 

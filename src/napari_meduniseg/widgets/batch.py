@@ -77,7 +77,7 @@ class BatchWidget(Panel):
         self.copy_button = QPushButton("Copy command")
         self.copy_button.setToolTip("Copy the command that does the same in a terminal.")
         self.progress = QProgressBar()
-        self.progress.setToolTip("Cases done, and windows of the present one.")
+        self.progress.setToolTip("How much of all cases is done.")
         self.queue = CaseQueue()
         form = QFormLayout()
         form.addRow("Cases", _with_button(self.folder, "The folder of the cases"))

@@ -32,20 +32,24 @@ from napari_meduniseg._editing import (
     operation,
     relabel_at,
     sphere_at,
+    toggle_contour,
     uncertainty_for,
 )
-from napari_meduniseg._layers import unit_of
+from napari_meduniseg._layers import spacing_of, unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
+from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.intensity_range import IntensityRange
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
+from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.target_name import TargetName
 
 DOUBTFUL_KEY = "Shift-N"
+CONTOUR_KEY = "Shift-C"
 _PAINT_OVER: tuple[tuple[str, PaintOver], ...] = (
     ("Background only", "background"),
     ("Visible classes", "visible"),
@@ -62,6 +66,7 @@ class EditWidget(Panel):
         self._locks = self.recovery.keeper.locks
         self._locks.blocked = self._say_kept
         self._watched: Labels | None = None
+        self._said_of_step = False  # what is said is about labels that the next change makes others
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
         self.layer_box = labels_combo(self._current)
         self.layer_box.setToolTip("The labels to correct; choosing some shows their image.")
@@ -110,8 +115,14 @@ class EditWidget(Panel):
         self.over_box.currentIndexChanged.connect(self._set_paint_over)
         self.ball.toggled.connect(self._pan)
         self.relabel.toggled.connect(self._pan)
+        for one, other in ((self.ball, self.relabel), (self.relabel, self.ball)):
+            one.toggled.connect(lambda on, other=other: other.setChecked(False) if on else None)
+        self.ball.toggled.connect(self._outline_ball)
+        self.radius.valueChanged.connect(self._outline_ball)
         self._layer_changed()
         self._current_changed()
+        own = ((CONTOUR_KEY, "Labels as outlines, or filled"), (DOUBTFUL_KEY, "Next doubtful slice"))
+        list_keys([*((key, self.buttons[name].text()) for name, key in KEYS.items()), *own])
         fault = locks_fault()
         if fault is not None:
             self.say_failure(fault)
@@ -158,17 +169,20 @@ class EditWidget(Panel):
 
     def _found(self, layer: Labels, edit: Edit, before: int) -> None:
         self._enable(True)
+        what = "pixels" if layer.ndim == 2 else "voxels"
         if layer not in self._viewer.layers:
             self.say_failure("The labels layer was removed meanwhile; nothing was changed.")
         elif layer is not self._watched or self._changes != before:
             self.say_failure("The labels were changed meanwhile; do it again.")
         else:
             count = apply(layer, edit)
+            size = " x ".join(f"{length:.3g}" for length in spacing_of(layer))
             nothing = (
-                "Nothing changed: the amount may be smaller than a voxel, or the voxels there may be protected (locks, "
-                "Paint over)."
+                f"Nothing changed: the amount may be smaller than the grid ({size} {unit_of(layer)}), or what is there "
+                "may be protected (locks, Paint over)."
             )
-            self.say(f"{count:,} voxels changed." if count else nothing)
+            self.say(f"{count:,} {what} changed." if count else nothing)
+            self._said_of_step = True
 
     def _failed(self, sentence: str) -> None:
         self._enable(True)
@@ -226,6 +240,7 @@ class EditWidget(Panel):
         layer = self._current.labels
         if self._watched is not None and self._mouse in self._watched.mouse_drag_callbacks:
             self._watched.mouse_drag_callbacks.remove(self._mouse)
+            self._watched.events.mode.disconnect(self._mode_changed)
             self._watched.events.paint.disconnect(self._count)
             self._watched.events.labels_update.disconnect(self._count)
         if self._watched is not None and self._watched is not layer and not self.busy:
@@ -235,12 +250,13 @@ class EditWidget(Panel):
         if self._watched is not None:
             self._locks.guard(self._watched)
             self._watched.mouse_drag_callbacks.append(self._mouse)
+            self._watched.events.mode.connect(self._mode_changed)
             self._watched.events.paint.connect(self._count)
             self._watched.events.labels_update.connect(self._count)
             self._bind_keys(self._watched)
         unit = "mm" if self._watched is None else unit_of(self._watched)
-        self.amount.setSuffix(f" {unit}")
         self.radius.setSuffix(f" {unit}")
+        self.operations.fit_to(() if self._watched is None else spacing_of(self._watched), unit)
         self.palette_table.show_layer(self._watched)
         self.accepting.show_layer(self._watched)
 
@@ -250,6 +266,23 @@ class EditWidget(Panel):
             self._current.choose_labels(self._watched)
             if not (self.ball.isChecked() or self.relabel.isChecked()):
                 self._watched.mode = "paint"
+
+    def say(self, text: str, trouble: bool = False) -> None:
+        """Show a sentence; trouble is highlighted."""
+        self._said_of_step = False
+        super().say(text, trouble)
+
+    def _mode_changed(self, _event: Any = None) -> None:
+        """Who takes one of napari's tools does not want the ball or relabelling."""
+        if self._watched is not None and self._watched.mode not in ("pan_zoom", "transform"):
+            self.ball.setChecked(False)
+            self.relabel.setChecked(False)
+
+    def _outline_ball(self, _value: Any = None) -> None:
+        """Show at the cursor how large the ball is."""
+        overlay = overlay_of(self, self._viewer)
+        if overlay is not None:
+            overlay.show_ball(self.radius.value() if self.ball.isChecked() else None)
 
     def _pan(self, on: bool) -> None:
         """Take clicks from napari's brush, because the ball and relabelling work on clicks."""
@@ -264,6 +297,8 @@ class EditWidget(Panel):
 
     def _count(self, _event: Any = None) -> None:
         self._changes += 1
+        if self._said_of_step:
+            self.say("")  # the labels are others by now: undone, or painted on
         self.accepting.tick()
 
     def _image(self) -> ImageLayer | None:
@@ -296,6 +331,7 @@ class EditWidget(Panel):
         """Bind the operations' keys while this layer is the active one."""
         for name, key in KEYS.items():
             layer.bind_key(key, lambda _layer, name=name: self.do(name), overwrite=True)
+        layer.bind_key(CONTOUR_KEY, toggle_contour, overwrite=True)
         layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)
 
     def _lay_out(self) -> None:

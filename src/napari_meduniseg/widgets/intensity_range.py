@@ -5,7 +5,7 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image as ImageLayer
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 from superqt.utils import signals_blocked
 
 from napari_meduniseg._intensities import Range, usual_range
@@ -29,7 +29,7 @@ class IntensityRange(Working, QWidget):
         self.high = spin(1.0, -1e9, 1e9, "")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.box, self.low, self.high):
+        for widget in (self.box, self.low, QLabel("to"), self.high):
             row.addWidget(widget)
         for number in (self.low, self.high):
             number.setMinimumWidth(60)  # the largest number it may hold must not widen the panel

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from math import ceil
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 # button, operation, tooltip
 _PLAIN = (
@@ -47,10 +49,13 @@ class OperationButtons(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.amount = spin(2.0, 0.1, 1000.0, "How far, or how large, for the operations below it.")
-        self.amount.setSuffix(" mm")
+        self._typed = self.amount.value()  # the user's own, which a coarser grid may have raised
+        self.amount.editingFinished.connect(self._keep)
         self.buttons: dict[str, QPushButton] = {}
         plain, measured = QGridLayout(), QGridLayout()
-        measured.addWidget(self.amount, 0, 0, 1, 2)
+        self.label = QLabel()
+        measured.addWidget(self.label, 0, 0)
+        measured.addWidget(self.amount, 0, 1)
         for grid, first, table in ((plain, 0, _PLAIN), (measured, 1, _MEASURED)):
             for number, (title, name, tip) in enumerate(table):
                 button = self.buttons[name] = QPushButton(title)
@@ -61,6 +66,23 @@ class OperationButtons(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(plain)
         layout.addLayout(measured)
+        self.fit_to((), "mm")
+
+    def fit_to(self, spacing: Sequence[float], unit: str) -> None:
+        """Name the amount's unit, and raise an amount that does nothing on this grid to the size of its voxels.
+
+        Args:
+            spacing: size of a voxel along each axis; none where there are no labels.
+            unit: its unit.
+        """
+        power = "²" if len(spacing) == 2 else "³"
+        self.amount.setSuffix(f" {unit}")
+        self.label.setText(f"Amount (islands: {unit}{power})")
+        least = min(spacing, default=0.0)
+        self.amount.setValue(max(self._typed, ceil(10 * least) / 10))
+
+    def _keep(self) -> None:
+        self._typed = self.amount.value()
 
 
 def spin(value: float, low: float, high: float, tip: str) -> QDoubleSpinBox:

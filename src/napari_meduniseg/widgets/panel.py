@@ -16,6 +16,7 @@ from napari_meduniseg.widgets.kept_focus import KeptFocus
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.recovery import Recovery
 from napari_meduniseg.widgets.scrolling import footer_layout, scrolling_layout
+from napari_meduniseg.widgets.shortcut_sheet import bind_sheet
 from napari_meduniseg.widgets.working import T, Working
 
 
@@ -39,6 +40,7 @@ class Panel(Working, QWidget):
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         super().showEvent(event)
         overlay_of(self, self._viewer)
+        bind_sheet(self.window())
 
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble is highlighted."""

@@ -1,17 +1,33 @@
-"""The table of what was found: class, colour, voxels, size, mean intensity."""
+"""The table of what was found: class, colour, voxels, size, mean intensity; measures of several classes; as CSV."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from qtpy.QtCore import Signal
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor, QGuiApplication
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 from superqt.utils import qdebounced
 
+from meduniseg_core.errors import MedUniSegError
+from meduniseg_core.files import write_text
+from meduniseg_core.inference.derived import table_csv
+from napari_meduniseg._jobs import os_failure
 from napari_meduniseg._segmentation_job import Outcome, recount
 from napari_meduniseg.widgets.working import Working
 
@@ -20,9 +36,13 @@ _COLUMNS = ("class", "voxels", "size", "mean")
 
 
 class ResultTable(Working, QWidget):
-    """One row per class; a click picks the class in its layer, and ``picked`` brings that layer."""
+    """One row per class; a click picks the class in its layer, and ``picked`` brings that layer.
+
+    ``said`` brings what became of copying or saving in one sentence, and whether it is trouble.
+    """
 
     picked = Signal(object)
+    said = Signal(str, bool)
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,10 +58,25 @@ class ResultTable(Working, QWidget):
         self._targets: list[tuple[Labels, int]] = []
         self._layers: dict[str, Labels] = {}
         self._outcome: Outcome | None = None
+        self._shown: Outcome | None = None  # with what was corrected since
         self._recount_soon = qdebounced(self._recount, timeout=_SETTLE_MS, parent=self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
+        self.derived = QLabel()
+        self.derived.setWordWrap(True)
+        self.derived.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.derived.setToolTip("Measures of several classes together; they follow what is corrected.")
+        layout.addWidget(self.derived)
+        self.copy_button, self.export_button = QPushButton("Copy table"), QPushButton("Export CSV ...")
+        self.copy_button.setToolTip("Copy the table, to be pasted into a spreadsheet.")
+        self.export_button.setToolTip("Save the table, with all digits.")
+        self.copy_button.clicked.connect(self.copy)
+        self.export_button.clicked.connect(self._ask_and_export)
+        row = QHBoxLayout()
+        row.addWidget(self.copy_button)
+        row.addWidget(self.export_button)
+        layout.addLayout(row)
         self.hide()
 
     def show_results(self, outcome: Outcome, layers: list[Labels]) -> None:
@@ -59,7 +94,7 @@ class ResultTable(Working, QWidget):
         for layer in self._layers.values():
             layer.events.paint.disconnect(self._changed)
             layer.events.labels_update.disconnect(self._changed)
-        self._outcome, self._layers, self._targets = None, {}, []
+        self._outcome, self._shown, self._layers, self._targets = None, None, {}, []
         self._recount_soon.cancel()
         self.table.setRowCount(0)
         self.hide()
@@ -92,6 +127,12 @@ class ResultTable(Working, QWidget):
     def _fill(self, outcome: Outcome, layers: list[Labels]) -> None:
         self._targets = []
         self.table.setRowCount(0)
+        self._shown = outcome
+        flat = all(result.labels.is_2d for result in outcome.results.values())
+        self.table.setHorizontalHeaderLabels(("class", "pixels" if flat else "voxels", "size", "mean"))
+        lines = [f"{one.name}: {one.value:.2f}" for found in outcome.derived.values() for one in found]
+        self.derived.setText("\n".join(line[0].upper() + line[1:] for line in lines))
+        self.derived.setVisible(bool(lines))
         for task, layer in zip(outcome.results, layers, strict=True):
             for row in outcome.tables[task]:
                 number = self.table.rowCount()
@@ -110,13 +151,37 @@ class ResultTable(Working, QWidget):
                 self._targets.append((layer, row.label))
         self.show()
 
+    def copy(self) -> None:
+        """Put the table on the clipboard."""
+        QGuiApplication.clipboard().setText(self.text())
+        self.said.emit("The table is on the clipboard.", False)
+
+    def export(self, path: Path) -> None:
+        """Write the table as CSV."""
+        if self._shown is not None:
+            try:
+                write_text(path, table_csv(self._shown.taken.image.name, self._shown.tables, self._shown.derived))
+            except (MedUniSegError, OSError) as error:
+                self.said.emit(os_failure(error) if isinstance(error, OSError) else str(error), True)
+                return
+            self.said.emit(f"Saved {path.name}.", False)
+
+    def _ask_and_export(self) -> None:
+        proposed = (
+            "result.csv" if self._shown is None else f"{Path(self._shown.taken.image.name).name.split('.')[0]}.csv"
+        )
+        name, _ = QFileDialog.getSaveFileName(self, "Save the table", proposed, "CSV (*.csv)")
+        if name:
+            self.export(Path(name))
+
     def text(self) -> str:
-        """The table, tab separated."""
-        lines = ["\t".join(_COLUMNS)]
+        """The table, tab separated, and the measures below it."""
+        headers = (self.table.horizontalHeaderItem(column) for column in range(len(_COLUMNS)))
+        lines = ["\t".join(header.text() if header else "" for header in headers)]
         for row in range(self.table.rowCount()):
             cells = (self.table.item(row, column) for column in range(len(_COLUMNS)))
             lines.append("\t".join(cell.text() if cell else "" for cell in cells))
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.derived.text().replace(": ", "\t").splitlines()])
 
     def _pick(self) -> None:
         row = self.table.currentRow()

@@ -67,6 +67,9 @@ class ReviewWidget(Panel):
         self.export_button.setEnabled(False)
         self.table = QTableWidget(0, 6)
         self.table.setHorizontalHeaderLabels(("class", "Dice", "HD95", "surface Dice", "first", "second"))
+        self.table.setToolTip(
+            "Dice and surface Dice: 1 is equal, 0 nothing in common. HD95: how far the surfaces lie apart."
+        )
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

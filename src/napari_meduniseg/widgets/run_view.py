@@ -52,7 +52,7 @@ class RunView(Working, QGroupBox):
             "End the process, keeping all that was trained; Resume goes on from there, also another day."
         )
         self.stop_button.setToolTip("Train no further: the best state so far becomes the model and is compared.")
-        self.log_button.setToolTip("Open the training's folder: log, split, checkpoints.")
+        self.log_button.setToolTip("Open the training's folder: log, split, saved states.")
         layout = QVBoxLayout(self)
         layout.addWidget(self.state)
         layout.addWidget(self.progress)

@@ -94,6 +94,7 @@ class SegmentWidget(Panel):
         self.verdict = Verdict()
         self.result_actions = ResultActions(napari_viewer)
         self.result_actions.said.connect(self._say_of_action)
+        self.table.said.connect(self._say_of_action)
 
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button)

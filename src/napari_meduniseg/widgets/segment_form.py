@@ -91,7 +91,7 @@ class SegmentForm(QWidget):
         advanced = QWidget()
         add_rows(QFormLayout(advanced), self.compute)
         self.advanced = QCollapsible("Advanced")
-        self.advanced.setToolTip("Device, precision, overlap of windows, mirroring, probabilities.")
+        self.advanced.setToolTip("How it is computed: device, precision, overlap, mirroring, probabilities.")
         self.advanced.addWidget(advanced)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -1,0 +1,120 @@
+"""Small things of the Edit panel and the result table that annotators meet all day."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Labels
+from qtpy.QtWidgets import QApplication
+
+from napari_meduniseg import _unsaved
+from napari_meduniseg.widgets.opening import open_panel
+
+THICK = np.zeros((6, 20, 20), np.uint8)
+THICK[1:4, 5:12, 5:12] = 1
+
+
+@pytest.fixture
+def edit(gui: Any) -> Any:
+    gui.add_labels(THICK.copy(), scale=(5.0, 3.0, 3.0), units="mm", features={"index": [0, 1], "name": ["bg", "organ"]})
+    return open_panel(gui, "Edit")
+
+
+def test_ball_relabelling_and_napari_s_tools_exclude_each_other(gui: Any, edit: Any) -> None:
+    edit.ball.setChecked(True)
+    edit.relabel.setChecked(True)
+    assert not edit.ball.isChecked()
+    edit.ball.setChecked(True)
+    assert not edit.relabel.isChecked() and gui.layers[0].mode == "pan_zoom"
+    gui.layers[0].mode = "paint"
+    assert not edit.ball.isChecked()
+
+
+def test_the_ball_s_outline_is_in_mm_on_the_screen(gui: Any, edit: Any) -> None:
+    from napari_meduniseg.widgets.canvas_overlay import overlay_of
+
+    overlay = overlay_of(edit, gui)
+    assert overlay is not None and overlay.ball_pixels() is None
+    edit.radius.setValue(7.0)
+    edit.ball.setChecked(True)
+    gui.scene.camera.zoom = 4.0
+    assert overlay.ball_pixels() == pytest.approx(28)
+    edit.radius.setValue(3.0)
+    assert overlay.ball_pixels() == pytest.approx(12)
+    edit.ball.setChecked(False)
+    assert overlay.ball_pixels() is None
+
+
+def test_an_amount_that_does_nothing_on_this_grid_is_offered_larger(gui: Any, edit: Any) -> None:
+    assert edit.amount.value() == 3.0 and "mm³" in edit.operations.label.text()  # the smallest voxel is 3 mm wide
+    gui.add_labels(np.zeros((30, 30), np.uint8), name="flat")
+    assert edit.amount.value() == 2.0 and "px²" in edit.operations.label.text()  # the user's own again
+
+
+def test_what_was_said_of_a_step_goes_when_it_is_undone(gui: Any, edit: Any, qtbot: Any) -> None:
+    edit.do("grow")
+    qtbot.waitUntil(lambda: not edit.busy, timeout=30_000)
+    assert "voxels changed" in edit.said.text()
+    edit.undo_button.click()
+    assert edit.said.text() == ""
+
+
+def test_undo_counts_as_a_change_of_the_layer() -> None:
+    viewer, seen = ViewerModel(), []
+    layer = viewer.add_labels(THICK.copy())
+    _unsaved.watch(layer)
+    layer.events.paint.connect(lambda event: seen.append(event))
+    layer.data_setitem((np.array([0]), np.array([0]), np.array([0])), 1)
+    _unsaved.saved(layer)
+    before = len(seen)
+    layer.undo()
+    assert layer.data[0, 0, 0] == 0 and _unsaved.is_unsaved(layer) and len(seen) == before + 1
+    layer.redo()
+    assert layer.data[0, 0, 0] == 1 and len(seen) == before + 2
+
+
+def test_a_key_shows_outlines(gui: Any, edit: Any) -> None:
+    from napari_meduniseg._editing import toggle_contour
+
+    layer = gui.layers[0]
+    toggle_contour(layer)
+    assert layer.contour > 0
+    toggle_contour(layer)
+    assert layer.contour == 0
+
+
+def test_the_result_table_tells_the_cup_disc_ratio_and_goes_out_as_text_and_csv(
+    gui: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    segment = open_panel(gui, "Segment")
+    photograph = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    gui.add_image(photograph, rgb=True, name="eye.png")
+    segment.form.choose(model="tiny", modality="fundus", tasks=("disc_cup",))
+    segment.form.compute.precision.value = "fp32"
+    segment.run_button.click()
+    qtbot.waitUntil(lambda: not segment.busy, timeout=120_000)
+    layer = gui.layers[-1]
+    assert isinstance(layer, Labels)
+    eye = np.zeros((48, 64), layer.data.dtype)
+    names = layer.metadata["meduniseg"]["provenance"]["classes"]
+    cup = next(int(label) for label, name in names.items() if name == "cup")
+    eye[10:30, 10:30] = 3 - cup
+    eye[15:25, 15:20] = cup
+    layer.data_setitem(np.nonzero(np.ones_like(eye)), eye.ravel())
+    table = segment.table
+    qtbot.waitUntil(lambda: "0.50" in table.derived.text() and not table.busy, timeout=30_000)
+    assert "Vertical cup/disc ratio: 0.50" in table.derived.text() and "0.12" in table.derived.text()
+    table.copy_button.click()
+    copied = QApplication.clipboard().text()
+    assert copied.startswith("class\tpixels") and "ertical cup/disc ratio\t0.50" in copied
+    table.export(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open() as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert rows["cup"]["voxels"] == "50" and rows["vertical cup/disc ratio"]["size"] == "0.5"
+    layer.undo()
+    qtbot.waitUntil(lambda: "0.50" not in table.derived.text(), timeout=30_000)

@@ -1,0 +1,325 @@
+"""The Teach widget: strokes on the target and beside it, and labels that follow them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QInputDialog,
+    QProgressBar,
+    QPushButton,
+)
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.events import Progress
+from meduniseg_core.inference import Predictor
+from meduniseg_core.interactive import FeatureCache, QuickTask, Teacher
+from napari_meduniseg._current import current_of
+from napari_meduniseg._editing import add_class, apply, names_of
+from napari_meduniseg._layer_input import snapshot_layers
+from napari_meduniseg._segmentation_job import Choice, Predictors
+from napari_meduniseg._teaching import (
+    NOT_TARGET,
+    Lesson,
+    Taught,
+    add_labels,
+    add_strokes,
+    apply_task,
+    classes_of,
+    difference,
+    teach,
+    visible_plane,
+)
+from napari_meduniseg.widgets.layer_combo import image_combo
+from napari_meduniseg.widgets.panel import Panel
+
+_PAUSE = 50  # ms after a stroke before it is learned from: napari tells of one in several pieces
+
+
+class TeachWidget(Panel):
+    """Strokes go to a layer of their own; what they teach is a labels layer like any other."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._current = current_of(napari_viewer)
+        self._cache, self._predictors = FeatureCache(), Predictors()
+        self._image: ImageLayer | None = None
+        self.strokes: Labels | None = None
+        self.taught: Labels | None = None
+        self._base: np.ndarray | None = None
+        self._teacher: Teacher | None = None
+        self.image_box = image_combo(self._current)
+        self.image_box.setToolTip("The image to teach on.")
+        self.correct = QCheckBox("Correct the present labels")
+        self.correct.setToolTip(
+            "Strokes correct a copy of the image's labels: only near a stroke, and connected with it. "
+            "Without the tick they start from nothing."
+        )
+        self.network = QCheckBox("Use the network's features")
+        self.network.setChecked(True)
+        self.network.setToolTip("What the network knows about each voxel, computed once per image, beside intensities.")
+        self.start_button = QPushButton("Start")
+        self.start_button.setToolTip("Add a layer to paint strokes on, and one for what they teach.")
+        self.class_box = QComboBox()
+        self.class_box.setToolTip("What the next strokes are on.")
+        self.class_button = QPushButton("Add a class ...")
+        self.class_button.setToolTip("Add another target, with strokes of its own.")
+        self.undo_button = QPushButton("Undo stroke")
+        self.undo_button.setToolTip("Take the last stroke back; the labels follow (Ctrl+Z on the strokes' layer).")
+        self.stop_button = QPushButton("Stop")
+        self.stop_button.setToolTip("Stop the computation; the strokes stay.")
+        self.save_button = QPushButton("Save quick task ...")
+        self.save_button.setToolTip("Keep what was taught, for the next image of this kind.")
+        self.apply_button = QPushButton("Apply quick task ...")
+        self.apply_button.setToolTip("Label this image with what another one taught.")
+        self.progress = QProgressBar()
+        self.progress.setToolTip("How far the computation is.")
+        self.progress.hide()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(self.learn)
+        self.start_button.clicked.connect(self.start)
+        self.class_box.currentIndexChanged.connect(self._choose_class)
+        self.class_button.clicked.connect(self._ask_for_class)
+        self.undo_button.clicked.connect(self.undo)
+        self.stop_button.clicked.connect(lambda: self.cancel_job("teach"))
+        self.save_button.clicked.connect(self._ask_and_save)
+        self.apply_button.clicked.connect(self._ask_and_apply)
+        napari_viewer.layers.events.removed.connect(self._removed)
+        self._lay_out()
+        self._enable()
+
+    def start(self) -> None:
+        """Add the layers for strokes and for what they teach."""
+        with self.saying_failures():
+            image = self._current.image
+            if image is None:
+                raise UsageError("There is no image; open one (File > Open).")
+            snapshot_layers([image])  # says why, where it cannot be taught on
+            base = self._current.labels if self.correct.isChecked() else None
+            if self.correct.isChecked() and base is None:
+                raise UsageError("There are no labels to correct; segment the image first, or untick 'Correct'.")
+            if base is not None and base.data.shape != image.data.shape[: image.ndim]:
+                raise UsageError(f"{base.name} has another grid than {image.name}; choose labels of this image.")
+            self.drop_job("teach")
+            classes = classes_of(base)
+            self._base = None if base is None else np.array(base.data)
+            self.taught = add_labels(self._viewer, image, classes, base)
+            self.strokes = add_strokes(self._viewer, image, classes)
+            self._image, self._teacher = image, None
+            for event in (self.strokes.events.paint, self.strokes.events.labels_update):
+                event.connect(self._painted)
+            self._fill_classes()
+            self._viewer.layers.selection.active = self.strokes
+            self._choose_class()
+            self.say("Paint a stroke on the target, then choose 'not target' and paint one beside it.")
+        self._enable()
+
+    def undo(self) -> None:
+        """Take the last stroke back."""
+        if self.strokes is not None:
+            self.strokes.undo()
+            self._painted()
+
+    def learn(self) -> None:
+        """Learn from all strokes; an earlier computation is dropped."""
+        strokes, image = self.strokes, self._image
+        if strokes is None or image is None or self.taught is None:
+            return
+        painted = np.array(strokes.data)
+        present = {int(value) for value in np.unique(painted)} - {0}
+        if len(present) < 2 and not (present and self._base is not None):
+            text = "a stroke beside the target ('not target')" if NOT_TARGET not in present else "one on the target"
+            self.drop_job("teach")
+            self._show_start()
+            self.say(f"Now paint {text}." if present else "Paint a stroke on the target.")
+            return
+        with self.saying_failures():
+            lesson = Lesson(snapshot_layers([image]), painted, self._base, visible_plane(image, self._viewer))
+            find = self._predictor(image)
+            self.start_job(
+                lambda events, cancel: teach(lesson, self._cache, find, events, events, cancel),
+                self._learned,
+                self._failed,
+                event=self._heard,
+                kind="teach",
+                anew=True,
+            )
+            self.say("Learning ...")
+        self._enable()
+
+    def save(self, path: Path, name: str) -> None:
+        """Keep what was taught as a quick task."""
+        with self.saying_failures():
+            if self._teacher is None or self.taught is None:
+                raise UsageError("Nothing was taught yet; paint strokes first.")
+            QuickTask.taught(name, self._teacher, names_of(self.taught)).save(path)
+            self.say(f"Saved {path.name}.")
+
+    def apply_quick_task(self, path: Path) -> None:
+        """Label the current image with a quick task."""
+        with self.saying_failures():
+            image = self._current.image
+            if image is None:
+                raise UsageError("There is no image; open one (File > Open).")
+            task, snapshots, find = QuickTask.load(path), snapshot_layers([image]), self._predictor(image, always=True)
+
+            def add(taught: Taught) -> None:
+                self._done()
+                if image not in self._viewer.layers:
+                    self.say_failure("The image was removed meanwhile; nothing was added.")
+                    return
+                layer = add_labels(self._viewer, image, dict(task.classes), None)
+                apply(layer, difference(layer, taught))
+                self._current.choose_labels(layer)
+                self.say(f"{task.name} was applied to {image.name}.")
+
+            self.start_job(
+                lambda events, cancel: apply_task(task, snapshots, self._cache, find, events, cancel),
+                add,
+                self._failed,
+                event=self._heard,
+                kind="teach",
+                anew=True,
+            )
+            self.say("Applying ...")
+        self._enable()
+
+    def _predictor(self, image: ImageLayer, always: bool = False) -> Any:
+        choice, wanted = Choice((image,), ()), always or self.network.isChecked()
+
+        def find() -> Predictor | None:
+            return self._predictors.get(choice) if wanted else None
+
+        return find
+
+    def _painted(self, _event: Any = None) -> None:
+        self._timer.start()
+
+    def _heard(self, event: Any) -> None:
+        if isinstance(event, Taught):
+            self._show(event)
+        elif isinstance(event, Progress):
+            self.progress.show()
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+
+    def _learned(self, taught: Taught) -> None:
+        self._done()
+        self._teacher = taught.teacher
+        count = self._show(taught)
+        unit = "pixels" if taught.labels.ndim == 2 else "voxels"
+        self.say(f"{count:,} {unit} changed. Paint where it is wrong." if count else "Nothing changed.")
+        self._enable()
+
+    def _show(self, taught: Taught) -> int:
+        if self.taught is None or self.taught not in self._viewer.layers:
+            return 0
+        return apply(self.taught, difference(self.taught, taught))
+
+    def _show_start(self) -> None:
+        """With too few strokes the labels are what they were at the start."""
+        if self.taught is None or self.taught not in self._viewer.layers:
+            return
+        now = np.asarray(self.taught.data)
+        start = np.zeros_like(now) if self._base is None else self._base
+        where = np.nonzero(now != start)
+        if where[0].size:
+            Labels.data_setitem(self.taught, where, start[where])
+
+    def _failed(self, sentence: str) -> None:
+        self._done()
+        self.say_failure(sentence)
+        self._enable()
+
+    def _done(self) -> None:
+        self.progress.hide()
+
+    def _removed(self, _event: Any) -> None:
+        kept = [layer for layer in (self.strokes, self.taught, self._image) if layer is not None]
+        if any(layer not in self._viewer.layers for layer in kept):
+            self.drop_job("teach")
+            self._timer.stop()
+            self.strokes = self.taught = self._image = self._base = self._teacher = None
+            self.class_box.clear()
+            self._enable()
+
+    def _fill_classes(self) -> None:
+        assert self.strokes is not None
+        self.class_box.clear()
+        names = names_of(self.strokes)
+        for label in sorted(names, key=lambda value: (value == NOT_TARGET, value)):
+            self.class_box.addItem(names[label], label)
+
+    def _choose_class(self, _index: int = 0) -> None:
+        label = self.class_box.currentData()
+        if self.strokes is not None and label is not None:
+            self.strokes.selected_label = int(label)
+            self.strokes.mode = "paint"
+
+    def _ask_for_class(self) -> None:
+        name, agreed = QInputDialog.getText(self, "New class", "Its name:")
+        if agreed and name.strip():
+            self.add_class(name.strip())
+
+    def add_class(self, name: str) -> None:
+        """Add a target with strokes of its own."""
+        if self.strokes is None or self.taught is None:
+            self.say_failure("Press Start first.")
+            return
+        with self.saying_failures():
+            add_class(self.taught, name)
+            label = add_class(self.strokes, name)
+            self._fill_classes()
+            self.class_box.setCurrentIndex(self.class_box.findData(label))
+
+    def _ask_and_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the quick task", "quick_task.json", "Quick task (*.json)")
+        if path:
+            self.save(Path(path), Path(path).stem)
+
+    def _ask_and_apply(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Apply a quick task", "", "Quick task (*.json)")
+        if path:
+            self.apply_quick_task(Path(path))
+
+    def _enable(self) -> None:
+        started = self.strokes is not None
+        for widget in (self.class_box, self.class_button, self.undo_button):
+            widget.setEnabled(started)
+        self.save_button.setEnabled(self._teacher is not None)
+        self.stop_button.setEnabled(self.does("teach"))
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("Image", self.image_box)
+        form.addRow(self.correct)
+        form.addRow(self.network)
+        form.addRow(self.start_button)
+        form.addRow("Strokes on", self.class_box)
+        form.addRow(self.class_button)
+        self.content.addLayout(form)
+        tasks = QHBoxLayout()
+        tasks.addWidget(self.save_button)
+        tasks.addWidget(self.apply_button)
+        self.content.addLayout(tasks)
+        self.content.addStretch(1)
+        self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
+        last = QHBoxLayout()
+        for widget in (self.undo_button, self.stop_button):
+            last.addWidget(widget)
+        self.footer.addWidget(self.progress)
+        self.footer.addWidget(self.said)
+        self.footer.addLayout(last)

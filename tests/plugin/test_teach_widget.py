@@ -1,0 +1,90 @@
+"""The Teach widget in a real viewer: strokes, labels that follow, undo, quick tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Let Qt work until something is so."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it takes too long"
+        QApplication.processEvents()
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def widget(gui: Any) -> Any:
+    mask = np.zeros((6, 40, 40), bool)
+    mask[1:5, 12:28, 12:28] = True
+    image = np.random.default_rng(0).normal(0, 0.3, mask.shape) + 2 * mask
+    layer = gui.add_image(image.astype(np.float32), name="scan", scale=(3, 1, 1), units="mm")
+    layer.metadata["mask"] = mask
+    _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Teach")
+    found.network.setChecked(False)
+    return found
+
+
+def paint(widget: Any, value: int, row: int, first: int, last: int, depth: int = 3) -> None:
+    widget.class_box.setCurrentIndex(widget.class_box.findData(value))
+    assert widget.strokes.selected_label == value
+    where = np.full(last - first, depth), np.full(last - first, row), np.arange(first, last)
+    widget.strokes.data_setitem(where, value)
+    wait_for(lambda: not widget._timer.isActive() and not widget.does("teach"))
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    return float(2 * (one & other).sum() / (one.sum() + other.sum()))
+
+
+def test_two_strokes_label_the_volume_undo_takes_one_back_and_a_quick_task_goes_on(
+    gui: Any, widget: Any, tmp_path: Path
+) -> None:
+    mask = gui.layers["scan"].metadata["mask"]
+    widget.start_button.click()
+    assert "Paint a stroke" in widget.said.text()
+    paint(widget, 2, 20, 16, 24)
+    assert "not target" in widget.said.text()
+    paint(widget, 1, 4, 4, 36)
+    assert dice(np.asarray(widget.taught.data) == 1, mask) > 0.85
+    widget.save(tmp_path / "square.json", "square")
+    assert "Saved" in widget.said.text()
+    widget.undo_button.click()
+    wait_for(lambda: not widget._timer.isActive() and not widget.does("teach"))
+    assert not np.asarray(widget.taught.data).any()
+    following = gui.add_image(gui.layers["scan"].data[:, ::-1] * 5, name="next", scale=(3, 1, 1), units="mm")
+    gui.layers.selection.active = following
+    widget.apply_quick_task(tmp_path / "square.json")
+    wait_for(lambda: not widget.does("teach"))
+    assert dice(np.asarray(gui.layers["next: taught"].data) == 1, mask[:, ::-1]) > 0.8
+
+
+def test_strokes_correct_a_copy_of_the_labels_and_the_labels_stay(gui: Any, widget: Any) -> None:
+    mask = gui.layers["scan"].metadata["mask"]
+    partly = mask.astype(np.uint8)
+    partly[:, :, 20:] = 0
+    features = {"index": [0, 1], "name": ["background", "organ"]}
+    labels = gui.add_labels(partly.copy(), name="result", scale=(3, 1, 1), units="mm", features=features)
+    widget.correct.setChecked(True)
+    widget.start_button.click()
+    assert widget.class_box.itemText(0) == "organ"
+    paint(widget, 2, 20, 22, 26)
+    assert np.array_equal(labels.data, partly)
+    assert dice(np.asarray(widget.taught.data) == 1, mask) > dice(partly == 1, mask)
+
+
+def test_removing_the_strokes_ends_the_lesson_and_without_an_image_it_says_so(gui: Any, widget: Any) -> None:
+    widget.start_button.click()
+    gui.layers.remove(widget.strokes)
+    assert widget.strokes is None and not widget.undo_button.isEnabled()
+    gui.layers.clear()
+    widget.start_button.click()
+    assert "There is no image" in widget.said.text()

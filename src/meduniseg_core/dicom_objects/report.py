@@ -62,7 +62,7 @@ def report(labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray, s
         procedure_reported=coded(Code("363679005", "SCT", "Imaging procedure")),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=[completed(header) for header in source.objects],
+        referenced_images=_library(source),
     )
     made = hd.sr.ComprehensiveSR(
         evidence=[completed(header) for header in source.objects] + [segmentation],
@@ -82,6 +82,13 @@ def report(labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray, s
     )
     take_over(source, made)
     return made
+
+
+def _library(source: SourceSeries) -> list[Dataset] | None:
+    """The images that the report lists with their place, as highdicom can: of series of single slices. The evidence
+    names all images in any case."""
+    single = all("ImagePositionPatient" in header and "PixelSpacing" in header for header in source.objects)
+    return [completed(header) for header in source.objects] if single else None
 
 
 def _observer(labelled: LabelledSeries) -> hd.sr.ObservationContext:

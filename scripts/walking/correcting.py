@@ -126,7 +126,9 @@ def grow(user: User, edit: Any, labels: Any) -> None:
 
 def operate(user: User, edit: Any, name: str) -> None:
     """One of Edit's operations."""
+    said, changes = user.look(lambda: (edit.said.text(), edit._changes))
     user.press(edit.buttons[name])
+    user.wait(lambda: edit.busy or (edit.said.text(), edit._changes) != (said, changes), 30, f"the beginning of {name}")
     user.wait(lambda: not edit.busy, 60, name)
 
 

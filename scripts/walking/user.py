@@ -87,12 +87,17 @@ class User:
 
     def check(self, fact: Callable[[], Any], what: str) -> None:
         """The walk ends where the program does not do what the documentation says; a busy machine may need a moment."""
+        if not self._within_a_moment(fact):
+            raise TroubleError(what)
+        self.say(f"ok   {what}")
+
+    def _within_a_moment(self, fact: Callable[[], Any]) -> bool:
         end = time.monotonic() + _MOMENT
         while not self.look(fact):
             if time.monotonic() > end:
-                raise TroubleError(what)
+                return False
             time.sleep(0.1)
-        self.say(f"ok   {what}")
+        return True
 
     def settled(self, at: Callable[[], Found]) -> Found:
         """Look something up once what was done to it has arrived: when it has been the same for a second."""
@@ -173,7 +178,7 @@ class User:
             top = QApplication.widgetAt(found)
             return top is not None and (top is widget or widget.isAncestorOf(top) or top.isAncestorOf(widget))
 
-        if not self.look(is_there):
+        if not self._within_a_moment(is_there):
             what = self.look(lambda: f"{type(widget).__name__} '{getattr(widget, 'text', str)()}'")
             raise TroubleError(f"{what} is not in sight at {found.x()},{found.y()}")
         return found
@@ -247,7 +252,7 @@ class User:
 
     def check_focus(self, field: QWidget) -> None:
         """What is typed must go where one has clicked."""
-        if not self.look(field.hasFocus):
+        if not self._within_a_moment(field.hasFocus):
             raise TroubleError(f"the keyboard went to {self.look(QApplication.focusWidget)}")
 
     def tick_row(self, table: QTableWidget, row: int, column: int = 0) -> None:

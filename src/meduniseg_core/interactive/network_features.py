@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from meduniseg_core.errors import OutOfMemoryError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import whole_box
-from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.images.orientation import canonical_orientation
 from meduniseg_core.inference.execution import shared_passes
 from meduniseg_core.inference.export import axis_matrices
@@ -29,6 +30,7 @@ from meduniseg_core.preprocessing import TaskPlan, is_colour, preprocess
 MOST_TASKS = 3
 """Of how many tasks features are taken: each costs a decoder's pass and as much memory."""
 
+_MOST_FINER = 2.0  # times the image's voxels, of a task of another modality
 _OVERLAP = 0.25  # features vary little between windows: less overlap than for a result
 
 
@@ -37,8 +39,9 @@ def fitting_tasks(
 ) -> tuple[str, ...]:
     """Choose the tasks whose features describe an image.
 
-    Those of the image's modality come first, then those whose images have as many channels; tasks of the image's own
-    dimension come before tasks of slices. Tasks of CT in HU serve CT alone.
+    Tasks of slices serve a volume only where no task of volumes does. Those of the image's modality come first, then
+    those whose images have as many channels. Tasks of CT in HU serve CT alone, and tasks of another modality only
+    images that are about as fine as theirs.
 
     Args:
         plans: the tasks of a model.
@@ -53,11 +56,26 @@ def fitting_tasks(
     for plan in plans:
         if plan.task in without or not _can_take(plan, image, modality):
             continue
-        same_kind = plan.modality == modality
-        same_dimension = (plan.dimension == 2) == image.is_2d
-        ranked.append((not same_kind, not same_dimension, len(plan.channels) != image.channels, plan.task))
-    own = [row for row in ranked if row[1] == min(row[1] for row in ranked)] if ranked else []
-    return tuple(row[-1] for row in sorted(own)[:MOST_TASKS])
+        other_kind = plan.modality != modality
+        if other_kind and _finer(plan, image):
+            continue
+        other_dimension = (plan.dimension == 2) != image.is_2d
+        ranked.append((other_dimension, other_kind, len(plan.channels) != image.channels, plan.task))
+    ranked.sort()
+    own = [row for row in ranked if row[0] == ranked[0][0]]
+    return tuple(row[-1] for row in own[:MOST_TASKS])
+
+
+def _finer(plan: TaskPlan, image: Image) -> bool:
+    """Whether a task works on a grid of many more voxels than the image has: minutes for features of little use."""
+    if plan.spacing is None or plan.dimension == 2:
+        return False
+    voxels = math.prod(step / wanted for step, wanted in zip(_canonical_spacing(image), plan.spacing, strict=True))
+    return voxels > _MOST_FINER
+
+
+def _canonical_spacing(image: Image) -> Vector3:
+    return canonical_orientation(image)[0].geometry.spacing
 
 
 def _can_take(plan: TaskPlan, image: Image, modality: str | None) -> bool:

@@ -74,3 +74,10 @@ def test_tasks_are_chosen_by_modality_then_by_channels() -> None:
     assert fitting_tasks(plans, volume((16, 64, 64), 2.0), plans[0].modality)[0] == plans[0].task
     assert fitting_tasks(plans, picture(48, 64)) == (plans[1].task,)
     assert fitting_tasks(plans, picture(48, 64), without=[plans[1].task]) == ()
+
+
+def test_a_task_of_another_modality_with_much_finer_voxels_is_left_out() -> None:
+    fine, plain = volume_plan(normalisation=("zscore",), figures=(None,)), volume((16, 64, 64), 2.0)
+    assert fitting_tasks([fine], plain, "another") == (fine.task,)
+    assert fitting_tasks([fine], volume((8, 16, 16), 8.0), "another") == ()
+    assert fitting_tasks([fine], volume((8, 16, 16), 8.0), fine.modality) == (fine.task,)

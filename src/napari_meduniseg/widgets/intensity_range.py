@@ -29,6 +29,7 @@ class IntensityRange(Working, QWidget):
         self.high = spin(1.0, -1e9, 1e9, "")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(4)  # the Edit panel's widest row
         for widget in (self.box, self.low, QLabel("to"), self.high):
             row.addWidget(widget)
         for number in (self.low, self.high):

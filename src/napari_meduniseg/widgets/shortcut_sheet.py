@@ -36,13 +36,24 @@ def list_keys(keys: Sequence[tuple[str, str]]) -> None:
     _known.update(keys)
 
 
+class _SheetKey(QShortcut):
+    """Shows the sheet at F1. It asks for its window when it is pressed: a closure would keep a closed window alive."""
+
+    def __init__(self, window: QWidget) -> None:
+        super().__init__(QKeySequence(_KEY), window)
+        self.setContext(Qt.ShortcutContext.WindowShortcut)
+        self.activated.connect(self._open)
+
+    def _open(self) -> None:
+        window = self.parent()
+        if isinstance(window, QWidget):
+            show_sheet(window)
+
+
 def bind_sheet(window: QWidget) -> None:
     """Show the sheet at F1 in this window; once is enough."""
-    if window.findChild(QShortcut, "meduniseg shortcuts") is None:
-        shortcut = QShortcut(QKeySequence(_KEY), window)
-        shortcut.setObjectName("meduniseg shortcuts")
-        shortcut.setContext(Qt.ShortcutContext.WindowShortcut)
-        shortcut.activated.connect(lambda: show_sheet(window))
+    if window.findChild(_SheetKey) is None:
+        _SheetKey(window)
 
 
 def show_sheet(window: QWidget) -> ShortcutSheet:

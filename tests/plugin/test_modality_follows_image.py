@@ -113,5 +113,6 @@ def test_a_grey_picture_after_a_photograph_is_asked_about_once(gui: Any, form: A
     from napari_meduniseg._likely_modality import LikelyModality
 
     another_day, layer = LikelyModality(), gui.layers[-1]
+    qtbot.waitUntil(lambda: bool(form._likely._guess(layer).possible), timeout=30_000)  # its voxels were read
     another_day.told(layer, form._likely._guess(layer))
     assert another_day.best_of(layer, ("ultrasound", "xray")) == (True, "xray")

@@ -244,10 +244,13 @@ class User:
     def enter(self, field: QWidget, text: str) -> None:
         """Click into a field and type over what it holds."""
         self.click(field)
-        self.keys("ctrl+a")
         self.check_focus(field)
+        self.keys("ctrl+a")
         self.type(text)
         self.check_focus(field)
+        inner = field if isinstance(field, QLineEdit) else field.findChild(QLineEdit)
+        if not self._within_a_moment(lambda: inner.text().split()[:1] == text.split()[:1]):
+            raise TroubleError(f"'{text}' was typed and the field holds '{self.look(inner.text)}'")
         self.keys("Tab")
 
     def check_focus(self, field: QWidget) -> None:

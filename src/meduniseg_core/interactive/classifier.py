@@ -13,7 +13,7 @@ from meduniseg_core.images.boxes import Slices
 from meduniseg_core.interactive.features import FeaturePart
 
 STRENGTH = 0.1
-"""scikit-learn's C, the inverse of the regularisation (chosen on training images, benchmarks/teach.py)."""
+"""scikit-learn's C, the inverse of the regularisation; tried on six training images only."""
 
 _MOST = 4000  # voxels of one class that are learned from
 Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]

@@ -22,7 +22,7 @@ from meduniseg_core.interactive.taught import ImageFeatures
 from meduniseg_core.interactive.walk import WalkGrid
 
 WALK_WEIGHT = 1.0
-"""How much the walk counts beside the classifier (chosen on training images, benchmarks/teach.py)."""
+"""How much the walk counts beside the classifier; tried on six training images only."""
 
 _LEAST = 1e-3  # probability of a walk that says no more than "far"
 _BLOCK = 1 << 21  # voxels labelled at a time

@@ -55,11 +55,13 @@ def test_names_from_files_are_text_in_cells_and_in_captions() -> None:
     page = Page(html_text(report_of(3.0)))
     assert "script" not in page.tags
     assert page.images == [{"alt": "worst case", "src": "data:image/png;base64,iVBORw=="}]
-    assert page.cells == [HOSTILE, "0.500", "3.00", "–", HOSTILE, "0.500", "0.500", "3.00"]
+    # by class: Dice, WDice, HD95, surface Dice, lesion F1, volume error; by case: Dice, classes' Dice and HD95
+    assert page.cells == [HOSTILE, "0.500", "0.500", "3.00", "–", "–", "1.00", HOSTILE, "0.500", "0.500", "3.00"]
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
-    assert Page(html_text(report_of(None))).cells == [HOSTILE, "0.500", "–", "–", HOSTILE, "0.500", "0.500", "–"]
+    cells = Page(html_text(report_of(None))).cells
+    assert cells == [HOSTILE, "0.500", "0.500", "–", "–", "–", "1.00", HOSTILE, "0.500", "0.500", "–"]
 
 
 def test_a_page_never_leaves_out_in_silence_what_it_was_not_given() -> None:

@@ -53,7 +53,9 @@ def test_segment_runs_what_is_in_use_says_so_and_can_be_told_otherwise(viewer: A
     panel = dock(viewer, "Segment")
     form, line = panel.form, panel.form.in_use
     viewer.open(str(write_photograph(tmp_path / "photo.png")), plugin="napari-meduniseg")
-    assert form.modality() == "dermoscopy" and line.isHidden()  # nothing is in use for that
+    assert form.modality() is None and line.isHidden()  # random colours are no picture of a known kind: it is asked
+    form.choose(modality="dermoscopy")
+    assert line.isHidden()  # nothing is in use for that
     form.choose(modality="endoscopy", tasks=("polyp",))
     assert form.choice().by_model() == {"mine": ["polyp"]}
     assert "mine is used for polyp: it was adopted" in line.text() and not line.isHidden()

@@ -101,7 +101,8 @@ def collect(output: Path, minutes: float) -> None:
     output.mkdir(parents=True, exist_ok=True)
     starters = [folder.parent for folder in sorted(THERE.glob(f"starter*/{LAST}"))]
     room, files = ROOM - PART * len(starters), FILES - 1 - len(starters)
-    while room > PART and files and not (THERE / "ended").is_file():
+    while room > PART and files:
+        ended = (THERE / "ended").is_file()  # asked first: nothing is finished after it
         for path in sorted((THERE / "done").glob("*.safetensors"), key=lambda path: path.stat().st_mtime):
             size = path.stat().st_size
             parts = -(-size // PART)
@@ -109,7 +110,7 @@ def collect(output: Path, minutes: float) -> None:
                 room, files = room - size, files - parts
                 _cut(path, output)
                 path.rename(path.with_suffix(".sent"))
-        if time.monotonic() > end:
+        if ended or time.monotonic() > end:
             break
         time.sleep(0.5)
     for folder in starters:

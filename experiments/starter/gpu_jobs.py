@@ -21,7 +21,7 @@ import sources
 from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.errors import CancelledError
-from meduniseg_core.events import CancelToken, Event, Message, Metric
+from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.files import write_text
 from meduniseg_core.training import PlanSettings, TrainingConfig, train
 from meduniseg_core.training.prepare import Prepared, PreparedTask, prepare
@@ -222,10 +222,8 @@ class _Log:
         self._next = 0.0
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, Metric):
-            LOG.info("%s %s = %.4f at iteration %d", event.task or "all", event.name, event.value, event.step)
-        elif isinstance(event, Message):
-            LOG.info("%s", event.text)
+        if not isinstance(event, Progress):
+            run.log_event(event)
         elif time.monotonic() > self._next:
             self._next = time.monotonic() + 10
             LOG.info("%d of %d after %.0f s, %s", event.done, event.total, event.seconds, event.detail)

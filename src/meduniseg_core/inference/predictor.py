@@ -84,7 +84,6 @@ class Predictor:
         self.model = model
         self.use_packs(packs or {})
         self.device = resolve_device(device)
-        self._precision = precision
         self._batch = batch
         self._compile = compile
         self._free = free
@@ -331,8 +330,7 @@ class Predictor:
         if key not in self._engines:
             self._drop_engines()
             # what was asked for on the first device need not exist on the one fallen back to
-            precision = self._precision if device == self.device else "auto"
-            dtype = resolve_precision(precision, device)
+            dtype = self._dtype if device == self.device else resolve_precision("auto", device)
             self._engines[key] = Engine(self._network(pack), device, dtype, self._compile)
         return self._engines[key]
 

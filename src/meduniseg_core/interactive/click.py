@@ -10,7 +10,7 @@ from scipy import ndimage
 from meduniseg_core.editing import Edit, relabel_component
 from meduniseg_core.editing.edit import check_editable, in_whole, nothing, takeable
 from meduniseg_core.errors import UsageError
-from meduniseg_core.images.boxes import Slices
+from meduniseg_core.images.boxes import Slices, box_of
 from meduniseg_core.interactive.classifier import VoxelClassifier
 from meduniseg_core.interactive.taught import ImageFeatures
 from meduniseg_core.interactive.walk import WalkGrid
@@ -88,7 +88,8 @@ def grow_at(
     spacing = features.spacing
     extents = [size * step for size, step in zip(labels.shape, spacing, strict=True) if size > 1]
     reach = max(extents, default=1.0) * REACH if reach_mm is None else reach_mm
-    box = _box_around(labels.shape, at, spacing, reach) if lasso is None else _box_of_lasso(lasso)
+    around = None if lasso is None else box_of(lasso, 2)  # the click lies in the lasso: it is not empty
+    box = around or _box_around(labels.shape, at, spacing, reach)
     here = tuple(value - part.start for value, part in zip(at, box, strict=True))
     inside = labels[box]
     grids = np.ogrid[tuple(slice(0, size) for size in inside.shape)]
@@ -157,14 +158,6 @@ def _box_around(shape: tuple[int, ...], at: Sequence[int], spacing: Sequence[flo
         far = int(np.ceil(reach / step)) + 1
         spans.append(slice(max(0, centre - far), min(size, centre + far + 1)))
     return tuple(spans)
-
-
-def _box_of_lasso(lasso: np.ndarray) -> Slices:
-    places = np.nonzero(lasso)
-    return tuple(
-        slice(max(0, int(index.min()) - 2), min(size, int(index.max()) + 3))
-        for index, size in zip(places, lasso.shape, strict=True)
-    )
 
 
 def _check_inside(shape: tuple[int, ...], at: Sequence[int], lasso: np.ndarray | None) -> None:

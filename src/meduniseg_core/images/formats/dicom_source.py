@@ -109,10 +109,7 @@ def read_with_pixels(path: Path) -> Dataset | None:
     Raises:
         BadInputError: The file is damaged.
     """
-    dataset = _read(path, _PIXEL_TAGS, pixels=True)
-    if dataset is not None:
-        _know_syntax(dataset)
-    return dataset
+    return _with_syntax(_read(path, _PIXEL_TAGS, pixels=True))
 
 
 def read_object(path: Path) -> Dataset | None:
@@ -127,10 +124,7 @@ def read_object(path: Path) -> Dataset | None:
     Raises:
         BadInputError: The file is damaged.
     """
-    dataset = _read(path, None, pixels=True)
-    if dataset is not None:
-        _know_syntax(dataset)
-    return dataset
+    return _with_syntax(_read(path, None, pixels=True))
 
 
 @contextmanager
@@ -159,11 +153,13 @@ def naming(path: Path) -> Iterator[None]:
             raise BadInputError(f"{path.name} is truncated or damaged ({reason}); copy it again.") from error
 
 
-def _know_syntax(dataset: Dataset) -> None:
-    if "TransferSyntaxUID" not in dataset.file_meta:
+def _with_syntax(dataset: Dataset | None) -> Dataset | None:
+    """The data set, which names its transfer syntax afterwards."""
+    if dataset is not None and "TransferSyntaxUID" not in dataset.file_meta:
         implicit, little = dataset.original_encoding
         uncompressed = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else uncompressed
+    return dataset
 
 
 def _looks_like_dicom(start: bytes, size: int) -> bool:

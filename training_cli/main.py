@@ -29,6 +29,7 @@ from training_cli import (
     segment,
     train,
     viewer,
+    worklist,
 )
 from training_cli.explaining import EXIT_INTERRUPTED, EXIT_OK, choices_in, explain, show_traceback, show_tracebacks
 from training_cli.output import print_error, tolerate_encodings
@@ -46,6 +47,7 @@ app.command("modalities")(catalog.modalities)
 app.add_typer(models.app, name="models")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(corrections.app, name="corrections")
+app.command("worklist")(worklist.worklist)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("refine")(refine.refine)

@@ -3,9 +3,11 @@
 from meduniseg_core.corrections.ledger import Ledger
 from meduniseg_core.corrections.patient_split import SplitDecision, assign_subset
 from meduniseg_core.corrections.records import (
+    Adjudication,
     ClassChange,
     LedgerEntry,
     ModelReference,
+    Reading,
     Subset,
     model_beside,
     user_logged_in,
@@ -13,10 +15,12 @@ from meduniseg_core.corrections.records import (
 from meduniseg_core.corrections.schema import channels_for, ending_for
 
 __all__ = [
+    "Adjudication",
     "ClassChange",
     "Ledger",
     "LedgerEntry",
     "ModelReference",
+    "Reading",
     "SplitDecision",
     "Subset",
     "assign_subset",

@@ -32,7 +32,14 @@ from meduniseg_core.corrections.layout import (
     read_pending,
 )
 from meduniseg_core.corrections.patient_split import assign_subset, patient_key
-from meduniseg_core.corrections.records import LedgerEntry, LedgerHeader, ModelReference, Subset
+from meduniseg_core.corrections.records import (
+    Adjudication,
+    LedgerEntry,
+    LedgerHeader,
+    ModelReference,
+    Reading,
+    Subset,
+)
 from meduniseg_core.corrections.schema import check_classes, check_ending, check_form, longer_classes
 from meduniseg_core.corrections.voxels import class_changes, labels_on, storable
 from meduniseg_core.errors import BadInputError, UsageError
@@ -216,6 +223,24 @@ class Ledger:
         """
         return _latest(self.entries(), storable(image).sha256)
 
+    def readings(self, case: str) -> dict[str, Reading]:
+        """What each reader says of a case: the newest label map that he accepted. Adjudications are nobody's reading.
+
+        Args:
+            case: the case's name.
+
+        Returns:
+            By the reader's name ("" where none was given), in the order of the first acceptances.
+        """
+        entries = [entry for entry in self.entries() if entry.case == case]
+        files, newest = self.files, max((entry.sequence for entry in entries), default=0)
+        found: dict[str, Reading] = {}
+        for entry in entries:
+            if not entry.adjudicates:
+                kept = files.labels(case) if entry.sequence == newest else files.history(case, entry.sequence)
+                found[entry.who or ""] = Reading(entry, kept)
+        return found
+
     def extend_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
         """Add classes; existing labels keep their numbers.
 
@@ -286,6 +311,7 @@ class Ledger:
         seconds: float | None = None,
         who: str | None = None,
         classes: Sequence[str] | None = None,
+        adjudication: Adjudication | None = None,
     ) -> LedgerEntry:
         """Store an image with its corrected labels. They are on disk when the call returns.
 
@@ -301,12 +327,13 @@ class Ledger:
             seconds: editing time in seconds.
             who: the annotator.
             classes: as for :meth:`extend_classes`.
+            adjudication: the readings that the labels were decided from.
 
         Returns:
             The new entry.
 
         Raises:
-            UsageError: the patient key or a class name cannot be used.
+            UsageError: the patient key or a class name cannot be used, or a reading is not one of this image.
             BadInputError: the labels are on another grid or exceed the classes, the image has another form than the
                 ledger's, or the patient would be in both subsets; nothing is changed.
         """
@@ -319,6 +346,8 @@ class Ledger:
             corrected = labels_on(image, labels, names, dataset.ignored)
             before = labels_on(image, predicted, names) if predicted is not None else None
             check_form(image, dataset, journal.entries[0].shape if journal.entries else None)
+            if adjudication is not None:
+                digest = _adjudicated(adjudication, journal.entries, image)
             former = _latest(journal.entries, digest)
             taken = {entry.case.casefold() for entry in journal.entries}
             case = former.case if former is not None else case_name(image, digest, taken)
@@ -336,6 +365,8 @@ class Ledger:
                 classes=class_changes(corrected, before, names, dataset.ignored),
                 seconds=seconds,
                 who=who,
+                adjudicates=() if adjudication is None else adjudication.readings,
+                consensus=None if adjudication is None else adjudication.consensus,
                 when=datetime.now(UTC),
             )
             # upright in the ledger, photographs that were stored turned, too: other programs need not know of EXIF
@@ -442,3 +473,13 @@ def _link_or_copy(file: Path, target: Path) -> None:
 
 def _latest(entries: Sequence[LedgerEntry], digest: str) -> LedgerEntry | None:
     return next((entry for entry in reversed(entries) if entry.image_sha256 == digest), None)
+
+
+def _adjudicated(adjudication: Adjudication, entries: Sequence[LedgerEntry], image: Image) -> str:
+    """The hash of the image whose readings are decided between: a photograph that was stored turned is another one
+    when it is read from the ledger. UsageError for an adjudication of no readings, or of those of another image."""
+    chosen = [entry for entry in entries if entry.sequence in adjudication.readings and not entry.adjudicates]
+    digests = {entry.image_sha256 for entry in chosen if entry.shape == image.geometry.shape}
+    if len(chosen) != len(set(adjudication.readings)) or len(digests) != 1:
+        raise UsageError("Only readings of one image can be adjudicated; open those that the ledger holds of it.")
+    return digests.pop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +18,7 @@ VERSION = 1
 """Of the lines; a reader refuses lines of a newer version."""
 
 Subset = Literal["training", "validation"]
+Consensus = Literal["majority", "staple", "reading"]
 CaseName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=128)]
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Voxels = Annotated[int, Field(ge=0)]
@@ -70,7 +72,11 @@ class LedgerEntry(_Line):
     model: ModelReference | None = None
     classes: tuple[ClassChange, ...] = Field(min_length=1)
     seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="of editing")
-    who: str | None = None
+    who: str | None = Field(default=None, description="the reader")
+    adjudicates: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), description="sequence numbers of the readings that this label map was decided from"
+    )
+    consensus: Consensus | None = Field(default=None, description="what the decision began with")
     when: AwareDatetime = Field(description="UTC")
 
     @property
@@ -86,6 +92,22 @@ class LedgerEntry(_Line):
         names = " or ".join(one.name for one in self.classes)
         text = f"{self.source or self.case} was accepted without any label, which teaches a model that it shows no "
         return (Finding("labels_empty", f"{text}{names}: if it does, label it and accept it again."),)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one reader says of a case: his newest acceptance, and the file of its label map."""
+
+    entry: LedgerEntry
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Adjudication:
+    """The decision between readings: the sequence numbers of their acceptances, and what it began with."""
+
+    readings: tuple[int, ...]
+    consensus: Consensus = "reading"
 
 
 def user_logged_in() -> str | None:

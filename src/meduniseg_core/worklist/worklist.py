@@ -1,0 +1,348 @@
+"""The worklist of one task over a folder (or data set) of cases.
+
+The state of a case is never stored: it is read from the result beside its JSON (predicted, corrected), the ledger
+(accepted) and the worklist's own file (skipped), so it is right after a crash and whatever program wrote the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from meduniseg_core.corrections import Ledger
+from meduniseg_core.corrections.records import LedgerEntry
+from meduniseg_core.corrections.voxels import storable
+from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError
+from meduniseg_core.events import CancelToken, EventSink, Message, ignore
+from meduniseg_core.images import Image, read_image
+from meduniseg_core.images.cases import Case, folder_cases
+from meduniseg_core.images.label_record import PROBABILITIES
+from meduniseg_core.inference import Predictor
+from meduniseg_core.outputs import Standing, check_name, clear_leftovers, identities, read_record, standing
+from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.provenance import IMAGE_SHA256, RESULT, is_result, recorded_task
+from meduniseg_core.worklist.items import State, WorkItem
+from meduniseg_core.worklist.pace import learn_pace
+from meduniseg_core.worklist.state_file import (
+    Predicted,
+    Seen,
+    Signature,
+    WorklistFile,
+    locked,
+    read_state,
+    signature_of,
+    write_state,
+)
+from meduniseg_core.worklist.worth import novelties, uncertainty_of
+
+_ENDINGS = (".nii.gz", ".png")  # of results that are volumes, and 2D
+_MOST_NAMED = 12  # cases, in an error
+
+
+class Worklist:
+    """Cases, results and ledger of one task.
+
+    Args:
+        folder: images (`images.cases` says which files make a case), or a data set in nnU-Net's raw layout.
+        results: where predictions and corrections lie, as ``CASE.nii.gz`` (2D: ``CASE.png``), and ``worklist.json``.
+        task: the task's name.
+        ledger: the collection that corrections are accepted into; it need not exist yet.
+        channels: files of a case (`preprocessing.files_per_case`); None where that is not known.
+        reader: count only what this reader accepted, for a second reading; None counts every reader's.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        results: str | Path,
+        task: str,
+        *,
+        ledger: str | Path | None = None,
+        channels: int | None = None,
+        reader: str | None = None,
+    ) -> None:
+        self.folder, self.results, self.task = Path(folder), Path(results), task
+        self.ledger = None if ledger is None else Path(ledger)
+        self._channels = channels
+        self._reader = reader
+        self._edited: dict[
+            Path, tuple[tuple[Signature, ...], bool]
+        ] = {}  # hashing is done once for each state of files
+
+    # -- what there is ------------------------------------------------------------------------------------------
+
+    def cases(self) -> list[Case]:
+        """Find the cases; none is read.
+
+        Returns:
+            The cases by name; those that cannot be used have a ``fault``.
+
+        Raises:
+            BadInputError: the folder is missing or holds no image.
+        """
+        return [case for case, _ in self._found()]
+
+    def items(self, cancel: CancelToken | None = None) -> list[WorkItem]:
+        """List the cases with their state.
+
+        Images are read only where a ledger holds a case of that file's name and it is not known yet whether it is this
+        image.
+
+        Args:
+            cancel: stops between two cases.
+
+        Returns:
+            One entry for each case, by name.
+
+        Raises:
+            BadInputError: the folder holds no image, or ``worklist.json`` or the ledger cannot be used.
+            CancelledError: ``cancel`` was set.
+        """
+        clear_leftovers(self.results)
+        found, state, entries = self._found(), self._state(), self._entries()
+        accepted = {one.image_sha256 for one in entries if self._reader in (None, one.who) or one.adjudicates}
+        sources = {one.source for one in entries if one.image_sha256 in accepted}
+        items, digests = [], {}
+        for case, labelled in found:
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            labels, content, edited = self._result(case)
+            digest = self._digest(case, state, content, case.paths[0].name in sources)
+            digests[case.name] = digest
+            done = labelled or (digest is not None and digest in accepted)
+            name: State = "predicted" if labels is not None else "new"
+            if edited:
+                name = "corrected"
+            if case.name in state.skipped:
+                name = "skipped"
+            if done:
+                name = "accepted"
+            quality = content.get("quality") if labels is not None and not edited else None
+            items.append(WorkItem(case, name, labels, quality if isinstance(quality, dict) else {}))
+        return self._rated(items, state.predicted, digests, entries)
+
+    def case(self, name: str) -> Case:
+        """Find a case by its name.
+
+        Args:
+            name: the case's.
+
+        Returns:
+            The case.
+
+        Raises:
+            UsageError: there is none of this name.
+            BadInputError: its files cannot be read as a case.
+        """
+        cases = {case.name: case for case in self.cases()}
+        if name not in cases:
+            listed = ", ".join(list(cases)[:_MOST_NAMED]) + (", ..." if len(cases) > _MOST_NAMED else "")
+            raise UsageError(f"There is no case '{name}'; there are: {listed}.")
+        fault = cases[name].fault
+        if fault is not None:
+            raise fault
+        return cases[name]
+
+    # -- what is done -------------------------------------------------------------------------------------------
+
+    def skip(self, name: str, skipped: bool = True) -> None:
+        """Leave a case out, or take it up again. It is on disk when the call returns.
+
+        Args:
+            name: the case's.
+            skipped: False takes it up again.
+
+        Raises:
+            UsageError: there is no such case.
+            UnwritableError: the folder of the results cannot be written to.
+        """
+        if name not in {case.name for case in self.cases()}:
+            self.case(name)
+
+        def change(state: WorklistFile) -> WorklistFile:
+            others = [one for one in state.skipped if one != name]
+            return state.model_copy(update={"skipped": (*others, name) if skipped else tuple(others)})
+
+        self._change(change)
+
+    def seen(self, name: str, image: Image) -> None:
+        """Note which image a case is, so that the ledger's acceptance of it is recognised.
+
+        Args:
+            name: the case's.
+            image: as it was read from the case's files.
+        """
+        one = Seen(image_sha256=storable(image).sha256, files=_signatures(self.case(name)))
+        if self._state().seen.get(name) != one:
+            self._change(lambda state: state.model_copy(update={"seen": {**state.seen, name: one}}))
+
+    def predict(
+        self, name: str, predictor: Predictor, *, events: EventSink = ignore, cancel: CancelToken | None = None
+    ) -> Path:
+        """Segment a case and note what the prediction shows about itself. A correction is never replaced.
+
+        Args:
+            name: the case's.
+            predictor: a model with the worklist's task.
+            events: receives progress.
+            cancel: stops after the current batch of windows; nothing is changed then.
+
+        Returns:
+            The label file.
+
+        Raises:
+            UsageError: there is no such case, or a file of others is in the way.
+            BadInputError: the image cannot be read, or not by this task.
+            UnwritableError: the folder of the results cannot be written to.
+            CancelledError: ``cancel`` was set.
+        """
+        case = self.case(name)
+        before = self._standing(case)
+        there = self._labels_in(before)
+        if there is not None and before.edited():
+            events(Message("info", f"{name}: its labels were corrected by hand and are kept."))
+            return there
+        image = read_image(case.source).with_findings(*case.findings)
+        target = self.results / f"{name}{_ENDINGS[image.is_2d]}"
+        check_name(target)
+        found = predictor.segment(image, self.task, evidence=True, events=events, cancel=cancel)[self.task]
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        path = found.save(target, before=before)
+        assert found.evidence is not None
+        noted = Predicted(
+            image_sha256=storable(image).sha256,
+            model_sha256=found.pack_sha256 or found.model_sha256,
+            uncertainty=uncertainty_of(found.evidence, found.quality),
+            voxels=sum(row.voxels for row in found.table()),
+            features=tuple(float(f"{value:.5g}") for value in found.evidence.features),
+        )
+        self._change(lambda state: state.model_copy(update={"predicted": {**state.predicted, name: noted}}))
+        return path
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _found(self) -> list[tuple[Case, bool]]:
+        """The cases, each with whether the data set has labels for it."""
+        if (self.folder / "dataset.json").is_file() and not any(self.folder.glob("[!.]*_0000.*")):
+            dataset = RawDataset.open(self.folder)
+            raw = [*dataset.cases("Tr"), *dataset.cases("Ts")]
+            if not raw:
+                raise BadInputError(f"{self.folder} holds no cases; put images named CASE_0000.ext in imagesTr.")
+            return [(Case(one.case, one.images), one.label is not None) for one in raw]
+        return [(case, False) for case in folder_cases(self.folder, channels=self._channels, passed_over=is_result)]
+
+    def _state(self) -> WorklistFile:
+        return read_state(self.results, self.task)
+
+    def _change(self, change: Callable[[WorklistFile], WorklistFile]) -> None:
+        with locked(self.results):
+            write_state(self.results, change(self._state()))
+
+    def _entries(self) -> tuple[LedgerEntry, ...]:
+        there = self.ledger is not None and Ledger.is_at(self.ledger)
+        return Ledger.open(self.ledger).entries() if there and self.ledger is not None else ()
+
+    def _standing(self, case: Case) -> Standing:
+        record = self.results / f"{case.name}.json"
+        content = read_record(record)
+        owner = recorded_task(content)
+        if owner is not None and not self._is_of_task(content):
+            raise UsageError(f"{record} is the result of task {owner}; choose another folder for {self.task}.")
+        names = [*(f"{case.name}{ending}" for ending in _ENDINGS), *RESULT.vouched(record, content)]
+        return standing(record, names, RESULT, identities(case.paths))
+
+    def _is_of_task(self, content: Mapping[str, Any]) -> bool:
+        """Whether a JSON is of a result of this task, or of labels made by hand."""
+        return recorded_task(content) == self.task or (recorded_task(content) is not None and not content.get("model"))
+
+    def _result(self, case: Case) -> tuple[Path | None, dict[str, Any], bool]:
+        """The label file of a case (None: there is none), its JSON, and whether it was edited."""
+        record = self.results / f"{case.name}.json"
+        content = read_record(record)
+        if not self._is_of_task(content):
+            return None, {}, False
+        vouched = RESULT.vouched(record, content)
+        labels = self._labels_among(vouched)
+        if labels is None:
+            return None, {}, False
+        signatures = signature_of(record), signature_of(labels)
+        known = self._edited.get(labels)
+        if known is None or known[0] != signatures:
+            files = {labels.name: (0, 0, 0), record.name: (0, 0, 0)}
+            edited = bool(Standing(record, files, content, vouched).edited())
+            known = self._edited[labels] = signatures, edited
+        return labels, content, known[1]
+
+    def _labels_in(self, there: Standing) -> Path | None:
+        return self._labels_among(there.vouched)
+
+    def _labels_among(self, vouched: Mapping[str, str]) -> Path | None:
+        paths = [self.results / name for name in vouched if f"{PROBABILITIES}." not in name]
+        return next((path for path in paths if path.is_file()), None)
+
+    def _digest(self, case: Case, state: WorklistFile, content: Mapping[str, Any], maybe: bool) -> str | None:
+        """The hash of a case's image: as it was noted, as its result says, or (where it ``maybe`` counts) as read."""
+        if case.fault is not None:
+            return None
+        noted = state.seen.get(case.name)
+        if noted is not None and noted.files == _signatures(case):
+            return noted.image_sha256
+        said = content.get(IMAGE_SHA256)
+        if isinstance(said, str):
+            return said
+        if not maybe:
+            return None
+        try:
+            image = read_image(case.source)
+        except (MedUniSegError, OSError):
+            return None  # what is wrong with it is said when it is opened
+        self.seen(case.name, image)
+        return storable(image).sha256
+
+    def _rated(
+        self,
+        items: list[WorkItem],
+        predicted: dict[str, Predicted],
+        digests: Mapping[str, str | None],
+        entries: tuple[LedgerEntry, ...],
+    ) -> list[WorkItem]:
+        """The entries with expected time, uncertainty and novelty."""
+        names = {item.name for item in items}
+        valid = {
+            name: one
+            for name, one in predicted.items()
+            if name in names and digests.get(name) in (None, one.image_sha256)
+        }
+        novelty = novelties(valid, {item.name for item in items if item.state == "accepted"})
+        pace = learn_pace(entries, {one.image_sha256: one.uncertainty for one in valid.values()})
+        rated = []
+        for item in items:
+            known = valid.get(item.name)
+            unsure = None if known is None else known.uncertainty
+            seconds = None
+            if pace is not None and not item.is_done:
+                seconds = pace.seconds(None if known is None else known.voxels, unsure)
+            rated.append(
+                WorkItem(item.case, item.state, item.labels, item.quality, seconds, unsure, novelty.get(item.name))
+            )
+        return rated
+
+
+def default_results(folder: Path, task: str) -> Path:
+    """Where the results of a worklist go unless the user says otherwise: beside the folder of the cases.
+
+    Args:
+        folder: of the cases.
+        task: the worklist's.
+
+    Returns:
+        A folder of its own for the task.
+    """
+    whole = Path(folder).resolve()
+    return whole.with_name(f"{whole.name}_{task}")
+
+
+def _signatures(case: Case) -> tuple[Signature, ...]:
+    return tuple(signature_of(path) for path in case.paths)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from meduniseg_core.conversion.source import Tree
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.images.formats.dicom_source import is_dicom, naming
+from meduniseg_core.images.formats.dicom_source import naming, read_header
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def series_in(tree: Tree, names: Iterable[str]) -> list[Series]:
 
     Args:
         tree: The download.
-        names: Files of it; those that are no DICOM are passed over.
+        names: Files of it; those that are not DICOM are passed over.
 
     Returns:
         The series, in the order of their folders.
@@ -51,37 +50,16 @@ def series_in(tree: Tree, names: Iterable[str]) -> list[Series]:
     found = []
     for members in kinds.values():
         first = tree.path(members[0])
-        if is_dicom(first):
-            header = header_of(first)
-            files = tuple(tree.path(member) for member in members)
-            found.append(
-                Series(
-                    first.parent,
-                    first,
-                    files,
-                    str(header.get("Modality", "")),
-                    str(header.get("SeriesInstanceUID", "")),
-                    str(header.get("SeriesDescription", "")),
-                )
+        header = read_header(first)
+        if header is None:
+            continue
+        files = tuple(tree.path(member) for member in members)
+        with naming(first):
+            modality, uid, description = (
+                str(header.get(keyword, "")) for keyword in ("Modality", "SeriesInstanceUID", "SeriesDescription")
             )
+        found.append(Series(first.parent, first, files, modality, uid, description))
     return found
-
-
-def header_of(path: Path, tags: list[str] | None = None) -> Dataset:
-    """Read a DICOM file's elements but its pixels.
-
-    Args:
-        path: The file.
-        tags: The only elements to read; None for all.
-
-    Returns:
-        The elements.
-
-    Raises:
-        BadInputError: It cannot be read.
-    """
-    with naming(path):
-        return dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
 
 
 def element(dataset: Dataset, keyword: str, path: Path, what: str) -> Any:

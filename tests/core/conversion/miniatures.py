@@ -137,7 +137,13 @@ def segmentation(path: Path, marked: np.ndarray, spacing: tuple[float, float, fl
     """A binary DICOM SEG of the marked voxels (D, H, W), only of slices that have some, in reverse order."""
     slices = [number for number in range(len(marked))[::-1] if marked[number].any()] or [0]
     bits = np.packbits(np.stack([marked[number] for number in slices]).ravel(), bitorder="little").tobytes()
-    frames = [item(PlanePositionSequence=[item(ImagePositionPatient=[0.0, 0.0, n * spacing[0]])]) for n in slices]
+    frames = [
+        item(
+            PlanePositionSequence=[item(ImagePositionPatient=[0.0, 0.0, n * spacing[0]])],
+            SegmentIdentificationSequence=[item(ReferencedSegmentNumber=1)],
+        )
+        for n in slices
+    ]
     shared = item(
         PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
         PixelMeasuresSequence=[item(PixelSpacing=list(spacing[1:]), SliceThickness=spacing[0])],

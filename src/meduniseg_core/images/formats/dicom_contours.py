@@ -7,6 +7,7 @@ another one is a hole (the XOR rule), and a hole that is joined to its outline b
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats.dicom_labels import Masks, check_series, class_name, label_image, references_of
 from meduniseg_core.images.image import Image
+
+BETWEEN_PLANES = "contours between two planes"
+"""Why `draw_regions` leaves contours out that an image with more planes would show."""
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _FLAT = 0.2  # of a voxel: how far the points of a contour may lie off its plane
@@ -45,6 +49,44 @@ def read_contours(dataset: Dataset, path: Path, like: Image | None) -> Image:
     if not like.physical or not like.meta.get("orientation_known", True):
         raise BadInputError(f"{like.name} does not say where it lies in the patient, so {name} cannot be placed on it.")
     found = list(check_series(references_of(dataset), like, name))
+    names = region_names(dataset)
+    masks, left_out = draw_regions(dataset, like, name, names)
+    masks.names.update(names)
+    if left_out:
+        found.append(left_out_finding(left_out, name))
+    joined, overlaps = masks.join(name)
+    return label_image(joined, like, path, masks, (*found, *overlaps))
+
+
+def region_names(dataset: Dataset) -> dict[int, str]:
+    """List the regions of a structure set.
+
+    Args:
+        dataset: The structure set.
+
+    Returns:
+        Label id -> name, in the file's order (`read_contours` says what the ids are).
+    """
+    ids = _ids(dataset)
+    regions = dataset.get("StructureSetROISequence") or ()
+    return {(label := ids[str(one.get("ROINumber"))]): class_name(one.get("ROIName"), label) for one in regions}
+
+
+def draw_regions(dataset: Dataset, like: Image, name: str, wanted: Collection[int]) -> tuple[Masks, Counter[str]]:
+    """Find the voxels of some regions of a structure set.
+
+    Args:
+        dataset: The structure set.
+        like: The image that it was drawn on.
+        name: The structure set's file, for errors.
+        wanted: Label ids of the regions to draw (`region_names`).
+
+    Returns:
+        The voxels of each region; and how many contours mark none, by the reason (`BETWEEN_PLANES` among them).
+
+    Raises:
+        BadInputError: Contours of these regions do not lie on the image's planes, or are damaged.
+    """
     masks = Masks(like.geometry.shape)
     ids = _ids(dataset)
     left_out: Counter[str] = Counter()
@@ -53,18 +95,27 @@ def read_contours(dataset: Dataset, path: Path, like: Image | None) -> Image:
         label = ids.get(str(item.get("ReferencedROINumber")))
         if label is None:
             raise BadInputError(f"{name} has contours of a region that it does not name; export it again.")
+        if label not in wanted:
+            continue
         colour = item.get("ROIDisplayColor")
         if colour is not None and len(colour) == 3 and all(0 <= int(value) <= 255 for value in colour):
             masks.colours[label] = (int(colour[0]), int(colour[1]), int(colour[2]))
         _add_region(masks, label, item, to_index, left_out, like, name)
-    for region in dataset.get("StructureSetROISequence") or ():
-        label = ids[str(region.get("ROINumber"))]
-        masks.names[label] = class_name(region.get("ROIName"), label)
-    if left_out:
-        listed = ", ".join(f"{count} {what}" for what, count in left_out.items())
-        found.append(Finding("labels_left_out", f"{name}: {listed} mark no voxels and were left out."))
-    joined, overlaps = masks.join(name)
-    return label_image(joined, like, path, masks, (*found, *overlaps))
+    return masks, left_out
+
+
+def left_out_finding(left_out: Mapping[str, int], name: str) -> Finding:
+    """Say which contours mark no voxels.
+
+    Args:
+        left_out: How many, by the reason (`draw_regions`).
+        name: The structure set's file.
+
+    Returns:
+        The finding.
+    """
+    listed = ", ".join(f"{count} {what}" for what, count in left_out.items())
+    return Finding("labels_left_out", f"{name}: {listed} mark no voxels and were left out.")
 
 
 def _ids(dataset: Dataset) -> dict[str, int]:
@@ -86,7 +137,11 @@ def _add_region(
         if kind not in _CLOSED:
             left_out[f"{kind.lower() or 'unknown'} contours"] += 1
             continue
-        points = _points(contour, name) @ to_index[:3, :3].T + to_index[:3, 3]
+        corners = _points(contour, name)
+        if len(corners) < 3:
+            left_out["contours of fewer than three points"] += 1
+            continue
+        points = corners @ to_index[:3, :3].T + to_index[:3, 3]
         axis = int(np.argmin(np.ptp(points, axis=0)))
         middle = float(np.mean(points[:, axis]))
         plane = int(np.rint(middle))
@@ -100,7 +155,7 @@ def _add_region(
                 "the image they were drawn on."
             )
         if abs(middle - plane) > _FLAT:
-            left_out[f"contours between two planes of {like.name}"] += 1
+            left_out[BETWEEN_PLANES] += 1
             continue
         planes[axis, plane].append(np.delete(points, axis, axis=1))
     for (axis, plane), polygons in planes.items():
@@ -117,8 +172,10 @@ def _points(contour: Dataset, name: str) -> np.ndarray:
         points = np.array([float(value) for value in contour.get("ContourData") or ()])
     except (TypeError, ValueError) as error:
         raise BadInputError(f"{name} has an unreadable contour; export it again.") from error
-    if points.size < 9 or points.size % 3 or not np.isfinite(points).all():
-        raise BadInputError(f"{name} has a contour that is no polygon ({points.size} numbers); export it again.")
+    if points.size % 3 or not np.isfinite(points).all():
+        raise BadInputError(
+            f"{name} has a contour of {points.size} numbers that are not points in space; export it again."
+        )
     return points.reshape(-1, 3)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats.dicom_contours import read_contours
 from meduniseg_core.images.formats.dicom_folders import dicom_places
 from meduniseg_core.images.formats.dicom_labels import References, references_of
@@ -68,8 +67,6 @@ def read_label_object(path: Path, like: Image | None) -> Image:
     """
     with naming(path):
         dataset = read_object(path)
-        if dataset is None:
-            raise BadInputError(f"{path.name} is not a DICOM file; convert it or pass another file.")
         read = read_segmentation if str(dataset.get("Modality")) == "SEG" else read_contours
         return read(dataset, path, like)
 
@@ -87,10 +84,7 @@ def referenced_series(path: Path) -> References:
         BadInputError: The file is damaged.
     """
     with naming(path):
-        dataset = read_object(path)
-        if dataset is None:
-            raise BadInputError(f"{path.name} is not a DICOM file; convert it or pass another file.")
-        return references_of(dataset)
+        return references_of(read_object(path))
 
 
 def image_of(references: References, images: Iterable[Image]) -> Image | None:

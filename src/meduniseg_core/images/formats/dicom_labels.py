@@ -54,6 +54,18 @@ class Masks:
             self.parts.setdefault(label, []).append((box, np.packbits(mask)))
             self.sizes[label] += count
 
+    def union(self) -> np.ndarray:
+        """Mark what belongs to any class, whatever overlaps.
+
+        Returns:
+            bool ``(D, H, W)``.
+        """
+        marked = np.zeros(self.shape, bool)
+        for box, bits in (part for parts in self.parts.values() for part in parts):
+            there = marked[box]
+            there |= np.unpackbits(bits, count=there.size).astype(bool).reshape(there.shape)
+        return marked
+
     def join(self, name: str) -> tuple[np.ndarray, tuple[Finding, ...]]:
         """Make one label map. Where classes overlap, the smaller one keeps its voxels (of equal ones the later).
 

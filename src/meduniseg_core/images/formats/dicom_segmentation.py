@@ -71,7 +71,7 @@ def read_segmentation(dataset: Dataset, path: Path, like: Image | None) -> Image
     geometry, planes, physical = _grid(frames, orientation, header, dataset, like, name)
     masks = Masks(geometry.shape)
     _describe(dataset, masks)
-    for place, (frame, values) in enumerate(zip(frames, _values(dataset, kind, name), strict=True)):
+    for place, (frame, values) in enumerate(zip(frames, frame_values(dataset, name), strict=True)):
         box = (slice(planes[place], planes[place] + 1), slice(None), slice(None))
         if frame.segment:
             masks.add(frame.segment, box, values[None])
@@ -202,8 +202,20 @@ def _divides(gaps: np.ndarray, step: float) -> bool:
     return bool((np.rint(multiples) >= 1).all() and (np.abs(multiples - np.rint(multiples)) <= _WHOLE).all())
 
 
-def _values(dataset: Dataset, kind: str, name: str) -> Iterator[np.ndarray]:
-    """For every frame which pixels belong to its segment; of a label map the segments' numbers."""
+def frame_values(dataset: Dataset, name: str) -> Iterator[np.ndarray]:
+    """Read frame after frame which pixels belong to its segment.
+
+    Args:
+        dataset: A segmentation, with its pixels.
+        name: Its file's name, for errors.
+
+    Yields:
+        bool ``(rows, columns)``; of a label map (the standard's own kind) the segments' numbers.
+
+    Raises:
+        BadInputError: The pixels are truncated, or packed in a way that is not read.
+    """
+    kind = str(dataset.get("SegmentationType") or "")
     if int(dataset.get("BitsAllocated") or 0) == 1:
         yield from _bits(dataset, name)
         return

@@ -112,19 +112,22 @@ def read_with_pixels(path: Path) -> Dataset | None:
     return _with_syntax(_read(path, _PIXEL_TAGS, pixels=True))
 
 
-def read_object(path: Path) -> Dataset | None:
-    """Read all elements of an object that is no image (a segmentation, contours), with its pixels.
+def read_object(path: Path) -> Dataset:
+    """Read all elements of a file (a segmentation, contours, the header of a PET slice), with its pixels.
 
     Args:
         path: The file.
 
     Returns:
-        The elements; None where the file is not DICOM.
+        The elements.
 
     Raises:
-        BadInputError: The file is damaged.
+        BadInputError: The file is not DICOM, or damaged.
     """
-    return _with_syntax(_read(path, None, pixels=True))
+    dataset = _with_syntax(_read(path, None, pixels=True))
+    if dataset is None:
+        raise BadInputError(f"{path.name} is not a DICOM file; convert it or pass another file.")
+    return dataset
 
 
 @contextmanager

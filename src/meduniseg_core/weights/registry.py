@@ -85,6 +85,6 @@ class Registry(AssetStore[ModelInfo, Model]):
             UsageError: another model has this name already (unless ``replace``), or a shipped one has it.
             BadInputError: the weights do not fit or are not finite, or the folder cannot be written to.
         """
-        with self._incoming() as temporary:
+        with self._own.incoming() as temporary:
             save_model(temporary, info, state_dict, dtype)
             return self._adopt(temporary, info.name, None, replace)

@@ -11,30 +11,21 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-import re
 import shutil
-import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar
 
-from filelock import FileLock, Timeout
-
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.files import atomic_path, remove_leftovers, sha256_of, write_text
+from meduniseg_core.files import atomic_path, sha256_of
 from meduniseg_core.weights.container import SUFFIX
+from meduniseg_core.weights.digests import checked_sha256, digest_file, record_digests, recorded_digests
 from meduniseg_core.weights.download import download, is_url
+from meduniseg_core.weights.store_folder import StoreFolder
 
-_SIDECAR = ".sha256"
-_INCOMING = ".incoming-"
-_ALIVE = "alive.lock"  # held in an incoming folder as long as its process lives
-_LOCK_SECONDS = 120.0
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})  # where is copied to, not the file
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Named(Protocol):
@@ -94,6 +85,7 @@ class AssetStore(ABC, Generic[Info, Content]):
 
     def __init__(self, folder: Path, shipped: Path | None = None) -> None:
         self.folder = folder
+        self._own = StoreFolder(folder, self.noun)
         self.shipped = shipped
 
     @abstractmethod
@@ -130,7 +122,7 @@ class AssetStore(ABC, Generic[Info, Content]):
         Returns:
             The files by name, shipped ones first.
         """
-        self._tidy()
+        self._own.tidy()
         paths = self._paths()
         return tuple(self._entry(name, path) for name, path in paths.items() if path.is_file())
 
@@ -209,7 +201,7 @@ class AssetStore(ABC, Generic[Info, Content]):
             BadInputError: the record is damaged.
         """
         path = self._path_of(name)
-        records = _recorded(path)
+        records = recorded_digests(path)
         return sha256_of(path) if len(records) > 1 else next(iter(records), None)
 
     def verify(self, name: str) -> Verification:
@@ -247,14 +239,14 @@ class AssetStore(ABC, Generic[Info, Content]):
         """
         path = Path(path)
         self.read_info(path)  # cheap; refuses what is of another kind before anything is copied
-        with self._incoming() as temporary:
+        with self._own.incoming() as temporary:
             try:
                 shutil.copyfile(path, temporary)
             except OSError as error:
                 if error.errno in _NO_ROOM:
                     raise  # said of the folder
                 raise BadInputError(f"{path}: cannot be copied ({error.strerror}); check file and disk.") from error
-            return self._adopt(temporary, str(path), _checked_sha256(sha256), replace)
+            return self._adopt(temporary, str(path), checked_sha256(sha256), replace)
 
     def install(
         self,
@@ -285,10 +277,10 @@ class AssetStore(ABC, Generic[Info, Content]):
         """
         if not is_url(str(source)):
             return self.import_file(Path(source), sha256=sha256, replace=replace)
-        wanted = _checked_sha256(sha256)
+        wanted = checked_sha256(sha256)
         if wanted is None:
             raise UsageError(f"Installing from {source} needs the file's sha256; give it with --sha256.")
-        with self._incoming() as temporary:
+        with self._own.incoming() as temporary:
             download(str(source), temporary, wanted, events=events, cancel=cancel)
             return self._adopt(temporary, str(source), wanted, replace)
 
@@ -336,12 +328,12 @@ class AssetStore(ABC, Generic[Info, Content]):
         Raises:
             UsageError: there is no such file, or it is shipped with the program.
         """
-        with self._locked():
+        with self._own.locked():
             entry = self.find(name)
             if entry.shipped:
                 raise UsageError(f"{self.noun.capitalize()} '{name}' is part of the program and cannot be removed.")
             entry.path.unlink(missing_ok=True)
-            _sidecar(entry.path).unlink(missing_ok=True)
+            digest_file(entry.path).unlink(missing_ok=True)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -363,9 +355,9 @@ class AssetStore(ABC, Generic[Info, Content]):
     def _load_recorded(self, entry: StoredAsset[Info]) -> tuple[Content, bool]:
         """Load a file and compare it with its record, which is read before and after because the file may be replaced
         meanwhile."""
-        before = _recorded(entry.path)
+        before = recorded_digests(entry.path)
         content = self.read(entry.path)
-        after = _recorded(entry.path)
+        after = recorded_digests(entry.path)
         if before and after and content.sha256 not in {*before, *after}:
             raise BadInputError(
                 f"{entry.path}: the file was altered since it was installed (sha256 {content.sha256} instead of "
@@ -385,7 +377,7 @@ class AssetStore(ABC, Generic[Info, Content]):
                 f"{source}: its sha256 is {content.sha256} and should be {sha256}; it is broken or another file."
             )
         target = self.folder / f"{name}{SUFFIX}"
-        with self._locked():
+        with self._own.locked():
             if self.shipped is not None and (self.shipped / target.name).exists():
                 raise UsageError(
                     f"'{name}' is the name of a {self.noun} that is part of the program; give yours another."
@@ -395,104 +387,10 @@ class AssetStore(ABC, Generic[Info, Content]):
                 raise UsageError(
                     f"There is another {self.noun} '{name}' already; remove it first, or ask to replace it."
                 )
-            _record(target, former, content.sha256)
+            record_digests(target, former, content.sha256)
             _place(temporary, target)
-            _record(target, content.sha256)
+            record_digests(target, content.sha256)
             return self._entry(name, target)
-
-    @contextmanager
-    def _incoming(self) -> Iterator[Path]:
-        """A path for a new file, in a temporary subfolder. A lock in it marks the subfolder of a living process."""
-        try:
-            with self._locked():
-                self._sweep()
-                subfolder = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.folder))
-                alive = FileLock(subfolder / _ALIVE)
-                alive.acquire()
-            try:
-                yield subfolder / f"new{SUFFIX}"
-            finally:
-                alive.release()
-                shutil.rmtree(subfolder, ignore_errors=True)
-        except OSError as error:
-            raise BadInputError(
-                f"{self.folder}: {self.noun}s cannot be kept there ({error.strerror}); make room or set MEDUNISEG_HOME."
-            ) from error
-
-    def _tidy(self) -> None:
-        """Remove what killed processes left behind, unless another process is at work."""
-        if not any(self.folder.glob(f"{_INCOMING}*")) and not any(self.folder.glob(".tmp-*")) and not self._orphans():
-            return
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                self._sweep()
-        except (Timeout, OSError):
-            return  # it stays for the next time
-
-    def _sweep(self) -> None:
-        """Remove what killed processes left behind. Call it only under the lock that also guards new incoming
-        folders."""
-        remove_leftovers(self.folder)
-        for subfolder in self.folder.glob(f"{_INCOMING}*"):
-            try:
-                with FileLock(subfolder / _ALIVE, timeout=0):
-                    pass
-            except Timeout:
-                continue  # its process lives
-            shutil.rmtree(subfolder, ignore_errors=True)
-        for orphan in self._orphans():
-            orphan.unlink(missing_ok=True)
-
-    def _orphans(self) -> Sequence[Path]:
-        """Records whose file is missing."""
-        records = self.folder.glob(f"*{SUFFIX}{_SIDECAR}")
-        return [record for record in records if not record.with_name(record.name.removesuffix(_SIDECAR)).exists()]
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Only one process at a time changes the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.folder / ".lock", timeout=_LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise BadInputError(
-                f"{self.folder}: another process has been changing the {self.noun}s; try again."
-            ) from error
-
-
-def _recorded(path: Path) -> tuple[str, ...]:
-    """The sha256 recorded beside a file: two while it is being replaced, none if there is no record."""
-    sidecar = _sidecar(path)
-    try:
-        with sidecar.open(encoding="ascii") as stream:
-            text = stream.read(4096)
-    except FileNotFoundError:
-        return ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{sidecar}: the recorded sha256 cannot be read; install the file again.") from error
-    digests = tuple(line.split(maxsplit=1)[0] for line in text.splitlines() if line.split())
-    if not digests or not all(map(_SHA256.fullmatch, digests)):
-        raise BadInputError(f"{sidecar}: the recorded sha256 is not one; install the file again.")
-    return digests
-
-
-def _record(path: Path, *digests: str) -> None:
-    """Record the sha256 of a file; while it is being replaced, of both the old and the new one."""
-    write_text(_sidecar(path), "".join(f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests)))
-
-
-def _sidecar(path: Path) -> Path:
-    return path.with_name(path.name + _SIDECAR)
-
-
-def _checked_sha256(sha256: str | None) -> str | None:
-    if sha256 is None:
-        return None
-    digest = sha256.strip().lower().removeprefix("sha256:")
-    if not _SHA256.fullmatch(digest):
-        raise UsageError(f"'{sha256}' is not a sha256; it has 64 hexadecimal digits.")
-    return digest
 
 
 def _place(temporary: Path, target: Path) -> None:

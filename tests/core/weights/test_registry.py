@@ -299,7 +299,7 @@ def test_kills_at_any_moment_leave_models_with_their_records_and_nothing_else(
 
 
 def test_what_a_living_process_is_receiving_is_left_alone(registry: Registry, file: Path) -> None:
-    with registry._incoming() as incoming:
+    with registry._own.incoming() as incoming:
         incoming.write_bytes(b"half")
         assert registry.list()
         registry.import_file(file)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from meduniseg_core.errors import BadInputError, UnwritableError
+from meduniseg_core.errors import BadInputError, MedUniSegError, UnwritableError
 
 if sys.platform != "win32":
     import fcntl
@@ -309,6 +309,34 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def try_read_json(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> Any:
+    """Read a small JSON file on which nothing depends: what a program remembered, the state of a run.
+
+    Args:
+        path: the file; it need not exist.
+        max_bytes: take no larger file.
+
+    Returns:
+        The content; None if the file is missing, cannot be read, is larger or is not JSON.
+    """
+    try:
+        return parse_json(read_small(path, max_bytes))
+    except (OSError, ValueError, BadInputError):
+        return None
+
+
+def try_write_json(path: Path, content: Any) -> None:
+    """Write a JSON file on which nothing depends; where that is not possible, nothing happens.
+
+    Args:
+        path: the file; its folder is made.
+        content: the content, in JSON's types.
+    """
+    with suppress(OSError, MedUniSegError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json_text(content))
 
 
 def json_text(content: Any, indent: int | None = 1) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, parse_json, place, sha256_of, sync_folder, write_text, writing_into
+from meduniseg_core.files import json_text, place, sha256_of, sync_folder, try_read_json, write_text, writing_into
 
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
@@ -317,12 +317,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Returns:
         Its content; empty if it cannot be read or is not an object.
     """
-    try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
-            return {}
-        content = parse_json(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
+    content = try_read_json(path, _LARGEST)
     return content if isinstance(content, dict) else {}
 
 

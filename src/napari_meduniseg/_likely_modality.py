@@ -4,7 +4,6 @@ chosen last for images of its kind. Knows no Qt."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -13,7 +12,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.files import json_text, parse_json, read_small, write_text
+from meduniseg_core.files import try_read_json, try_write_json
 from meduniseg_core.images.modality_guess import ModalityGuess, guess_modality
 from meduniseg_core.paths import user_folder
 from napari_meduniseg._belonging import has_length
@@ -97,9 +96,7 @@ class LikelyModality:
         known = _remembered()
         if modality is None or not guess.possible or known.get(_kind(guess)) == modality:
             return
-        with suppress(OSError, MedUniSegError):  # a convenience: nothing is lost where it cannot be kept
-            _file().parent.mkdir(parents=True, exist_ok=True)
-            write_text(_file(), json_text({**known, _kind(guess): modality}))
+        try_write_json(_file(), {**known, _kind(guess): modality})
 
 
 def _kind(guess: ModalityGuess) -> str:
@@ -112,12 +109,8 @@ def _file() -> Path:
 
 def _remembered() -> dict[str, str]:
     """The modality that was chosen last for each kind of image, in this session or a former one."""
-    try:
-        found = parse_json(read_small(_file()))
-    except (OSError, ValueError, MedUniSegError):
-        return {}
-    pairs = found.items() if isinstance(found, dict) else ()
-    return {key: value for key, value in pairs if isinstance(key, str) and isinstance(value, str)}
+    found = try_read_json(_file())
+    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
 
 def _at_once(image: ImageLayer) -> ModalityGuess:

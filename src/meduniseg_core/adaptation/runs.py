@@ -29,7 +29,7 @@ from meduniseg_core.adaptation import detached
 from meduniseg_core.adaptation.jobs import FILE, OLD_FILE, Job, command_line, job_text, read_job, same_training
 from meduniseg_core.adaptation.run_events import append_event, newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import parse_json, remove_orphans, write_text
+from meduniseg_core.files import remove_orphans, try_read_json, write_text
 from meduniseg_core.paths import user_folder
 from meduniseg_core.training.checkpoint import has_checkpoint
 from meduniseg_core.training.log import RunLog
@@ -278,10 +278,7 @@ class Run:
         Returns:
             A JSON object, see :meth:`JobResult.answer`; None if the run has not finished.
         """
-        try:
-            answer = parse_json((self.folder / "result.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
+        answer = try_read_json(self.folder / "result.json")
         return answer if isinstance(answer, dict) else None
 
     def log(self) -> list[dict[str, Any]]:
@@ -298,10 +295,7 @@ class Run:
         Returns:
             The decision; None if there is none yet.
         """
-        try:
-            found = parse_json((self.folder / "decision.json").read_text("utf-8"))["decision"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        found = self._decision().get("decision")
         return found if found in ("adopted", "candidate") else None
 
     def replaced(self) -> str | None:
@@ -310,10 +304,7 @@ class Run:
         Returns:
             The pack's name; None if none is recorded.
         """
-        try:
-            found = parse_json((self.folder / "decision.json").read_text("utf-8")).get("replaced")
-        except (OSError, ValueError, AttributeError):
-            return None
+        found = self._decision().get("replaced")
         return found if isinstance(found, str) else None
 
     def decide(self, decision: Decision) -> None:
@@ -336,6 +327,10 @@ class Run:
         for name in (FILE, OLD_FILE):
             (self.folder / name).unlink(missing_ok=True)  # from here on it is not a run, whatever is left
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _decision(self) -> dict[str, Any]:
+        content = try_read_json(self.folder / "decision.json")
+        return content if isinstance(content, dict) else {}
 
     @property
     def _events_file(self) -> Path:

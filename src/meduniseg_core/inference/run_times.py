@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import Event, EventSink, Progress
-from meduniseg_core.files import json_text, parse_json, read_small, write_text
+from meduniseg_core.files import try_read_json, try_write_json
 
 _KEPT = 40  # runs that are remembered
 _NEAREST = 5  # of them that a forecast is made from
@@ -63,17 +61,11 @@ class RunTimes:
             took: seconds that it took.
         """
         pairs = [*self._pairs(), (max(estimate, _SHORTEST), max(took, _SHORTEST))][-_KEPT:]
-        with suppress(OSError, MedUniSegError):  # a forecast is no reason to fail
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._file, json_text([[round(value, 3) for value in pair] for pair in pairs]))
+        try_write_json(self._file, [[round(value, 3) for value in pair] for pair in pairs])
 
     def _pairs(self) -> list[tuple[float, float]]:
-        try:
-            content = parse_json(read_small(self._file))
-        except (OSError, ValueError, MedUniSegError):
-            return []
-        found = content if isinstance(content, list) else []
-        return [(float(pair[0]), float(pair[1])) for pair in found if _is_pair(pair)]
+        found = try_read_json(self._file)
+        return [(float(pair[0]), float(pair[1])) for pair in found if _is_pair(pair)] if isinstance(found, list) else []
 
 
 class WholeProgress:

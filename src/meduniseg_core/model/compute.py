@@ -5,18 +5,17 @@ bf16 is faster only on CPUs with units for it, so ``auto`` decides by a short pr
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TypeVar
 
 import torch
 from torch import nn
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.files import parse_json, remove_orphans, write_text
+from meduniseg_core.files import remove_orphans, try_read_json, try_write_json
 from meduniseg_core.model.fast_layers import can_speed_up, speed_up
 from meduniseg_core.model.networks import Network
 from meduniseg_core.model.plain_unet import UNet
@@ -169,20 +168,15 @@ def _cpu_prefers_bf16() -> bool:
     """Probe once per machine and torch version; the answer is kept in the user's data folder."""
     path = user_folder() / _PROBE_FILE
     key = f"{platform.node()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()} torch {torch.__version__}"
-    try:
-        known = parse_json(path.read_text("utf-8"))
-        answer = known.get(key) if isinstance(known, dict) else None
-    except (OSError, ValueError):
-        known, answer = {}, None
+    found = try_read_json(path)
+    known = found if isinstance(found, dict) else {}
+    answer = known.get(key)
     if isinstance(answer, bool):
         return answer
     answer = probe_cpu()["ratio"] < _WORTH_IT
-    try:
+    with suppress(OSError):  # a read-only home costs a second per start, nothing more
         remove_orphans(path.parent)
-        write_text(path, json.dumps({**(known if isinstance(known, dict) else {}), key: answer}, indent=1))
-    except OSError:
-        # a read-only home costs a second per start, nothing more
-        return answer
+    try_write_json(path, {**known, key: answer})
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Segmentations and structure sets of a download are read by the readers of `images`, and refused where they do not fit."""
+"""DICOM labels of a download: read by the readers of `images`, refused where they do not fit their image."""
 
 from __future__ import annotations
 

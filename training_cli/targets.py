@@ -61,8 +61,9 @@ class Targets:
         """
         from meduniseg_core.provenance import recorded_task
 
-        if self.output.exists() and not self.output.is_dir():
-            raise UsageError(f"{self.output} is a file; give a folder for the results.")
+        there_already = next(path for path in (self.output, *self.output.absolute().parents) if path.exists())
+        if not there_already.is_dir():
+            raise UsageError(f"{there_already} is a file; give a folder for the results.")
         clear_leftovers(self.output)
         found: dict[tuple[str, str], Standing] = {}
         taken: dict[tuple[str, str], str] = {}

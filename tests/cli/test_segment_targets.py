@@ -41,6 +41,13 @@ def test_a_new_folder_is_fine_and_is_not_made_yet(tmp_path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_a_folder_below_a_file_is_found_before_the_work(tmp_path) -> None:
+    (tmp_path / "note").write_text("mine")
+    for folder in (tmp_path / "note", tmp_path / "note" / "x" / "y"):
+        with pytest.raises(UsageError, match="note is a file; give a folder"):
+            survey(CASES, ["spleen"], folder)
+
+
 def test_a_former_result_of_the_same_task_is_replaced(tmp_path) -> None:
     former_result(tmp_path, "spleen")
     assert survey(CASES, ["spleen"], tmp_path)["a", "spleen"].edited() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from meduniseg_core.evaluation.cases import CaseScores, evaluate_case, on_one_gr
 from meduniseg_core.evaluation.matching import Sides
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
 from meduniseg_core.evaluation.report import Report, ReportPicture
+from meduniseg_core.evaluation.writing import report_files
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Finding, Image, find_cases, place_labels, read_image, read_labels
 from meduniseg_core.images.findings import merge
@@ -156,13 +158,15 @@ def _matched(predictions: Path, references: Path, missing: str) -> tuple[list[Pa
 
 
 def _label_files(folder: Path) -> dict[str, list[Path]]:
-    """Label maps by case. A label map is one file: here ``_0001`` at the end of a name does not mean a channel."""
+    """Label maps by case, however its name encodes accents. A label map is one file: here ``_0001`` at the end of a
+    name does not mean a channel. A report that was written into the folder is not one."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder; give two folders of label maps, or two files.")
+    ours = report_files(folder)
     cases: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and ending_of(path) is not None:
-            cases.setdefault(stem_of(path), []).append(path)
+        if path.is_file() and not path.name.startswith(".") and ending_of(path) is not None and path.name not in ours:
+            cases.setdefault(unicodedata.normalize("NFC", stem_of(path)), []).append(path)
     return cases
 
 

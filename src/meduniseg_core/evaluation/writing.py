@@ -9,7 +9,7 @@ from pathlib import Path
 from meduniseg_core.evaluation.html import html_text
 from meduniseg_core.evaluation.report import Report
 from meduniseg_core.files import sha256_of, write_bytes, write_text
-from meduniseg_core.outputs import Content, Kind, Standing, standing, write_result
+from meduniseg_core.outputs import Content, Kind, Standing, read_record, standing, write_result
 
 _NAMES = ("report.csv", "report.html", "worst.png", "median.png", "best.png")
 _SAME_MOMENT = 10.0  # seconds in which all files of a report are written
@@ -41,6 +41,20 @@ def report_standing(folder: Path) -> Standing:
         UsageError: Something lies there that is not a report.
     """
     return standing(Path(folder) / "report.json", _NAMES, REPORT)
+
+
+def report_files(folder: Path) -> frozenset[str]:
+    """List the files of the report that lies in a folder.
+
+    Args:
+        folder: Any folder.
+
+    Returns:
+        The names of the files that its report.json vouches for; none where there is no report.
+    """
+    record = Path(folder) / "report.json"
+    content = read_record(record)
+    return frozenset(REPORT.vouched(record, content)) if REPORT.is_ours(content) else frozenset()
 
 
 def write_report(report: Report, folder: Path, *, before: Standing | None = None) -> dict[str, Path]:

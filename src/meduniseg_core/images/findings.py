@@ -36,6 +36,7 @@ FindingCode = Literal[
     "field_of_view",  # shows far more or less than the training images
     "channel_pair_doubtful",  # files taken as channels of one case that look like two cases
     "slices_chosen",  # other objects, series or frames of the source were left out
+    "axes_doubtful",  # an array whose last axis may be colours and is read as width
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
     "labels_empty",  # a correction in which nothing is labelled
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly

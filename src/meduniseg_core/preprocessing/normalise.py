@@ -8,6 +8,7 @@ from scipy import ndimage
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 
 _EPSILON = 1e-8
+_ROUNDING = 1e-6  # of the largest value
 
 
 def normalise(data: np.ndarray, plan: TaskPlan, mask: np.ndarray | None) -> None:
@@ -32,8 +33,9 @@ def _normalise_channel(
         channel /= 255.0
         return
     if kind == "rescale01":
+        peak = _peak(channel)
         channel -= channel.min()
-        channel /= max(float(channel.max()), _EPSILON)
+        channel /= _divisor(float(channel.max()), peak)
         return
     if kind == "ct":
         assert figures is not None  # TaskPlan checked it
@@ -43,10 +45,21 @@ def _normalise_channel(
         inside = channel[mask] if kind == "zscore_nonzero" and mask is not None and mask.any() else channel
         # in double precision: 10^8 voxels of HU-sized values lose digits in single
         mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+        std = _divisor(std, _peak(inside))
     channel -= mean
-    channel /= max(std, _EPSILON)
+    channel /= max(std, _EPSILON) if kind == "ct" else std
     if kind == "zscore_nonzero" and mask is not None:
         channel[~mask] = 0.0
+
+
+def _peak(values: np.ndarray) -> float:
+    return max(abs(float(values.min())), abs(float(values.max())))
+
+
+def _divisor(spread: float, peak: float) -> float:
+    """nnU-Net's, which is at least ``_EPSILON``, but for images in units so small (diffusion in m²/s) that all they
+    show would vanish: what is more than the rounding of single precision counts."""
+    return spread if spread > _ROUNDING * peak else max(spread, _EPSILON)
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:

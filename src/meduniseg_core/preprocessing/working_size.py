@@ -7,7 +7,7 @@ and all memory, or leave a single voxel of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.errors import BadInputError, OutOfMemoryError
@@ -24,6 +24,7 @@ COARSEST, FINEST = 60.0, 1 / 250
 MOST_VOXELS = 2**31 - 1
 _UNUSUALLY_COARSE, _UNUSUALLY_FINE = 12.0, 1 / 25  # of the task's own voxels
 _COARSER_THAN_TRAINED = 2.5  # times the coarsest voxel of the training images
+_MODEL_VOXELS, _MODEL_EXTENT = 4.0, 3.0  # times smaller than the task's voxels and its smallest training images
 _BEYOND_OWN = 3.0  # a task may lie outside of what its modality usually has: that much further than its own images
 
 
@@ -154,6 +155,13 @@ def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[
     target = target_spacing(canonical, plan)
     trained = None if plan.statistics is None else plan.statistics.spacing
     axes = range(3) if canonical.shape[0] > 1 and plan.dimension == 3 else (1, 2)
+    if plan.statistics is not None and _is_a_scale_model(canonical, target, plan.statistics.extent, axes):
+        text = (
+            f"{name} has voxels of {_sizes(canonical.spacing)} mm and would show less than a third of what the "
+            f"smallest training images of task {plan.task} do: check that its header is right (are its units mm?)."
+        )
+        yield Finding("spacing_unusual", text)
+        return
     for axis in axes:
         low, high = target[axis] * _UNUSUALLY_FINE, target[axis] * _UNUSUALLY_COARSE
         if trained is not None:
@@ -166,6 +174,18 @@ def unusual_spacing(canonical: Geometry, plan: TaskPlan, name: str) -> Iterator[
             )
             yield Finding("spacing_unusual", text)
             return
+
+
+def _is_a_scale_model(
+    canonical: Geometry, target: tuple[float, float, float], extent: Sequence[tuple[float, float]], axes: Sequence[int]
+) -> bool:
+    """Whether voxels and extents are both far too small, along all axes: cm or inches were taken for mm. A crop has
+    small extents alone, a scanner of high resolution small voxels alone."""
+    return all(
+        _MODEL_VOXELS * canonical.spacing[axis] < target[axis]
+        and _MODEL_EXTENT * canonical.shape[axis] * canonical.spacing[axis] < extent[axis][0]
+        for axis in axes
+    )
 
 
 def _impossible_size(canonical: Geometry, plan: TaskPlan) -> str | None:
@@ -189,7 +209,8 @@ def _impossible_size(canonical: Geometry, plan: TaskPlan) -> str | None:
     longest = modality.longest_mm
     if plan.statistics is not None and plan.statistics.spacing is not None:
         longest = max(longest, _BEYOND_OWN * max(high for _, high in plan.statistics.extent))
-    shown = max(size * step for size, step in zip(canonical.shape, canonical.spacing, strict=True) if size > 1)
+    extents = (size * step for size, step in zip(canonical.shape, canonical.spacing, strict=True) if size > 1)
+    shown = max(extents, default=0.0)
     if shown > longest:
         return f"would show {shown / 1000:.3g} m along a side, more than a {modality.title} image does"
     return None

@@ -110,6 +110,25 @@ def test_of_several_predictions_the_reference_s_format_is_taken(folders: tuple[P
     assert evaluate_folders(*folders).cases[0].dice == 1.0
 
 
+def test_an_accent_is_one_letter_however_it_is_encoded(folders: tuple[Path, Path]) -> None:
+    """macOS stores "é" as two characters: counted as another name, its prediction would be a missing one."""
+    (folders[0] / "a_0001.nii.gz").rename(folders[0] / "cafe\u0301.nii.gz")
+    (folders[1] / "a_0001.nii.gz").rename(folders[1] / "caf\u00e9.nii.gz")
+    report = evaluate_folders(*folders)
+    assert report.notes == () and not any(case.missing for case in report.cases)
+
+
+def test_a_report_among_the_label_maps_is_no_case(folders: tuple[Path, Path]) -> None:
+    first = evaluate_folders(*folders)
+    for folder in folders:
+        assert (write_report(first, folder)["worst"]).is_file()
+    again = evaluate_folders(*folders)
+    assert [case.case for case in again.cases] == [case.case for case in first.cases] and again.notes == first.notes
+    (folders[1] / "report.json").unlink()  # nothing vouches for the picture any more
+    with pytest.raises(BadInputError, match=r"\.png is a colour picture"):
+        evaluate_folders(*folders)
+
+
 def test_two_files_are_one_case(folders: tuple[Path, Path]) -> None:
     report = evaluate_folders(folders[0] / "b_0002.nii.gz", folders[1] / "a_0001.nii.gz", surface=False)
     assert [case.case for case in report.cases] == ["a_0001"]

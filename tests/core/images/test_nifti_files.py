@@ -258,6 +258,13 @@ def test_a_gzip_file_under_a_plain_name_is_read(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path).array[0], volume().T)
 
 
+def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
+    for content in (b"", gzip.compress(b"")):
+        (tmp_path / "a.nii.gz").write_bytes(content)
+        with pytest.raises(BadInputError, match=r"a\.nii\.gz is empty; copy"):
+            read_image(tmp_path / "a.nii.gz")
+
+
 def test_a_missing_file_and_an_unknown_ending_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"gone\.nii does not exist"):
         read_image(tmp_path / "gone.nii")

@@ -303,3 +303,42 @@ def test_impossible_headers_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(os.urandom(64))
         with pytest.raises(BadInputError, match="is not a"):
             read_image(tmp_path / name)
+
+
+def test_the_axis_of_colours_needs_no_distance(tmp_path: Path) -> None:
+    """Teem writes NaN for it, and SimpleITK reads that."""
+    path = tmp_path / "colours.nrrd"
+    fields = "dimension: 3\nsizes: 3 4 2\nencoding: raw\nkinds: RGB-color domain domain\n"
+    path.write_bytes(f"NRRD0004\ntype: uint8\n{fields}spacings: NaN 0.5 2\n\n".encode() + bytes(range(24)))
+    image = read_image(path)
+    assert image.array.shape == (3, 1, 2, 4) and image.geometry.spacing == (1.0, 2.0, 0.5)
+    assert sitk.ReadImage(str(path)).GetNumberOfComponentsPerPixel() == 3
+    path.write_bytes(path.read_bytes().replace(b"RGB-color domain", b"domain RGB-color"))
+    with pytest.raises(BadInputError, match="NaN or infinity in its 'spacings'"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("ending", "key"), [(".nrrd", "sizes: "), (".mha", "DimSize = ")])
+def test_a_field_that_is_there_twice_and_differently_is_refused(ending: str, key: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(itk_image(volume("uint8")), str(path))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(key.encode(), f"{key}6  5 4\n{key}".encode(), 1))
+    read_image(path)  # the same numbers
+    path.write_bytes(content.replace(key.encode(), f"{key}4 5 6\n{key}".encode(), 1))
+    with pytest.raises(BadInputError, match=rf"a\{ending} says '\w+' twice and differently \(4 5 6; 6 5 4\)"):
+        read_image(path)
+
+
+def test_a_list_of_data_files_and_an_unknown_origin_are_called_that(tmp_path: Path) -> None:
+    path = tmp_path / "a.nhdr"
+    sitk.WriteImage(itk_image(volume("uint8")), str(path))
+    content = path.read_text()
+    at = content.index("data file:")
+    path.write_text(content[:at] + "data file: LIST\none.raw\ntwo.raw\n")
+    with pytest.raises(BadInputError, match="spreads its voxels over several files"):
+        read_image(path)
+    line = next(line for line in content.splitlines() if line.startswith("space origin"))
+    path.write_text(content.replace(line, "space origin: (nan,nan,nan)"))
+    with pytest.raises(BadInputError, match="NaN or infinity in its 'space origin'"):
+        read_image(path)

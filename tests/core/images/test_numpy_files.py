@@ -129,3 +129,10 @@ def test_arrays_are_written_as_they_are_read(tmp_path: Path) -> None:
         again = read_image(tmp_path / "a.npy")
         assert again.array.dtype == np.float16
         assert np.array_equal(again.array, image.array)
+
+
+def test_what_may_be_a_picture_with_its_colours_last_is_said(tmp_path: Path) -> None:
+    for shape, said in (((40, 60, 3), True), ((40, 60, 4), True), ((40, 60, 5), False), ((4, 5, 3), False)):
+        image = read_image(saved(tmp_path / "p.npy", np.zeros(shape, np.float32)))
+        assert image.geometry.shape == shape
+        assert [finding.code for finding in image.findings] == (["axes_doubtful"] if said else [])

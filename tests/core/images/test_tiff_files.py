@@ -72,6 +72,15 @@ def test_ome_states_the_voxel_size(tmp_path: Path) -> None:
     image = read_image(tmp_path / "o.ome.tif")
     assert np.array_equal(image.array, data)
     np.testing.assert_allclose(image.geometry.spacing, (2.5, 0.7, 0.3))
+    for unit, width in (("in", 7.62), ("thou", 0.00762), ("\u00c5", 3e-8), ("pixel", None)):
+        tifffile.imwrite(tmp_path / "u.ome.tif", data, ome=True, metadata={**metadata, "PhysicalSizeXUnit": unit})
+        if width is not None and width > 1e-6:
+            assert read_image(tmp_path / "u.ome.tif").geometry.spacing[2] == pytest.approx(width)
+        elif width is not None:
+            with pytest.raises(BadInputError, match="3e-08 mm, which no microscope"):
+                read_image(tmp_path / "u.ome.tif")
+        else:
+            assert not read_image(tmp_path / "u.ome.tif").physical
     metadata["PhysicalSizeX"] = 0
     tifffile.imwrite(tmp_path / "z.ome.tif", data, ome=True, metadata=metadata)
     with pytest.raises(BadInputError, match=r"z\.ome\.tif gives a voxel size"):

@@ -128,6 +128,21 @@ def test_voxels_far_coarser_than_the_training_s_are_said() -> None:
     assert said == {5.0: False, 8.0: False, 9.0: False, 15.0: True}
 
 
+@pytest.mark.parametrize(("size", "shape", "said"), [(0.1, 40, True), (0.1, 350, False), (1.0, 4, False)])
+def test_centimetres_taken_for_millimetres_are_said(size: float, shape: int, said: bool) -> None:
+    """Small voxels alone are a good scanner, a small extent alone is a crop; both are a wrong unit."""
+    plan = next(task for task in Registry().info("starter").tasks if task.task == "hippocampus")
+    image = Image(volume((shape, 8, shape)).array, Geometry((shape, 8, shape), (size, 1.0, size)))
+    assert not [finding for finding in check_image(image, plan) if finding.code == "spacing_unusual"]
+    image = Image(volume((shape,) * 3).array, Geometry((shape,) * 3, (size,) * 3))
+    found = [finding.text for finding in check_image(image, plan) if finding.code == "spacing_unusual"]
+    assert [("less than a third" in text) for text in found] == [True] * said
+
+
+def test_one_voxel_is_an_image() -> None:
+    check_working_size(Geometry((1, 1, 1), (1.0, 1.0, 1.0)), volume_plan(), "one.nii")
+
+
 def test_a_size_that_a_task_of_pixels_does_not_use_is_said_for_the_measures() -> None:
     flat = picture_plan("chest", modality="xray", channels=("xray",), normalisation=("zscore",), figures=(None,))
     image = Image(np.zeros((1, 1, 40, 50), np.uint8), Geometry((1, 40, 50), (1.0, 143.0, 143.0)))

@@ -48,6 +48,19 @@ def test_a_constant_image_becomes_zero(make_plan_of: MakePlan, make_volume: Make
     assert np.array_equal(data, np.zeros((1, 4, 5, 6)))
 
 
+@pytest.mark.parametrize("kind", ["zscore", "rescale01"])
+def test_small_units_do_not_empty_an_image(make_plan_of: MakePlan, make_volume: MakeImage, kind: str) -> None:
+    """Diffusion in m²/s is about 1e-9: nnU-Net's least divisor, 1e-8, would leave nothing of it."""
+    plan = make_plan_of(normalisation=(kind,))
+    array = np.random.default_rng(0).normal(1, 0.3, (6, 7, 8)).astype(np.float32)
+    wanted = preprocess(make_volume(array), plan).data
+    for unit in (1e-9, 1e-12):
+        data = preprocess(make_volume(array * np.float32(unit)), plan).data
+        np.testing.assert_allclose(data, wanted, atol=1e-4)
+    nothing = preprocess(make_volume(np.full((4, 5, 6), 1e-9, np.float32)), plan).data
+    assert np.abs(nothing).max() < 1e-6  # rounding is not made an image
+
+
 def test_masked_z_scores_leave_the_background_at_zero(make_plan_of: MakePlan, make_volume: MakeImage) -> None:
     array = np.full((12, 12, 12), -0.5)
     array[3:9, 3:9, 3:9] = np.random.default_rng(0).normal(40, 3, (6, 6, 6))

@@ -124,12 +124,23 @@ def _read(source: Source, series: str | None, frame: int | None, path: Path) -> 
     chosen, findings = choose(source, series, frame)
     order, geometry, placement = stack_geometry(chosen, path.name)
     ordered = [chosen[position] for position in order]
+    _check_scaled_alike(ordered, path.name)
     sizes = {(item.spacing, item.spacing_source): None for item in ordered}
     of_size = [spacing_finding(*size, path.name) for size in sizes][:1]
     if chosen[0].spacing is None:
         of_size.append(pixels_not_square(path.name, chosen[0].aspect))
     found = merge(findings, (item for item in of_size if item is not None), placement)
     return _image(ordered, geometry, path, found)
+
+
+def _check_scaled_alike(slices: Sequence[Slice], name: str) -> None:
+    """BadInputError where some slices say how their values are scaled and others do not."""
+    lost = next((item for item in slices if item.rescale is None), None)
+    if lost is not None and {item.rescale for item in slices} - {None, (1.0, 0.0)}:
+        raise BadInputError(
+            f"{name}: {lost.name} does not say how its values are scaled (Rescale Slope and Intercept), and other "
+            "slices do; export the series again."
+        )
 
 
 def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: tuple[Finding, ...]) -> Image:

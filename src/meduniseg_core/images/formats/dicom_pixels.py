@@ -59,7 +59,7 @@ def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
             for place in places:
                 item = slices[place]
                 stored = _frame(dataset, packed, item.frame or 0, decoder, path.name)
-                planes[place] = _values(dataset, stored, item.rescale)
+                planes[place] = _values(dataset, stored, item.rescale, path.name)
     return [planes[place] for place in range(len(slices))]
 
 
@@ -187,11 +187,13 @@ def _through_pydicom(dataset: Dataset, index: int, name: str) -> np.ndarray:
     return array.reshape(shape if int(dataset.SamplesPerPixel) == 1 else (*shape, 3))
 
 
-def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float]) -> np.ndarray:
+def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float] | None, name: str) -> np.ndarray:
     if stored.ndim == 3:
         return np.ascontiguousarray(np.moveaxis(stored, -1, 0))
-    slope, intercept = rescale
+    slope, intercept = (1.0, 0.0) if rescale is None else rescale
     low, high = _stored_range(dataset)
+    if rescale is None and dataset.get("ModalityLUTSequence"):  # stands in place of slope and intercept
+        stored, (low, high) = _through_table(dataset, stored, name)
     # values beyond the stated bits (overlays, wrong headers) are kept, not wrapped round
     low, high = min(low, int(stored.min())), max(high, int(stored.max()))
     ends = sorted((low * slope + intercept, high * slope + intercept))
@@ -203,6 +205,24 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float]) 
         block = stored[first : first + rows].astype(np.float64) * slope + intercept
         values[first : first + rows] = ends[0] + ends[1] - block if inverted else block
     return values[None]
+
+
+def _through_table(dataset: Dataset, stored: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """What the file's table (Modality LUT) gives for the stored values, and the range of what it can give."""
+    item = dataset.ModalityLUTSequence[0]
+    count, first, bits = (int(value) for value in item.LUTDescriptor)
+    count = count or 1 << 16
+    data = item.LUTData
+    word = np.dtype("<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2")
+    table = np.frombuffer(data, word) if isinstance(data, bytes) else np.asarray(data, word).reshape(-1)
+    if bits == 8 and table.size < count:  # two to a word
+        table = table.view(np.uint8)
+    if not 1 <= bits <= 16 or table.size < count:
+        raise BadInputError(f"{name} has a table of values (Modality LUT) that cannot be; export it again.")
+    if int(dataset.PixelRepresentation) == 1 and first >= 1 << 15:
+        first -= 1 << 16
+    places = np.clip(stored.astype(np.int64) - first, 0, count - 1)
+    return table[:count].astype(np.uint16)[places], (0, (1 << bits) - 1)
 
 
 def _stored_range(dataset: Dataset) -> tuple[int, int]:

@@ -26,8 +26,9 @@ class Slice:
     multi-frame file from 0 (None: the file holds one). ``volume`` is that file or its concatenation, and ``part`` says
     which of the file's volumes the frame belongs to. ``reference_uid`` names the coordinate system of the positions.
     ``location`` is the scanner's own coordinate along the stack. ``in_volume``: the place is relative to an ultrasound
-    volume and not to the patient. ``marks`` (keyword, value) can tell the frame from others at its place. ``fault``
-    makes the frame unusable; it is raised only if the frame is wanted.
+    volume and not to the patient. ``rescale`` (slope, intercept) is None where the header gives neither. ``marks``
+    (keyword, value) can tell the frame from others at its place. ``fault`` makes the frame unusable; it is raised only
+    if the frame is wanted.
     """
 
     path: Path
@@ -47,7 +48,7 @@ class Slice:
     spacing_source: SpacingSource = "none"
     aspect: float = 1.0
     thickness: float | None = None
-    rescale: tuple[float, float] = (1.0, 0.0)
+    rescale: tuple[float, float] | None = None
     instance: int | None = None
     instance_uid: str = ""
     study_uid: str = ""
@@ -155,7 +156,7 @@ def _slice(
         spacing_source=source,
         aspect=asked(lambda: pixel_aspect(header, name), 1.0),
         thickness=thickness,
-        rescale=asked(lambda: _rescale(header, name), (1.0, 0.0)),
+        rescale=asked(lambda: _rescale(header, name), None),
         instance=_instance(header, "InstanceNumber" if frame is None else "InStackPositionNumber", path),
         frame=frame,
         volume="" if frame is None else str(dataset.get("ConcatenationUID") or path),
@@ -218,9 +219,11 @@ def _orientation(header: Header, name: str) -> tuple[float, ...] | None:
     return cosines
 
 
-def _rescale(header: Header, name: str) -> tuple[float, float]:
-    """(slope, intercept) from stored values to the header's unit."""
+def _rescale(header: Header, name: str) -> tuple[float, float] | None:
+    """(slope, intercept) from stored values to the header's unit; None where the header gives neither."""
     slope, intercept = _one(header, "RescaleSlope", name), _one(header, "RescaleIntercept", name)
+    if slope is None and intercept is None:
+        return None
     slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
     if slope == 0 or not np.isfinite(slope) or not np.isfinite(intercept):
         raise BadInputError(f"{name} rescales its pixels by {slope:g} and adds {intercept:g}; export it again.")

@@ -56,6 +56,7 @@ _PIXELS = (
     *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     "SegmentedBluePaletteColorLookupTableData",
+    "ModalityLUTSequence",
 )
 _HEADER_TAGS = [Tag(keyword) for keyword in HEADER]
 _PIXEL_TAGS = [*_HEADER_TAGS, *(Tag(keyword) for keyword in _PIXELS)]

@@ -54,13 +54,18 @@ def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geome
         order, affine = _oriented(slices, in_plane, name)
         why = "it gives its frames' places in the ultrasound volume only"
         found = (orientation_unknown(name, why),) if first.in_volume else ()
-        return order, Geometry.from_affine(affine, shape), found
+        return order, Geometry.from_affine(affine, shape), (*found, *_several_systems(slices, name))
     depth = (first.thickness or 1.0) if first.spacing else 1.0
     if len(slices) == 1:
         return [0], Geometry(shape, (depth, *in_plane)), ()
     if is_placed(slices):
         order, step = _along_one_axis(slices, name)
         return order, Geometry(shape, (step, *in_plane)), (_unoriented(name, "axial slices are assumed"),)
+    if len({item.path for item in slices}) == 1 and any(item.position is not None for item in slices):
+        lost = next(item for item in slices if item.position is None)
+        raise BadInputError(
+            f"{name} says of some frames where they lie and not of others ({lost.name}); export it again."
+        )
     if len({item.path for item in slices}) == 1 and _is_unplaced_volume(first):
         unknown = orientation_unknown(name, f"its frames are taken as slices {depth:.4g} mm apart")
         return list(range(len(slices))), Geometry(shape, (depth, *in_plane)), (unknown,)
@@ -76,6 +81,18 @@ def stack_geometry(slices: Sequence[Slice], name: str) -> tuple[list[int], Geome
 def _is_unplaced_volume(first: Slice) -> bool:
     """Whether frames without a place are slices all the same: at a distance that the file gives, and not over time."""
     return not first.over_time and first.thickness is not None and first.spacing is not None
+
+
+def _several_systems(slices: Sequence[Slice], name: str) -> tuple[Finding, ...]:
+    """Positions count in a coordinate system each; anonymisers exist that give every slice one of its own."""
+    systems = {item.reference_uid for item in slices} - {""}
+    if len(systems) < 2:
+        return ()
+    text = (
+        f"{name}: its slices name {len(systems)} coordinate systems (Frame of Reference UID), and their positions are "
+        "taken as if it were one: look whether they fit together."
+    )
+    return (Finding("places_differ", text),)
 
 
 def _frames_findings(slices: Sequence[Slice], name: str) -> tuple[Finding, ...]:
@@ -138,13 +155,19 @@ def _check_even(positions: np.ndarray, heights: np.ndarray, slices: Sequence[Sli
     if gaps[same] < max(1e-3, 0.1 * usual):
         raise BadInputError(
             f"{name} has several slices at one place ({slices[same].name} and {slices[same + 1].name}: time points or "
-            "copies); put one volume's files into a folder of their own."
+            f"copies); {_ONE_FILE if slices[same].frame is not None else _ONE_FOLDER}."
         )
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     expected = positions[0] + np.arange(len(positions))[:, None] * step
     off = float(np.abs(positions - expected).max())
     if off <= UNEVEN_TOLERANCE * float(np.linalg.norm(step)):
         return
+    if float(np.abs(heights - np.linspace(heights[0], heights[-1], len(heights))).max()) <= UNEVEN_TOLERANCE * usual:
+        aside = slices[int(np.argmax(np.linalg.norm(positions - expected, axis=1)))]
+        raise BadInputError(
+            f"{name} has slices at even distances that do not lie above each other ({aside.name} lies {off:.3g} mm "
+            "beside its place); export the series again or resample it first."
+        )
     wide = int(np.argmax(gaps))
     between = f"{gaps[wide]:.4g} mm lie between {slices[wide].name} and {slices[wide + 1].name}"
     steps = _number_steps([item.instance for item in slices])
@@ -168,6 +191,8 @@ def _check_even(positions: np.ndarray, heights: np.ndarray, slices: Sequence[Sli
     )
 
 
+_ONE_FOLDER = "put one volume's files into a folder of their own"
+_ONE_FILE = "export one volume alone"
 _ALIKE = 0.1  # relative difference of gaps that count as one distance
 
 

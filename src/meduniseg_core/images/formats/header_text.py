@@ -65,6 +65,33 @@ def header_lines(stream: IO[bytes], name: str) -> list[str]:
     return lines
 
 
+def set_field(fields: dict[str, str], key: str, value: str, name: str) -> None:
+    """Add a field of a text header to the others.
+
+    Args:
+        fields: The fields so far.
+        key: The field's key.
+        value: Its value.
+        name: The file's name, for the message.
+
+    Raises:
+        BadInputError: The header has the field already, with another value: which one holds is not known.
+    """
+    known = fields.setdefault(key, value)
+    if known != value and _plain(known) != _plain(value):
+        raise BadInputError(
+            f"{name} says '{key}' twice and differently ({known[:40]}; {value[:40]}); correct its header."
+        )
+
+
+def _plain(value: str) -> list[float] | str:
+    """The value's numbers, where it consists of numbers: "0" is "0.0"."""
+    try:
+        return [float(item) for item in value.split()]
+    except ValueError:
+        return value
+
+
 def numbers(text: str, name: str, field: str) -> list[float]:
     """Read the numbers of a header field.
 

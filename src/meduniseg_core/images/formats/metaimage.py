@@ -26,6 +26,7 @@ from meduniseg_core.images.formats.header_text import (
     header_line,
     numbers,
     read_voxels,
+    set_field,
     whole_number,
     whole_numbers,
 )
@@ -53,6 +54,7 @@ _ALIASES = {
     "orientation": "transformmatrix",
     "elementbyteordermsb": "binarydatabyteordermsb",
 }
+_FREE_TEXT = frozenset({"comment", "name"})
 _FIELD_LIMIT = 10_000
 _MM_PER_UNIT = {"": 1.0, "?": 1.0, "mm": 1.0, "cm": 10.0, "um": 0.001}
 
@@ -117,8 +119,11 @@ def read_metaimage(path: Path, frame: int | None = None) -> Image:
 def _scaled(image: Image, fields: dict[str, str]) -> Image:
     """An image with the header's scaling of its values, which few programs write and fewer read."""
     slope, offset = (
-        numbers(fields.get(f"elementtointensityfunction{part}", default), image.name, f"ElementToIntensity{part}")
-        for part, default in (("slope", "1"), ("offset", "0"))
+        numbers(fields.get(title.lower(), default), image.name, title)
+        for title, default in (
+            ("ElementToIntensityFunctionSlope", "1"),
+            ("ElementToIntensityFunctionOffset", "0"),
+        )
     )
     if (slope, offset) == ([1.0], [0.0]):
         return image
@@ -149,7 +154,8 @@ def _parse(stream: IO[bytes], name: str) -> dict[str, str]:
                 break
             continue
         key = key.strip().lower()
-        fields[_ALIASES.get(key, key)] = value.strip()
+        if key not in _FREE_TEXT:
+            set_field(fields, _ALIASES.get(key, key), value.strip(), name)
         if key == "elementdatafile":  # by definition the last: the voxels follow
             if fields.get("objecttype", "image").lower() != "image":
                 break

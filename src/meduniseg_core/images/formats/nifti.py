@@ -149,7 +149,10 @@ def write_nifti(path: Path, array: np.ndarray, geometry: Geometry, like: Image |
 
 
 def _read_header(stream: IO[bytes], name: str) -> Any:
-    start = bytes(read_exactly(stream, 4, name))
+    start = stream.read(4)
+    if not start:
+        raise BadInputError(f"{name} is empty; copy or export the file again.")
+    start += bytes(read_exactly(stream, 4 - len(start), name))
     for endianness in "<>":
         kind = _SIZES.get(struct.unpack(f"{endianness}i", start)[0])
         if kind is not None:

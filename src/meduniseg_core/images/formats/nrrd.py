@@ -29,6 +29,7 @@ from meduniseg_core.images.formats.header_text import (
     header_lines,
     numbers,
     read_voxels,
+    set_field,
     whole_number,
     whole_numbers,
 )
@@ -155,6 +156,8 @@ def _parse(stream: IO[bytes], name: str) -> tuple[dict[str, str], dict[str, str]
     for line in header_lines(stream, name):
         if line.startswith("#"):
             continue
+        if fields.get("data file", "").upper().startswith("LIST"):
+            break  # the names of several files, one a line
         if ":=" in line:
             key, _, value = line.partition(":=")
             pairs[key] = value
@@ -163,7 +166,7 @@ def _parse(stream: IO[bytes], name: str) -> tuple[dict[str, str], dict[str, str]
         if not colon:
             raise BadInputError(f"{name} has an unreadable line in its header ({line[:80]}); export it again.")
         key = key.strip().lower()
-        fields[_ALIASES.get(key, key)] = value.strip()
+        set_field(fields, _ALIASES.get(key, key), value.strip(), name)
     return fields, pairs
 
 
@@ -207,12 +210,13 @@ def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
     kinds = fields.get("kinds", "").lower().split()
     vectors = _vectors(fields, rank, name)
     if vectors is None:
-        steps = numbers(fields["spacings"], name, "spacings") if "spacings" in fields else [1.0] * rank
-        if len(steps) != rank:
-            raise BadInputError(f"{name} has {len(steps)} spacings for {rank} axes; export the file again.")
+        stated = fields.get("spacings", "1 " * rank).split()
+        if len(stated) != rank:
+            raise BadInputError(f"{name} has {len(stated)} spacings for {rank} axes; export the file again.")
         spatial = [n for n in range(rank) if len(kinds) != rank or kinds[n] in _SPATIAL_KINDS]
         if len(kinds) != rank:
             spatial = spatial[:3]
+        steps = {n: numbers(stated[n], name, "spacings")[0] for n in spatial}  # Teem writes NaN for that of colours
         unit = np.eye(3)
         units = _axis_units(fields, rank)
         scale = _scale([units[n] for n in spatial[:3]], name)
@@ -227,7 +231,7 @@ def _axes(fields: dict[str, str], sizes: list[int], name: str) -> _Axes:
         signs, oriented = _signs(fields)
         scale = _scale(_quoted(fields, "space units"), name)
         directions = [_three(vector) * signs * scale for vector in found]
-        origin = _three(_tuple(fields.get("space origin", "(0,0,0)"), name)) * signs * scale
+        origin = _three(_tuple(fields.get("space origin", "(0,0,0)"), name, "space origin")) * signs * scale
         physical = True
     others = [n for n in range(rank) if n not in spatial]
     if len(spatial) not in (2, 3) or len(others) > 1:
@@ -250,8 +254,8 @@ def _vectors(fields: dict[str, str], rank: int, name: str) -> list[np.ndarray | 
     return [None if _NO_VECTOR.fullmatch(item) else _tuple(item, name) for item in items]
 
 
-def _tuple(text: str, name: str) -> np.ndarray:
-    return np.array(numbers(text.strip().strip("()").replace(",", " "), name, "space directions"))
+def _tuple(text: str, name: str, field: str = "space directions") -> np.ndarray:
+    return np.array(numbers(text.strip().strip("()").replace(",", " "), name, field))
 
 
 def _three(vector: np.ndarray) -> np.ndarray:

@@ -17,11 +17,13 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief, check_channel_count, check_finite, check_numeric
 from meduniseg_core.images.choices import take_frame
+from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats.decoding import decoded
 from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, claimed_bytes, read_exactly
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 
+_FEW = 16  # voxels: a volume that is 3 or 4 voxels wide is no longer than that
 _HEADER_LIMIT = 10_000  # bytes; NumPy's own limit
 _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error, struct.error, KeyError)
 
@@ -54,10 +56,24 @@ def read_numpy(path: Path, frame: int | None = None) -> Image:
     array = np.ascontiguousarray(array)
     check_finite(array, name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
+    if _may_be_colours(shape):
+        findings = (*findings, Finding("axes_doubtful", _doubt(name, shape)))
     meta: dict[str, Any] = {"format": "numpy", "dtype": str(array.dtype)}
     if shape[0] == 1:
         meta["colour"] = "rgb" if colour else "grey"
     return Image(array, Geometry(shape, (1.0, 1.0, 1.0)), physical=False, source=path, meta=meta, findings=findings)
+
+
+def _may_be_colours(shape: tuple[int, int, int]) -> bool:
+    depth, height, width = shape
+    return width in (3, 4) and min(depth, height) > _FEW
+
+
+def _doubt(name: str, shape: tuple[int, int, int]) -> str:
+    return (
+        f"{name} is read as {shape[0]} slices of {shape[1]} x {shape[2]} pixels, which looks like one picture with "
+        f"{shape[2]} values a pixel: save a colour picture as (H, W, 3) in uint8, and channels first."
+    )
 
 
 def write_numpy(path: Path, array: np.ndarray) -> None:

@@ -27,7 +27,17 @@ _MM_PER_UNIT = {
     "micron": 1e-3,
     "microns": 1e-3,
     "nm": 1e-6,
+    "pm": 1e-9,
+    "\u00c5": 1e-7,  # angstrom
+    "\u212b": 1e-7,  # the sign of that name
+    "dm": 100.0,
     "inch": 25.4,
+    "inches": 25.4,
+    "in": 25.4,
+    "thou": 0.0254,
+    "li": 25.4 / 12,  # line
+    "ft": 304.8,
+    "yd": 914.4,
 }
 
 

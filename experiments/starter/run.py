@@ -2,7 +2,7 @@
 
     export MEDUNISEG_SHARED=../shared
     git show 7b746ef:src/meduniseg_core/weights/shipped/starter.safetensors > runs/first_starter.safetensors
-    python experiments/starter/run.py train        # the universal network
+    python experiments/starter/run.py train        # the universal network, in two parts
     python experiments/starter/run.py baselines    # sixteen single-task networks, same budget; --task and --seed choose
     python experiments/starter/run.py ship         # the universal network, as fp16, into the package
     python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
@@ -21,7 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from meduniseg_core.events import Event, Message, Metric
+from meduniseg_core.errors import CancelledError
+from meduniseg_core.events import CancelToken, Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
@@ -32,7 +33,10 @@ from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
 HERE = Path(__file__).resolve().parent
-UNIVERSAL = HERE / "sixteen.toml"
+FIRST, SECOND = HERE / "sixteen.toml", HERE / "sixteen_second.toml"
+"""The two parts of the training; why there are two stands in the second."""
+FIRST_EPOCHS = 20
+"""Of the first part's 30, after which it was stopped."""
 SEEDS = (1, 2, 3)
 """Of the single-task networks; seeds above 1 where their spread is wanted."""
 FORMER_ITERATIONS = 3000
@@ -40,13 +44,24 @@ FORMER_ITERATIONS = 3000
 LOG = logging.getLogger("starter")
 
 
+def first_part() -> TrainingConfig:
+    """The configuration of the first part, of which `FIRST_EPOCHS` were trained."""
+    return TrainingConfig.from_toml(FIRST)
+
+
 def universal() -> TrainingConfig:
-    """The committed configuration."""
-    return TrainingConfig.from_toml(UNIVERSAL)
+    """The configuration of the second part, whose network is the starter."""
+    return TrainingConfig.from_toml(SECOND)
+
+
+def iterations_per_task() -> int:
+    """The universal network's iterations for a task, both parts together: their mean over the tasks."""
+    first, second = first_part(), universal()
+    return FIRST_EPOCHS * first.iterations_per_dataset + second.epochs * second.iterations_per_dataset
 
 
 def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[TrainingConfig]:
-    """For each task the same backbone without prompts: same data, split, plan, recipe and iterations of its task.
+    """For each task the same backbone without prompts: same data, split, plan, recipe and mean number of iterations.
 
     Args:
         tasks: which; empty: all.
@@ -55,7 +70,7 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
     Returns:
         Their configurations, task by task.
     """
-    config = universal()
+    config = first_part()
     known = load_model(config.pretrained_weights).info if config.pretrained_weights else None
     singles = []
     for folder in config.datasets:
@@ -63,7 +78,7 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
         if tasks and task not in tasks:
             continue
         former = known is not None and task in [plan.task for plan in known.tasks]
-        iterations = config.epochs * config.iterations_per_dataset + (FORMER_ITERATIONS if former else 0)
+        iterations = iterations_per_task() + (FORMER_ITERATIONS if former else 0)
         for seed in seeds:
             name = f"single-{task}" if seed == 1 else f"single-{task}-seed{seed}"
             singles.append(
@@ -112,6 +127,29 @@ def run_training(config: TrainingConfig, resume: bool) -> None:
     LOG.info("%s: %s in %.0f s", config.name, result.model.name, result.seconds)
 
 
+def train_first_part(resume: bool) -> None:
+    """Train the first part until it is stopped, or leave it alone where that is done."""
+    config, token = first_part(), CancelToken()
+    if resume and (config.output / f"{config.name}.safetensors").is_file():
+        return
+
+    def stop(event: Event) -> None:
+        log_event(event)
+        if (
+            isinstance(event, Metric)
+            and event.name == "dice"
+            and event.step >= FIRST_EPOCHS * config.iterations_per_epoch
+        ):
+            token.cancel()
+
+    try:
+        train(config, resume=resume and (config.output / LAST).is_file(), events=stop, cancel=token)
+    except CancelledError:
+        if not token.cancelled:
+            raise
+    train(config, finish=True, events=log_event)
+
+
 def ship(config: TrainingConfig) -> None:
     """Put the trained network into the package, weights as fp16, its sha256 beside it."""
     model = load_model(config.output / f"{config.name}.safetensors")
@@ -134,6 +172,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if arguments.step == "train":
+        train_first_part(arguments.resume)
         run_training(universal(), arguments.resume)
     elif arguments.step == "baselines":
         for config in baselines(arguments.task, arguments.seed or (1,)):
@@ -143,7 +182,10 @@ def main() -> int:
     else:
         import tables
 
-        tables.evaluate(universal(), baselines()) if arguments.step == "evaluate" else tables.write()
+        if arguments.step == "evaluate":
+            tables.evaluate(universal(), first_part(), iterations_per_task(), baselines())
+        else:
+            tables.write()
     return 0
 
 

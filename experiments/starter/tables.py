@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,17 @@ MARKS = ("<!-- table:begin (python experiments/starter/run.py table) -->", "<!--
 LOG = logging.getLogger("starter")
 
 
-def evaluate(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
+def evaluate(
+    universal: TrainingConfig, first: TrainingConfig, iterations_per_task: int, singles: list[TrainingConfig]
+) -> None:
     """Segment every held-out image with all networks (fp32, CPU, no mirroring); write results/dice.json.
 
     What a network was measured on stays in the file under its sha256 and is not measured again.
 
     Args:
-        universal: of the shipped model.
+        universal: of the shipped model: the second part of its training.
+        first: the first part of its training, whose log is kept, too.
+        iterations_per_task: the mean over its tasks, both parts together.
         singles: of the single-task networks; those that are not finished are left out.
     """
     starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
@@ -75,13 +79,16 @@ def evaluate(universal: TrainingConfig, singles: list[TrainingConfig]) -> None:
         LOG.info("%s: starter %.3f", task, _cases(networks[row["starter"]]["dice"]).mean())
         content = {
             "starter_sha256": starter.model.sha256,
-            "config_sha256": hashlib.sha256((HERE / "sixteen.toml").read_bytes()).hexdigest(),
-            "iterations_per_task": universal.epochs * universal.iterations_per_dataset,
+            "config_sha256": [
+                hashlib.sha256((HERE / name).read_bytes()).hexdigest()
+                for name in ("sixteen.toml", "sixteen_second.toml")
+            ],
+            "iterations_per_task": iterations_per_task,
             "tasks": rows,
             "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
         }
         write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
-    _keep_logs([universal, *singles])
+    _keep_logs({"starter-first-part": first, **{config.name: config for config in (universal, *singles)}})
 
 
 def _measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:
@@ -201,10 +208,10 @@ def _model_of(config: TrainingConfig) -> Path:
     return config.output / f"{config.name}.safetensors"
 
 
-def _keep_logs(configs: Sequence[TrainingConfig]) -> None:
-    for config in configs:
+def _keep_logs(configs: Mapping[str, TrainingConfig]) -> None:
+    for folder, config in configs.items():
         for name in ("log.jsonl", "split.json", "plans.json"):
             if (config.output / name).is_file():
-                target = RESULTS / config.name / name
+                target = RESULTS / folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(config.output / name, target)

@@ -68,10 +68,10 @@ class BatchSource(Dataset[Batch]):
     """A data set whose item ``i`` is the batch of iteration ``i``.
 
     A batch holds one task. Within an epoch each task has ``iterations_per_task`` batches, in random order (docs/spec.md
-    section 6). The last third of a batch is centred on a random voxel of a random foreground class of the case. A share
-    ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead. ``absence`` says
-    for which tasks how many samples lack the target. Augmentation depends on the task's modality
-    (`augmentation.presets`).
+    section 6), or more and fewer by ``task_shares`` (:func:`batches_by_task`). The last third of a batch is centred on
+    a random voxel of a random foreground class of the case. A share ``correction_oversampling`` of all samples is
+    centred on a voxel that an annotator changed instead. ``absence`` says for which tasks how many samples lack the
+    target. Augmentation depends on the task's modality (`augmentation.presets`).
     """
 
     def __init__(
@@ -84,11 +84,13 @@ class BatchSource(Dataset[Batch]):
         augmentation: AugmentationConfig,
         correction_oversampling: float = 0.0,
         absence: Mapping[str, AbsenceSettings] | None = None,
+        task_shares: Mapping[str, float] | None = None,
     ) -> None:
         self._tasks = tuple(tasks)
         self._corrected = [[case for case in data.cases if len(case.changed_voxels)] for data in self._tasks]
         self._correction_oversampling = correction_oversampling
-        self._per_task = iterations_per_task
+        shares = [(task_shares or {}).get(data.plan.task, 1.0) for data in self._tasks]
+        self._counts = batches_by_task(shares, iterations_per_task)
         self._total = total
         self._seed = seed
         self._oversampling = oversampling
@@ -112,9 +114,8 @@ class BatchSource(Dataset[Batch]):
         Returns:
             The task's index among the run's tasks.
         """
-        per_epoch = self._per_task * len(self._tasks)
-        epoch, position = divmod(iteration, per_epoch)
-        order = np.repeat(np.arange(len(self._tasks)), self._per_task)
+        epoch, position = divmod(iteration, sum(self._counts))
+        order = np.repeat(np.arange(len(self._tasks)), self._counts)
         np.random.default_rng([self._seed, 0, epoch]).shuffle(order)
         return int(order[position])
 
@@ -189,6 +190,26 @@ class BatchSource(Dataset[Batch]):
         high = [max(s - (p - p // 2), s // 2) for p, s in zip(plan.patch, shape, strict=True)]
         d, h, w = (int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True))
         return d, h, w
+
+
+def batches_by_task(shares: Sequence[float], iterations_per_task: int) -> list[int]:
+    """How many batches of an epoch each task gets.
+
+    Args:
+        shares: how a task's number of batches compares with the others'; all the same: the paper.
+        iterations_per_task: the mean over the tasks.
+
+    Returns:
+        A number for each task, at least 1; they add up to ``iterations_per_task`` times the number of tasks.
+    """
+    total = iterations_per_task * len(shares)
+    weights = np.asarray(shares, dtype=float)
+    # one for each task, the rest by share; what rounding leaves goes to the largest remainders
+    wanted = (total - len(shares)) * weights / weights.sum()
+    counts = np.floor(wanted + 1e-9).astype(int)
+    order = np.argsort(counts - wanted, kind="stable")
+    counts[order[: total - len(shares) - counts.sum()]] += 1
+    return [int(count) + 1 for count in counts]
 
 
 def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> Iterator[Batch]:

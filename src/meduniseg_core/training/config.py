@@ -108,6 +108,11 @@ class TrainingConfig(BaseModel):
         default=(), description="(epoch, factor): from there to the next restart the rate is multiplied by the factor"
     )
     gradient_clip: float = Field(default=12.0, gt=0)
+    task_shares: dict[str, float] = Field(
+        default_factory=dict,
+        description="by task: factor on the number of its batches in an epoch, against the other tasks'; 1 where not "
+        "named. The number of batches of an epoch stays",
+    )
     foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
     batch_dice: bool = Field(default=False, description="pool the samples of a batch in the Dice fraction")
     predictions: dict[str, Path] = Field(
@@ -151,6 +156,12 @@ class TrainingConfig(BaseModel):
     def _shares_above_zero(self) -> Self:
         if any(share <= 0 for _, share in self.rate_shares):
             raise ValueError("rate_shares are above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _task_shares_above_zero(self) -> Self:
+        if any(share <= 0 for share in self.task_shares.values()):
+            raise ValueError("task_shares are above 0; leave the data set out of datasets instead")
         return self
 
     @model_validator(mode="after")

@@ -163,6 +163,7 @@ class Trainer:
             config.augmentation,
             config.correction_oversampling,
             config.absence,
+            config.task_shares,
         )
         batches = batches_from(source, state.iteration, config.workers, pin=self._device.type == "cuda")
         before, began, first = state.seconds, time.monotonic(), state.iteration

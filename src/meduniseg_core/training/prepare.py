@@ -94,11 +94,16 @@ def prepare(
             raise UsageError(
                 f"Two data sets hold the task '{name}'; give one of them another \"task\" in dataset.json."
             )
-    unknown = sorted(set(config.plan) - set(names))
-    if unknown:
-        raise UsageError(
-            f"The config plans the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
-        )
+    for what, named in (
+        ("plans", config.plan),
+        ("asks for absence in", config.absence),
+        ("shares", config.task_shares),
+    ):
+        unknown = sorted(set(named) - set(names))
+        if unknown:
+            raise UsageError(
+                f"The config {what} the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
+            )
     cached = [
         _with_statistics(
             _cache(config, dataset, total_stride, start, events, cancel), dataset, config.leave_out, events, cancel
@@ -250,7 +255,7 @@ def _describe(
 
 
 # settings added later: runs that do not use them keep the hash they had
-_OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay")
+_OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay", "task_shares")
 
 
 def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:

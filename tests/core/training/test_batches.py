@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image as PillowImage
+from pydantic import ValidationError
 
+from meduniseg_core.errors import UsageError
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.augmentation import AugmentationConfig
-from meduniseg_core.training.batches import BatchSource, TaskData
+from meduniseg_core.training.batches import BatchSource, TaskData, batches_by_task
 from meduniseg_core.training.prepare import prepare
 
 
@@ -31,6 +36,38 @@ def test_every_epoch_gives_each_task_its_iterations_in_changing_order(tasks: lis
     epochs = [[source.task_of(i) for i in range(start, start + 14)] for start in (0, 14, 28)]
     assert all(Counter(epoch) == {0: 7, 1: 7} for epoch in epochs)
     assert epochs[0] != epochs[1]
+
+
+def test_tasks_that_lag_get_more_batches_of_an_epoch(tasks: list[TaskData]) -> None:
+    shares = {tasks[1].plan.task: 2.5}
+    source = BatchSource(tasks, 7, 42, 0, 1 / 3, AugmentationConfig(), task_shares=shares)
+    for start in (0, 14, 28):
+        assert Counter(source.task_of(i) for i in range(start, start + 14)) == {0: 4, 1: 10}
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20), st.integers(1, 60))
+def test_the_batches_of_an_epoch_are_shared_out_to_the_last(shares: list[float], each: int) -> None:
+    counts = batches_by_task(shares, each)
+    assert sum(counts) == each * len(shares) and min(counts) >= 1
+    assert all(a >= b for (x, a), (y, b) in product(zip(shares, counts, strict=True), repeat=2) if x > y * (1 + 1e-6))
+    assert batches_by_task([3.7] * len(shares), each) == [each] * len(shares)
+
+
+@pytest.mark.parametrize("setting", ["plan", "absence", "task_shares"])
+def test_a_setting_for_a_task_that_no_data_set_holds_is_refused(config: TrainingConfig, setting: str) -> None:
+    own = {"plan": {"knee": {}}, "absence": {"knee": {"share": 0.1}}, "task_shares": {"knee": 2.0}}[setting]
+    wrong = TrainingConfig.model_validate({**config.model_dump(), setting: own})
+    with pytest.raises(UsageError, match="'knee', which no data set holds"):
+        prepare(wrong)
+
+
+def test_runs_without_task_shares_keep_their_hash(config: TrainingConfig) -> None:
+    task = prepare(config).tasks[0].plan.task
+    shared = config.model_copy(update={"task_shares": {task: 2.0}})
+    assert prepare(shared).config_hash != prepare(config).config_hash
+    assert prepare(config.model_copy(update={"task_shares": {}})).config_hash == prepare(config).config_hash
+    with pytest.raises(ValidationError, match="above 0"):
+        TrainingConfig.model_validate({**config.model_dump(), "task_shares": {task: 0}})
 
 
 def test_a_batch_depends_on_its_number_and_the_seed_alone(tasks: list[TaskData]) -> None:

@@ -86,6 +86,11 @@ def image_of(layers: Sequence[ImageLayer]) -> LayerImage:
     return read_layers(snapshot_layers(layers))
 
 
+def to_image(array: np.ndarray, change: Reorientation) -> np.ndarray:
+    """Bring what lies on a layer's grid, (H, W) or (D, H, W), to its image's axes: (D, H, W)."""
+    return np.ascontiguousarray(change.inverse(as_volume(array))[0])
+
+
 def same_images(some: Sequence[LayerSnapshot], others: Sequence[LayerSnapshot]) -> bool:
     """Whether both snapshots are of the same arrays at the same places (the values are not compared)."""
     return len(some) == len(others) and all(

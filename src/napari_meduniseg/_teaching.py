@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
-from meduniseg_core.editing import Edit
+from meduniseg_core.editing import Edit, unique_labels
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Reorientation
-from meduniseg_core.images.modality_check import likely_modalities
-from meduniseg_core.inference import Predictor
-from meduniseg_core.interactive import FeatureCache, QuickTask, Stroke, Teacher
-from napari_meduniseg._editing import names_of
-from napari_meduniseg._layer_input import LayerSnapshot, read_layers
-from napari_meduniseg._layers import DERIVED, METADATA_KEY, as_volume, class_options, copied_placement
+from meduniseg_core.interactive import QuickTask, Teacher, strokes_in
+from napari_meduniseg._editing import apply, names_of
+from napari_meduniseg._features import FeatureSource, MadeBy
+from napari_meduniseg._layer_input import LayerSnapshot, read_layers, to_image
+from napari_meduniseg._layers import DERIVED, METADATA_KEY, class_options, copied_placement
 from napari_meduniseg._links import bind
 from napari_meduniseg._views import slice_axis
 
@@ -27,6 +26,7 @@ NOT_TARGET = 1
 """What strokes beside the target are painted with; the strokes of class n are painted with n + 1."""
 
 _GREY = (150, 150, 150)
+_AT_ONCE = 1 << 20  # voxels that are compared and changed in the window's thread before it may do something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,22 +34,32 @@ class Lesson:
     """What the user has painted, prepared in the window's thread.
 
     ``strokes`` is a copy of the strokes' layer, ``base`` of the labels to be corrected. ``plane`` is the visible slice:
-    the layer's axis and the index along it; None for a 2D image.
+    the layer's axis and the index along it; None for a 2D image. ``made_by`` chooses the network; None for none.
     """
 
     snapshots: tuple[LayerSnapshot, ...]
     strokes: np.ndarray
     base: np.ndarray | None
     plane: tuple[int, int] | None
+    made_by: MadeBy | None
 
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """New labels of a part of the layer, and what made them."""
+    """New labels of a part of the layer, what made them, and whose features it had."""
 
     box: tuple[slice, ...]
     labels: np.ndarray
     teacher: Teacher
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class TooFew:
+    """There is too little to learn from: whether a stroke on a target, and one beside it, are there."""
+
+    target: bool
+    beside: bool
 
 
 def add_strokes(viewer: ViewerModel, image: ImageLayer, classes: dict[int, str]) -> Labels:
@@ -95,66 +105,76 @@ def visible_plane(layer: ImageLayer, viewer: ViewerModel) -> tuple[int, int] | N
 
 def teach(
     lesson: Lesson,
-    cache: FeatureCache,
-    predictor: Callable[[], Predictor | None],
+    source: FeatureSource,
     shown: Callable[[Taught], None],
     events: EventSink,
     cancel: CancelToken,
-) -> Taught:
-    """Label the visible slice, hand it to ``shown``, then label everything; in a worker's thread.
-
-    Raises UsageError where there are too few strokes.
-    """
+) -> Taught | TooFew:
+    """Label the visible slice, hand it to ``shown``, then label everything; in a worker's thread."""
+    present = [value for value in unique_labels(lesson.strokes) if value]
+    if len(present) < 2 and not (present and lesson.base is not None):
+        return TooFew(any(value != NOT_TARGET for value in present), NOT_TARGET in present)
     taken = read_layers(lesson.snapshots)
-    likely = likely_modalities(taken.image)
-    modality = likely[0] if len(likely) == 1 else None
-    features = cache.get(taken.image, predictor(), modality=modality, events=events, cancel=cancel)
-    change = taken.change
-    base = None if lesson.base is None else _to_image(lesson.base, change)
+    found = source.get(taken.image, lesson.made_by, events, cancel)
+    features, change = found.features, taken.change
+    base = None if lesson.base is None else to_image(lesson.base, change)
     teacher = Teacher(features, base)
-    painted = _to_image(lesson.strokes, change)
-    for value in np.unique(painted):
-        if value:
-            where = np.nonzero(painted == value)
-            teacher.add(Stroke((where[0], where[1], where[2]), int(value) - 1))
-    if not teacher.ready:
-        raise UsageError("Paint at least one stroke on the target and one beside it ('Not target').")
+    for stroke in strokes_in(to_image(lesson.strokes, change)):
+        teacher.add(stroke)
     cancel.raise_if_cancelled()
     if lesson.plane is not None:
         axis, index = lesson.plane
         spans = [slice(0, size) for size in lesson.strokes.shape]
         spans[axis] = slice(index, index + 1)
         inside = _box_to_image(tuple(spans), lesson.strokes.shape, change)
-        shown(Taught(tuple(spans), change.forward(teacher.labels(inside)[None])[0], teacher))
-    return _whole(teacher, change, lesson.strokes.shape, events, cancel)
+        shown(Taught(tuple(spans), change.forward(teacher.labels(inside)[None])[0], teacher, found.text))
+    return replace(_whole(teacher, change, lesson.strokes.shape, events, cancel), text=found.text)
 
 
 def apply_task(
     task: QuickTask,
     snapshots: tuple[LayerSnapshot, ...],
-    cache: FeatureCache,
-    predictor: Callable[[], Predictor | None],
+    source: FeatureSource,
     events: EventSink,
     cancel: CancelToken,
 ) -> Taught:
-    """Label an image with what another one taught, in a worker's thread."""
+    """Label an image with what another one taught, in a worker's thread.
+
+    Raises UsageError where its model is not among those in use.
+    """
     taken = read_layers(snapshots)
-    session = predictor() if task.tasks else None
-    if task.tasks and (session is None or session.model.sha256 != task.model_sha256):
-        raise UsageError(f"Quick task {task.name} was taught with features of another model, which is not in use here.")
-    features = cache.get(taken.image, session, task.tasks, events=events, cancel=cancel)
+    features = source.of_tasks(taken.image, task.model_sha256, task.tasks, events, cancel)
+    if features is None:
+        raise UsageError(f"Quick task {task.name} was taught with features of a model that is not in use; adopt it.")
     shape = taken.change.forward(taken.image.array).shape[1:]
     shape = shape[1:] if taken.image.is_2d else shape
     return _whole(task.teacher(features), taken.change, shape, events, cancel)
 
 
-def difference(layer: Labels, taught: Taught) -> Edit:
-    """What the new labels change in a layer, as one step."""
-    before = np.asarray(layer.data)[taught.box]
-    labels = taught.labels.reshape(before.shape)
+def put_in_steps(layer: Labels, labels: np.ndarray, box: tuple[slice, ...]) -> Iterator[int]:
+    """Give a part of a layer new labels as one undo step, a bounded number of voxels at a time.
+
+    Yields the number of voxels that changed, after each step: between them the window may work. Closing the iterator
+    leaves the rest as it is.
+    """
+    slices = max(1, _AT_ONCE // max(1, int(np.prod(labels.shape[1:]))))
+    first = box[0].start or 0
+    with layer.block_history():
+        for low in range(0, labels.shape[0], slices):
+            inside = slice(first + low, first + min(low + slices, labels.shape[0]))
+            yield apply(layer, _difference(layer, labels[low : low + slices], (inside, *box[1:])))
+
+
+def put(layer: Labels, labels: np.ndarray, box: tuple[slice, ...]) -> int:
+    """Give a part of a layer new labels as one undo step; returns the number of voxels that changed."""
+    return sum(put_in_steps(layer, labels, box))
+
+
+def _difference(layer: Labels, labels: np.ndarray, box: tuple[slice, ...]) -> Edit:
+    before = np.asarray(layer.data)[box]
     where = np.nonzero(before != labels)
     values = labels[where].astype(layer.data.dtype)
-    return Edit(tuple(index + (part.start or 0) for index, part in zip(where, taught.box, strict=True)), values)
+    return Edit(tuple(index + (part.start or 0) for index, part in zip(where, box, strict=True)), values)
 
 
 def _whole(
@@ -162,10 +182,6 @@ def _whole(
 ) -> Taught:
     labels = change.forward(teacher.whole(events=events, cancel=cancel)[None])[0]
     return Taught(tuple(slice(0, size) for size in shape), labels.reshape(shape), teacher)
-
-
-def _to_image(array: np.ndarray, change: Reorientation) -> np.ndarray:
-    return np.ascontiguousarray(change.inverse(as_volume(array))[0])
 
 
 def _box_to_image(spans: tuple[slice, ...], shape: tuple[int, ...], change: Reorientation) -> tuple[slice, ...]:

@@ -93,6 +93,26 @@ def pixels_per_mm(viewer: ViewerModel, layer: Layer) -> float:
     return float(camera_of(viewer).zoom) * scale
 
 
+def canvas_places(viewer: ViewerModel, places: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Find where places of the world lie on the canvas while slices are shown.
+
+    Args:
+        viewer: The viewer.
+        places: (n, axes of the world), in the world's units.
+        size: Width and height of the canvas, in pixels.
+
+    Returns:
+        (n, 2) x and y, in pixels from the upper left corner.
+    """
+    camera = camera_of(viewer)
+    shown = places[:, list(viewer.dims.displayed)] - np.asarray(camera.center)[-2:]
+    down, right = camera.orientation2d
+    signs = np.array([1.0 if str(down) == "down" else -1.0, 1.0 if str(right) == "right" else -1.0])
+    moved = shown * signs * camera.zoom + np.array([size[1], size[0]]) / 2
+    found: np.ndarray = moved[:, ::-1]
+    return found
+
+
 def show_whole_again(viewer: ViewerModel, image: ImageLayer, before: tuple[int, int]) -> None:
     """Show all of an image once more if all of it was in view, filling the canvas, while that had another size.
 

@@ -38,7 +38,7 @@ def paint(widget: Any, value: int, row: int, first: int, last: int, depth: int =
     assert widget.strokes.selected_label == value
     where = np.full(last - first, depth), np.full(last - first, row), np.arange(first, last)
     widget.strokes.data_setitem(where, value)
-    wait_for(lambda: not widget._timer.isActive() and not widget.does("teach"))
+    wait_for(lambda: not widget.learning)
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:
@@ -58,12 +58,12 @@ def test_two_strokes_label_the_volume_undo_takes_one_back_and_a_quick_task_goes_
     widget.save(tmp_path / "square.json", "square")
     assert "Saved" in widget.said.text()
     widget.undo_button.click()
-    wait_for(lambda: not widget._timer.isActive() and not widget.does("teach"))
+    wait_for(lambda: not widget.learning)
     assert not np.asarray(widget.taught.data).any()
     following = gui.add_image(gui.layers["scan"].data[:, ::-1] * 5, name="next", scale=(3, 1, 1), units="mm")
     gui.layers.selection.active = following
     widget.apply_quick_task(tmp_path / "square.json")
-    wait_for(lambda: not widget.does("teach"))
+    wait_for(lambda: not widget.learning)
     assert dice(np.asarray(gui.layers["next: taught"].data) == 1, mask[:, ::-1]) > 0.8
 
 

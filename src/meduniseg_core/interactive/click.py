@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 from scipy import ndimage
+from skimage.draw import polygon2mask
 
 from meduniseg_core.editing import Edit, relabel_component
 from meduniseg_core.editing.edit import check_editable, in_whole, nothing, takeable
@@ -13,7 +14,6 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.images.boxes import Slices, box_of
 from meduniseg_core.interactive.classifier import VoxelClassifier
 from meduniseg_core.interactive.taught import ImageFeatures
-from meduniseg_core.interactive.walk import WalkGrid
 
 REACH = 1 / 8
 """How far a click grows by default, of the image's largest extent."""
@@ -61,9 +61,10 @@ def grow_at(
 ) -> Edit:
     """Grow a class from a click on a spot that it misses.
 
-    The click and voxels that have the class already are examples of it, voxels beyond the reach and those of other
-    classes are counterexamples. Taken is what is connected with the click and more likely the class, by the classifier
-    of the features and by a random walk from the click to the border of its reach.
+    The click and voxels that have the class already are examples of it. Counterexamples are voxels beyond the reach
+    and those of other classes than the one that was clicked on (mostly the background). Taken is what is connected
+    with the click and more likely the class, by the classifier of the features and by a random walk from the click to
+    the border of its reach.
 
     Args:
         features: of the image.
@@ -104,18 +105,45 @@ def grow_at(
     if not dot.any():
         return nothing(labels)
     seeds = np.full(inside.shape, -1, np.int32)
-    seeds[(inside != label) & ((inside != 0) | ~allowed | _rim(allowed))] = 0
+    seeds[(inside != label) & ((inside != inside[here]) | ~allowed | _rim(allowed))] = 0
     seeds[inside == label] = 1
     seeds[dot] = 1
     classifier = _learned(features, labels, seeds, box, dot, label)
     score = classifier.log_probabilities(features.parts, box)
-    walked = WalkGrid.of(features.parts, features.channels, spacing, box).reach(seeds, (0, 1))
+    walked = features.walk_grid(box).reach(seeds, (0, 1))
     score = score + np.log(walked + _LEAST)
     wanted = ((score[1] > score[0]) | dot) & free & (inside != label)
     parts, _ = ndimage.label(wanted)
     taken = wanted & np.isin(parts, np.unique(parts[dot & wanted]))
     where = in_whole(np.nonzero(taken), box)
     return Edit(where, np.full(where[0].shape, label, labels.dtype))
+
+
+def lasso_mask(shape: Sequence[int], corners: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Find the voxels of one slice that a line drawn around them encloses.
+
+    Args:
+        shape: of the labels, (D, H, W) or (H, W).
+        corners: (n, axes) places on the line, in voxels; all on the slice of the first one. It closes itself.
+        axis: along which slices are counted; of no account in 2D.
+
+    Returns:
+        A bool array of the shape.
+
+    Raises:
+        UsageError: it encloses nothing of the image.
+    """
+    found = np.zeros(tuple(shape), bool)
+    if len(shape) == 2:
+        found |= polygon2mask(found.shape, corners)
+    else:
+        index = int(np.rint(corners[0, axis]))
+        if 0 <= index < shape[axis]:
+            plane = np.moveaxis(found, axis, 0)[index]
+            plane |= polygon2mask(plane.shape, np.delete(corners, axis, axis=1))
+    if not found.any():
+        raise UsageError("The lasso encloses nothing of the image; draw it around what is to change.")
+    return found
 
 
 def _learned(

@@ -30,24 +30,29 @@ from meduniseg_core.preprocessing import TaskPlan, is_colour, preprocess
 MOST_TASKS = 3
 """Of how many tasks features are taken: each costs a decoder's pass and as much memory."""
 
-_MOST_FINER = 2.0  # times the image's voxels, of a task of another modality
+_MOST_FINER, _MOST_FINER_OF_OTHERS = 8.0, 2.0  # times the image's voxels; of a task of another modality
 _OVERLAP = 0.25  # features vary little between windows: less overlap than for a result
 
 
 def fitting_tasks(
-    plans: Sequence[TaskPlan], image: Image, modality: str | None = None, without: Sequence[str] = ()
+    plans: Sequence[TaskPlan],
+    image: Image,
+    modality: str | None = None,
+    without: Sequence[str] = (),
+    first: str | None = None,
 ) -> tuple[str, ...]:
     """Choose the tasks whose features describe an image.
 
     Tasks of slices serve a volume only where no task of volumes does. Those of the image's modality come first, then
-    those whose images have as many channels. Tasks of CT in HU serve CT alone, and tasks of another modality only
-    images that are about as fine as theirs.
+    those whose images have as many channels. Tasks of CT in HU serve CT alone. Tasks that work on a much finer grid
+    than the image's are left out, those of another modality sooner.
 
     Args:
         plans: the tasks of a model.
         image: (C, D, H, W).
         modality: of the image, where it is known.
         without: names of tasks that are not to be used.
+        first: the task that comes first, where it can take the image, however fine its grid.
 
     Returns:
         Their names, the best first, at most `MOST_TASKS`; none where no task can take such an image.
@@ -57,21 +62,21 @@ def fitting_tasks(
         if plan.task in without or not _can_take(plan, image, modality):
             continue
         other_kind = plan.modality != modality
-        if other_kind and _finer(plan, image):
+        wanted = plan.task == first
+        if not wanted and _finer(plan, image) > (_MOST_FINER_OF_OTHERS if other_kind else _MOST_FINER):
             continue
         other_dimension = (plan.dimension == 2) != image.is_2d
-        ranked.append((other_dimension, other_kind, len(plan.channels) != image.channels, plan.task))
+        ranked.append((not wanted, other_dimension, other_kind, len(plan.channels) != image.channels, plan.task))
     ranked.sort()
-    own = [row for row in ranked if row[0] == ranked[0][0]]
+    own = [row for row in ranked if row[1] == ranked[0][1]]
     return tuple(row[-1] for row in own[:MOST_TASKS])
 
 
-def _finer(plan: TaskPlan, image: Image) -> bool:
-    """Whether a task works on a grid of many more voxels than the image has: minutes for features of little use."""
+def _finer(plan: TaskPlan, image: Image) -> float:
+    """How many voxels a task's grid has for one of the image's: many are minutes for features of little use."""
     if plan.spacing is None or plan.dimension == 2:
-        return False
-    voxels = math.prod(step / wanted for step, wanted in zip(_canonical_spacing(image), plan.spacing, strict=True))
-    return voxels > _MOST_FINER
+        return 1.0
+    return math.prod(step / wanted for step, wanted in zip(_canonical_spacing(image), plan.spacing, strict=True))
 
 
 def _canonical_spacing(image: Image) -> Vector3:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images import Image
+from meduniseg_core.images.boxes import Slices
 from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.inference import Predictor
 from meduniseg_core.interactive.features import FeaturePart
 from meduniseg_core.interactive.image_features import image_features
 from meduniseg_core.interactive.network_features import fitting_tasks, network_features
+from meduniseg_core.interactive.walk import WalkGrid
 
 _KEPT_BYTES = 1 << 30
+_GRIDS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +33,24 @@ class ImageFeatures:
     channels: int
     parts: tuple[FeaturePart, ...]
     model_sha256: str | None = None
+    _grids: dict[tuple[tuple[int, int], ...], WalkGrid] = field(default_factory=dict, init=False, repr=False)
+
+    def walk_grid(self, box: Slices) -> WalkGrid:
+        """Find the graph that strokes in a box reach through; those of a few boxes are kept.
+
+        Args:
+            box: slices with start and stop.
+
+        Returns:
+            The graph.
+        """
+        key = tuple((part.start, part.stop) for part in box)
+        found = self._grids.get(key)
+        if found is None:
+            if len(self._grids) >= _GRIDS:
+                self._grids.clear()
+            found = self._grids[key] = WalkGrid.of(self.parts, self.channels, self.spacing, box)
+        return found
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
@@ -18,24 +17,20 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images.boxes import Slices
 from meduniseg_core.interactive.classifier import VoxelClassifier
+from meduniseg_core.interactive.strokes import Stroke
 from meduniseg_core.interactive.taught import ImageFeatures
-from meduniseg_core.interactive.walk import WalkGrid
 
 WALK_WEIGHT = 1.0
 """How much the walk counts beside the classifier; tried on six training images only."""
+
+STROKE_WEIGHT = 10.0
+"""How many independent voxels a stroke counts as, however many it has: neighbours say nearly the same. So with few
+strokes the classifier is unsure and the walk decides."""
 
 _LEAST = 1e-3  # probability of a walk that says no more than "far"
 _BLOCK = 1 << 21  # voxels labelled at a time
 _SAMPLES = 300  # voxels of each class of the labels to be corrected that are learned from
 _REACH = 1 / 6  # of the image's largest extent
-
-
-@dataclass(frozen=True)
-class Stroke:
-    """One stroke: voxels of the image, ``where`` = three index arrays (n,), and their label (0: not a target)."""
-
-    where: tuple[np.ndarray, ...]
-    label: int
 
 
 class Teacher:
@@ -63,7 +58,6 @@ class Teacher:
             known = sorted(int(label) for label in np.unique(self.base))
             self._taught = features.with_prediction(self.base, known)
         self._classifier: VoxelClassifier | None = None
-        self._grids: dict[tuple[tuple[int, int], ...], WalkGrid] = {}
 
     @classmethod
     def by_task(cls, features: ImageFeatures, classifier: VoxelClassifier) -> Teacher:
@@ -195,17 +189,11 @@ class Teacher:
             yield block, labels
 
     def _walked(self, box: Slices, drawn: np.ndarray, classes: tuple[int, ...]) -> np.ndarray:
-        key = tuple((part.start, part.stop) for part in box)
-        if key not in self._grids:
-            if len(self._grids) > 8:
-                self._grids.clear()
-            features = self.features
-            self._grids[key] = WalkGrid.of(features.parts, features.channels, features.spacing, box)
         seeds = drawn
         if self.base is not None:  # beyond the strokes' reach the labels stand, as if they had been drawn
             far = self._distance(drawn) > self.reach_mm
             seeds = np.where(far & (drawn < 0), self.base[box], drawn)
-        return self._grids[key].reach(seeds, classes)
+        return self.features.walk_grid(box).reach(seeds, classes)
 
     def _kept(self, labels: np.ndarray, box: Slices) -> np.ndarray:
         """Only what is near a stroke and connected with one of its new class changes."""
@@ -243,13 +231,14 @@ class Teacher:
         if not self.ready:
             raise UsageError("Draw at least one stroke on the target and one beside it.")
         shape = self.features.shape
-        known: dict[int, int] = {}
-        for stroke in self.strokes:
+        owners: dict[int, int] = {}  # which stroke a voxel belongs to: the last one over it
+        for number, stroke in enumerate(self.strokes):
             flat = np.ravel_multi_index(stroke.where, shape)
-            known.update(zip(flat.tolist(), [stroke.label] * flat.size, strict=True))
-        places = np.fromiter(known.keys(), np.intp, len(known))
-        labels = np.fromiter(known.values(), np.int64, len(known))
-        weights = np.ones(places.size)
+            owners.update(zip(flat.tolist(), [number] * flat.size, strict=True))
+        places = np.fromiter(owners.keys(), np.intp, len(owners))
+        owner = np.fromiter(owners.values(), np.intp, len(owners))
+        labels = np.array([stroke.label for stroke in self.strokes], np.int64)[owner]
+        weights = STROKE_WEIGHT / np.bincount(owner)[owner]
         if self.base is not None:
             places, labels, weights = self._with_base(places, labels, weights)
         where = tuple(np.unravel_index(places, shape))
@@ -266,7 +255,7 @@ class Teacher:
             own = np.setdiff1d(np.flatnonzero(flat == label), places, assume_unique=True)
             taken.append(own[np.linspace(0, own.size - 1, min(own.size, _SAMPLES)).astype(np.intp)])
         more = np.concatenate(taken[1:])
-        share = places.size / max(1, more.size)
+        share = weights.sum() / max(1, more.size)
         return (
             np.concatenate([places, more]),
             np.concatenate([labels, flat[more].astype(np.int64)]),

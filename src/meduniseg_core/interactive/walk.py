@@ -1,18 +1,20 @@
 """How far strokes reach: a random walk from each voxel, which meets one class's strokes first and avoids edges.
 
-The random walker is scikit-image's (L. Grady, Random walks for image segmentation, PAMI 2006). It runs on a grid of
-bounded size; edges are those of the image and of the main directions of the network's features.
+The random walker is L. Grady's (Random walks for image segmentation, PAMI 2006), with scikit-image's weights. It runs
+on a grid of bounded size; edges are those of the image and of the main directions of the network's features. Strokes
+do not change them: unlike scikit-image's function, which builds the graph with every call, it is built once.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from skimage.segmentation import random_walker
+from scipy import sparse
+from scipy.sparse.linalg import cg, splu
 
 from meduniseg_core.images.boxes import Slices
 from meduniseg_core.images.geometry import Vector3
@@ -20,6 +22,8 @@ from meduniseg_core.interactive.features import FeaturePart
 from meduniseg_core.preprocessing.resample import axis_matrix, separable
 
 _BETA = 130.0  # scikit-image's own: how much an edge hinders
+_NO_EDGE_STOPS = 1e-10  # scikit-image's own: the least weight of an edge
+_TOLERANCE = 1e-3  # of the residual, relative
 _MAIN = 3  # directions of each network part
 _MOST_FLAT, _MOST_DEEP = 160 * 160, 120_000  # voxels of the grid that is walked on
 
@@ -83,29 +87,48 @@ class WalkGrid:
         found = np.full((len(classes), *seeds.shape), 1 / len(classes), np.float32)
         if len(present) < 2 or (coarse > 0).all():
             return found
-        packed = np.zeros_like(coarse)
-        for position, number in enumerate(present, start=1):
-            packed[coarse == number] = position
-        flat = depth == 1
-        with warnings.catch_warnings():  # about its choice of solver
-            warnings.simplefilter("ignore")
-            walked = random_walker(
-                self.data[0] if flat else self.data,
-                packed[0] if flat else packed,
-                beta=_BETA,
-                mode="cg_j",
-                tol=1e-3,
-                channel_axis=-1,
-                spacing=self.spacing[1:] if flat else self.spacing,
-                return_full_prob=True,
-            )
-        walked = np.asarray(walked, np.float32)
-        if flat:
-            walked = walked[:, None]
+        met = self._met_first(coarse, present)
         found[:] = 0
-        for position, number in enumerate(present):
-            found[number - 1] = _resized(walked[position : position + 1], seeds.shape)[0]
+        for number, chance in zip(present, met, strict=True):
+            found[number - 1] = np.clip(_resized(chance[None], seeds.shape)[0], 0, 1)
         return found
+
+    def _met_first(self, seeds: np.ndarray, numbers: Sequence[int]) -> np.ndarray:
+        """The probability that a walk from each voxel of the grid meets seeds of each number first."""
+        drawn, graph = seeds.ravel(), self._graph
+        free = np.flatnonzero(drawn == 0)
+        inner, rows = graph[free][:, free], graph[free]
+        met = np.stack([drawn == number for number in numbers]).astype(np.float64)
+        pulls = [-(rows @ own) for own in met]
+        if 1 in self.data.shape[:3]:  # a plane: factors are small, and exact
+            factors = splu(inner.tocsc())
+            solved = [factors.solve(pull) for pull in pulls]
+        else:
+            scaled = sparse.diags_array(1 / inner.diagonal())
+            solved = [cg(inner, pull, rtol=_TOLERANCE, M=scaled)[0] for pull in pulls[1:]]
+            solved = [1 - np.sum(solved, axis=0), *solved]
+        met[:, free] = np.clip(solved, 0, 1)
+        found: np.ndarray = met.reshape(len(numbers), *seeds.shape).astype(np.float32)
+        return found
+
+    @cached_property
+    def _graph(self) -> sparse.csr_array:
+        """The Laplacian of the grid's graph."""
+        shape = self.data.shape[:3]
+        places = np.arange(shape[0] * shape[1] * shape[2]).reshape(shape)
+        scale = _BETA / (10 * self.data.std() * np.sqrt(self.data.shape[-1]))
+        ones, others, weights = [], [], []
+        for axis, step in enumerate(self.spacing):
+            lower, upper = [slice(None)] * 3, [slice(None)] * 3
+            lower[axis], upper[axis] = slice(None, -1), slice(1, None)
+            change = ((np.diff(self.data, axis=axis) / step) ** 2).sum(axis=-1)
+            ones.append(places[tuple(lower)].ravel())
+            others.append(places[tuple(upper)].ravel())
+            weights.append(np.exp(-scale * change).ravel() + _NO_EDGE_STOPS)
+        one, other, weight = np.concatenate(ones), np.concatenate(others), np.concatenate(weights)
+        between = sparse.coo_array((weight, (one, other)), shape=(places.size, places.size)).tocsr()
+        between = between + between.T
+        return sparse.csr_array(sparse.diags_array(between.sum(axis=1)) - between)
 
 
 def _main_directions(part: FeaturePart) -> np.ndarray:
@@ -122,7 +145,7 @@ def _main_directions(part: FeaturePart) -> np.ndarray:
 def _walked_shape(shape: Sequence[int], spacing: Vector3) -> tuple[int, int, int]:
     """A shape of at most so many voxels, made coarser along the finest axes first."""
     size, steps = list(shape), list(spacing)
-    flat = shape[0] == 1
+    flat = 1 in shape
     most = _MOST_FLAT if flat else _MOST_DEEP
     while size[0] * size[1] * size[2] > most:
         free = [axis for axis in range(3) if size[axis] > 8]

@@ -1,18 +1,20 @@
-"""What is painted over the viewer's canvas: the patient's sides (R, L, A, P, S, I), and the outline of the ball."""
+"""What is painted over the viewer's canvas: the patient's sides (R, L, A, P, S, I), the ball's outline, a lasso."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import napari
+import numpy as np
 from qtpy.QtCore import QChildEvent, QEvent, QObject, QPointF, QRectF, Qt, QTimer
-from qtpy.QtGui import QColor, QFont, QMouseEvent, QPainter, QPaintEvent, QPen
+from qtpy.QtGui import QColor, QFont, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QMainWindow, QWidget
 from superqt.utils import qdebounced
 
 from napari_meduniseg._current import current_of
 from napari_meduniseg._napari_versions import camera_of
-from napari_meduniseg._views import Sides, pixels_per_mm, show_whole_again, shown_sides
+from napari_meduniseg._views import Sides, canvas_places, pixels_per_mm, show_whole_again, shown_sides
 from napari_meduniseg.widgets.scrolling import parent_of
 
 _EDGE = 22  # px: from the canvas's edge to the middle of a letter
@@ -33,6 +35,8 @@ class CanvasOverlay(QWidget):
         self._canvas = canvas
         self._cursor: QPointF | None = None
         self._ball: float | None = None
+        self._line: np.ndarray | None = None
+        self._escape: Callable[[], None] | None = None
         self.sides: Sides | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
@@ -42,6 +46,7 @@ class CanvasOverlay(QWidget):
         for event in (dims.events.order, dims.events.ndisplay, camera.events.orientation, self._current.events.changed):
             event.connect(self._sides_changed)
         camera.events.zoom.connect(self._zoomed)
+        camera.events.center.connect(self._zoomed)
         canvas.installEventFilter(self)
         self.resize(canvas.size())
         self._sides_changed()
@@ -51,6 +56,17 @@ class CanvasOverlay(QWidget):
         """Outline a ball of this radius (mm, or pixels of images without a size) at the cursor; None for no ball."""
         self._ball = radius
         self.update()
+
+    def show_line(self, places: np.ndarray | None, escape: Callable[[], None] | None = None) -> None:
+        """Draw a line through places of the world (n, axes); None for no line. ``escape`` is called at Escape."""
+        self._line, self._escape = places, None if places is None else escape
+        self.update()
+
+    def line_pixels(self) -> np.ndarray | None:
+        """The line's places on the canvas (n, 2: x, y); None where there is no line to be seen."""
+        if self._line is None or self._bare.dims.ndisplay == 3:
+            return None
+        return canvas_places(self._bare, self._line, (self.width(), self.height()))
 
     def ball_pixels(self) -> float | None:
         """The radius of the outline on the screen; None where there is none."""
@@ -69,6 +85,9 @@ class CanvasOverlay(QWidget):
             self._cursor = event.position()
             if self._ball is not None:
                 self.update()
+        elif kind == QEvent.Type.KeyPress and isinstance(event, QKeyEvent):
+            if event.key() == Qt.Key.Key_Escape and self._escape is not None:
+                self._escape()
         elif kind == QEvent.Type.ChildAdded and isinstance(event, QChildEvent):
             child = event.child()
             QTimer.singleShot(_SLID_IN_MS, lambda: _show_whole_text(child))
@@ -82,6 +101,12 @@ class CanvasOverlay(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if self.sides is not None:
             self._paint_letters(painter, self.sides)
+        line = self.line_pixels()
+        if line is not None:
+            shape = QPolygonF([QPointF(float(x), float(y)) for x, y in line])
+            for colour, width in ((_SHADOW, 3.5), (_LETTERS, 1.5)):
+                painter.setPen(QPen(colour, width))
+                painter.drawPolyline(shape)
         radius = self.ball_pixels()
         if radius is not None and self._cursor is not None:
             for colour, width in ((_SHADOW, 3.0), (QColor("white"), 1.2)):
@@ -112,7 +137,7 @@ class CanvasOverlay(QWidget):
         self.update()
 
     def _zoomed(self, _event: Any = None) -> None:
-        if self._ball is not None:
+        if self._ball is not None or self._line is not None:
             self.update()
 
     def _whole_again(self) -> None:

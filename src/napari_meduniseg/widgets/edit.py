@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
 
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
+from meduniseg_core.events import CancelToken, EventSink
+from napari_meduniseg._clicks import click_on, correction, surroundings
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
     PaintOver,
@@ -35,11 +37,13 @@ from napari_meduniseg._editing import (
     toggle_contour,
     uncertainty_for,
 )
+from napari_meduniseg._features import features_of
 from napari_meduniseg._layers import spacing_of, unit_of
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.class_palette import ClassPalette
+from napari_meduniseg.widgets.click_tool import ClickTool
 from napari_meduniseg.widgets.intensity_range import IntensityRange
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
@@ -50,11 +54,16 @@ from napari_meduniseg.widgets.target_name import TargetName
 
 DOUBTFUL_KEY = "Shift-N"
 CONTOUR_KEY = "Shift-C"
+CLICK_KEY = "Shift-X"
 _PAINT_OVER: tuple[tuple[str, PaintOver], ...] = (
     ("Background only", "background"),
     ("Visible classes", "visible"),
     ("Everything", "everything"),
 )
+
+
+Find = Callable[[EventSink, CancelToken], Edit]
+"""Computes an edit in a worker's thread."""
 
 
 class EditWidget(Panel):
@@ -94,6 +103,8 @@ class EditWidget(Panel):
         self.relabel.setToolTip(
             "A click gives the component under it, whatever its class, the chosen class; with Shift it erases it."
         )
+        self.clicks = ClickTool(napari_viewer, lambda: overlay_of(self, napari_viewer))
+        self._features = features_of(self._current)
         self.doubtful = QPushButton("Next doubtful slice")
         self.doubtful.setToolTip(f"Jump to the next slice in doubt, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
@@ -113,15 +124,25 @@ class EditWidget(Panel):
         self.doubtful.clicked.connect(self.go_to_doubtful)
         self.save_button.said.connect(self.say)
         self.over_box.currentIndexChanged.connect(self._set_paint_over)
-        self.ball.toggled.connect(self._pan)
-        self.relabel.toggled.connect(self._pan)
-        for one, other in ((self.ball, self.relabel), (self.relabel, self.ball)):
-            one.toggled.connect(lambda on, other=other: other.setChecked(False) if on else None)
+        self._tools = (self.ball, self.relabel, self.clicks)
+        for tool in self._tools:
+            tool.toggled.connect(self._pan)
+            others = [other for other in self._tools if other is not tool]
+            tool.toggled.connect(
+                lambda on, others=others: [other.setChecked(False) for other in others] if on else None
+            )
+        self.clicks.toggled.connect(self._prepare_clicks)
+        self.clicks.clicked_at.connect(self._correct_at)
+        self.clicks.said.connect(self.say)
         self.ball.toggled.connect(self._outline_ball)
         self.radius.valueChanged.connect(self._outline_ball)
         self._layer_changed()
         self._current_changed()
-        own = ((CONTOUR_KEY, "Labels as outlines, or filled"), (DOUBTFUL_KEY, "Next doubtful slice"))
+        own = (
+            (CONTOUR_KEY, "Labels as outlines, or filled"),
+            (DOUBTFUL_KEY, "Next doubtful slice"),
+            (CLICK_KEY, "Correct by clicks, on or off"),
+        )
         list_keys([*((key, self.buttons[name].text()) for name, key in KEYS.items()), *own])
         fault = locks_fault()
         if fault is not None:
@@ -135,7 +156,7 @@ class EditWidget(Panel):
         if layer is None:
             self.say_failure("There is no labels layer; segment an image or add one.")
             return
-        self._work(layer, lambda: operation(name, layer, self._rule(layer), self._viewer, self.amount.value()))
+        self._work(layer, lambda: _plain(operation(name, layer, self._rule(layer), self._viewer, self.amount.value())))
 
     def go_to_doubtful(self) -> None:
         """Show the next slice in doubt."""
@@ -156,14 +177,14 @@ class EditWidget(Panel):
         self._viewer.dims.point = point
         self.say(f"Slice {found}.")
 
-    def _work(self, layer: Labels, prepare: Callable[[], Callable[[], Edit]]) -> None:
+    def _work(self, layer: Labels, prepare: Callable[[], Find]) -> None:
         """Compute an edit in a thread (large volumes take seconds), and apply it to the labels it was computed for."""
         if self.busy:
             return
         before = self._changes
         with self.saying_failures():
             find = prepare()
-            self.start_job(lambda _events, _cancel: find(), lambda edit: self._found(layer, edit, before), self._failed)
+            self.start_job(find, lambda edit: self._found(layer, edit, before), self._failed)
             self._enable(False)
             self.say("Working ...")
 
@@ -176,6 +197,8 @@ class EditWidget(Panel):
             self.say_failure("The labels were changed meanwhile; do it again.")
         else:
             count = apply(layer, edit)
+            if count:
+                self.clicks.drop()
             size = " x ".join(f"{length:.3g}" for length in spacing_of(layer))
             nothing = (
                 f"Nothing changed: the amount may be smaller than the grid ({size} {unit_of(layer)}), or what is there "
@@ -200,14 +223,18 @@ class EditWidget(Panel):
 
     def _mouse(self, layer: Labels, event: Any) -> Any:
         """napari's drag callback: a generator that runs from press to release."""
-        if event.button != 1 or not (self.ball.isChecked() or self.relabel.isChecked()) or layer.mode != "pan_zoom":
+        if event.button != 1 or not any(tool.isChecked() for tool in self._tools) or layer.mode != "pan_zoom":
             return
         event.handled = True
         erase = "Shift" in {getattr(modifier, "name", str(modifier)) for modifier in event.modifiers}
+        if self.clicks.isChecked():
+            yield from self.clicks.mouse(layer, event, erase)
+            return
         if self.relabel.isChecked():
             label = 0 if erase else int(layer.selected_label)
             position = tuple(event.position)
-            self._work(layer, lambda: relabel_at(layer, position, label, Rule(frozenset(self._locks.of(layer)))))
+            locked = Rule(frozenset(self._locks.of(layer)))
+            self._work(layer, lambda: _plain(relabel_at(layer, position, label, locked)))
             return
         with layer.block_history():
             self._paint_ball(layer, event.position, erase)
@@ -216,6 +243,33 @@ class EditWidget(Panel):
                 self._paint_ball(layer, event.position, erase)
                 event.handled = True
                 yield
+
+    def _correct_at(self, position: tuple[float, ...], over: bool) -> None:
+        """Remove the part under a click, or grow the chosen class there; inside the lasso, where there is one."""
+        layer = self._watched
+        if layer is None:
+            return
+
+        def prepare() -> Find:
+            click = click_on(layer, position, self.clicks.lasso, over)
+            return correction(layer, click, self._locks, self._image(), self._features)
+
+        self._work(layer, prepare)
+
+    def _prepare_clicks(self, on: bool) -> None:
+        """Compute the image's features before the first click needs them."""
+        layer, image = self._watched, self._image()
+        if not on or layer is None or image is None:
+            return
+        with self.saying_failures():
+            self.start_job(
+                surroundings(layer, image, self._features).look,
+                lambda found: self.say(f"Click on what is false, or on what is missed. {found.text}"),
+                self.say_failure,
+                kind="features",
+                anew=True,
+            )
+            self.say("Looking at the image ...")
 
     def _paint_ball(self, layer: Labels, position: tuple[float, ...], erase: bool) -> None:
         image, limits = (self._image(), self.range.limits()) if self.range.on else (None, None)
@@ -247,6 +301,7 @@ class EditWidget(Panel):
             self.say("")  # what was said of other labels is not of these
         self._watched = layer
         self._changes += 1
+        self.clicks.drop()
         if self._watched is not None:
             self._locks.guard(self._watched)
             self._watched.mouse_drag_callbacks.append(self._mouse)
@@ -264,7 +319,7 @@ class EditWidget(Panel):
         """Switch to the brush: choosing a class means painting with it."""
         if self._watched is not None:
             self._current.choose_labels(self._watched)
-            if not (self.ball.isChecked() or self.relabel.isChecked()):
+            if not any(tool.isChecked() for tool in self._tools):
                 self._watched.mode = "paint"
 
     def say(self, text: str, trouble: bool = False) -> None:
@@ -273,10 +328,10 @@ class EditWidget(Panel):
         super().say(text, trouble)
 
     def _mode_changed(self, _event: Any = None) -> None:
-        """Who takes one of napari's tools does not want the ball or relabelling."""
+        """Who takes one of napari's tools does not want this panel's."""
         if self._watched is not None and self._watched.mode not in ("pan_zoom", "transform"):
-            self.ball.setChecked(False)
-            self.relabel.setChecked(False)
+            for tool in self._tools:
+                tool.setChecked(False)
 
     def _outline_ball(self, _value: Any = None) -> None:
         """Show at the cursor how large the ball is."""
@@ -285,7 +340,7 @@ class EditWidget(Panel):
             overlay.show_ball(self.radius.value() if self.ball.isChecked() else None)
 
     def _pan(self, on: bool) -> None:
-        """Take clicks from napari's brush, because the ball and relabelling work on clicks."""
+        """Take clicks from napari's brush, because this panel's tools work on clicks."""
         if on and self._watched is not None:
             self._watched.mode = "pan_zoom"
 
@@ -332,6 +387,7 @@ class EditWidget(Panel):
         for name, key in KEYS.items():
             layer.bind_key(key, lambda _layer, name=name: self.do(name), overwrite=True)
         layer.bind_key(CONTOUR_KEY, toggle_contour, overwrite=True)
+        layer.bind_key(CLICK_KEY, lambda _layer: self.clicks.toggle(), overwrite=True)
         layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)
 
     def _lay_out(self) -> None:
@@ -351,6 +407,7 @@ class EditWidget(Panel):
         ball.addRow("Radius", self.radius)
         ball.addRow(self.range)
         ball.addRow(self.relabel)
+        ball.addRow(self.clicks)
         layout.addLayout(ball)
         layout.addWidget(self.doubtful)
         layout.addWidget(self.accepting)
@@ -362,3 +419,8 @@ class EditWidget(Panel):
         for widget in (self.undo_button, self.redo_button, self.save_button, self.accepting.button):
             last.addWidget(widget)
         self.footer.addLayout(last)
+
+
+def _plain(find: Callable[[], Edit]) -> Find:
+    """What needs neither events nor a token."""
+    return lambda _events, _cancel: find()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,23 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.events import Progress
-from meduniseg_core.inference import Predictor
-from meduniseg_core.interactive import FeatureCache, QuickTask, Teacher
+from meduniseg_core.events import Message, Progress
+from meduniseg_core.interactive import QuickTask, Teacher
 from napari_meduniseg._current import current_of
-from napari_meduniseg._editing import add_class, apply, names_of
+from napari_meduniseg._editing import add_class, names_of
+from napari_meduniseg._features import MadeBy, features_of, made_by
 from napari_meduniseg._layer_input import snapshot_layers
-from napari_meduniseg._segmentation_job import Choice, Predictors
 from napari_meduniseg._teaching import (
     NOT_TARGET,
     Lesson,
     Taught,
+    TooFew,
     add_labels,
     add_strokes,
     apply_task,
     classes_of,
-    difference,
+    put,
+    put_in_steps,
     teach,
     visible_plane,
 )
@@ -53,12 +55,14 @@ class TeachWidget(Panel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self._current = current_of(napari_viewer)
-        self._cache, self._predictors = FeatureCache(), Predictors()
+        self._features = features_of(self._current)
+        self._made_by = MadeBy()
         self._image: ImageLayer | None = None
         self.strokes: Labels | None = None
         self.taught: Labels | None = None
         self._base: np.ndarray | None = None
         self._teacher: Teacher | None = None
+        self._putting: Iterator[int] | None = None
         self.image_box = image_combo(self._current)
         self.image_box.setToolTip("The image to teach on.")
         self.correct = QCheckBox("Correct the present labels")
@@ -90,6 +94,8 @@ class TeachWidget(Panel):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE)
         self._timer.timeout.connect(self.learn)
+        self._stepping = QTimer(self)
+        self._stepping.setInterval(0)
         self.start_button.clicked.connect(self.start)
         self.class_box.currentIndexChanged.connect(self._choose_class)
         self.class_button.clicked.connect(self._ask_for_class)
@@ -113,7 +119,8 @@ class TeachWidget(Panel):
                 raise UsageError("There are no labels to correct; segment the image first, or untick 'Correct'.")
             if base is not None and base.data.shape != image.data.shape[: image.ndim]:
                 raise UsageError(f"{base.name} has another grid than {image.name}; choose labels of this image.")
-            self.drop_job("teach")
+            self._drop()
+            self._made_by = made_by(self._current.labels)
             classes = classes_of(base)
             self._base = None if base is None else np.array(base.data)
             self.taught = add_labels(self._viewer, image, classes, base)
@@ -133,29 +140,27 @@ class TeachWidget(Panel):
             self.strokes.undo()
             self._painted()
 
+    @property
+    def learning(self) -> bool:
+        """Whether the labels are about to change: strokes wait, are learned from, or their labels are being shown."""
+        return self._timer.isActive() or self.does("teach") or self._putting is not None
+
     def learn(self) -> None:
         """Learn from all strokes; an earlier computation is dropped."""
         strokes, image = self.strokes, self._image
         if strokes is None or image is None or self.taught is None:
             return
-        painted = np.array(strokes.data)
-        present = {int(value) for value in np.unique(painted)} - {0}
-        if len(present) < 2 and not (present and self._base is not None):
-            text = "a stroke beside the target ('not target')" if NOT_TARGET not in present else "one on the target"
-            self.drop_job("teach")
-            self._show_start()
-            self.say(f"Now paint {text}." if present else "Paint a stroke on the target.")
-            return
+        self._drop()
         with self.saying_failures():
-            lesson = Lesson(snapshot_layers([image]), painted, self._base, visible_plane(image, self._viewer))
-            find = self._predictor(image)
+            whose = self._made_by if self.network.isChecked() else None
+            plane = visible_plane(image, self._viewer)
+            lesson = Lesson(snapshot_layers([image]), np.array(strokes.data), self._base, plane, whose)
             self.start_job(
-                lambda events, cancel: teach(lesson, self._cache, find, events, events, cancel),
+                lambda events, cancel: teach(lesson, self._features, events, events, cancel),
                 self._learned,
                 self._failed,
                 event=self._heard,
                 kind="teach",
-                anew=True,
             )
             self.say("Learning ...")
         self._enable()
@@ -174,7 +179,8 @@ class TeachWidget(Panel):
             image = self._current.image
             if image is None:
                 raise UsageError("There is no image; open one (File > Open).")
-            task, snapshots, find = QuickTask.load(path), snapshot_layers([image]), self._predictor(image, always=True)
+            self._drop()
+            task, snapshots = QuickTask.load(path), snapshot_layers([image])
 
             def add(taught: Taught) -> None:
                 self._done()
@@ -182,62 +188,94 @@ class TeachWidget(Panel):
                     self.say_failure("The image was removed meanwhile; nothing was added.")
                     return
                 layer = add_labels(self._viewer, image, dict(task.classes), None)
-                apply(layer, difference(layer, taught))
                 self._current.choose_labels(layer)
-                self.say(f"{task.name} was applied to {image.name}.")
+                self._put(layer, taught, lambda _count: self.say(f"{task.name} was applied to {image.name}."))
 
             self.start_job(
-                lambda events, cancel: apply_task(task, snapshots, self._cache, find, events, cancel),
+                lambda events, cancel: apply_task(task, snapshots, self._features, events, cancel),
                 add,
                 self._failed,
                 event=self._heard,
                 kind="teach",
-                anew=True,
             )
             self.say("Applying ...")
         self._enable()
-
-    def _predictor(self, image: ImageLayer, always: bool = False) -> Any:
-        choice, wanted = Choice((image,), ()), always or self.network.isChecked()
-
-        def find() -> Predictor | None:
-            return self._predictors.get(choice) if wanted else None
-
-        return find
 
     def _painted(self, _event: Any = None) -> None:
         self._timer.start()
 
     def _heard(self, event: Any) -> None:
         if isinstance(event, Taught):
-            self._show(event)
+            if self.taught is not None and self.taught in self._viewer.layers:
+                put(self.taught, event.labels.reshape(_shape(event.box)), event.box)
         elif isinstance(event, Progress):
             self.progress.show()
             self.progress.setRange(0, event.total)
             self.progress.setValue(event.done)
+        elif isinstance(event, Message):
+            self.say_failure(event.text)
 
-    def _learned(self, taught: Taught) -> None:
+    def _learned(self, answer: Taught | TooFew) -> None:
         self._done()
-        self._teacher = taught.teacher
-        count = self._show(taught)
-        unit = "pixels" if taught.labels.ndim == 2 else "voxels"
-        self.say(f"{count:,} {unit} changed. Paint where it is wrong." if count else "Nothing changed.")
-        self._enable()
-
-    def _show(self, taught: Taught) -> int:
-        if self.taught is None or self.taught not in self._viewer.layers:
-            return 0
-        return apply(self.taught, difference(self.taught, taught))
-
-    def _show_start(self) -> None:
-        """With too few strokes the labels are what they were at the start."""
         if self.taught is None or self.taught not in self._viewer.layers:
             return
-        now = np.asarray(self.taught.data)
-        start = np.zeros_like(now) if self._base is None else self._base
-        where = np.nonzero(now != start)
-        if where[0].size:
-            Labels.data_setitem(self.taught, where, start[where])
+        if isinstance(answer, TooFew):
+            self._put_start(self.taught)
+            missing = "one on the target" if answer.beside else "a stroke beside the target ('not target')"
+            some = answer.target or answer.beside
+            self.say(f"Now paint {missing}." if some else "Paint a stroke on the target.")
+            self._enable()
+            return
+        self._teacher = answer.teacher
+        unit = "pixels" if answer.labels.ndim == 2 else "voxels"
+
+        def say(count: int) -> None:
+            done = f"{count:,} {unit} changed. Paint where it is wrong." if count else "Nothing changed."
+            self.say(f"{done} {answer.text}")
+
+        self._put(self.taught, answer, say)
+        self._enable()
+
+    def _put(self, layer: Labels, taught: Taught, then: Callable[[int], None]) -> None:
+        self._step(layer, put_in_steps(layer, taught.labels, taught.box), then)
+
+    def _put_start(self, layer: Labels) -> None:
+        """With too few strokes the labels are what they were at the start."""
+        self._teacher = None
+        shape = layer.data.shape
+        start = np.zeros(shape, layer.data.dtype) if self._base is None else self._base
+        self._step(layer, put_in_steps(layer, start, tuple(slice(0, size) for size in shape)), lambda _count: None)
+
+    def _step(self, layer: Labels, steps: Iterator[int], then: Callable[[int], None]) -> None:
+        """Change labels step by step, so that the window goes on working; a new computation ends it."""
+        self._end_steps()
+        self._putting, total = steps, 0
+
+        def step() -> None:
+            nonlocal total
+            count = next(steps, None) if layer in self._viewer.layers else None
+            if count is None:
+                self._end_steps()
+                then(total)
+            else:
+                total += count
+
+        self._stepping.timeout.connect(step)
+        self._stepping.start()
+
+    def _end_steps(self) -> None:
+        if self._putting is not None:
+            self._stepping.stop()
+            self._stepping.timeout.disconnect()
+            putting, self._putting = self._putting, None
+            close = getattr(putting, "close", None)
+            if close is not None:
+                close()
+
+    def _drop(self) -> None:
+        """Forget what is being computed or shown: it is of other strokes."""
+        self.drop_job("teach")
+        self._end_steps()
 
     def _failed(self, sentence: str) -> None:
         self._done()
@@ -250,7 +288,7 @@ class TeachWidget(Panel):
     def _removed(self, _event: Any) -> None:
         kept = [layer for layer in (self.strokes, self.taught, self._image) if layer is not None]
         if any(layer not in self._viewer.layers for layer in kept):
-            self.drop_job("teach")
+            self._drop()
             self._timer.stop()
             self.strokes = self.taught = self._image = self._base = self._teacher = None
             self.class_box.clear()
@@ -323,3 +361,7 @@ class TeachWidget(Panel):
         self.footer.addWidget(self.progress)
         self.footer.addWidget(self.said)
         self.footer.addLayout(last)
+
+
+def _shape(box: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(part.stop - part.start for part in box)

@@ -11,7 +11,7 @@ import pytest
 from meduniseg_core.errors import BadInputError, CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import Geometry, Image
-from meduniseg_core.interactive import FeatureCache, ImageFeatures, QuickTask, Stroke, Teacher
+from meduniseg_core.interactive import FeatureCache, ImageFeatures, QuickTask, Stroke, Teacher, strokes_in
 from meduniseg_core.interactive.features import FeaturePart
 
 
@@ -114,6 +114,35 @@ def test_a_stroke_outside_and_labels_of_another_grid_are_refused() -> None:
         teacher.labels(EVERYTHING)
     with pytest.raises(UsageError, match="grid"):
         Teacher(features, np.zeros((1, 4, 4), np.uint8))
+
+
+def test_what_touches_and_has_one_value_is_one_stroke() -> None:
+    painted = np.zeros((3, 20, 20), np.uint8)
+    painted[0, 5, 2:9] = painted[1, 6, 9:12] = 2  # touch at a corner, across slices
+    painted[0, 5, 9:14] = 3
+    painted[2, 15, 2:6] = 2
+    painted[0, :, 19] = painted[1, :, 0] = 1  # neighbours in memory only
+    found = strokes_in(painted)
+    assert [(stroke.label, stroke.where[0].size) for stroke in found] == [(0, 20), (0, 20), (1, 10), (1, 4), (2, 5)]
+    again = np.zeros_like(painted)
+    for stroke in found:
+        again[stroke.where] = stroke.label + 1
+    np.testing.assert_array_equal(again, painted)
+    assert strokes_in(np.zeros_like(painted)) == []
+
+
+def test_a_stroke_counts_the_same_however_long_it_is() -> None:
+    image, _ = bright_ball((1, 48, 48), (0, 24, 24))
+    short, long = Teacher(features_of(image)), Teacher(features_of(image))
+    for teacher, end in ((short, 10), (long, 44)):
+        teacher.add(row(1, 0, 24, 20, 28))
+        teacher.add(row(0, 0, 4, 4, end))
+    sizes = [np.abs(teacher.classifier.parts[0].weights).sum() for teacher in (short, long)]
+    assert 0.7 < sizes[0] / sizes[1] < 1.4
+    for height in (6, 8, 40, 42, 44):
+        long.add(row(0, 0, height, 4, 44))
+    long.add(row(1, 0, 22, 20, 28))
+    assert np.abs(long.classifier.parts[0].weights).sum() > 1.1 * sizes[1], "more strokes, more certain"
 
 
 def test_a_quick_task_labels_the_next_image(tmp_path: Path) -> None:

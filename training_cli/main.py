@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from meduniseg_core import __version__
+from meduniseg_core.errors import UsageError
 from training_cli import (
     catalog,
     corrections,
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     show_tracebacks(debug)
     json_events = _wants_json_events(arguments)
     try:
+        _check_not_empty(arguments)
         result = typer.main.get_command(app).main(list(arguments), prog_name="meduniseg", standalone_mode=False)
         sys.stdout.flush()
         if result == EXIT_INTERRUPTED:  # typer turns a KeyboardInterrupt into this answer
@@ -100,6 +102,17 @@ def main(arguments: Sequence[str]) -> int:
 def run() -> None:
     """The console command."""
     sys.exit(main(sys.argv[1:]))
+
+
+def _check_not_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument (UsageError): as a path it would mean the current folder, with everything in it."""
+    if "" in arguments:
+        place = arguments.index("")
+        before = f" after '{arguments[place - 1]}'" if place else ""
+        raise UsageError(
+            f"The argument{before} is empty (a variable of the shell that is not set?); give it a value or leave it "
+            "out; the current folder is called '.'."
+        )
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:

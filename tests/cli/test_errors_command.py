@@ -50,6 +50,8 @@ def test_running_out_of_an_accelerator_s_memory_is_exit_code_4() -> None:
         ("segment", "a.nii.gz", "-o", "out", "--device", "abacus"),
         ("segment", "a.nii.gz", "-o", "out", "--overlap", "2"),
         ("segment", "a.nii.gz", "-o", "out", "--no-such-option"),
+        ("segment", "", "-o", "out", "-t", "polyp"),  # as a path it would be the current folder
+        ("segment", "a.nii.gz", "-o", ""),
         ("models", "info"),
         ("models", "info", "starter", "--architecture", "meduniseg"),
     ],

@@ -40,7 +40,20 @@ class Hostile:
 @cache
 def corpus() -> list[Hostile]:
     """All of them; names are unique."""
-    parts = (_nifti(), _nrrd(), _metaimage(), _png(), _other_pictures(), _tiff(), _numpy(), _dicom(), _anything())
+    from hostile.more import more  # late: it is made of this module's parts
+
+    parts = (
+        _nifti(),
+        _nrrd(),
+        _metaimage(),
+        _png(),
+        _other_pictures(),
+        _tiff(),
+        _numpy(),
+        _dicom(),
+        _anything(),
+        more(),
+    )
     return [item for part in parts for item in part]
 
 
@@ -48,7 +61,8 @@ VOLUME = (np.random.default_rng(0).integers(-1000, 1000, (6, 7, 8))).astype(np.i
 PICTURE = np.random.default_rng(0).integers(0, 255, (40, 56, 3), dtype=np.uint8)
 
 
-def _nii(data: np.ndarray = VOLUME, kind: Any = nib.Nifti1Image, **fields: Any) -> bytes:
+def nifti_of(data: np.ndarray = VOLUME, kind: Any = nib.Nifti1Image, **fields: Any) -> bytes:
+    """A NIfTI file of int16 voxels, and header fields that are set whatever they mean."""
     image = kind(data.T, None, dtype=data.dtype)
     image.header.set_qform(np.diag([-2.0, -2, 3, 1]), code=1)
     image.header.set_sform(np.diag([-2.0, -2, 3, 1]), code=1)
@@ -67,7 +81,7 @@ def _nifti() -> Iterator[Hostile]:
     def good(name: str, content: bytes, ending: str = ".nii") -> Hostile:
         return Hostile(f"nifti_{name}{ending}", content, "read")
 
-    plain = _nii()
+    plain = nifti_of()
     packed = gzip.compress(plain)
     yield good("plain", plain)
     yield good("packed", packed, ".nii.gz")
@@ -79,13 +93,13 @@ def _nifti() -> Iterator[Hostile]:
     yield bad("wrong_length", packed[:-4] + b"\xff\xff\xff\xff", ".nii.gz")
     yield bad("gzip_and_rubbish", packed + b"rubbish behind it", ".nii.gz")
     yield bad("gzip_for_ever", gzip.compress(plain + bytes(80 * MB), 1), ".nii.gz")
-    yield bad("gzip_claims", gzip.compress(_nii(dim=[3, 30000, 30000, 30000, 1, 1, 1, 1])), ".nii.gz")
+    yield bad("gzip_claims", gzip.compress(nifti_of(dim=[3, 30000, 30000, 30000, 1, 1, 1, 1])), ".nii.gz")
     yield bad(
-        "gzip_promise", gzip.compress(_nii(dim=[3, 600, 600, 600, 1, 1, 1, 1])[:352] + bytes(80 * MB), 9), ".nii.gz"
+        "gzip_promise", gzip.compress(nifti_of(dim=[3, 600, 600, 600, 1, 1, 1, 1])[:352] + bytes(80 * MB), 9), ".nii.gz"
     )
     yield bad("png_inside", b"\x89PNG\r\n\x1a\n" + bytes(500))
-    yield bad("pair", _nii(magic=b"ni1"))
-    yield bad("no_magic", _nii(magic=b""))
+    yield bad("pair", nifti_of(magic=b"ni1"))
+    yield bad("no_magic", nifti_of(magic=b""))
     yield bad("analyze", plain[:344] + bytes(4) + plain[348:])
     for name, dims in {
         "rank_0": [0, 8, 7, 6, 1, 1, 1, 1],
@@ -98,42 +112,42 @@ def _nifti() -> Iterator[Hostile]:
         "seven_axes": [7, 32767, 32767, 32767, 32767, 32767, 32767, 32767],
         "time": [4, 2, 2, 2, 42, 1, 1, 1],
     }.items():
-        yield bad(name, _nii(dim=dims))
-    yield bad("nifti2_overflow", _nii(kind=nib.Nifti2Image, dim=[3, 2**62, 2**62, 4, 1, 1, 1, 1]))
+        yield bad(name, nifti_of(dim=dims))
+    yield bad("nifti2_overflow", nifti_of(kind=nib.Nifti2Image, dim=[3, 2**62, 2**62, 4, 1, 1, 1, 1]))
     for name, size in {"0": 0, "nan": np.nan, "inf": np.inf, "1e4": 1e4, "1e30": 1e30, "1e-30": 1e-30}.items():
-        yield bad(f"spacing_{name}", _nii(pixdim=[1, 2, size, 3, 0, 0, 0, 0]))
-    yield bad("sform_nan", _nii(srow_x=[np.nan, 0, 0, 0]))
-    yield bad("sform_flat", _nii(srow_x=[2, 0, 0, 0], srow_y=[2, 0, 0, 0]))
-    yield bad("sform_far", _nii(srow_x=[2, 0, 0, 1e30]))
-    yield bad("sform_huge", _nii(srow_x=[1e38, 0, 0, 0]))
-    yield bad("code_99", _nii(sform_code=99))
-    yield bad("quaternion", _nii(sform_code=0, quatern_b=0.9, quatern_c=0.9))
-    yield bad("quaternion_nan", _nii(sform_code=0, quatern_b=np.nan))
-    yield bad("qfac_nan", _nii(sform_code=0, pixdim=[np.nan, 2, 2, 3, 0, 0, 0, 0]))
+        yield bad(f"spacing_{name}", nifti_of(pixdim=[1, 2, size, 3, 0, 0, 0, 0]))
+    yield bad("sform_nan", nifti_of(srow_x=[np.nan, 0, 0, 0]))
+    yield bad("sform_flat", nifti_of(srow_x=[2, 0, 0, 0], srow_y=[2, 0, 0, 0]))
+    yield bad("sform_far", nifti_of(srow_x=[2, 0, 0, 1e30]))
+    yield bad("sform_huge", nifti_of(srow_x=[1e38, 0, 0, 0]))
+    yield bad("code_99", nifti_of(sform_code=99))
+    yield bad("quaternion", nifti_of(sform_code=0, quatern_b=0.9, quatern_c=0.9))
+    yield bad("quaternion_nan", nifti_of(sform_code=0, quatern_b=np.nan))
+    yield bad("qfac_nan", nifti_of(sform_code=0, pixdim=[np.nan, 2, 2, 3, 0, 0, 0, 0]))
     for name, offset in {"nan": np.nan, "negative": -4, "inside": 100, "far": 3e9, "half": 352.5}.items():
-        yield bad(f"offset_{name}", _nii(vox_offset=offset))
+        yield bad(f"offset_{name}", nifti_of(vox_offset=offset))
     for code in (0, 1, 32, 1536, 2048, 9999):
-        yield bad(f"type_{code}", _nii(datatype=code))
-    yield bad("units", _nii(xyzt_units=7))
+        yield bad(f"type_{code}", nifti_of(datatype=code))
+    yield bad("units", nifti_of(xyzt_units=7))
     for name, value in {"nan": np.nan, "inf": np.inf, "1e39": 1e39, "1e300": 1e300, "minus_1e308": -1e308}.items():
         data = np.ones((6, 7, 8))
         data[1, 2, 3] = value
-        yield bad(f"voxel_{name}", gzip.compress(_nii(data)), ".nii.gz")
+        yield bad(f"voxel_{name}", gzip.compress(nifti_of(data)), ".nii.gz")
     nodata = np.ones((6, 7, 8), np.float32)
     nodata[0, 0, 0] = np.finfo(np.float32).min
-    yield bad("voxel_lowest_float", _nii(nodata))
-    yield bad("slope", _nii(scl_slope=3e38))
-    yield bad("inter_nan", _nii(scl_slope=2, scl_inter=np.nan))
-    yield good("slope_nan", _nii(scl_slope=np.nan, scl_inter=np.nan))
-    yield good("codes_0", _nii(sform_code=0, qform_code=0))
-    yield good("qfac_0", _nii(sform_code=0, pixdim=[0, 2, 2, 3, 0, 0, 0, 0]))
-    yield good("quaternion_rounded", _nii(sform_code=0, quatern_b=0.71, quatern_c=0.71, quatern_d=0))
-    yield good("sform_empty", _nii(srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4))
-    yield good("offset_0", _nii(vox_offset=0))
-    yield good("further_size_0", _nii(dim=[4, 8, 7, 6, 0, 0, 0, 0]))
-    yield good("wrong_bitpix", _nii(bitpix=3))
+    yield bad("voxel_lowest_float", nifti_of(nodata))
+    yield bad("slope", nifti_of(scl_slope=3e38))
+    yield bad("inter_nan", nifti_of(scl_slope=2, scl_inter=np.nan))
+    yield good("slope_nan", nifti_of(scl_slope=np.nan, scl_inter=np.nan))
+    yield good("codes_0", nifti_of(sform_code=0, qform_code=0))
+    yield good("qfac_0", nifti_of(sform_code=0, pixdim=[0, 2, 2, 3, 0, 0, 0, 0]))
+    yield good("quaternion_rounded", nifti_of(sform_code=0, quatern_b=0.71, quatern_c=0.71, quatern_d=0))
+    yield good("sform_empty", nifti_of(srow_x=[0] * 4, srow_y=[0] * 4, srow_z=[0] * 4))
+    yield good("offset_0", nifti_of(vox_offset=0))
+    yield good("further_size_0", nifti_of(dim=[4, 8, 7, 6, 0, 0, 0, 0]))
+    yield good("wrong_bitpix", nifti_of(bitpix=3))
     rgb = np.zeros((6, 7, 8), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    yield good("rgb", _nii(rgb))
+    yield good("rgb", nifti_of(rgb))
 
 
 def _nrrd() -> Iterator[Hostile]:
@@ -262,17 +276,19 @@ def _metaimage() -> Iterator[Hostile]:
     yield bad("no_name", text(b"", ""), ".mhd")
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_of(width: int, height: int, depth: int, colour: int, body: bytes, *chunks: bytes) -> bytes:
     """A PNG with this header, these packed pixels and further chunks before them."""
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + png_chunk(b"IDAT", body) + png_chunk(b"IEND", b"")
 
 
-def _saved(form: str, picture: np.ndarray = PICTURE, mode: str | None = None, **options: Any) -> bytes:
+def saved_picture(form: str, picture: np.ndarray = PICTURE, mode: str | None = None, **options: Any) -> bytes:
+    """A picture as Pillow writes it."""
     stream = io.BytesIO()
     image = PillowImage.fromarray(picture)
     (image if mode is None else image.convert(mode)).save(stream, form, **options)
@@ -290,11 +306,11 @@ def _png() -> Iterator[Hostile]:
         return Hostile(f"png_{name}.png", content, "refused", labels=labels)
 
     rows = b"\0" + bytes(range(10))
-    plain = _saved("PNG")
+    plain = saved_picture("PNG")
     grey = zlib.compress(rows * 10)
     yield Hostile("png_plain.png", plain, "read")
     yield Hostile("png_grey_labels.png", png_of(10, 10, 8, 0, grey), "read", labels=True)
-    yield Hostile("png_turned.png", _saved("PNG", exif=_exif(6)), "read")
+    yield Hostile("png_turned.png", saved_picture("PNG", exif=_exif(6)), "read")
     yield bad("signature", plain[:8])
     yield bad("cut", plain[: len(plain) // 2])
     yield bad("wrong_checksum", plain[:60] + bytes([plain[60] ^ 255]) + plain[61:])
@@ -306,31 +322,33 @@ def _png() -> Iterator[Hostile]:
     yield bad("no_palette", png_of(10, 10, 8, 3, grey))
     yield bad("no_pixels", png_of(10, 10, 8, 0, b""))
     yield bad("rubbish", png_of(10, 10, 8, 0, b"no zlib"))
-    yield bad("text_bomb", png_of(10, 10, 8, 0, grey, _chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(100 * MB), 9))))
+    yield bad("text_bomb", png_of(10, 10, 8, 0, grey, png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(100 * MB), 9))))
     yield bad("blank", png_of(9000, 10000, 8, 2, zlib.compress(bytes((9000 * 3 + 1) * 10000), 1)))
-    yield bad("exif_rubbish", _saved("PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\x07\0\1\0\0\0\0\0\0\0\0\0\0\0"))
-    yield bad("orientation_9", _saved("PNG", exif=_exif(9)))
-    yield bad("transparent", _saved("PNG", np.zeros((5, 5, 4), np.uint8)))
+    yield bad(
+        "exif_rubbish", saved_picture("PNG", exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\x07\0\1\0\0\0\0\0\0\0\0\0\0\0")
+    )
+    yield bad("orientation_9", saved_picture("PNG", exif=_exif(9)))
+    yield bad("transparent", saved_picture("PNG", np.zeros((5, 5, 4), np.uint8)))
     frames = [PillowImage.fromarray(PICTURE), PillowImage.fromarray(255 - PICTURE)]
     stream = io.BytesIO()
     frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
     yield bad("animation", stream.getvalue())
     yield bad("colour_labels", plain, labels=True)
-    yield bad("alpha_labels", _saved("PNG", mode="RGBA"), labels=True)
-    yield bad("really_a_gif", _saved("GIF"))
+    yield bad("alpha_labels", saved_picture("PNG", mode="RGBA"), labels=True)
+    yield bad("really_a_gif", saved_picture("GIF"))
 
 
 def _other_pictures() -> Iterator[Hostile]:
-    jpeg, bmp = _saved("JPEG"), _saved("BMP")
+    jpeg, bmp = saved_picture("JPEG"), saved_picture("BMP")
     frame = jpeg.index(b"\xff\xc0")  # start of frame: length 2, precision 1, height 2, width 2
     yield Hostile("jpeg_plain.jpg", jpeg, "read")
-    yield Hostile("jpeg_turned.jpg", _saved("JPEG", exif=_exif(3)), "read")
-    yield Hostile("jpeg_cmyk.jpg", _saved("JPEG", mode="CMYK"), "read")
+    yield Hostile("jpeg_turned.jpg", saved_picture("JPEG", exif=_exif(3)), "read")
+    yield Hostile("jpeg_cmyk.jpg", saved_picture("JPEG", mode="CMYK"), "read")
     yield Hostile("jpeg_cut.jpg", jpeg[: len(jpeg) // 2], "refused")
     yield Hostile("jpeg_start_alone.jpg", jpeg[:20], "refused")
     yield Hostile("jpeg_size.jpg", jpeg[: frame + 5] + b"\xff\xff\xff\xff" + jpeg[frame + 9 :], "refused")
     yield Hostile("jpeg_size_0.jpg", jpeg[: frame + 5] + bytes(4) + jpeg[frame + 9 :], "refused")
-    turned = _saved("JPEG", exif=_exif(6))
+    turned = saved_picture("JPEG", exif=_exif(6))
     kind = "<HHI" if b"Exif\0\0II" in turned else ">HHI"
     wrong = turned.replace(struct.pack(kind, 0x0112, 3, 1), struct.pack(kind, 0x0112, 7, 1))
     yield Hostile("jpeg_orientation_of_bytes.jpg", wrong, "refused")
@@ -474,63 +492,67 @@ def _numpy() -> Iterator[Hostile]:
     yield bad("seek", bytes(far), ".npz")
 
 
-def _dicom() -> Iterator[Hostile]:
+def dicom_of(syntax: str = "1.2.840.10008.1.2.1", pixels: bytes | None = None, **elements: Any) -> bytes:
+    """An X-ray of 16 x 20 pixels, explicit little endian; None removes an element."""
     import pydicom
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+    from pydicom.uid import JPEG2000Lossless, RLELossless
 
-    def made(syntax: str = ExplicitVRLittleEndian, pixels: bytes | None = None, **elements: Any) -> bytes:
-        data = Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = syntax
-        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"  # X-ray
-        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4"
-        data.Modality, data.PhotometricInterpretation = "CR", "MONOCHROME2"
-        data.Rows, data.Columns, data.SamplesPerPixel = 16, 20, 1
-        data.BitsAllocated = data.BitsStored = 16
-        data.HighBit, data.PixelRepresentation = 15, 0
-        data.PixelSpacing = [0.5, 0.5]
-        data.PixelData = pixels if pixels is not None else np.arange(320, dtype=np.uint16).tobytes()
-        for name, value in elements.items():
-            if value is None:
-                delattr(data, name)
-            else:
-                setattr(data, name, value)
-        if syntax in (JPEG2000Lossless, RLELossless):
-            data["PixelData"].is_undefined_length = True
-        stream = io.BytesIO()
-        pydicom.dcmwrite(stream, data, enforce_file_format=True)
-        return stream.getvalue()
+    data = Dataset()
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = syntax
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1"  # X-ray
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = "1.2.3.4"
+    data.Modality, data.PhotometricInterpretation = "CR", "MONOCHROME2"
+    data.Rows, data.Columns, data.SamplesPerPixel = 16, 20, 1
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation = 15, 0
+    data.PixelSpacing = [0.5, 0.5]
+    data.PixelData = pixels if pixels is not None else np.arange(320, dtype=np.uint16).tobytes()
+    for name, value in elements.items():
+        if value is None:
+            delattr(data, name)
+        else:
+            setattr(data, name, value)
+    if syntax in (JPEG2000Lossless, RLELossless):
+        data["PixelData"].is_undefined_length = True
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, data, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def _dicom() -> Iterator[Hostile]:
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
     def bad(name: str, content: bytes) -> Hostile:
         return Hostile(f"dicom_{name}.dcm", content, "refused")
 
-    plain = made()
+    plain = dicom_of()
     yield Hostile("dicom_plain.dcm", plain, "read")
-    yield Hostile("dicom_deflated.dcm", made(DeflatedExplicitVRLittleEndian), "read")
+    yield Hostile("dicom_deflated.dcm", dicom_of(DeflatedExplicitVRLittleEndian), "read")
     yield bad("mark_alone", plain[:132])
     yield bad("cut", plain[:-100])
     yield bad("cut_header", plain[:300])
-    yield bad("rows_absurd", made(Rows=65535, Columns=65535))
-    yield bad("rows_0", made(Rows=0))
-    yield bad("frames_absurd", made(NumberOfFrames=2**31 - 1))
-    yield bad("no_rows", made(Rows=None))
-    yield bad("no_pixels", made(PixelData=None))
-    yield bad("spacing_0", made(PixelSpacing=[0, 0.5]))
-    yield bad("spacing_1e30", made(PixelSpacing=[1e30, 0.5]))
-    yield bad("slope_beyond", made(RescaleSlope="1e38", RescaleIntercept="0"))
-    yield bad("bits", made(BitsAllocated=13))
-    yield bad("samples", made(SamplesPerPixel=99))
-    yield bad("j2k_rubbish", made(JPEG2000Lossless, encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])))
+    yield bad("rows_absurd", dicom_of(Rows=65535, Columns=65535))
+    yield bad("rows_0", dicom_of(Rows=0))
+    yield bad("frames_absurd", dicom_of(NumberOfFrames=2**31 - 1))
+    yield bad("no_rows", dicom_of(Rows=None))
+    yield bad("no_pixels", dicom_of(PixelData=None))
+    yield bad("spacing_0", dicom_of(PixelSpacing=[0, 0.5]))
+    yield bad("spacing_1e30", dicom_of(PixelSpacing=[1e30, 0.5]))
+    yield bad("slope_beyond", dicom_of(RescaleSlope="1e38", RescaleIntercept="0"))
+    yield bad("bits", dicom_of(BitsAllocated=13))
+    yield bad("samples", dicom_of(SamplesPerPixel=99))
+    yield bad("j2k_rubbish", dicom_of(JPEG2000Lossless, encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])))
     box = b"\0\0\0\x0cjP  \r\n\x87\n\0\0\0\0jp2c"  # a box of length 0
-    yield bad("j2k_endless", made(JPEG2000Lossless, encapsulate([box + bytes(40)])))
+    yield bad("j2k_endless", dicom_of(JPEG2000Lossless, encapsulate([box + bytes(40)])))
     lengths = encapsulate([bytes(40)])
     yield bad(
-        "encapsulated_lengths", made(RLELossless, lengths[:8] + b"\xfe\xff\x00\xe0\xff\xff\xff\x7f" + lengths[16:])
+        "encapsulated_lengths", dicom_of(RLELossless, lengths[:8] + b"\xfe\xff\x00\xe0\xff\xff\xff\x7f" + lengths[16:])
     )
-    yield bad("rle_rubbish", made(RLELossless, encapsulate([bytes(range(200))])))
-    bomb = made(DeflatedExplicitVRLittleEndian)
+    yield bad("rle_rubbish", dicom_of(RLELossless, encapsulate([bytes(range(200))])))
+    bomb = dicom_of(DeflatedExplicitVRLittleEndian)
     at = 132 + 12 + struct.unpack("<I", bomb[140:144])[0]
     inner = zlib.decompress(bomb[at:], -15)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)

@@ -6,6 +6,7 @@ Half a line is never valid JSON, so the two can be told apart.
 
 from __future__ import annotations
 
+import codecs
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ def read_journal(path: Path) -> Journal:
     lines, whole = _whole_lines(content)
     if not lines:
         raise BadInputError(f"{path} has no header in line 1; restore the file from a backup.")
-    header = _parsed(LedgerHeader, lines[0], path, 1)
+    header = _parsed(LedgerHeader, lines[0].removeprefix(codecs.BOM_UTF8), path, 1)  # Windows' editors write one
     entries = tuple(_parsed(LedgerEntry, line, path, number) for number, line in enumerate(lines[1:], start=2))
     for number, entry in enumerate(entries, start=2):
         if entry.sequence != number - 1:

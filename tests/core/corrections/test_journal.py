@@ -50,6 +50,15 @@ def test_an_editor_that_changed_the_end_of_the_file_costs_no_case(ledger: Ledger
     assert len(ledger.dataset.cases("Tr")) == 3
 
 
+def test_an_editor_s_byte_order_mark_costs_no_case(ledger: Ledger) -> None:
+    path = ledger.folder / "ledger.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    edited = path.read_bytes()
+    assert [entry.sequence for entry in Ledger.open(ledger.folder).entries()] == [1, 2]
+    assert ledger.accept(volume(7), mask(volume(7), 7)).sequence == 3
+    assert path.read_bytes().startswith(edited[:-2]) and len(Ledger.open(ledger.folder).entries()) == 3
+
+
 def test_a_header_without_its_line_break_is_a_ledger(tmp_path: Path) -> None:
     ledger = begun(tmp_path)
     path = ledger.folder / "ledger.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,20 @@ def test_label_policy(tmp_path: Path) -> None:
     write_labels(volume, tmp_path / "v.tif")
     assert read_labels(tmp_path / "v.tif").array.dtype == np.uint16
     assert np.array_equal(read_labels(tmp_path / "v.tif").array, volume.array)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
+def test_damaged_pixels_are_one_sentence_without_the_library_s_remarks(
+    compression: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.tif"
+    PillowImage.fromarray(noise((40, 50, 3))).save(path, compression=compression)
+    with tifffile.TiffFile(path) as tiff:
+        start, length = tiff.pages.first.dataoffsets[0], tiff.pages.first.databytecounts[0]
+    content = bytearray(path.read_bytes())
+    content[start : start + length] = bytes(length)
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"a\.tif has compressed pixels that are damaged; export it again\."):
+        read_image(path)
+    os.write(2, b"heard again")
+    assert capfd.readouterr().err == "heard again"

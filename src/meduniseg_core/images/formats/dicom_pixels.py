@@ -212,7 +212,7 @@ def _through_table(dataset: Dataset, stored: np.ndarray, name: str) -> tuple[np.
     item = dataset.ModalityLUTSequence[0]
     count, first, bits = (int(value) for value in item.LUTDescriptor)
     count = count or 1 << 16
-    data = item.LUTData
+    data = item.get("LUTData") or b""
     word = np.dtype("<u2" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">u2")
     table = np.frombuffer(data, word) if isinstance(data, bytes) else np.asarray(data, word).reshape(-1)
     if bits == 8 and table.size < count:  # two to a word

@@ -14,6 +14,7 @@ from meduniseg_core.images.formats.dicom_choice import Source, choose
 from meduniseg_core.images.formats.dicom_files import add_file
 from meduniseg_core.images.formats.dicom_stack import stack_geometry
 
+_NAMED = 6  # folders that a sentence names at most
 _LOCK = Lock()
 _last: dict[Stamp, Source] = {}
 
@@ -156,4 +157,5 @@ def _together(sources: Sequence[Source]) -> Source:
 
 
 def _named(folders: Sequence[Path]) -> str:
-    return " and ".join(str(Path(*folder.parts[-2:])) for folder in folders)
+    names = [str(Path(*folder.parts[-2:])) for folder in folders[:_NAMED]]
+    return " and ".join(names) + (f" and {len(folders) - _NAMED} more" if len(folders) > _NAMED else "")

@@ -7,6 +7,7 @@ nibabel interprets and writes headers. Its own loading is not used, because it r
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 from typing import IO, Any
 
@@ -149,7 +150,10 @@ def write_nifti(path: Path, array: np.ndarray, geometry: Geometry, like: Image |
 
 
 def _read_header(stream: IO[bytes], name: str) -> Any:
-    start = stream.read(4)
+    try:
+        start = stream.read(4)
+    except (EOFError, zlib.error, OSError) as error:
+        raise BadInputError(f"{name} is truncated or damaged ({brief(error)}); copy or export it again.") from error
     if not start:
         raise BadInputError(f"{name} is empty; copy or export the file again.")
     start += bytes(read_exactly(stream, 4 - len(start), name))

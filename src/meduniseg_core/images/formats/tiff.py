@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,7 @@ _THROUGH_ITK = {5, 7}  # LZW and JPEG, which tifffile leaves to a package of its
 _LOSSY = {7}
 _SMALL = 1 << 24
 _MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
+_QUIETED = Lock()
 _DAMAGE = (
     *(ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError),
     *(AttributeError, ArithmeticError),
@@ -228,6 +233,10 @@ def _check_size(series: Any, page: Any, path: Path) -> None:
                 f"{path.name} is truncated: its pixels should reach beyond its end; copy or export it again."
             )
         pieces += zip(offsets, counts, strict=True)
+    if page.is_tiled:  # a tile that is wider than its bytes would give the next rows' pixels to the first
+        tile = claimed_bytes(page.chunks, page.dtype.itemsize)
+        if tile > _SMALL or limit == 1:
+            check_claim(path.name, tile * int(page.bitspersample) // (8 * page.dtype.itemsize), max(counts), limit)
     held = _covered(pieces)
     claimed = claimed_bytes(series.shape, series.dtype.itemsize)
     if int(page.bitspersample) < 8:
@@ -259,12 +268,34 @@ def _through_itk(series: Any, page: Any, path: Path) -> np.ndarray:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("TIFFImageIO")
     reader.SetFileName(str(path))
-    array = sitk.GetArrayFromImage(reader.Execute())
+    try:
+        with _quiet():
+            array = sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise BadInputError(f"{path.name} has compressed pixels that are damaged; export it again.") from error
     if array.size != int(np.prod(series.shape)) or array.dtype != series.dtype:
         raise BadInputError(
             f"{path.name} is compressed in a way that is not read; save it uncompressed or with deflate."
         )
     return np.asarray(array).reshape(series.shape)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let libtiff, which ITK uses, not write its remarks to stderr: the error that follows says what is wrong."""
+    with _QUIETED:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no stderr
+            yield
+            return
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _at_time(array: np.ndarray, axes: str, frame: int | None, name: str) -> tuple[np.ndarray, str, tuple[Finding, ...]]:

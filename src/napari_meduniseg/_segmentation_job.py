@@ -334,9 +334,12 @@ def _derived(results: Mapping[str, Segmentation]) -> dict[str, list[Derived]]:
 
 
 def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
-    """Add the results beside the layer they were computed from, wherever it is now; nothing where it is gone."""
+    """Add the results beside the layer they were computed from, wherever it is now.
+
+    Nothing where it is gone, or was given other voxels.
+    """
     layer = job.choice.layers[0]
-    if layer not in viewer.layers:
+    if layer not in viewer.layers or layer.data is not job.snapshots[0].data:
         return []
     added = []
     for task, result in outcome.results.items():

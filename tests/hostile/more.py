@@ -110,7 +110,7 @@ def _pictures() -> Iterator[Hostile]:
     yield png("many_texts", "refused", png_of(10, 10, 8, 0, body, texts))
     pieces = b"".join(png_chunk(b"IDAT", body[at : at + 1]) for at in range(len(body)))
     yield png("chunk_for_every_byte", "read", png_of(10, 10, 8, 0, b"", pieces))
-    yield png("length_negative", "refused", png_of(10, 10, 8, 0, body)[:33] + b"\xff\xff\xff\xfeIDAT" + body)
+    yield png("length_negative", "read", png_of(10, 10, 8, 0, body)[:33] + b"\xff\xff\xff\xfeIDAT" + body)
     yield png("zip_behind_it", "read", saved_picture("PNG") + b"PK\3\4" + bytes(100))
     yield png("no_end", "read", png_of(10, 10, 8, 0, body)[:-12])
     jpeg = saved_picture("JPEG")

@@ -135,6 +135,14 @@ def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer:
     assert add_results(order, outcome, viewer) == [] and len(viewer.layers) == before
 
 
+def test_a_result_whose_layer_was_given_other_voxels_is_dropped(viewer: ViewerModel) -> None:
+    layer = add_volume(viewer)
+    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
+    outcome = run_job(order, Predictors(), ignore, CancelToken())
+    layer.data = np.zeros((5, 6, 7))
+    assert add_results(order, outcome, viewer) == [] and len(viewer.layers) == 1
+
+
 def test_running_twice_leaves_the_first_result_alone(viewer: ViewerModel) -> None:
     add_volume(viewer)
     (first,) = run(viewer)

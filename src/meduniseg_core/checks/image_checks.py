@@ -35,6 +35,10 @@ from meduniseg_core.preprocessing.working_size import check_working_size, unusua
 
 _HOUNSFIELD = "Hounsfield units"
 _SHOWS_AIR = -700.0  # HU: a window that begins below shows air and lung
+_BY_ITS_OWN_VALUES = ("zscore", "zscore_nonzero", "rescale01")
+_SAMPLE = 200_000  # voxels that are looked at for where most values lie
+_MOST = (0.1, 99.9)  # percentiles
+_FAR, _WIDE = 100.0, 3.0  # times the range of most values: an outlier's distance, and the spread it gives to all
 _NEVER_NEGATIVE = ("mri", "pet", "ultrasound", "xray")
 
 
@@ -52,6 +56,7 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
     marks = _nodata_marks(image, [plan])
     found = list(_nodata(image, plan, marks))
     found += _blank(image, plan)
+    found += _outliers(_filled(image, marks), plan)
     found += _intensities(_filled(image, marks), plan)
     pair = doubtful_channels(image, plan)
     if pair is not None:
@@ -177,6 +182,29 @@ def _blank(image: Image, plan: TaskPlan) -> Iterator[Finding]:
         whose = f"Channel {flat[0] + 1} of {image.name}"
     value = float(image.array[flat[0]].flat[0])
     yield Finding("intensity_mismatch", f"{whose} has the same value ({value:g}) everywhere: it shows nothing.")
+
+
+def _outliers(image: Image, plan: TaskPlan) -> Iterator[Finding]:
+    """A few values so far beyond all others that an image that is normalised by them shows nothing else."""
+    if image.channels != len(plan.channels):
+        return
+    for index, (channel, kind) in enumerate(zip(image.array, plan.normalisation, strict=True)):
+        if kind not in _BY_ITS_OWN_VALUES or channel.dtype.itemsize == 1:
+            continue
+        flat = channel.reshape(-1)
+        low, high = (float(value) for value in np.percentile(flat[:: max(1, flat.size // _SAMPLE) | 1], _MOST))
+        least, largest = float(flat.min()), float(flat.max())
+        if not high > low or max(largest - high, low - least) < _FAR * (high - low):
+            continue
+        if kind != "rescale01" and float(flat.std(dtype=np.float64)) < _WIDE * (high - low):
+            continue
+        whose = image.name if image.channels == 1 else f"Channel {index + 1} of {image.name}"
+        far = largest if largest - high > low - least else least
+        yield Finding(
+            "intensity_mismatch",
+            f"{whose} holds a few values as far out as {far:.4g}, where nearly all lie from {low:.4g} to {high:.4g}: "
+            "beside them the rest shows next to nothing; replace them (with the background value, say).",
+        )
 
 
 def _pixel_shape(image: Image, plan: TaskPlan) -> Iterator[Finding]:

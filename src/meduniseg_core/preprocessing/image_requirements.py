@@ -6,6 +6,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image
+from meduniseg_core.images.checks import LARGEST_VALUE
 from meduniseg_core.preprocessing.plan import TaskPlan
 
 
@@ -48,14 +49,14 @@ def check_finite(array: np.ndarray, name: str) -> None:
         name: The image's name, for the message.
 
     Raises:
-        BadInputError: A value is NaN, infinite or beyond float32.
+        BadInputError: A value is NaN, infinite or beyond `LARGEST_VALUE`.
     """
     if array.dtype.kind != "f":
         return
-    with np.errstate(over="ignore"):  # the network computes in float32
-        slabs = (slab.astype(np.float32, copy=False) for channel in array for slab in channel)
-        if all(bool(np.isfinite(slab).all()) for slab in slabs):
-            return
+    limit = min(LARGEST_VALUE, float(np.finfo(array.dtype).max))
+    if all(bool((np.abs(slab) <= limit).all()) for channel in array for slab in channel):  # False for NaN, too
+        return
     raise BadInputError(
-        f"{name} holds values that are not finite (NaN, infinity, or beyond float32); replace them first."
+        f"{name} holds values that are not finite, or beyond {LARGEST_VALUE:g} and so beyond what can be computed "
+        "with; replace them first."
     )

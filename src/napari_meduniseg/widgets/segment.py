@@ -169,7 +169,7 @@ class SegmentWidget(Panel):
         with self._current.adding_to(image) as layers:
             layers += add_results(order, outcome, self._current.viewer)
         if not layers:
-            self.say_failure("The image layer was removed meanwhile; the result was dropped.")
+            self.say_failure("The image layer was removed or given another image meanwhile; the result was dropped.")
             return
         for layer in layers:
             self._results[layer] = outcome, layers

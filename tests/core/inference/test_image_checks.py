@@ -150,6 +150,19 @@ def test_colour_where_grey_is_expected_and_grey_where_colour_is() -> None:
     assert codes(grey.with_array(marked), ultrasound) == []
 
 
+def test_one_voxel_far_beyond_all_others_is_said() -> None:
+    """Standardised by it, everything else is one grey; the reader refuses only what cannot be computed with."""
+    for kind in ("zscore", "rescale01"):
+        plan = MR.model_copy(update={"normalisation": (kind,)})
+        for value, said in ((1e6, True), (-1e10, True), (2000, False)):
+            array = mr()
+            array[5, 20, 20] = value
+            found = [item.text for item in check_image(image_of(array, dtype=np.float32), plan)]
+            assert [("a few values as far out as" in text) for text in found] == [True] * said
+    spikes = mr() * (np.random.default_rng(0).random((12, 40, 40)) < 5e-4)  # sparse, but all in one range
+    assert codes(image_of(spikes, dtype=np.float32), MR) == []
+
+
 def test_an_image_of_one_value_shows_nothing() -> None:
     def blank(image: Image, plan: TaskPlan) -> list[str]:
         return [finding.text for finding in check_image(image, plan) if "shows nothing" in finding.text]

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -27,6 +27,7 @@ from pydicom.values import converters
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import brief
+from meduniseg_core.images.formats.raw_data import Bounded
 
 VOLUME_MARKS = (
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "NominalPercentageOfCardiacPhase", "TriggerTime"),
@@ -185,7 +186,7 @@ def _read(path: Path, tags: Sequence[int] | None, pixels: bool) -> Dataset | Non
         if not _looks_like_dicom(stream.read(_MARK), size):
             return None
         stream.seek(0)
-        bounded = cast(BinaryIO, _Bounded(stream, size))
+        bounded = cast(BinaryIO, Bounded(stream, size))
         # the meta group first: pydicom would inflate a deflated file whole
         read_preamble(bounded, force=True)
         meta = FileMetaDataset(read_dataset(bounded, False, True, stop_when=lambda tag, *_: tag >> 16 != 2))
@@ -194,18 +195,6 @@ def _read(path: Path, tags: Sequence[int] | None, pixels: bool) -> Dataset | Non
         bounded.seek(0)
         wanted = None if tags is None else list(tags)
         return pydicom.dcmread(bounded, stop_before_pixels=not pixels, force=True, specific_tags=wanted)
-
-
-class _Bounded:
-    """A stream that is never asked for more than it has: lengths in damaged headers reach 4 GB."""
-
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream, self._size = stream, size
-        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._stream.tell(), 0)
-        return self._stream.read(left if size is None or size < 0 else min(size, left))
 
 
 def _read_deflated(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -19,7 +19,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.findings import pixels_not_square
-from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, check_claim, check_expansion
+from meduniseg_core.images.formats.raw_data import DEFLATE_LIMIT, Bounded, check_claim, check_expansion
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
@@ -146,7 +146,7 @@ class _opened:  # noqa: N801 - used as a function
         self._quiet.__enter__()
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and on size; size is judged below
         try:
-            picture = PillowImage.open(self._stream)
+            picture = PillowImage.open(cast(IO[bytes], Bounded(self._stream, path.stat().st_size)))
             if picture.format not in _PILLOW_NAMES:
                 raise BadInputError(f"{path.name} is really a {picture.format} file; convert it to PNG.")
             if picture.width * picture.height > MAX_PIXELS:

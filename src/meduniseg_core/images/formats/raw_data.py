@@ -66,6 +66,26 @@ class ByteStream(Protocol):
         """
 
 
+class Bounded:
+    """A stream that is never asked for more than it has: lengths in damaged headers reach 4 GB."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self._size = stream, size
+        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes.
+
+        Args:
+            size: The most to read; -1 for all.
+
+        Returns:
+            The bytes; empty at the end.
+        """
+        left = max(self._size - self._stream.tell(), 0)
+        return self._stream.read(left if size is None or size < 0 else min(size, left))
+
+
 def claimed_bytes(shape: Sequence[int], itemsize: int) -> int:
     """Compute how many bytes an array takes.
 

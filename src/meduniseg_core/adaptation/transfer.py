@@ -7,11 +7,10 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.weight_rows import MODAL_PROMPTS
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.training import Start, rescale_like
 from meduniseg_core.weights import Model, ModelInfo
-
-PROMPTS = "modal_map.prompts"
 
 
 class Downstream(Start):
@@ -84,10 +83,12 @@ class Downstream(Start):
         state = rescale_like(fresh, state, flat=plan.dimension == 2)
         if self._same_task(plan) is not None:
             heads = {name: value for name, value in self._base.network.state_dict().items() if _is_head(name)}
-            state.update({name: value[: plan.class_count].clone() for name, value in heads.items()})
+            # without the task prior's channel, where the base's heads take it
+            state.update({name: of[: plan.class_count, : fresh[name].shape[1]].clone() for name, of in heads.items()})
         network.load_state_dict(state)
-        if network.modal_map is not None:
-            network.modal_map.prompts.requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            if name in MODAL_PROMPTS:
+                parameter.requires_grad_(False)
 
     def plan_of(self, dataset: RawDataset) -> TaskPlan | None:
         """The base's own plan if it has this task (same name, classes, dimension and number of channels).
@@ -195,8 +196,9 @@ def downstream_state(base: dict[str, Tensor], fresh: dict[str, Tensor], prompt: 
     for name, own in fresh.items():
         if _is_head(name):
             state[name] = own
-        elif name == PROMPTS:
-            state[name] = base[name][prompt : prompt + 1].clone()
+        elif name in MODAL_PROMPTS:
+            all_share_one = len(base[name]) == 1
+            state[name] = (base[name] if all_share_one else base[name][prompt : prompt + 1]).clone()
         elif name.startswith("decoder.") and base[name].shape != own.shape:
             state[name] = base[name][: own.shape[0]].clone()
         else:

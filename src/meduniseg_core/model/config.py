@@ -1,22 +1,61 @@
-"""The architecture as data: the paper's network, smaller variants and its predecessor UniSeg."""
+"""The architecture as data: the paper's network, its variants, smaller ones and its predecessor UniSeg."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Stride = tuple[int, int, int]
 
 
-class ModelConfig(BaseModel):
-    """Everything that fixes the network's shape (docs/spec.md sections 2-4).
+class PriorDesign(BaseModel):
+    """How a network is told modality and task: MedUniSeg's way by default (docs/spec.md section 10).
 
-    ``modalities = 0`` leaves MMap out (UniSeg); ``tasks = 0`` leaves FUSE out (downstream networks, plain backbone);
-    both 0 is the bare backbone. ``dimension = 2`` is the 2D counterpart of the backbone (Conv2d modules).
+    A description names only what differs from the defaults: files and hashes of runs are those of before these choices.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    also_left_out: ClassVar[tuple[str, ...]] = ()
+    """Fields of a subclass that are named only where they differ from their defaults, too."""
+
+    modal_prior_at: Literal["image", "bottleneck"] = Field(
+        default="image", description="image: MMap's map is added to it; bottleneck: SEFU's prior joins the features"
+    )
+    task_prior_at: Literal["bottleneck", "decoder"] = Field(
+        default="bottleneck", description="decoder: only the heads see the prior (MedUniSeg-T)"
+    )
+    modal_prompts: Literal["each", "one"] = Field(default="each", description="each modality its own, or one for all")
+    task_prompts: Literal["one", "each"] = Field(default="one", description="one for all tasks, or each its own")
+    learned_prompts: bool = Field(default=True, description="False: all prompts are and stay zero")
+    fuse_blocks: int = Field(default=3, ge=1, le=16, description="blocks of FUSE and SEFU")
+    fuse_divisor: int = Field(default=4, ge=1, le=64, description="their middle blocks have C / fuse_divisor channels")
+
+    @model_validator(mode="after")
+    def _tells_tasks_apart(self) -> Self:
+        if self.task_prompts == "each" and not self.learned_prompts:
+            raise ValueError("prompts that stay zero cannot be the tasks' own (task_prompts = each)")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        later = (*PriorDesign.model_fields, *self.also_left_out)
+        same = {name for name in later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in written.items() if name not in same}
+
+
+class ModelConfig(PriorDesign):
+    """Everything that fixes the network's shape (docs/spec.md sections 2-4).
+
+    ``modalities = 0`` leaves the modal prior out (UniSeg); ``tasks = 0`` leaves the task prior out (downstream
+    networks, plain backbone); both 0 is the bare backbone. ``dimension = 2`` is the 2D counterpart of the backbone
+    (Conv2d modules).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     strides: tuple[Stride, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -59,4 +98,11 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "downstream-siim": ModelConfig(stems=(3,), classes=2, modalities=1, tasks=0),
     "meduniseg": ModelConfig(),
     "uniseg": ModelConfig(stems=(1, 2, 4), modalities=0, tasks=11, task_prompt_channels=11),
+    # the paper's variants (docs/spec.md section 10)
+    "no-modal-prior": ModelConfig(modalities=0),
+    "multiple-prompts": ModelConfig(task_prompts="each"),
+    "universal-prompts": ModelConfig(modal_prompts="one"),
+    "fixed-prompts": ModelConfig(learned_prompts=False),
+    "bottleneck-prompts": ModelConfig(modal_prior_at="bottleneck"),
+    "meduniseg-t": ModelConfig(task_prior_at="decoder"),
 }

@@ -1,45 +1,49 @@
-"""The assembled network: modal prior, encoder, task prior, decoder (docs/spec.md sections 2-5)."""
+"""The assembled network: modal prior, encoder, task prior, decoder (docs/spec.md sections 2-5 and 10)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.modal_prior import ModalMap
-from meduniseg_core.model.task_prior import Fuse, select
+from meduniseg_core.model.task_prior import Fuse, FusionSize, Sefu, select
 from meduniseg_core.model.unet import Decoder, Encoder
+from meduniseg_core.model.universal import UniversalNetwork, flattened, joined, needed, with_depth
 
 
-class MedUniSeg(nn.Module):
+class MedUniSeg(UniversalNetwork):
     """Prompt-driven universal segmentation network; without ``tasks`` and ``modalities`` the plain backbone."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.modal_map = ModalMap(config.modalities, config.modal_prompt_length) if config.modalities else None
-        self.encoder = Encoder(config)
-        self.fuse = (
-            Fuse(config.features[-1], config.task_prompt_channels, config.task_prompt_size, config.tasks)
-            if config.tasks
+        super().__init__(config)
+        prompts = 1 if config.modal_prompts == "one" else config.modalities
+        at_image, late = config.modal_prior_at == "image", config.task_prior_at == "decoder"
+        size = FusionSize(
+            config.features[-1],
+            config.task_prompt_channels,
+            config.task_prompt_size,
+            config.fuse_blocks,
+            config.fuse_divisor,
+            config.learned_prompts,
+        )
+        self.modal_map = (
+            ModalMap(prompts, config.modal_prompt_length, learned=config.learned_prompts)
+            if config.modalities and at_image
             else None
         )
-        self.decoder = Decoder(config, config.features[-1] + (1 if config.tasks else 0))
+        self.encoder = Encoder(config)
+        self.sefu = Sefu(size, prompts) if config.modalities and not at_image else None
+        self.fuse: Fuse | Sefu | None = None
+        if config.tasks:
+            self.fuse = Fuse(size, config.tasks) if config.task_prompts == "one" else Sefu(size, config.tasks)
+        priors = int(self.sefu is not None) + int(bool(config.tasks) and not late)
+        self.decoder = Decoder(config, config.features[-1] + priors, late=int(bool(config.tasks) and late))
         self.apply(initialise)
-
-    @property
-    def parts(self) -> Sequence[MedUniSeg]:
-        """The networks whose logits are averaged: this one alone."""
-        return [self]
-
-    @property
-    def levels(self) -> int:
-        """Number of decoder levels, each with a head."""
-        return len(self.config.strides)
 
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
         """Everything that does not depend on the task.
@@ -54,15 +58,17 @@ class MedUniSeg(nn.Module):
         Raises:
             ValueError: the modality is missing, the shapes do not fit, or no stem takes so many channels.
         """
-        flat = _flatten(images)
-        if self.modal_map is not None:
-            if modality is None:
-                raise ValueError("this network has a modal prior: pass the modality of every sample")
-            flat = self._with_modal_map(flat, modality)
-        dtype = self.encoder.stem_dtype()
-        flat = flat.to(dtype) if isinstance(flat, Tensor) else [sample.to(dtype) for sample in flat]
-        stages = self.encoder(flat)
-        return Features(stages=tuple(stages), priors=self._priors(stages[-1]))
+        flat = flattened(images)
+        if self.config.modalities:
+            modality = needed(modality, "modality")
+            if self.config.modal_prompts == "one":
+                modality = torch.zeros_like(modality)
+            if self.modal_map is not None:
+                flat = self._with_modal_map(flat, modality)
+        stages = self._stages(flat)
+        priors = _prior(self.fuse, stages[-1]) if isinstance(self.fuse, Fuse) else None
+        modal = None if self.sefu is None else _prior(self.sefu, stages[-1], modality)
+        return Features(stages=tuple(stages), priors=priors, context=modal)
 
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
         """Logits of one task for each sample.
@@ -78,8 +84,8 @@ class MedUniSeg(nn.Module):
         Raises:
             ValueError: the task is missing.
         """
-        logits = self.decoder(self._bottleneck(features, task), features.stages[:-1], levels)
-        return [level.unsqueeze(2) if level.dim() == 4 else level for level in logits]
+        bottleneck, late = self._decoder_input(features, task)
+        return [with_depth(level) for level in self.decoder(bottleneck, features.stages[:-1], levels, late)]
 
     def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
         """What the finest head would make logits of, for one task for each sample.
@@ -94,36 +100,22 @@ class MedUniSeg(nn.Module):
         Raises:
             ValueError: the task is missing.
         """
-        found = self.decoder.finest(self._bottleneck(features, task), features.stages[:-1])
-        return found.unsqueeze(2) if found.dim() == 4 else found
+        bottleneck, late = self._decoder_input(features, task)
+        return with_depth(self.decoder.finest(bottleneck, features.stages[:-1], late))
 
-    def forward(
-        self,
-        images: Tensor | Sequence[Tensor],
-        task: Tensor | None = None,
-        modality: Tensor | None = None,
-        levels: int | None = None,
-    ) -> list[Tensor]:
-        """Encode and decode.
-
-        Args:
-            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
-            task: (B,) int64; needed where the network has a task prior.
-            modality: (B,) int64; needed where the network has a modal prior.
-            levels: how many of the finest levels; None for all.
-
-        Returns:
-            Logits (B, classes, D, H, W), finest level first.
-        """
-        return self.decode(self.encode(images, modality), task, self.levels if levels is None else levels)
-
-    def _bottleneck(self, features: Features, task: Tensor | None) -> Tensor:
+    def _decoder_input(self, features: Features, task: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The bottleneck with the priors that join it, and the prior that joins the decoder's end."""
         bottleneck = features.stages[-1]
-        if features.priors is None:
-            return bottleneck
-        if task is None:
-            raise ValueError("this network has a task prior: pass the task of every sample")
-        return torch.cat((bottleneck, select(features.priors, task).to(bottleneck.dtype)), dim=1)
+        prior = None
+        if self.fuse is not None:
+            task = needed(task, "task")
+            if features.priors is not None:
+                prior = select(features.priors, task)
+            else:
+                prior = _prior(self.fuse, bottleneck, task)
+        if self.config.task_prior_at == "decoder":
+            return joined(bottleneck, features.context), prior
+        return joined(bottleneck, features.context, prior), None
 
     def _with_modal_map(self, images: Tensor | list[Tensor], modality: Tensor) -> Tensor | list[Tensor]:
         assert self.modal_map is not None
@@ -133,23 +125,9 @@ class MedUniSeg(nn.Module):
         maps = self.modal_map(modality, tuple(images[0].shape[1:]))
         return [image + own for image, own in zip(images, maps, strict=True)]
 
-    def _priors(self, bottleneck: Tensor) -> Tensor | None:
-        if self.fuse is None:
-            return None
-        if bottleneck.dim() == 4:  # FUSE is three-dimensional always: its prompt has a depth
-            flat: Tensor = self.fuse(bottleneck.unsqueeze(2)).squeeze(2)
-            return flat
-        priors: Tensor = self.fuse(bottleneck)
-        return priors
 
-
-def _flatten(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
-    """Drop the depth axis of depth-1 input, which turns on the 2D path of every block."""
-    if isinstance(images, Tensor):
-        if images.dim() != 5:
-            raise ValueError(f"images must be (B, C, D, H, W), not {tuple(images.shape)}")
-        return images.squeeze(2) if images.shape[2] == 1 else images
-    samples = list(images)
-    if len({tuple(sample.shape[1:]) for sample in samples}) != 1:
-        raise ValueError("the samples of one batch must share one grid (D, H, W)")
-    return [sample.squeeze(1) if sample.shape[1] == 1 else sample for sample in samples]
+def _prior(fusion: Fuse | Sefu, bottleneck: Tensor, which: Tensor | None = None) -> Tensor:
+    """FUSE's or SEFU's priors, also of images: both are three-dimensional always, as their prompts have a depth."""
+    volume = with_depth(bottleneck)
+    priors: Tensor = fusion(volume) if which is None else fusion(volume, which)
+    return priors.squeeze(2) if bottleneck.dim() == 4 else priors

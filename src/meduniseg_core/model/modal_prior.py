@@ -14,16 +14,20 @@ MAP_SPREAD = 0.3  # in units of the normalised image's spread
 
 
 class ModalMap(nn.Module):
-    """Learnable prompts of length ``l``, one per modality, turned into a smooth map that is added to the image."""
+    """Learnable prompts of length ``l``, one per modality, turned into a smooth map that is added to the image.
 
-    def __init__(self, modalities: int, prompt_length: int) -> None:
+    With ``learned = False`` all prompts are zero, and neither parameters nor stored.
+    """
+
+    def __init__(self, modalities: int, prompt_length: int, *, learned: bool = True) -> None:
         super().__init__()
         # A step of the optimizer moves the map by its rate times the prompt's squared length (and the linear's). With
         # entries of spread 1 that is l times too far: the maps grow to many times the image's own contrast. So prompts
         # are short, and the linear makes maps of spread 0.3 of them: seen from the start, without drowning the image.
-        self.prompts = nn.Parameter(random_normal(modalities, prompt_length, spread=PROMPT_NORM / prompt_length**0.5))
+        spread = PROMPT_NORM / prompt_length**0.5
+        self.prompts = nn.Parameter(random_normal(modalities, prompt_length, spread=spread)) if learned else None
         self.linear = nn.Linear(prompt_length, MAP_SIZE_2D[0] * MAP_SIZE_2D[1])
-        if not self.prompts.is_meta:
+        if not self.linear.weight.is_meta:
             nn.init.normal_(self.linear.weight, std=MAP_SPREAD / PROMPT_NORM)
             nn.init.zeros_(self.linear.bias)
 
@@ -37,7 +41,11 @@ class ModalMap(nn.Module):
         Returns:
             (B, 1, H, W) or (B, 1, D, H, W), to be added to every channel of the image.
         """
-        values = self.linear(self.prompts[modality])
+        if self.prompts is None:
+            prompts = self.linear.weight.new_zeros((len(modality), self.linear.in_features))
+        else:
+            prompts = self.prompts[modality]
+        values: Tensor = self.linear(prompts)
         if len(size) == 2:
             grid = values.reshape(-1, 1, *MAP_SIZE_2D)
             return F.interpolate(grid, size=size, mode="bilinear", align_corners=False)

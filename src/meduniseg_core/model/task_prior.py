@@ -1,6 +1,12 @@
-"""FUSE, the task prior (docs/spec.md section 4): tells the network what to segment."""
+"""FUSE, the task prior (docs/spec.md section 4), and SEFU, its sister (section 10): what to segment, as a feature map.
+
+FUSE fuses one prompt with the features and then selects the task's channel; SEFU selects a prompt and then fuses.
+"""
 
 from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,20 +15,57 @@ from torch.nn import functional as F
 from meduniseg_core.model.blocks import Conv, ConvBlock, random_normal
 
 
-class Fuse(nn.Module):
+@dataclass(frozen=True)
+class FusionSize:
+    """The sizes of FUSE or SEFU: bottleneck ``features``, prompts of ``channels`` (K) on a grid of ``size``, and
+    ``blocks`` whose middle ones have a ``divisor``-th of all the input channels. ``learned = False``: prompts stay
+    zero."""
+
+    features: int
+    channels: int
+    size: tuple[int, int, int]
+    blocks: int = 3
+    divisor: int = 4
+    learned: bool = True
+
+
+class _Fusion(nn.Module):
+    """Prompts, and the blocks that fuse a prompt with features. Zero prompts are neither parameters nor stored."""
+
+    def __init__(self, size: FusionSize, prompts: int, outputs: int) -> None:
+        super().__init__()
+        self._shape = (prompts, size.channels, *size.size)
+        self.prompt = nn.Parameter(random_normal(*self._shape)) if size.learned else None
+        channels = size.channels + size.features
+        middle = max(1, channels // size.divisor)
+        widths = [channels, *[middle] * (size.blocks - 1), outputs]
+        self.blocks = nn.Sequential(
+            *(ConvBlock(Conv(width, after, (3, 3, 3)), after) for width, after in itertools.pairwise(widths))
+        )
+
+    def _fused(self, bottleneck: Tensor, which: Tensor | None) -> Tensor:
+        """Fuse each sample's features with its prompt, on the prompt's grid; (B, outputs, ...) on the features' own."""
+        size, own_size = self._shape[2:], tuple(bottleneck.shape[2:])
+        features = bottleneck
+        if own_size != size:
+            features = F.interpolate(features, size=size, mode="trilinear", align_corners=False)
+        if self.prompt is None:
+            prompt = features.new_zeros((len(features), *self._shape[1:]))
+        elif which is None:
+            prompt = self.prompt.to(features.dtype).expand(len(features), *self._shape[1:])
+        else:
+            prompt = self.prompt[which].to(features.dtype)
+        fused: Tensor = self.blocks(torch.cat((prompt, features), dim=1))
+        if own_size != size:
+            fused = F.interpolate(fused, size=own_size, mode="trilinear", align_corners=False)
+        return fused
+
+
+class Fuse(_Fusion):
     """Universal task prompt (K, d, h, w), fused with the bottleneck features into one prior channel per task."""
 
-    def __init__(self, features: int, prompt_channels: int, prompt_size: tuple[int, int, int], tasks: int) -> None:
-        super().__init__()
-        self.prompt = nn.Parameter(random_normal(1, prompt_channels, *prompt_size))
-        channels = prompt_channels + features
-        middle = max(1, channels // 4)
-        kernel = (3, 3, 3)
-        self.blocks = nn.Sequential(
-            ConvBlock(Conv(channels, middle, kernel), middle),
-            ConvBlock(Conv(middle, middle, kernel), middle),
-            ConvBlock(Conv(middle, tasks, kernel), tasks),
-        )
+    def __init__(self, size: FusionSize, tasks: int) -> None:
+        super().__init__(size, prompts=1, outputs=tasks)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
         """The priors of all tasks.
@@ -33,16 +76,26 @@ class Fuse(nn.Module):
         Returns:
             (B, N, D', H', W'): a channel for each of the N tasks.
         """
-        size = tuple(self.prompt.shape[2:])
-        own_size = tuple(bottleneck.shape[2:])
-        features = bottleneck
-        if own_size != size:
-            features = F.interpolate(features, size=size, mode="trilinear", align_corners=False)
-        prompt = self.prompt.to(features.dtype).expand(features.shape[0], *self.prompt.shape[1:])
-        priors: Tensor = self.blocks(torch.cat((prompt, features), dim=1))
-        if own_size != size:
-            priors = F.interpolate(priors, size=own_size, mode="trilinear", align_corners=False)
-        return priors
+        return self._fused(bottleneck, None)
+
+
+class Sefu(_Fusion):
+    """A prompt (K, d, h, w) for each task or modality; the selected one is fused with the bottleneck features."""
+
+    def __init__(self, size: FusionSize, prompts: int) -> None:
+        super().__init__(size, prompts, outputs=1)
+
+    def forward(self, bottleneck: Tensor, which: Tensor) -> Tensor:
+        """Each sample's prior.
+
+        Args:
+            bottleneck: the encoder's last features, (B, C, D', H', W').
+            which: (B,) int64, the index of each sample's prompt.
+
+        Returns:
+            (B, 1, D', H', W').
+        """
+        return self._fused(bottleneck, which)
 
 
 def select(priors: Tensor, task: Tensor) -> Tensor:

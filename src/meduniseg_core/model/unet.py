@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from meduniseg_core.model.config import ModelConfig
 Kernel = tuple[int, int, int]
 FLAT_KERNEL: Kernel = (1, 3, 3)
 CUBE_KERNEL: Kernel = (3, 3, 3)
+Touch = Callable[[int, Tensor], Tensor]
+"""Changes a decoder level's features, given the level's position, deepest first."""
 
 
 class Encoder(nn.Module):
@@ -72,18 +74,19 @@ class Encoder(nn.Module):
             raise ValueError(f"this network has stems for {', '.join(self.stems)} channels, not for {channels}")
         return self.stems[key]
 
-    def forward(self, images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, images: Tensor | Sequence[Tensor], count: int | None = None) -> list[Tensor]:
         """Features of the six stages.
 
         Args:
             images: (B, C, ...), or a list of (C_i, ...).
+            count: only so many of the finest stages; None for all.
 
         Returns:
-            One tensor for each stage, finest first; the last is the bottleneck.
+            One tensor for each stage, finest first; the last of all is the bottleneck.
         """
         x = F.leaky_relu(self.stem_norm(self.stem(images)), LEAK, inplace=True)
         stages = []
-        for stage in self.stages:
+        for stage in list(self.stages)[:count]:
             x = stage(x)
             stages.append(x)
         return stages
@@ -92,7 +95,7 @@ class Encoder(nn.Module):
 class DecoderLevel(nn.Module):
     """Up-sample, crop to the skip's size, concatenate, two blocks; and this level's head."""
 
-    def __init__(self, config: ModelConfig, level: int, inputs: int) -> None:
+    def __init__(self, config: ModelConfig, level: int, inputs: int, outputs: int, late: int) -> None:
         super().__init__()
         dimension, skip = config.dimension, config.features[level]
         self.up = make_up_conv(dimension, inputs, skip, config.strides[level])
@@ -100,7 +103,7 @@ class DecoderLevel(nn.Module):
             ConvBlock(make_conv(dimension, 2 * skip, skip, CUBE_KERNEL), skip),
             ConvBlock(make_conv(dimension, skip, skip, CUBE_KERNEL), skip),
         )
-        self.head = make_conv(dimension, skip, config.classes, (1, 1, 1), bias=False)
+        self.head = make_conv(dimension, skip + late, outputs, (1, 1, 1), bias=False)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Features of this level; the head is applied by the decoder, where its logits are wanted.
@@ -117,47 +120,85 @@ class DecoderLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Levels from the deepest to the finest."""
+    """Levels from the deepest to the finest.
 
-    def __init__(self, config: ModelConfig, bottleneck: int) -> None:
+    Args:
+        config: the architecture.
+        bottleneck: channels of the deepest input.
+        outputs: channels that the heads give; None for the classes.
+        late: channels that join the features of every level before its head.
+    """
+
+    def __init__(self, config: ModelConfig, bottleneck: int, *, outputs: int | None = None, late: int = 0) -> None:
         super().__init__()
         inputs = [bottleneck, *config.features[1:-1][::-1]]
         levels = range(len(config.features) - 2, -1, -1)
+        given = config.classes if outputs is None else outputs
         self.levels = nn.ModuleList(
-            DecoderLevel(config, level, channels) for level, channels in zip(levels, inputs, strict=True)
+            DecoderLevel(config, level, channels, given, late) for level, channels in zip(levels, inputs, strict=True)
         )
 
-    def finest(self, bottleneck: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        """The last level's features, to which its head would be applied.
+    def finest(
+        self, bottleneck: Tensor, skips: Sequence[Tensor], late: Tensor | None = None, touch: Touch | None = None
+    ) -> Tensor:
+        """What the last level's head would be applied to.
 
         Args:
-            bottleneck: the encoder's last features, with the task prior where there is one.
+            bottleneck: the encoder's last features, with the priors that join them there.
             skips: the features of the other stages, finest first.
+            late: (B, channels, ...) on any grid, a prior that joins the features before the head.
+            touch: changes each level's features.
 
         Returns:
             (B, features, ...) on the image's grid.
         """
         x = bottleneck
-        for level, skip in zip(self.levels, reversed(skips), strict=True):
-            x = level(x, skip)
-        return x
+        for _, features in self._walk(bottleneck, skips, touch):
+            x = features
+        return x if late is None else _joined(x, late)
 
-    def forward(self, bottleneck: Tensor, skips: Sequence[Tensor], levels: int) -> list[Tensor]:
+    def forward(
+        self,
+        bottleneck: Tensor,
+        skips: Sequence[Tensor],
+        levels: int,
+        late: Tensor | None = None,
+        touch: Touch | None = None,
+    ) -> list[Tensor]:
         """Decode from the bottleneck to the finest level.
 
         Args:
-            bottleneck: the encoder's last features, with the task prior where there is one.
+            bottleneck: the encoder's last features, with the priors that join them there.
             skips: the features of the other stages, finest first.
             levels: how many of the finest levels' logits are wanted.
+            late: (B, channels, ...) on any grid, a prior that joins the features before every head.
+            touch: changes each level's features.
 
         Returns:
             Logits, finest first.
         """
-        x = bottleneck
         logits: list[Tensor] = []
-        for position, (level, skip) in enumerate(zip(self.levels, reversed(skips), strict=True)):
-            x = level(x, skip)
+        for position, (level, x) in enumerate(self._walk(bottleneck, skips, touch)):
             if position >= len(self.levels) - levels:
                 head = level.get_submodule("head")
-                logits.insert(0, head(x))
+                logits.insert(0, head(x if late is None else _joined(x, late)))
         return logits
+
+    def _walk(
+        self, bottleneck: Tensor, skips: Sequence[Tensor], touch: Touch | None
+    ) -> Iterator[tuple[nn.Module, Tensor]]:
+        x = bottleneck
+        for position, (level, skip) in enumerate(zip(self.levels, reversed(skips), strict=True)):
+            x = level(x, skip)
+            if touch is not None:
+                x = touch(position, x)
+            yield level, x
+
+
+def _joined(x: Tensor, prior: Tensor) -> Tensor:
+    """Features and a prior, interpolated to their grid."""
+    size = tuple(x.shape[2:])
+    if tuple(prior.shape[2:]) != size:
+        mode = "bilinear" if x.dim() == 4 else "trilinear"
+        prior = F.interpolate(prior, size=size, mode=mode, align_corners=False)
+    return torch.cat((x, prior.to(x.dtype)), dim=1)

@@ -7,13 +7,13 @@ import os
 import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import read_small
-from meduniseg_core.model.config import Stride
+from meduniseg_core.model.config import PriorDesign, Stride
 from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch
 from meduniseg_core.training.absence import AbsenceSettings
@@ -21,10 +21,10 @@ from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 
-class NetworkSettings(BaseModel):
+class NetworkSettings(PriorDesign):
     """The part of the architecture that can be chosen; classes, tasks and modalities follow from the data sets."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    also_left_out: ClassVar[tuple[str, ...]] = ("modal_prior",)
 
     features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     strides: tuple[Stride, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -32,6 +32,7 @@ class NetworkSettings(BaseModel):
     task_prompt_size: tuple[int, int, int] = (4, 6, 6)
     modal_prompt_length: int = 512
     priors: bool = Field(default=True, description="False trains the plain backbone (single-task networks)")
+    modal_prior: bool = Field(default=True, description="False leaves only the task prior (UniSeg)")
 
 
 class PlanSettings(BaseModel):

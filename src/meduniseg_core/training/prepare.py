@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.files import sha256_of
-from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.config import ModelConfig, PriorDesign
 from meduniseg_core.preprocessing import (
     CachedCase,
     CachedDataset,
@@ -199,17 +199,19 @@ def _model_config(
 ) -> ModelConfig:
     """The architecture; UsageError for a network that cannot be built."""
     network = config.network
+    design: dict[str, Any] = {name: getattr(network, name) for name in PriorDesign.model_fields}
     try:
         built = ModelConfig(
             features=network.features,
             strides=network.strides,
             stems=stems,
             classes=classes,
-            modalities=modalities if network.priors else 0,
+            modalities=modalities if network.priors and network.modal_prior else 0,
             modal_prompt_length=network.modal_prompt_length,
             tasks=tasks if network.priors else 0,
             task_prompt_channels=network.task_prompt_channels,
             task_prompt_size=network.task_prompt_size,
+            **design,
         )
     except ValidationError as error:
         raise UsageError(f"The config's network cannot be built: {first_fault(error)}; correct the config.") from None
@@ -240,16 +242,15 @@ def _describe(
         ],
     }
     stems = (1, 2, 3, 4) if config.network.priors else tuple(sorted({len(plan.channels) for plan in plans}))
+    built = _model_config(config, max(plan.class_count for plan in plans), len(plans), tuple(stems), len(modalities))
     return ModelInfo(
         name=config.name,
         title=config.title,
         description=config.description,
         licence=config.licence,
-        config=_model_config(
-            config, max(plan.class_count for plan in plans), len(plans), tuple(stems), len(modalities)
-        ),
+        config=built,
         tasks=tuple(plans),
-        modalities=modalities if config.network.priors else (),
+        modalities=modalities if built.modalities else (),
         provenance=provenance,
     )
 

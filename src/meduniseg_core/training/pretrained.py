@@ -7,14 +7,12 @@ from torch import Tensor
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model.config import PriorDesign
+from meduniseg_core.model.weight_rows import rows_of
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.rescaling import rescale_like
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import Model, ModelInfo, load_model
-
-_TASK_ROWS = "fuse.blocks.2."
-_PROMPTS = "modal_map.prompts"
-_HEAD = "head.weight"
 
 
 class PretrainedWeights(Start):
@@ -63,6 +61,12 @@ class PretrainedWeights(Start):
         Raises:
             UsageError: the base has another architecture.
         """
+        known_config = self._base.info.universal_config
+        if any(getattr(known_config, name) != getattr(network.config, name) for name in PriorDesign.model_fields):
+            raise UsageError(
+                f"{self._base.info.name} cannot be the pretrained weights of this run: it is told modality and task "
+                "another way (docs/spec.md, section 10); give [network] its settings."
+            )
         fresh = network.state_dict()
         known = self._base.universal_network.state_dict()
         base = self._base.info
@@ -71,11 +75,12 @@ class PretrainedWeights(Start):
         state = {}
         for name, own in fresh.items():
             old = known.get(name)
-            if name.startswith(_TASK_ROWS):
+            rows = rows_of(network.config, name)
+            if rows == "tasks":
                 state[name] = self._rows(name, own, old, tasks)
-            elif name == _PROMPTS:
+            elif rows == "modalities":
                 state[name] = self._rows(name, own, old, modalities)
-            elif name.endswith(_HEAD):
+            elif rows == "classes":
                 shared = min(len(own), 0 if old is None else len(old))
                 state[name] = self._rows(name, own, old, {row: row for row in range(shared)})
             elif old is None and ".stems." in name:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.model.weight_rows import rows_of
 from meduniseg_core.weights.info import ModelInfo
 from meduniseg_core.weights.model_file import Model
 from meduniseg_core.weights.pack_file import Pack, refined_network
-
-_LAST_FUSE_BLOCK = "fuse.blocks.2."
-_PROMPTS = "modal_map.prompts"
 
 
 def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -> tuple[ModelInfo, dict[str, Tensor]]:
@@ -40,7 +38,7 @@ def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -
             raise UsageError(f"Pack {pack.info.name} does not refine the task '{task}'; it is for: {known}.")
     state = refined_network(model, pack).state_dict()
     plans = tuple(model.info.plan_of(task) for task in wanted)
-    config = model.info.config
+    config = model.info.universal_config
     modalities = tuple(dict.fromkeys(plan.modality for plan in plans)) if config.modalities else ()
     classes = max(plan.class_count for plan in plans)
     stems = tuple(sorted({len(plan.channels) for plan in plans}))
@@ -49,11 +47,12 @@ def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -
     for name, value in state.items():
         if name.startswith("encoder.stems.") and int(name.split(".")[2]) not in stems:
             continue
-        if name.startswith(_LAST_FUSE_BLOCK):
+        rows = rows_of(config, name)
+        if rows == "tasks":
             value = value[channels]
-        elif name.endswith("head.weight"):
+        elif rows == "classes":
             value = value[:classes]
-        elif name == _PROMPTS:
+        elif rows == "modalities":
             value = value[[model.info.modality_index(modality) for modality in modalities]]
         kept[name] = value.clone()
     fields = {

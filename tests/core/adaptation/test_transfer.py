@@ -114,3 +114,36 @@ def test_the_stem_is_one_that_knows_the_modality_even_with_another_number_of_cha
     torch.testing.assert_close(stem[:, 0], stem[:, 2])
     theirs = base.network.state_dict()["encoder.stems.1.weight"][:, 0]
     torch.testing.assert_close(stem[:, 0] / stem[:, 0].norm(), theirs / theirs.norm())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task_prompts": "each"},
+        {"modal_prompts": "one"},
+        {"learned_prompts": False},
+        {"modal_prior_at": "bottleneck"},
+        {"task_prior_at": "decoder"},
+    ],
+)
+def test_a_variant_of_the_paper_is_taken_over_but_for_its_task_prior(base: Model, changes: dict[str, str]) -> None:
+    torch.manual_seed(1)
+    config = base.info.config.model_copy(update=changes)
+    variant = replace(base, info=base.info.model_copy(update={"config": config}), network=build_model(config).eval())
+    plans = (plan("other", "ultrasound", ("mass",)),)
+    run = Downstream(variant).describe(
+        ModelInfo(name="run", config=config, tasks=plans, modalities=base.info.modalities)
+    )
+    network = build_model(run.universal_config).eval()
+    Downstream(variant).load(network, run)
+    assert network.fuse is None
+    frozen = [name for name, own in network.named_parameters() if not own.requires_grad]
+    expected = {"modal_prior_at": ["sefu.prompt"], "learned_prompts": []}
+    assert frozen == expected.get(next(iter(changes)), ["modal_map.prompts"])
+    image = torch.randn(1, 1, 1, 32, 32)
+    with torch.no_grad():
+        ours = network.encode(image, torch.tensor([0]))
+        theirs = variant.network.encode(image, torch.tensor([1]))
+    torch.testing.assert_close(ours.stages[-1], theirs.stages[-1], rtol=1e-3, atol=1e-3)
+    if ours.context is not None:
+        torch.testing.assert_close(ours.context, theirs.context, rtol=1e-3, atol=1e-3)

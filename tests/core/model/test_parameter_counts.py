@@ -18,6 +18,54 @@ def test_architecture_has_the_papers_parameter_count(architecture: str, paramete
     assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
 
 
+@pytest.mark.parametrize(
+    ("architecture", "parameters"),
+    [
+        ("no-modal-prior", 32_726_083),
+        ("multiple-prompts", 32_989_555),
+        ("universal-prompts", 32_800_467),
+        ("fixed-prompts", 32_785_555),
+        ("bottleneck-prompts", 34_350_086),
+        ("meduniseg-t", 32_802_023),
+    ],
+)
+def test_variants_of_the_paper_have_the_counts_of_the_specification(architecture: str, parameters: int) -> None:
+    """docs/spec.md section 10; the paper reports none of them, so the difference to MedUniSeg is derived by hand."""
+    assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
+
+
+def test_what_the_variants_change_follows_from_their_definition() -> None:
+    whole = 32_804_563
+    modal_prompts, linear, task_prompt = 9 * 512, 512 * 144 + 144, 100 * 4 * 6 * 6
+    last_block = 27 * 105 + 1 + 2  # of one channel: kernel, bias, scale and shift of the norm
+    fewer_outputs = 16 * last_block
+    up_column, heads = 320 * 2 * 2 * 2, 5 * 4
+    expected = {
+        "no-modal-prior": -modal_prompts - linear,
+        "multiple-prompts": 16 * task_prompt - fewer_outputs,
+        "universal-prompts": -8 * 512,
+        "fixed-prompts": -modal_prompts - task_prompt,
+        "bottleneck-prompts": 9 * task_prompt + 1_537_251 - fewer_outputs + up_column - modal_prompts - linear,
+        "meduniseg-t": heads - up_column,
+    }
+    for architecture, difference in expected.items():
+        assert count_parameters(ARCHITECTURES[architecture])["total"] == whole + difference, architecture
+
+
+@pytest.mark.parametrize(
+    ("setting", "counts"),
+    [
+        ("fuse_blocks", {1: 31_460_143, 2: 32_506_573, 3: 32_804_563, 4: 33_102_553, 5: 33_400_543}),
+        ("fuse_divisor", {1: 40_988_263, 2: 34_937_113, 3: 33_449_263, 4: 32_804_563, 5: 32_449_495}),
+        ("modal_prompt_length", {256: 32_765_395, 512: 32_804_563, 1024: 32_882_899, 2048: 33_039_571}),
+        ("task_prompt_channels", {50: 32_450_551, 100: 32_804_563, 150: 33_183_301, 200: 33_623_713}),
+    ],
+)
+def test_sizes_of_fuse_and_of_the_prompts(setting: str, counts: dict[int, int]) -> None:
+    for value, parameters in counts.items():
+        assert count_parameters(ModelConfig.model_validate({setting: value}))["total"] == parameters
+
+
 def test_modal_map_has_78480_parameters() -> None:
     assert count_parameters(ARCHITECTURES["meduniseg"])["modal_map"] == 78_480
 

@@ -1,0 +1,178 @@
+"""What all universal networks share: the backbone's encoder, one way to be called, mixed batches, the 2D path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.features import Features
+from meduniseg_core.model.unet import Encoder
+
+
+class UniversalNetwork(nn.Module):
+    """One network for many tasks: ``encode`` once for an image, ``decode`` for each task.
+
+    ``binary_classes``: whether every foreground class is a binary question of its own (the background's logit is 0, and
+    a class's logit its log-odds), which the loss follows.
+    """
+
+    binary_classes = False
+    encoder: Encoder
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def parts(self) -> Sequence[Self]:
+        """The networks whose logits are averaged: this one alone."""
+        return [self]
+
+    @property
+    def levels(self) -> int:
+        """Number of decoder levels, each with a head."""
+        return len(self.config.strides)
+
+    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
+        """Everything that does not depend on the task.
+
+        Args:
+            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
+            modality: (B,) int64, the positions of the prompts; needed where the network has a modal prior.
+
+        Returns:
+            The features, from which any task can be decoded.
+
+        Raises:
+            ValueError: the modality is missing, the shapes do not fit, or no stem takes so many channels.
+        """
+        raise NotImplementedError
+
+    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
+        """Logits of one task for each sample.
+
+        Args:
+            features: what :meth:`encode` returned.
+            task: (B,) int64; needed where the network has a task prior.
+            levels: how many of the finest levels.
+
+        Returns:
+            Logits (B, classes, D, H, W), finest level first.
+
+        Raises:
+            ValueError: the task is missing.
+        """
+        raise NotImplementedError
+
+    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
+        """What the finest head would make logits of, for one task for each sample.
+
+        Args:
+            features: what :meth:`encode` returned.
+            task: (B,) int64; needed where the network has a task prior.
+
+        Returns:
+            (B, features, D, H, W).
+
+        Raises:
+            ValueError: the task is missing.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self,
+        images: Tensor | Sequence[Tensor],
+        task: Tensor | None = None,
+        modality: Tensor | None = None,
+        levels: int | None = None,
+    ) -> list[Tensor]:
+        """Encode and decode.
+
+        Args:
+            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
+            task: (B,) int64; needed where the network has a task prior.
+            modality: (B,) int64; needed where the network has a modal prior.
+            levels: how many of the finest levels; None for all.
+
+        Returns:
+            Logits (B, classes, D, H, W), finest level first.
+        """
+        return self.decode(self.encode(images, modality), task, self.levels if levels is None else levels)
+
+    def _stages(self, images: Tensor | list[Tensor], count: int | None = None) -> list[Tensor]:
+        """The encoder's stages, finest first, of flattened images."""
+        dtype = self.encoder.stem_dtype()
+        images = images.to(dtype) if isinstance(images, Tensor) else [sample.to(dtype) for sample in images]
+        found: list[Tensor] = self.encoder(images, count)
+        return found
+
+
+def needed(index: Tensor | None, what: str) -> Tensor:
+    """A sample's task or modality where the network cannot do without.
+
+    Args:
+        index: (B,) int64.
+        what: "task" or "modality".
+
+    Returns:
+        The index.
+
+    Raises:
+        ValueError: it is None.
+    """
+    if index is None:
+        raise ValueError(
+            f"this network has a {'modal' if what == 'modality' else what} prior: pass the {what} of every sample"
+        )
+    return index
+
+
+def flattened(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+    """Drop the depth axis of depth-1 input, which turns on the 2D path of every block.
+
+    Args:
+        images: (B, C, D, H, W), or a list of (C_i, D, H, W).
+
+    Returns:
+        The images, (B, C, H, W) or a list of (C_i, H, W) if they are of depth 1.
+
+    Raises:
+        ValueError: they have another number of axes, or not one grid.
+    """
+    if isinstance(images, Tensor):
+        if images.dim() != 5:
+            raise ValueError(f"images must be (B, C, D, H, W), not {tuple(images.shape)}")
+        return images.squeeze(2) if images.shape[2] == 1 else images
+    samples = list(images)
+    if len({tuple(sample.shape[1:]) for sample in samples}) != 1:
+        raise ValueError("the samples of one batch must share one grid (D, H, W)")
+    return [sample.squeeze(1) if sample.shape[1] == 1 else sample for sample in samples]
+
+
+def with_depth(x: Tensor) -> Tensor:
+    """Features of a volume as they are, those of an image with its depth axis again.
+
+    Args:
+        x: (B, C, D, H, W) or (B, C, H, W).
+
+    Returns:
+        (B, C, D, H, W).
+    """
+    return x.unsqueeze(2) if x.dim() == 4 else x
+
+
+def joined(*features: Tensor | None) -> Tensor:
+    """Concatenate the channels of what is there, in the first one's dtype.
+
+    Args:
+        *features: (B, C_i, ...) on one grid; the first is never None.
+
+    Returns:
+        (B, sum of C_i, ...).
+    """
+    there = [one for one in features if one is not None]
+    return there[0] if len(there) == 1 else torch.cat([one.to(there[0].dtype) for one in there], dim=1)

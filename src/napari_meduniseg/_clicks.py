@@ -16,7 +16,7 @@ from meduniseg_core.images import Reorientation
 from meduniseg_core.interactive import grow_at, lasso_mask, remove_at
 from napari_meduniseg._editing import Locks, Rule
 from napari_meduniseg._features import FeatureSource, Found, MadeBy, made_by
-from napari_meduniseg._layer_input import LayerSnapshot, read_layers, snapshot_layers, to_image
+from napari_meduniseg._layer_input import LayerSnapshot, snapshot_layers, to_image
 from napari_meduniseg._layers import as_volume
 
 _STEP = 2  # pixels of the canvas that a drag takes at least; less is a click
@@ -81,7 +81,7 @@ class Surroundings:
 
     def look(self, events: EventSink, cancel: CancelToken) -> Found:
         """Compute the image's features, for a worker's thread."""
-        return self.source.get(read_layers(self.snapshots).image, self.made_by, events, cancel)
+        return self.source.of_layers(self.snapshots, self.made_by, events, cancel)
 
 
 def surroundings(layer: Labels, image: ImageLayer | None, source: FeatureSource) -> Surroundings:

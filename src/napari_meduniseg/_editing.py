@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -24,6 +24,9 @@ from napari_meduniseg._views import slice_axis
 
 PaintOver = Literal["background", "visible", "everything"]
 """What loses its class to what is painted: nothing but the background, visible classes too, or all of them."""
+
+AT_ONCE = 1 << 18
+"""Voxels that are changed in the window's thread before it may do something else."""
 
 _CONTOUR = 2  # pixels
 _LOCKED = "A locked class was left as it is; unlock it in the palette to change it."
@@ -167,6 +170,14 @@ def apply(layer: Labels, edit: Edit) -> int:
     if edit.count:
         Labels.data_setitem(layer, edit.where, edit.values)  # the class's own: the edit has minded the locks already
     return edit.count
+
+
+def apply_in_steps(layer: Labels, edit: Edit) -> Iterator[int]:
+    """Change the layer in one undo step, a bounded number of voxels at a time; yields how many each time."""
+    with layer.block_history():
+        for first in range(0, edit.count, AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            yield apply(layer, Edit(tuple(index[some] for index in edit.where), edit.values[some]))
 
 
 def operation(name: str, layer: Labels, rule: Rule, viewer: ViewerModel, amount: float) -> Callable[[], Edit]:

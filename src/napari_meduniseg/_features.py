@@ -17,6 +17,7 @@ from meduniseg_core.interactive import FeatureCache, ImageFeatures, choose_netwo
 from meduniseg_core.weights import Registry
 from meduniseg_core.weights.offer import Offer, offer_in_use, offer_of
 from napari_meduniseg._current import Current
+from napari_meduniseg._layer_input import LayerSnapshot, read_layers, same_images
 from napari_meduniseg._layers import METADATA_KEY
 from napari_meduniseg._segmentation_job import Choice, Predictors
 
@@ -44,6 +45,26 @@ class FeatureSource:
 
     _cache: FeatureCache = field(default_factory=FeatureCache)
     _predictors: Predictors = field(default_factory=Predictors)
+    _last: tuple[tuple[LayerSnapshot, ...], MadeBy | None, Found] | None = None
+
+    def of_layers(
+        self, snapshots: tuple[LayerSnapshot, ...], made_by: MadeBy | None, events: EventSink, cancel: CancelToken
+    ) -> Found:
+        """Find the features of what layers show, as `get` does.
+
+        For the layers that were asked for last nothing is read, nor is it looked up again what is in use: a stroke
+        must not wait for a checksum of the whole image. `forget` ends that.
+        """
+        last = self._last
+        if last is not None and last[1] == made_by and same_images(last[0], snapshots):
+            return last[2]
+        found = self.get(read_layers(snapshots).image, made_by, events, cancel)
+        self._last = snapshots, made_by, found
+        return found
+
+    def forget(self) -> None:
+        """Look anew, next time, at the image and at what is in use."""
+        self._last = None
 
     def get(self, image: Image, made_by: MadeBy | None, events: EventSink, cancel: CancelToken) -> Found:
         """Find an image's features.

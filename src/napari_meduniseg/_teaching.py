@@ -15,7 +15,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Reorientation
 from meduniseg_core.interactive import QuickTask, Teacher, strokes_in
-from napari_meduniseg._editing import apply, names_of
+from napari_meduniseg._editing import AT_ONCE, apply, names_of
 from napari_meduniseg._features import FeatureSource, MadeBy
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, to_image
 from napari_meduniseg._layers import DERIVED, METADATA_KEY, class_options, copied_placement
@@ -26,7 +26,6 @@ NOT_TARGET = 1
 """What strokes beside the target are painted with; the strokes of class n are painted with n + 1."""
 
 _GREY = (150, 150, 150)
-_AT_ONCE = 1 << 20  # voxels that are compared and changed in the window's thread before it may do something else
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +113,8 @@ def teach(
     present = [value for value in unique_labels(lesson.strokes) if value]
     if len(present) < 2 and not (present and lesson.base is not None):
         return TooFew(any(value != NOT_TARGET for value in present), NOT_TARGET in present)
-    taken = read_layers(lesson.snapshots)
-    found = source.get(taken.image, lesson.made_by, events, cancel)
-    features, change = found.features, taken.change
+    found = source.of_layers(lesson.snapshots, lesson.made_by, events, cancel)
+    features, change = found.features, lesson.snapshots[0].change
     base = None if lesson.base is None else to_image(lesson.base, change)
     teacher = Teacher(features, base)
     for stroke in strokes_in(to_image(lesson.strokes, change)):
@@ -157,7 +155,7 @@ def put_in_steps(layer: Labels, labels: np.ndarray, box: tuple[slice, ...]) -> I
     Yields the number of voxels that changed, after each step: between them the window may work. Closing the iterator
     leaves the rest as it is.
     """
-    slices = max(1, _AT_ONCE // max(1, int(np.prod(labels.shape[1:]))))
+    slices = max(1, AT_ONCE // max(1, int(np.prod(labels.shape[1:]))))
     first = box[0].start or 0
     with layer.block_history():
         for low in range(0, labels.shape[0], slices):

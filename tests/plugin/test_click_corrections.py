@@ -143,7 +143,7 @@ def test_shift_grows_over_another_class_and_locks_and_paint_over_hold() -> None:
         click_on(edited, (500.0, 0.0, 0.0), None, over=False)
 
 
-def wait_for(done: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(done: Callable[[], bool], seconds: float = 300.0) -> None:
     """Let Qt work until something is so."""
     end = time.monotonic() + seconds
     while not done():

@@ -12,7 +12,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 
-def wait_for(done: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(done: Callable[[], bool], seconds: float = 300.0) -> None:
     """Let Qt work until something is so."""
     end = time.monotonic() + seconds
     while not done():
@@ -88,3 +88,45 @@ def test_removing_the_strokes_ends_the_lesson_and_without_an_image_it_says_so(gu
     gui.layers.clear()
     widget.start_button.click()
     assert "There is no image" in widget.said.text()
+
+
+def test_a_network_s_features_are_computed_at_the_start_and_the_panel_says_whose_they_are(
+    gui: Any, widget: Any
+) -> None:
+    mask = np.zeros((96, 96), bool)
+    mask[30:60, 30:60] = True
+    picture = (80 * mask + np.random.default_rng(0).integers(60, 110, mask.shape)).astype(np.uint8)
+    layer = gui.add_image(picture, name="picture")
+    gui.layers.selection.active = layer
+    widget.network.setChecked(True)
+    widget.start_button.click()
+    assert widget.does("features")
+    wait_for(lambda: not widget.busy)
+    for value, row, first, last in ((2, 45, 34, 56), (1, 80, 10, 90)):
+        widget.class_box.setCurrentIndex(widget.class_box.findData(value))
+        widget.strokes.data_setitem((np.full(last - first, row), np.arange(first, last)), value)
+        wait_for(lambda: not widget.learning)
+    assert "Features of starter: " in widget.said.text()
+    assert dice(np.asarray(widget.taught.data) == 1, mask) > 0.8
+    before = np.array(widget.taught.data)
+    widget.taught.undo()
+    assert not np.asarray(widget.taught.data).any(), "what one stroke taught is one step"
+    widget.taught.redo()
+    np.testing.assert_array_equal(widget.taught.data, before)
+
+
+def test_a_large_change_is_made_in_steps_as_one_undo_step(
+    gui: Any, widget: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_meduniseg._teaching.AT_ONCE", 1600)  # a slice
+    mask = gui.layers["scan"].metadata["mask"]
+    widget.start_button.click()
+    paint(widget, 2, 20, 16, 24)
+    widget.class_box.setCurrentIndex(widget.class_box.findData(1))
+    widget.strokes.data_setitem((np.full(32, 3), np.full(32, 4), np.arange(4, 36)), 1)
+    turns = 0
+    wait_for(lambda: widget._putting.running)
+    while widget._putting.running:
+        QApplication.processEvents()
+        turns += 1
+    assert turns >= 6 and dice(np.asarray(widget.taught.data) == 1, mask) > 0.8

@@ -107,8 +107,8 @@ class VoxelClassifier(BaseModel):
         own = [(part.name, len(part.weights[0])) for part in self.parts]
         return own == [(part.name, part.channels) for part in parts]
 
-    def log_probabilities(self, parts: Sequence[FeaturePart], box: Slices) -> np.ndarray:
-        """Compute the classes' log-probabilities in a box of the image.
+    def scores(self, parts: Sequence[FeaturePart], box: Slices) -> np.ndarray:
+        """Compute the classes' scores in a box of the image: log-probabilities but for a term that all share.
 
         Args:
             parts: features of the image.
@@ -127,8 +127,6 @@ class VoxelClassifier(BaseModel):
             total = scores if total is None else np.add(total, scores, out=total)
         assert total is not None
         total += bias[:, None, None, None]
-        total -= total.max(axis=0)
-        total -= np.log(np.exp(total).sum(axis=0))
         return total
 
 

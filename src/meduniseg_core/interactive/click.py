@@ -109,7 +109,7 @@ def grow_at(
     seeds[inside == label] = 1
     seeds[dot] = 1
     classifier = _learned(features, labels, seeds, box, dot, label)
-    score = classifier.log_probabilities(features.parts, box)
+    score = classifier.scores(features.parts, box)
     walked = features.walk_grid(box).reach(seeds, (0, 1))
     score = score + np.log(walked + _LEAST)
     wanted = ((score[1] > score[0]) | dot) & free & (inside != label)

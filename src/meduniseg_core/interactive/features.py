@@ -15,7 +15,7 @@ import torch
 
 from meduniseg_core.images import Reorientation
 from meduniseg_core.images.boxes import Box, Slices
-from meduniseg_core.images.geometry import Shape3
+from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.resample import separable
 
 _SAMPLE = 50_000  # voxels from which a channel's mean and spread are taken
@@ -115,6 +115,30 @@ class FeaturePart:
             matrices.append(torch.from_numpy(np.ascontiguousarray(rows[:, source])))
         coarse = _weighted(weights, self.values[(slice(None), *sources)])
         return separable(torch.from_numpy(coarse), matrices).numpy()
+
+
+def bounded_shape(shape: Sequence[int], spacing: Vector3, most: int) -> Shape3:
+    """Find a grid over the same place with a bounded number of voxels, coarser along the finest axes first.
+
+    Args:
+        shape: of the image, (D, H, W).
+        spacing: of the image, in the same order.
+        most: how many voxels it may have.
+
+    Returns:
+        Its shape; along no axis fewer than 8 voxels that the image has.
+    """
+    size, steps = list(shape), list(spacing)
+    while size[0] * size[1] * size[2] > most:
+        free = [axis for axis in range(3) if size[axis] > 8]
+        if not free:
+            break
+        least = min(steps[axis] for axis in free)
+        for axis in free:
+            if steps[axis] <= 1.5 * least:
+                size[axis] = max(8, int(size[axis] / 1.1))
+                steps[axis] = spacing[axis] * shape[axis] / size[axis]
+    return size[0], size[1], size[2]
 
 
 def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from scipy import ndimage
 
 from meduniseg_core.images import Image
-from meduniseg_core.interactive.features import FeaturePart
+from meduniseg_core.images.geometry import Vector3
+from meduniseg_core.interactive.features import FeaturePart, bounded_shape
+from meduniseg_core.preprocessing.resample import axis_matrix, separable
 
 SCALES = (1.0, 2.0, 4.0)
 """Standard deviations of the Gaussians, in the image's smallest voxel sides."""
 
 _NAME = "image"
-_BUDGET = 768 << 20  # bytes of float16; larger images get fewer scales
+_BUDGET = 768 << 20  # bytes of float16; images of more channels get fewer scales
+_MOST = 8_000_000  # voxels: filters of more take too long to wait for, so larger images are described on a coarser grid
 _LIMIT = 1000.0  # standardised values stay within float16's exact range
 
 
@@ -26,15 +30,19 @@ def image_features(image: Image) -> FeaturePart:
         image: (C, D, H, W).
 
     Returns:
-        float16 features on the image's grid. What does not fit into the budget of 768 MiB is left out: coarse scales
-        first.
+        float16 features on the image's grid, or on a coarser one where that has more than 8 million voxels. What does
+        not fit into the budget of 768 MiB is left out: coarse scales first.
     """
-    shape = image.geometry.shape
+    whole, fine = image.geometry.shape, image.geometry.spacing
+    shape = bounded_shape(whole, fine, _MOST)
+    steps = tuple(step * size / small for step, size, small in zip(fine, whole, shape, strict=True))
+    spacing: Vector3 = (steps[0], steps[1], steps[2])
     voxels = shape[0] * shape[1] * shape[2]
     room = max(image.channels, _BUDGET // (2 * voxels))
     channels = [_standardised(channel) for channel in image.array]
+    if shape != whole:
+        channels = [_resampled(channel, shape) for channel in channels]
     grey = channels[0] if len(channels) == 1 else np.mean(channels, axis=0)
-    spacing = image.geometry.spacing
     finest = min(step for step, size in zip(spacing, shape, strict=True) if size > 1 or voxels == 1)
     found = [_half(channel) for channel in channels]
     for scale in SCALES:
@@ -42,7 +50,18 @@ def image_features(image: Image) -> FeaturePart:
             break
         sigma = tuple(0.0 if size == 1 else scale * finest / step for size, step in zip(shape, spacing, strict=True))
         found += [_half(values) for values in _at_scale(channels, grey, sigma, scale)]
-    return FeaturePart(_NAME, np.stack(found))
+    if shape == whole:
+        return FeaturePart(_NAME, np.stack(found))
+    axes = [axis_matrix(small, size, "linear").numpy() for small, size in zip(shape, whole, strict=True)]
+    return FeaturePart(_NAME, np.stack(found), (axes[0], axes[1], axes[2]))
+
+
+def _resampled(channel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    matrices = [
+        axis_matrix(before, after, "linear", low_pass=True) for before, after in zip(channel.shape, shape, strict=True)
+    ]
+    found: np.ndarray = separable(torch.from_numpy(np.ascontiguousarray(channel[None])), matrices).numpy()[0]
+    return found
 
 
 def _half(values: np.ndarray) -> np.ndarray:

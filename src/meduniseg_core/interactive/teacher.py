@@ -179,7 +179,7 @@ class Teacher:
         for block in blocks:
             if cancel is not None:
                 cancel.raise_if_cancelled()
-            score = classifier.log_probabilities(parts, block)
+            score = classifier.scores(parts, block)
             inside = tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(block, box, strict=True))
             if walked is not None:
                 score += WALK_WEIGHT * np.log(walked[(slice(None), *inside)] + _LEAST)

@@ -18,7 +18,7 @@ from scipy.sparse.linalg import cg, splu
 
 from meduniseg_core.images.boxes import Slices
 from meduniseg_core.images.geometry import Vector3
-from meduniseg_core.interactive.features import FeaturePart
+from meduniseg_core.interactive.features import FeaturePart, bounded_shape
 from meduniseg_core.preprocessing.resample import axis_matrix, separable
 
 _BETA = 130.0  # scikit-image's own: how much an edge hinders
@@ -50,7 +50,7 @@ class WalkGrid:
             The grid.
         """
         shape = [part.stop - part.start for part in box]
-        size = _walked_shape(shape, spacing)
+        size = bounded_shape(shape, spacing, _MOST_FLAT if 1 in shape else _MOST_DEEP)
         layers = []
         for number, part in enumerate(parts):
             directions = np.eye(channels, part.channels, dtype=np.float32) if number == 0 else _main_directions(part)
@@ -140,23 +140,6 @@ def _main_directions(part: FeaturePart) -> np.ndarray:
     _, vectors = np.linalg.eigh(some.T @ some)
     found: np.ndarray = (vectors[:, ::-1][:, :_MAIN].T / spread).astype(np.float32)
     return found
-
-
-def _walked_shape(shape: Sequence[int], spacing: Vector3) -> tuple[int, int, int]:
-    """A shape of at most so many voxels, made coarser along the finest axes first."""
-    size, steps = list(shape), list(spacing)
-    flat = 1 in shape
-    most = _MOST_FLAT if flat else _MOST_DEEP
-    while size[0] * size[1] * size[2] > most:
-        free = [axis for axis in range(3) if size[axis] > 8]
-        if not free:
-            break
-        least = min(steps[axis] for axis in free)
-        for axis in free:
-            if steps[axis] <= 1.5 * least:
-                size[axis] = max(8, int(size[axis] / 1.1))
-                steps[axis] = spacing[axis] * shape[axis] / size[axis]
-    return size[0], size[1], size[2]
 
 
 def _resized(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -25,10 +25,12 @@ from meduniseg_core.events import CancelToken, EventSink
 from napari_meduniseg._clicks import click_on, correction, surroundings
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
+    AT_ONCE,
     PaintOver,
     Rule,
     add_class,
     apply,
+    apply_in_steps,
     locks_fault,
     next_doubtful,
     operation,
@@ -50,6 +52,7 @@ from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, s
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
+from napari_meduniseg.widgets.stepping import Steps
 from napari_meduniseg.widgets.target_name import TargetName
 
 DOUBTFUL_KEY = "Shift-N"
@@ -76,6 +79,7 @@ class EditWidget(Panel):
         self._locks.blocked = self._say_kept
         self._watched: Labels | None = None
         self._said_of_step = False  # what is said is about labels that the next change makes others
+        self._steps = Steps(self)
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
         self.layer_box = labels_combo(self._current)
         self.layer_box.setToolTip("The labels to correct; choosing some shows their image.")
@@ -179,7 +183,7 @@ class EditWidget(Panel):
 
     def _work(self, layer: Labels, prepare: Callable[[], Find]) -> None:
         """Compute an edit in a thread (large volumes take seconds), and apply it to the labels it was computed for."""
-        if self.busy:
+        if self.does("") or self._steps.running:
             return
         before = self._changes
         with self.saying_failures():
@@ -189,23 +193,27 @@ class EditWidget(Panel):
             self.say("Working ...")
 
     def _found(self, layer: Labels, edit: Edit, before: int) -> None:
-        self._enable(True)
-        what = "pixels" if layer.ndim == 2 else "voxels"
         if layer not in self._viewer.layers:
-            self.say_failure("The labels layer was removed meanwhile; nothing was changed.")
+            self._failed("The labels layer was removed meanwhile; nothing was changed.")
         elif layer is not self._watched or self._changes != before:
-            self.say_failure("The labels were changed meanwhile; do it again.")
+            self._failed("The labels were changed meanwhile; do it again.")
+        elif edit.count > AT_ONCE:
+            self._steps.run(apply_in_steps(layer, edit), lambda count: self._changed(layer, count))
         else:
-            count = apply(layer, edit)
-            if count:
-                self.clicks.drop()
-            size = " x ".join(f"{length:.3g}" for length in spacing_of(layer))
-            nothing = (
-                f"Nothing changed: the amount may be smaller than the grid ({size} {unit_of(layer)}), or what is there "
-                "may be protected (locks, Paint over)."
-            )
-            self.say(f"{count:,} {what} changed." if count else nothing)
-            self._said_of_step = True
+            self._changed(layer, apply(layer, edit))
+
+    def _changed(self, layer: Labels, count: int) -> None:
+        self._enable(True)
+        if count:
+            self.clicks.drop()
+        what = "pixels" if layer.ndim == 2 else "voxels"
+        size = " x ".join(f"{length:.3g}" for length in spacing_of(layer))
+        nothing = (
+            f"Nothing changed: the amount may be smaller than the grid ({size} {unit_of(layer)}), or what is there "
+            "may be protected (locks, Paint over)."
+        )
+        self.say(f"{count:,} {what} changed." if count else nothing)
+        self._said_of_step = True
 
     def _failed(self, sentence: str) -> None:
         self._enable(True)
@@ -261,6 +269,7 @@ class EditWidget(Panel):
         layer, image = self._watched, self._image()
         if not on or layer is None or image is None:
             return
+        self._features.forget()
         with self.saying_failures():
             self.start_job(
                 surroundings(layer, image, self._features).look,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from napari_meduniseg._teaching import (
 )
 from napari_meduniseg.widgets.layer_combo import image_combo
 from napari_meduniseg.widgets.panel import Panel
+from napari_meduniseg.widgets.stepping import Steps
 
 _PAUSE = 50  # ms after a stroke before it is learned from: napari tells of one in several pieces
 
@@ -62,7 +63,7 @@ class TeachWidget(Panel):
         self.taught: Labels | None = None
         self._base: np.ndarray | None = None
         self._teacher: Teacher | None = None
-        self._putting: Iterator[int] | None = None
+        self._putting = Steps(self)
         self.image_box = image_combo(self._current)
         self.image_box.setToolTip("The image to teach on.")
         self.correct = QCheckBox("Correct the present labels")
@@ -94,13 +95,11 @@ class TeachWidget(Panel):
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE)
         self._timer.timeout.connect(self.learn)
-        self._stepping = QTimer(self)
-        self._stepping.setInterval(0)
         self.start_button.clicked.connect(self.start)
         self.class_box.currentIndexChanged.connect(self._choose_class)
         self.class_button.clicked.connect(self._ask_for_class)
         self.undo_button.clicked.connect(self.undo)
-        self.stop_button.clicked.connect(lambda: self.cancel_job("teach"))
+        self.stop_button.clicked.connect(lambda: [self.cancel_job(kind) for kind in ("teach", "features")])
         self.save_button.clicked.connect(self._ask_and_save)
         self.apply_button.clicked.connect(self._ask_and_apply)
         napari_viewer.layers.events.removed.connect(self._removed)
@@ -120,6 +119,7 @@ class TeachWidget(Panel):
             if base is not None and base.data.shape != image.data.shape[: image.ndim]:
                 raise UsageError(f"{base.name} has another grid than {image.name}; choose labels of this image.")
             self._drop()
+            self._features.forget()
             self._made_by = made_by(self._current.labels)
             classes = classes_of(base)
             self._base = None if base is None else np.array(base.data)
@@ -132,7 +132,24 @@ class TeachWidget(Panel):
             self._viewer.layers.selection.active = self.strokes
             self._choose_class()
             self.say("Paint a stroke on the target, then choose 'not target' and paint one beside it.")
+            self._look_at(image)
         self._enable()
+
+    def _look_at(self, image: ImageLayer) -> None:
+        """Compute the image's features while the user paints the first strokes."""
+        snapshots, whose = snapshot_layers([image]), self._whose()
+        self.start_job(
+            lambda events, cancel: self._features.of_layers(snapshots, whose, events, cancel),
+            lambda _found: self._done(),
+            self._failed,
+            event=self._heard,
+            kind="features",
+            anew=True,
+        )
+
+    def _whose(self) -> MadeBy | None:
+        """Whose labels the image has, which chooses the network; None where no network is wanted."""
+        return self._made_by if self.network.isChecked() else None
 
     def undo(self) -> None:
         """Take the last stroke back."""
@@ -143,7 +160,7 @@ class TeachWidget(Panel):
     @property
     def learning(self) -> bool:
         """Whether the labels are about to change: strokes wait, are learned from, or their labels are being shown."""
-        return self._timer.isActive() or self.does("teach") or self._putting is not None
+        return self._timer.isActive() or self.does("teach") or self._putting.running
 
     def learn(self) -> None:
         """Learn from all strokes; an earlier computation is dropped."""
@@ -152,9 +169,8 @@ class TeachWidget(Panel):
             return
         self._drop()
         with self.saying_failures():
-            whose = self._made_by if self.network.isChecked() else None
             plane = visible_plane(image, self._viewer)
-            lesson = Lesson(snapshot_layers([image]), np.array(strokes.data), self._base, plane, whose)
+            lesson = Lesson(snapshot_layers([image]), np.array(strokes.data), self._base, plane, self._whose())
             self.start_job(
                 lambda events, cancel: teach(lesson, self._features, events, events, cancel),
                 self._learned,
@@ -237,45 +253,20 @@ class TeachWidget(Panel):
         self._enable()
 
     def _put(self, layer: Labels, taught: Taught, then: Callable[[int], None]) -> None:
-        self._step(layer, put_in_steps(layer, taught.labels, taught.box), then)
+        self._putting.run(put_in_steps(layer, taught.labels, taught.box), then)
 
     def _put_start(self, layer: Labels) -> None:
         """With too few strokes the labels are what they were at the start."""
         self._teacher = None
         shape = layer.data.shape
         start = np.zeros(shape, layer.data.dtype) if self._base is None else self._base
-        self._step(layer, put_in_steps(layer, start, tuple(slice(0, size) for size in shape)), lambda _count: None)
-
-    def _step(self, layer: Labels, steps: Iterator[int], then: Callable[[int], None]) -> None:
-        """Change labels step by step, so that the window goes on working; a new computation ends it."""
-        self._end_steps()
-        self._putting, total = steps, 0
-
-        def step() -> None:
-            nonlocal total
-            count = next(steps, None) if layer in self._viewer.layers else None
-            if count is None:
-                self._end_steps()
-                then(total)
-            else:
-                total += count
-
-        self._stepping.timeout.connect(step)
-        self._stepping.start()
-
-    def _end_steps(self) -> None:
-        if self._putting is not None:
-            self._stepping.stop()
-            self._stepping.timeout.disconnect()
-            putting, self._putting = self._putting, None
-            close = getattr(putting, "close", None)
-            if close is not None:
-                close()
+        whole = tuple(slice(0, size) for size in shape)
+        self._putting.run(put_in_steps(layer, start, whole), lambda _count: None)
 
     def _drop(self) -> None:
         """Forget what is being computed or shown: it is of other strokes."""
         self.drop_job("teach")
-        self._end_steps()
+        self._putting.stop()
 
     def _failed(self, sentence: str) -> None:
         self._done()
@@ -284,11 +275,13 @@ class TeachWidget(Panel):
 
     def _done(self) -> None:
         self.progress.hide()
+        self._enable()
 
     def _removed(self, _event: Any) -> None:
         kept = [layer for layer in (self.strokes, self.taught, self._image) if layer is not None]
         if any(layer not in self._viewer.layers for layer in kept):
             self._drop()
+            self.drop_job("features")
             self._timer.stop()
             self.strokes = self.taught = self._image = self._base = self._teacher = None
             self.class_box.clear()
@@ -338,7 +331,7 @@ class TeachWidget(Panel):
         for widget in (self.class_box, self.class_button, self.undo_button):
             widget.setEnabled(started)
         self.save_button.setEnabled(self._teacher is not None)
-        self.stop_button.setEnabled(self.does("teach"))
+        self.stop_button.setEnabled(self.busy)
 
     def _lay_out(self) -> None:
         form = QFormLayout()

@@ -203,3 +203,15 @@ def test_features_on_a_coarse_grid_are_interpolated_alike_at_voxels_and_in_boxes
     where = np.nonzero(np.ones((2, 7, 9), bool))
     at = part.at((where[0] + 1, where[1] + 2, where[2]))
     np.testing.assert_allclose(at.T.reshape(inside.shape), inside, atol=2e-3)
+
+
+def test_a_large_image_is_described_on_a_coarser_grid_and_labelled_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, mask = bright_ball((9, 48, 48), (4, 24, 24))
+    monkeypatch.setattr("meduniseg_core.interactive.image_features._MOST", 9 * 24 * 24)
+    features = features_of(image)
+    values = features.parts[0].values
+    assert values.shape[1] == 9 and values[0].size <= 9 * 24 * 24 and features.shape == (9, 48, 48)
+    teacher = Teacher(features)
+    teacher.add(row(1, 4, 24, 20, 28))
+    teacher.add(row(0, 4, 4, 4, 40))
+    assert dice(teacher.whole() == 1, mask) > 0.85

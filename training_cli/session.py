@@ -7,8 +7,9 @@ object and nothing else, whatever the libraries below may print.
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -60,17 +61,24 @@ def resumable(output: Path) -> Iterator[None]:
 
         there = has_checkpoint(output)
         rest = f"--resume goes on from the checkpoint in {output}" if there else "there is no checkpoint yet"
-        raise CancelledError(f"Interrupted; {rest}.") from error
+        raise type(error)(f"Interrupted; {rest}.") from error
 
 
 @contextlib.contextmanager
-def work(progress: ProgressMode = "auto", *, as_json: bool = False) -> Iterator[Session]:
-    """Show progress, cancel on Ctrl-C or SIGTERM, keep stdout clean for ``--json``."""
+def work(
+    progress: ProgressMode = "auto",
+    *,
+    as_json: bool = False,
+    requeue: Sequence[signal.Signals] = (),
+    patient: bool = False,
+) -> Iterator[Session]:
+    """Show progress, cancel on Ctrl-C or SIGTERM (and as `cancelled_by_signals` says), keep stdout clean for
+    ``--json``."""
     mode = _resolve(progress)
     token = CancelToken()
     stdout = sys.stdout
     with contextlib.ExitStack() as stack:
-        stack.enter_context(cancelled_by_signals(token))
+        stack.enter_context(cancelled_by_signals(token, requeue=requeue, patient=patient))
         if as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         events = stack.enter_context(display(mode))

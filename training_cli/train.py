@@ -1,17 +1,25 @@
-"""``meduniseg train``: universal training by a TOML configuration."""
+"""``meduniseg train``: universal training by a TOML configuration, in one process or under ``torchrun``."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meduniseg_core.errors import UsageError
+from training_cli.explaining import explain, show_traceback
 from training_cli.options import Json, ProgressOption
+from training_cli.output import print_error
+from training_cli.progress import ProgressMode
 from training_cli.session import resumable, work
+
+if TYPE_CHECKING:
+    from meduniseg_core.training.group import Group
 
 
 def train(
@@ -22,16 +30,26 @@ def train(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train one network on the tasks of one or more data sets."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # every process would write the same run
-        raise UsageError("Training runs in one process so far; start it without torchrun.")
-    with work(progress, as_json=as_json) as session:
+    """Train one network on the tasks of one or more data sets.
+
+    Under torchrun several processes train together what one would. SIGUSR1, or SIGTERM in a job of SLURM, saves the
+    run and ends it with exit code 75: --resume goes on.
+    """
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    in_slurm = "SLURM_JOB_ID" in os.environ
+    if size != "1":  # torch would add hundreds of lines to the one sentence about a lost process
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    quiet: ProgressMode = progress if rank == "0" or size == "1" else "none"
+    with (
+        work(quiet, as_json=as_json, requeue=_requeue_signals(in_slurm), patient=in_slurm or size != "1") as session,
+        _together(progress == "json") as group,
+    ):
         from meduniseg_core.training import TrainingConfig
         from meduniseg_core.training import train as run_training
 
         settings = TrainingConfig.from_toml(config)
         with resumable(settings.output):
-            result = run_training(settings, resume=resume, events=session.events, cancel=session.cancel)
+            result = run_training(settings, resume=resume, events=session.events, cancel=session.cancel, group=group)
         best = (
             ""
             if result.best_dice is None
@@ -39,4 +57,38 @@ def train(
         )
         early = " (stopped early)" if result.stopped_early else ""
         line = f"{result.model}: {result.epochs} epochs{early} in {result.seconds / 60:.1f} min{best}"
-        session.result(dataclasses.asdict(result), line)
+        if group.leads:
+            session.result(dataclasses.asdict(result), line)
+
+
+def _requeue_signals(in_slurm: bool) -> tuple[signal.Signals, ...]:
+    names = ("SIGUSR1", *(("SIGTERM",) if in_slurm else ()))
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+@contextlib.contextmanager
+def _together(json_events: bool) -> Iterator[Group]:
+    """The processes that a launcher started; of what goes wrong in several of them one sentence is printed."""
+    from meduniseg_core.training.group import ALONE
+    from meduniseg_core.training.place import place_in_environment
+
+    place = place_in_environment()
+    if place is None:
+        yield ALONE
+        return
+    from meduniseg_core.training.processes import Joined  # late: not every build of torch has them
+
+    def end(sentence: str, code: int) -> None:
+        if sentence:
+            print_error(sentence, code, as_json=json_events)
+        os._exit(code or 1)  # the main thread may wait for the lost process for ever
+
+    with Joined(place, end) as group:
+        try:
+            yield group
+        except (Exception, KeyboardInterrupt) as error:
+            sentence, code = explain(error)
+            if group.failed(sentence, code):
+                raise
+            show_traceback(error)
+            raise typer.Exit(code) from error

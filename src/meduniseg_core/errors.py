@@ -91,6 +91,16 @@ class CancelledError(MedUniSegError):
     exit_code = 130
 
 
+class RequeueError(CancelledError):
+    """A cluster asked for the machine: the work is saved, and wants to be started again."""
+
+    exit_code = 75  # sysexits.h: a temporary failure, try again
+
+
+class LostProcessError(MedUniSegError):
+    """A process that this one works with is gone; what was saved is whole."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory ran out: Python's, an accelerator's or a library's. Any other RuntimeError is
     a bug.

@@ -10,12 +10,12 @@ import dataclasses
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
-from meduniseg_core.errors import CancelledError
+from meduniseg_core.errors import CancelledError, RequeueError
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,15 @@ class CancelToken:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self.requeue = False
 
-    def cancel(self) -> None:
-        """Ask the work to stop the next time it polls."""
+    def cancel(self, *, requeue: bool = False) -> None:
+        """Ask the work to stop the next time it polls.
+
+        Args:
+            requeue: it is to be started again later.
+        """
+        self.requeue = self.requeue or requeue
         self._event.set()
 
     @property
@@ -126,31 +132,39 @@ class CancelToken:
         """Stop here if the work was cancelled.
 
         Raises:
+            RequeueError: it was, to be started again later.
             CancelledError: it was.
         """
+        if self.requeue:
+            raise RequeueError("Stopped on request, to be started again; nothing was written.")
         if self.cancelled:
             raise CancelledError("Stopped on request; nothing was written.")
 
 
 @contextlib.contextmanager
-def cancelled_by_signals(token: CancelToken) -> Iterator[None]:
+def cancelled_by_signals(
+    token: CancelToken, *, requeue: Sequence[signal.Signals] = (), patient: bool = False
+) -> Iterator[None]:
     """Let Ctrl-C or SIGTERM cancel the work within the block; a second one stops it at once (KeyboardInterrupt).
 
     Only in the main thread.
 
     Args:
         token: the token that the work polls.
+        requeue: signals by which a cluster asks for the machine.
+        patient: take further signals for the same one. Launchers and clusters send theirs to all processes and to each
+            one's children, and what stops at once is not saved.
 
     Yields:
         Nothing.
     """
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if token.cancelled:
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if token.cancelled and not patient:
             raise KeyboardInterrupt
-        token.cancel()
+        token.cancel(requeue=number in requeue)
 
-    names = (signal.SIGINT, signal.SIGTERM)
+    names = {signal.SIGINT, signal.SIGTERM, *requeue}
     previous = {name: signal.signal(name, handle) for name in names}
     try:
         yield

@@ -68,13 +68,6 @@ def test_resuming_what_never_ran_is_an_error(meduniseg, tmp_path) -> None:
     assert str(tmp_path / "run") in done.stderr
 
 
-def test_several_processes_are_refused_rather_than_write_one_run_at_once(meduniseg, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    done = meduniseg("train", config_file(tmp_path, 1))
-    assert done.returncode == 2 and "torchrun" in done.stderr
-    assert not (tmp_path / "run").exists()
-
-
 def test_an_interrupted_training_says_how_to_go_on(tmp_path, process_environment) -> None:
     config = config_file(tmp_path, 10_000)
     process = subprocess.Popen(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from meduniseg_core.model.blocks import LEAK, ConvBlock, InstanceNorm, concatenated, make_conv, make_up_conv
 from meduniseg_core.model.config import ModelConfig
@@ -18,7 +19,20 @@ Touch = Callable[[int, Tensor], Tensor]
 """Changes a decoder level's features, given the level's position, deepest first."""
 
 
-class Encoder(nn.Module):
+class Recomputed(nn.Module):
+    """A part of the network that can compute its activations twice in training instead of keeping them."""
+
+    recompute = False
+
+    def _run(self, module: nn.Module, *inputs: Tensor) -> Tensor:
+        if self.recompute and self.training and torch.is_grad_enabled():
+            again: Tensor = checkpoint(module, *inputs, use_reentrant=False)
+            return again
+        once: Tensor = module(*inputs)
+        return once
+
+
+class Encoder(Recomputed):
     """Six stages of two blocks. The very first convolution exists once per number of input channels."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -87,7 +101,7 @@ class Encoder(nn.Module):
         x = F.leaky_relu(self.stem_norm(self.stem(images)), LEAK, inplace=True)
         stages = []
         for stage in list(self.stages)[:count]:
-            x = stage(x)
+            x = self._run(stage, x)
             stages.append(x)
         return stages
 
@@ -119,7 +133,7 @@ class DecoderLevel(nn.Module):
         return result
 
 
-class Decoder(nn.Module):
+class Decoder(Recomputed):
     """Levels from the deepest to the finest.
 
     Args:
@@ -189,7 +203,7 @@ class Decoder(nn.Module):
     ) -> Iterator[tuple[nn.Module, Tensor]]:
         x = bottleneck
         for position, (level, skip) in enumerate(zip(self.levels, reversed(skips), strict=True)):
-            x = level(x, skip)
+            x = self._run(level, x, skip)
             if touch is not None:
                 x = touch(position, x)
             yield level, x

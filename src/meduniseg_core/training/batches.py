@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from meduniseg_core.preprocessing import IGNORED, CachedCase, TaskPlan
 from meduniseg_core.training.absence import AbsenceSettings, AbsenceSource
 from meduniseg_core.training.augmentation import AugmentationConfig, for_task, sample_maps
+from meduniseg_core.training.group import ALONE, Group
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,20 @@ class Batch:
         maps = (None if weights is None else weights.pin_memory() for weights in (self.changed, self.looked_at))
         return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, *maps)
 
+    def part(self, first: int, end: int) -> Batch:
+        """Some of the samples.
+
+        Args:
+            first: the first sample's position.
+            end: the position behind the last one.
+
+        Returns:
+            Views of them.
+        """
+        own = slice(first, end)
+        maps = (None if weights is None else weights[own] for weights in (self.changed, self.looked_at))
+        return Batch(self.task, self.images[own], self.labels[own], self.cases[own], *maps)
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -68,10 +83,12 @@ class BatchSource(Dataset[Batch]):
     """A data set whose item ``i`` is the batch of iteration ``i``.
 
     A batch holds one task. Within an epoch each task has ``iterations_per_task`` batches, in random order (docs/spec.md
-    section 6), or more and fewer by ``task_shares`` (:func:`batches_by_task`). The last third of a batch is centred on
-    a random voxel of a random foreground class of the case. A share ``correction_oversampling`` of all samples is
-    centred on a voxel that an annotator changed instead. ``absence`` says for which tasks how many samples lack the
-    target. Augmentation depends on the task's modality (`augmentation.presets`).
+    section 6), or more and fewer by ``task_shares`` and by the number of its cases to the power of ``sampling_power``
+    (:func:`batches_by_task`). Of a batch, an item holds the samples that are ``group``'s share, each the same whoever
+    prepares it. The last third of a batch is centred on a random voxel of a random foreground class of the case. A
+    share ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead.
+    ``absence`` says for which tasks how many samples lack the target. Augmentation depends on the task's modality
+    (`augmentation.presets`).
     """
 
     def __init__(
@@ -85,11 +102,16 @@ class BatchSource(Dataset[Batch]):
         correction_oversampling: float = 0.0,
         absence: Mapping[str, AbsenceSettings] | None = None,
         task_shares: Mapping[str, float] | None = None,
+        sampling_power: float = 0.0,
+        group: Group = ALONE,
     ) -> None:
         self._tasks = tuple(tasks)
+        self._group = group
         self._corrected = [[case for case in data.cases if len(case.changed_voxels)] for data in self._tasks]
         self._correction_oversampling = correction_oversampling
-        shares = [(task_shares or {}).get(data.plan.task, 1.0) for data in self._tasks]
+        shares = [
+            (task_shares or {}).get(data.plan.task, 1.0) * len(data.cases) ** sampling_power for data in self._tasks
+        ]
         self._counts = batches_by_task(shares, iterations_per_task)
         self._total = total
         self._seed = seed
@@ -125,7 +147,7 @@ class BatchSource(Dataset[Batch]):
         size = data.plan.batch
         first_forced = round(size * (1 - self._oversampling))
         images, maps, names = [], [], []
-        for index in range(size):
+        for index in self._group.share_of(size):
             rng = np.random.default_rng([self._seed, 1, iteration, index])
             source = self._source(task, rng, forced=index >= first_forced)
             image, own = sample_maps(
@@ -142,6 +164,10 @@ class BatchSource(Dataset[Batch]):
             images.append(torch.as_tensor(image))
             maps.append(torch.as_tensor(own))
             names.append(source.case)
+        if not names:  # more processes than samples: this one has none
+            shape = (0, *data.plan.patch)
+            images_here = torch.empty((0, len(data.plan.channels), *data.plan.patch))
+            return Batch(task, images_here, torch.empty(shape, dtype=torch.int64), ())
         changes = None
         if any(len(own) > 1 for own in maps):
             changes = torch.stack([own[1].float() if len(own) > 1 else torch.zeros(own[0].shape) for own in maps])

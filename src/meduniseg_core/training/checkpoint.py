@@ -38,6 +38,8 @@ class RunState(BaseModel):
     best_epoch: int = 0
     seconds: float = 0.0
     losses: dict[int, list[float]] = Field(default={}, description="by task, of the epoch that was broken off")
+    gradients: dict[int, list[float]] | None = Field(default=None, description="lengths of gradients, likewise")
+    scaling: dict[str, float] | None = Field(default=None, description="the gradient scaler's state, with fp16")
     config_hash: str = Field(
         validation_alias=AliasChoices("config_hash", "fingerprint"),
         description="of everything that must not change between start and resume; 'fingerprint' in older checkpoints",
@@ -63,7 +65,8 @@ def save_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
                 tensors[f"optimizer.{key}.{name}"] = value
     tensors["rng"] = torch.get_rng_state()
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    metadata = {"state": state.model_dump_json(), "crc32": _checksum(contiguous)}
+    # without what is not there, which older versions do not know
+    metadata = {"state": state.model_dump_json(exclude_none=True), "crc32": _checksum(contiguous)}
     with atomic_path(path) as temporary:
         try:
             save_file(contiguous, temporary, metadata=metadata)
@@ -155,10 +158,11 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
 def _restore(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     network.load_state_dict(_part(tensors, "network."))
     parameters = dict(network.named_parameters())
+    fused = any(group.get("fused") for group in optimizer.param_groups)
     for full_name, value in _part(tensors, "optimizer.").items():
         key, _, name = full_name.partition(".")
-        # AdamW keeps its step counts on the CPU
-        device = torch.device("cpu") if key == "step" else parameters[name].device
+        # AdamW keeps its step counts on the CPU, unless it is fused
+        device = torch.device("cpu") if key == "step" and not fused else parameters[name].device
         optimizer.state[parameters[name]][key] = value.to(device)
     torch.set_rng_state(tensors["rng"])
 

@@ -108,11 +108,24 @@ class TrainingConfig(BaseModel):
     rate_drops: tuple[tuple[int, float], ...] = Field(
         default=(), description="(epoch, factor): from there to the next restart the rate is multiplied by the factor"
     )
-    gradient_clip: float = Field(default=12.0, gt=0)
+    gradient_clip: float = Field(default=12.0, gt=0, description="longest gradient of a step (L2 norm); the paper's 12")
     task_shares: dict[str, float] = Field(
         default_factory=dict,
         description="by task: factor on the number of its batches in an epoch, against the other tasks'; 1 where not "
         "named. The number of batches of an epoch stays",
+    )
+    task_gradient_length: float | None = Field(
+        default=None,
+        gt=0,
+        description="cuts the gradients of all tasks to one length, below what nearly all have: loud tasks then do not "
+        "undo what quiet ones learn (`starter`: 0.3). None: only gradient_clip, as in the paper",
+    )
+    task_sampling_power: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="batches of a task grow with its number of training cases to this power: 0 the same for every task "
+        "(the paper), 1 the same for every case",
     )
     foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
     batch_dice: bool = Field(default=False, description="pool the samples of a batch in the Dice fraction")
@@ -139,12 +152,29 @@ class TrainingConfig(BaseModel):
 
     checkpoint_every: int = Field(default=1, ge=1, description="epochs")
     seed: int = Field(default=0, ge=0, lt=1 << 63)
-    device: str = "auto"
+    device: str = Field(
+        default="auto",
+        description="auto, cpu, cuda, cuda:N or mps; of several processes on a machine "
+        "each takes the GPU of its own number",
+    )
     precision: str = "auto"
     threads: int | None = Field(default=None, ge=1, le=4096)
     workers: int = Field(
-        default=0, ge=0, le=256, description="processes that prepare batches; the batches do not depend on it"
+        default=0,
+        ge=0,
+        le=256,
+        description="processes that prepare batches, for each training process; the batches do not depend on it",
     )
+    micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="samples that pass the network at once (gradient accumulation); None: all of a process's share. "
+        "The gradient is the same; batch_dice then costs a second forward pass",
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="compute activations again in the backward pass: less memory, a third more time"
+    )
+    compile: bool = Field(default=False, description="compile the network with torch.compile; needs a C++ compiler")
 
     @model_validator(mode="after")
     def _restarts_within_the_run(self) -> Self:
@@ -192,6 +222,11 @@ class TrainingConfig(BaseModel):
             The iterations of the first pattern in ``rate_warm_ups`` that matches; else 0, no warm-up.
         """
         return next((iterations for pattern, iterations in self.rate_warm_ups if fnmatchcase(name, pattern)), 0)
+
+    @property
+    def longest_gradient(self) -> float:
+        """The length that a step's gradient is cut to."""
+        return min(self.gradient_clip, self.task_gradient_length or self.gradient_clip)
 
     @property
     def total_iterations(self) -> int:

@@ -13,22 +13,25 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from meduniseg_core.errors import BadInputError, CancelledError, NonFiniteLossError
+from meduniseg_core.errors import BadInputError, CancelledError, LostProcessError, RequeueError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
 from meduniseg_core.files import remove_leftovers
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.memory import out_of_memory_means
-from meduniseg_core.model import MedUniSeg, autocast, build_model, resolve_device, resolve_precision
-from meduniseg_core.training.averaging import averaged, update_average
-from meduniseg_core.training.batches import Batch, BatchSource, TaskData, batches_from
+from meduniseg_core.model import MedUniSeg, build_model, resolve_precision
+from meduniseg_core.training.averaging import averaged
+from meduniseg_core.training.batches import BatchSource, TaskData, batches_from
 from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
 from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.curves import write_curves
+from meduniseg_core.training.devices import device_of
+from meduniseg_core.training.group import ALONE, Group
 from meduniseg_core.training.log import RunLog
-from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
-from meduniseg_core.training.optimizer import make_optimizer, set_rates
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.pretrained import start_of
+from meduniseg_core.training.shared_preparation import read_preparation, write_preparation
 from meduniseg_core.training.start import Start
+from meduniseg_core.training.step import Step
 from meduniseg_core.training.validation import validate
 from meduniseg_core.weights import save_model
 
@@ -56,10 +59,12 @@ def train(
     prepared: Prepared | None = None,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
+    group: Group = ALONE,
 ) -> TrainingResult:
     """Train a network and write ``output/NAME.safetensors``; checkpoints, log and split are in ``output``, too.
 
-    On the CPU the result of a resumed run is bit for bit that of an uninterrupted one.
+    On the CPU the result of a resumed run is bit for bit that of an uninterrupted one. Several processes train what one
+    trains: the batches are the same, the sums differ by rounding.
 
     Args:
         config: the configuration.
@@ -70,22 +75,28 @@ def train(
         prepared: a packed run to train on instead of the data sets (see `packed`); None preprocesses the data sets.
         events: receives progress and metrics.
         cancel: stops the run within one iteration; a checkpoint is written first.
+        group: the processes that train together, all with the same arguments; ``output`` and ``cache`` lie where all
+            of them can read.
 
     Returns:
         The model file and the figures of the training.
 
     Raises:
-        BadInputError: the data or the configuration cannot be used, there is nothing to resume from, or another process
-            trains in ``output``.
+        BadInputError: the data or the configuration cannot be used, there is nothing to resume from, or another
+            training is under way in ``output``.
         OutOfMemoryError: memory ran out; the last checkpoint is kept.
         NonFiniteLossError: the loss became NaN or infinite; the message names the cases.
+        LostProcessError: another process of the group is gone.
         CancelledError: ``cancel`` was set.
     """
+    if not group.leads:
+        with out_of_memory_means(_REMEDY, "train"):
+            return Trainer(config, ignore, cancel, start, prepared, group).run(resume, finish)
     config.output.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(config.output / ".lock", timeout=0), out_of_memory_means(_REMEDY, "train"):
             remove_leftovers(config.output)  # of a process killed while it wrote a checkpoint
-            return Trainer(config, events, cancel, start, prepared).run(resume, finish)
+            return Trainer(config, events, cancel, start, prepared, group).run(resume, finish)
     except Timeout as error:
         raise BadInputError(
             f"{config.output}: another process trains there; wait for it or choose another output folder."
@@ -102,15 +113,17 @@ class Trainer:
         cancel: CancelToken | None,
         start: Start | None = None,
         prepared: Prepared | None = None,
+        group: Group = ALONE,
     ) -> None:
-        self._config, self._events, self._cancel = config, events, cancel
+        self._config, self._events, self._cancel, self._group = config, events, cancel, group
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        self._device = resolve_device(config.device)
-        self._dtype = resolve_precision(config.precision, self._device)
+        self._device = device_of(config.device, group)
+        group.connect(self._device)
+        self._dtype = self._agreed_precision()
         start = start or start_of(config)
         if prepared is None:
-            prepared = prepare(config, start=start, events=events, cancel=cancel)
+            prepared = self._prepare(start)
         self._prepared: Prepared = prepared
         torch.manual_seed(config.seed)
         network = build_model(self._prepared.info.universal_config)
@@ -123,11 +136,32 @@ class Trainer:
         if self._device.type == "cuda":
             # on the CPU the training step of plain layouts is the faster one
             self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self._optimizer = make_optimizer(config, self._learner)
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        for part in (self._network.encoder, self._network.decoder):
+            part.recompute = config.activation_checkpointing
+        self._step = Step(config, self._prepared, self._network, self._learner, self._dtype, group)
+        self._optimizer = self._step.optimizer
         self._state = RunState(config_hash=self._prepared.config_hash)
         self._log = RunLog(config.output)
         self._info = self._prepared.info
+
+    def _agreed_precision(self) -> torch.dtype:
+        """The leading process's choice: "auto" may time the machine, and machines differ."""
+        own = resolve_precision(self._config.precision, self._device) if self._group.leads else None
+        name = self._group.told("precision", None if own is None else str(own).removeprefix("torch."))
+        return own or {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+    def _prepare(self, start: Start | None) -> Prepared:
+        """One process prepares the run; the others read what it made."""
+        config, group = self._config, self._group
+        if not group.leads:
+            return read_preparation(group.told("preparation", None), config)
+        prepared = prepare(config, start=start, events=self._events, cancel=self._cancel)
+        group.told("preparation", write_preparation(prepared) if group.size > 1 else "")
+        for task in prepared.tasks:
+            if task.plan.batch < group.size:
+                idle = f"Task {task.plan.task} has a batch of {task.plan.batch} for {group.size} processes"
+                self._events(Message("warning", f"{idle}; in its steps some of them have nothing to do."))
+        return prepared
 
     def run(self, resume: bool, finish: bool = False) -> TrainingResult:
         """Train to the end or to an early stop.
@@ -142,6 +176,7 @@ class Trainer:
         Raises:
             BadInputError: there is no checkpoint to resume from, or it is damaged.
             NonFiniteLossError: the loss became NaN or infinite.
+            LostProcessError: another process of the group is gone; a checkpoint has been written.
             CancelledError: the run was cancelled; a checkpoint has been written.
         """
         config, state = self._config, self._state
@@ -150,8 +185,12 @@ class Trainer:
             # the best epoch is true of it alone
             newest = newest_checkpoint(config.output, self._prepared.config_hash)
             state = self._state = load_checkpoint(newest, self._learner, self._optimizer, self._prepared.config_hash)
+            if state.scaling is not None:
+                self._step.scaler.load_state_dict(dict(state.scaling))
             self._events(Message("info", f"Resuming after epoch {state.epoch} of {config.epochs}."))
-        self._log.restart(state.epoch)
+        self._group.take_over(self._learner.state_dict().values())
+        if self._group.leads:
+            self._log.restart(state.epoch)
         if finish:
             return self._export(state.epoch < config.epochs)
         source = BatchSource(
@@ -164,84 +203,55 @@ class Trainer:
             config.correction_oversampling,
             config.absence,
             config.task_shares,
+            config.task_sampling_power,
+            self._group,
         )
         batches = batches_from(source, state.iteration, config.workers, pin=self._device.type == "cuda")
         before, began, first = state.seconds, time.monotonic(), state.iteration
         stopped_early = False
         while state.epoch < config.epochs and not stopped_early:
             losses: dict[int, list[float]] = defaultdict(list, {task: list(of) for task, of in state.losses.items()})
+            gradients = defaultdict(list, {task: list(of) for task, of in (state.gradients or {}).items()})
             try:
                 while state.iteration < (state.epoch + 1) * config.iterations_per_epoch:
-                    if self._cancel is not None:
+                    if self._cancel is not None and self._group.size == 1:
                         self._cancel.raise_if_cancelled()
                     batch = next(batches)
-                    losses[batch.task].append(self._step(batch))
+                    stop, requeue = self._asked_to_stop()
+                    made = self._step.run(batch, state.iteration, stop=stop, requeue=requeue)
+                    losses[batch.task].append(made.loss)
+                    if np.isfinite(made.gradient):  # else fp16 overflowed and the step was passed over
+                        gradients[batch.task].append(made.gradient)
                     state.iteration += 1
                     self._report(first, time.monotonic() - began, losses)
+                    _raise_if_asked(made.stop, made.requeue)  # by all processes in the same step
                 state.seconds = before + time.monotonic() - began
-                stopped_early = self._finish_epoch(losses)
-            except CancelledError:
-                self._pause(losses, before + time.monotonic() - began)
+                stopped_early = self._finish_epoch(losses, gradients)
+            except (CancelledError, LostProcessError) as error:
+                self._pause(losses, gradients, before + time.monotonic() - began)
+                if isinstance(error, CancelledError):
+                    self._group.leave()
                 raise
         return self._export(stopped_early)
 
-    def _pause(self, losses: dict[int, list[float]], seconds: float) -> None:
+    def _asked_to_stop(self) -> tuple[bool, bool]:
+        """Whether this process of several was asked to stop, and to be started again."""
+        if self._cancel is None or self._group.size == 1:
+            return False, False
+        return self._cancel.cancelled, self._cancel.requeue
+
+    def _pause(self, losses: dict[int, list[float]], gradients: dict[int, list[float]], seconds: float) -> None:
         """Save what was trained within an epoch, or before its validation was interrupted: a pause loses nothing."""
         if self._state.iteration:
-            kept = self._state.model_copy(update={"seconds": seconds, "losses": dict(losses)})
-            save_checkpoint(self._config.output / LAST, self._learner, self._optimizer, kept)
+            parts = {"losses": dict(losses), "gradients": dict(gradients)}
+            self._save(LAST, self._state.model_copy(update={"seconds": seconds, **parts}))
 
-    def _step(self, batch: Batch) -> float:
-        config, plan = self._config, self._prepared.tasks[batch.task].plan
-        set_rates(self._optimizer, config, self._state.iteration)
-        images = batch.images.to(self._device, non_blocking=True)
-        labels = batch.labels.to(self._device, non_blocking=True)
-        size = len(images)
-        task = torch.full((size,), self._info.task_index(plan.task), device=self._device)
-        modality = torch.full((size,), self._info.modality_index(plan.modality), device=self._device)
-        # the coarsest level has weight 0: its head is not run
-        levels = max(1, self._network.levels - 1)
-        weights = deep_supervision_weights(self._network.levels)[:levels]
-        self._network.train()
-        with autocast(self._device, self._dtype):
-            outputs = self._network(images, task, modality, levels=levels)
-        loss = deep_supervision_loss(
-            outputs,
-            labels,
-            plan.class_count,
-            weights=weights,
-            batch_dice=config.batch_dice,
-            voxel_weights=self._voxel_weights(batch),
-        )
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self._scaler.unscale_(self._optimizer)
-        length = nn.utils.clip_grad_norm_(self._learner.parameters(), config.gradient_clip)
-        # a GPU is waited for once in a step
-        value, norm = (float(number) for number in torch.stack([loss.detach(), length.detach()]).tolist())
-        if not np.isfinite(value):
-            raise NonFiniteLossError(self._diverged("loss", value, batch))
-        if not np.isfinite(norm) and not self._scaler.is_enabled():  # a scaler passes over such a step by itself
-            raise NonFiniteLossError(self._diverged("gradient", norm, batch))
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        if config.average_decay is not None:
-            update_average(self._optimizer, config.average_decay, self._state.iteration)
-        return value
-
-    def _diverged(self, what: str, value: float, batch: Batch) -> str:
-        return (
-            f"The {what} became {value} in iteration {self._state.iteration} on task "
-            f"{self._prepared.tasks[batch.task].plan.task}, cases {', '.join(batch.cases)}; look at these images, or "
-            "lower the learning rate, and --resume."
-        )
-
-    def _voxel_weights(self, batch: Batch) -> torch.Tensor | None:
-        extra = self._config.correction_weight - 1
-        weights = None if batch.changed is None or extra == 0 else 1 + extra * batch.changed
-        if batch.looked_at is not None:
-            weights = batch.looked_at if weights is None else weights * batch.looked_at
-        return None if weights is None else weights.to(self._device, non_blocking=True)
+    def _save(self, name: str, state: RunState) -> None:
+        if not self._group.leads:
+            return
+        if self._step.scaler.is_enabled():
+            state = state.model_copy(update={"scaling": self._step.scaler.state_dict()})
+        save_checkpoint(self._config.output / name, self._learner, self._optimizer, state)
 
     def _report(self, first: int, seconds: float, losses: dict[int, list[float]]) -> None:
         state, config = self._state, self._config
@@ -249,7 +259,7 @@ class Trainer:
         detail = f"epoch {state.epoch + 1}/{config.epochs}, loss {recent:.3f}"
         self._events(Progress("train", state.iteration - first, config.total_iterations - first, seconds, detail))
 
-    def _finish_epoch(self, losses: dict[int, list[float]]) -> bool:
+    def _finish_epoch(self, losses: dict[int, list[float]], gradients: dict[int, list[float]]) -> bool:
         """Validate, log and save a checkpoint; returns whether to stop early."""
         config, state = self._config, self._state
         epoch = state.epoch + 1  # which it is only when its validation has come to an end
@@ -260,10 +270,12 @@ class Trainer:
             "iteration": state.iteration,
             "loss": float(np.mean(list(means.values()))),
             "task_loss": means,
+            **self._of_gradients(gradients),
             "seconds": round(state.seconds, 1),
         }
         self._events(Metric("loss", line["loss"], state.iteration))
         better = False
+        self._group.take_over(self._learner.state_dict().values())  # different machines round differently
         if epoch % config.validation_every == 0 or epoch == config.epochs:
             classes = self._validate()
             if classes:
@@ -274,39 +286,79 @@ class Trainer:
                 better = state.best_dice is None or mean > state.best_dice
                 if better:
                     state.best_dice, state.best_epoch = mean, epoch
-        state.epoch, state.losses = epoch, {}
+        state.epoch, state.losses, state.gradients = epoch, {}, None
         stop = (
             config.patience is not None
             and state.best_dice is not None
             and state.epoch - state.best_epoch >= config.patience
         )
-        self._log.append(line)  # before the checkpoint: a resume takes back what is logged beyond it
+        if self._group.leads:
+            self._log.append(line)  # before the checkpoint: a resume takes back what is logged beyond it
+            write_curves(config.output, config.name, self._log.read(), config.longest_gradient)
         # the best one first: a kill between the two writes must not leave a state whose best is missing
         if better:
-            save_checkpoint(config.output / BEST, self._learner, self._optimizer, state)
+            self._save(BEST, state)
         if state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs or stop:
-            save_checkpoint(config.output / LAST, self._learner, self._optimizer, state)
+            self._save(LAST, state)
         return stop
 
+    def _of_gradients(self, lengths: dict[int, list[float]]) -> dict[str, dict[str, float]]:
+        """By task: the mean length of the gradients before they were cut, and the share of the steps that cut them."""
+        longest = self._config.longest_gradient
+        by_name = {self._prepared.tasks[task].plan.task: own for task, own in sorted(lengths.items()) if own}
+        return {
+            "task_gradient": {task: float(np.mean(own)) for task, own in by_name.items()},
+            "task_cut": {task: float(np.mean(np.array(own) > longest)) for task, own in by_name.items()},
+        }
+
     def _validate(self) -> dict[str, dict[str, float]]:
-        """Mean Dice over the validation cases by task and class."""
+        """Mean Dice over the validation cases by task and class; each process scores its share of the cases."""
         engine = Engine.borrowing(self._network.eval(), self._device, self._dtype)
+        dice = {}
+        try:
+            for task in self._prepared.tasks:
+                cases = task.validation[: self._config.validation_cases]
+                own = self._group.share_of(len(cases))
+                dice[task.plan.task] = np.zeros((len(cases), len(task.plan.classes)))
+                if own:
+                    with averaged(self._optimizer):
+                        found = validate(engine, self._info, task.plan, cases[own.start : own.stop], self._cancel)
+                    dice[task.plan.task][own.start : own.stop] = found
+        except CancelledError:
+            if self._group.size == 1:
+                raise
+        if self._group.size > 1:
+            self._exchange(dice)
         scores = {}
         for task in self._prepared.tasks:
-            cases = task.validation[: self._config.validation_cases]
-            if not cases:
-                continue
-            with averaged(self._optimizer):
-                means = validate(engine, self._info, task.plan, cases, self._cancel).mean(axis=0)
-            scores[task.plan.task] = dict(zip(task.plan.classes, means.tolist(), strict=True))
-            self._events(Metric("dice", float(means.mean()), self._state.iteration, task.plan.task))
+            if len(dice[task.plan.task]):
+                means = dice[task.plan.task].mean(axis=0)
+                scores[task.plan.task] = dict(zip(task.plan.classes, means.tolist(), strict=True))
+                self._events(Metric("dice", float(means.mean()), self._state.iteration, task.plan.task))
         return scores
+
+    def _exchange(self, dice: dict[str, np.ndarray]) -> None:
+        """Fill in the other processes' scores; CancelledError in all of them if one was asked to stop."""
+        shapes = [
+            (task.plan.task, (len(task.validation[: self._config.validation_cases]), len(task.plan.classes)))
+            for task in self._prepared.tasks
+        ]
+        flat = [dice.get(name, np.zeros(shape)).ravel() for name, shape in shapes]
+        stop, requeue = self._asked_to_stop()
+        numbers = torch.from_numpy(np.concatenate([*flat, [float(stop), float(requeue)]]))
+        numbers = self._group.add_up(numbers.to(self._device, torch.float32)).double().cpu()
+        _raise_if_asked(bool(numbers[-2] > 0), bool(numbers[-1] > 0))
+        sums = numbers.numpy()
+        for name, shape in shapes:
+            count = shape[0] * shape[1]
+            dice[name], sums = sums[:count].reshape(shape), sums[count:]
 
     def _export(self, stopped_early: bool) -> TrainingResult:
         config, state = self._config, self._state
-        if config.select == "best" and state.best_dice is not None and state.best_epoch != state.epoch:
+        best = config.select == "best" and state.best_dice is not None
+        if best and state.best_epoch != state.epoch and self._group.leads:
             load_checkpoint(config.output / BEST, self._learner, self._optimizer, self._prepared.config_hash)
-        selected = state.best_epoch if config.select == "best" and state.best_dice is not None else state.epoch
+        selected = state.best_epoch if best else state.epoch
         provenance = {
             **self._info.provenance,
             "selected_epoch": selected,
@@ -317,9 +369,18 @@ class Trainer:
         }
         path = config.output / f"{config.name}.safetensors"
         info = self._info.model_copy(update={"provenance": provenance})
-        with averaged(self._optimizer):
-            if self._start is None:
-                save_model(path, info, self._learner.state_dict())
-            else:
-                self._start.save(path, info, self._learner)
+        if self._group.leads:
+            with averaged(self._optimizer):
+                if self._start is None:
+                    save_model(path, info, self._learner.state_dict())
+                else:
+                    self._start.save(path, info, self._learner)
+        self._group.leave()
         return TrainingResult(path, state.epoch, state.best_dice, state.best_epoch, state.seconds, stopped_early)
+
+
+def _raise_if_asked(stop: bool, requeue: bool) -> None:
+    if requeue:
+        raise RequeueError("Asked to make room.")
+    if stop:
+        raise CancelledError("Stopped on request.")

@@ -14,7 +14,8 @@ from monai.losses import DiceCELoss
 from torch import Tensor
 from torch.nn import functional
 
-_SMOOTH = 1e-5
+SMOOTH = 1e-5
+"""Added above and below Dice's fraction (nnU-Net's)."""
 
 
 @cache
@@ -25,8 +26,8 @@ def _kernel(batch_dice: bool) -> DiceCELoss:
         to_onehot_y=True,
         include_background=False,
         batch=batch_dice,
-        smooth_nr=_SMOOTH,
-        smooth_dr=_SMOOTH,
+        smooth_nr=SMOOTH,
+        smooth_dr=SMOOTH,
     )
 
 
@@ -104,7 +105,7 @@ def weighted_dice_ce(
         found, counts = own.softmax(dim=1)[:, 1:], weights.unsqueeze(1)
         axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
         overlap, total = (counts * found * truth).sum(axes), (counts * (found + truth)).sum(axes)
-        dice = (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+        dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
         return (1 - dice).mean() + (weights * entropy).sum() / weights.sum().clamp(min=1)
 
 

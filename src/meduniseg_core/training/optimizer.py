@@ -24,6 +24,8 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             alike[config.share_of(name), config.warm_up_of(name)].append(parameter)
+    # one kernel for all weights; the CPU's results must not change between versions
+    fused = True if any(own.is_cuda for own in network.parameters()) else None
     groups = [{"params": own, "share": share, "warm_up": warm_up} for (share, warm_up), own in alike.items()]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(
@@ -31,6 +33,7 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
             lr=config.learning_rate,
             betas=(config.momentum, 0.999),
             weight_decay=config.weight_decay,
+            fused=fused,
         )
     return torch.optim.SGD(
         groups,
@@ -38,6 +41,7 @@ def make_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Op
         momentum=config.momentum,
         nesterov=config.momentum > 0,
         weight_decay=config.weight_decay,
+        fused=fused,
     )
 
 

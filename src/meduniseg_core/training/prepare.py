@@ -256,11 +256,19 @@ def _describe(
 
 
 # settings added later: runs that do not use them keep the hash they had
-_OPTIONAL = ("rate_shares", "rate_warm_ups", "absence", "average_decay", "task_shares")
+_OPTIONAL = (
+    "rate_shares",
+    "rate_warm_ups",
+    "absence",
+    "average_decay",
+    "task_shares",
+    "task_gradient_length",
+    "task_sampling_power",
+)
 
 
 def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
-    # where files lie, and how many processes prepare batches, may change between start and resume
+    # where files lie, how many processes there are and how they go through a batch may change between start and resume
     settings = config.model_dump(
         mode="json",
         exclude={
@@ -270,6 +278,9 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "device",
             "workers",
             "threads",
+            "micro_batch",
+            "activation_checkpointing",
+            "compile",
             "checkpoint_every",
             "title",
             "description",

@@ -21,7 +21,7 @@ from meduniseg_core.errors import (
 from meduniseg_core.events import Event, Metric, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model import MedUniSeg
-from meduniseg_core.training import TrainingConfig, loop, train
+from meduniseg_core.training import TrainingConfig, loop, step, train
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.weights import load_model
@@ -144,7 +144,7 @@ def test_a_non_finite_loss_stops_with_the_cases_name(config: TrainingConfig, mon
     def broken(*_args: object, **_kwargs: object) -> torch.Tensor:
         return torch.tensor(float("nan"), requires_grad=True)
 
-    monkeypatch.setattr(loop, "deep_supervision_loss", broken)
+    monkeypatch.setattr(step, "deep_supervision_loss", broken)
     with pytest.raises(NonFiniteLossError, match=r"(disc|ball)_\d"):
         train(config)
     assert not (config.output / "tiny.safetensors").exists()
@@ -390,7 +390,7 @@ def test_memory_that_runs_out_in_training_is_said_so(
     def full(*_args: object, **_kwargs: object) -> torch.Tensor:
         raise RuntimeError(text)
 
-    monkeypatch.setattr(loop, "deep_supervision_loss", full)
+    monkeypatch.setattr(step, "deep_supervision_loss", full)
     with pytest.raises(OutOfMemoryError, match=r"Not enough memory to train; .*batch.*\.$"):
         train(config)
 
@@ -398,7 +398,7 @@ def test_memory_that_runs_out_in_training_is_said_so(
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
     config: TrainingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    monkeypatch.setattr(step.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
     with pytest.raises(NonFiniteLossError, match=r"The gradient became inf .*(disc|ball)_\d"):
         train(config)
 

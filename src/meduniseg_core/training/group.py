@@ -1,0 +1,111 @@
+"""The processes of a training and what they tell each other.
+
+Gradients are added up explicitly, not by DistributedDataParallel. Which parameters a step uses depends on its task
+(stems, heads, kernels' slices), the shares of a batch may differ in size or be empty, and a parameter that no sample
+used must keep no gradient at all, or momentum and weight decay would move it. DDP covers the first by a search of the
+graph in every step and has no word for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class Group:
+    """A training in one process, which has nobody to tell; `processes.Joined` is one in several."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the log and the checkpoints."""
+        return self.rank == 0
+
+    def share_of(self, count: int) -> range:
+        """This process's part of the samples of a batch, or of the cases of a validation.
+
+        Args:
+            count: how many there are.
+
+        Returns:
+            Their positions. Shares differ by one at most, and are empty where there are more processes than samples.
+        """
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def connect(self, device: torch.device) -> None:
+        """Prepare for exchanging tensors.
+
+        Args:
+            device: where this process's tensors are.
+
+        Raises:
+            LostProcessError: the other processes cannot be reached.
+        """
+
+    def leave(self) -> None:
+        """Wait until all processes have come to their end.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Add up a tensor over all processes.
+
+        Args:
+            tensor: of the same shape in every process; changed in place.
+
+        Returns:
+            The sum, the same in every process.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+        return tensor
+
+    def take_over(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by those of the leading process.
+
+        Args:
+            tensors: of the same shapes and order in every process; changed in place.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+
+    def all_of(self, text: str) -> list[str]:
+        """What every process says, for rare and short texts.
+
+        Args:
+            text: this process's.
+
+        Returns:
+            All texts, by rank.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+        return [text]
+
+    def told(self, name: str, text: str | None) -> str:
+        """What the leading process says.
+
+        Args:
+            name: what it is about; each name is used once.
+            text: from the leading process, the text; None from the others, which wait for it as long as it lives.
+
+        Returns:
+            The text.
+
+        Raises:
+            LostProcessError: the leading process is gone.
+        """
+        assert text is not None
+        return text
+
+
+ALONE = Group()

@@ -1,12 +1,14 @@
 """Pages of the documentation site that are made from something else, so that nothing is written twice (mkdocs.yml).
 
 - ``reference/cli.md``: by Typer, from the command line itself;
+- ``reference/training.md``: the settings of a training, from the configuration's fields;
 - ``reference/api/``: one page for each package of the core, from its docstrings (mkdocstrings);
 - ``reference/changelog.md`` and ``explanation/security.md``: CHANGELOG.md and SECURITY.md.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -18,6 +20,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "src" / "meduniseg_core"
@@ -46,6 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here."""
     pages = {
         "reference/cli.md": command_line_page(),
+        "reference/training.md": settings_page(),
         "reference/changelog.md": page_of(ROOT / "CHANGELOG.md", "reference"),
         "explanation/security.md": page_of(ROOT / "SECURITY.md", "explanation"),
         **api_pages(),
@@ -103,6 +107,38 @@ def command_line_page() -> str:
     if done.returncode != 0:
         raise PluginError(f"the command line's page cannot be made:\n{done.stderr}")
     return done.stdout.replace("# `meduniseg`", "# The command line: `meduniseg`", 1)
+
+
+def settings_page() -> str:
+    """The settings of a training's configuration, table by table, from the fields themselves."""
+    from meduniseg_core.training.absence import AbsenceSettings
+    from meduniseg_core.training.augmentation import AugmentationConfig
+    from meduniseg_core.training.config import NetworkSettings, PlanSettings, TrainingConfig
+
+    tables: list[tuple[str, type[BaseModel]]] = [
+        ("The run", TrainingConfig),
+        ("`[network]`", NetworkSettings),
+        ("`[plan_2d]`, `[plan_3d]`, `[plan.TASK]`", PlanSettings),
+        ("`[augmentation]`", AugmentationConfig),
+        ("`[absence.TASK]`", AbsenceSettings),
+    ]
+    lines = [
+        "# Settings of a training",
+        "",
+        "The fields of the TOML file that `meduniseg train` takes. Those without a default are required.",
+    ]
+    for title, model in tables:
+        lines += ["", f"## {title}", "", "| setting | default | |", "| --- | --- | --- |"]
+        for name, field in model.model_fields.items():
+            if field.is_required():
+                default = ""
+            elif field.default_factory is not None or isinstance(field.default, BaseModel):
+                default = "a table of its own"
+            else:
+                default = f"`{json.dumps(field.default)}`" if field.default is not None else "none"
+            text = (field.description or "").replace("|", "\\|")
+            lines.append(f"| `{name}` | {default} | {text} |")
+    return "\n".join(lines) + "\n"
 
 
 def api_pages() -> dict[str, str]:

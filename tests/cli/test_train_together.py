@@ -40,10 +40,11 @@ def losses_in(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
 
 
-def wait_for(path: Path, seconds: float = 120) -> None:
+def wait_for(path: Path, processes: list[subprocess.Popen[str]]) -> None:
     began = time.monotonic()
     while not path.is_file():
-        assert time.monotonic() - began < seconds, f"{path} does not come"
+        assert [process.poll() for process in processes] == [None, None], processes[0].communicate(timeout=60)
+        assert time.monotonic() - began < 600, f"{path} does not come"
         time.sleep(0.05)
 
 
@@ -53,7 +54,7 @@ def test_processes_that_make_room_end_alike_and_one_goes_on_with_what_they_train
 ) -> None:
     config = config_file(tmp_path, 40)
     both = start(config, 2, process_environment, "--progress", "none")
-    wait_for(tmp_path / "run" / "checkpoint_last.safetensors")
+    wait_for(tmp_path / "run" / "checkpoint_last.safetensors", both)
     both[1].send_signal(signal.SIGUSR1)  # a cluster wants the machine back; one of them is told
     answers = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [75, 75], answers
@@ -74,7 +75,7 @@ def test_processes_that_make_room_end_alike_and_one_goes_on_with_what_they_train
 def test_a_process_that_is_killed_ends_all_with_one_sentence(tmp_path, process_environment) -> None:
     config = config_file(tmp_path, 100_000)
     both = start(config, 2, process_environment, "--progress", "none")
-    wait_for(tmp_path / "run" / "checkpoint_last.safetensors")
+    wait_for(tmp_path / "run" / "checkpoint_last.safetensors", both)
     os.kill(both[0].pid, signal.SIGKILL)  # the one that holds the store, too
     began = time.monotonic()
     _, errors = both[1].communicate(timeout=120)

@@ -26,11 +26,15 @@ class NetworkSettings(PriorDesign):
 
     also_left_out: ClassVar[tuple[str, ...]] = ("modal_prior",)
 
-    features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
-    strides: tuple[Stride, ...] = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
-    task_prompt_channels: int = 100
-    task_prompt_size: tuple[int, int, int] = (4, 6, 6)
-    modal_prompt_length: int = 512
+    features: tuple[int, ...] = Field(
+        default=(32, 64, 128, 256, 320, 320), description="of each stage, finest first; the paper's"
+    )
+    strides: tuple[Stride, ...] = Field(
+        default=((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2)), description="between the stages (D, H, W)"
+    )
+    task_prompt_channels: int = Field(default=100, description="of the task prompt (FUSE)")
+    task_prompt_size: tuple[int, int, int] = Field(default=(4, 6, 6), description="grid of the task prompt (D, H, W)")
+    modal_prompt_length: int = Field(default=512, description="of each modality's prompt (MMap)")
     priors: bool = Field(default=True, description="False trains the plain backbone (single-task networks)")
     modal_prior: bool = Field(default=True, description="False leaves only the task prior (UniSeg)")
 
@@ -40,10 +44,14 @@ class PlanSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    patch: Patch | None = None
-    batch: Batch | None = None
-    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
-    longest_side: LongestSide | None = Field(default=None, validation_alias=LONGEST_SIDE_NAMES)
+    patch: Patch | None = Field(default=None, description="size (D, H, W) in voxels")
+    batch: Batch | None = Field(default=None, description="samples of a step, of all processes together")
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = Field(
+        default=None, description="of the network's grid (D, H, W) in mm"
+    )
+    longest_side: LongestSide | None = Field(
+        default=None, validation_alias=LONGEST_SIDE_NAMES, description="pixels of pictures without a size in mm"
+    )
     hu_window: tuple[float, float] | None = Field(default=None, description="see `TaskPlan.hu_window`")
     classes: tuple[str, ...] | None = Field(
         default=None, description="other names for the data set's classes, in order"
@@ -66,7 +74,7 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str = Field(pattern=NAME_PATTERN)
+    name: str = Field(pattern=NAME_PATTERN, description="of the model")
     title: str = ""
     description: str = ""
     licence: str = ""
@@ -84,12 +92,12 @@ class TrainingConfig(BaseModel):
     plan: dict[str, PlanSettings] = Field(default_factory=dict, description="by task; over plan_2d and plan_3d")
     augmentation: AugmentationConfig = AugmentationConfig()
 
-    epochs: int = Field(default=1000, ge=1)
+    epochs: int = Field(default=1000, ge=1, description="the paper's")
     iterations_per_dataset: int = Field(default=50, ge=1, description="per epoch")
     optimizer: Literal["sgd", "adamw"] = Field(
         default="sgd", description="sgd: the paper's; adamw reaches a usable network in far fewer iterations"
     )
-    learning_rate: float = Field(default=0.01, gt=0)
+    learning_rate: float = Field(default=0.01, gt=0, description="at the start of the polynomial decay")
     rate_shares: tuple[tuple[str, float], ...] = Field(
         default=(),
         description="(pattern, factor) on the learning rate of weights whose name matches; the first match counts",
@@ -99,9 +107,9 @@ class TrainingConfig(BaseModel):
         description="(pattern, iterations): the rate of weights whose name matches rises from 0 over these iterations; "
         "the first match counts, 0 for no warm-up",
     )
-    momentum: float = Field(default=0.99, ge=0, lt=1)
-    weight_decay: float = Field(default=3e-5, ge=0)
-    poly_power: float = Field(default=0.9, gt=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1, description="Nesterov's; with adamw its first beta")
+    weight_decay: float = Field(default=3e-5, ge=0, description="the paper's")
+    poly_power: float = Field(default=0.9, gt=0, description="of the decay of the learning rate")
     rate_restarts: tuple[tuple[int, float], ...] = Field(
         default=(), description="(epoch, rate): the decay ends there and begins anew from this rate (warm restarts)"
     )
@@ -127,7 +135,9 @@ class TrainingConfig(BaseModel):
         description="batches of a task grow with its number of training cases to this power: 0 the same for every task "
         "(the paper), 1 the same for every case",
     )
-    foreground_oversampling: float = Field(default=1 / 3, ge=0, le=1)
+    foreground_oversampling: float = Field(
+        default=1 / 3, ge=0, le=1, description="share of a batch that is centred on a foreground voxel"
+    )
     batch_dice: bool = Field(default=False, description="pool the samples of a batch in the Dice fraction")
     predictions: dict[str, Path] = Field(
         default_factory=dict, description="by case: the prediction that was corrected to give its labels"
@@ -144,21 +154,21 @@ class TrainingConfig(BaseModel):
         default=None, gt=0, lt=1, description="the model is the running mean of the weights, per iteration (EMA)"
     )
 
-    validation_fraction: float = Field(default=0.2, ge=0, lt=1)
+    validation_fraction: float = Field(default=0.2, ge=0, lt=1, description="of the training cases, by patient")
     validation_every: int = Field(default=10, ge=1, description="epochs")
     validation_cases: int = Field(default=8, ge=1, description="at most, per task")
     patience: int | None = Field(default=None, ge=1, description="epochs without a better mean Dice; None never stops")
-    select: Literal["best", "last"] = "best"
+    select: Literal["best", "last"] = Field(default="best", description="the epoch whose weights become the model")
 
     checkpoint_every: int = Field(default=1, ge=1, description="epochs")
-    seed: int = Field(default=0, ge=0, lt=1 << 63)
+    seed: int = Field(default=0, ge=0, lt=1 << 63, description="of weights, split and batches")
     device: str = Field(
         default="auto",
         description="auto, cpu, cuda, cuda:N or mps; of several processes on a machine "
         "each takes the GPU of its own number",
     )
-    precision: str = "auto"
-    threads: int | None = Field(default=None, ge=1, le=4096)
+    precision: str = Field(default="auto", description="auto, fp32, bf16 or fp16")
+    threads: int | None = Field(default=None, ge=1, le=4096, description="of the CPU, for each process")
     workers: int = Field(
         default=0,
         ge=0,

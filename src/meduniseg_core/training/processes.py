@@ -26,8 +26,8 @@ from meduniseg_core.training.group import Group
 from meduniseg_core.training.place import Place
 
 BEAT_SECONDS = 1.0
-SILENT_SECONDS = 12.0
-"""A process that says nothing for so long is gone. With the launcher's own 30 s to end the others there is room."""
+SILENT_SECONDS = 20.0
+"""A process that says nothing for so long is gone. A busy machine may keep one waiting for seconds."""
 
 _START = timedelta(minutes=10)
 _WAIT = timedelta(minutes=30)  # for a process that lives and is slow: writing a checkpoint, scoring more cases

@@ -33,7 +33,7 @@ from training_cli import (
     worklist,
 )
 from training_cli.explaining import EXIT_INTERRUPTED, EXIT_OK, choices_in, explain, show_traceback, show_tracebacks
-from training_cli.output import print_error, tolerate_encodings
+from training_cli.output import print_error, tolerate_streams
 
 app = typer.Typer(
     name="meduniseg",
@@ -79,12 +79,13 @@ def _options(
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code (:mod:`.explaining`); an error is one sentence on stderr."""
-    tolerate_encodings()
+    tolerate_streams()
     arguments, debug = _without_debug(arguments)
     show_tracebacks(debug)
     json_events = _wants_json_events(arguments)
     try:
         _check_not_empty(arguments)
+        _check_folder()
         result = typer.main.get_command(app).main(list(arguments), prog_name="meduniseg", standalone_mode=False)
         sys.stdout.flush()
         if result == EXIT_INTERRUPTED:  # typer turns a KeyboardInterrupt into this answer
@@ -113,6 +114,16 @@ def _check_not_empty(arguments: Sequence[str]) -> None:
             f"The argument{before} is empty (a variable of the shell that is not set?); give it a value or leave it "
             "out; the current folder is called '.'."
         )
+
+
+def _check_folder() -> None:
+    """Refuse to run in a folder that was removed (UsageError): libraries end the process there."""
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() asks the same
+    except OSError as error:
+        raise UsageError(
+            f"The current folder cannot be used ({(error.strerror or 'it is gone').lower()}); change to another one."
+        ) from error
 
 
 def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:

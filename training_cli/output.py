@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,8 +26,15 @@ PIPE_WIDTH = 240
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
-def tolerate_encodings() -> None:
-    """Let stdout and stderr escape what their encoding lacks: names of files are bytes, a console has a code page."""
+def tolerate_streams() -> None:
+    """Let stdout and stderr escape what their encoding lacks: names of files are bytes, a console has a code page.
+
+    Where one is closed, nothing takes its place: a result must not be opened as file 1, into which libraries print.
+    """
+    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers, which are the lowest that are free
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -69,6 +72,27 @@ def test_a_missing_file_is_named_with_exit_code_3(capsys, tmp_path) -> None:
     printed = capsys.readouterr().err
     assert str(missing) in printed and "Traceback" not in printed and printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_was_removed_is_said(capsys, monkeypatch) -> None:
+    """MKL ends the process there: "Intel oneMKL FATAL ERROR"."""
+
+    def gone() -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert main(("models", "list")) == 2
+    assert "The current folder cannot be used (no such file or directory); change" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell closes the streams")
+@pytest.mark.parametrize("closed", ["<&- >&-", "2>&-"])
+def test_closed_streams_are_no_error_and_no_file_takes_their_place(closed, process_environment, tmp_path) -> None:
+    script = f'exec "$0" -m training_cli models export starter -o "$1" {closed}'
+    command = ["sh", "-c", script, sys.executable, str(tmp_path / "copy.safetensors")]
+    done = subprocess.run(command, capture_output=True, env=process_environment, check=False, timeout=300)
+    assert done.returncode == 0 and done.stderr == b""
+    assert main(("models", "info", str(tmp_path / "copy.safetensors"), "--json")) == 0
 
 
 def test_debug_shows_the_traceback_wherever_it_stands(capsys, tmp_path) -> None:

@@ -218,6 +218,12 @@ def test_an_operation_whose_labels_change_meanwhile_is_not_applied(
     np.testing.assert_array_equal(labels.data, painted)
     press_button(widget, "grow")
     assert "voxels changed" in widget.said.text()
+    go_on.clear()
+    widget.do("grow")
+    labels.data = np.zeros((4, 5, 6), np.uint8)  # other voxels, of another shape
+    go_on.set()
+    wait_for(lambda: not widget.busy)
+    assert "changed meanwhile" in widget.said.text() and not labels.data.any()
 
 
 def test_keys_do_what_the_buttons_do(widget: Any, labels: Any) -> None:

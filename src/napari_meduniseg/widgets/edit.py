@@ -185,17 +185,17 @@ class EditWidget(Panel):
         """Compute an edit in a thread (large volumes take seconds), and apply it to the labels it was computed for."""
         if self.does("") or self._steps.running:
             return
-        before = self._changes
+        before, array = self._changes, layer.data
         with self.saying_failures():
             find = prepare()
-            self.start_job(find, lambda edit: self._found(layer, edit, before), self._failed)
+            self.start_job(find, lambda edit: self._found(layer, edit, before, array), self._failed)
             self._enable(False)
             self.say("Working ...")
 
-    def _found(self, layer: Labels, edit: Edit, before: int) -> None:
+    def _found(self, layer: Labels, edit: Edit, before: int, array: Any) -> None:
         if layer not in self._viewer.layers:
             self._failed("The labels layer was removed meanwhile; nothing was changed.")
-        elif layer is not self._watched or self._changes != before:
+        elif layer is not self._watched or self._changes != before or layer.data is not array:
             self._failed("The labels were changed meanwhile; do it again.")
         elif edit.count > AT_ONCE:
             self._steps.run(apply_in_steps(layer, edit), lambda count: self._changed(layer, count))

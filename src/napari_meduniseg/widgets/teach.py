@@ -200,8 +200,8 @@ class TeachWidget(Panel):
 
             def add(taught: Taught) -> None:
                 self._done()
-                if image not in self._viewer.layers:
-                    self.say_failure("The image was removed meanwhile; nothing was added.")
+                if image not in self._viewer.layers or image.data is not snapshots[0].data:
+                    self.say_failure("The image was removed or replaced meanwhile; nothing was added.")
                     return
                 layer = add_labels(self._viewer, image, dict(task.classes), None)
                 self._current.choose_labels(layer)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import Event, Message
 from meduniseg_core.files import parse_json, read_small
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
@@ -101,9 +102,18 @@ def check(folders: Folders, progress: ProgressOption = "auto", as_json: Json = F
         reports = []
         for folder in folders:
             dataset = _opened(folder)
-            problems = check_dataset(dataset, events=session.events, cancel=session.cancel)
+            warnings: list[str] = []
+
+            def heard(event: Event, warnings: list[str] = warnings) -> None:
+                if isinstance(event, Message) and event.level == "warning":
+                    warnings.append(event.text)
+                session.events(event)
+
+            problems = check_dataset(dataset, events=heard, cancel=session.cancel)
             counts = {split: len(dataset.cases(split)) for split in ("Tr", "Ts")} if not problems else None
-            reports.append({"folder": folder, "task": dataset.task, "cases": counts, "problems": problems})
+            reports.append(
+                {"folder": folder, "task": dataset.task, "cases": counts, "problems": problems, "warnings": warnings}
+            )
         lines = [line for report in reports for line in _verdict(report)]
         session.result({"datasets": reports}, *lines)
     return BadInputError.exit_code if any(report["problems"] for report in reports) else 0

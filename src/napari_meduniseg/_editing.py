@@ -173,9 +173,15 @@ def apply(layer: Labels, edit: Edit) -> int:
 
 
 def apply_in_steps(layer: Labels, edit: Edit) -> Iterator[int]:
-    """Change the layer in one undo step, a bounded number of voxels at a time; yields how many each time."""
+    """Change the layer in one undo step, a bounded number of voxels at a time; yields how many each time.
+
+    It ends early where the layer is given other voxels meanwhile.
+    """
+    array = layer.data
     with layer.block_history():
         for first in range(0, edit.count, AT_ONCE):
+            if layer.data is not array:
+                return
             some = slice(first, first + AT_ONCE)
             yield apply(layer, Edit(tuple(index[some] for index in edit.where), edit.values[some]))
 

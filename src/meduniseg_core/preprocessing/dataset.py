@@ -126,6 +126,7 @@ class DatasetDescription(BaseModel):
     labels: dict[str, int] = Field(min_length=2, description="with nnU-Net's 'ignore', if there is one: the highest")
     file_ending: str = Field(pattern=r"^\.[A-Za-z0-9.]+$")
     name: str | None = None
+    stated_cases: object = Field(default=None, alias="numTraining")
     modality: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_&+\-]*$")
     task: str | None = Field(default=None, pattern=NAME_PATTERN)
     patient_of: dict[str, str] = Field(default_factory=dict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError, MedUniSegError
-from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.preprocessing.dataset import RawDataset
 from meduniseg_core.preprocessing.dataset_files import CaseFiles
@@ -21,7 +22,7 @@ def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: Ca
 
     Args:
         dataset: The data set.
-        events: Receives progress.
+        events: Receives progress, and warnings: a class that no training case holds, fewer cases than stated.
         cancel: Ends the work between two cases.
 
     Returns:
@@ -39,19 +40,40 @@ def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: Ca
 
     begin = time.monotonic()
     depths: dict[bool, str] = {}
+    held: set[int] = set()
     for done, case in enumerate(work, start=1):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        problems += _check_case(dataset, case, depths)
+        problems += _check_case(dataset, case, depths, held)
         events(Progress("check", done, len(work), time.monotonic() - begin, case.case))
     if len(depths) == 2:
         problems.append(
             f"{dataset.folder} mixes 2D images ({depths[True]}) and volumes ({depths[False]}); make it two data sets."
         )
+    if not problems:
+        for text in _doubts(dataset, held):
+            events(Message("warning", text))
     return problems
 
 
-def _check_case(dataset: RawDataset, case: CaseFiles, depths: dict[bool, str]) -> list[str]:
+def _doubts(dataset: RawDataset, held: set[int]) -> Iterator[str]:
+    """What a data set without a problem may lack all the same."""
+    count = len(dataset.files("Tr").cases)
+    absent = [name for number, name in enumerate(dataset.classes, start=1) if number not in held]
+    if absent and count:
+        yield (
+            f"{dataset.folder} has no case that holds {', '.join(absent)}: nothing of it can be learned; check its "
+            "labels, or leave the class out."
+        )
+    stated = dataset.description.stated_cases
+    if isinstance(stated, int) and stated != count:
+        yield (
+            f"{dataset.folder} has {count} training cases and its dataset.json says {stated} (numTraining): check that "
+            "it is complete."
+        )
+
+
+def _check_case(dataset: RawDataset, case: CaseFiles, depths: dict[bool, str], held: set[int]) -> list[str]:
     problems: list[str] = []
     try:
         image: Image | None = read_image(case.images)
@@ -66,15 +88,16 @@ def _check_case(dataset: RawDataset, case: CaseFiles, depths: dict[bool, str]) -
                 "make them agree."
             )
     if case.label is not None and case.label.is_file():
-        problems += _check_label(dataset, case.label, image)
+        problems += _check_label(dataset, case.label, image, held)
     return problems
 
 
-def _check_label(dataset: RawDataset, path: Path, image: Image | None) -> list[str]:
+def _check_label(dataset: RawDataset, path: Path, image: Image | None, held: set[int]) -> list[str]:
     try:
         labels = read_labels(path)
     except MedUniSegError as error:
         return [str(error)]
+    held |= {n for n in range(1, len(dataset.classes) + 1) if n not in held and bool((labels.array == n).any())}
     problems: list[str] = []
     if image is not None:
         try:

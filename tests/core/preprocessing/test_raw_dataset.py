@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from meduniseg_core.errors import BadInputError, CancelledError
-from meduniseg_core.events import CancelToken
+from meduniseg_core.events import CancelToken, Event, Message
 from meduniseg_core.images import Image
 from meduniseg_core.preprocessing import RawDataset, check_dataset
 
@@ -181,6 +181,23 @@ def test_photographs_are_one_file_of_three_channels(
 def test_an_empty_data_set_is_a_problem(make_dataset: MakeDataset) -> None:
     problems = check_dataset(RawDataset.open(make_dataset({})))
     assert any("imagesTr" in problem for problem in problems)
+
+
+def test_what_a_sound_data_set_may_lack_is_said(make_dataset: MakeDataset, ct_case: CtCase) -> None:
+    folder = make_dataset({"a": ct_case(seed=1), "b": ct_case(seed=2)})
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text("utf-8"))
+    for stated, labels, said in (
+        (2, {}, []),
+        ("2", {}, []),
+        (9, {}, ["has 2 training cases and its dataset.json says 9"]),
+        (2, {"spleen": len(content["labels"])}, ["has no case that holds spleen"]),
+    ):
+        path.write_text(json.dumps({**content, "numTraining": stated, "labels": {**content["labels"], **labels}}))
+        heard: list[Event] = []
+        assert check_dataset(RawDataset.open(folder), events=heard.append) == []
+        texts = [event.text for event in heard if isinstance(event, Message)]
+        assert len(texts) == len(said) and all(part in text for part, text in zip(said, texts, strict=True))
 
 
 def test_checking_stops_on_request(make_dataset: MakeDataset, ct_case: CtCase) -> None:

@@ -193,9 +193,10 @@ class EditWidget(Panel):
             self.say("Working ...")
 
     def _found(self, layer: Labels, edit: Edit, before: int, array: Any) -> None:
+        replaced = layer.data is not array
         if layer not in self._viewer.layers:
             self._failed("The labels layer was removed meanwhile; nothing was changed.")
-        elif layer is not self._watched or self._changes != before or layer.data is not array:
+        elif replaced or layer is not self._watched or self._changes != before:
             self._failed("The labels were changed meanwhile; do it again.")
         elif edit.count > AT_ONCE:
             self._steps.run(apply_in_steps(layer, edit), lambda count: self._changed(layer, count))

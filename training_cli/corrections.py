@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
+from training_cli import readers
 from training_cli.inputs import one_case
 from training_cli.options import DrawnOn, Json, split_names
 from training_cli.session import work
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from meduniseg_core.images import Image
 
 app = typer.Typer(help="Collect corrected cases in a ledger: a data set to learn from.")
+app.command("agreement")(readers.agreement)
+app.command("adjudicate")(readers.adjudicate)
 
 LedgerFolder = Annotated[Path, typer.Argument(metavar="LEDGER", help="The ledger's folder.")]
 

@@ -58,6 +58,9 @@ def worklist(
     model: ModelName = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    low_priority: Annotated[
+        bool, typer.Option("--low-priority", help="Leave the processors to other programs while they need them.")
+    ] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
@@ -66,6 +69,7 @@ def worklist(
     The state is read from the results, the ledger and OUT_DIR/worklist.json, which holds what was skipped.
     """
     with work(progress, as_json=as_json) as session:
+        from meduniseg_core.processes import lower_own_priority
         from meduniseg_core.worklist import Worklist, default_results, ordered
 
         offer, task = _offer(model, session), _task(folder, ledger, task)
@@ -86,6 +90,8 @@ def worklist(
             wanted += [name for name in new if name not in wanted][:predict_next]
         failed: dict[str, str] = {}
         code = 0
+        if low_priority:
+            lower_own_priority()
         if wanted:
             predictor = _predictor(offer, task, device, precision, model is None)
             failed, code = _predict(listed, wanted, predictor, session)

@@ -19,7 +19,6 @@ from meduniseg_core.corrections import (
     channels_for,
     ending_for,
     model_beside,
-    user_logged_in,
 )
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
@@ -195,8 +194,8 @@ def submission(
     )
 
 
-def accept(given: Submission, into: Collection) -> tuple[LedgerEntry, Collection]:
-    """Accept a submission into a ledger, which is created where needed. Runs in a worker's thread.
+def accept(given: Submission, into: Collection, reader: str | None = None) -> tuple[LedgerEntry, Collection]:
+    """Accept a submission of a reader into a ledger, which is created where needed. Runs in a worker's thread.
 
     Raises what `Ledger.accept` raises.
     """
@@ -231,7 +230,7 @@ def accept(given: Submission, into: Collection) -> tuple[LedgerEntry, Collection
         predicted=given.origins.predicted,
         model=given.origins.model,
         seconds=given.seconds,
-        who=user_logged_in(),
+        who=reader,
         classes=given.classes,
     )
     return entry, collection_at(into.folder)

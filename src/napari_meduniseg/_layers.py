@@ -31,6 +31,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 METADATA_KEY = "meduniseg"
 DERIVED = "derived"
 CHANNEL = "channel_of_file"  # in `Image.meta`: the image is one channel of what its file holds
+_NO_CHECKSUM = -1  # that no labels have
 _MOST_COLOURS = 2000  # labels of a layer (instances, say) whose colours are written down
 
 
@@ -94,24 +95,45 @@ def result_layer(
     result: Segmentation, change: Reorientation, like: Layer, name: str, colours: Sequence[Colour] | None = None
 ) -> LayerData:
     """Make a layer of a result's labels that lies exactly on the layer ``like``; ``colours`` if not the usual ones."""
-    canonical = change.forward(result.labels.array)
-    data = np.array(canonical[0, 0] if result.labels.is_2d else canonical[0])
+    data = _shown(result.labels, change)
     classes = dict(enumerate(result.class_names, start=1))
     options = {
         **copied_placement(like),
         "name": name,
         **class_options(classes, dict(enumerate(colours or result.colours, start=1))),
     }
-    metadata = {
-        "provenance": result.provenance(),
-        "like": result.image,
-        "predicted": result.labels,
-        "change": change,
-        "crc": checksum(data),
-        "shown_by": ref(like),
-        "place": geometry_of(world_in_mm(like), data.shape),
-    }
-    return data, {**options, "metadata": {METADATA_KEY: metadata}}, "labels"
+    known = {"provenance": result.provenance(), "predicted": result.labels, "crc": checksum(data)}
+    return data, {**options, **_result_metadata(result.image, change, like, data.shape, known)}, "labels"
+
+
+def stored_result_layer(
+    labels: Image, image: Image, like: Layer, name: str, provenance: dict[str, Any], *, edited: bool
+) -> LayerData:
+    """Make the layer of a result that lies on the disk, on the layer ``like`` of its image, as `result_layer` does.
+
+    Of one that was ``edited`` the prediction is not known any more, and it stays edited.
+    """
+    _, change = canonical_orientation(image)
+    data = _shown(labels, change)
+    classes = {int(label): str(text) for label, text in provenance["classes"].items()}
+    colours = {int(label): tuple(colour) for label, colour in provenance.get("colours", {}).items()}
+    options = {**copied_placement(like), "name": name, **class_options(classes, colours)}
+    known: dict[str, Any] = {"provenance": provenance, "crc": _NO_CHECKSUM}
+    if not edited:
+        known = {"provenance": provenance, "predicted": labels, "crc": checksum(data)}
+    return data, {**options, **_result_metadata(image, change, like, data.shape, known)}, "labels"
+
+
+def _shown(labels: Image, change: Reorientation) -> np.ndarray:
+    canonical = change.forward(labels.array)
+    return np.array(canonical[0, 0] if labels.is_2d else canonical[0])
+
+
+def _result_metadata(
+    image: Image, change: Reorientation, like: Layer, shape: tuple[int, ...], known: dict[str, Any]
+) -> dict[str, Any]:
+    place = {"like": image, "change": change, "shown_by": ref(like), "place": geometry_of(world_in_mm(like), shape)}
+    return {"metadata": {METADATA_KEY: {**known, **place}}}
 
 
 def probability_layers(result: Segmentation, change: Reorientation, like: Layer, name: str) -> list[LayerData]:

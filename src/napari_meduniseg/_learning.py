@@ -10,12 +10,10 @@ from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
 from meduniseg_core.adaptation.runs import free_name
 from meduniseg_core.corrections import Ledger, LedgerEntry
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.evaluation import overlay, png_bytes
 from meduniseg_core.events import CancelToken
-from meduniseg_core.images import place_labels, read_image, read_labels
-from meduniseg_core.images.palette import class_colour
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
+from meduniseg_core.worklist import thumbnail
 from napari_meduniseg._learn_options import LearnOptions
 
 THUMBNAIL = 72  # px
@@ -70,14 +68,10 @@ def thumbnails(rows: Sequence[CaseRow], send: Callable[[object], None], cancel: 
     for row in rows:
         cancel.raise_if_cancelled()
         try:
-            assert row.raw.label is not None
-            image = read_image(row.raw.images)
-            labels = place_labels(read_labels(row.raw.label), image)
-            colours = {label: class_colour(label) for label in range(1, int(labels.array.max()) + 1)}
-            picture = overlay(image, labels, colours, longest_side=THUMBNAIL)
+            picture = thumbnail(row.raw.images, row.raw.label, THUMBNAIL)
         except (MedUniSegError, OSError, ValueError):
             continue  # what is wrong with it is said when it is trained on
-        send((row.case, png_bytes(picture)))
+        send((row.case, picture))
 
 
 def job_of(data: Cases, options: LearnOptions, left_out: tuple[str, ...] = ()) -> Job:

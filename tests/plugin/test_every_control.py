@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.shortcut_sheet import show_sheet
 
-PANELS = ("Segment", "Edit", "Review", "Models", "Batch", "Learn")
+PANELS = ("Segment", "Edit", "Review", "Models", "Batch", "Learn", "Cases", "Readers")
 _CONTROLS = (QAbstractButton, QAbstractItemView, QAbstractSpinBox, QComboBox, QLineEdit, QProgressBar, QTextBrowser)
 _JARGON = re.compile(r"\b(windows?|checkpoints?|voxels? of a (photograph|picture)|logits?|epochs?)\b", re.IGNORECASE)
 

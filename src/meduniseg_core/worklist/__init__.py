@@ -1,7 +1,18 @@
 """The worklist: the cases of a folder with their state, and which to annotate next. Knows no Qt."""
 
-from meduniseg_core.worklist.items import ORDERS, Order, State, WorkItem, next_item, ordered
+from meduniseg_core.worklist.items import DEFAULT_ORDER, ORDERS, Order, State, WorkItem, next_item, ordered
 from meduniseg_core.worklist.thumbnails import thumbnail
 from meduniseg_core.worklist.worklist import Worklist, default_results
 
-__all__ = ["ORDERS", "Order", "State", "WorkItem", "Worklist", "default_results", "next_item", "ordered", "thumbnail"]
+__all__ = [
+    "DEFAULT_ORDER",
+    "ORDERS",
+    "Order",
+    "State",
+    "WorkItem",
+    "Worklist",
+    "default_results",
+    "next_item",
+    "ordered",
+    "thumbnail",
+]

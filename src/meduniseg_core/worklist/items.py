@@ -14,6 +14,7 @@ Order = Literal["name", "worth", "quality", "minutes", "state"]
 
 ORDERS: tuple[Order, ...] = get_args(Order)
 STATES: tuple[State, ...] = get_args(State)
+DEFAULT_ORDER: Order = "name"
 _DONE: tuple[State, ...] = ("accepted", "skipped")
 
 

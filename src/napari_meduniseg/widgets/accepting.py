@@ -32,6 +32,7 @@ from napari_meduniseg._accepting import (
     origins_of,
     submission,
 )
+from napari_meduniseg._reader_name import reader_name, remember_reader
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.working import Working
@@ -69,6 +70,11 @@ class AcceptBox(Working, QGroupBox):
         self.patient.setToolTip(
             "A code, not a name. Images with the same code stay together: all for training, or all held back."
         )
+        self.reader = QLineEdit(reader_name())
+        self.reader.setToolTip(
+            "Whose labels these are. Each reader's are kept: the Readers panel compares them. It is remembered."
+        )
+        self.reader.editingFinished.connect(lambda: remember_reader(self.reader.text()))
         self.button = QPushButton("Accept")
         self.button.setToolTip("Store image and labels as they are now; accepting again replaces them.")
         self.said = Sentence(0)
@@ -77,6 +83,7 @@ class AcceptBox(Working, QGroupBox):
         self._form.addRow("Task", self.task)
         self._form.addRow("Modality", self.modality)
         self._form.addRow("Patient", self.patient)
+        self._form.addRow("Reader", self.reader)
         self.collection.activated.connect(self._picked)
         self.button.clicked.connect(self.accept)
         signals().accepted.connect(self._heard)
@@ -138,10 +145,11 @@ class AcceptBox(Working, QGroupBox):
         except MedUniSegError as error:
             self._say(str(error), trouble=True)
             return
+        reader = self.reader.text().strip() or None
         self.button.setEnabled(False)
         self._say("Accepting ...")
         self.start_job(
-            lambda _events, _cancel: accept(given, into),
+            lambda _events, _cancel: accept(given, into, reader),
             lambda answer: self._accepted(layer, mark, *answer),
             self._failed,
             kind=_ACCEPT,

@@ -11,14 +11,12 @@ from napari.layers import Labels
 from qtpy.QtGui import QCloseEvent, QGuiApplication
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLineEdit,
     QProgressBar,
     QPushButton,
     QTableWidgetItem,
-    QWidget,
 )
 from superqt.utils import signals_blocked
 
@@ -37,6 +35,7 @@ from napari_meduniseg._process import Command
 from napari_meduniseg._reader import read_one
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_queue import CaseQueue, Several
+from napari_meduniseg.widgets.folder_field import folder_row
 from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
@@ -80,8 +79,8 @@ class BatchWidget(Panel):
         self.progress.setToolTip("How much of all cases is done.")
         self.queue = CaseQueue()
         form = QFormLayout()
-        form.addRow("Cases", _with_button(self.folder, "The folder of the cases"))
-        form.addRow("Results", _with_button(self.output, "The folder for the results"))
+        form.addRow("Cases", folder_row(self.folder, "The folder of the cases"))
+        form.addRow("Results", folder_row(self.output, "The folder for the results"))
         form.addRow("Model", self.model)
         form.addRow("Task", self.task)
         form.addRow("Format", self.format)
@@ -302,21 +301,3 @@ class BatchWidget(Panel):
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _with_button(edit: QLineEdit, title: str) -> QWidget:
-    row = QWidget()
-    layout = QHBoxLayout(row)
-    layout.setContentsMargins(0, 0, 0, 0)
-    button = QPushButton("...")
-    button.setToolTip(f"{title}: choose it.")
-
-    def ask() -> None:
-        folder = QFileDialog.getExistingDirectory(row, title, edit.text())
-        if folder:
-            edit.setText(folder)
-
-    button.clicked.connect(ask)
-    layout.addWidget(edit)
-    layout.addWidget(button)
-    return row

@@ -1,0 +1,378 @@
+"""The Cases widget: a worklist. One case after the other, the next prediction made while this one is edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import napari
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QCloseEvent, QShowEvent
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QProgressBar, QPushButton
+from superqt.utils import signals_blocked
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.paths import corrections_folder
+from meduniseg_core.preprocessing import TaskPlan, files_per_case
+from meduniseg_core.worklist import DEFAULT_ORDER, WorkItem, Worklist, default_results, next_item
+from napari_meduniseg import _unsaved
+from napari_meduniseg._accepting import collection_at
+from napari_meduniseg._cases import OpenedCase, add_image, add_labels, correction, layers_of, open_case, with_labels
+from napari_meduniseg._current import current_of
+from napari_meduniseg._process import Command
+from napari_meduniseg._signals import signals
+from napari_meduniseg.widgets.case_list import CaseList
+from napari_meduniseg.widgets.folder_field import folder_row
+from napari_meduniseg.widgets.in_use_line import IN_USE, ModelCombo
+from napari_meduniseg.widgets.panel import Panel
+from napari_meduniseg.widgets.shortcut_sheet import list_keys
+from napari_meduniseg.widgets.window_key import bind_in_window
+
+NEXT_KEY = "F3"
+PRIORITY = ("--low-priority",)  # of predictions: the window goes first
+_LIST, _OPEN, _SKIP, _KEEP = "list", "open", "skip", "keep "  # kinds of work; the last one for each case
+
+
+class CasesWidget(Panel):
+    """Lists the cases of a folder, opens them one by one and predicts ahead in a process of its own."""
+
+    def __init__(self, napari_viewer: napari.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._current = current_of(napari_viewer)
+        self._worklist: Worklist | None = None
+        self._opened: OpenedCase | None = None
+        self._images: list[ImageLayer] = []  # of the opened case
+        self._labels: Labels | None = None
+        self._command: Command | None = None
+        self._predicting = ""
+        self._trouble: dict[str, str] = {}
+        self._plans: dict[str, TaskPlan] = {}
+        self._ledger: Path | None = None
+        self.folder, self.results = QLineEdit(), QLineEdit()
+        self.folder.setToolTip("The folder of the cases, or a data set (a folder with dataset.json).")
+        self.results.setToolTip("Where predictions and corrections lie. Empty: beside the cases, named after the task.")
+        self.results.setPlaceholderText("beside the cases")
+        self.model, self.task = ModelCombo(), QComboBox()
+        self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
+        self.task.setToolTip("What is segmented.")
+        self.list_button = QPushButton("List the cases")
+        self.list_button.setToolTip("Look what there is, and what was done with it.")
+        self.cases = CaseList(DEFAULT_ORDER)
+        self.ahead = QCheckBox("Predict the next case while I edit")
+        self.ahead.setChecked(True)
+        self.ahead.setToolTip("In a process of its own that leaves the processors to the window; one case at a time.")
+        self.all_button = QPushButton("Predict all")
+        self.all_button.setCheckable(True)
+        self.all_button.setToolTip("Predict every new case, one after the other; only then is all worth known.")
+        self.next_on_accept = QCheckBox("Next case after Accept")
+        self.next_on_accept.setToolTip("Go on by itself once a correction was accepted in Edit.")
+        self.next_button = QPushButton(f"Next ({NEXT_KEY})")
+        self.next_button.setToolTip("Keep what was corrected, and open the next case that is not done.")
+        self.skip_button = QPushButton("Skip")
+        self.skip_button.setToolTip("Leave the chosen (else the open) case out, or take it up again.")
+        self.progress = QProgressBar()
+        self.progress.setToolTip("How much of the case that is being predicted is done.")
+        self.progress.hide()
+        self._lay_out()
+        self._fill_tasks()
+        signals().models_changed.connect(self._refresh_models)
+        signals().accepted.connect(self._accepted)
+        self.model.currentIndexChanged.connect(self._fill_tasks)
+        self.list_button.clicked.connect(self.list_cases)
+        self.folder.returnPressed.connect(self.list_cases)
+        self.cases.wanted.connect(self.open)
+        self.next_button.clicked.connect(self.next)
+        self.skip_button.clicked.connect(self.skip)
+        self.ahead.toggled.connect(lambda _on: self._predict_ahead())
+        self.all_button.toggled.connect(self._predict_all)
+        self.cases.order_changed.connect(self._predict_ahead)
+        list_keys([(NEXT_KEY, "Next case of the Cases panel")])
+
+    # -- the list -----------------------------------------------------------------------------------------------
+
+    def list_cases(self) -> None:
+        """Begin with the folder, task and model that are chosen."""
+        with self.saying_failures():
+            text, task = self.folder.text().strip(), self.task.currentText()
+            if not text or not Path(text).is_dir():
+                raise UsageError(f"'{text}' is not a folder; choose the folder of the cases.")
+            if not task:
+                raise UsageError("The model has no task; choose another model.")
+            folder, chosen = Path(text), self.results.text().strip()
+            self._ledger = corrections_folder() / task
+            channels = files_per_case(self._plans[task].channels)
+            results = Path(chosen) if chosen else default_results(folder, task)
+            self._stop()
+            self._trouble = {}
+            self._worklist = Worklist(folder, results, task, ledger=self._ledger, channels=channels)
+            self.say("Looking ...")
+            self._refresh(self._listed)
+
+    def _listed(self) -> None:
+        items = self.cases.listed()
+        left = sum(not item.is_done for item in items)
+        self.say(f"{len(items)} cases, {left} to do.")
+
+    def _refresh(self, then: Any = None) -> None:
+        """Look again what there is, in a thread."""
+        worklist = self._worklist
+        if worklist is None:
+            return
+
+        def show(items: list[WorkItem]) -> None:
+            if worklist is self._worklist:
+                self.cases.show_items(items, self._trouble, "" if self._opened is None else self._opened.item.name)
+                if then is not None:
+                    then()
+                self._predict_ahead()
+
+        self.start_job(lambda _events, cancel: worklist.items(cancel), show, self.say_failure, kind=_LIST, anew=True)
+
+    def _fill_tasks(self, *_: Any) -> None:
+        self._plans = self.model.offer().plans
+        before = self.task.currentText()
+        with signals_blocked(self.task):
+            self.task.clear()
+            self.task.addItems(list(self._plans))
+            self.task.setCurrentIndex(max(0, self.task.findText(before)))
+
+    def _refresh_models(self, _name: str = "") -> None:
+        with signals_blocked(self.model):
+            self.model.refresh()
+        self._fill_tasks()
+
+    # -- one case after the other -------------------------------------------------------------------------------
+
+    def next(self) -> None:
+        """Open the next case that is neither accepted nor skipped, in the order of the list."""
+        if self._worklist is None:
+            self.say_failure("List the cases of a folder first.")
+            return
+        found = next_item(self.cases.listed(), None if self._opened is None else self._opened.item.name)
+        if found is None:
+            self._put_away()
+            self.say("Every other case is accepted or skipped.")
+        else:
+            self.open(found.name)
+
+    def open(self, name: str) -> None:
+        """Open a case alone; what was corrected of the present one is kept in the results first."""
+        worklist = self._worklist
+        item = next((item for item in self.cases.listed() if item.name == name), None)
+        if worklist is None or item is None or self.does(_OPEN):
+            return
+        if self._opened is not None and name == self._opened.item.name:
+            return
+        if self.does(_KEEP + name):
+            self.say(f"{name} is being saved; open it in a moment.")
+            return
+        self.say(f"Opening {name} ...")
+        self.start_job(
+            lambda _events, _cancel: open_case(worklist, item),
+            lambda opened: self._show(worklist, opened),
+            self.say_failure,
+            kind=_OPEN,
+        )
+
+    def _show(self, worklist: Worklist, opened: OpenedCase) -> None:
+        if worklist is not self._worklist:
+            return
+        self._put_away()
+        viewer = self._current.viewer
+        self._opened, self._labels = opened, None
+        self._images = add_image(opened, viewer)
+        if self._images:
+            self._current.choose_image(self._images[0])
+        self._show_labels(opened)
+        self._refresh()
+        said = {
+            "new": "There is no prediction yet; it comes when it is done." if self.ahead.isChecked() else "",
+            "predicted": "Correct it in Edit, then Accept it there.",
+            "corrected": "It was corrected before and is not accepted yet.",
+            "accepted": "It is accepted; accepting it again replaces that.",
+            "skipped": "It was skipped.",
+        }
+        self.say(f"{opened.item.name}: {said[opened.item.state]}".rstrip(": "))
+
+    def _show_labels(self, opened: OpenedCase) -> None:
+        if self._images:
+            self._labels = add_labels(opened, self._images[0], self._current.viewer)
+            if self._labels is not None:
+                self._current.choose_labels(self._labels)
+
+    def _put_away(self) -> None:
+        """Keep what was corrected of the open case, and take its layers out of the viewer once it is on the disk."""
+        opened, labels, images = self._opened, self._labels, self._images
+        self._opened, self._labels, self._images = None, None, []
+        layers = self._current.viewer.layers
+        worklist = self._worklist
+        if opened is None or worklist is None:
+            return
+        if labels is None or labels not in layers or not _unsaved.is_unsaved(labels):
+            self._remove(images)
+            return
+        ending = ".png" if opened.image.is_2d else ".nii.gz"
+        target = opened.path or worklist.results / f"{opened.item.name}{ending}"
+        given = correction(labels, target, list(layers))
+
+        def kept(_answer: Any) -> None:
+            _unsaved.saved(given.layer, given.mark)
+            self._remove(images)
+            self._refresh()
+
+        if not self.start_job(
+            lambda _events, _cancel: given.write(), kept, self.say_failure, kind=_KEEP, title="Saving"
+        ):
+            self.say(f"{opened.item.name} stays open: another case is being saved.")
+
+    def _remove(self, images: list[ImageLayer]) -> None:
+        layers = self._current.viewer.layers
+        for layer in layers_of(images, list(layers)):
+            layers.remove(layer)
+
+    def skip(self) -> None:
+        """Leave the chosen case out, or take it up again; of the open one the next is opened."""
+        worklist = self._worklist
+        opened = None if self._opened is None else self._opened.item.name
+        name = self.cases.selected() or opened
+        item = next((item for item in self.cases.listed() if item.name == name), None)
+        if worklist is None or item is None:
+            self.say_failure("Choose a case in the list first.")
+            return
+        skipped = item.state != "skipped"
+
+        def done(_answer: None) -> None:
+            self.say(f"{item.name} is {'skipped' if skipped else 'taken up again'}.")
+            self._refresh(self.next if skipped and item.name == opened else None)
+
+        work = item.name, skipped
+        self.start_job(lambda _events, _cancel: worklist.skip(*work), done, self.say_failure, kind=_SKIP)
+
+    def _accepted(self, folder: str) -> None:
+        """A correction was accepted somewhere: into the collection of this task, it counts here."""
+        worklist = self._worklist
+        if worklist is None:
+            return
+        with self.saying_failures():
+            if collection_at(Path(folder)).task != worklist.task:
+                return
+            self._ledger = worklist.ledger = Path(folder)
+            done = self._labels is not None and not _unsaved.is_unsaved(self._labels)
+            self._refresh(self.next if done and self.next_on_accept.isChecked() else None)
+
+    # -- predicting ahead ---------------------------------------------------------------------------------------
+
+    def _wanted_next(self) -> str | None:
+        """The new case to predict: the open one, else the one that comes after it; with *Predict all* any."""
+        new = [item for item in self.cases.listed() if item.state == "new" and not item.is_done]
+        new = [item for item in new if item.name not in self._trouble]
+        names = [item.name for item in new]
+        opened = None if self._opened is None else self._opened.item.name
+        if opened in names:
+            return opened
+        follows = next_item(self.cases.listed(), opened)
+        if follows is not None and follows.name in names:
+            return follows.name
+        return names[0] if names and self.all_button.isChecked() else None
+
+    def _predict_ahead(self) -> None:
+        """Start the prediction that is wanted, if none is running."""
+        worklist = self._worklist
+        if self._command is not None or worklist is None or self.does(_LIST):
+            return
+        if not (self.ahead.isChecked() or self.all_button.isChecked()):
+            return
+        name = self._wanted_next()
+        if name is None:
+            if self.all_button.isChecked():
+                self.all_button.setChecked(False)
+            return
+        model = [] if self.model.currentData() == IN_USE else ["--model", str(self.model.currentData())]
+        where = [str(worklist.folder), "--task", worklist.task, "-o", str(worklist.results)]
+        command = Command(["worklist", *where, *model, "--predict", name, *PRIORITY], self)
+        self._command, self._predicting = command, name
+        command.reported.connect(self._event)
+        command.finished.connect(lambda _result, code: self._predicted(command, worklist, code))
+        self.progress.setRange(0, 0)
+        self.progress.setFormat(f"{name}: %p %")
+        self.progress.show()
+        command.start()
+
+    def _predict_all(self, on: bool) -> None:
+        if on:
+            self._predict_ahead()
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event.get("stage") == "segment" and event.get("total"):
+            self.progress.setRange(0, int(event["total"]))
+            self.progress.setValue(int(event["done"]))
+        elif event["event"] == "error" and self._predicting:
+            self._trouble[self._predicting] = str(event["message"])
+
+    def _predicted(self, command: Command, worklist: Worklist, code: int) -> None:
+        name = self._predicting
+        if command is self._command:
+            self._command, self._predicting = None, ""
+            self.progress.hide()
+        command.deleteLater()
+        if worklist is not self._worklist:
+            return
+        if code not in (0, 130) and name:
+            self._trouble.setdefault(name, f"The prediction ended with code {code}.")
+            self.say_failure(self._trouble[name])
+        self._refresh(self._take_prediction)
+
+    def _take_prediction(self) -> None:
+        """Show the prediction of the open case, where it waited for one and nobody has labelled it meanwhile."""
+        opened = self._opened
+        if opened is None or self._labels is not None or not self._images or self.does(_OPEN):
+            return
+        item = next((item for item in self.cases.listed() if item.name == opened.item.name), None)
+        if item is None or item.labels is None or self._current.labels_of(self._images[0]):
+            return
+        path = item.labels
+
+        def show(found: OpenedCase) -> None:
+            if opened is self._opened:
+                self._opened = OpenedCase(item, found.image, found.layers, found.labels, found.path)
+                self._show_labels(self._opened)
+                self.say(f"{item.name}: the prediction is there. Correct it in Edit, then Accept it there.")
+
+        self.start_job(lambda _events, _cancel: with_labels(opened, path), show, self.say_failure, kind=_OPEN)
+
+    def _stop(self) -> None:
+        """Stop predicting; nothing is written of a case that is not done."""
+        self.all_button.setChecked(False)
+        if self._command is not None:
+            self._command.cancel()
+
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
+        """A closed widget leaves no work behind."""
+        self._worklist = None
+        self._stop()
+        super().closeEvent(event)
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        super().showEvent(event)
+        bind_in_window(self.window(), NEXT_KEY, self.next)
+
+    def _lay_out(self) -> None:
+        form = QFormLayout()
+        form.addRow("Cases", folder_row(self.folder, "The folder of the cases"))
+        form.addRow("Model", self.model)
+        form.addRow("Task", self.task)
+        form.addRow("Results", folder_row(self.results, "The folder for the results"))
+        self.content.addLayout(form)
+        self.content.addWidget(self.list_button)
+        self.content.addWidget(self.cases, 1)
+        self.content.addWidget(self.ahead)
+        self.content.addWidget(self.next_on_accept)
+        self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.footer.addWidget(self.said)
+        self.footer.addWidget(self.progress)
+        buttons = QHBoxLayout()
+        for button in (self.next_button, self.skip_button, self.all_button):
+            buttons.addWidget(button)
+        self.footer.addLayout(buttons)

@@ -1,0 +1,172 @@
+"""The Cases panel in a real viewer: one case after the other, predictions by the real command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from small_inputs import write_volume
+
+from meduniseg_core.corrections import Ledger
+from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.inference import Predictor
+from meduniseg_core.weights import load_model
+from meduniseg_core.worklist import Worklist
+from napari_meduniseg import _unsaved
+from napari_meduniseg.widgets.opening import open_panel
+
+WAIT = 120_000
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Path:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    for number in range(3):
+        write_volume(folder / f"scan{number}.nii.gz", (8, 32, 32), number)
+    return folder
+
+
+@pytest.fixture
+def collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's collections, of the test's own."""
+    folder = tmp_path / "collections"
+    monkeypatch.setattr("napari_meduniseg.widgets.cases.corrections_folder", lambda: folder)
+    monkeypatch.setattr("napari_meduniseg._accepting.corrections_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def panel(gui: Any, cases: Path, collections: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("napari_meduniseg.widgets.cases.PRIORITY", ())  # tests do not wait for other programs
+    found: Any = open_panel(gui, "Cases")
+    found.model.setCurrentText("tiny")
+    found.task.setCurrentText("vessel")
+    found.folder.setText(str(cases))
+    found.ahead.setChecked(False)
+    return found
+
+
+def predicted(folder: Path, *names: str) -> Worklist:
+    listed = Worklist(folder, folder.with_name("cases_vessel"), "vessel", channels=1)
+    predictor = Predictor(load_model("tiny"), "cpu", "fp32")
+    for name in names:
+        listed.predict(name, predictor)
+    return listed
+
+
+def rows(panel: Any) -> list[str]:
+    table = panel.cases
+    return [f"{table.item(row, 0).text()} {table.item(row, 1).text()}" for row in range(table.rowCount())]
+
+
+def listed(panel: Any, qtbot: Any) -> None:
+    panel.list_button.click()
+    qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+
+
+def opened(panel: Any, qtbot: Any, name: str) -> Labels:
+    qtbot.waitUntil(lambda: panel._opened is not None and panel._opened.item.name == name, timeout=WAIT)
+    qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+    labels: Labels = panel._current.labels
+    return labels
+
+
+def painted(layer: Labels) -> None:
+    layer.data_setitem((np.arange(3), np.arange(3), np.arange(3)), 2)
+    layer.events.paint(value=[])
+
+
+def test_one_case_after_the_other_keeps_corrections_and_the_acceptance_counts(
+    gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
+) -> None:
+    worklist = predicted(cases, "scan0", "scan1", "scan2")
+    listed(panel, qtbot)
+    assert rows(panel) == ["scan0 predicted", "scan1 predicted", "scan2 predicted"]
+    assert panel.said.text() == "3 cases, 3 to do."
+    panel.next_button.click()
+    labels = opened(panel, qtbot, "scan0")
+    assert [layer.name for layer in gui.layers] == ["scan0.nii.gz", labels.name]
+    assert not _unsaved.is_unsaved(labels) and list(labels.features["name"]) == ["background", "artery", "vein"]
+    painted(labels)
+    assert _unsaved.is_unsaved(labels)
+    panel.next()
+    second = opened(panel, qtbot, "scan1")
+    assert [layer.name for layer in gui.layers] == ["scan1.nii.gz", second.name]
+    assert rows(panel)[0] == "scan0 corrected" and rows(panel)[1] == "▶ scan1 predicted"
+    kept = read_labels(worklist.results / "scan0.nii.gz").array
+    assert kept[0, 1, 1, 1] == 2 and json.loads((worklist.results / "scan0.json").read_text())["edited"] is True
+    panel.open("scan0")  # what was corrected comes back, and is nobody's prediction
+    again = opened(panel, qtbot, "scan0")
+    assert again.data[1, 1, 1] == 2 or np.count_nonzero(again.data == 2) >= 3
+    edit: Any = open_panel(gui, "Edit")
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    panel.next_on_accept.setChecked(True)
+    edit.accepting.accept()
+    opened(panel, qtbot, "scan1")
+    assert rows(panel)[0] == "scan0 accepted"
+    (entry,) = Ledger.open(collections / "vessel").entries()
+    assert not entry.has_prediction and entry.model is not None and entry.model.name == "tiny"
+    panel.skip()
+    opened(panel, qtbot, "scan2")
+    assert rows(panel)[1] == "scan1 skipped"
+
+
+def test_accepting_a_prediction_as_it_was_opened_knows_what_was_changed(
+    gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
+) -> None:
+    predicted(cases, "scan1")
+    listed(panel, qtbot)
+    panel.open("scan1")
+    labels = opened(panel, qtbot, "scan1")
+    painted(labels)
+    edit: Any = open_panel(gui, "Edit")
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    edit.accepting.accept()
+    qtbot.waitUntil(lambda: rows(panel)[1] == "▶ scan1 accepted", timeout=WAIT)
+    (entry,) = Ledger.open(collections / "vessel").entries()
+    assert entry.has_prediction and 0 < sum(one.added or 0 for one in entry.classes) <= 3
+    assert entry.image_sha256 == read_image(cases / "scan1.nii.gz").sha256
+
+
+def test_the_open_case_is_predicted_first_then_the_next_and_no_other(
+    gui: Any, panel: Any, qtbot: Any, cases: Path
+) -> None:
+    listed(panel, qtbot)
+    panel.next()
+    assert opened(panel, qtbot, "scan0") is None
+    panel.ahead.setChecked(True)
+    assert panel._predicting == "scan0" and panel.progress.isVisibleTo(panel)
+    qtbot.waitUntil(lambda: panel._labels is not None, timeout=WAIT)
+    assert panel._current.labels is panel._labels and not _unsaved.is_unsaved(panel._labels)
+    qtbot.waitUntil(lambda: panel._command is None and rows(panel)[1] == "scan1 predicted", timeout=WAIT)
+    assert rows(panel) == ["▶ scan0 predicted", "scan1 predicted", "scan2 new"]
+
+
+def test_a_case_that_fails_is_named_and_not_tried_for_ever(panel: Any, qtbot: Any, cases: Path) -> None:
+    (cases / "bad.nii.gz").write_bytes(b"nothing")
+    for number in range(3):
+        (cases / f"scan{number}.nii.gz").unlink()
+    listed(panel, qtbot)
+    panel.all_button.setChecked(True)
+    qtbot.waitUntil(lambda: not panel.all_button.isChecked(), timeout=WAIT)
+    assert rows(panel) == ["bad failed"] and "bad" in panel.cases.item(0, 1).toolTip()
+    assert panel._command is None and panel._wanted_next() is None
+
+
+def test_what_is_missing_is_said_and_orders_are_followed(panel: Any, qtbot: Any, cases: Path) -> None:
+    panel.next()
+    assert "List the cases" in panel.said.text()
+    panel.folder.setText("nowhere")
+    panel.list_button.click()
+    assert "is not a folder" in panel.said.text()
+    panel.folder.setText(str(cases))
+    predicted(cases, "scan2")
+    listed(panel, qtbot)
+    panel.cases.horizontalHeader().sectionClicked.emit(4)
+    assert [row.split()[0] for row in rows(panel)] == ["scan2", "scan0", "scan1"]  # what is worth is known of one
+    qtbot.waitUntil(lambda: panel.cases.item(0, 0).icon().isNull() is False, timeout=WAIT)

@@ -169,4 +169,6 @@ def test_what_is_missing_is_said_and_orders_are_followed(panel: Any, qtbot: Any,
     listed(panel, qtbot)
     panel.cases.horizontalHeader().sectionClicked.emit(4)
     assert [row.split()[0] for row in rows(panel)] == ["scan2", "scan0", "scan1"]  # what is worth is known of one
-    qtbot.waitUntil(lambda: panel.cases.item(0, 0).icon().isNull() is False, timeout=WAIT)
+    assert not panel.cases._pictures  # nobody sees them yet
+    panel.window().show()
+    qtbot.waitUntil(lambda: not panel.cases.item(0, 0).icon().isNull(), timeout=WAIT)

@@ -62,7 +62,7 @@ class CasesWidget(Panel):
         self.cases = CaseList(DEFAULT_ORDER)
         self.ahead = QCheckBox("Predict the next case while I edit")
         self.ahead.setChecked(True)
-        self.ahead.setToolTip("In a process of its own that leaves the processors to the window; one case at a time.")
+        self.ahead.setToolTip("In a process of its own that leaves the processors to your work; one case at a time.")
         self.all_button = QPushButton("Predict all")
         self.all_button.setCheckable(True)
         self.all_button.setToolTip("Predict every new case, one after the other; only then is all worth known.")

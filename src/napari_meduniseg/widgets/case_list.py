@@ -1,4 +1,4 @@
-"""The table of a worklist: a picture of each case, its state, quality, expected minutes and worth."""
+"""The table of a worklist: a picture of each case, its name and state, quality, expected minutes and worth."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from napari_meduniseg._cases import THUMBNAIL, pictures
 from napari_meduniseg.widgets.verdict import LIGHTS
 from napari_meduniseg.widgets.working import Working
 
-_CASE, _STATE, _QUALITY, _MINUTES, _WORTH = range(5)
-_ORDERS: tuple[Order, ...] = ("name", "state", "quality", "minutes", "worth")  # of the columns
+_CASE, _QUALITY, _MINUTES, _WORTH = range(4)
+_ORDERS: tuple[Order, ...] = ("name", "quality", "minutes", "worth")  # of the columns
 _MOST_PICTURES = 500
 _SETTLE_MS = 150  # of scrolling, until pictures are drawn
 _STATE_COLOURS = {"accepted": "#2e9e4f", "corrected": "#4a90e2", "skipped": "#8a8a8a"}
-_DOT = "●"
+_DOT, _OPENED = "●", "▶ "
 
 Key = tuple[str, Path | None, int]
 
 
 class CaseList(Working, QTableWidget):
-    """Sorted by a click on a header; ``order_changed`` tells of it. A double click asks to open a case.
+    """Sorted by `sort_by`, or a click on a header; ``order_changed`` tells of it. A double click asks to open a case.
 
     Pictures are drawn in a thread, for the rows in sight only, and the last few hundred are kept.
     """
@@ -36,16 +36,15 @@ class CaseList(Working, QTableWidget):
     wanted = Signal(str)
 
     def __init__(self, order: Order) -> None:
-        super().__init__(0, 5)
+        super().__init__(0, 4)
         self.order = order
         self._items: list[WorkItem] = []
         self._trouble: dict[str, str] = {}
         self._open = ""
         self._pictures: OrderedDict[Key, QPixmap | None] = OrderedDict()
-        self.setHorizontalHeaderLabels(["case", "state", "Dice", "min", "worth"])
+        self.setHorizontalHeaderLabels(["case", "Dice", "min", "worth"])
         for column, tip in (
             (_CASE, "By name."),
-            (_STATE, "New ones first."),
             (_QUALITY, "The lowest Dice that is predicted of a class, where the model is calibrated: worst first."),
             (_MINUTES, "Expected minutes of editing, learned from what you accepted: quickest first."),
             (_WORTH, "Worth annotating next: how unsure the result is, times how unlike the accepted cases."),
@@ -64,9 +63,9 @@ class CaseList(Working, QTableWidget):
         across.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         across.setSectionResizeMode(_CASE, QHeaderView.ResizeMode.Stretch)
         across.setSortIndicatorShown(True)
-        across.setSortIndicator(_ORDERS.index(order), Qt.SortOrder.AscendingOrder)
+        self._mark_order()
         across.setSectionsClickable(True)
-        across.sectionClicked.connect(self._sort_by)
+        across.sectionClicked.connect(lambda column: self.sort_by(_ORDERS[column]))
         self.setMinimumHeight(4 * THUMBNAIL)
         self.itemDoubleClicked.connect(lambda item: self.wanted.emit(self.listed()[item.row()].name))
         self._draw_soon = qdebounced(self._draw, timeout=_SETTLE_MS, parent=self)
@@ -89,6 +88,12 @@ class CaseList(Working, QTableWidget):
         self.setRowCount(len(self._items))
         for row, item in enumerate(self._items):
             self._fill(row, item)
+        for column, known in (
+            (_QUALITY, any(item.dice is not None for item in items)),
+            (_MINUTES, any(item.seconds is not None for item in items)),
+            (_WORTH, any(item.worth is not None for item in items)),
+        ):
+            self.setColumnHidden(column, not known)
         names = [item.name for item in self._items]
         if chosen in names:
             self.setCurrentCell(names.index(chosen), _CASE)
@@ -106,8 +111,7 @@ class CaseList(Working, QTableWidget):
         fault = str(item.case.fault) if item.case.fault is not None else self._trouble.get(item.name, "")
         state = "failed" if fault else item.state
         texts = [
-            f"{'▶ ' if item.name == self._open else ''}{item.name}",
-            state,
+            f"{_OPENED if item.name == self._open else ''}{item.name}\n{state}",
             "" if item.dice is None else f"{_DOT} {item.dice:.2f}",
             "" if item.seconds is None else f"{max(item.seconds, 6) / 60:.1f}",
             "" if item.worth is None else f"{item.worth:.2f}",
@@ -116,10 +120,9 @@ class CaseList(Working, QTableWidget):
             cell = QTableWidgetItem(text)
             cell.setToolTip(fault or (str(item.quality.get("sentence", "")) if column == _QUALITY else item.name))
             self.setItem(row, column, cell)
-        if fault:
-            self._colour(row, _STATE, LIGHTS["amber"])
-        elif state in _STATE_COLOURS:
-            self._colour(row, _STATE, _STATE_COLOURS[state])
+        colour = LIGHTS["amber"] if fault else _STATE_COLOURS.get(state)
+        if colour is not None:
+            self._colour(row, _CASE, colour)
         light = item.light
         if light in LIGHTS:
             self._colour(row, _QUALITY, LIGHTS[light])
@@ -133,11 +136,18 @@ class CaseList(Working, QTableWidget):
         if cell is not None:
             cell.setForeground(QColor(colour))
 
-    def _sort_by(self, column: int) -> None:
-        self.order = _ORDERS[column]
-        self.horizontalHeader().setSortIndicator(column, Qt.SortOrder.AscendingOrder)
+    def sort_by(self, order: Order) -> None:
+        """Sort anew."""
+        if order == self.order:
+            return
+        self.order = order
+        self._mark_order()
         self.show_items(self._items, self._trouble, self._open)
         self.order_changed.emit()
+
+    def _mark_order(self) -> None:
+        column = _ORDERS.index(self.order) if self.order in _ORDERS else -1
+        self.horizontalHeader().setSortIndicator(column, Qt.SortOrder.AscendingOrder)
 
     # -- pictures -----------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from superqt.utils import signals_blocked
 from meduniseg_core.errors import UsageError
 from meduniseg_core.paths import corrections_folder
 from meduniseg_core.preprocessing import TaskPlan, files_per_case
-from meduniseg_core.worklist import DEFAULT_ORDER, WorkItem, Worklist, default_results, next_item
+from meduniseg_core.worklist import DEFAULT_ORDER, Order, WorkItem, Worklist, default_results, next_item
 from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import collection_at
 from napari_meduniseg._cases import OpenedCase, add_image, add_labels, correction, layers_of, open_case, with_labels
@@ -32,6 +32,13 @@ from napari_meduniseg.widgets.window_key import bind_in_window
 
 NEXT_KEY = "F3"
 PRIORITY = ("--low-priority",)  # of predictions: the window goes first
+_ORDERS: tuple[tuple[str, Order], ...] = (
+    ("Name", "name"),
+    ("State", "state"),
+    ("Quality, worst first", "quality"),
+    ("Minutes, quickest first", "minutes"),
+    ("Worth annotating next", "worth"),
+)
 _LIST, _OPEN, _SKIP, _KEEP = "list", "open", "skip", "keep "  # kinds of work; the last one for each case
 
 
@@ -60,6 +67,11 @@ class CasesWidget(Panel):
         self.list_button = QPushButton("List the cases")
         self.list_button.setToolTip("Look what there is, and what was done with it.")
         self.cases = CaseList(DEFAULT_ORDER)
+        self.order = QComboBox()
+        self.order.setToolTip("The order of the list, which Next follows; a click on a header does the same.")
+        for text, value in _ORDERS:
+            self.order.addItem(text, value)
+        self.order.setCurrentIndex(self.order.findData(DEFAULT_ORDER))
         self.ahead = QCheckBox("Predict the next case while I edit")
         self.ahead.setChecked(True)
         self.ahead.setToolTip("In a process of its own that leaves the processors to your work; one case at a time.")
@@ -87,7 +99,8 @@ class CasesWidget(Panel):
         self.skip_button.clicked.connect(self.skip)
         self.ahead.toggled.connect(lambda _on: self._predict_ahead())
         self.all_button.toggled.connect(self._predict_all)
-        self.cases.order_changed.connect(self._predict_ahead)
+        self.order.currentIndexChanged.connect(lambda _index: self.cases.sort_by(self.order.currentData()))
+        self.cases.order_changed.connect(self._order_changed)
         list_keys([(NEXT_KEY, "Next case of the Cases panel")])
 
     # -- the list -----------------------------------------------------------------------------------------------
@@ -300,6 +313,10 @@ class CasesWidget(Panel):
         self.progress.show()
         command.start()
 
+    def _order_changed(self) -> None:
+        self.order.setCurrentIndex(self.order.findData(self.cases.order))
+        self._predict_ahead()
+
     def _predict_all(self, on: bool) -> None:
         if on:
             self._predict_ahead()
@@ -366,6 +383,9 @@ class CasesWidget(Panel):
         form.addRow("Results", folder_row(self.results, "The folder for the results"))
         self.content.addLayout(form)
         self.content.addWidget(self.list_button)
+        order = QFormLayout()
+        order.addRow("Order", self.order)
+        self.content.addLayout(order)
         self.content.addWidget(self.cases, 1)
         self.content.addWidget(self.ahead)
         self.content.addWidget(self.next_on_accept)

@@ -75,8 +75,8 @@ class ReadersWidget(Panel):
         self.tolerance.setSuffix(" mm")
         self.tolerance.setToolTip("Outlines closer than this count as equal in surface Dice (pixels for pictures).")
         self.table = _table(
-            ("class", "Dice", "surface Dice", "worst slice"),
-            "Means over all pairs of readers. Double click goes to the slice with the lowest Dice.",
+            ("class", "Dice", "surface", "worst slice"),
+            "Dice and surface Dice, means over all pairs of readers. Double click goes to the worst slice.",
         )
         self.dispute_button = QPushButton(f"Next dispute ({DISPUTE_KEY})")
         self.dispute_button.setToolTip("Go to the next region that readers label differently, the largest first.")
@@ -195,6 +195,8 @@ class ReadersWidget(Panel):
             where = "" if worst is None or opened.map.is_2d else f"{worst.index} ({worst.dice:.2f})"
             rows.append((one.name, f"{one.dice:.3f}", f"{one.surface_dice:.3f}", where))
         _fill(self.table, rows)
+        self.table.setColumnHidden(3, opened.map.is_2d)
+        self.tolerance.setSuffix(" mm" if opened.map.physical else " px")
         with signals_blocked(self.start):
             self.start.clear()
             self.start.addItem("Majority", "majority")
@@ -310,6 +312,7 @@ class ReadersWidget(Panel):
         form.addRow("Collection", self.collection)
         form.addRow("Tolerance", self.tolerance)
         self.content.addLayout(form)
+        self.cases.setMaximumHeight(180)
         self.content.addWidget(self.cases)
         self.content.addWidget(self.table)
         decided = QFormLayout()

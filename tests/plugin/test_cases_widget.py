@@ -98,7 +98,7 @@ def test_one_case_after_the_other_keeps_corrections_and_the_acceptance_counts(
     panel.next()
     second = opened(panel, qtbot, "scan1")
     assert [layer.name for layer in gui.layers] == ["scan1.nii.gz", second.name]
-    assert rows(panel)[0] == "scan0 corrected" and rows(panel)[1] == "▶ scan1 predicted"
+    assert rows(panel)[0] == "scan0 corrected" and rows(panel)[1] == "scan1 predicted, open"
     kept = read_labels(worklist.results / "scan0.nii.gz").array
     assert kept[0, 1, 1, 1] == 2 and json.loads((worklist.results / "scan0.json").read_text())["edited"] is True
     panel.open("scan0")  # what was corrected comes back, and is nobody's prediction
@@ -128,7 +128,7 @@ def test_accepting_a_prediction_as_it_was_opened_knows_what_was_changed(
     edit: Any = open_panel(gui, "Edit")
     qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
     edit.accepting.accept()
-    qtbot.waitUntil(lambda: rows(panel)[1] == "▶ scan1 accepted", timeout=WAIT)
+    qtbot.waitUntil(lambda: rows(panel)[1] == "scan1 accepted, open", timeout=WAIT)
     (entry,) = Ledger.open(collections / "vessel").entries()
     assert entry.has_prediction and 0 < sum(one.added or 0 for one in entry.classes) <= 3
     assert entry.image_sha256 == read_image(cases / "scan1.nii.gz").sha256
@@ -145,7 +145,7 @@ def test_the_open_case_is_predicted_first_then_the_next_and_no_other(
     qtbot.waitUntil(lambda: panel._labels is not None, timeout=WAIT)
     assert panel._current.labels is panel._labels and not _unsaved.is_unsaved(panel._labels)
     qtbot.waitUntil(lambda: panel._command is None and rows(panel)[1] == "scan1 predicted", timeout=WAIT)
-    assert rows(panel) == ["▶ scan0 predicted", "scan1 predicted", "scan2 new"]
+    assert rows(panel) == ["scan0 predicted, open", "scan1 predicted", "scan2 new"]
 
 
 def test_a_case_that_fails_is_named_and_not_tried_for_ever(panel: Any, qtbot: Any, cases: Path) -> None:

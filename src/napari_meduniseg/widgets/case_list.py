@@ -21,7 +21,7 @@ _ORDERS: tuple[Order, ...] = ("name", "quality", "minutes", "worth")  # of the c
 _MOST_PICTURES = 500
 _SETTLE_MS = 150  # of scrolling, until pictures are drawn
 _STATE_COLOURS = {"accepted": "#2e9e4f", "corrected": "#4a90e2", "skipped": "#8a8a8a"}
-_DOT, _OPENED = "●", "▶ "
+_DOT, _OPENED = "●", ", open"
 
 Key = tuple[str, Path | None, int]
 
@@ -111,7 +111,7 @@ class CaseList(Working, QTableWidget):
         fault = str(item.case.fault) if item.case.fault is not None else self._trouble.get(item.name, "")
         state = "failed" if fault else item.state
         texts = [
-            f"{_OPENED if item.name == self._open else ''}{item.name}\n{state}",
+            f"{item.name}\n{state}{_OPENED if item.name == self._open else ''}",
             "" if item.dice is None else f"{_DOT} {item.dice:.2f}",
             "" if item.seconds is None else f"{max(item.seconds, 6) / 60:.1f}",
             "" if item.worth is None else f"{item.worth:.2f}",

@@ -20,6 +20,7 @@ REACH = 1 / 8
 
 _LEAST = 1e-3
 _SAMPLES = 500  # voxels of each kind that are learned from
+_WEIGHT = 100.0  # independent voxels that all together count as; tried on training images only
 _DOT = 1.5  # radius of the click, in the finest voxel sides
 
 
@@ -61,10 +62,10 @@ def grow_at(
 ) -> Edit:
     """Grow a class from a click on a spot that it misses.
 
-    The click and voxels that have the class already are examples of it. Counterexamples are voxels beyond the reach
-    and those of other classes than the one that was clicked on (mostly the background). Taken is what is connected
-    with the click and more likely the class, by the classifier of the features and by a random walk from the click to
-    the border of its reach.
+    The click and voxels that have the class already are examples of it. Counterexamples are what has another label
+    beyond the reach, and within it other classes than the one that was clicked on (mostly the background). Taken is
+    what is connected with the click and more likely the class, by the classifier of the features and by a random walk
+    from the click to the border of its reach.
 
     Args:
         features: of the image.
@@ -104,11 +105,14 @@ def grow_at(
     dot[here] = free[here]
     if not dot.any():
         return nothing(labels)
+    if not (free & (inside != label) & ~dot).any():  # nothing but the click can become the class
+        where = in_whole(np.nonzero(dot & (inside != label)), box)
+        return Edit(where, np.full(where[0].shape, label, labels.dtype))
     seeds = np.full(inside.shape, -1, np.int32)
     seeds[(inside != label) & ((inside != inside[here]) | ~allowed | _rim(allowed))] = 0
     seeds[inside == label] = 1
     seeds[dot] = 1
-    classifier = _learned(features, labels, seeds, box, dot, label)
+    classifier = _learned(features, labels, allowed, box, dot, at, label)
     score = classifier.scores(features.parts, box)
     walked = features.walk_grid(box).reach(seeds, (0, 1))
     score = score + np.log(walked + _LEAST)
@@ -147,20 +151,37 @@ def lasso_mask(shape: Sequence[int], corners: np.ndarray, axis: int = 0) -> np.n
 
 
 def _learned(
-    features: ImageFeatures, labels: np.ndarray, seeds: np.ndarray, box: Slices, dot: np.ndarray, label: int
+    features: ImageFeatures,
+    labels: np.ndarray,
+    allowed: np.ndarray,
+    box: Slices,
+    dot: np.ndarray,
+    at: Sequence[int],
+    label: int,
 ) -> VoxelClassifier:
-    """The click counts as much as all other examples of the class together."""
-    clicked = in_whole(np.nonzero(dot), box)
-    own = _sampled(np.flatnonzero(labels == label), labels.shape)
-    other = in_whole(_sampled(np.flatnonzero(seeds == 0), seeds.shape), box)
-    if other[0].size == 0:  # everything within reach is free: what is not clicked on is all there is to tell it from
-        other = in_whole(_sampled(np.flatnonzero(~dot), dot.shape), box)
-    groups = ((clicked, 1), (own, 1), (other, 0))
+    """Learn from the click, from the class's voxels, and from what it is to be told from.
+
+    That is what has another label beyond the reach, mostly background (nearby it may be missed as well), and within
+    it other classes than the one that was clicked on. Each group counts the same: the click as much as all voxels that
+    have the class already.
+    """
+    others = labels != label
+    near = others[box] & allowed
+    known = near & (labels[box] != labels[tuple(at)])
+    beyond = others.copy()
+    beyond[box] &= ~allowed
+    if not beyond.any() and not known.any():  # everything is within reach: what is not clicked on is all there is
+        known = near & ~dot
+    groups = [
+        (in_whole(np.nonzero(dot), box), 1),
+        (_sampled(np.flatnonzero(labels == label), labels.shape), 1),
+        (_sampled(np.flatnonzero(beyond), labels.shape), 0),
+        (in_whole(_sampled(np.flatnonzero(known), known.shape), box), 0),
+    ]
     where = tuple(np.concatenate([group[axis] for group, _ in groups]) for axis in range(3))
-    known = np.concatenate([np.full(group[0].size, value) for group, value in groups])
+    values = np.concatenate([np.full(group[0].size, value) for group, value in groups])
     weights = np.concatenate([np.full(group[0].size, 1 / max(1, group[0].size)) for group, _ in groups])
-    weights *= known.size / weights.sum()
-    return VoxelClassifier.fit(features.parts, where, known, weights)
+    return VoxelClassifier.fit(features.parts, where, values, weights * (_WEIGHT / weights.sum()))
 
 
 def _sampled(flat: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:

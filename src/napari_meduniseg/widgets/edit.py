@@ -152,6 +152,11 @@ class EditWidget(Panel):
         if fault is not None:
             self.say_failure(fault)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is computed, or a large change is being made."""
+        return super().busy or self._steps.running
+
     # -- doing --------------------------------------------------------------------------------------------------
 
     def do(self, name: str) -> None:
@@ -257,6 +262,9 @@ class EditWidget(Panel):
         """Remove the part under a click, or grow the chosen class there; inside the lasso, where there is one."""
         layer = self._watched
         if layer is None:
+            return
+        if self.does("") or self._steps.running:
+            self.say("The last step is not done yet; click again after it.")
             return
 
         def prepare() -> Find:

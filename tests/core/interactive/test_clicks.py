@@ -68,3 +68,20 @@ def test_a_click_removes_the_part_under_it_or_what_a_lasso_cuts_off() -> None:
         remove_at(labels, (0, 9, 9))
     with pytest.raises(UsageError, match="locked"):
         remove_at(labels, (0, 3, 12), locked=[1])
+
+
+def test_a_click_fills_the_missed_half_of_a_part_that_reaches_farther_than_the_click() -> None:
+    features, mask = two_squares()
+    labels = np.zeros(mask.shape, np.uint8)
+    labels[0, 10:24, 10:24] = labels[0, 50:62, 50:53] = 1
+    after = grow_at(features, labels, (0, 56, 58), 1, reach_mm=5).apply(labels)
+    reached = np.hypot(*np.ogrid[-56:24, -58:22])[None] <= 4
+    assert (after == 1)[mask & reached].mean() > 0.95, "what lies at the border of the reach is no counterexample"
+
+
+def test_a_click_where_nothing_else_is_left_takes_the_click() -> None:
+    features, mask = two_squares()
+    labels = np.ones(mask.shape, np.uint8)
+    labels[0, 56, 56] = 0
+    edit = grow_at(features, labels, (0, 56, 56), 1, reach_mm=500)
+    assert edit.count == 1 and edit.apply(labels).all()

@@ -186,11 +186,11 @@ def _added_by_refinement() -> dict[str, int]:
     """What MedUniSeg* adds to the paper's network, by kind (docs/spec.md section 8)."""
     import torch
 
-    from meduniseg_core.model import ARCHITECTURES, build_model
+    from meduniseg_core.model import ARCHITECTURES, MedUniSeg
     from meduniseg_core.model.lora import added_parameters
 
     with torch.device("meta"):
-        return added_parameters(build_model(ARCHITECTURES["meduniseg"]))
+        return added_parameters(MedUniSeg(ARCHITECTURES["meduniseg"]))
 
 
 def _parameters(details: ModelInfo) -> dict[str, int]:

@@ -96,3 +96,10 @@ def test_the_method_states_the_parameter_counts(architecture: str) -> None:
     row = re.search(rf"\| `{architecture}` \| ([\d,]+) \|", (REPOSITORY / "docs/spec.md").read_text("utf-8"))
     assert row is not None
     assert int(row[1].replace(",", "")) == count_parameters(ARCHITECTURES[architecture])["total"]
+
+
+def test_the_method_states_the_counts_of_all_variants_and_of_other_papers_networks() -> None:
+    rows = [line for line in (REPOSITORY / "docs/spec.md").read_text("utf-8").splitlines() if line.startswith("|")]
+    for architecture in sorted(ARCHITECTURES.keys() - {"uniseg"}):
+        count = f"{count_parameters(ARCHITECTURES[architecture])['total']:,}"
+        assert any(f"`{architecture}`" in row and count in row for row in rows), f"{architecture}: {count}"

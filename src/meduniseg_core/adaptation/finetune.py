@@ -143,7 +143,7 @@ def finetune_config(
         UsageError: a value that no training can have, or ``base`` is not a universal model.
         BadInputError: the data set cannot be read.
     """
-    network = base.info.universal_config
+    network = base.info.meduniseg_config
     raw = RawDataset.open(dataset)
     if iterations is None:
         iterations = QUICK_ITERATIONS if quick else ITERATIONS

@@ -13,7 +13,7 @@ from meduniseg_core.adaptation.finetune import frozen
 from meduniseg_core.corrections.ledger import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model import MedUniSeg, UniversalNetwork
 from meduniseg_core.model.lora import ALPHA, RANK, Refinement
 from meduniseg_core.paths import corrections_folder
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
@@ -117,17 +117,18 @@ class Refiner(Start):
             )
         return plan
 
-    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+    def load(self, network: UniversalNetwork, info: ModelInfo) -> None:
         """Load the base's weights, freeze them, and add the new modules, whose output is zero at the start.
 
         Args:
             network: changed in place.
             info: description of the run's model; unused.
         """
+        assert isinstance(network, MedUniSeg)  # the base's configuration says so
         network.load_state_dict(self._base.network.state_dict())
         self._refinement = Refinement(network, self._rank, self._alpha)
 
-    def learner(self, network: MedUniSeg) -> nn.Module:
+    def learner(self, network: UniversalNetwork) -> nn.Module:
         """The modules that learn.
 
         Args:
@@ -153,7 +154,7 @@ class Refiner(Start):
             licence=info.licence,
             base=self._base.info.name,
             base_sha256=self._base.sha256,
-            config=info.universal_config,
+            config=info.meduniseg_config,
             tasks=self._tasks,
             rank=self._rank,
             alpha=self._alpha,
@@ -261,7 +262,7 @@ def refine_config(
         UsageError: a value that no training can have, or ``base`` is not a universal model.
         BadInputError: a data set cannot be read.
     """
-    network = base.info.universal_config
+    network = base.info.meduniseg_config
     tasks = [RawDataset.open(dataset).task for dataset in datasets]
     epochs = max(1, math.ceil(iterations / EPOCH))
     fields: dict[str, object] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.weight_rows import MODAL_PROMPTS
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
@@ -53,7 +53,7 @@ class Downstream(Start):
         plan = only_task(info)
         base = self._base.info
         prompt = self._prompt(plan)
-        config = downstream_config(base.universal_config, len(plan.channels), plan.class_count)
+        config = downstream_config(base.meduniseg_config, len(plan.channels), plan.class_count)
         provenance = {
             **info.provenance,
             "kind": "fine-tuned",
@@ -66,7 +66,7 @@ class Downstream(Start):
         modalities = (plan.modality,) if config.modalities else ()
         return info.model_copy(update={"config": config, "modalities": modalities, "provenance": provenance})
 
-    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+    def load(self, network: UniversalNetwork, info: ModelInfo) -> None:
         """Load the base's weights and freeze the modal prompt.
 
         Args:

@@ -7,6 +7,7 @@ from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.model.networks import Network, NetworkConfig, build_model, count_parameters
 from meduniseg_core.model.plain_unet import UNet, UNetEnsemble
 from meduniseg_core.model.unet_config import UNetConfig
+from meduniseg_core.model.universal import UniversalNetwork
 
 __all__ = [
     "ARCHITECTURES",
@@ -18,6 +19,7 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "UNetEnsemble",
+    "UniversalNetwork",
     "autocast",
     "build_model",
     "count_parameters",

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Stride = tuple[int, int, int]
+Method = Literal["meduniseg", "dodnet", "universal-model", "ccq", "hermes"]
 
 
 class PriorDesign(BaseModel):
@@ -20,6 +21,10 @@ class PriorDesign(BaseModel):
     also_left_out: ClassVar[tuple[str, ...]] = ()
     """Fields of a subclass that are named only where they differ from their defaults, too."""
 
+    method: Method = Field(
+        default="meduniseg",
+        description="another name: that paper's network on the same backbone (docs/spec.md section 13)",
+    )
     modal_prior_at: Literal["image", "bottleneck"] = Field(
         default="image", description="image: MMap's map is added to it; bottleneck: SEFU's prior joins the features"
     )
@@ -36,6 +41,14 @@ class PriorDesign(BaseModel):
     def _tells_tasks_apart(self) -> Self:
         if self.task_prompts == "each" and not self.learned_prompts:
             raise ValueError("prompts that stay zero cannot be the tasks' own (task_prompts = each)")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_meduniseg_s(self) -> Self:
+        fields = PriorDesign.model_fields
+        changed = [name for name in fields if name != "method" and getattr(self, name) != fields[name].default]
+        if self.method != "meduniseg" and changed:
+            raise ValueError(f"{changed[0]} is a setting of MedUniSeg, and {self.method} has no such prior")
         return self
 
     @model_serializer(mode="wrap")
@@ -80,6 +93,14 @@ class ModelConfig(PriorDesign):
             raise ValueError("stems are distinct channel counts in rising order")
         if self.dimension == 2 and (self.modalities or self.tasks):
             raise ValueError("the 2D counterpart is a plain backbone: modalities = tasks = 0")
+        if self.method != "meduniseg" and not self.tasks:
+            raise ValueError(
+                f"{self.method} is for one task at least; the plain backbone is MedUniSeg's without priors"
+            )
+        if (self.method == "hermes" and not self.modalities) or (
+            self.method in ("dodnet", "universal-model", "ccq") and self.modalities
+        ):
+            raise ValueError("of the baselines hermes alone, and always, is told the modality")
         return self
 
     @property
@@ -105,4 +126,9 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "fixed-prompts": ModelConfig(learned_prompts=False),
     "bottleneck-prompts": ModelConfig(modal_prior_at="bottleneck"),
     "meduniseg-t": ModelConfig(task_prior_at="decoder"),
+    # other papers' universal networks on the same backbone (docs/spec.md section 13)
+    "dodnet": ModelConfig(method="dodnet", modalities=0),
+    "universal-model": ModelConfig(method="universal-model", modalities=0),
+    "ccq": ModelConfig(method="ccq", modalities=0),
+    "hermes": ModelConfig(method="hermes"),
 }

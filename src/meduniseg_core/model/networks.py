@@ -6,20 +6,30 @@ from typing import overload
 
 import torch
 
-from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.baselines import CCQ, DoDNet, Hermes, UniversalModel
+from meduniseg_core.model.config import Method, ModelConfig
 from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.model.plain_unet import UNet, UNetEnsemble
 from meduniseg_core.model.unet_config import UNetConfig
+from meduniseg_core.model.universal import UniversalNetwork
 
 NetworkConfig = ModelConfig | UNetConfig
-Network = MedUniSeg | UNetEnsemble
+Network = UniversalNetwork | UNetEnsemble
 """A network with ``config`` and ``parts``, whose logits are averaged; each has ``encode`` and ``decode``."""
 
-Part = MedUniSeg | UNet
+Part = UniversalNetwork | UNet
+
+_METHODS: dict[Method, type[UniversalNetwork]] = {
+    "meduniseg": MedUniSeg,
+    "dodnet": DoDNet,
+    "universal-model": UniversalModel,
+    "ccq": CCQ,
+    "hermes": Hermes,
+}
 
 
 @overload
-def build_model(config: ModelConfig) -> MedUniSeg: ...
+def build_model(config: ModelConfig) -> UniversalNetwork: ...
 
 
 @overload
@@ -35,7 +45,7 @@ def build_model(config: NetworkConfig) -> Network:
     Returns:
         The network, in training mode.
     """
-    return UNetEnsemble(config) if isinstance(config, UNetConfig) else MedUniSeg(config)
+    return UNetEnsemble(config) if isinstance(config, UNetConfig) else _METHODS[config.method](config)
 
 
 def count_parameters(config: NetworkConfig) -> dict[str, int]:
@@ -50,4 +60,5 @@ def count_parameters(config: NetworkConfig) -> dict[str, int]:
     with torch.device("meta"):
         network = build_model(config)
     parts = {name: sum(value.numel() for value in child.parameters()) for name, child in network.named_children()}
+    parts |= {name: value.numel() for name, value in network.named_parameters(recurse=False)}
     return {**parts, "total": sum(parts.values())}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
-from meduniseg_core.model.unet import Encoder
+from meduniseg_core.model.unet import Decoder, Encoder
 
 
 class UniversalNetwork(nn.Module):
@@ -22,6 +22,7 @@ class UniversalNetwork(nn.Module):
 
     binary_classes = False
     encoder: Encoder
+    decoder: Decoder
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -38,6 +38,11 @@ class NetworkSettings(PriorDesign):
     priors: bool = Field(default=True, description="False trains the plain backbone (single-task networks)")
     modal_prior: bool = Field(default=True, description="False leaves only the task prior (UniSeg)")
 
+    @property
+    def told_modality(self) -> bool:
+        """Whether the network is told the image's modality."""
+        return self.priors and self.modal_prior and self.method in ("meduniseg", "hermes")
+
 
 class PlanSettings(BaseModel):
     """Settings of a task's plan that can be fixed by hand; the others are planned from the data."""
@@ -86,6 +91,9 @@ class TrainingConfig(BaseModel):
     network: NetworkSettings = NetworkSettings()
     pretrained_weights: str | None = Field(
         default=None, description="a universal model of the same architecture to start from: a name or a file"
+    )
+    class_embeddings: Path | None = Field(
+        default=None, description="for method universal-model: a JSON file with 512 numbers for every TASK/CLASS"
     )
     plan_2d: PlanSettings = PlanSettings()
     plan_3d: PlanSettings = PlanSettings()
@@ -185,6 +193,12 @@ class TrainingConfig(BaseModel):
         default=False, description="compute activations again in the backward pass: less memory, a third more time"
     )
     compile: bool = Field(default=False, description="compile the network with torch.compile; needs a C++ compiler")
+
+    @model_validator(mode="after")
+    def _embeddings_of_a_universal_model(self) -> Self:
+        if self.class_embeddings is not None and self.network.method != "universal-model":
+            raise ValueError('class_embeddings need [network] method = "universal-model"')
+        return self
 
     @model_validator(mode="after")
     def _restarts_within_the_run(self) -> Self:
@@ -287,7 +301,7 @@ class TrainingConfig(BaseModel):
         except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
         root = path.resolve().parent
-        for key in ("output", "cache"):
+        for key in ("output", "cache", "class_embeddings"):
             if isinstance(raw.get(key), str):
                 raw[key] = _resolve(raw[key], root, path)
         weights = raw.get("pretrained_weights")

@@ -18,7 +18,7 @@ from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progr
 from meduniseg_core.files import remove_leftovers
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.memory import out_of_memory_means
-from meduniseg_core.model import MedUniSeg, build_model, resolve_precision
+from meduniseg_core.model import UniversalNetwork, build_model, resolve_precision
 from meduniseg_core.training.averaging import averaged
 from meduniseg_core.training.batches import BatchSource, TaskData, batches_from
 from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
@@ -130,7 +130,7 @@ class Trainer:
         if start is not None:
             start.load(network, self._prepared.info)
         self._start = start
-        self._network: MedUniSeg = network.to(self._device)
+        self._network: UniversalNetwork = network.to(self._device)
         self._learner: nn.Module = network if start is None else start.learner(network)
         self._learner.to(self._device)
         if self._device.type == "cuda":

@@ -109,6 +109,54 @@ def weighted_dice_ce(
         return (1 - dice).mean() + (weights * entropy).sum() / weights.sum().clamp(min=1)
 
 
+def binary_dice_ce(
+    logits: Tensor, labels: Tensor, class_count: int, weights: Tensor | None = None, *, batch_dice: bool = False
+) -> Tensor:
+    """Soft Dice loss plus binary cross-entropy, each class against everything else (docs/spec.md section 13).
+
+    Args:
+        logits: (B, K, D, H, W): log-odds of the classes from channel 1 on; channel 0 takes no part.
+        labels: int64 (B, D, H, W).
+        class_count: only the classes below it take part: the others get no gradient ("masked back-propagation").
+        weights: (B, D, H, W), as in :func:`weighted_dice_ce`.
+        batch_dice: pool a batch's samples before the fraction is taken.
+
+    Returns:
+        A scalar in fp32.
+
+    Raises:
+        ValueError: ``class_count`` is not in 2..K, or the shapes do not fit.
+    """
+    if not 2 <= class_count <= logits.shape[1]:
+        raise ValueError(f"class_count {class_count} does not lie between 2 and the {logits.shape[1]} output channels")
+    if logits.shape[:1] + logits.shape[2:] != labels.shape:
+        raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit labels of shape {tuple(labels.shape)}")
+    with torch.autocast(device_type=logits.device.type, enabled=False):
+        own = logits[:, :class_count].float()
+        truth = functional.one_hot(labels, class_count).movedim(-1, 1)[:, 1:].to(own.dtype)
+        counts = (torch.ones_like(labels, dtype=own.dtype) if weights is None else weights).unsqueeze(1)
+        entropy = binary_entropy(own, labels).unsqueeze(1)
+        found, axes = own[:, 1:].sigmoid(), (0, 2, 3, 4) if batch_dice else (2, 3, 4)
+        overlap, total = (counts * found * truth).sum(axes), (counts * (found + truth)).sum(axes)
+        dice = (2 * overlap + SMOOTH) / (total + SMOOTH)
+        return (1 - dice).mean() + (counts * entropy).sum() / counts.sum().clamp(min=1)
+
+
+def binary_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of each voxel, the mean over foreground classes.
+
+    Args:
+        logits: (B, classes, D, H, W): log-odds from channel 1 on; channel 0 takes no part.
+        labels: int64 (B, D, H, W).
+
+    Returns:
+        (B, D, H, W).
+    """
+    odds = logits[:, 1:]
+    truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(odds.dtype)
+    return functional.binary_cross_entropy_with_logits(odds, truth, reduction="none").mean(dim=1)
+
+
 def downsample_labels(labels: Tensor, size: Sequence[int]) -> Tensor:
     """Labels, or voxel weights, on the grid of a coarser decoder level.
 
@@ -145,6 +193,7 @@ def deep_supervision_loss(
     weights: Sequence[float] | None = None,
     batch_dice: bool = False,
     voxel_weights: Tensor | None = None,
+    binary: bool = False,
 ) -> Tensor:
     """Weighted sum of :func:`dice_ce` over decoder levels.
 
@@ -155,6 +204,7 @@ def deep_supervision_loss(
         weights: one per level, by default :func:`deep_supervision_weights`; levels of weight 0 are not computed.
         batch_dice: see :func:`dice_ce`.
         voxel_weights: (B, D, H, W), see :func:`weighted_dice_ce`.
+        binary: every class is a question of its own: :func:`binary_dice_ce`.
 
     Returns:
         A scalar in fp32.
@@ -170,10 +220,12 @@ def deep_supervision_loss(
             continue
         size = logits.shape[2:]
         here = downsample_labels(labels, size)
-        if voxel_weights is None:
+        seen = None if voxel_weights is None else downsample_labels(voxel_weights, size)
+        if binary:
+            loss = binary_dice_ce(logits, here, class_count, seen, batch_dice=batch_dice)
+        elif seen is None:
             loss = dice_ce(logits, here, class_count, batch_dice=batch_dice)
         else:
-            seen = downsample_labels(voxel_weights, size)
             loss = weighted_dice_ce(logits, here, class_count, seen, batch_dice=batch_dice)
         total = weight * loss if total is None else total + weight * loss
     if total is None:

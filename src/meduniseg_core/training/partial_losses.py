@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from meduniseg_core.training.losses import SMOOTH, downsample_labels
+from meduniseg_core.training.losses import SMOOTH, binary_entropy, downsample_labels
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class WholeBatch:
     sums: Tensor | None
 
 
-def pooled(outputs: Sequence[Tensor], labels: Tensor, class_count: int, weights: Tensor | None) -> Tensor:
+def pooled(
+    outputs: Sequence[Tensor], labels: Tensor, class_count: int, weights: Tensor | None, *, binary: bool = False
+) -> Tensor:
     """Sums over a part's voxels, to be added up over all parts.
 
     Args:
@@ -34,6 +36,7 @@ def pooled(outputs: Sequence[Tensor], labels: Tensor, class_count: int, weights:
         labels: int64 (B, D, H, W).
         class_count: the number of channels that take part.
         weights: (B, D, H, W), of the voxels; None for 1.
+        binary: every class is a question of its own (`binary_dice_ce`).
 
     Returns:
         float32 (levels, 2 * foreground classes + 1): Dice's overlaps and totals by class, and the sum of the weights.
@@ -42,7 +45,7 @@ def pooled(outputs: Sequence[Tensor], labels: Tensor, class_count: int, weights:
     for logits in outputs:
         here, seen = _on_level(logits, labels, weights)
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            overlap, total = _class_sums(logits[:, :class_count].float(), here, seen)
+            overlap, total = _class_sums(logits[:, :class_count].float(), here, seen, binary)
             count = torch.as_tensor(float(here.numel()), device=overlap.device) if seen is None else seen.sum()
             rows.append(torch.cat((overlap.sum(0), total.sum(0), count[None])))
     return torch.stack(rows).detach()
@@ -57,6 +60,7 @@ def partial_loss(
     level_weights: Sequence[float],
     batch_dice: bool,
     weights: Tensor | None,
+    binary: bool = False,
 ) -> Tensor:
     """A part's contribution to `deep_supervision_loss` of the whole batch.
 
@@ -68,6 +72,7 @@ def partial_loss(
         level_weights: one for each level.
         batch_dice: pool all samples of the batch before the fraction is taken.
         weights: (B, D, H, W), of the voxels; None for 1.
+        binary: every class is a question of its own (`binary_dice_ce`).
 
     Returns:
         A scalar in fp32. Over all parts of a batch its values add up to the batch's loss, and its gradients to the
@@ -78,13 +83,13 @@ def partial_loss(
         here, seen = _on_level(logits, labels, weights)
         with torch.autocast(device_type=logits.device.type, enabled=False):
             own = logits[:, :class_count].float()
-            entropy = functional.cross_entropy(own, here, reduction="none")
+            entropy = binary_entropy(own, here) if binary else functional.cross_entropy(own, here, reduction="none")
             if seen is None:
                 entropy = entropy.sum() / (whole.samples * here[0].numel())
             else:
                 assert whole.sums is not None
                 entropy = (seen * entropy).sum() / whole.sums[level, -1].clamp(min=1)
-            overlap, total = _class_sums(own, here, seen)
+            overlap, total = _class_sums(own, here, seen, binary)
             if batch_dice:
                 assert whole.sums is not None
                 classes = class_count - 1
@@ -104,9 +109,9 @@ def _on_level(logits: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[T
     return downsample_labels(labels, size), None if weights is None else downsample_labels(weights, size)
 
 
-def _class_sums(logits: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+def _class_sums(logits: Tensor, labels: Tensor, weights: Tensor | None, binary: bool) -> tuple[Tensor, Tensor]:
     """Dice's overlap and total of each sample and foreground class, both (B, classes)."""
-    found = logits.softmax(dim=1)[:, 1:]
+    found = (logits.sigmoid() if binary else logits.softmax(dim=1))[:, 1:]
     classes = torch.arange(1, logits.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
     truth = (labels.unsqueeze(1) == classes).to(found.dtype)
     if weights is not None:

@@ -206,7 +206,7 @@ def _model_config(
             strides=network.strides,
             stems=stems,
             classes=classes,
-            modalities=modalities if network.priors and network.modal_prior else 0,
+            modalities=modalities if network.told_modality else 0,
             modal_prompt_length=network.modal_prompt_length,
             tasks=tasks if network.priors else 0,
             task_prompt_channels=network.task_prompt_channels,
@@ -286,6 +286,7 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "description",
             # its hash stands in the identity of the start
             "pretrained_weights",
+            "class_embeddings",
             # hashed with the cases; and runs without corrections keep the hash they have
             "predictions",
             *(("correction_oversampling", "correction_weight") if not config.predictions else ()),

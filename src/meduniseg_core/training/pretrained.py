@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import PriorDesign
 from meduniseg_core.model.weight_rows import rows_of
+from meduniseg_core.training.class_embeddings import ClassEmbeddings
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.rescaling import rescale_like
 from meduniseg_core.training.start import Start
@@ -51,7 +52,7 @@ class PretrainedWeights(Start):
         }
         return info.model_copy(update={"provenance": provenance})
 
-    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+    def load(self, network: UniversalNetwork, info: ModelInfo) -> None:
         """Copy the base's weights into a fresh network.
 
         Args:
@@ -61,7 +62,7 @@ class PretrainedWeights(Start):
         Raises:
             UsageError: the base has another architecture.
         """
-        known_config = self._base.info.universal_config
+        known_config = self._base.info.meduniseg_config
         if any(getattr(known_config, name) != getattr(network.config, name) for name in PriorDesign.model_fields):
             raise UsageError(
                 f"{self._base.info.name} cannot be the pretrained weights of this run: it is told modality and task "
@@ -118,7 +119,7 @@ def _positions(wanted: list[str], known: list[str]) -> dict[int, int]:
 
 
 def start_of(config: TrainingConfig) -> Start | None:
-    """The pretrained weights that a configuration asks for.
+    """The pretrained weights, or the embeddings of classes, that a configuration asks for.
 
     Args:
         config: the run's configuration.
@@ -128,6 +129,8 @@ def start_of(config: TrainingConfig) -> Start | None:
 
     Raises:
         UsageError: no model of this name is installed.
-        BadInputError: the model's file cannot be used.
+        BadInputError: the file of the model or of the embeddings cannot be used.
     """
+    if config.class_embeddings is not None:
+        return ClassEmbeddings(config.class_embeddings)
     return None if config.pretrained_weights is None else PretrainedWeights(load_model(config.pretrained_weights))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import nn
 
-from meduniseg_core.model import MedUniSeg
+from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.weights import ModelInfo, save_model
 
@@ -29,7 +29,7 @@ class Start(Protocol):
             A changed copy. It has at least the tasks of the data sets.
         """
 
-    def load(self, network: MedUniSeg, info: ModelInfo) -> None:
+    def load(self, network: UniversalNetwork, info: ModelInfo) -> None:
         """Load weights into a fresh network, and freeze (``requires_grad_(False)``) those that do not learn.
 
         Args:
@@ -48,7 +48,7 @@ class Start(Protocol):
         """
         return None
 
-    def learner(self, network: MedUniSeg) -> nn.Module:
+    def learner(self, network: UniversalNetwork) -> nn.Module:
         """The modules that learn and that checkpoints hold.
 
         Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from meduniseg_core.errors import NonFiniteLossError
-from meduniseg_core.model import MedUniSeg, autocast
+from meduniseg_core.model import UniversalNetwork, autocast
 from meduniseg_core.training.averaging import update_average
 from meduniseg_core.training.batches import Batch
 from meduniseg_core.training.config import TrainingConfig
@@ -53,7 +53,7 @@ class Step:
         self,
         config: TrainingConfig,
         prepared: Prepared,
-        network: MedUniSeg,
+        network: UniversalNetwork,
         learner: nn.Module,
         dtype: torch.dtype,
         group: Group,
@@ -122,6 +122,7 @@ class Step:
                 weights=self._level_weights,
                 batch_dice=self._config.batch_dice,
                 voxel_weights=self._voxel_weights(batch),
+                binary=self._network.binary_classes,
             )
             self._run_back(loss)
             return loss.detach()
@@ -129,7 +130,7 @@ class Step:
 
     def _backward_in_parts(self, batch: Batch, size: int) -> Tensor:
         config, plan = self._config, self._prepared.tasks[batch.task].plan
-        classes, weighted = plan.class_count, self._weighted[batch.task]
+        classes, weighted, binary = plan.class_count, self._weighted[batch.task], self._network.binary_classes
         parts = [batch.part(first, first + size) for first in range(0, len(batch.images), size)]
         kept: list[Tensor] | None = None
         sums = None
@@ -139,7 +140,7 @@ class Step:
             with torch.set_grad_enabled(len(parts) == 1):
                 for part in parts:
                     kept = self._outputs(part)
-                    sums += pooled(kept, *self._targets(part, weighted, classes))
+                    sums += pooled(kept, *self._targets(part, weighted, classes), binary=binary)
             self._group.add_up(sums)
         value = torch.zeros((), device=self._device)
         for part in parts:
@@ -153,6 +154,7 @@ class Step:
                 level_weights=self._level_weights,
                 batch_dice=config.batch_dice,
                 weights=weights,
+                binary=binary,
             )
             self._run_back(loss)
             value += loss.detach()

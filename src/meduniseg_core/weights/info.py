@@ -72,6 +72,21 @@ class ModelInfo(BaseModel):
             f"Model {self.name} is an imported U-Net, which can only segment; choose another model to train from."
         )
 
+    @property
+    def meduniseg_config(self) -> ModelConfig:
+        """The architecture of a MedUniSeg network or one of its variants: what can be fine-tuned and refined.
+
+        Raises:
+            UsageError: the model is an imported U-Net, or another paper's network.
+        """
+        config = self.universal_config
+        if config.method == "meduniseg":
+            return config
+        raise UsageError(
+            f"Model {self.name} is a {config.method} network, which can segment but not be trained "
+            "further; choose a MedUniSeg model."
+        )
+
     def task_index(self, task: str) -> int:
         """The position of a task.
 

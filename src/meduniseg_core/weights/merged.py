@@ -38,7 +38,7 @@ def merged_model(model: Model, pack: Pack, tasks: Sequence[str] | None = None) -
             raise UsageError(f"Pack {pack.info.name} does not refine the task '{task}'; it is for: {known}.")
     state = refined_network(model, pack).state_dict()
     plans = tuple(model.info.plan_of(task) for task in wanted)
-    config = model.info.universal_config
+    config = model.info.meduniseg_config
     modalities = tuple(dict.fromkeys(plan.modality for plan in plans)) if config.modalities else ()
     classes = max(plan.class_count for plan in plans)
     stems = tuple(sorted({len(plan.channels) for plan in plans}))

@@ -45,14 +45,14 @@ class Model:
 
     @property
     def universal_network(self) -> MedUniSeg:
-        """The network, if it is a universal one.
+        """The network, if it is a MedUniSeg or one of its variants.
 
         Raises:
-            UsageError: it is an imported U-Net, which cannot be trained.
+            UsageError: it is an imported U-Net or another paper's network, which cannot be trained further.
         """
         if isinstance(self.network, MedUniSeg):
             return self.network
-        _ = self.info.universal_config  # says so
+        _ = self.info.meduniseg_config  # says so
         raise UsageError(f"Model {self.info.name} does not hold the network that it describes; get the file again.")
 
 

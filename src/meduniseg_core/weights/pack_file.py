@@ -17,7 +17,6 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.lora import Refinement, merge
 from meduniseg_core.model.meduniseg import MedUniSeg
-from meduniseg_core.model.networks import build_model
 from meduniseg_core.validation import NAME_PATTERN
 from meduniseg_core.weights import container
 from meduniseg_core.weights.container import Kind, Shapes, StorageType
@@ -188,13 +187,15 @@ def packs_by_task(model: Model, packs: Mapping[str, Pack]) -> dict[str, Pack]:
 @cache
 def _expected_shapes(config: ModelConfig, rank: int) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        refinement = Refinement(build_model(config), rank)
+        refinement = Refinement(MedUniSeg(config), rank)
         return {name: tuple(tensor.shape) for name, tensor in refinement.state_dict().items()}
 
 
 def _check(path: Path, info: PackInfo, found: Shapes) -> None:
     if not has_sane_sizes(info.config):
         PACK.refuse(path, "its base's architecture has impossible sizes")
+    if info.config.method != "meduniseg":
+        PACK.refuse(path, "its base is another paper's network, which has no refinement")
     if info.config.dimension != 3:
         PACK.refuse(path, "its base is a 2D network, which has no refinement")
     expected = _expected_shapes(info.config, info.rank)

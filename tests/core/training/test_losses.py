@@ -8,6 +8,7 @@ from monai.losses import DiceCELoss
 from torch.nn import functional
 
 from meduniseg_core.training.losses import (
+    binary_dice_ce,
     deep_supervision_loss,
     deep_supervision_weights,
     dice_ce,
@@ -172,3 +173,26 @@ def test_voxels_of_weight_0_take_no_part(batch_dice: bool) -> None:
     assert (gradient[:, :, :, 3:] == 0).all() and (gradient[:, :3, :, :3] != 0).all()
     nothing = weighted_dice_ce(logits, labels, 3, torch.zeros(labels.shape), batch_dice=batch_dice)
     assert float(nothing.detach()) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_binary_loss_asks_each_class_by_itself_and_leaves_other_tasks_out() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 2, 3, 3, requires_grad=True)
+    labels = torch.randint(0, 3, (2, 2, 3, 3))
+    loss = binary_dice_ce(logits, labels, 3)
+    expected = torch.zeros(())
+    for sample in range(2):
+        for label in (1, 2):
+            truth, odds = (labels[sample] == label).float(), logits[sample, label]
+            found = odds.sigmoid()
+            dice = (2 * (found * truth).sum() + 1e-5) / ((found + truth).sum() + 1e-5)
+            expected = expected + (1 - dice) / 4 - (truth * found.log() + (1 - truth) * (1 - found).log()).mean() / 4
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert logits.grad is not None
+    assert not logits.grad[:, [0, 3]].any() and logits.grad[:, 1:3].any()
+    weights = torch.zeros(labels.shape)
+    assert float(binary_dice_ce(logits.detach(), labels, 3, weights)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(binary_dice_ce(logits, labels, 3, torch.ones(labels.shape)), loss)
+    with pytest.raises(ValueError, match="class_count 5"):
+        binary_dice_ce(logits, labels, 5)

@@ -200,14 +200,19 @@ def test_one_process_that_is_asked_to_make_room_stops_all(config: TrainingConfig
 @pytest.mark.parametrize("batch_dice", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("sizes", [(1, 3), (2, 0, 2)])
-def test_the_losses_and_gradients_of_parts_add_up(batch_dice: bool, weighted: bool, sizes: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_losses_and_gradients_of_parts_add_up(
+    batch_dice: bool, weighted: bool, sizes: tuple[int, ...], binary: bool
+) -> None:
     generator = torch.Generator().manual_seed(1)
     shapes = ((4, 5, 6, 8, 10), (4, 5, 3, 4, 5))
     outputs = [torch.randn(shape, generator=generator, requires_grad=True) for shape in shapes]
     labels = torch.randint(0, 3, (4, 6, 8, 10), generator=generator)
     weights = torch.rand(labels.shape, generator=generator) * 3 if weighted else None
     levels = deep_supervision_weights(3)[:2]
-    whole = deep_supervision_loss(outputs, labels, 3, weights=levels, batch_dice=batch_dice, voxel_weights=weights)
+    whole = deep_supervision_loss(
+        outputs, labels, 3, weights=levels, batch_dice=batch_dice, voxel_weights=weights, binary=binary
+    )
     wanted = torch.autograd.grad(whole, outputs)
     ends = np.cumsum([0, *sizes])
     parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(ends) if a < b]
@@ -217,13 +222,15 @@ def test_the_losses_and_gradients_of_parts_add_up(batch_dice: bool, weighted: bo
 
     def pooled_in(part: slice) -> Tensor:
         logits, here, seen = cut(part)
-        return pooled(logits, here, 3, seen)
+        return pooled(logits, here, 3, seen, binary=binary)
 
     batch = WholeBatch(4, torch.stack([pooled_in(part) for part in parts]).sum(0))
     total = torch.zeros(())
     for part in parts:
         logits, here, seen = cut(part)
-        loss = partial_loss(logits, here, 3, batch, level_weights=levels, batch_dice=batch_dice, weights=seen)
+        loss = partial_loss(
+            logits, here, 3, batch, level_weights=levels, batch_dice=batch_dice, weights=seen, binary=binary
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     assert float(total) == pytest.approx(float(whole.detach()), abs=1e-6)

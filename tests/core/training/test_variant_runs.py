@@ -11,10 +11,12 @@ import torch
 from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.images import read_image
 from meduniseg_core.inference import Predictor
+from meduniseg_core.model import build_model
 from meduniseg_core.model.config import PriorDesign
 from meduniseg_core.training import NetworkSettings, TrainingConfig, train
 from meduniseg_core.training.prepare import prepare
-from meduniseg_core.weights import load_model
+from meduniseg_core.training.pretrained import PretrainedWeights
+from meduniseg_core.weights import Model, load_model
 from tests.stopping import StopAfter
 
 SMALL: dict[str, Any] = {
@@ -30,6 +32,10 @@ CHOICES: dict[str, dict[str, Any]] = {
     "fixed prompts": {"learned_prompts": False},
     "bottleneck prompts": {"modal_prior_at": "bottleneck", "fuse_blocks": 1},
     "meduniseg-t": {"task_prior_at": "decoder", "modal_prompts": "one", "fuse_divisor": 2},
+    "dodnet": {"method": "dodnet"},
+    "universal-model": {"method": "universal-model"},
+    "ccq": {"method": "ccq"},
+    "hermes": {"method": "hermes"},
 }
 
 
@@ -85,10 +91,20 @@ def test_a_network_that_cannot_be_is_refused(config: TrainingConfig) -> None:
         NetworkSettings(task_prompts="each", learned_prompts=False)
     with pytest.raises(ValueError, match="fuse_blocks"):
         NetworkSettings(fuse_blocks=0)
-    start = with_network(config, CHOICES["meduniseg-t"])
+    with pytest.raises(ValueError, match="setting of MedUniSeg"):
+        NetworkSettings(method="ccq", fuse_blocks=1)
+    with pytest.raises(UsageError, match="one task at least"):
+        prepare(with_network(config, {"method": "hermes", "priors": False}))
+    infos = [prepare(with_network(config, choice)).info for choice in (CHOICES["meduniseg-t"], {})]
+    late = Model(info=infos[0], network=build_model(infos[0].config), sha256="0" * 64)
+    with pytest.raises(UsageError, match="section 10"):
+        PretrainedWeights(late).load(build_model(infos[1].universal_config), infos[1])
+    start = with_network(config, CHOICES["dodnet"])
     base = train(start)
     other = with_network(config, {}).model_copy(
         update={"pretrained_weights": str(base.model), "output": config.output.parent / "other"}
     )
-    with pytest.raises(UsageError, match="section 10"):
+    with pytest.raises(UsageError, match=r"dodnet network.*choose a MedUniSeg model"):
         train(other)
+    with pytest.raises(UsageError, match=r"dodnet network.*choose a MedUniSeg model"):
+        _ = load_model(base.model).universal_network

@@ -1,0 +1,88 @@
+"""Attention between tokens (class queries, priors) and features, as CCQ and Hermes need it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_HEAD_WIDTH = 32
+
+
+class Attention(nn.Module):
+    """Multi-head attention from one set of tokens to another, each normalised first; the caller adds the residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm, self.norm_of = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries, self.keys, self.values = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+        self._heads = math.gcd(width, max(1, width // _HEAD_WIDTH))
+
+    def forward(self, tokens: Tensor, of: Tensor) -> Tensor:
+        """Let tokens look at others.
+
+        Args:
+            tokens: (B, n, width).
+            of: (B, m, width), what they look at.
+
+        Returns:
+            (B, n, width): what each token found.
+        """
+        tokens, of = self.norm(tokens), self.norm_of(of)
+        queries, keys, values = (
+            part.unflatten(-1, (self._heads, -1)).transpose(1, 2)
+            for part in (self.queries(tokens), self.keys(of), self.values(of))
+        )
+        found = F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+        result: Tensor = self.out(found)
+        return result
+
+
+class FeedForward(nn.Module):
+    """Two layers on each token, normalised first; the caller adds the residual."""
+
+    def __init__(self, width: int, factor: int = 4) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, factor * width), nn.Linear(factor * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Change each token by itself.
+
+        Args:
+            tokens: (B, n, width).
+
+        Returns:
+            (B, n, width).
+        """
+        result: Tensor = self.down(F.gelu(self.up(self.norm(tokens))))
+        return result
+
+
+def tokens_of(x: Tensor) -> Tensor:
+    """Features as tokens.
+
+    Args:
+        x: (B, C, ...).
+
+    Returns:
+        (B, voxels, C), in at least single precision: attention's weights are never stored in half.
+    """
+    whole = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return whole.flatten(2).transpose(1, 2)
+
+
+def features_of(tokens: Tensor, like: Tensor) -> Tensor:
+    """Tokens as features again.
+
+    Args:
+        tokens: (B, voxels, C).
+        like: features (B, C, ...) whose grid and dtype the result has.
+
+    Returns:
+        (B, C, ...).
+    """
+    return tokens.transpose(1, 2).reshape(like.shape).to(like.dtype)

@@ -55,7 +55,7 @@ def dynamic_head(x: Tensor, parameters: Tensor, sizes: Sequence[int]) -> Tensor:
         if layer:
             found = F.relu(found)
         last = first + before * after
-        weight = parameters[..., first:last].unflatten(-1, (after, before))
+        weight = parameters[..., first:last].reshape(*parameters.shape[:-1], after, before)
         bias = parameters[..., last : last + after].unsqueeze(-1)
         found = weight @ found + bias
         first = last + after
@@ -73,7 +73,7 @@ def class_masks(x: Tensor, kernels: Tensor) -> Tensor:
         (B, classes, ...).
     """
     found = kernels.to(x.dtype) @ x.flatten(2)
-    return found.unflatten(2, x.shape[2:])
+    return found.reshape(len(x), -1, *x.shape[2:])
 
 
 def with_background(classes: Tensor) -> Tensor:

@@ -176,8 +176,8 @@ class Hermes(UniversalNetwork):
         def touch(position: int, x: Tensor) -> Tensor:
             if position >= self._fused_levels:
                 return x
-            fused, posterior = self.decoder_pools[position](x, classes, modality)
+            x, posterior = self.decoder_pools[position](x, classes, modality)
             prototypes.append(posterior)
-            return fused
+            return x
 
         return stages, touch, prototypes

@@ -18,7 +18,7 @@ from meduniseg_core.training.losses import deep_supervision_loss, deep_supervisi
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-STEPS = 150
+STEPS = 60
 SMALL: dict[str, Any] = {
     "features": (8, 16, 32, 32),
     "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2)),

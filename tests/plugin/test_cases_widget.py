@@ -174,3 +174,24 @@ def test_what_is_missing_is_said_and_orders_are_followed(panel: Any, qtbot: Any,
     assert not panel.cases._pictures  # nobody sees them yet
     panel.window().show()
     qtbot.waitUntil(lambda: not panel.cases.item(0, 0).icon().isNull(), timeout=WAIT)
+
+
+def test_labels_made_by_hand_where_there_was_no_prediction_are_kept(
+    gui: Any, panel: Any, qtbot: Any, cases: Path
+) -> None:
+    listed(panel, qtbot)
+    panel.next()
+    assert opened(panel, qtbot, "scan0") is None
+    image = gui.layers[0]
+    mine = gui.add_labels(np.zeros(image.data.shape, np.uint8), scale=image.scale, translate=image.translate,
+                          units=image.units)  # fmt: skip
+    assert panel._current.labels is mine
+    _unsaved.watch(mine)
+    painted(mine)
+    panel.next()
+    opened(panel, qtbot, "scan1")
+    assert [layer.name for layer in gui.layers] == ["scan1.nii.gz"]
+    assert rows(panel)[:2] == ["scan0 corrected", "scan1 new, open"]
+    assert int(read_labels(cases.with_name("cases_vessel") / "scan0.nii.gz").array.sum()) == 6
+    panel.open("scan0")
+    assert int(opened(panel, qtbot, "scan0").data.sum()) == 6

@@ -223,7 +223,8 @@ class CasesWidget(Panel):
         worklist = self._worklist
         if opened is None or worklist is None:
             return
-        if labels is None or labels not in layers or not _unsaved.is_unsaved(labels):
+        labels = self._to_keep(images, labels)
+        if labels is None:
             self._remove(images)
             return
         ending = ".png" if opened.image.is_2d else ".nii.gz"
@@ -239,6 +240,18 @@ class CasesWidget(Panel):
             lambda _events, _cancel: given.write(), kept, self.say_failure, kind=_KEEP, title="Saving"
         ):
             self.say(f"{opened.item.name} stays open: another case is being saved.")
+
+    def _to_keep(self, images: list[ImageLayer], labels: Labels | None) -> Labels | None:
+        """The unsaved labels of a case: its own, else the only ones that the user made where it had none."""
+        unsaved = self._unsaved_of(images)
+        if labels is not None:
+            return labels if labels in unsaved else None
+        return unsaved[0] if len(unsaved) == 1 else None
+
+    def _unsaved_of(self, images: list[ImageLayer]) -> list[Labels]:
+        if not images or images[0] not in self._current.viewer.layers:
+            return []
+        return [layer for layer in self._current.labels_of(images[0]) if _unsaved.is_unsaved(layer)]
 
     def _remove(self, images: list[ImageLayer]) -> None:
         layers = self._current.viewer.layers
@@ -272,7 +285,7 @@ class CasesWidget(Panel):
             if collection_at(Path(folder)).task != worklist.task:
                 return
             self._ledger = worklist.ledger = Path(folder)
-            done = self._labels is not None and not _unsaved.is_unsaved(self._labels)
+            done = self._opened is not None and not self._unsaved_of(self._images)
             self._refresh(self.next if done and self.next_on_accept.isChecked() else None)
 
     # -- predicting ahead ---------------------------------------------------------------------------------------

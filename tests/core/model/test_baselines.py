@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from model_variants import tiny
+from model_variants import VARIANTS, tiny
 from pydantic import ValidationError
 from torch import Tensor
 
 from meduniseg_core.model import ARCHITECTURES, UniversalNetwork, build_model, count_parameters
 from meduniseg_core.model.baselines import CCQ, DoDNet, Hermes, UniversalModel
 from meduniseg_core.model.baselines.heads import dynamic_head, head_sizes, parameters_of, with_background
+from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
 
 BASELINES: dict[str, dict[str, Any]] = {
     "dodnet": {"method": "dodnet", "modalities": 0},
@@ -139,3 +140,26 @@ def test_settings_that_a_baseline_does_not_have_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=reason):
             tiny(changes)
+
+
+@pytest.mark.parametrize("name", [*BASELINES, *VARIANTS])
+def test_all_networks_run_in_half_precision_as_the_predictor_runs_them(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_model(tiny(BASELINES[name] if name in BASELINES else VARIANTS[name]))
+    device, image = torch.device("cpu"), torch.randn(1, 1, 1, 64, 64)
+    with torch.inference_mode():
+        exact = network.eval()(image, ids(1), ids(2), 1)[0]
+        half = optimised_for(network, device, torch.bfloat16)
+        with inference_autocast(device, torch.bfloat16):
+            found = half.decode(half.encode(image, ids(2)), ids(1))[0].float()
+    assert float((found - exact).abs().max()) < 0.15 * float(exact.abs().max())
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_all_baselines_train_in_mixed_precision(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_model(tiny({**BASELINES[name], "stems": (1,)}))
+    with autocast(torch.device("cpu"), torch.bfloat16):
+        levels = network(torch.randn(2, 1, 1, 64, 64), ids(0, 1), ids(1, 2))
+    sum(level.float().square().mean() for level in levels).backward()
+    assert all(own.grad is not None and own.grad.isfinite().all() for own in network.parameters())

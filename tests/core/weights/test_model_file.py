@@ -293,6 +293,12 @@ def test_a_wrong_description_is_refused_naming_the_place(path: Path, change: dic
         {"modalities": 1 << 50},
         {"strides": [[-1, 2, 2]] * 5},
         {"stems": list(range(1, 200))},
+        {"method": "nothing"},
+        {"method": "ccq"},  # which is not told the modality
+        {"fuse_blocks": 1 << 40},
+        {"fuse_divisor": 0},
+        {"modal_prior_at": 7},
+        {"task_prompts": "each", "learned_prompts": False},
     ],
 )
 def test_absurd_architectures_are_refused_before_anything_is_built(
@@ -302,6 +308,27 @@ def test_absurd_architectures_are_refused_before_anything_is_built(
     edit_info(path, lambda info: info["config"].update(change))
     monkeypatch.setattr("meduniseg_core.weights.model_file.build_model", lambda _: pytest.fail("was built"))
     with pytest.raises(BadInputError) as caught:
+        load_model(path)
+    one_sentence(caught.value, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "hermes"},
+        {"task_prompts": "each"},
+        {"modal_prompts": "one"},
+        {"modal_prior_at": "bottleneck"},
+        {"task_prior_at": "decoder"},
+        {"learned_prompts": False},
+        {"fuse_blocks": 2},
+        {"fuse_divisor": 2},
+    ],
+)
+def test_weights_of_another_method_or_variant_than_named_are_refused(path: Path, change: dict[str, Any]) -> None:
+    save_model(path, small_info(), small_state())
+    edit_info(path, lambda info: info["config"].update(change))
+    with pytest.raises(BadInputError, match="does not belong to the architecture") as caught:
         load_model(path)
     one_sentence(caught.value, path)
 

@@ -109,7 +109,9 @@ def grow_at(
         where = in_whole(np.nonzero(dot & (inside != label)), box)
         return Edit(where, np.full(where[0].shape, label, labels.dtype))
     seeds = np.full(inside.shape, -1, np.int32)
-    seeds[(inside != label) & ((inside != inside[here]) | ~allowed | _rim(allowed))] = 0
+    seeds[(inside != label) & (inside != inside[here])] = 0
+    if lasso is None:  # the line of a lasso is no edge of what is meant: it only says how far a click may go
+        seeds[(inside != label) & (~allowed | _rim(allowed))] = 0
     seeds[inside == label] = 1
     seeds[dot] = 1
     classifier = _learned(features, labels, allowed, box, dot, at, label)

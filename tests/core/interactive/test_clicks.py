@@ -85,3 +85,13 @@ def test_a_click_where_nothing_else_is_left_takes_the_click() -> None:
     labels[0, 56, 56] = 0
     edit = grow_at(features, labels, (0, 56, 56), 1, reach_mm=500)
     assert edit.count == 1 and edit.apply(labels).all()
+
+
+def test_a_lasso_within_what_is_meant_is_filled_to_its_line() -> None:
+    features, mask = two_squares()
+    labels = np.zeros(mask.shape, np.uint8)
+    labels[0, 10:24, 10:24] = 1
+    lasso = np.zeros(mask.shape, bool)
+    lasso[0, 45:67, 45:57] = True
+    after = grow_at(features, labels, (0, 56, 53), 1, lasso=lasso).apply(labels)
+    assert (after == 1)[mask & lasso].mean() > 0.95 and (after == 1)[lasso & ~mask].mean() < 0.15

@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 
+from meduniseg_core.corrections import model_beside
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import CancelToken
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
@@ -71,6 +72,8 @@ def add_labels(opened: OpenedCase, image: ImageLayer, viewer: ViewerModel) -> La
     provenance = read_provenance(opened.path)
     if provenance is not None and provenance.model:
         about = {key: value for key, value in record.items() if key not in (FILES, EARLIER)}
+        model = model_beside(opened.path)  # checked: the JSON may be anybody's
+        about["model_sha256"] = None if model is None else model.sha256
         data, options, _ = stored_result_layer(
             opened.labels, opened.image, image, opened.path.name, about, edited=opened.item.state != "predicted"
         )

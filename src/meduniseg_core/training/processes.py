@@ -29,7 +29,7 @@ BEAT_SECONDS = 1.0
 SILENT_SECONDS = 20.0
 """A process that says nothing for so long is gone. A busy machine may keep one waiting for seconds."""
 
-_START = timedelta(minutes=10)
+_START = timedelta(minutes=10)  # for a process to come; whether it is slow or gone before it came nobody knows
 _WAIT = timedelta(minutes=30)  # for a process that lives and is slow: writing a checkpoint, scoring more cases
 _BEFORE_BLAME = 4.0  # seconds that a process may take to say why it ends
 
@@ -57,6 +57,7 @@ class Joined(Group):
             self._for_group = PrefixStore(f"meduniseg/{attempt}/group", store.clone())
             self._watch = _Watch(PrefixStore(f"meduniseg/{attempt}/watch", store.clone()), place, lost)
             self._asked, self._left = 0, False
+            self._watch.start()
             self._store.add("here", 1)
             began = time.monotonic()
             while self._store.add("here", 0) < self.size:
@@ -70,7 +71,6 @@ class Joined(Group):
             ) from error
 
     def __enter__(self) -> Joined:
-        self._watch.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -258,7 +258,7 @@ class _Watch:
         for rank in self._others():
             key = self._key(rank)
             said = self._store.get(key).decode() if self._store.check([key]) else ""
-            if said != self._beats[rank]:
+            if said != self._beats[rank] or not said:  # not said: it has not come yet
                 self._beats[rank], self._heard[rank] = said, now
         return [rank for rank in self._others() if now - self._heard[rank] > SILENT_SECONDS]
 

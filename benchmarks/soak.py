@@ -26,7 +26,7 @@ from meduniseg_core.events import CancelToken, ignore
 from meduniseg_core.images import Geometry, Image, read_labels, write_image
 from napari_meduniseg._editing import Rule, apply, operation
 from napari_meduniseg._reader import read
-from napari_meduniseg._segmentation_job import Choice, Predictors, add_results, prepare, run_job
+from napari_meduniseg._segmentation_job import Predictors, SegmentChoice, add_results, prepare_job, run_job
 from napari_meduniseg._writer import write_labels_layer
 
 MEMORY_MB, HANDLES, THREADS = 60, 3, 2
@@ -63,7 +63,7 @@ def segmenting(path: Path):  # type: ignore[no-untyped-def]
     predictors = Predictors()
 
     def once() -> str:
-        order = prepare(Choice((image,), ("hippocampus",), model="starter"), viewer)
+        order = prepare_job(SegmentChoice((image,), ("hippocampus",), model="starter"), viewer)
         outcome = run_job(order, predictors, ignore, CancelToken())
         (labels,) = add_results(order, outcome, viewer)
         digest = hashlib.sha256(np.ascontiguousarray(labels.data)).hexdigest()

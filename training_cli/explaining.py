@@ -27,7 +27,7 @@ def show_traceback(error: BaseException) -> None:
         traceback.print_exception(error)
 
 
-def explain(error: BaseException) -> tuple[str, int]:
+def explain_error(error: BaseException) -> tuple[str, int]:
     """The sentence a user reads about ``error``, and the exit code."""
     if isinstance(error, typer.TyperException):
         return _usage_sentence(error), EXIT_USAGE

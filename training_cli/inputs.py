@@ -105,8 +105,8 @@ def one_case(arguments: Sequence[Path], channels: Sequence[str] | None) -> list[
     Files numbered _0000, _0001, ... are sorted by that, others stay as they are given. UsageError where the names say
     that they are several cases (`images.cases`); BadInputError as of :func:`check_arguments`, or for a missing channel.
     """
-    from meduniseg_core.images.cases import channel_of, group_files
-    from meduniseg_core.images.formats import stem_of
+    from meduniseg_core.images.cases import group_files
+    from meduniseg_core.images.formats import channel_of, stem_of
     from meduniseg_core.preprocessing import files_per_case
 
     check_arguments(arguments)

@@ -42,7 +42,7 @@ def carry_out(
     return result
 
 
-def report(session: Session, job: Job, result: JobResult, *next_steps: str) -> None:
+def show_result(session: Session, job: Job, result: JobResult, *next_steps: str) -> None:
     """Show a result.
 
     Args:

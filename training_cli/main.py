@@ -32,7 +32,14 @@ from training_cli import (
     viewer,
     worklist,
 )
-from training_cli.explaining import EXIT_INTERRUPTED, EXIT_OK, choices_in, explain, show_traceback, show_tracebacks
+from training_cli.explaining import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    choices_in,
+    explain_error,
+    show_traceback,
+    show_tracebacks,
+)
 from training_cli.output import print_error, tolerate_streams
 
 app = typer.Typer(
@@ -94,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _reader_went_away()
     except (Exception, KeyboardInterrupt) as error:
-        sentence, code = explain(error)
+        sentence, code = explain_error(error)
         show_traceback(error)
         print_error(sentence, code, as_json=json_events, more=choices_in(error))
         return code

@@ -104,7 +104,7 @@ def print_error(sentence: str, code: int, *, as_json: bool = False, more: Mappin
 
 def _json(payload: Mapping[str, Any], stream: TextIO, indent: int | None = None) -> str:
     """JSON as the stream can take it: escaped to ASCII where its encoding lacks a character, or is not UTF-8."""
-    content = plain(payload)
+    content = jsonable(payload)
     text = json.dumps(content, ensure_ascii=False, indent=indent, allow_nan=False)
     try:
         text.encode("utf-8")
@@ -121,10 +121,10 @@ def is_installed(package: str) -> bool:
     return spec is not None and spec.origin is not None
 
 
-def plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """``value`` in JSON's types."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int | bool) or value is None:
@@ -132,7 +132,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Sequence | set | frozenset):
-        return [plain(item) for item in value]
+        return [jsonable(item) for item in value]
     if hasattr(value, "tolist"):  # a number or an array of numpy or torch
-        return plain(value.tolist())
+        return jsonable(value.tolist())
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli.job_results import carry_out, report
+from training_cli.job_results import carry_out, show_result
 from training_cli.options import Device, Json, Precision, ProgressOption, split_names
 from training_cli.output import table
 from training_cli.session import Session, work
@@ -114,11 +114,11 @@ def refine(
         listed = folder is None and len(job.datasets) == 1
         result = carry_out(session, job, model, place, listed=listed, resume=resume, finish=finish)
         if result.in_use_for:
-            report(session, job, result, f"{name} is in use for {', '.join(result.in_use_for)}")
+            show_result(session, job, result, f"{name} is in use for {', '.join(result.in_use_for)}")
         elif result.installed:
-            report(session, job, result, f"'meduniseg models packs activate {name}' puts it into use")
+            show_result(session, job, result, f"'meduniseg models packs activate {name}' puts it into use")
         else:
-            report(session, job, result)
+            show_result(session, job, result)
 
 
 def _suggest(session: Session, reports: Path, references: Path) -> None:

@@ -27,7 +27,7 @@ def list_runs(as_json: Json = False) -> None:
 
     found, used = runs(), ActiveModels().all()
     if as_json:
-        print_json({"runs": [report(run) for run in found], "in_use": used})
+        print_json({"runs": [run_report(run) for run in found], "in_use": used})
         return
     rows = [(run.job.name, run.job.task, run.job.base, run.standing().phase, run.decision() or "-") for run in found]
     print_table(("run", "task", "base", "state", "decision"), rows)
@@ -51,7 +51,7 @@ def start_run(
 
     job = read_job(file)
     run = begin(renamed(job, name or job.name))
-    print_answer(as_json, report(run), f"{run.job.name} has started; 'meduniseg runs list' shows its state.")
+    print_answer(as_json, run_report(run), f"{run.job.name} has started; 'meduniseg runs list' shows its state.")
 
 
 @app.command("resume")
@@ -61,7 +61,7 @@ def resume_run(name: Name, as_json: Json = False) -> None:
 
     run = Run.open(name)
     run.start()
-    print_answer(as_json, report(run), f"{name} continues; 'meduniseg runs list' shows its state.")
+    print_answer(as_json, run_report(run), f"{name} continues; 'meduniseg runs list' shows its state.")
 
 
 @app.command("stop")
@@ -71,7 +71,7 @@ def stop_run(name: Name, as_json: Json = False) -> None:
 
     run = Run.open(name)
     run.stop()
-    print_answer(as_json, report(run), f"{name} is stopped.")
+    print_answer(as_json, run_report(run), f"{name} is stopped.")
 
 
 @app.command("gate")
@@ -143,7 +143,7 @@ def discard_run(name: Name, as_json: Json = False) -> None:
     print_answer(as_json, {"discarded": name}, f"{name} is deleted.")
 
 
-def report(run: Run) -> dict[str, Any]:
+def run_report(run: Run) -> dict[str, Any]:
     """One run as plain data."""
     standing = run.standing()
     job = run.job.model_dump(mode="json")

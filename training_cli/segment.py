@@ -12,7 +12,7 @@ import typer
 
 from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError
 from meduniseg_core.events import CaseDone, Message, Progress
-from training_cli.explaining import choices_in, explain, show_traceback
+from training_cli.explaining import choices_in, explain_error, show_traceback
 from training_cli.inputs import cases_for, check_arguments, named_cases, without_results
 from training_cli.offers import (
     ALL_TASKS,
@@ -127,7 +127,7 @@ def segment(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--case", metavar="CASE", help="Of the cases in the folders only this one. Repeatable."),
+        typer.Option("--case", metavar="CASE", help="Only this case of the folders. Repeatable."),
     ] = None,
     overwrite_edited: Annotated[
         bool, typer.Option("--overwrite-edited", help="Also replace results that were edited by hand.")
@@ -176,7 +176,9 @@ def segment(
             "review_below": review_below,
         }
         skip_unfit = task == ALL_TASKS
-        run = Run(session, teams, offer, targets, before, settings, skip_unfit, series, frame, overwrite_edited)
+        run = CaseSegmenter(
+            session, teams, offer, targets, before, settings, skip_unfit, series, frame, overwrite_edited
+        )
         run.all(cases)
         return run.finish(len(cases))
 
@@ -244,7 +246,7 @@ class Failure:
 
 
 @dataclass
-class Run:
+class CaseSegmenter:
     """Segments the cases one after the other; a case that fails is reported and the others go on."""
 
     session: Session
@@ -346,7 +348,7 @@ class Run:
 
     def _fail(self, case: Case, error: Exception) -> None:
         show_traceback(error)
-        sentence, code = explain(error)
+        sentence, code = explain_error(error)
         self.failed[case.name] = Failure(sentence, code)
         more = {"case": case.name, **choices_in(error)}
         print_error(f"{case.name}: {sentence}", code, as_json=self.session.json_events, more=more)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training_cli.explaining import explain, show_traceback
+from training_cli.explaining import explain_error, show_traceback
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_error
 from training_cli.progress import ProgressMode
@@ -87,7 +87,7 @@ def _together(json_events: bool) -> Iterator[Group]:
         try:
             yield group
         except (Exception, KeyboardInterrupt) as error:
-            sentence, code = explain(error)
+            sentence, code = explain_error(error)
             if group.failed(sentence, code):
                 raise
             show_traceback(error)

@@ -9,7 +9,7 @@ import typer
 
 from meduniseg_core.errors import CancelledError, UnwritableError, UsageError
 from meduniseg_core.events import CaseDone, Progress
-from training_cli.explaining import explain, show_traceback
+from training_cli.explaining import explain_error, show_traceback
 from training_cli.options import Device, Json, ModelName, Precision, ProgressOption
 from training_cli.output import print_error, print_table
 from training_cli.session import Session, work
@@ -155,7 +155,7 @@ def _predict(listed: Worklist, names: list[str], predictor: Predictor, session: 
             raise
         except Exception as error:  # whatever a reader or the network meets costs this one case
             show_traceback(error)
-            failed[name], code = explain(error)
+            failed[name], code = explain_error(error)
             worst = max(worst, code)
             print_error(f"{name}: {failed[name]}", code, as_json=session.json_events, more={"case": name})
             continue

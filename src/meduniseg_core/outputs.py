@@ -46,7 +46,7 @@ _LONGEST = 255  # bytes of a name, where the system does not say
 
 
 @dataclass(frozen=True)
-class Kind:
+class ResultKind:
     """A kind of result.
 
     ``is_ours`` recognises its records. ``vouched_before`` says what a record written before the key "files" existed
@@ -142,7 +142,7 @@ def refuse_input(path: Path, inputs: Collection[Identity]) -> None:
 def standing(
     record: Path,
     names: Iterable[str],
-    kind: Kind,
+    kind: ResultKind,
     inputs: Collection[Identity] = frozenset(),
     *,
     agreed: Collection[str] = (),
@@ -188,7 +188,7 @@ def write_result(
     record: Path,
     content: Content,
     files: Mapping[str, Callable[[Path], object]],
-    kind: Kind,
+    kind: ResultKind,
     *,
     inputs: Collection[Identity] = frozenset(),
     before: Standing | None = None,
@@ -228,7 +228,7 @@ def write_result(
         return _write_staged(record, content, files, now)
 
 
-def refuse_other(there: Standing, content: Content, kind: Kind) -> None:
+def refuse_other(there: Standing, content: Content, kind: ResultKind) -> None:
     """Refuse to replace the result of something else.
 
     Args:

@@ -16,7 +16,7 @@ from meduniseg_core.images.label_record import (
     provenance_path,
     read_provenance,
 )
-from meduniseg_core.outputs import Content, Kind, read_record
+from meduniseg_core.outputs import Content, ResultKind, read_record
 
 if TYPE_CHECKING:
     from meduniseg_core.images import Image
@@ -134,7 +134,7 @@ def _called(content: Content, digest: str) -> str:
     return f"{name}, sha256 {digest[:12]}"
 
 
-RESULT = Kind(
+RESULT = ResultKind(
     is_ours=lambda content: recorded_task(content) is not None,
     vouched_before=_vouched_before,
     keeps_from=_of_another_image,

@@ -26,7 +26,7 @@ from meduniseg_core.outputs import read_record
 from meduniseg_core.paths import corrections_folder
 from meduniseg_core.provenance import provenance_path, read_provenance
 from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
-from napari_meduniseg._editing import names_of
+from napari_meduniseg._editing import class_names_of
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, Origin
 
@@ -142,7 +142,7 @@ def origins_of(layer: Labels) -> Origins:
 
 def class_names(layer: Labels) -> tuple[str, ...]:
     """List the names of labels 1, 2, ... as a ledger needs them; UsageError where a number in between has no name."""
-    names = names_of(layer)
+    names = class_names_of(layer)
     highest = max(names, default=0)
     missing = [label for label in range(1, highest + 1) if label not in names]
     if not names or missing:

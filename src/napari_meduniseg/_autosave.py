@@ -32,7 +32,7 @@ from meduniseg_core.images import canonical_orientation, read_image
 from meduniseg_core.paths import user_folder
 from napari_meduniseg import _edit_bin
 from napari_meduniseg._belonging import source_of
-from napari_meduniseg._editing import names_of
+from napari_meduniseg._editing import class_names_of
 from napari_meduniseg._layers import class_options, origin_metadata
 
 _SUFFIX = ".labels.npz"
@@ -80,7 +80,7 @@ def snapshot(layer: Labels, locked: Collection[int] = ()) -> Snapshot:
     """Copy what `write` needs. It is quick, for the GUI's thread. ``locked``: classes that may not be painted over."""
     belongs = source_of(layer.metadata)
     source = None if belongs is None else belongs[0].source
-    classes = names_of(layer)
+    classes = class_names_of(layer)
     colours = {label: [float(v) for v in np.asarray(layer.get_color(label))] for label in classes}
     about = {
         "name": layer.name,
@@ -118,7 +118,7 @@ def forget(layer: Labels) -> None:
 
 def put_aside(layer: Labels) -> None:
     """Move the edits of a layer that was removed to the bin."""
-    _edit_bin.put(_path(layer), _bin())
+    _edit_bin.put_in_bin(_path(layer), _bin())
 
 
 def put_all_aside() -> None:
@@ -127,12 +127,12 @@ def put_all_aside() -> None:
     The process ends normally, so they are not offered again unasked.
     """
     for path in folder().glob(f"{_owner()}-*{_SUFFIX}"):
-        _edit_bin.put(path, _bin())
+        _edit_bin.put_in_bin(path, _bin())
 
 
-def discard(leftover: Leftover) -> None:
+def discard_leftover(leftover: Leftover) -> None:
     """Move edits that a crash left to the bin."""
-    _edit_bin.put(leftover.path, _bin())
+    _edit_bin.put_in_bin(leftover.path, _bin())
 
 
 def leftovers() -> list[Leftover]:

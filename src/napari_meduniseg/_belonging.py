@@ -141,13 +141,6 @@ def labels_image(
     return Placed(Image(as_volume(array), place, array.ndim == 3 or has_length(probe)), None, tuple(notes))
 
 
-def plain_image(array: np.ndarray, attributes: dict[str, Any], name: str = "the layer") -> Image:
-    """Make an image of an array that napari places by ``attributes`` (scale, translate, rotate, ..., units)."""
-    probe = _probe(array, attributes, name)
-    place = geometry_of(world_in_mm(probe), array.shape)
-    return Image(as_volume(array), place, array.ndim == 3 or has_length(probe))
-
-
 def source_of(metadata: dict[str, Any]) -> tuple[Image, Reorientation] | None:
     """Find the image that a layer with this metadata shows or was made for, and how it was turned.
 

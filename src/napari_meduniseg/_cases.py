@@ -61,7 +61,7 @@ def add_image(opened: OpenedCase, viewer: ViewerModel) -> list[ImageLayer]:
     return [layer for layer in added if isinstance(layer, ImageLayer)]
 
 
-def add_labels(opened: OpenedCase, image: ImageLayer, viewer: ViewerModel) -> Labels | None:
+def add_case_labels(opened: OpenedCase, image: ImageLayer, viewer: ViewerModel) -> Labels | None:
     """Add the case's labels above its image; None where there are none. What is on the disk does not count as unsaved.
 
     They know the whole image (all its channels), so that accepting them stores it; and the prediction, if it is one.
@@ -88,7 +88,7 @@ def add_labels(opened: OpenedCase, image: ImageLayer, viewer: ViewerModel) -> La
 
 
 @dataclass(frozen=True)
-class Correction:
+class CaseCorrection:
     """Labels captured in the GUI's thread, to be written by `keep` in another one."""
 
     layer: Labels
@@ -96,11 +96,13 @@ class Correction:
     write: Callable[[], Any]
 
 
-def correction(layer: Labels, target: Path, layers: Sequence[Layer]) -> Correction:
+def case_correction(layer: Labels, target: Path, layers: Sequence[Layer]) -> CaseCorrection:
     """Capture corrected labels for the case's results; undone edits and locks are not part of them."""
     _, attributes, _ = layer.as_layer_data_tuple()
     now, image = np.array(layer.data), image_of(layer, layers)
-    return Correction(layer, _unsaved.mark(layer), lambda: write_on_grid(str(target), now, attributes, layers, image))
+    return CaseCorrection(
+        layer, _unsaved.mark(layer), lambda: write_on_grid(str(target), now, attributes, layers, image)
+    )
 
 
 def layers_of(images: Sequence[ImageLayer], layers: Sequence[Layer]) -> list[Layer]:

@@ -20,7 +20,7 @@ _LOOKED = ".looked"  # its time is that of the last look
 _LAST_DAY = "last-"  # how the names of files begin that were given their other day
 
 
-def put(path: Path, folder: Path) -> None:
+def put_in_bin(path: Path, folder: Path) -> None:
     """Move a file into the bin, where its week begins.
 
     Args:

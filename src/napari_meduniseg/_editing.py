@@ -254,7 +254,7 @@ def sphere_at(
     )
 
 
-def names_of(layer: Labels) -> dict[int, str]:
+def class_names_of(layer: Labels) -> dict[int, str]:
     """The class names in the layer's features."""
     features = layer.features
     if "index" not in features or "name" not in features:
@@ -267,7 +267,7 @@ def add_class(layer: Labels, name: str) -> int:
 
     Voxels that are painted with it have the name from now on. Raises UsageError for a name that exists already.
     """
-    names = names_of(layer)
+    names = class_names_of(layer)
     if name in names.values() or name.lower() in ("background", "ignore"):
         raise UsageError(f"'{name}' cannot be a new class: there is one of that name; give another.")
     label = next(number for number in range(1, len(names) + 2) if number not in names)
@@ -293,7 +293,7 @@ def unnamed(layer: Labels) -> Callable[[], list[int]]:
 
     Returns a function for a worker's thread, because it looks at every voxel.
     """
-    labels, named = np.asarray(layer.data), set(names_of(layer))
+    labels, named = np.asarray(layer.data), set(class_names_of(layer))
     return lambda: [label for label in editing.unique_labels(labels) if label and label not in named]
 
 

@@ -19,7 +19,7 @@ from meduniseg_core.weights.offer import Offer, offer_in_use, offer_of
 from napari_meduniseg._current import Current
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, same_images
 from napari_meduniseg._layers import METADATA_KEY
-from napari_meduniseg._segmentation_job import Choice, Predictors
+from napari_meduniseg._segmentation_job import Predictors, SegmentChoice
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class FeatureSource:
 
     def predictor(self, model: str) -> Predictor:
         """The model, loaded once."""
-        return self._predictors.get(Choice((), (), model=model, packs=False))
+        return self._predictors.get(SegmentChoice((), (), model=model, packs=False))
 
 
 _by_viewer: WeakKeyDictionary[Current, FeatureSource] = WeakKeyDictionary()

@@ -87,7 +87,7 @@ def _end() -> None:
         one._thread.join(max(0.0, deadline - time.monotonic()))
 
 
-class Job(QObject):
+class BackgroundJob(QObject):
     """One piece of work in a thread of its own. It emits exactly one of ``done``, ``failed`` and ``cancelled``.
 
     ``title`` names work that the user would miss, such as "A segmentation": closing the window then asks first.

@@ -81,11 +81,6 @@ def read_layers(snapshots: Sequence[LayerSnapshot]) -> LayerImage:
     return LayerImage(image, snapshots[0].change)
 
 
-def image_of(layers: Sequence[ImageLayer]) -> LayerImage:
-    """The image that one layer (or one layer per channel) shows, on its own grid: snapshot and reading in one."""
-    return read_layers(snapshot_layers(layers))
-
-
 def to_image(array: np.ndarray, change: Reorientation) -> np.ndarray:
     """Bring what lies on a layer's grid, (H, W) or (D, H, W), to its image's axes: (D, H, W)."""
     return np.ascontiguousarray(change.inverse(as_volume(array))[0])

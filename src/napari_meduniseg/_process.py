@@ -22,7 +22,7 @@ _STOP_MS = 15_000  # a command that was asked to stop gets this long
 _STARTED: WeakSet[Command] = WeakSet()
 
 
-def running() -> list[Command]:
+def running_commands() -> list[Command]:
     """All commands that have not ended."""
     return [command for command in _STARTED if not command.over]
 

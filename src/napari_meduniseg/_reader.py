@@ -17,8 +17,12 @@ from meduniseg_core.images.choices import Choice
 from meduniseg_core.images.formats import PHOTOGRAPH_FORMATS, ending_of, format_of
 from meduniseg_core.images.formats.decoding import decoding_once
 from meduniseg_core.images.formats.dicom_folders import dicom_places, holds_dicom
-from meduniseg_core.images.formats.dicom_label_objects import image_of as find_image
-from meduniseg_core.images.formats.dicom_label_objects import label_object_in, referenced_series, series_beside
+from meduniseg_core.images.formats.dicom_label_objects import (
+    label_object_in,
+    referenced_image,
+    referenced_series,
+    series_beside,
+)
 from meduniseg_core.images.formats.dicom_source import is_dicom
 from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING
 from meduniseg_core.provenance import label_provenance
@@ -89,7 +93,7 @@ def _file(path: Path) -> list[LayerData]:
 def _label_object(path: Path) -> list[LayerData]:
     """A DICOM segmentation or structure set, on its image where that is open or lies beside it."""
     references = referenced_series(path)
-    image = find_image(references, (origin.image for origin in living_origins()))
+    image = referenced_image(references, (origin.image for origin in living_origins()))
     if image is None:
         beside = series_beside(references, path.parent)
         image = None if beside is None else read_image(beside[0], series=beside[1])

@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels, Layer, Shapes
+from napari.layers import Labels, Shapes
 
 from meduniseg_core.checks.image_checks import look_before
 from meduniseg_core.errors import UsageError
@@ -36,9 +35,7 @@ from napari_meduniseg._foreign import left_out
 from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer
 from napari_meduniseg._links import bind, image_of, labels_among
-from napari_meduniseg._views import slice_axis
-
-Region = Literal["volume", "slice", "box"]
+from napari_meduniseg._region import Region, shapes_box, slice_box
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Choice:
+class SegmentChoice:
     """What the user chose. ``layers``: one, or one per channel in the task's order.
 
     ``models`` names another model than ``model`` for tasks that have one in use; without ``packs`` none is used.
@@ -81,7 +78,7 @@ class SegmentationJob:
     Its voxels were not read yet: the layers may be lazy.
     """
 
-    choice: Choice
+    choice: SegmentChoice
     snapshots: tuple[LayerSnapshot, ...]
     box: Box | None
 
@@ -136,7 +133,7 @@ class Predictors:
     _found: dict[str, tuple[tuple[object, ...], Predictor]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def get(self, choice: Choice, name: str | None = None) -> Predictor:
+    def get(self, choice: SegmentChoice, name: str | None = None) -> Predictor:
         """Load a model (the choice's, or that of this name) if it is not at hand, with the packs in use on it.
 
         A forecast and a run may ask at the same time; one then waits for the other.
@@ -156,7 +153,7 @@ class Predictors:
             return known[1]
 
     @staticmethod
-    def _key_of(choice: Choice, name: str, sha256: str, packs: PackRegistry) -> tuple[object, ...]:
+    def _key_of(choice: SegmentChoice, name: str, sha256: str, packs: PackRegistry) -> tuple[object, ...]:
         """What must be the same for a predictor to serve the choice; a file that was replaced is another."""
         file = Registry().find(name).path.stat()
         used = packs.active(sha256) if choice.packs else {}
@@ -194,7 +191,7 @@ def is_flat(layer: ImageLayer) -> bool:
     return bool(layer.ndim == 2)
 
 
-def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
+def prepare_job(choice: SegmentChoice, viewer: ViewerModel) -> SegmentationJob:
     """Take a snapshot of the layers and find the region's box. UsageError or BadInputError says what is missing."""
     if not choice.layers:
         raise UsageError("There is no image; open one (File > Open).")
@@ -204,9 +201,9 @@ def prepare(choice: Choice, viewer: ViewerModel) -> SegmentationJob:
     layer = choice.layers[0]
     box: Box | None = None
     if choice.region == "slice":
-        box = _slice_box(layer, snapshots[0], viewer)
+        box = slice_box(layer, snapshots[0], viewer)
     elif choice.region == "box":
-        box = _shapes_box(layer, snapshots[0], choice.shapes)
+        box = shapes_box(layer, snapshots[0], choice.shapes)
     return SegmentationJob(choice, snapshots, box)
 
 
@@ -252,7 +249,7 @@ def _costs(job: SegmentationJob, predictors: Predictors) -> list[float]:
     ]
 
 
-def run_times(choice: Choice) -> RunTimes:
+def run_times(choice: SegmentChoice) -> RunTimes:
     """What former runs on the choice's device took on this machine."""
     device = "".join(c for c in choice.compute.device if c.isalnum())
     return RunTimes(user_folder() / f"run_times_{device}.json")
@@ -364,48 +361,3 @@ def _colours_beside(task: str, image: ImageLayer, viewer: ViewerModel) -> set[Co
         shown = (np.asarray(labels.get_color(label)) for label in range(1, len(said.get("classes", {})) + 1))
         found |= {(round(255 * c[0]), round(255 * c[1]), round(255 * c[2])) for c in shown}
     return found
-
-
-def _slice_box(layer: Layer, snapshot: LayerSnapshot, viewer: ViewerModel) -> Box | None:
-    if layer.ndim == 2:
-        return None  # the visible slice is the image
-    if viewer.dims.ndisplay == 3:
-        raise UsageError("The viewer shows the volume in 3D; switch to 2D to segment the visible slice.")
-    axis = slice_axis(layer, viewer)
-    position = layer.world_to_data(viewer.dims.point)[-layer.ndim :]
-    size = layer.data.shape[axis]
-    index = int(np.clip(round(float(position[axis])), 0, size - 1))
-    spans = [(0, length) for length in layer.data.shape]
-    spans[axis] = (index, index + 1)
-    return _to_image(spans, snapshot)
-
-
-def _shapes_box(layer: ImageLayer, snapshot: LayerSnapshot, shapes: Shapes | None) -> Box:
-    if shapes is None or shapes.nshapes == 0:
-        raise UsageError("There is no box; add a Shapes layer, draw a rectangle and choose that layer.")
-    chosen = sorted(shapes.selected_data) or range(shapes.nshapes)
-    corners = np.concatenate([np.asarray(shapes.data[index], dtype=float) for index in chosen])
-    places = np.array([layer.world_to_data(shapes.data_to_world(corner))[-layer.ndim :] for corner in corners])
-    shape = layer.data.shape[: layer.ndim]
-    low, high = places.min(axis=0), places.max(axis=0)
-    spans = []
-    for axis, size in enumerate(shape):
-        if high[axis] - low[axis] < 1e-3:  # drawn on one slice: through the whole volume
-            spans.append((0, size))
-            continue
-        first = int(np.clip(np.floor(low[axis] + 0.5), 0, size))
-        last = int(np.clip(np.floor(high[axis] + 0.5) + 1, 0, size))
-        if first >= last:
-            raise UsageError(f"The box lies outside {layer.name}; draw it on the image.")
-        spans.append((first, last))
-    return _to_image(spans, snapshot)
-
-
-def _to_image(spans: list[tuple[int, int]], snapshot: LayerSnapshot) -> Box:
-    """Turn a box of the layer's voxels into a box of the image's own, whose axes may be turned."""
-    shown = [(0, 1), *spans] if len(spans) == 2 else spans
-    change, shape = snapshot.change, snapshot.shape
-    box: list[tuple[int, int]] = [(0, 1)] * 3
-    for (low, high), axis, flip in zip(shown, change.axes, change.flips, strict=True):
-        box[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)
-    return box[0], box[1], box[2]

@@ -15,7 +15,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Reorientation
 from meduniseg_core.interactive import QuickTask, Teacher, strokes_in
-from napari_meduniseg._editing import AT_ONCE, apply, names_of
+from napari_meduniseg._editing import AT_ONCE, apply, class_names_of
 from napari_meduniseg._features import FeatureSource, MadeBy
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, to_image
 from napari_meduniseg._layers import DERIVED, METADATA_KEY, class_options, copied_placement
@@ -89,7 +89,7 @@ def add_labels(viewer: ViewerModel, image: ImageLayer, classes: dict[int, str], 
 
 def classes_of(base: Labels | None) -> dict[int, str]:
     """The classes to paint strokes of: those of the labels to be corrected, else one."""
-    named = {} if base is None else names_of(base)
+    named = {} if base is None else class_names_of(base)
     return named or {1: "target"}
 
 

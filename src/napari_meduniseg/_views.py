@@ -27,7 +27,7 @@ _ORDER: dict[View, tuple[int, int, int]] = {"axial": (0, 1, 2), "coronal": (1, 0
 
 
 @dataclass(frozen=True)
-class Sides:
+class PatientSides:
     """The patient's sides at the edges of the picture: R, L, A, P, S (head) or I (feet)."""
 
     left: str
@@ -43,7 +43,7 @@ _TOWARDS = (
 )  # of the world's axes z, y, x: the side that each comes from, and the one it grows to
 
 
-def shown_sides(viewer: ViewerModel, image: ImageLayer | None) -> Sides | None:
+def shown_sides(viewer: ViewerModel, image: ImageLayer | None) -> PatientSides | None:
     """Tell which of the patient's sides lie at the edges of the present view.
 
     Args:
@@ -62,7 +62,7 @@ def shown_sides(viewer: ViewerModel, image: ImageLayer | None) -> Sides | None:
     down, right = camera_of(viewer).orientation2d
     top, bottom = rows if str(down) == "down" else rows[::-1]
     left, other = columns if str(right) == "right" else columns[::-1]
-    return Sides(left, other, top, bottom)
+    return PatientSides(left, other, top, bottom)
 
 
 def active_view(viewer: ViewerModel) -> View | None:

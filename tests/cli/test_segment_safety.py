@@ -135,7 +135,7 @@ def test_a_second_run_that_finds_a_new_result_refuses(run, tmp_path, monkeypatch
         (tmp_path / name).mkdir()
         write_volume(tmp_path / name / "scan.nii.gz", seed=seed)
     out = tmp_path / "out"
-    whole = segment_module.Run.one
+    whole = segment_module.CaseSegmenter.one
     inner: list[int] = []
 
     def one(self, case) -> None:
@@ -144,7 +144,7 @@ def test_a_second_run_that_finds_a_new_result_refuses(run, tmp_path, monkeypatch
             assert run(tmp_path / "b" / "scan.nii.gz", "-o", out).returncode == 0
         whole(self, case)
 
-    monkeypatch.setattr(segment_module.Run, "one", one)
+    monkeypatch.setattr(segment_module.CaseSegmenter, "one", one)
     done = run(tmp_path / "a" / "scan.nii.gz", "-o", out)
     assert done.returncode == 3 and "result of another image" in done.stderr
 

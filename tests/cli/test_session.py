@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from meduniseg_core.events import CaseDone, Message, Metric, Progress
-from training_cli.output import plain
+from training_cli.output import jsonable
 from training_cli.session import work
 
 
@@ -96,7 +96,7 @@ def test_the_bar_survives_every_kind_of_event(capsys) -> None:
 def test_numbers_of_numpy_become_json_and_infinities_null() -> None:
     import numpy as np
 
-    assert plain({"a": np.float32(0.5), "b": (float("inf"), np.int64(3)), 1: None}) == {
+    assert jsonable({"a": np.float32(0.5), "b": (float("inf"), np.int64(3)), 1: None}) == {
         "a": 0.5,
         "b": [None, 3],
         "1": None,
@@ -105,4 +105,4 @@ def test_numbers_of_numpy_become_json_and_infinities_null() -> None:
 
 def test_what_json_cannot_say_is_an_error() -> None:
     with pytest.raises(TypeError, match="object"):
-        plain(object())
+        jsonable(object())

@@ -16,9 +16,9 @@ import pytest
 from meduniseg_core import outputs
 from meduniseg_core.errors import BadInputError, UnwritableError, UsageError
 from meduniseg_core.files import sha256_of
-from meduniseg_core.outputs import Kind, check_name, clear_leftovers, identities, standing, write_result
+from meduniseg_core.outputs import ResultKind, check_name, clear_leftovers, identities, standing, write_result
 
-OURS = Kind(is_ours=lambda content: "made_by" in content)
+OURS = ResultKind(is_ours=lambda content: "made_by" in content)
 
 
 def writer(text: str) -> Callable[[Path], object]:
@@ -175,7 +175,7 @@ else:
             os.kill(os.getpid(), signal.SIGKILL)
         place(source, target, replace=replace)
     outputs.place = killed
-kind = outputs.Kind(is_ours=lambda content: "made_by" in content)
+kind = outputs.ResultKind(is_ours=lambda content: "made_by" in content)
 folder = Path(sys.argv[1])
 outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.nii.gz": write, "scan_p.nii.gz": write}}, kind)
 """

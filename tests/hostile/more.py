@@ -14,19 +14,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import tifffile
-from hostile.corpus import (
-    MB,
-    PICTURE,
-    VOLUME,
-    Hostile,
-    Verdict,
-    dicom_of,
-    nifti_of,
-    png_chunk,
-    png_of,
-    saved_picture,
-    tiff_of,
-)
+from hostile.file import MB, PICTURE, VOLUME, Hostile, Verdict
+from hostile.pictures import png_chunk, png_of, saved_picture, tiff_of
+from hostile.volumes import dicom_of, nifti_of
 
 _PAGE = (
     b"<!DOCTYPE html><html><head><title>404 Not Found</title></head><body>" + b"<p>gone</p>" * 60 + b"</body></html>"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile.corpus import Hostile, corpus
+from hostile.corpus import corpus
+from hostile.file import Hostile
 from hostile.judge import BYTES, SECONDS
 
 _PROCESSES = 2

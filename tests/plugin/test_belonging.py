@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layer_images import layer_image
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
@@ -19,7 +20,6 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
 from napari_meduniseg._accepting import Collection, accept, submission
 from napari_meduniseg._belonging import image_layer_of, labels_image
-from napari_meduniseg._layer_input import image_of
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import read
 from napari_meduniseg._writer import write_image_layer, write_labels_layer
@@ -203,7 +203,7 @@ def test_an_image_layer_over_a_scan_is_segmented_and_saved_on_the_scan_s_grid(tm
     viewer = ViewerModel()
     image = opened(viewer, path)
     smoothed = viewer.add_image(np.asarray(image.data) + 0.5, scale=image.scale, translate=image.translate)
-    taken = image_of([smoothed])
+    taken = layer_image([smoothed])
     source = read_image(path)
     assert taken.image.geometry.is_close(source.geometry)
     np.testing.assert_array_equal(taken.image.array, source.array + 0.5)

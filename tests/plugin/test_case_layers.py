@@ -16,7 +16,7 @@ from meduniseg_core.provenance import provenance_path
 from meduniseg_core.worklist import Worklist
 from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import origins_of, submission
-from napari_meduniseg._cases import add_image, add_labels, layers_of, open_case
+from napari_meduniseg._cases import add_case_labels, add_image, layers_of, open_case
 from napari_meduniseg._layers import METADATA_KEY
 
 SHAPE = (6, 20, 22)
@@ -51,7 +51,7 @@ def opened(folder: Path, name: str) -> tuple[ViewerModel, Any]:
     viewer = ViewerModel()
     case = open_case(listed, item)
     (image, *_) = add_image(case, viewer)
-    return viewer, add_labels(case, image, viewer)
+    return viewer, add_case_labels(case, image, viewer)
 
 
 def test_a_prediction_is_accepted_with_its_model_and_all_channels(tmp_path: Path) -> None:

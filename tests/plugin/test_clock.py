@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def binned(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"edits")
-    _edit_bin.put(folder / name, folder / "bin")
+    _edit_bin.put_in_bin(folder / name, folder / "bin")
 
 
 def left(folder: Path) -> list[str]:

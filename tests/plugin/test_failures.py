@@ -12,7 +12,7 @@ import torch
 from small_inputs import write_volume
 
 from meduniseg_core.events import CancelToken
-from napari_meduniseg._jobs import Job
+from napari_meduniseg._jobs import BackgroundJob
 
 ERRORS: list[tuple[Callable[[], BaseException], str]] = [
     (lambda: RuntimeError("shapes do not fit"), "RuntimeError: shapes do not fit"),
@@ -96,7 +96,7 @@ def test_a_second_run_makes_a_new_layer_and_undo_never_writes_what_it_found_befo
 
 
 def test_a_job_whose_owner_is_gone_ends_quietly() -> None:
-    job = Job(lambda _events, _cancel: 1)
+    job = BackgroundJob(lambda _events, _cancel: 1)
     job.start()
     assert job.wait(10)
 

@@ -13,7 +13,7 @@ from meduniseg_core.events import CancelToken, Message, ignore
 from meduniseg_core.weights.offer import offer_of
 from napari_meduniseg import _features
 from napari_meduniseg._features import FeatureSource, MadeBy, made_by
-from napari_meduniseg._layer_input import image_of, snapshot_layers
+from napari_meduniseg._layer_input import layer_image, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY
 
 
@@ -46,7 +46,7 @@ def test_features_are_of_the_labels_model_where_it_is_installed_else_of_what_is_
         return real("starter")
 
     monkeypatch.setattr(source, "predictor", predictor)
-    image = image_of([layer]).image
+    image = layer_image([layer]).image
     found = source.get(image, MadeBy("starter", "chest", "xray"), ignore, CancelToken())
     assert loaded == ["starter"] and found.features.tasks[0] == "chest"
     assert "starter" in found.text and "chest" in found.text
@@ -72,7 +72,7 @@ def test_a_second_stroke_reads_nothing_until_it_is_told_to_forget(layer: Any, mo
 
 def test_a_quick_task_of_a_model_that_is_not_in_use_is_not_found(layer: Any) -> None:
     source, events = FeatureSource(), list[Message]()
-    image = image_of([layer]).image
+    image = layer_image([layer]).image
     assert source.of_tasks(image, "0" * 64, ("chest",), events.append, CancelToken()) is None
     sha256 = source.predictor("starter").model.sha256
     found = source.of_tasks(image, sha256, ("chest",), events.append, CancelToken())

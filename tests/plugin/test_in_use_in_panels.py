@@ -12,7 +12,7 @@ from small_inputs import plan, write_photograph
 from meduniseg_core.events import CancelToken
 from meduniseg_core.model import ModelConfig, build_model
 from meduniseg_core.weights import ActiveModels, ModelInfo, Registry, save_model
-from napari_meduniseg._segmentation_job import Predictors, prepare, run_job
+from napari_meduniseg._segmentation_job import Predictors, prepare_job, run_job
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.in_use_line import IN_USE
 
@@ -61,7 +61,7 @@ def test_segment_runs_what_is_in_use_says_so_and_can_be_told_otherwise(viewer: A
     assert "mine is used for polyp: it was adopted" in line.text() and not line.isHidden()
 
     def model_of_result() -> str:
-        job = prepare(form.choice(), viewer)
+        job = prepare_job(form.choice(), viewer)
         outcome = run_job(job, Predictors(), lambda _event: None, CancelToken())
         return str(outcome.results["polyp"].provenance()["model"])
 

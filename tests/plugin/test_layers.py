@@ -9,12 +9,13 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
+from layer_images import layer_image
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
-from napari_meduniseg._layer_input import image_of, read_layers, snapshot_layers
+from napari_meduniseg._layer_input import read_layers, snapshot_layers
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import get_reader, read
 from napari_meduniseg._writer import write_labels_layer
@@ -56,13 +57,13 @@ def test_what_was_read_is_what_is_segmented_even_after_a_new_name_and_other_cont
     image = oriented((2, 0, 1), (1, -1, 1), tilt=0.3)
     layer = layer_of(image)
     layer.name, layer.contrast_limits = "renamed", (0, 10)
-    assert image_of([layer]).image is image
+    assert layer_image([layer]).image is image
 
 
 def test_a_layer_that_was_moved_is_taken_as_it_lies_now() -> None:
     layer = layer_of(oriented((2, 1, 0), (1, 1, 1)))
     layer.translate = (0, 0, 0)
-    taken = image_of([layer]).image
+    taken = layer_image([layer]).image
     assert taken.geometry.origin == (0, 0, 0) and taken.geometry.spacing == pytest.approx((3.0, 0.5, 0.8))
 
 
@@ -70,22 +71,22 @@ def test_a_foreign_layer_with_a_rotated_affine_keeps_its_place() -> None:
     angle = np.deg2rad(20)
     rotation = np.array([[1, 0, 0], [0, np.cos(angle), -np.sin(angle)], [0, np.sin(angle), np.cos(angle)]])
     layer = ImageLayer(np.zeros(SHAPE), scale=(2, 1, 1), rotate=rotation, translate=(7, 8, 9), units="mm")
-    geometry = image_of([layer]).image.geometry
+    geometry = layer_image([layer]).image.geometry
     assert geometry.is_orthonormal() and geometry.spacing == pytest.approx((2, 1, 1))
     z, y, x = layer.data_to_world((1, 2, 3))
     np.testing.assert_allclose((geometry.affine @ (1, 2, 3, 1))[:3], (x, y, z), atol=1e-6)
 
 
 def test_other_units_of_length_become_millimetres_and_missing_ones_are_said() -> None:
-    taken = image_of([ImageLayer(np.zeros(SHAPE), scale=(500, 500, 250), units="um")])
+    taken = layer_image([ImageLayer(np.zeros(SHAPE), scale=(500, 500, 250), units="um")])
     assert taken.image.geometry.spacing == pytest.approx((0.5, 0.5, 0.25)) and not taken.image.findings
-    taken = image_of([ImageLayer(np.zeros(SHAPE), scale=(5, 1, 1))])
+    taken = layer_image([ImageLayer(np.zeros(SHAPE), scale=(5, 1, 1))])
     assert taken.image.physical and "taken as mm" in taken.image.findings[0].text
 
 
 def test_a_colour_layer_is_a_photograph_and_its_alpha_is_dropped() -> None:
     array = np.random.default_rng(0).integers(0, 255, (8, 9, 4), dtype=np.uint8)
-    image = image_of([ImageLayer(array, rgb=True)]).image
+    image = layer_image([ImageLayer(array, rgb=True)]).image
     assert image.array.shape == (3, 1, 8, 9) and not image.physical and image.meta["colour"] == "rgb"
     np.testing.assert_array_equal(np.moveaxis(image.array[:, 0], 0, -1), array[..., :3])
 
@@ -103,7 +104,7 @@ def test_a_colour_layer_is_a_photograph_and_its_alpha_is_dropped() -> None:
 def test_what_cannot_be_segmented_is_refused_in_one_sentence(layer: ImageLayer, reason: str) -> None:
     layer.name = "thing"
     with pytest.raises(BadInputError, match=reason) as caught:
-        image_of([layer])
+        layer_image([layer])
     assert "thing" in str(caught.value)
 
 

@@ -147,7 +147,7 @@ def test_unwanted_edits_are_asked_about_and_come_back_from_the_bin_for_a_week(
     qtbot.waitUntil(lambda: not widget.recovery.busy)
     assert gui.layers[-1].name == "second (restored)" and not aside.path.exists()
     assert gui.layers[-1] in widget.recovery.keeper.unsaved()
-    _autosave.discard(_autosave.leftovers()[0])
+    _autosave.discard_leftover(_autosave.leftovers()[0])
     (old,) = _autosave.binned()
     week = time.time() - 7.1 * 86400
     os.utime(old.path, (week, week))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from layer_images import layer_image
 from napari.components import ViewerModel
 from napari.layers import Layer
 from small_inputs import write_volume
@@ -18,7 +19,6 @@ from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.outputs import standing
 from meduniseg_core.provenance import RESULT
-from napari_meduniseg._layer_input import image_of
 from napari_meduniseg._layers import image_layers, label_layer, result_layer
 from napari_meduniseg._reader import read
 from napari_meduniseg._writer import write_labels_layer
@@ -33,7 +33,7 @@ def result_of(scan: Path) -> Layer:
     """A result of ours on the scan, as a layer."""
     ((data, options, _),) = read(str(scan))
     layer = ViewerModel().add_image(data, **options)
-    taken = image_of([layer])
+    taken = layer_image([layer])
     labels = np.zeros(taken.image.array.shape, np.uint8)
     labels[0, 2:5, 4:9, 4:9] = 1
     result = Segmentation(

@@ -22,14 +22,14 @@ from napari_meduniseg._compute_options import ComputeOptions
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._segmentation_job import (
-    Choice,
     Predictors,
+    SegmentChoice,
     add_results,
     findings_for,
     forecast,
     look_at_image,
     modalities_for,
-    prepare,
+    prepare_job,
     run_job,
     run_times,
     tasks_for,
@@ -58,8 +58,8 @@ def add_volume(viewer: ViewerModel, flipped: bool = False) -> ImageLayer:
 
 def run(viewer: ViewerModel, **changes: object) -> list:
     layer = changes.pop("layer", None) or viewer.layers[0]
-    choice = Choice(layers=(layer,), model="tiny", **{"tasks": ("organ",), "compute": FP32, **changes})  # type: ignore[arg-type]
-    order = prepare(choice, viewer)
+    choice = SegmentChoice(layers=(layer,), model="tiny", **{"tasks": ("organ",), "compute": FP32, **changes})  # type: ignore[arg-type]
+    order = prepare_job(choice, viewer)
     return add_results(order, run_job(order, Predictors(), ignore, CancelToken()), viewer)
 
 
@@ -125,7 +125,7 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
 
 def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
+    order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     outcome = run_job(order, Predictors(), ignore, CancelToken())
     layer.name = "other"
     viewer.layers.selection.clear()
@@ -137,7 +137,7 @@ def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer:
 
 def test_a_result_whose_layer_was_given_other_voxels_is_dropped(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
+    order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     outcome = run_job(order, Predictors(), ignore, CancelToken())
     layer.data = np.zeros((5, 6, 7))
     assert add_results(order, outcome, viewer) == [] and len(viewer.layers) == 1
@@ -153,7 +153,7 @@ def test_running_twice_leaves_the_first_result_alone(viewer: ViewerModel) -> Non
 
 def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
+    order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     token, seen = CancelToken(), []
 
     def stop(event: object) -> None:
@@ -168,7 +168,7 @@ def test_cancelling_stops_between_windows(viewer: ViewerModel) -> None:
 
 def test_the_forecast_tells_memory_and_a_range_of_time_before_the_first_run(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
+    order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)
     found = forecast(order, Predictors())
     assert found.bytes > 0 and found.low is not None and found.high is not None and 0 < found.low < found.high
     assert "iB of memory" in found.text and " 0.0" not in found.text and "window" not in found.text
@@ -176,15 +176,15 @@ def test_the_forecast_tells_memory_and_a_range_of_time_before_the_first_run(view
 
 def test_what_is_missing_is_said(viewer: ViewerModel) -> None:
     with pytest.raises(UsageError, match="no image"):
-        prepare(Choice(layers=(), tasks=("organ",)), viewer)
+        prepare_job(SegmentChoice(layers=(), tasks=("organ",)), viewer)
     layer = add_volume(viewer)
     with pytest.raises(UsageError, match="No task"):
-        prepare(Choice(layers=(layer,), tasks=()), viewer)
+        prepare_job(SegmentChoice(layers=(layer,), tasks=()), viewer)
     with pytest.raises(UsageError, match="no box"):
-        prepare(Choice(layers=(layer,), tasks=("organ",), region="box"), viewer)
+        prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), region="box"), viewer)
     viewer.dims.ndisplay = 3
     with pytest.raises(UsageError, match="2D"):
-        prepare(Choice(layers=(layer,), tasks=("organ",), region="slice"), viewer)
+        prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), region="slice"), viewer)
 
 
 def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: list[str]) -> list[str]:
@@ -217,7 +217,7 @@ def test_two_tasks_on_one_image_share_no_colour_and_a_second_run_keeps_its_own(v
 
 def test_the_time_that_is_said_is_that_of_all_tasks_and_is_remembered(viewer: ViewerModel, tiny_home: Path) -> None:
     layer = add_volume(viewer)
-    order = prepare(Choice(layers=(layer,), tasks=("organ", "vessel"), model="tiny", compute=FP32), viewer)
+    order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ", "vessel"), model="tiny", compute=FP32), viewer)
     began, seen = time.perf_counter(), []
     outcome = run_job(order, Predictors(), seen.append, CancelToken())
     took = time.perf_counter() - began

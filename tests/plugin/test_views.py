@@ -12,7 +12,7 @@ from meduniseg_core.images import Finding, Geometry, Image
 from napari_meduniseg._current import Current, current_of
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._napari_versions import camera_of, canvas_size
-from napari_meduniseg._views import Sides, active_view, is_out_of_sight, set_view, show_whole_again, shown_sides
+from napari_meduniseg._views import PatientSides, active_view, is_out_of_sight, set_view, show_whole_again, shown_sides
 
 
 @pytest.fixture
@@ -139,12 +139,12 @@ def add_read(viewer: ViewerModel, findings: tuple[Finding, ...] = ()) -> Any:
 @pytest.mark.parametrize(
     ("view", "sides"),
     [
-        ("axial", Sides("R", "L", "A", "P")),
-        ("coronal", Sides("R", "L", "S", "I")),
-        ("sagittal", Sides("A", "P", "S", "I")),
+        ("axial", PatientSides("R", "L", "A", "P")),
+        ("coronal", PatientSides("R", "L", "S", "I")),
+        ("sagittal", PatientSides("A", "P", "S", "I")),
     ],
 )
-def test_the_sides_of_the_patient_follow_the_view(viewer: ViewerModel, view: Any, sides: Sides) -> None:
+def test_the_sides_of_the_patient_follow_the_view(viewer: ViewerModel, view: Any, sides: PatientSides) -> None:
     image = add_read(viewer)
     set_view(viewer, view)
     assert active_view(viewer) == view and shown_sides(viewer, image) == sides

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from meduniseg_core.adaptation.gate_bias import Corrected, bias_text, near_copies
 from meduniseg_core.evaluation import CaseScores
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
-from meduniseg_core.evaluation.report import Interval, ReportPicture, bootstrap_interval
+from meduniseg_core.evaluation.report import BootstrapInterval, ReportPicture, bootstrap_interval
 
 WORSE_BY = 0.01
 """The loss of Dice above which the new model counts as worse for a class."""
@@ -101,7 +101,7 @@ class GateReport(BaseModel):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def interval(self) -> Interval | None:
+    def interval(self) -> BootstrapInterval | None:
         """Bootstrap interval of the mean paired gain; None for fewer than two cases that have a score before."""
         gains = [pair.gain for pair in self.pairs if pair.gain is not None]
         return bootstrap_interval(gains) if len(gains) > 1 else None

@@ -42,7 +42,7 @@ Decision = Literal["adopted", "candidate"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """The state of a run.
 
     ``progress`` is (stage, steps done, steps in total, seconds left or None), ``trouble`` the reason of a failure,
@@ -251,7 +251,7 @@ class Run:
         """The trained model (or pack), once there is one."""
         return self.output / f"{self.job.name}.safetensors"
 
-    def standing(self) -> Standing:
+    def standing(self) -> RunStatus:
         """Look up the run's state; fast enough to be polled.
 
         Returns:
@@ -260,17 +260,17 @@ class Run:
         running = self.process() is not None
         events = newest_events(self._events_file)
         if running:
-            return Standing("running", newest_progress(events))
+            return RunStatus("running", newest_progress(events))
         if self.result() is not None:
-            return Standing("finished")
+            return RunStatus("finished")
         last = events[-1] if events else {}
         if last.get("event") != "error":
             # killed, a crash, the power; or a terminal heard what was said
             unexpected = "It ended unexpectedly." if events else None
-            return Standing("stopped", newest_progress(events), unexpected, resumable=self.has_checkpoint)
+            return RunStatus("stopped", newest_progress(events), unexpected, resumable=self.has_checkpoint)
         if last.get("exit_code") == 130:
-            return Standing("stopped", newest_progress(events), resumable=self.has_checkpoint)
-        return Standing("failed", None, str(last.get("message", "")), resumable=self.has_checkpoint)
+            return RunStatus("stopped", newest_progress(events), resumable=self.has_checkpoint)
+        return RunStatus("failed", None, str(last.get("message", "")), resumable=self.has_checkpoint)
 
     def result(self) -> dict[str, Any] | None:
         """Read the result.

@@ -20,7 +20,7 @@ from meduniseg_core.events import CancelToken, Event, cancelled_by_signals, erro
 from meduniseg_core.weights import load_model
 
 
-def work(folder: Path, cancel: CancelToken) -> None:
+def work_on(folder: Path, cancel: CancelToken) -> None:
     """Carry out the job of a run, or resume it; the result is written into the run's folder.
 
     Args:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         cancel = CancelToken()
         with cancelled_by_signals(cancel):
-            work(Path(*arguments), cancel)
+            work_on(Path(*arguments), cancel)
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = explain(error)
         if code == MedUniSegError.exit_code:  # a bug of ours: the traceback for the report

@@ -13,12 +13,12 @@ from filelock import FileLock, Timeout
 
 from meduniseg_core.conversion.counts import deviation
 from meduniseg_core.conversion.description import write_description
-from meduniseg_core.conversion.find import find_cases
-from meduniseg_core.conversion.record import REWRITING, CaseRecord, Header, OutputFile, Record, state_of
+from meduniseg_core.conversion.find import find_source_cases
+from meduniseg_core.conversion.record import REWRITING, ConversionHeader, ConvertedCase, OutputFile, Record, state_of
 from meduniseg_core.conversion.source import SourceCase, Tree
 from meduniseg_core.conversion.split import random_subsets, ranked
 from meduniseg_core.conversion.table import Conversion, Subset
-from meduniseg_core.conversion.writing import FOLDERS, Job, Outcome, convert_cases
+from meduniseg_core.conversion.writing import FOLDERS, ConversionJob, ConversionOutcome, convert_cases
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UnwritableError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
 from meduniseg_core.files import remove_leftovers, writing_into
@@ -98,9 +98,9 @@ def convert_dataset(
         raise UsageError(f"{folder} holds the download itself; give a folder of its own with --output.")
     task = conversion.task.model_dump(include={"classes", "channels"})
     recipe = f"{_VERSION}\0{conversion.model_dump_json(include={'parts', 'balance', 'split'})}\0{task}"
-    header = Header(dataset=conversion.name, seed=seed, recipe=hashlib.sha256(recipe.encode()).hexdigest())
+    header = ConversionHeader(dataset=conversion.name, seed=seed, recipe=hashlib.sha256(recipe.encode()).hexdigest())
     Record.open(folder, header)  # refuses before anything is made
-    cases = find_cases(conversion, Tree(source, without=folder))
+    cases = find_source_cases(conversion, Tree(source, without=folder))
     if not cases:
         raise BadInputError(
             f"{source} holds no case of {conversion.name}, whose download looks like this: {conversion.layout}; "
@@ -219,7 +219,7 @@ def _leave_out(run: _Run, case: SourceCase, source: str) -> None:
     known = run.record.cases.get(case.name)
     _check_unedited(run, known)
     _remove(run, known, {})
-    run.record.add(CaseRecord(case=case.name, source=source, patient=case.patient, site=case.site))
+    run.record.add(ConvertedCase(case=case.name, source=source, patient=case.patient, site=case.site))
 
 
 def _write_all(
@@ -242,7 +242,7 @@ def _write_all(
             _stop_if_cancelled(run)
 
 
-def _job(run: _Run, case: SourceCase, source: str, subset: Subset) -> Job | None:
+def _job(run: _Run, case: SourceCase, source: str, subset: Subset) -> ConversionJob | None:
     """What is to be done for a case; None where it is done, or may not be done again."""
     known = run.record.cases.get(case.name)
     if known is not None and _is_done(run, known, source, subset):
@@ -255,13 +255,13 @@ def _job(run: _Run, case: SourceCase, source: str, subset: Subset) -> Job | None
     if known is not None and known.outputs:  # killed from here on, its files are not taken for edited ones
         rewriting = dict.fromkeys(known.outputs, OutputFile(size=-1, changed=REWRITING))
         run.record.add(known.model_copy(update={"source": "", "outputs": rewriting}))
-    return Job(case.name, subset, run.folder, run.conversion.ending, case.load)
+    return ConversionJob(case.name, subset, run.folder, run.conversion.ending, case.load)
 
 
-def _keep(run: _Run, case: SourceCase, source: str, subset: Subset, outcome: Outcome) -> None:
+def _keep(run: _Run, case: SourceCase, source: str, subset: Subset, outcome: ConversionOutcome) -> None:
     _remove(run, run.record.cases.get(case.name), outcome.outputs)
     run.record.add(
-        CaseRecord(
+        ConvertedCase(
             case=case.name,
             source=source,
             patient=case.patient,
@@ -283,12 +283,12 @@ def _warnings(run: _Run) -> list[str]:
     return [texts[0] if len(texts) == 1 else f"{len(texts)} cases, e.g. {texts[0]}" for texts in by_code.values()]
 
 
-def _is_done(run: _Run, known: CaseRecord, source: str, subset: Subset) -> bool:
+def _is_done(run: _Run, known: ConvertedCase, source: str, subset: Subset) -> bool:
     there = bool(known.outputs) and all(state_of(run.folder / name) is not None for name in known.outputs)
     return there and known.source == source and known.subset == subset
 
 
-def _check_unedited(run: _Run, known: CaseRecord | None) -> None:
+def _check_unedited(run: _Run, known: ConvertedCase | None) -> None:
     for name, written in known.outputs.items() if known is not None else ():
         state = state_of(run.folder / name)
         if state is not None and state != written and written.changed != REWRITING:
@@ -297,7 +297,7 @@ def _check_unedited(run: _Run, known: CaseRecord | None) -> None:
             )
 
 
-def _remove(run: _Run, known: CaseRecord | None, outputs: Mapping[str, OutputFile]) -> None:
+def _remove(run: _Run, known: ConvertedCase | None, outputs: Mapping[str, OutputFile]) -> None:
     """Remove what an earlier conversion of the case wrote elsewhere (into the other subset)."""
     for name in known.outputs if known is not None else ():
         if name not in outputs:
@@ -319,4 +319,6 @@ def _cases(count: int) -> str:
 
 def _stop_if_cancelled(run: _Run) -> None:
     if run.cancel is not None and run.cancel.cancelled:
-        raise CancelledError(f"Stopped on request with {_cases(run.converted)} converted; the same command goes on.")
+        raise CancelledError(
+            f"Stopped on request with {_cases(run.converted)} converted; run the same command to continue."
+        )

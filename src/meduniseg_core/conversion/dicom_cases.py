@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from meduniseg_core.conversion.dicom_download import Series, series_in
-from meduniseg_core.conversion.file_cases import Group, finished, grouped, source_case
+from meduniseg_core.conversion.file_cases import FileGroup, finished, grouped, source_case
 from meduniseg_core.conversion.labels import label_map
 from meduniseg_core.conversion.source import Loaded, SourceCase, Tree
 from meduniseg_core.conversion.table import Conversion, Part
@@ -36,7 +36,7 @@ def dicom_series_cases(conversion: Conversion, part: Part, tree: Tree) -> list[S
     return cases
 
 
-def _load(conversion: Conversion, part: Part, root: Path, group: Group, series: list[Series]) -> Loaded:
+def _load(conversion: Conversion, part: Part, root: Path, group: FileGroup, series: list[Series]) -> Loaded:
     rule, first = group.labels[0]
     paths = {root / path for _, path in group.labels}
     folders = {path.parent for path in paths}

@@ -11,7 +11,7 @@ import numpy as np
 
 from meduniseg_core.conversion.labels import label_map, marks
 from meduniseg_core.conversion.patient_table import patients_in
-from meduniseg_core.conversion.source import Loaded, SourceCase, Tree, case_name, filled
+from meduniseg_core.conversion.source import Loaded, SourceCase, Tree, fill_template, safe_case_name
 from meduniseg_core.conversion.table import Conversion, LabelRule, Part
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_image, same_grid
@@ -21,7 +21,7 @@ Key = tuple[tuple[str, str | None], ...]
 
 
 @dataclass
-class Group:
+class FileGroup:
     """The files of one case: for each channel the alternatives that are there, by preference, and the label files.
 
     ``doubles`` are further files that a pattern found for the same channel: the slices of a series, or second copies.
@@ -58,7 +58,7 @@ def file_cases(conversion: Conversion, part: Part, tree: Tree) -> list[SourceCas
 
 def source_case(
     part: Part,
-    group: Group,
+    group: FileGroup,
     files: Sequence[Path],
     load: Callable[[], Loaded],
     has_target: Callable[[], bool] | None = None,
@@ -76,9 +76,9 @@ def source_case(
         The case.
     """
     groups = group.groups
-    name = case_name(filled(part.case, groups) or "")
-    patient = filled(part.patient, groups) if part.patient is not None else None
-    site = filled(part.site, groups) if part.site is not None else None
+    name = safe_case_name(fill_template(part.case, groups) or "")
+    patient = fill_template(part.patient, groups) if part.patient is not None else None
+    site = fill_template(part.site, groups) if part.site is not None else None
     return SourceCase(
         name,
         patient or name,
@@ -91,7 +91,7 @@ def source_case(
     )
 
 
-def grouped(part: Part, tree: Tree) -> list[Group]:
+def grouped(part: Part, tree: Tree) -> list[FileGroup]:
     """Sort a part's files into cases by the named groups of its patterns.
 
     Args:
@@ -101,13 +101,13 @@ def grouped(part: Part, tree: Tree) -> list[Group]:
     Returns:
         A group for each combination of groups that the first channel's pattern found.
     """
-    found: dict[Key, Group] = {}
+    found: dict[Key, FileGroup] = {}
     for channel, patterns in enumerate(part.images):
         for pattern in (patterns,) if isinstance(patterns, str) else patterns:
             of_pattern: set[Key] = set()
             for path, groups in tree.matches(pattern, part.exclude):
                 key = _key(groups)
-                group = found.setdefault(key, Group(groups, [[] for _ in part.images]))
+                group = found.setdefault(key, FileGroup(groups, [[] for _ in part.images]))
                 (group.doubles if key in of_pattern else group.images[channel]).append(path)
                 of_pattern.add(key)
     for rule in part.labels:
@@ -126,21 +126,21 @@ def _key(groups: Mapping[str, str | None]) -> Key:
     return tuple(sorted((name, text.lower() if text else text) for name, text in groups.items()))
 
 
-def _is_labelled(part: Part, group: Group) -> bool:
+def _is_labelled(part: Part, group: FileGroup) -> bool:
     there = {id(rule) for rule, _ in group.labels}
     return all(rule.optional or id(rule) in there for rule in part.labels)
 
 
-def _files(tree: Tree, group: Group) -> list[Path]:
+def _files(tree: Tree, group: FileGroup) -> list[Path]:
     names = [paths[0] for paths in group.images] + [path for _, path in group.labels]
     return [path for name in names for path in tree.with_detached(name)]
 
 
-def _has_target(conversion: Conversion, root: Path, group: Group) -> bool:
+def _has_target(conversion: Conversion, root: Path, group: FileGroup) -> bool:
     return any(marks(rule, root / path, conversion.task.classes) for rule, path in group.labels)
 
 
-def _load(conversion: Conversion, part: Part, root: Path, group: Group) -> Loaded:
+def _load(conversion: Conversion, part: Part, root: Path, group: FileGroup) -> Loaded:
     paths = [root / paths[0] for paths in group.images]
     if group.doubles:
         raise BadInputError(

@@ -45,7 +45,7 @@ _READERS: Mapping[str, Callable[[Conversion, Part, Tree], list[SourceCase]]] = {
 }
 
 
-def find_cases(conversion: Conversion, tree: Tree) -> list[SourceCase]:
+def find_source_cases(conversion: Conversion, tree: Tree) -> list[SourceCase]:
     """Find a data set's cases in its download.
 
     Args:

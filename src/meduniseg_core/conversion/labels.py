@@ -12,7 +12,7 @@ from meduniseg_core.conversion.table import BACKGROUND, REST, LabelRule
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Geometry, Image, place_labels, read_image, read_labels
 from meduniseg_core.images.findings import merge
-from meduniseg_core.images.grid import describe
+from meduniseg_core.images.grid import describe_grid
 
 
 def label_map(image: Image, files: Sequence[tuple[LabelRule, Path]], classes: Sequence[str]) -> Image:
@@ -117,8 +117,8 @@ def _placed(labels: Image, image: Image) -> Image:
         if labels.geometry.shape != image.geometry.shape or not _same_spacing(labels.geometry, image.geometry):
             raise
     text = (
-        f"{labels.name} says that it lies elsewhere ({describe(labels.geometry)}) than {image.name} "
-        f"({describe(image.geometry)}): they were taken to fit voxel by voxel, because their sizes are the same."
+        f"{labels.name} says that it lies elsewhere ({describe_grid(labels.geometry)}) than {image.name} "
+        f"({describe_grid(image.geometry)}): they were taken to fit voxel by voxel, because their sizes are the same."
     )
     return replace(labels, geometry=image.geometry).with_findings(Finding("grid_not_comparable", text))
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from meduniseg_core.conversion.dicom_download import Series, series_in
-from meduniseg_core.conversion.file_cases import Group, finished, grouped, source_case
+from meduniseg_core.conversion.file_cases import FileGroup, finished, grouped, source_case
 from meduniseg_core.conversion.source import Loaded, SourceCase, Tree
 from meduniseg_core.conversion.suv import suv_factor
 from meduniseg_core.conversion.table import Conversion, Part
@@ -41,7 +41,7 @@ def pet_ct_cases(conversion: Conversion, part: Part, tree: Tree) -> list[SourceC
     return cases
 
 
-def _case(conversion: Conversion, part: Part, group: Group, series: list[Series]) -> SourceCase:
+def _case(conversion: Conversion, part: Part, group: FileGroup, series: list[Series]) -> SourceCase:
     files = [file for one in series if one.modality in ("CT", "PT", "SEG") for file in one.files]
     load = partial(_load, conversion, part, series)
     return source_case(part, group, files, load, partial(_has_target, series))

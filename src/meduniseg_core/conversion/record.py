@@ -34,7 +34,7 @@ class OutputFile(BaseModel):
     changed: int
 
 
-class CaseRecord(BaseModel):
+class ConvertedCase(BaseModel):
     """A case as it was converted: its files, and findings about it (code -> sentence).
 
     One without outputs was left out, because it has no target.
@@ -51,7 +51,7 @@ class CaseRecord(BaseModel):
     findings: dict[str, str] = {}
 
 
-class Header(BaseModel):
+class ConversionHeader(BaseModel):
     """The first line: which data set this is, the seed of its split, and a hash of the table's entry."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,12 +66,12 @@ class Record:
     """The record of one converted data set; ``stale`` where its file is not as `save` would write it."""
 
     path: Path
-    header: Header
-    cases: dict[str, CaseRecord] = field(default_factory=dict)
+    header: ConversionHeader
+    cases: dict[str, ConvertedCase] = field(default_factory=dict)
     stale: bool = True
 
     @classmethod
-    def open(cls, folder: Path, header: Header) -> Record:
+    def open(cls, folder: Path, header: ConversionHeader) -> Record:
         """Open the record in a folder, or begin one.
 
         Args:
@@ -94,10 +94,10 @@ class Record:
             return cls(path, header)
         lines = read_small(path, _LIMIT).split(b"\n")
         try:
-            first = Header.model_validate(parse_json(lines[0]))
-            cases = [CaseRecord.model_validate(parse_json(line)) for line in lines[1:-1] if line]
+            first = ConversionHeader.model_validate(parse_json(lines[0]))
+            cases = [ConvertedCase.model_validate(parse_json(line)) for line in lines[1:-1] if line]
         except ValidationError as error:
-            raise BadInputError(f"{path} does not hold: {first_fault(error)}; remove that folder.") from None
+            raise BadInputError(f"{path} is not valid ({first_fault(error)}); remove that folder.") from None
         except ValueError as error:
             raise BadInputError(f"{path} is damaged ({error}); remove that folder and convert again.") from None
         if first.dataset != header.dataset:
@@ -117,7 +117,7 @@ class Record:
             write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
         self.stale = False
 
-    def add(self, case: CaseRecord) -> None:
+    def add(self, case: ConvertedCase) -> None:
         """Append a case whose files are in place.
 
         Args:
@@ -139,7 +139,7 @@ class Record:
         return {name: case.subset for name, case in self.cases.items() if case.subset is not None}
 
 
-def described(path: Path) -> OutputFile:
+def output_file(path: Path) -> OutputFile:
     """Describe a written file.
 
     Args:
@@ -162,7 +162,7 @@ def state_of(path: Path) -> OutputFile | None:
         Its size and time of change; None where it is missing.
     """
     try:
-        return described(path)
+        return output_file(path)
     except FileNotFoundError:
         return None
 

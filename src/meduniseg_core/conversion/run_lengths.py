@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.conversion.file_cases import as_rgb, grouped
-from meduniseg_core.conversion.source import Loaded, SourceCase, Tree, case_name
+from meduniseg_core.conversion.source import Loaded, SourceCase, Tree, safe_case_name
 from meduniseg_core.conversion.table import Conversion, Part
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import read_small
@@ -41,8 +41,8 @@ def run_length_cases(conversion: Conversion, part: Part, tree: Tree) -> list[Sou
             runs = masks[uid]
             cases.append(
                 SourceCase(
-                    case_name(uid),
-                    case_name(uid),
+                    safe_case_name(uid),
+                    safe_case_name(uid),
                     None,
                     part.subset,
                     (path,),

@@ -152,7 +152,7 @@ def _walk(root: Path, without: Path | None, strict: bool) -> Iterator[str]:
         yield from (name if base == "." else f"{base}/{name}" for name in names if not name.startswith("."))
 
 
-def case_name(text: str) -> str:
+def safe_case_name(text: str) -> str:
     """Make a case's name that every file system and nnU-Net takes.
 
     Args:
@@ -165,7 +165,7 @@ def case_name(text: str) -> str:
     return plain[:120] or "case"
 
 
-def filled(template: str, groups: Mapping[str, str | None]) -> str | None:
+def fill_template(template: str, groups: Mapping[str, str | None]) -> str | None:
     """Fill a template of the table.
 
     Args:

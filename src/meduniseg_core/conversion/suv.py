@@ -35,7 +35,7 @@ def suv_factor(header: Dataset, path: Path) -> float:
     if units == "GML":
         return 1.0
     if units != "BQML":
-        raise BadInputError(f"{path} is in {units} and SUV can be computed from BQML; leave that study out.")
+        raise BadInputError(f"{path} is in {units} and SUV can only be computed from BQML; leave that study out.")
     doses = element(header, "RadiopharmaceuticalInformationSequence", path, "SUV")
     if len(doses) != 1:
         raise BadInputError(f"{path} lists {len(doses)} radiopharmaceuticals and SUV needs one; leave that study out.")
@@ -63,7 +63,9 @@ def _seconds_since_injection(header: Dataset, dose: Dataset, path: Path) -> floa
     # the first of the two: a series computed later than it was measured has the later time
     seconds = (min(scan) - _of_day(start)) % _DAY  # past midnight
     if seconds > _LONGEST:
-        raise BadInputError(f"{path} was injected {seconds / 3600:.3g} hours before the scan by its header; check it.")
+        raise BadInputError(
+            f"{path} says that the tracer was injected {seconds / 3600:.3g} hours before the scan; check it."
+        )
     return seconds
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
-from meduniseg_core.conversion.record import OutputFile, described
+from meduniseg_core.conversion.record import OutputFile, output_file
 from meduniseg_core.conversion.source import Loaded
 from meduniseg_core.conversion.table import Subset
 from meduniseg_core.errors import MedUniSegError, UnwritableError
@@ -23,7 +23,7 @@ FOLDERS: Mapping[Subset, tuple[str, str]] = {"train": ("imagesTr", "labelsTr"), 
 
 
 @dataclass(frozen=True)
-class Job:
+class ConversionJob:
     """A case to convert: how to read it, and where it goes."""
 
     case: str
@@ -34,7 +34,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ConversionOutcome:
     """A converted case's files (relative to the data set) and findings, or why it could not be converted.
 
     ``refused`` is the system's reason where the disk or the folder refused a file: then nothing else can be written.
@@ -47,7 +47,7 @@ class Outcome:
     refused: str | None = None
 
 
-def convert_cases(jobs: Sequence[Job], processes: int) -> Generator[Outcome, None, None]:
+def convert_cases(jobs: Sequence[ConversionJob], processes: int) -> Generator[ConversionOutcome, None, None]:
     """Convert cases.
 
     Args:
@@ -62,7 +62,7 @@ def convert_cases(jobs: Sequence[Job], processes: int) -> Generator[Outcome, Non
         yield from map(_convert, jobs)
         return
     waiting = list(reversed(jobs))
-    running: set[Future[Outcome]] = set()
+    running: set[Future[ConversionOutcome]] = set()
     # spawn: a forked child of a process with threads can hang
     pool = ProcessPoolExecutor(min(processes, len(jobs)), mp_context=get_context("spawn"), initializer=end_with_parent)
     try:
@@ -76,17 +76,17 @@ def convert_cases(jobs: Sequence[Job], processes: int) -> Generator[Outcome, Non
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _convert(job: Job) -> Outcome:
+def _convert(job: ConversionJob) -> ConversionOutcome:
     try:
         loaded = job.load()
-        return Outcome(job.case, _write(job, loaded), _said(loaded))
+        return ConversionOutcome(job.case, _write(job, loaded), _said(loaded))
     except UnwritableError as error:  # as values: errors with a signature of their own do not survive the way back
-        return Outcome(job.case, refused=error.reason)
+        return ConversionOutcome(job.case, refused=error.reason)
     except MedUniSegError as error:
-        return Outcome(job.case, fault=str(error))
+        return ConversionOutcome(job.case, fault=str(error))
 
 
-def _write(job: Job, loaded: Loaded) -> dict[str, OutputFile]:
+def _write(job: ConversionJob, loaded: Loaded) -> dict[str, OutputFile]:
     images, labels = (job.folder / part for part in FOLDERS[job.subset])
     images.mkdir(exist_ok=True)
     labels.mkdir(exist_ok=True)
@@ -100,7 +100,7 @@ def _write(job: Job, loaded: Loaded) -> dict[str, OutputFile]:
                 shutil.copyfile(same, temporary)
     written.append(labels / f"{job.case}{job.ending}")
     write_labels(loaded.labels, written[-1])
-    return {path.relative_to(job.folder).as_posix(): described(path) for path in written}
+    return {path.relative_to(job.folder).as_posix(): output_file(path) for path in written}
 
 
 def _said(loaded: Loaded) -> dict[str, str]:

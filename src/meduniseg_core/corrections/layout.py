@@ -195,7 +195,7 @@ def may_describe(root: Path, content: dict[str, Any]) -> bool:
     return path.is_file() and read_record(path) == content
 
 
-def describe(dataset: RawDataset, classes: Sequence[str], entries: Sequence[LedgerEntry]) -> None:
+def update_description(dataset: RawDataset, classes: Sequence[str], entries: Sequence[LedgerEntry]) -> None:
     """Update dataset.json: classes, patients and number of cases.
 
     Other programs' keys are kept, and so is the label "ignore" if an annotator added it.

@@ -23,13 +23,13 @@ from meduniseg_core.corrections.layout import (
     LedgerFolder,
     Pending,
     case_name,
-    describe,
     description_text,
     end_pending,
     holds_data,
     may_describe,
     numbered,
     read_pending,
+    update_description,
 )
 from meduniseg_core.corrections.patient_split import assign_subset, patient_key
 from meduniseg_core.corrections.records import (
@@ -40,7 +40,7 @@ from meduniseg_core.corrections.records import (
     Reading,
     Subset,
 )
-from meduniseg_core.corrections.schema import check_classes, check_ending, check_form, longer_classes
+from meduniseg_core.corrections.schema import check_classes, check_form, check_ledger_ending, longer_classes
 from meduniseg_core.corrections.voxels import class_changes, labels_on, storable
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
@@ -103,7 +103,7 @@ class Ledger:
             UsageError: a name or value cannot be used.
             BadInputError: the folder already holds a ledger or a data set.
         """
-        check_ending(file_ending)
+        check_ledger_ending(file_ending)
         ledger = cls(Path(folder))
         content = {
             "name": ledger.folder.resolve().name,
@@ -255,7 +255,7 @@ class Ledger:
         """
         with self._locked():
             names = self._classes_with(classes, self.dataset)
-            describe(self.dataset, names, self.entries())
+            update_description(self.dataset, names, self.entries())
             return names
 
     def snapshot(self, target: Path) -> Ledger:
@@ -418,7 +418,7 @@ class Ledger:
                 archived=former.sequence if former is not None else None,
             )
         )
-        describe(dataset, [change.name for change in entry.classes], (*journal.entries, entry))
+        update_description(dataset, [change.name for change in entry.classes], (*journal.entries, entry))
         if former is not None:
             files.archive(entry.case, former.sequence)
         if former is None or not all(path.is_file() for path in images):
@@ -456,7 +456,7 @@ class Ledger:
         journal, dataset = self._read(), self.dataset
         if len(journal.entries) < pending.sequence:
             LedgerFolder(self.folder, dataset.description.file_ending).undo(pending)
-            describe(dataset, dataset.classes, journal.entries)
+            update_description(dataset, dataset.classes, journal.entries)
         end_pending(self.folder)
 
 

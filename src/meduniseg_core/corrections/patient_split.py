@@ -77,7 +77,7 @@ def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], f
         patient = current.patient if current is not None else case
     side = next((entry.subset for entry in past if entry.patient == patient), None)
     if current is None:
-        return SplitDecision(case, patient, side if side is not None else draw(patient, past, fraction))
+        return SplitDecision(case, patient, side if side is not None else draw_subset(patient, past, fraction))
     if side is not None and side != current.subset:
         raise BadInputError(
             f"Case {case} was accepted for {current.subset} before and patient {patient} stands in {side}, so "
@@ -86,7 +86,7 @@ def assign_subset(case: str, patient: str | None, past: Sequence[SplitRecord], f
     return SplitDecision(case, patient, current.subset)
 
 
-def draw(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
+def draw_subset(patient: str, past: Sequence[SplitRecord], fraction: float) -> Subset:
     """Choose the subset of a new patient: the one that is furthest below its share; on a tie the key's hash decides.
 
     The first patient is for training, the second for validation (unless ``fraction`` is 0), so that a small ledger can

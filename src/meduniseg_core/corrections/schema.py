@@ -47,7 +47,7 @@ def channels_for(image: Image, modality: str) -> tuple[str, ...]:
     return (name,) if image.channels == 1 else tuple(f"{name} {index + 1}" for index in range(image.channels))
 
 
-def check_ending(ending: str) -> None:
+def check_ledger_ending(ending: str) -> None:
     """Refuse file formats that lose voxels, labels or geometry.
 
     Args:

@@ -108,7 +108,7 @@ def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[P
     kind = dicom_format_of(path)
     if kind is None:
         known = ", ".join(item.ending for item in DICOM_FORMATS.values())
-        raise BadInputError(f"{path.name} has the ending of no DICOM object; use one of {known}.")
+        raise BadInputError(f"{path.name} does not end as DICOM objects do; use one of {known}.")
     kind.check()
     source = kind.check_image(labelled.image)
     placed = labelled.placed()
@@ -123,10 +123,10 @@ def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[P
         made = segmentation(labelled, source, placed)
         if kind is SEGMENTATION:
             return {path.name: _writer(made)}
-        from meduniseg_core.dicom_objects.report import report
+        from meduniseg_core.dicom_objects.report import measurement_report
 
         names = kind.names(path)
-        return {names[0]: _writer(report(labelled, source, placed, made)), names[1]: _writer(made)}
+        return {names[0]: _writer(measurement_report(labelled, source, placed, made)), names[1]: _writer(made)}
 
 
 def _writer(dataset: Dataset) -> Callable[[Path], object]:

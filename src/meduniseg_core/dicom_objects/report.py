@@ -15,10 +15,10 @@ from meduniseg_core.dicom_objects.source import (
     MANUFACTURER,
     PRODUCT,
     SourceSeries,
+    copy_patient_and_study,
     described,
     fresh_uid,
     series_number,
-    take_over,
 )
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.image import Image
@@ -33,7 +33,9 @@ _ANY_INTENSITY = Code("pixel_value", LOCAL_SCHEME, "Value of the pixels")
 _DIGITS = 8
 
 
-def report(labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray, segmentation: Dataset) -> Dataset:
+def measurement_report(
+    labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray, segmentation: Dataset
+) -> Dataset:
     """Make the report of a label map. Of a class that was not found it says the volume 0, and nothing else.
 
     Args:
@@ -80,7 +82,7 @@ def report(labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray, s
         series_description=described(f"Measurements: {labelled.task} ({labelled.algorithm or 'by hand'})"),
         specific_character_set="ISO_IR 192",
     )
-    take_over(source, made)
+    copy_patient_and_study(source, made)
     return made
 
 

@@ -18,10 +18,10 @@ from meduniseg_core.dicom_objects.source import (
     MANUFACTURER,
     PRODUCT,
     SourceSeries,
+    copy_patient_and_study,
     described,
     fresh_uid,
     series_number,
-    take_over,
 )
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.reading import smallest_dtype
@@ -74,7 +74,7 @@ def segmentation(labelled: LabelledSeries, source: SourceSeries, placed: np.ndar
         series_description=described(f"Segmentation: {labelled.task} ({labelled.algorithm or 'by hand'})"),
         specific_character_set="ISO_IR 192",
     )
-    take_over(source, made)
+    copy_patient_and_study(source, made)
     return made
 
 
@@ -123,7 +123,7 @@ def completed(header: Dataset) -> Dataset:
         header: The header of a source object.
 
     Returns:
-        A copy; `take_over` repeats the header's own values in what is made of it.
+        A copy; `copy_patient_and_study` repeats the header's own values in what is made of it.
     """
     whole = Dataset()
     whole.update({element.tag: element for element in header})

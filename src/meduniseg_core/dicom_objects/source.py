@@ -104,7 +104,7 @@ def _anonymous(image: Image, what: str) -> str:
     )
 
 
-def take_over(source: SourceSeries, target: Dataset) -> None:
+def copy_patient_and_study(source: SourceSeries, target: Dataset) -> None:
     """Repeat patient and study in a new object, exactly as the source has them. Text is written as UTF-8.
 
     Args:

@@ -14,11 +14,11 @@ from meduniseg_core.dicom_objects.source import (
     MANUFACTURER,
     PRODUCT,
     SourceSeries,
+    copy_patient_and_study,
     described,
     fresh_uid,
     now,
     series_number,
-    take_over,
 )
 from meduniseg_core.images.formats.dicom_origin import SourceFrame
 
@@ -46,7 +46,7 @@ def structure_set(labelled: LabelledSeries, source: SourceSeries, placed: np.nda
     made.StructureSetROISequence = [_region(labelled, segment, source) for segment in segments]
     made.ROIContourSequence = [_contours(labelled, segment, source, placed) for segment in segments]
     made.RTROIObservationsSequence = [_observation(segment) for segment in segments]
-    take_over(source, made)
+    copy_patient_and_study(source, made)
     return made
 
 

@@ -15,7 +15,7 @@ from meduniseg_core.evaluation.metrics import (
 from meduniseg_core.evaluation.overlay import colour_of, overlay, png_bytes
 from meduniseg_core.evaluation.paper_table import PaperTable, paper_tables, strangers
 from meduniseg_core.evaluation.report import (
-    Interval,
+    BootstrapInterval,
     Report,
     Summary,
     bootstrap_interval,
@@ -25,10 +25,10 @@ from meduniseg_core.evaluation.writing import write_report
 
 __all__ = [
     "EMPTY_MASK_POLICY",
+    "BootstrapInterval",
     "CaseGap",
     "CaseScores",
     "ClassScores",
-    "Interval",
     "PaperTable",
     "Report",
     "Summary",

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.evaluation.report import Interval, Report, bootstrap_interval
+from meduniseg_core.evaluation.report import BootstrapInterval, Report, bootstrap_interval
 
 REPORT_FILE = "report.json"
 _WORST = 3
@@ -40,7 +40,7 @@ class TaskGap(BaseModel):
     unpaired: int
     dice: float
     reference_dice: float
-    interval: Interval
+    interval: BootstrapInterval
     worst: tuple[CaseGap, ...]
 
     @computed_field  # type: ignore[prop-decorator]

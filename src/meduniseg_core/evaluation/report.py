@@ -35,7 +35,7 @@ class Summary(BaseModel):
     mean_3d: float | None
 
 
-class Interval(BaseModel):
+class BootstrapInterval(BaseModel):
     """A bootstrap interval of a mean, at the stated confidence."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -100,7 +100,7 @@ class Report(BaseModel):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> BootstrapInterval:
         """The bootstrap interval of the mean Dice over cases (seeded: the same report gives the same numbers)."""
         return bootstrap_interval([case.dice for case in self.cases])
 
@@ -189,7 +189,7 @@ def summarise(values: Iterable[tuple[float, int]]) -> Summary:
 
 def bootstrap_interval(
     values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> Interval:
+) -> BootstrapInterval:
     """Compute the percentile bootstrap interval of a mean.
 
     Args:
@@ -210,7 +210,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     means = np.array([scores[rng.integers(scores.size, size=scores.size)].mean() for _ in range(resamples)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(low=float(low), high=float(high), confidence=confidence)
+    return BootstrapInterval(low=float(low), high=float(high), confidence=confidence)
 
 
 def _volume_error(scores: ClassScores) -> float:

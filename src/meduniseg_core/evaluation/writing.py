@@ -9,7 +9,7 @@ from pathlib import Path
 from meduniseg_core.evaluation.html import html_text
 from meduniseg_core.evaluation.report import Report
 from meduniseg_core.files import sha256_of, write_bytes, write_text
-from meduniseg_core.outputs import Content, Kind, Standing, read_record, standing, write_result
+from meduniseg_core.outputs import Content, ResultKind, Standing, read_record, standing, write_result
 
 _NAMES = ("report.csv", "report.html", "worst.png", "median.png", "best.png")
 _SAME_MOMENT = 10.0  # seconds in which all files of a report are written
@@ -22,7 +22,7 @@ def _vouched_before(record: Path, _content: Content) -> Mapping[str, str]:
     return {path.name: sha256_of(path) for path in there if abs(path.stat().st_mtime - written) < _SAME_MOMENT}
 
 
-REPORT = Kind(
+REPORT = ResultKind(
     is_ours=lambda content: {"title", "policy", "tolerance", "cases"} <= content.keys(), vouched_before=_vouched_before
 )
 """An evaluation's files with report.json."""

@@ -11,17 +11,15 @@ same style, so the rule depends on how many files the task takes per case (`chan
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
-from meduniseg_core.images.formats import ENDINGS, ending_of, stem_of
+from meduniseg_core.images.formats import ENDINGS, channel_of, ending_of, stem_of
 from meduniseg_core.images.formats.dicom_folders import dicom_places
 
-_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$", re.DOTALL)
 _ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 
 
@@ -143,19 +141,6 @@ def each_once(cases: Iterable[Case], same_name: Callable[[str], str] = str) -> l
     for case in cases:
         by_name.setdefault(same_name(case.name), []).append(case)
     return [_one_of(same) for same in by_name.values()]
-
-
-def channel_of(stem: str) -> tuple[str, int | None]:
-    """Split a file's name into case and channel.
-
-    Args:
-        stem: The name without its ending.
-
-    Returns:
-        The case and the channel's number; the whole name and None where it has no number.
-    """
-    match = _CHANNEL.match(stem)
-    return (match["case"], int(match["channel"])) if match else (stem, None)
 
 
 def _cases(name: str, group: dict[int, list[Path]], channels: int | None, file_ending: str | None) -> Iterator[Case]:

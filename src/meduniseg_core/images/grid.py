@@ -113,8 +113,8 @@ def reorient_to(image: Image, geometry: Geometry) -> Image:
     placement = relate(image.geometry, geometry)
     if placement.relation not in ("same", "reordered"):
         raise BadInputError(
-            f"{image.name} lies on another grid ({describe(image.geometry)}) than the image it belongs to "
-            f"({describe(geometry)}); resample it onto that image first."
+            f"{image.name} lies on another grid ({describe_grid(image.geometry)}) than the image it belongs to "
+            f"({describe_grid(geometry)}); resample it onto that image first."
         )
     return replace(image, array=placement.change.forward(image.array), geometry=geometry)
 
@@ -201,7 +201,7 @@ def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
     return both[0], both[1]
 
 
-def describe(geometry: Geometry) -> str:
+def describe_grid(geometry: Geometry) -> str:
     """Describe a grid in words.
 
     Args:
@@ -295,8 +295,8 @@ def _without_orientation(labels: Image, image: Image) -> Image:
     if labels.geometry.shape != shape or any(abs(a - b) * (n - 1) > tolerance for a, b, n in steps):
         raise BadInputError(
             f"{unknown} does not say its orientation and {_name(labels)} lies on another grid "
-            f"({describe(labels.geometry)}) than {image.name} ({describe(image.geometry)}); resample it onto that "
-            "image first."
+            f"({describe_grid(labels.geometry)}) than {image.name} ({describe_grid(image.geometry)}); resample it onto "
+            "that image first."
         )
     text = (
         f"{unknown} does not say its orientation: {_name(labels)} and {image.name} were taken to fit voxel by voxel "
@@ -316,8 +316,8 @@ def _oriented(image: Image) -> bool:
 
 def _elsewhere(labels: Image, image: Image, placement: Placement) -> str:
     return (
-        f"{_name(labels)} lies on another grid ({describe(labels.geometry)}) than {image.name} "
-        f"({describe(image.geometry)}): its voxels are up to {placement.apart:.3g} mm away from the image's; "
+        f"{_name(labels)} lies on another grid ({describe_grid(labels.geometry)}) than {image.name} "
+        f"({describe_grid(image.geometry)}): its voxels are up to {placement.apart:.3g} mm away from the image's; "
         "resample it onto that image first."
     )
 

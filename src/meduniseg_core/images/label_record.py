@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from meduniseg_core.files import parse_json
+from meduniseg_core.files import try_read_json
 from meduniseg_core.images.formats import ending_of, stem_of
 
 PROBABILITIES = "_probabilities"
@@ -66,15 +66,12 @@ def read_provenance(labels: Path) -> Provenance | None:
     Returns:
         Its content; None where there is no such file, or it is not one of ours.
     """
-    path = provenance_path(labels)
+    content = try_read_json(provenance_path(labels), _LARGEST)
     try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        content = parse_json(path.read_text("utf-8"))
         task, model = content["task"], content["model"]
         classes = {int(label): str(name) for label, name in content["classes"].items()}
         colours = {int(label): _colour(value) for label, value in content.get("colours", {}).items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not (isinstance(task, str) and isinstance(model, str) and min(classes, default=1) >= 1):
         return None

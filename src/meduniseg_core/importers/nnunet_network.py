@@ -184,7 +184,7 @@ _HEAD = re.compile(r"decoder\.seg_layers\.(\d+)\.(\w+)")
 _TWINS = re.compile(r"decoder\.encoder\..*|.*\.all_modules\..*")
 
 
-def our_name(original: str, levels: int) -> str | None:
+def our_name_of_nnunet(original: str, levels: int) -> str | None:
     """Translate the name of a tensor.
 
     Args:
@@ -229,7 +229,7 @@ def translate(path: Path, state: Mapping[str, Tensor], config: UNetConfig, affin
     remedy = "only networks that are what their plans say can be imported"
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        ours = our_name(name, len(config.decoder_blocks))
+        ours = our_name_of_nnunet(name, len(config.decoder_blocks))
         if ours == "":
             continue
         if ours is None or ours not in expected:

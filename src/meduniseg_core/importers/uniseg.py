@@ -22,7 +22,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.files import sha256_of
 from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_of
-from meduniseg_core.importers.uniseg_plans import NnunetPlans, read_plans
+from meduniseg_core.importers.uniseg_plans import NnunetPlans, read_v1_plans
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Millimetres, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.scheme import Scheme
@@ -126,7 +126,7 @@ def import_uniseg(
         )
     beside = checkpoint.with_name(checkpoint.name + ".pkl")
     source = plans if plans is not None else (beside if beside.is_file() else None)
-    read = read_plans(Path(source)) if source is not None else NnunetPlans(None, None, {}, {}, {})
+    read = read_v1_plans(Path(source)) if source is not None else NnunetPlans(None, None, {}, {}, {})
     _report(source, read, options, events)
     patch = _patch(config, read, events)
     unknown = options.task_spacings.keys() - {task.task for task in options.tasks}
@@ -207,7 +207,7 @@ _NAMES: tuple[tuple[str, str], ...] = (
 )
 
 
-def our_name(original: str) -> str | None:
+def our_name_of_uniseg(original: str) -> str | None:
     """Translate the name of a tensor.
 
     Args:
@@ -228,7 +228,7 @@ def _translate(path: Path, state: Mapping[str, Tensor], config: ModelConfig) -> 
     expected = expected_shapes(config)
     result: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        ours = our_name(name)
+        ours = our_name_of_uniseg(name)
         if ours is None or ours not in expected:
             _refuse(path, f"its tensor {name!r:.80} has no place in the network")
         if tuple(tensor.shape) != expected[ours]:

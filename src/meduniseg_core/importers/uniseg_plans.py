@@ -45,7 +45,7 @@ class NnunetPlans:
         return self.preprocessor == _OWN_PREPROCESSOR
 
 
-def read_plans(path: Path) -> NnunetPlans:
+def read_v1_plans(path: Path) -> NnunetPlans:
     """Read plans of nnU-Net v1.
 
     Args:

@@ -84,7 +84,9 @@ def grow_at(
         UsageError: the voxel lies outside the image or the lasso, or the class cannot be edited.
     """
     if labels.shape != features.shape:
-        raise UsageError(f"The labels' grid {labels.shape} is not {features.shape}, the image's; choose its labels.")
+        raise UsageError(
+            f"The labels have the grid {labels.shape} and the image {features.shape}; choose labels of this image."
+        )
     _check_inside(labels.shape, at, lasso)
     check_editable(label, locked)
     spacing = features.spacing

@@ -47,7 +47,9 @@ class Teacher:
 
     def __init__(self, features: ImageFeatures, base: np.ndarray | None = None, reach_mm: float | None = None) -> None:
         if base is not None and base.shape != features.shape:
-            raise UsageError(f"The labels' grid {base.shape} is not {features.shape}, the image's; choose its labels.")
+            raise UsageError(
+                f"The labels have the grid {base.shape} and the image {features.shape}; choose labels of this image."
+            )
         self.features = features
         self.base = base if base is not None and base.any() else None
         extents = [size * step for size, step in zip(features.shape, features.spacing, strict=True) if size > 1]
@@ -92,7 +94,7 @@ class Teacher:
             raise UsageError("The stroke is empty; draw it on the image.")
         shape = self.features.shape
         if any(index.min() < 0 or index.max() >= size for index, size in zip(stroke.where, shape, strict=True)):
-            raise UsageError("The stroke leaves the image; draw it on the image.")
+            raise UsageError("The stroke reaches beyond the image; draw it inside.")
         self.strokes.append(stroke)
         self._classifier = None
 

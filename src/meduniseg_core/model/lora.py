@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +102,8 @@ class Refinement(nn.Module):
 
     While they are not ``active``, the network computes what it computed before, bit for bit; the same holds before
     their first training step, except for the sign of zeros. The network's own parameters are frozen (each is stored
-    under ``parametrizations.weight.original`` until :func:`merge`). This module's ``state_dict`` holds only the new
-    parameters, under names that do not depend on how they are attached; packs and checkpoints store these.
+    under ``parametrizations.weight.original`` until :func:`merge_lora`). This module's ``state_dict`` holds only the
+    new parameters, under names that do not depend on how they are attached; packs and checkpoints store these.
     """
 
     def __init__(self, network: MedUniSeg, rank: int = RANK, alpha: float = ALPHA) -> None:
@@ -131,22 +129,6 @@ class Refinement(nn.Module):
             assert isinstance(part, Update)
             part.active = on
 
-    @contextmanager
-    def switched(self, on: bool) -> Iterator[None]:
-        """Switch the new modules on or off for a while.
-
-        Args:
-            on: whether the network computes with them.
-
-        Yields:
-            Nothing; afterwards they are as they were.
-        """
-        before, self.active = self.active, on
-        try:
-            yield
-        finally:
-            self.active = before
-
 
 def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
     """Count what a refinement adds; the network is not changed.
@@ -168,7 +150,7 @@ def added_parameters(network: MedUniSeg, rank: int = RANK) -> dict[str, int]:
     return counts
 
 
-def merge(network: MedUniSeg) -> None:
+def merge_lora(network: MedUniSeg) -> None:
     """Merge a network's refinement into its own weights for good; the function stays the same.
 
     The network must be the one that the refinement was made for: copies of a parametrized module share its class, from

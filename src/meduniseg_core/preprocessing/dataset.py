@@ -26,7 +26,7 @@ from pydantic import (
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
-from meduniseg_core.preprocessing.dataset_files import CaseList, Found, Split, by_list, by_name, named_list
+from meduniseg_core.preprocessing.dataset_files import CaseList, FoundFiles, Split, by_list, by_name, named_list
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 IGNORE = "ignore"
@@ -287,7 +287,7 @@ class RawDataset:
             )
         return 2 if read_image(cases[0].images).is_2d else 3
 
-    def files(self, split: Split = "Tr") -> Found:
+    def files(self, split: Split = "Tr") -> FoundFiles:
         """Find the files of a split's cases. None is opened.
 
         Args:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from meduniseg_core.images.cases import channel_of, folder_cases, group_files
-from meduniseg_core.images.formats import stem_of
+from meduniseg_core.images.cases import folder_cases, group_files
+from meduniseg_core.images.formats import channel_of, stem_of
 
 Split = Literal["Tr", "Ts"]
 _CaseName = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$", max_length=200)]
@@ -75,14 +75,14 @@ class CaseFiles:
 
 
 @dataclass
-class Found:
+class FoundFiles:
     """The cases of a split, sorted by name, and the faults in their names, one sentence each."""
 
     cases: list[CaseFiles] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
-def by_name(folder: Path, split: Split, ending: str, channels: int) -> Found:
+def by_name(folder: Path, split: Split, ending: str, channels: int) -> FoundFiles:
     """Find the cases in ``imagesTr`` (or ``imagesTs``) by nnU-Net's naming.
 
     Args:
@@ -96,9 +96,9 @@ def by_name(folder: Path, split: Split, ending: str, channels: int) -> Found:
     """
     images, labels = folder / f"images{split}", folder / f"labels{split}"
     if not images.is_dir():
-        return Found()
+        return FoundFiles()
     files = _files(images, ending)
-    found = Found(faults=_missing_channels(images, files, ending, channels))
+    found = FoundFiles(faults=_missing_channels(images, files, ending, channels))
     for case in folder_cases(images, ending, channels) if files else ():
         if case.fault is None:
             found.cases.append(CaseFiles(case.name, case.paths, labels / f"{case.name}{ending}"))
@@ -115,7 +115,7 @@ def by_name(folder: Path, split: Split, ending: str, channels: int) -> Found:
     return found
 
 
-def by_list(folder: Path, listed: CaseList, channels: int) -> Found:
+def by_list(folder: Path, listed: CaseList, channels: int) -> FoundFiles:
     """Find the cases that dataset.json lists.
 
     Args:
@@ -126,7 +126,7 @@ def by_list(folder: Path, listed: CaseList, channels: int) -> Found:
     Returns:
         The cases. Faults are files outside the folder, missing images, and a wrong number of images.
     """
-    found, where = Found(), folder / "dataset.json"
+    found, where = FoundFiles(), folder / "dataset.json"
     for case, entry in sorted(listed.items()):
         names = [*entry.images, *([entry.label] if entry.label is not None else [])]
         outside = [name for name in names if not _inside(folder, name)]

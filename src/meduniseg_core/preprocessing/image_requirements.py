@@ -41,7 +41,7 @@ def check_volume(image: Image, plan: TaskPlan) -> None:
         raise BadInputError(f"{image.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
 
 
-def check_finite(array: np.ndarray, name: str) -> None:
+def check_network_values(array: np.ndarray, name: str) -> None:
     """Check that a network can take all values.
 
     Args:

@@ -62,7 +62,7 @@ def _divisor(spread: float, peak: float) -> float:
     return spread if spread > _ROUNDING * peak else max(spread, _EPSILON)
 
 
-def fill_holes(mask: np.ndarray) -> np.ndarray:
+def fill_mask_holes(mask: np.ndarray) -> np.ndarray:
     """Fill the holes of a mask: background that no path joins to the border.
 
     Args:

@@ -11,8 +11,8 @@ from meduniseg_core.images.boxes import Box, box_shape, box_slices, box_union, w
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing.body import body_box, constant_background, mask_box
 from meduniseg_core.preprocessing.channels import match_channels
-from meduniseg_core.preprocessing.image_requirements import check_finite, check_volume, check_voxel_size
-from meduniseg_core.preprocessing.normalise import fill_holes, normalise
+from meduniseg_core.preprocessing.image_requirements import check_network_values, check_volume, check_voxel_size
+from meduniseg_core.preprocessing.normalise import fill_mask_holes, normalise
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import (
     Rules,
@@ -60,7 +60,7 @@ def preprocess(
     _check_dimension(canonical, plan)
     check_working_size(canonical.geometry, plan, image.name)
     array = match_channels(canonical, plan, events)
-    check_finite(array, image.name)
+    check_network_values(array, image.name)
 
     box = _box(array, canonical, plan, keep, reorientation, events)
     cropped = array[(slice(None), *box_slices(box))]
@@ -159,4 +159,4 @@ def _foreground_mask(array: np.ndarray, cropped: np.ndarray, shape: Shape3, plan
         background = constant_background(whole)
         mask |= part != (0.0 if background is None else background)
     linear = Rules(("linear", "linear", "linear"))
-    return fill_holes(resample(mask[None], shape, linear)[0] >= 0.5)
+    return fill_mask_holes(resample(mask[None], shape, linear)[0] >= 0.5)

@@ -13,8 +13,8 @@ from meduniseg_core.images.boxes import box_shape, box_slices
 from meduniseg_core.images.geometry import Geometry, Shape3, Vector3
 from meduniseg_core.preprocessing.body import mask_box
 from meduniseg_core.preprocessing.channels import match_channels
-from meduniseg_core.preprocessing.image_requirements import check_finite, check_volume, check_voxel_size
-from meduniseg_core.preprocessing.normalise import fill_holes, normalise
+from meduniseg_core.preprocessing.image_requirements import check_network_values, check_volume, check_voxel_size
+from meduniseg_core.preprocessing.normalise import fill_mask_holes, normalise
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.resample import Rules
 from meduniseg_core.preprocessing.scheme import Scheme
@@ -94,7 +94,7 @@ def preprocess_by_scheme(
     own = working_geometry(image, plan)
     check_working_size(own, plan, image.name)
     array = match_channels(turned, plan, events)
-    check_finite(array, image.name)
+    check_network_values(array, image.name)
     content = (array != 0).any(axis=0)
     box = mask_box(content)
     size = box_shape(box)
@@ -104,7 +104,7 @@ def preprocess_by_scheme(
         check_room(size, shape, plan, image.name, room)
     data = np.array(array[(slice(None), *box_slices(box))], dtype=np.float32, order="C")
     masked = "zscore_nonzero" in plan.normalisation
-    mask = fill_holes(content[box_slices(box)]) if masked else None
+    mask = fill_mask_holes(content[box_slices(box)]) if masked else None
     if scheme.version == 2:
         normalise(data, plan, mask)
     data = resample_splines(data, shape, own.spacing, target, scheme.image_resampling)

@@ -65,7 +65,7 @@ class SpatialTransformRecord:
             reorientation=reorientation,
             canonical=canonical,
             box=box,
-            grid=grid_of(canonical, box, shape),
+            grid=grid_over_box(canonical, box, shape),
             label_rules=label_rules,
         )
 
@@ -99,7 +99,7 @@ class Preprocessed:
     trace: SpatialTransformRecord
 
 
-def grid_of(canonical: Geometry, box: Box, shape: Shape3) -> Geometry:
+def grid_over_box(canonical: Geometry, box: Box, shape: Shape3) -> Geometry:
     """Make the grid that covers exactly the extent of a box.
 
     Args:

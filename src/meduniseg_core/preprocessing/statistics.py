@@ -83,7 +83,7 @@ def widened(one: tuple[float, float], other: tuple[float, float]) -> tuple[float
     return min(one[0], other[0]), max(one[1], other[1])
 
 
-def joined(one: TaskStatistics, other: TaskStatistics) -> TaskStatistics:
+def join_statistics(one: TaskStatistics, other: TaskStatistics) -> TaskStatistics:
     """Join the statistics of two sets of images, such as a base model's and those of its fine-tuning.
 
     Args:

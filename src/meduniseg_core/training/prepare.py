@@ -25,7 +25,7 @@ from meduniseg_core.preprocessing import (
 )
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
-from meduniseg_core.preprocessing.statistics import joined
+from meduniseg_core.preprocessing.statistics import join_statistics
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
@@ -180,7 +180,7 @@ def _with_statistics(
     found = task_statistics(dataset, entry.plan, keys=keys, folder=entry.folder, events=events, cancel=cancel)
     before = entry.plan.statistics
     if found is not None and before is not None and before.size_unit == found.size_unit:
-        found = joined(before, found)
+        found = join_statistics(before, found)
     return replace(entry, plan=entry.plan.model_copy(update={"statistics": found or before}))
 
 

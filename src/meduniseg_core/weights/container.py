@@ -22,7 +22,7 @@ from torch import Tensor
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, open_regular
 from meduniseg_core.validation import place_and_fault
-from meduniseg_core.weights.header import read_header
+from meduniseg_core.weights.header import read_safetensors_header
 
 StorageType = Literal["fp32", "fp16"]
 Description = TypeVar("Description", bound=BaseModel)
@@ -60,7 +60,7 @@ class Kind(Generic[Description]):
         raise BadInputError(f"{path}: not a usable {self.noun} file, because {reason}; {remedy}.")
 
 
-def write(
+def write_container(
     path: Path, kind: Kind[Description], description: Description, tensors: Mapping[str, Tensor], dtype: StorageType
 ) -> str:
     """Write a file atomically. Identical input gives an identical file.
@@ -116,7 +116,7 @@ def read_description(path: Path, kind: Kind[Description], check: Callable[[Descr
         return _described(stream, path, kind, check)
 
 
-def read(
+def read_container(
     path: Path, kind: Kind[Description], check: Callable[[Description, Shapes], None]
 ) -> tuple[Description, dict[str, Tensor], str]:
     """Read a whole file.
@@ -187,7 +187,7 @@ def _described(
     size = os.fstat(stream.fileno()).st_size
     if size > MAX_FILE_BYTES:
         kind.refuse(path, f"it has {size} bytes, more than any {kind.noun}", "check that this is the right file")
-    header = read_header(stream, path)
+    header = read_safetensors_header(stream, path)
     description = _parsed(path, kind, header.metadata.get(METADATA_KEY))
     check(description, header.shapes)
     return description

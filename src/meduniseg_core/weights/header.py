@@ -36,14 +36,14 @@ _REASONS = {
 
 
 @dataclass(frozen=True)
-class Header:
+class SafetensorsHeader:
     """The tensors' shapes by name, and the free-text metadata."""
 
     shapes: Mapping[str, tuple[int, ...]]
     metadata: Mapping[str, str]
 
 
-def read_header(stream: BinaryIO, path: Path) -> Header:
+def read_safetensors_header(stream: BinaryIO, path: Path) -> SafetensorsHeader:
     """Read the header of a safetensors file; no tensor is read.
 
     Args:
@@ -80,7 +80,7 @@ def read_header(stream: BinaryIO, path: Path) -> Header:
             _refuse(path, f"tensor {name!r:.80} has {len(shapes[name])} dimensions")
     if not same:
         _refuse(path, "it was replaced while it was read")
-    return Header(shapes=shapes, metadata=metadata)
+    return SafetensorsHeader(shapes=shapes, metadata=metadata)
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:

@@ -75,7 +75,7 @@ def save_model(path: Path, info: ModelInfo, state_dict: Mapping[str, Tensor], dt
     path = Path(path)
     if path.suffix == SUFFIX:  # else the container refuses it
         _check(path, info, {name: tuple(tensor.shape) for name, tensor in state_dict.items()})
-    return container.write(path, MODEL, info, state_dict, dtype)
+    return container.write_container(path, MODEL, info, state_dict, dtype)
 
 
 def read_info(path: Path) -> ModelInfo:
@@ -107,7 +107,7 @@ def read_model(path: Path) -> Model:
         BadInputError: it is not a usable model file.
     """
     path = Path(path)
-    info, state, sha256 = container.read(path, MODEL, partial(_check, path))
+    info, state, sha256 = container.read_container(path, MODEL, partial(_check, path))
     with torch.device("meta"):  # skips the initialisation that the weights would overwrite
         network = build_model(info.config)
     network.load_state_dict(state, assign=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.model.lora import Refinement, merge
+from meduniseg_core.model.lora import Refinement, merge_lora
 from meduniseg_core.model.meduniseg import MedUniSeg
 from meduniseg_core.validation import NAME_PATTERN
 from meduniseg_core.weights import container
@@ -101,7 +101,7 @@ def save_pack(path: Path, info: PackInfo, tensors: Mapping[str, Tensor], dtype: 
     """
     path = Path(path)
     _check(path, info, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    return container.write(path, PACK, info, tensors, dtype)
+    return container.write_container(path, PACK, info, tensors, dtype)
 
 
 def read_pack_info(path: Path) -> PackInfo:
@@ -133,7 +133,7 @@ def read_pack(path: Path) -> Pack:
         BadInputError: it is not a usable pack.
     """
     path = Path(path)
-    info, tensors, sha256 = container.read(path, PACK, partial(_check, path))
+    info, tensors, sha256 = container.read_container(path, PACK, partial(_check, path))
     return Pack(info, tensors, sha256, path)
 
 
@@ -156,7 +156,7 @@ def refined_network(model: Model, pack: Pack) -> MedUniSeg:
     with torch.random.fork_rng(devices=[]):  # a fresh refinement draws numbers, which the weights then replace
         refinement = Refinement(network, pack.info.rank, pack.info.alpha)
     refinement.load_state_dict(dict(pack.tensors))
-    merge(network)
+    merge_lora(network)
     return network
 
 

@@ -65,7 +65,7 @@ class BatchWidget(Panel):
         self.format.addItem("NIfTI, for 2D images PNG", "")
         for kind in DICOM_FORMATS.values():
             self.format.addItem(f"{kind.title.removeprefix('a ')} (of DICOM cases)", kind.name)
-        self.format.setToolTip("What the results are written as; a DICOM object belongs to its case's study.")
+        self.format.setToolTip("The format of the results; a DICOM object belongs to its case's study.")
         self.options = batch_form()
         self.tta, self.review_below = (field.native for field in self.options)
         self.orientation, self.scale = OrientationBox("as the files say"), ScaleBox()
@@ -76,7 +76,7 @@ class BatchWidget(Panel):
         self.copy_button = QPushButton("Copy command")
         self.copy_button.setToolTip("Copy the command that does the same in a terminal.")
         self.progress = QProgressBar()
-        self.progress.setToolTip("How much of all cases is done.")
+        self.progress.setToolTip("The progress over all cases.")
         self.queue = CaseQueue()
         form = QFormLayout()
         form.addRow("Cases", folder_row(self.folder, "The folder of the cases"))

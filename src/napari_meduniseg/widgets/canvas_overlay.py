@@ -14,7 +14,7 @@ from superqt.utils import qdebounced
 
 from napari_meduniseg._current import current_of
 from napari_meduniseg._napari_versions import camera_of
-from napari_meduniseg._views import Sides, canvas_places, pixels_per_mm, show_whole_again, shown_sides
+from napari_meduniseg._views import PatientSides, canvas_places, pixels_per_mm, show_whole_again, shown_sides
 from napari_meduniseg.widgets.scrolling import parent_of
 
 _EDGE = 22  # px: from the canvas's edge to the middle of a letter
@@ -37,7 +37,7 @@ class CanvasOverlay(QWidget):
         self._ball: float | None = None
         self._line: np.ndarray | None = None
         self._escape: Callable[[], None] | None = None
-        self.sides: Sides | None = None
+        self.sides: PatientSides | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
         self._settle = qdebounced(self._whole_again, timeout=_SETTLE_MS, parent=self)
@@ -114,7 +114,7 @@ class CanvasOverlay(QWidget):
                 painter.drawEllipse(self._cursor, radius, radius)
         painter.end()
 
-    def _paint_letters(self, painter: QPainter, sides: Sides) -> None:
+    def _paint_letters(self, painter: QPainter, sides: PatientSides) -> None:
         font = QFont(painter.font())
         font.setPixelSize(17)
         font.setBold(True)

@@ -19,7 +19,15 @@ from meduniseg_core.preprocessing import TaskPlan, files_per_case
 from meduniseg_core.worklist import DEFAULT_ORDER, Order, WorkItem, Worklist, default_results, next_item
 from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import collection_at
-from napari_meduniseg._cases import OpenedCase, add_image, add_labels, correction, layers_of, open_case, with_labels
+from napari_meduniseg._cases import (
+    OpenedCase,
+    add_case_labels,
+    add_image,
+    case_correction,
+    layers_of,
+    open_case,
+    with_labels,
+)
 from napari_meduniseg._current import current_of
 from napari_meduniseg._process import Command
 from napari_meduniseg._signals import signals
@@ -211,7 +219,7 @@ class CasesWidget(Panel):
 
     def _show_labels(self, opened: OpenedCase) -> None:
         if self._images:
-            self._labels = add_labels(opened, self._images[0], self._current.viewer)
+            self._labels = add_case_labels(opened, self._images[0], self._current.viewer)
             if self._labels is not None:
                 self._current.choose_labels(self._labels)
 
@@ -229,7 +237,7 @@ class CasesWidget(Panel):
             return
         ending = ".png" if opened.image.is_2d else ".nii.gz"
         target = opened.path or worklist.results / f"{opened.item.name}{ending}"
-        given = correction(labels, target, list(layers))
+        given = case_correction(labels, target, list(layers))
 
         def kept(_answer: Any) -> None:
             _unsaved.saved(given.layer, given.mark)

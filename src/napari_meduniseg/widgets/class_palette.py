@@ -10,7 +10,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem
 from superqt.utils import signals_blocked
 
-from napari_meduniseg._editing import Locks, names_of, unnamed
+from napari_meduniseg._editing import Locks, class_names_of, unnamed
 from napari_meduniseg.widgets.tick_boxes import outline_boxes
 from napari_meduniseg.widgets.working import Working
 
@@ -47,7 +47,7 @@ class ClassPalette(Working, QTableWidget):
         self.setRowCount(0)
         if layer is None:
             return
-        for label, name in names_of(layer).items():
+        for label, name in class_names_of(layer).items():
             self._add(layer, label, name)
         self._fit()
         find = unnamed(layer)

@@ -78,7 +78,7 @@ class CloseGuard(QObject):
         window = self._window
         found = [f"{one.title} is running; it will be stopped." for one in _jobs.running()
                  if one.title and one.is_under(window)]  # fmt: skip
-        if any(_jobs.is_under(command, window) for command in _process.running()):
+        if any(_jobs.is_under(command, window) for command in _process.running_commands()):
             found.append("A batch is running; it will be stopped. Cases that are finished stay.")
         unsaved = [layer for kept in self._kept() for layer in kept.unsaved()]
         if unsaved:
@@ -131,7 +131,7 @@ class CloseGuard(QObject):
         try:
             left: list[_jobs.Running | _process.Command] = [
                 *(one for one in _jobs.running() if one.is_under(self._window)),
-                *(command for command in _process.running() if _jobs.is_under(command, self._window)),
+                *(command for command in _process.running_commands() if _jobs.is_under(command, self._window)),
             ]
             for one in left:
                 one.cancel()

@@ -110,7 +110,7 @@ class EditWidget(Panel):
         self.clicks = ClickTool(napari_viewer, lambda: overlay_of(self, napari_viewer))
         self._features = features_of(self._current)
         self.doubtful = QPushButton("Next doubtful slice")
-        self.doubtful.setToolTip(f"Jump to the next slice in doubt, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
+        self.doubtful.setToolTip(f"Jump to the next doubtful slice, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.undo_button.setToolTip("Undo the last step (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Redo the step that was undone.")
@@ -177,7 +177,7 @@ class EditWidget(Panel):
         place = np.asarray(layer.world_to_data(self._viewer.dims.point))[-3:]
         found = next_doubtful(np.asarray(layer.data), axis, round(float(place[axis])))
         if found is None:
-            self.say("No slice is in doubt.")
+            self.say("No slice is doubtful.")
             return
         place[axis] = found
         world = layer.data_to_world(tuple(place))

@@ -64,7 +64,7 @@ class InUseLine(QLabel):
         super().__init__()
         self.packs = True
         self.setWordWrap(True)
-        self.setToolTip("What learned from accepted corrections and was taken into use.")
+        self.setToolTip("Models that learned from accepted corrections and were put into use.")
         self.linkActivated.connect(self._follow)
         self.hide()
 

@@ -48,7 +48,7 @@ class LearnWidget(Panel):
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
         self.run_box = QComboBox()
-        self.run_box.setToolTip("The trainings there are, newest first.")
+        self.run_box.setToolTip("All trainings, newest first.")
         self.run_view, self.gate_view = RunView(), GateView()
         self._lay_out()
 

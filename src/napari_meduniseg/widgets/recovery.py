@@ -106,7 +106,7 @@ class Recovery(Working, QWidget):
 
     def discard(self, leftover: _autosave.Leftover) -> None:
         """Put these edits into the bin."""
-        _autosave.discard(leftover)
+        _autosave.discard_leftover(leftover)
         self.keeper.changed.emit()
 
     def _fill_menu(self) -> None:

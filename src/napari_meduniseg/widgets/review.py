@@ -33,7 +33,7 @@ from meduniseg_core.evaluation.comparison import (
 )
 from napari_meduniseg._belonging import in_one_place
 from napari_meduniseg._current import current_of
-from napari_meduniseg._editing import names_of
+from napari_meduniseg._editing import class_names_of
 from napari_meduniseg._layers import DERIVED, METADATA_KEY, copied_placement, spacing_of, unit_of
 from napari_meduniseg._links import are_siblings
 from napari_meduniseg.widgets.layer_combo import LayerCombo
@@ -110,7 +110,7 @@ class ReviewWidget(Panel):
             first, second = self._layers()
             one, two = np.array(first.data), np.array(second.data)  # as they are now: editing may go on
             spacing, tolerance = spacing_of(first), self.tolerance.value()
-            names = {label: name for layer in (second, first) for label, name in names_of(layer).items()}
+            names = {label: name for layer in (second, first) for label, name in class_names_of(layer).items()}
             self._length = unit_of(first)
             self._unit = "voxels / 1000" if self._length == "px" else "ml" if one.ndim == 3 else "mm2"
             if self._length == "px" and one.ndim == 2:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout
 
-from meduniseg_core.adaptation.runs import Run, Standing
+from meduniseg_core.adaptation.runs import Run, RunStatus
 from meduniseg_core.images.palette import class_colour
 from napari_meduniseg._durations import duration
 from napari_meduniseg.widgets.message import Sentence, keep_room
@@ -40,7 +40,7 @@ class RunView(Working, QGroupBox):
         self._shown_epochs = -1
         self.state = Sentence(3)
         self.progress = QProgressBar()
-        self.progress.setToolTip("What the training is doing, and the time it will still take.")
+        self.progress.setToolTip("What the training is doing, and how long it will still take.")
         keep_room(self.progress)
         self.loss = _plot("loss")
         self.dice = _plot("Dice, held-back cases")
@@ -49,9 +49,9 @@ class RunView(Working, QGroupBox):
         self.pause_button, self.stop_button = QPushButton("Pause"), QPushButton("Stop, keep the best")
         self.log_button = QPushButton("Log")
         self.pause_button.setToolTip(
-            "End the process, keeping all that was trained; Resume goes on from there, also another day."
+            "End the process and keep all that was trained; Resume continues from there, even another day."
         )
-        self.stop_button.setToolTip("Train no further: the best state so far becomes the model and is compared.")
+        self.stop_button.setToolTip("Stop training: the best state so far becomes the model, and is compared.")
         self.log_button.setToolTip("Open the training's folder: log, split, saved states.")
         layout = QVBoxLayout(self)
         layout.addWidget(self.state)
@@ -127,7 +127,7 @@ class RunView(Working, QGroupBox):
         if trouble is not None:
             self.state.setText(trouble)
 
-    def _show(self, standing: Standing, log: list[dict[str, Any]]) -> None:
+    def _show(self, standing: RunStatus, log: list[dict[str, Any]]) -> None:
         running = standing.phase == "running"
         best = _best(log)
         words = {

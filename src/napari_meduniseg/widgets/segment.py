@@ -28,18 +28,18 @@ from napari_meduniseg._layer_input import LayerSnapshot, same_images, snapshot_l
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._reader import read_one
 from napari_meduniseg._segmentation_job import (
-    Choice,
     Forecast,
     Looked,
     Outcome,
     Predictors,
     Said,
     SegmentationJob,
+    SegmentChoice,
     add_results,
     findings_for,
     forecast,
     look_at_image,
-    prepare,
+    prepare_job,
     run_job,
     seen_at_once,
 )
@@ -87,7 +87,7 @@ class SegmentWidget(Panel):
         self.cancel_button.setToolTip("Stop soon; nothing is changed.")
         self.cancel_button.setEnabled(False)
         self.progress = QProgressBar()
-        self.progress.setToolTip("How much of all tasks is done, and about how long the rest will take.")
+        self.progress.setToolTip("The progress over all tasks, and about how long the rest will take.")
         keep_room(self.progress)
         self.progress.hide()
         self.table = ResultTable()
@@ -130,7 +130,7 @@ class SegmentWidget(Panel):
             choice = self._choice()
             if choice.layers and self.form.modality() is None:
                 raise UsageError("Choose the modality first: the image does not tell what it is of.")
-            order = prepare(choice, self._viewer)
+            order = prepare_job(choice, self._viewer)
             self.run_button.setEnabled(False)
             self.cancel_button.setEnabled(True)
             self.progress.setRange(0, 0)
@@ -148,7 +148,7 @@ class SegmentWidget(Panel):
                 title="A segmentation",
             )
 
-    def _choice(self) -> Choice:
+    def _choice(self) -> SegmentChoice:
         choice = self.form.choice()
         return replace(choice, said=self.remedies.said(choice.layers[0] if choice.layers else None))
 
@@ -235,7 +235,7 @@ class SegmentWidget(Panel):
             self._say_ahead("Choose the modality: the image does not tell what it is of.")
             return
         try:
-            order = prepare(choice, self._viewer)
+            order = prepare_job(choice, self._viewer)
         except MedUniSegError as error:
             self._say_ahead(str(error))
             return
@@ -258,7 +258,7 @@ class SegmentWidget(Panel):
         else:
             self._say_ahead(f"{found.text}. Classes: {self.form.classes_text()}.")
 
-    def _look_at_image(self, choice: Choice) -> None:
+    def _look_at_image(self, choice: SegmentChoice) -> None:
         """Warn of an image that is not what the tasks expect: its voxels are read once, not at every tick."""
         plans = self.form.possible_plans()
         try:
@@ -283,7 +283,7 @@ class SegmentWidget(Panel):
             kind=_LOOK,
         )
 
-    def _looked(self, choice: Choice, looked: Looked) -> None:
+    def _looked(self, choice: SegmentChoice, looked: Looked) -> None:
         self._look_done(looked.findings)
         if len(choice.layers) == 1:
             self.form.tell_modalities(choice.layers[0], looked.guess)

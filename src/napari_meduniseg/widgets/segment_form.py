@@ -30,7 +30,7 @@ from napari_meduniseg._compute_options import compute_form
 from napari_meduniseg._current import current_of
 from napari_meduniseg._likely_modality import ByHand, LikelyModality
 from napari_meduniseg._links import lies_on
-from napari_meduniseg._segmentation_job import Choice, is_flat, modalities_for, tasks_for
+from napari_meduniseg._segmentation_job import SegmentChoice, is_flat, modalities_for, tasks_for
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.layer_combo import LayerCombo, image_combo
@@ -65,7 +65,7 @@ class SegmentForm(QWidget):
         self.more_channels: list[LayerCombo] = []
         self.modality_box = QComboBox()
         self.modality_box.setToolTip(
-            "The kind of image. It is set from the image where that tells, else as you said for the last such image."
+            "The kind of image: as the image itself tells, else as you chose for the last image of its kind."
         )
         self.modality_box.setPlaceholderText("choose")
         self._likely = LikelyModality()
@@ -113,10 +113,10 @@ class SegmentForm(QWidget):
 
     # -- what is chosen -----------------------------------------------------------------------------------------
 
-    def choice(self) -> Choice:
+    def choice(self) -> SegmentChoice:
         """The form's present state."""
         layers = [combo.layer() for combo in (self.image, *self.more_channels)]
-        return Choice(
+        return SegmentChoice(
             layers=tuple(layer for layer in layers if isinstance(layer, ImageLayer)),
             tasks=tuple(plan.task for plan in self.chosen_plans()),
             model=self._offer.base if self._offer is not None else "",

@@ -26,7 +26,7 @@ from meduniseg_core.errors import UsageError
 from meduniseg_core.events import Message, Progress
 from meduniseg_core.interactive import QuickTask, Teacher
 from napari_meduniseg._current import current_of
-from napari_meduniseg._editing import add_class, names_of
+from napari_meduniseg._editing import add_class, class_names_of
 from napari_meduniseg._features import MadeBy, features_of, made_by
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._teaching import (
@@ -73,15 +73,17 @@ class TeachWidget(Panel):
         )
         self.network = QCheckBox("Use the network's features")
         self.network.setChecked(True)
-        self.network.setToolTip("What the network knows about each voxel, computed once per image, beside intensities.")
+        self.network.setToolTip(
+            "Use what the network knows about each voxel, not its intensities alone; computed once per image."
+        )
         self.start_button = QPushButton("Start")
-        self.start_button.setToolTip("Add a layer to paint strokes on, and one for what they teach.")
+        self.start_button.setToolTip("Add a layer for strokes, and one for the labels that follow from them.")
         self.class_box = QComboBox()
-        self.class_box.setToolTip("What the next strokes are on.")
+        self.class_box.setToolTip("The class of the next strokes.")
         self.class_button = QPushButton("Add a class ...")
         self.class_button.setToolTip("Add another target, with strokes of its own.")
         self.undo_button = QPushButton("Undo stroke")
-        self.undo_button.setToolTip("Take the last stroke back; the labels follow (Ctrl+Z on the strokes' layer).")
+        self.undo_button.setToolTip("Undo the last stroke; the labels follow (Ctrl+Z on the strokes' layer).")
         self.stop_button = QPushButton("Stop")
         self.stop_button.setToolTip("Stop the computation; the strokes stay.")
         self.save_button = QPushButton("Save quick task ...")
@@ -89,7 +91,7 @@ class TeachWidget(Panel):
         self.apply_button = QPushButton("Apply quick task ...")
         self.apply_button.setToolTip("Label this image with what another one taught.")
         self.progress = QProgressBar()
-        self.progress.setToolTip("How far the computation is.")
+        self.progress.setToolTip("The progress of the computation.")
         self.progress.hide()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -185,8 +187,8 @@ class TeachWidget(Panel):
         """Keep what was taught as a quick task."""
         with self.saying_failures():
             if self._teacher is None or self.taught is None:
-                raise UsageError("Nothing was taught yet; paint strokes first.")
-            QuickTask.taught(name, self._teacher, names_of(self.taught)).save(path)
+                raise UsageError("Nothing has been taught yet; paint strokes first.")
+            QuickTask.taught(name, self._teacher, class_names_of(self.taught)).save(path)
             self.say(f"Saved {path.name}.")
 
     def apply_quick_task(self, path: Path) -> None:
@@ -246,7 +248,7 @@ class TeachWidget(Panel):
         unit = "pixels" if answer.labels.ndim == 2 else "voxels"
 
         def say(count: int) -> None:
-            done = f"{count:,} {unit} changed. Paint where it is wrong." if count else "Nothing changed."
+            done = f"{count:,} {unit} changed. Paint where the labels are wrong." if count else "Nothing changed."
             self.say(f"{done} {answer.text}")
 
         self._put(self.taught, answer, say)
@@ -290,7 +292,7 @@ class TeachWidget(Panel):
     def _fill_classes(self) -> None:
         assert self.strokes is not None
         self.class_box.clear()
-        names = names_of(self.strokes)
+        names = class_names_of(self.strokes)
         for label in sorted(names, key=lambda value: (value == NOT_TARGET, value)):
             self.class_box.addItem(names[label], label)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from qtpy.QtCore import QObject
 
-from napari_meduniseg._jobs import Job, Work
+from napari_meduniseg._jobs import BackgroundJob, Work
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ class Working:
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._jobs: dict[str, Job] = {}  # by kind
+        self._jobs: dict[str, BackgroundJob] = {}  # by kind
 
     @property
     def busy(self) -> bool:
@@ -49,7 +49,7 @@ class Working:
             cancelled: Called likewise, if the work was stopped; by default that is a failure, "Stopped.".
             event: Called with each event that the work sends.
             kind: The kind of job; kinds are independent of each other.
-            title: The user's name for the work, "" for work that nobody would miss (see `Job`).
+            title: The user's name for the work, "" for work that nobody would miss (see `BackgroundJob`).
             anew: Whether a running job of this kind is dropped (`drop_job`). By default nothing is started then.
 
         Returns:
@@ -60,7 +60,7 @@ class Working:
         if kind in self._jobs:
             return False
         assert isinstance(self, QObject)
-        job = self._jobs[kind] = Job(work, self, title)
+        job = self._jobs[kind] = BackgroundJob(work, self, title)
 
         def end(act: Callable[..., None] | None, *answer: Any) -> None:
             job.deleteLater()  # it holds, by these functions, the layers that it was about

@@ -12,7 +12,7 @@ import pytest
 
 from meduniseg_core.adaptation import detached
 from meduniseg_core.adaptation.jobs import FinetuneJob
-from meduniseg_core.adaptation.runs import Run, Standing, free_name, runs
+from meduniseg_core.adaptation.runs import Run, RunStatus, free_name, runs
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.training.checkpoint import LAST
 
@@ -79,7 +79,7 @@ def test_a_process_that_does_not_hear_is_killed_and_its_run_is_stopped_not_in_tr
         stop = detached.stop
         monkeypatch.setattr(detached, "stop", lambda process: stop(process, wait=0.5))
         run.stop()
-        assert run.standing() == Standing("stopped", ("train", 10, 40, pytest.approx(15.0)))
+        assert run.standing() == RunStatus("stopped", ("train", 10, 40, pytest.approx(15.0)))
         run.stop()  # nothing is left to stop
     finally:
         deaf.kill()

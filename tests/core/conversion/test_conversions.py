@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import miniature_files
 import miniatures
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_values_become_the_catalogue_s_ids_by_class(tmp_path: Path) -> None:
     """BraTS: 1 is the non-enhancing core, 2 the edema, 4 the enhancing tumour; the catalogue begins with the edema."""
     converted("BraTS21", tmp_path)
     case = cases_of(tmp_path, "Tr")[0]
-    stored = miniatures.blocks(1, 2, 4)
+    stored = miniature_files.blocks(1, 2, 4)
     found = labels_of(tmp_path, case)
     assert RawDataset.open(tmp_path / "set").classes == ("edema", "non-enhancing", "enhancing")
     for value, number in ((0, 0), (1, 2), (2, 1), (4, 3)):
@@ -92,7 +93,7 @@ def test_values_become_the_catalogue_s_ids_by_class(tmp_path: Path) -> None:
     image = read_image(sorted((tmp_path / "set/imagesTr").glob(f"{case}_*")))
     number = int(case[-5:])
     for channel, seed in enumerate((10, 20, 30, 0)):  # T1, T1ce, T2, FLAIR
-        assert np.array_equal(image.array[channel], miniatures.volume(seed + number))
+        assert np.array_equal(image.array[channel], miniature_files.volume(seed + number))
 
 
 def test_all_vertebrae_are_one_class_and_scans_of_a_patient_stay_together(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_all_vertebrae_are_one_class_and_scans_of_a_patient_stay_together(tmp_pa
     twins = {"sub-verse500_split-verse201", "sub-verse500_split-verse202"}
     assert twins <= set(train) or twins <= set(test)
     assert not any("verse999" in case for case in [*train, *test])
-    assert np.array_equal(labels_of(tmp_path, train[0]) == 1, miniatures.blocks(18, 19, 25) > 0)
+    assert np.array_equal(labels_of(tmp_path, train[0]) == 1, miniature_files.blocks(18, 19, 25) > 0)
     patients = json.loads((tmp_path / "set/dataset.json").read_text())["patient_of"]
     assert patients["sub-verse500_split-verse201"] == patients["sub-verse500_split-verse202"]
 
@@ -115,8 +116,8 @@ def test_prostate_joins_dicom_nrrd_and_mhd_and_keeps_the_site(tmp_path: Path) ->
         "promise12_Case00": "PROMISE12",
         "promise12_Case01": "PROMISE12",
     }
-    assert np.array_equal(labels_of(tmp_path, "ProstateDx-01-0002") == 1, miniatures.blocks(1, 2) > 0)
-    assert np.array_equal(labels_of(tmp_path, "i2cvb_Patient_384") == 1, miniatures.blocks(1) > 0)
+    assert np.array_equal(labels_of(tmp_path, "ProstateDx-01-0002") == 1, miniature_files.blocks(1, 2) > 0)
+    assert np.array_equal(labels_of(tmp_path, "i2cvb_Patient_384") == 1, miniature_files.blocks(1) > 0)
 
 
 def test_the_joined_prostate_release_is_taken_too(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_ct_is_resampled_to_the_pet_and_studies_without_lesion_are_left_out(tmp_
     case = next(case for case in cases if "b2" in case)
     ct, pet = (read_image(next((tmp_path / "set").glob(f"imagesT?/{case}_000{n}.nii.gz"))) for n in (0, 1))
     assert ct.geometry.is_close(pet.geometry)
-    stored = miniatures.volume(2, miniatures.CT_SHAPE).astype(float)
+    stored = miniature_files.volume(2, miniatures.CT_SHAPE).astype(float)
     # the PET's pixel lies amid four of the CT's
     mean = stored.reshape(6, 10, 2, 12, 2).mean(axis=(2, 4))
     assert np.abs(ct.array[0] - mean).max() <= 0.5 + 1e-6
@@ -149,7 +150,7 @@ def test_dicom_studies_become_suv_with_their_segmentation(tmp_path: Path) -> Non
     pet = read_image(tmp_path / f"set/imagesTr/{case}_0001.nii.gz")
     # 5000 Bq/ml, 75 kg, 300 MBq an hour ago
     assert np.allclose(pet.array, 5000 * 75000 / (3e8 * 2 ** (-3600 / 6586.2)), rtol=1e-5)
-    assert np.array_equal(labels_of(tmp_path, case) == 1, miniatures.blocks(1) > 0)
+    assert np.array_equal(labels_of(tmp_path, case) == 1, miniature_files.blocks(1) > 0)
     assert check_dataset(RawDataset.open(tmp_path / "set")) == []
 
 
@@ -172,22 +173,24 @@ def test_instances_become_one_class(tmp_path: Path) -> None:
     patients = json.loads((tmp_path / "set/dataset.json").read_text())["patient_of"]
     assert patients == {"testA_1": "patient_3", "train_1": "patient_7", "train_2": "patient_7"}
     found = labels_of(tmp_path, "testA_1")[0]
-    assert np.array_equal(found, (miniatures.mask(1) + miniatures.mask(2, slice(12, 16)) > 0).astype(np.uint8))
+    assert np.array_equal(
+        found, (miniature_files.mask(1) + miniature_files.mask(2, slice(12, 16)) > 0).astype(np.uint8)
+    )
 
 
 def test_several_masks_of_an_image_are_merged_and_normal_images_kept(tmp_path: Path) -> None:
     converted("BUSI", tmp_path)
     assert labels_of(tmp_path, "normal_1").max() == 0
-    merged = (miniatures.mask() > 0) | (miniatures.mask(255, slice(12, 16)) > 0)
+    merged = (miniature_files.mask() > 0) | (miniature_files.mask(255, slice(12, 16)) > 0)
     assert np.array_equal(labels_of(tmp_path, "benign_2")[0] == 1, merged)
-    assert np.array_equal(labels_of(tmp_path, "benign_1")[0] == 1, miniatures.mask() > 0)
+    assert np.array_equal(labels_of(tmp_path, "benign_1")[0] == 1, miniature_files.mask() > 0)
 
 
 def test_grey_pictures_become_colour_with_equal_channels(tmp_path: Path) -> None:
     converted("QaTav2", tmp_path)
     image = read_image(tmp_path / "set/imagesTr/covid_1_0000.png").array
     assert image.shape[0] == 3
-    assert all(np.array_equal(channel[0], miniatures.photograph(0)[..., 0]) for channel in image)
+    assert all(np.array_equal(channel[0], miniature_files.photograph(0)[..., 0]) for channel in image)
     patients = json.loads((tmp_path / "set/dataset.json").read_text())["patient_of"]
     assert set(patients.values()) == {"sub-S09345"}
 
@@ -218,7 +221,7 @@ def test_the_five_sources_of_polyps_are_taken_as_they_are_offered(tmp_path: Path
 def test_contours_are_filled_with_their_holes(tmp_path: Path) -> None:
     converted("VS", tmp_path)
     case = cases_of(tmp_path, "Tr")[0]
-    expected = np.zeros(miniatures.SHAPE, bool)
+    expected = np.zeros(miniature_files.SHAPE, bool)
     expected[2, 2:6, 2:7] = True
     expected[2, 3, 3:5] = False
     assert np.array_equal(labels_of(tmp_path, case) == 1, expected)
@@ -234,7 +237,7 @@ def test_a_structure_set_beside_its_slices_is_found(tmp_path: Path) -> None:
 def test_run_lengths_go_down_the_columns_from_the_last_run_s_end(tmp_path: Path) -> None:
     result = converted("SIIM", tmp_path)
     assert any("2 normal training image(s) left out" in line for line in result.deviations)
-    expected = np.zeros(miniatures.SIDE, bool)
+    expected = np.zeros(miniature_files.SIDE, bool)
     expected[4:7, 3] = expected[17:19, 3] = True
     assert np.array_equal(labels_of(tmp_path, "1.2.276.0.5.0")[0] == 1, expected)
     expected[0, 0] = True  # the second row of the same image
@@ -244,7 +247,7 @@ def test_run_lengths_go_down_the_columns_from_the_last_run_s_end(tmp_path: Path)
 
 def test_a_lesion_without_a_file_is_not_there_and_later_classes_lie_on_top(tmp_path: Path) -> None:
     converted("IDRiD", tmp_path)
-    both = np.where(miniatures.mask(1, slice(9, 14)) > 0, 2, miniatures.mask(1)).astype(np.uint8)
+    both = np.where(miniature_files.mask(1, slice(9, 14)) > 0, 2, miniature_files.mask(1)).astype(np.uint8)
     assert np.array_equal(labels_of(tmp_path, "IDRiD_01")[0], both)
     assert set(np.unique(labels_of(tmp_path, "IDRiD_02"))) == {0, 2}
 

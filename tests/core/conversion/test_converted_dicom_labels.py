@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import miniature_files
 import miniatures
 import numpy as np
 import pytest
@@ -23,17 +24,17 @@ HOLE = [(*point, 4.0) for point in miniatures.HOLE]  # inside it
 
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
-    miniatures.series(tmp_path / "mr", MRImageStorage, miniatures.mr(), uid="1.2.3.4", Modality="MR")
+    miniature_files.series(tmp_path / "mr", MRImageStorage, miniatures.mr(), uid="1.2.3.4", Modality="MR")
     return read_image(tmp_path / "mr")
 
 
 def drawn(image: Image, folder: Path, contours: Contours, pattern: str = "TV") -> Image:
-    miniatures.structures(folder / "rtss.dcm", "1.2.3.4", contours)
+    miniature_files.structures(folder / "rtss.dcm", "1.2.3.4", contours)
     return structure_labels(folder / "rtss.dcm", pattern, image)
 
 
 def square() -> np.ndarray:
-    expected = np.zeros(miniatures.SHAPE, bool)
+    expected = np.zeros(miniature_files.SHAPE, bool)
     expected[2, 2:6, 2:7] = True
     return expected
 
@@ -84,14 +85,14 @@ def test_segmentations_that_do_not_fit_are_refused(
     tmp_path: Path, image: Image, element: str, value: object, reason: str
 ) -> None:
     path = tmp_path / "seg.dcm"
-    marked = miniatures.blocks(1) > 0
-    miniatures.segmentation(path, marked, (2.0, 1.0, 1.0))
+    marked = miniature_files.blocks(1) > 0
+    miniature_files.segmentation(path, marked, (2.0, 1.0, 1.0))
     assert np.array_equal(segmentation_labels(path, image).array[0] == 1, marked)
     dataset = dcmread(path)
     if element == "ImagePositionPatient":
         dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient = value
     else:
-        setattr(dataset, element, [miniatures.item(SeriesInstanceUID=value)] if "Sequence" in element else value)
+        setattr(dataset, element, [miniature_files.item(SeriesInstanceUID=value)] if "Sequence" in element else value)
     dataset.save_as(path)
     with pytest.raises(BadInputError, match=reason):
         segmentation_labels(path, image)

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import miniature_files
 import miniatures
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_a_changed_file_redoes_its_own_case_on_its_side(download: Path) -> None:
     target = download.parent / "set"
     sides = {split: [case.case for case in RawDataset.open(target).cases(split)] for split in ("Tr", "Ts")}
     before = states(target)
-    miniatures.nifti(download / "Training Batch 1/segmentation-2.nii", miniatures.blocks(2))
+    miniature_files.nifti(download / "Training Batch 1/segmentation-2.nii", miniature_files.blocks(2))
     assert convert(download).converted == 1
     changed = {name for name, state in states(target).items() if before[name] != state}
     changed.discard("conversion.jsonl")
@@ -83,7 +84,7 @@ def test_an_edited_converted_file_is_never_replaced(download: Path) -> None:
     (path,) = (download.parent / "set").glob("labelsT?/lits_3.nii.gz")
     path.write_bytes(b"mine")
     assert convert(download).converted == 0
-    miniatures.nifti(download / "Training Batch 2/segmentation-3.nii", miniatures.blocks(2))
+    miniature_files.nifti(download / "Training Batch 2/segmentation-3.nii", miniature_files.blocks(2))
     (fault,) = convert(download).faults
     assert "was changed since it was converted" in fault
     assert path.read_bytes() == b"mine"
@@ -94,8 +95,8 @@ def test_new_cases_leave_the_others_on_their_side(download: Path) -> None:
     target = download.parent / "set"
     before = {case.case for case in RawDataset.open(target).cases("Ts")}
     for number in range(5, 15):
-        miniatures.nifti(download / f"volume-{number}.nii", miniatures.volume(number))
-        miniatures.nifti(download / f"segmentation-{number}.nii", miniatures.blocks(1, 2))
+        miniature_files.nifti(download / f"volume-{number}.nii", miniature_files.volume(number))
+        miniature_files.nifti(download / f"segmentation-{number}.nii", miniature_files.blocks(1, 2))
     result = convert(download)
     after = {case.case for case in RawDataset.open(target).cases("Ts")}
     assert (result.converted, result.train, result.test) == (10, 12, 3)
@@ -108,12 +109,12 @@ def test_a_damaged_case_is_named_and_the_others_are_converted(download: Path) ->
     assert (result.converted, len(result.faults)) == (4, 1)
     assert "lits_1" in result.faults[0]
     assert check_dataset(RawDataset.open(result.folder)) == []
-    miniatures.nifti(download / "Training Batch 1/volume-1.nii", miniatures.volume(1))
+    miniature_files.nifti(download / "Training Batch 1/volume-1.nii", miniature_files.volume(1))
     assert (convert(download).converted, convert(download).faults) == (1, ())
 
 
 def test_a_label_value_that_the_data_set_does_not_have_is_a_fault(download: Path) -> None:
-    miniatures.nifti(download / "Training Batch 1/segmentation-0.nii", miniatures.blocks(7))
+    miniature_files.nifti(download / "Training Batch 1/segmentation-0.nii", miniature_files.blocks(7))
     (fault,) = convert(download).faults
     assert "segmentation-0.nii holds the value 7" in fault
 
@@ -171,20 +172,20 @@ def test_another_download_is_refused_with_the_layout_that_is_looked_for(download
 
 def test_labels_that_say_they_lie_elsewhere_are_taken_by_voxel_and_it_is_said(download: Path) -> None:
     elsewhere = np.array([[-1.0, 0, 0, 40], [0, -1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
-    miniatures.nifti(download / "Training Batch 1/segmentation-0.nii", miniatures.blocks(1, 2), elsewhere)
+    miniature_files.nifti(download / "Training Batch 1/segmentation-0.nii", miniature_files.blocks(1, 2), elsewhere)
     for _ in range(2):
         result = convert(download)
         assert result.faults == ()
         assert "lits_0: segmentation-0.nii says that it lies elsewhere" in result.warnings[0]
     assert check_dataset(RawDataset.open(result.folder)) == []
     (path,) = result.folder.glob("labelsT?/lits_0.nii.gz")
-    assert np.array_equal(read_labels(path).array[0], miniatures.blocks(1, 2))
+    assert np.array_equal(read_labels(path).array[0], miniature_files.blocks(1, 2))
 
 
 def test_labels_of_another_size_are_a_fault(download: Path) -> None:
     labels = np.zeros((6, 10, 40), np.int16)
     labels[2, 3, 30] = 1
-    miniatures.nifti(download / "Training Batch 1/segmentation-0.nii", labels)
+    miniature_files.nifti(download / "Training Batch 1/segmentation-0.nii", labels)
     (fault,) = convert(download).faults
     assert "segmentation-0.nii" in fault
 
@@ -203,7 +204,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(download: Path) -> None:
 def test_killed_while_writing_anew_a_case_is_not_taken_for_edited(download: Path, monkeypatch) -> None:
     """The image is in place, the label map and the record are not."""
     convert(download)
-    miniatures.nifti(download / "Training Batch 1/volume-2.nii", miniatures.volume(77))
+    miniature_files.nifti(download / "Training Batch 1/volume-2.nii", miniature_files.volume(77))
 
     def killed(*_arguments: object, **_named: object) -> None:
         raise KeyboardInterrupt
@@ -215,7 +216,7 @@ def test_killed_while_writing_anew_a_case_is_not_taken_for_edited(download: Path
     result = convert(download)
     assert (result.converted, result.faults) == (1, ())
     (path,) = result.folder.glob("imagesT?/lits_2_0000.nii.gz")
-    assert np.array_equal(read_image(path).array[0], miniatures.volume(77))
+    assert np.array_equal(read_image(path).array[0], miniature_files.volume(77))
 
 
 @pytest.mark.parametrize("name", ["Prostate"])

@@ -25,7 +25,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBa
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import find_cases, read_image
-from meduniseg_core.images.formats.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_codec import FrameDecoder
 
 SIZE = (40, 56)
 
@@ -177,7 +177,7 @@ def test_a_decoder_that_hangs_or_dies_is_ended(tmp_path: Path, monkeypatch: pyte
         script = f"import sys; print('ready', flush=True); sys.stdin.readline(); {ending}"
         (folder / "dicom_decoder.py").write_text(script)
         began = time.perf_counter()
-        with Decoder() as decoder, pytest.raises(BadInputError, match=rf"x\.dcm is damaged.*({reason})"):
+        with FrameDecoder() as decoder, pytest.raises(BadInputError, match=rf"x\.dcm is damaged.*({reason})"):
             decoder.decode(dataset, frame, False, "x.dcm")
         assert time.perf_counter() - began < 10
 

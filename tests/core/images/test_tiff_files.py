@@ -131,7 +131,7 @@ def test_time_series_several_series_and_other_files_are_refused(tmp_path: Path) 
     with pytest.raises(BadInputError, match="holds images of different sizes"):
         read_image(tmp_path / "m.tif")
     (tmp_path / "x.tif").write_text("hello")
-    with pytest.raises(BadInputError, match=r"x\.tif is no TIFF file"):
+    with pytest.raises(BadInputError, match=r"x\.tif is not a TIFF file"):
         read_image(tmp_path / "x.tif")
     data = noise((2, 16, 17)).astype(np.float32)
     data[0, 0, :3] = np.nan

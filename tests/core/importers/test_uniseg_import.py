@@ -16,7 +16,13 @@ from torch import Tensor
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import Event, Message
-from meduniseg_core.importers.uniseg import PLANNER_SPACINGS, UniSegOptions, UniSegTask, import_uniseg, our_name
+from meduniseg_core.importers.uniseg import (
+    PLANNER_SPACINGS,
+    UniSegOptions,
+    UniSegTask,
+    import_uniseg,
+    our_name_of_uniseg,
+)
 from meduniseg_core.model import ARCHITECTURES, build_model
 from meduniseg_core.preprocessing.plan import IntensityStatistics
 from meduniseg_core.weights import Registry
@@ -110,10 +116,10 @@ def test_the_architecture_is_inferred_from_the_tensors(checkpoint: Path) -> None
 
 def test_names_cover_the_paper_size_network() -> None:
     """Every tensor of UniSeg has its place in our network and every place is taken."""
-    names = [our_name(name) for name in uniseg_state()]
+    names = [our_name_of_uniseg(name) for name in uniseg_state()]
     assert len(set(names)) == len(names)
     assert set(names) == set(expected_shapes(ARCHITECTURES["uniseg"]))
-    assert our_name("conv_blocks_context.0.blocks.0.conv.weight.more") is None
+    assert our_name_of_uniseg("conv_blocks_context.0.blocks.0.conv.weight.more") is None
 
 
 def test_features_and_prompt_change_places_in_the_first_fusion_kernel(checkpoint: Path) -> None:

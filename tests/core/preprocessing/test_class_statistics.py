@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from meduniseg_core.errors import UsageError
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, save_plans
 from meduniseg_core.preprocessing.class_statistics import task_statistics
-from meduniseg_core.preprocessing.statistics import ClassStatistics, TaskStatistics, joined
+from meduniseg_core.preprocessing.statistics import ClassStatistics, TaskStatistics, join_statistics
 
 
 def volumes(folder: Path, codes: int = 1) -> RawDataset:
@@ -122,7 +122,7 @@ def test_a_base_s_statistics_are_widened_by_the_new_cases(tmp_path: Path) -> Non
     assert found is not None and found.classes[1] is not None
     wide = found.classes[1].model_copy(update={"size": (0.1, 0.2), "intensity": ((500.0, 900.0),)})
     other = found.model_copy(update={"classes": (None, wide), "cases": 7})
-    both = joined(found, other)
+    both = join_statistics(found, other)
     assert both.cases == 9 and both.classes[0] == found.classes[0]
     assert both.classes[1] is not None
     assert both.classes[1].size == (0.1, 0.4) and both.classes[1].intensity == ((400.0, 900.0),)

@@ -18,7 +18,7 @@ from meduniseg_core.images.boxes import Box, whole_box
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.preprocessing import SpatialTransformRecord
 from meduniseg_core.preprocessing.resample import Rules
-from meduniseg_core.preprocessing.spatial_transform import grid_of
+from meduniseg_core.preprocessing.spatial_transform import grid_over_box
 from tests.restoring import restore_bytes, restore_labels, restore_logits
 
 
@@ -37,7 +37,7 @@ def _trace(
         reorientation=turn,
         canonical=canonical,
         box=box,
-        grid=grid_of(canonical, box, coarse),
+        grid=grid_over_box(canonical, box, coarse),
         label_rules=Rules(("linear", "linear", "linear")),
     )
 

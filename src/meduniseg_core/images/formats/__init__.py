@@ -1,7 +1,8 @@
-"""Which file format a path has, by its ending alone (upper and lower case are the same)."""
+"""What a file's name says: its format, by the ending alone (upper and lower case are the same), and its channel."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,8 @@ ENDINGS: dict[str, Format] = {
 """Every ending that is read; the longest comes first where one ends another."""
 
 PHOTOGRAPH_FORMATS: frozenset[Format] = frozenset({"raster", "jpeg", "tiff"})
+
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$", re.DOTALL)
 
 
 def ending_of(path: Path) -> str | None:
@@ -80,3 +83,16 @@ def stem_of(path: Path) -> str:
     """
     ending = ending_of(path)
     return path.name if ending is None else path.name[: -len(ending)]
+
+
+def channel_of(stem: str) -> tuple[str, int | None]:
+    """Split a file's name into case and channel.
+
+    Args:
+        stem: The name without its ending.
+
+    Returns:
+        The case and the channel's number; the whole name and None where it has no number.
+    """
+    match = _CHANNEL.match(stem)
+    return (match["case"], int(match["channel"])) if match else (stem, None)

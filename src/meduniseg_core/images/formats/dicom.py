@@ -12,14 +12,14 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
 from meduniseg_core.images.findings import Finding, merge, pixels_not_square
 from meduniseg_core.images.formats.dicom_choice import Source, choose
-from meduniseg_core.images.formats.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_codec import FrameDecoder
 from meduniseg_core.images.formats.dicom_files import add_file
 from meduniseg_core.images.formats.dicom_folders import dicom_places
 from meduniseg_core.images.formats.dicom_origin import ORIGIN, origin_of
 from meduniseg_core.images.formats.dicom_pixels import read_planes
 from meduniseg_core.images.formats.dicom_slices import Slice
 from meduniseg_core.images.formats.dicom_spacing import spacing_finding
-from meduniseg_core.images.formats.dicom_spread import joined_finding, source_of
+from meduniseg_core.images.formats.dicom_spread import joined_finding, source_in
 from meduniseg_core.images.formats.dicom_stack import stack_geometry
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
@@ -50,7 +50,7 @@ def read_dicom_series(folder: Path, series: str | None = None, frame: int | None
             folder.
         SeveralImagesError: There are several series or volumes to choose from.
     """
-    source = source_of([folder])
+    source = source_in([folder])
     if source.slices or source.others:
         return _read(source, series, frame, folder)
     return _read_below(folder, series, frame)
@@ -90,7 +90,7 @@ def read_spread_series(folders: Sequence[Path], series: str | None = None, frame
     Raises:
         BadInputError: See `read_dicom_series`.
     """
-    image = _read(source_of(folders), series, frame, folders[0])
+    image = _read(source_in(folders), series, frame, folders[0])
     sources = tuple(str(folder) for folder in folders)
     return image.with_array(image.array, sources=sources).with_findings(joined_finding(folders))
 
@@ -145,7 +145,7 @@ def _check_scaled_alike(slices: Sequence[Slice], name: str) -> None:
 
 def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: tuple[Finding, ...]) -> Image:
     first = slices[0]
-    with Decoder() as decoder:
+    with FrameDecoder() as decoder:
         planes = read_planes(slices, decoder)
     if len({plane.shape[0] for plane in planes}) > 1:
         raise BadInputError(f"{source} mixes colour and grey slices; put each kind into a folder of its own.")

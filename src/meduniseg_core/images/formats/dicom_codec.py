@@ -40,14 +40,14 @@ _FRAME_SECONDS = 8.0
 _BYTES_A_SECOND = 1 << 21  # on top, for large frames: JPEG 2000 on a slow machine
 
 
-class Decoder:
+class FrameDecoder:
     """Decodes frames through GDCM in a process of its own, which the first frame starts and ``close`` ends."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
-    def __enter__(self) -> Decoder:
+    def __enter__(self) -> FrameDecoder:
         return self
 
     def __exit__(

@@ -87,7 +87,7 @@ def referenced_series(path: Path) -> References:
         return references_of(read_object(path))
 
 
-def image_of(references: References, images: Iterable[Image]) -> Image | None:
+def referenced_image(references: References, images: Iterable[Image]) -> Image | None:
     """Find among images the one that labels were drawn on.
 
     Args:

@@ -153,7 +153,7 @@ def check_series(references: References, like: Image, name: str) -> tuple[Findin
     """
     origin = like.meta.get(ORIGIN)
     if not isinstance(origin, DicomOrigin):
-        text = f"{like.name} is no DICOM series, so {name} was placed on it by position alone; its UIDs tell nothing."
+        text = f"{like.name} is not a DICOM series, so {name} was placed on it by position alone, without UIDs."
         return (Finding("labels_of_other_series", text, "info"),)
     if origin.series_uid in references.series or references.instances & {item.instance_uid for item in origin.frames}:
         return ()

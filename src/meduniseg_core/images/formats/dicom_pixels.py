@@ -14,7 +14,7 @@ from pydicom.uid import RLELossless
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import brief
-from meduniseg_core.images.formats.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_codec import FrameDecoder
 from meduniseg_core.images.formats.dicom_slices import Slice
 from meduniseg_core.images.formats.dicom_source import naming, one_line, pixel_bytes, read_with_pixels
 
@@ -28,7 +28,7 @@ _MEASURED = frozenset({"CT", "MR", "PT", "NM"})
 """Modalities whose values are measurements: their polarity says how they are shown, not what was measured."""
 
 
-def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
+def read_planes(slices: Sequence[Slice], decoder: FrameDecoder) -> list[np.ndarray]:
     """Read the pixels of frames.
 
     Rescaling by whole numbers keeps an integer dtype (the smallest that holds every possible value: int16 for CT); any
@@ -63,7 +63,7 @@ def read_planes(slices: Sequence[Slice], decoder: Decoder) -> list[np.ndarray]:
     return [planes[place] for place in range(len(slices))]
 
 
-def stored_frames(dataset: Dataset, decoder: Decoder, name: str) -> Iterator[np.ndarray]:
+def stored_frames(dataset: Dataset, decoder: FrameDecoder, name: str) -> Iterator[np.ndarray]:
     """Give the stored values of all frames of an object, one after the other.
 
     Args:
@@ -147,7 +147,7 @@ def _packed_frames(dataset: Dataset, name: str) -> list[bytes] | None:
     return packed
 
 
-def _frame(dataset: Dataset, packed: list[bytes] | None, index: int, decoder: Decoder, name: str) -> np.ndarray:
+def _frame(dataset: Dataset, packed: list[bytes] | None, index: int, decoder: FrameDecoder, name: str) -> np.ndarray:
     """Stored values ``(H, W)`` or colours ``(H, W, 3)``."""
     grey = _is_grey(dataset)
     if packed is None and (grey or str(dataset.PhotometricInterpretation) == "RGB"):

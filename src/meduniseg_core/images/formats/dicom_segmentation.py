@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.findings import Finding
-from meduniseg_core.images.formats.dicom_codec import Decoder
+from meduniseg_core.images.formats.dicom_codec import FrameDecoder
 from meduniseg_core.images.formats.dicom_frames import FrameHeader, frame_headers
 from meduniseg_core.images.formats.dicom_labels import (
     Masks,
@@ -220,7 +220,7 @@ def frame_values(dataset: Dataset, name: str) -> Iterator[np.ndarray]:
         yield from _bits(dataset, name)
         return
     most = float(dataset.get("MaximumFractionalValue") or 255) if kind == "FRACTIONAL" else 0.0
-    with Decoder() as decoder:
+    with FrameDecoder() as decoder:
         for stored in stored_frames(dataset, decoder, name):
             yield stored if kind == "LABELMAP" else stored * 2.0 >= most if most else stored > 0
 

@@ -13,7 +13,13 @@ from pydicom.dataset import Dataset
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats.dicom_frames import FrameHeader, frame_headers, frames_over_time
 from meduniseg_core.images.formats.dicom_source import VOLUME_MARKS, class_of, naming, one_line
-from meduniseg_core.images.formats.dicom_spacing import Header, SpacingSource, floats, pixel_aspect, pixel_spacing
+from meduniseg_core.images.formats.dicom_spacing import (
+    DicomElements,
+    SpacingSource,
+    floats,
+    pixel_aspect,
+    pixel_spacing,
+)
 
 T = TypeVar("T")
 
@@ -84,7 +90,7 @@ def slices_of(dataset: Dataset, path: Path) -> list[Slice]:
     except BadInputError as fault:
         return [Slice(path, **common, fault=fault)]
     slices: list[Slice] = []
-    before: Header | None = None
+    before: DicomElements | None = None
     for header, frame, part in headers:
         if header is before:  # frames without groups of their own: thousands may share one header
             slices.append(replace(slices[-1], frame=frame))
@@ -126,7 +132,12 @@ def series_of(dataset: Dataset, path: Path) -> dict[str, Any]:
 
 
 def _slice(
-    header: Header, dataset: Dataset, path: Path, common: dict[str, Any], frame: int | None, part: tuple[str, ...]
+    header: DicomElements,
+    dataset: Dataset,
+    path: Path,
+    common: dict[str, Any],
+    frame: int | None,
+    part: tuple[str, ...],
 ) -> Slice:
     name = path.name
     faults: list[BadInputError] = []
@@ -197,19 +208,19 @@ def _size(dataset: Dataset, name: str) -> tuple[int, int]:
     return rows, columns
 
 
-def _thickness(header: Header, name: str) -> float | None:
+def _thickness(header: DicomElements, name: str) -> float | None:
     value = _one(header, "SpacingBetweenSlices", name) or _one(header, "SliceThickness", name)
     return value if value is not None and np.isfinite(value) and value > 0 else None
 
 
-def _position(header: Header, name: str) -> tuple[float, ...] | None:
+def _position(header: DicomElements, name: str) -> tuple[float, ...] | None:
     position = floats(header, "ImagePositionPatient", 3, name)
     if position is not None and not np.isfinite(position).all():
         raise BadInputError(f"{name} has a position that is NaN or infinite; export the series again.")
     return position
 
 
-def _orientation(header: Header, name: str) -> tuple[float, ...] | None:
+def _orientation(header: DicomElements, name: str) -> tuple[float, ...] | None:
     cosines = floats(header, "ImageOrientationPatient", 6, name)
     if cosines is None:
         return None
@@ -219,7 +230,7 @@ def _orientation(header: Header, name: str) -> tuple[float, ...] | None:
     return cosines
 
 
-def _rescale(header: Header, name: str) -> tuple[float, float] | None:
+def _rescale(header: DicomElements, name: str) -> tuple[float, float] | None:
     """(slope, intercept) from stored values to the header's unit; None where the header gives neither."""
     slope, intercept = _one(header, "RescaleSlope", name), _one(header, "RescaleIntercept", name)
     if slope is None and intercept is None:
@@ -230,7 +241,7 @@ def _rescale(header: Header, name: str) -> tuple[float, float] | None:
     return slope, intercept
 
 
-def _instance(header: Header, keyword: str, path: Path) -> int | None:
+def _instance(header: DicomElements, keyword: str, path: Path) -> int | None:
     try:
         with naming(path):
             value = _one(header, keyword, path.name)
@@ -239,6 +250,6 @@ def _instance(header: Header, keyword: str, path: Path) -> int | None:
     return int(value) if value is not None and np.isfinite(value) else None
 
 
-def _one(header: Header, keyword: str, name: str) -> float | None:
+def _one(header: DicomElements, keyword: str, name: str) -> float | None:
     values = floats(header, keyword, 1, name)
     return None if values is None else values[0]

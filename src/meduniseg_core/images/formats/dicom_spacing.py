@@ -18,7 +18,7 @@ _CENTIMETRES = 3  # PhysicalUnitsXDirection
 _SAME = 1e-3  # relative
 
 
-class Header(Protocol):
+class DicomElements(Protocol):
     """Something that gives the values of elements: a data set, or one frame's view of it."""
 
     def get(self, keyword: str, default: Any = None) -> Any:
@@ -33,7 +33,7 @@ class Header(Protocol):
         """
 
 
-def pixel_spacing(header: Header, modality: str, name: str) -> tuple[tuple[float, float] | None, SpacingSource]:
+def pixel_spacing(header: DicomElements, modality: str, name: str) -> tuple[tuple[float, float] | None, SpacingSource]:
     """Find the pixel size.
 
     Args:
@@ -63,7 +63,7 @@ def pixel_spacing(header: Header, modality: str, name: str) -> tuple[tuple[float
     return (None, "none") if scanned is None else (scanned, "scanner")
 
 
-def pixel_aspect(header: Header, name: str) -> float:
+def pixel_aspect(header: DicomElements, name: str) -> float:
     """Find the shape of pixels, which files without a pixel size give where it is not square.
 
     Args:
@@ -129,7 +129,7 @@ def _region_scale(regions: Any) -> tuple[float, float] | None:
     return scales[0] if same else None
 
 
-def _size(header: Header, keyword: str, name: str) -> tuple[float, float] | None:
+def _size(header: DicomElements, keyword: str, name: str) -> tuple[float, float] | None:
     numbers = floats(header, keyword, 2, name)
     if numbers is None:
         return None
@@ -140,7 +140,7 @@ def _size(header: Header, keyword: str, name: str) -> tuple[float, float] | None
     return numbers[0], numbers[1]
 
 
-def floats(header: Header, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
+def floats(header: DicomElements, keyword: str, count: int, name: str) -> tuple[float, ...] | None:
     """Read the numbers of an element.
 
     Args:

@@ -51,7 +51,7 @@ def spread_series(folders: Sequence[Path]) -> list[Spread]:
     return [found[folder] for folder in folders if folder in found]
 
 
-def source_of(folders: Sequence[Path]) -> Source:
+def source_in(folders: Sequence[Path]) -> Source:
     """All that lies directly in some folders. Their headers are read once while no file changes.
 
     Args:
@@ -122,7 +122,7 @@ def _joined(folders: list[Path]) -> list[Spread]:
     if len(folders) == 1:
         return [Spread((folders[0],))]
     try:
-        sources = [source_of([folder]) for folder in folders]
+        sources = [source_in([folder]) for folder in folders]
         places = [{item.position for item in choose(source)[0]} for source in sources]
         if len(set().union(*places)) < sum(map(len, places)):
             return _by_parent(folders)
@@ -148,7 +148,7 @@ def _by_parent(folders: list[Path]) -> list[Spread]:
 
 
 def _together(sources: Sequence[Source]) -> Source:
-    """What :func:`source_of` makes of all the folders, without reading them again."""
+    """What :func:`source_in` makes of all the folders, without reading them again."""
     whole = Source(sources[0].name)
     for source in sources:
         whole.slices += source.slices

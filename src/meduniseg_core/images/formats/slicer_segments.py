@@ -22,7 +22,7 @@ _KEY = re.compile(r"Segment(\d{1,4})_(Name|ID|LabelValue|Layer|Color)")
 
 
 @dataclass(frozen=True)
-class Segment:
+class SlicerSegment:
     """One segment: the voxels of ``layer`` whose value is ``value``. Its colour is RGB, 0 to 255."""
 
     name: str
@@ -31,7 +31,7 @@ class Segment:
     colour: tuple[int, int, int] | None
 
 
-def segments_of(pairs: Mapping[str, str], name: str) -> tuple[Segment, ...]:
+def segments_of(pairs: Mapping[str, str], name: str) -> tuple[SlicerSegment, ...]:
     """List the segments that a header describes.
 
     Args:
@@ -101,7 +101,7 @@ def join_segments(image: Image) -> Image:
     Raises:
         BadInputError: Layers are missing, or segments overlap: a voxel of a label map has one class.
     """
-    segments: Sequence[Segment] = image.meta["segments"]
+    segments: Sequence[SlicerSegment] = image.meta["segments"]
     array, name = image.array, image.name
     if any(segment.layer >= array.shape[0] for segment in segments):
         raise BadInputError(f"{name} describes more layers than the {array.shape[0]} it has; export it again.")
@@ -131,7 +131,7 @@ def join_segments(image: Image) -> Image:
     return merged.with_findings(Finding("labels_renumbered", text, "info"))
 
 
-def _segment(number: int, keys: Mapping[str, str], name: str) -> Segment:
+def _segment(number: int, keys: Mapping[str, str], name: str) -> SlicerSegment:
     """Before Slicer 4.11 there were no values and layers: segment n was layer n, with the value 1."""
     try:
         value = int(keys.get("LabelValue", "1"))
@@ -144,7 +144,9 @@ def _segment(number: int, keys: Mapping[str, str], name: str) -> Segment:
         raise BadInputError(
             f"{name} gives segment {number} the label value {value} in layer {layer}; export it again from Slicer."
         )
-    return Segment(keys.get("Name") or keys.get("ID") or f"segment {number}", value, layer, _colour(keys.get("Color")))
+    return SlicerSegment(
+        keys.get("Name") or keys.get("ID") or f"segment {number}", value, layer, _colour(keys.get("Color"))
+    )
 
 
 def _colour(text: str | None) -> tuple[int, int, int] | None:

@@ -24,7 +24,7 @@ from meduniseg_core.images.findings import Finding, orientation_unknown, pixels_
 from meduniseg_core.images.formats.decoding import decoded
 from meduniseg_core.images.formats.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
 from meduniseg_core.images.formats.tiff_pages import check_pages
-from meduniseg_core.images.formats.tiff_spacing import pixel_aspect, voxel_size
+from meduniseg_core.images.formats.tiff_spacing import page_aspect, voxel_size
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.upright import TAG, orientation_in, turned_upright
@@ -192,7 +192,7 @@ def _read(path: Path, frame: int | None = None) -> _Content:
             at_time, axes, chosen = _at_time(array, series.axes, frame, name)
             arranged = check_numeric(_arrange(at_time, axes, name), name)
             spacing, findings = voxel_size(tiff, path)
-            shape = pixels_not_square(name, pixel_aspect(page)) if spacing is None else None
+            shape = pixels_not_square(name, page_aspect(page)) if spacing is None else None
             return _Content(
                 array=arranged,
                 photometric=int(page.photometric),

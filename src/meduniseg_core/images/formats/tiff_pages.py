@@ -30,7 +30,7 @@ def check_pages(path: Path) -> None:
         elif version == 43:
             count_form, entry, pointer, offset_at = "Q", 20, "Q", 8
         else:
-            raise BadInputError(f"{path.name} is no TIFF file, or an empty one; export it again.")
+            raise BadInputError(f"{path.name} is not a TIFF file, or is empty; export it again.")
         count_size, pointer_size = struct.calcsize(f"{order}{count_form}"), struct.calcsize(f"{order}{pointer}")
         (offset,) = struct.unpack_from(f"{order}{pointer}", start, offset_at)
         size, seen = os.fstat(stream.fileno()).st_size, set[int]()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,9 +10,10 @@ from xml.etree import ElementTree
 import tifffile
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json
+from meduniseg_core.files import try_read_json
 from meduniseg_core.images.checks import brief, check_spacing
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats import channel_of
 
 _MM_PER_UNIT = {
     "m": 1000.0,
@@ -41,7 +41,6 @@ _MM_PER_UNIT = {
 }
 
 
-_CHANNEL = re.compile(r".+_\d{4}$")
 _LARGEST_JSON = 1 << 20  # bytes
 
 Spacing = tuple[float, float, float]
@@ -79,7 +78,7 @@ def voxel_size(tiff: tifffile.TiffFile, path: Path) -> tuple[Spacing | None, tup
     return own, ()
 
 
-def pixel_aspect(page: tifffile.TiffPage) -> float:
+def page_aspect(page: tifffile.TiffPage) -> float:
     """Find the shape of a page's pixels from its resolutions, whose unit does not matter.
 
     Args:
@@ -102,18 +101,12 @@ def _shown(spacing: Spacing) -> str:
 def _json_files(path: Path) -> tuple[Path, ...]:
     """``CASE.json`` of ``CASE.tif``, and of the channel ``CASE_0000.tif``."""
     stem = path.name[: path.name.rindex(".")]
-    stems = (stem, stem[:-5]) if _CHANNEL.search(stem) else (stem,)
-    return tuple(path.with_name(f"{item}.json") for item in stems)
+    return tuple(path.with_name(f"{item}.json") for item in dict.fromkeys((stem, channel_of(stem)[0])))
 
 
 def _from_json(beside: Path, name: str) -> Spacing | None:
     """nnU-Net's ``{"spacing": [d, h, w]}`` in mm; None where there is no such file, or it is another JSON."""
-    try:
-        if not beside.is_file() or beside.stat().st_size > _LARGEST_JSON:
-            return None
-        content = parse_json(beside.read_text("utf-8-sig"))
-    except (OSError, ValueError):
-        return None
+    content = try_read_json(beside, _LARGEST_JSON)
     if not isinstance(content, dict) or "spacing" not in content:
         return None
     values = content["spacing"]

@@ -75,7 +75,7 @@ def tokens_of(x: Tensor) -> Tensor:
     return whole.flatten(2).transpose(1, 2)
 
 
-def features_of(tokens: Tensor, like: Tensor) -> Tensor:
+def attended_features(tokens: Tensor, like: Tensor) -> Tensor:
     """Tokens as features again.
 
     Args:

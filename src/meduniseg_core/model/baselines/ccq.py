@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from meduniseg_core.model.baselines.attention import Attention, FeedForward, features_of, tokens_of
-from meduniseg_core.model.baselines.heads import class_masks, classes_of, with_background
+from meduniseg_core.model.baselines.attention import Attention, FeedForward, attended_features, tokens_of
+from meduniseg_core.model.baselines.heads import class_masks, head_classes, with_background
 from meduniseg_core.model.blocks import initialise, random_normal
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
@@ -127,9 +127,9 @@ class CCQ(UniversalNetwork):
     def _queries(self, features: Features, task: Tensor | None) -> Tensor:
         """The queries of each sample's own classes, (B, classes, width)."""
         assert features.context is not None
-        own = classes_of(needed(task, "task"), self.config.classes - 1)
+        own = head_classes(needed(task, "task"), self.config.classes - 1)
         return features.context.gather(1, own.unsqueeze(-1).expand(-1, -1, features.context.shape[-1]))
 
     def _class_relevant(self, features: Features, queries: Tensor) -> Tensor:
         image = tokens_of(features.stages[-1])
-        return features_of(image + self.before(image, queries), features.stages[-1])
+        return attended_features(image + self.before(image, queries), features.stages[-1])

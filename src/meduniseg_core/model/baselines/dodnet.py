@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from meduniseg_core.model.baselines.heads import WIDTH, dynamic_head, head_sizes, parameters_of, pooled
+from meduniseg_core.model.baselines.heads import WIDTH, dynamic_head, head_sizes, parameters_of, pooled_features
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
@@ -64,7 +64,7 @@ class DoDNet(UniversalNetwork):
         Raises:
             ValueError: the task is missing.
         """
-        seen = pooled(features.stages[-1])
+        seen = pooled_features(features.stages[-1])
         code = F.one_hot(needed(task, "task"), self.config.tasks).to(seen.dtype)
         parameters = self.controller(torch.cat((seen, code), dim=1)).unsqueeze(1)
         reduced = self.decoder(features.stages[-1], features.stages[:-1], levels)

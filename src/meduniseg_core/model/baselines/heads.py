@@ -91,7 +91,7 @@ def with_background(classes: Tensor) -> Tensor:
     return torch.cat((torch.zeros_like(classes[:, :1]), classes), dim=1)
 
 
-def pooled(x: Tensor) -> Tensor:
+def pooled_features(x: Tensor) -> Tensor:
     """Global average pooling.
 
     Args:
@@ -104,7 +104,7 @@ def pooled(x: Tensor) -> Tensor:
     return whole.flatten(2).mean(2)
 
 
-def classes_of(task: Tensor, classes: int) -> Tensor:
+def head_classes(task: Tensor, classes: int) -> Tensor:
     """The numbers of a task's foreground classes among those of all tasks.
 
     Args:

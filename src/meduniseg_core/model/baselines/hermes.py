@@ -22,8 +22,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from meduniseg_core.model.baselines.attention import Attention, FeedForward, features_of, tokens_of
-from meduniseg_core.model.baselines.heads import class_masks, classes_of, with_background
+from meduniseg_core.model.baselines.attention import Attention, FeedForward, attended_features, tokens_of
+from meduniseg_core.model.baselines.heads import class_masks, head_classes, with_background
 from meduniseg_core.model.blocks import initialise, random_normal
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
@@ -82,7 +82,7 @@ class _Pools(nn.Module):
         priors, image = torch.cat((self.tasks[classes], self.modalities[modality]), dim=1), tokens_of(x)
         for block in self.blocks:
             priors, image = block(priors, image)
-        return features_of(image, x), priors[:, : classes.shape[1]]
+        return attended_features(image, x), priors[:, : classes.shape[1]]
 
 
 class Hermes(UniversalNetwork):
@@ -166,7 +166,7 @@ class Hermes(UniversalNetwork):
         """All encoder stages, the fusion of decoder levels, and the list that the posterior prototypes go to."""
         modality = features.context
         assert modality is not None
-        classes = classes_of(needed(task, "task"), self.config.classes - 1)
+        classes = head_classes(needed(task, "task"), self.config.classes - 1)
         stages, prototypes = list(features.stages), []
         for stage, pools in zip(list(self.encoder.stages)[self._shared :], self.encoder_pools, strict=True):
             x, posterior = pools(stage(stages[-1]), classes, modality)

@@ -22,11 +22,11 @@ from torch.nn import functional as F
 
 from meduniseg_core.model.baselines.heads import (
     WIDTH,
-    classes_of,
     dynamic_head,
+    head_classes,
     head_sizes,
     parameters_of,
-    pooled,
+    pooled_features,
     with_background,
 )
 from meduniseg_core.model.blocks import initialise, random_normal
@@ -82,9 +82,9 @@ class UniversalModel(UniversalNetwork):
         Raises:
             ValueError: the task is missing.
         """
-        own = classes_of(needed(task, "task"), self.config.classes - 1)
+        own = head_classes(needed(task, "task"), self.config.classes - 1)
         of_class = F.relu(self.of_class(self.embeddings[own]))
-        of_image = self.of_image(pooled(features.stages[-1])).unsqueeze(1).expand_as(of_class)
+        of_image = self.of_image(pooled_features(features.stages[-1])).unsqueeze(1).expand_as(of_class)
         parameters = self.controller(torch.cat((of_image, of_class), dim=2))
         reduced = self.decoder(features.stages[-1], features.stages[:-1], levels)
         return [with_depth(with_background(dynamic_head(level, parameters, self._sizes))) for level in reduced]

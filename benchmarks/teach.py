@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_high
 from typing import Any
 
 import numpy as np
@@ -399,9 +400,9 @@ def _correction_table(found: list[dict[str, Any]]) -> list[str]:
     lines = [
         f"## Steps from the prediction to Dice {GOAL}",
         "",
-        "Median over images of the steps until the goal, and in brackets how many images reached it within "
-        f"{MOST_STEPS} steps. Strokes: of Teach with *Correct the present labels*. Clicks: of Edit. Brush: painting "
-        "alone; anew: without the prediction.",
+        "Median (the higher of two) over images of the steps until the goal, and in brackets how many images reached "
+        f"it within {MOST_STEPS} steps. Strokes: of Teach with *Correct the present labels*. Clicks: of Edit. "
+        "Brush: painting alone; anew: without the prediction.",
         "",
         "| task | images | Dice of the prediction (%) | " + " | ".join(ways) + " |",
         "| --- |" + " --- |" * (2 + len(ways)),
@@ -421,8 +422,8 @@ def _correction_row(title: str, own: list[dict[str, Any]], ways: Sequence[str]) 
     for way in ways:
         steps = [_steps(one["corrections"][way]) for one in own]
         reached = sum(step <= MOST_STEPS for step in steps)
-        middle = float(np.median(steps))
-        cells.append(f"{middle:g} ({reached})" if middle <= MOST_STEPS else f"over {MOST_STEPS} ({reached})")
+        middle = median_high(steps)
+        cells.append(f"{middle} ({reached})" if middle <= MOST_STEPS else f"over {MOST_STEPS} ({reached})")
     return f"| {title} | {len(own)} | {start:.1f} | " + " | ".join(cells) + " |"
 
 

@@ -18,7 +18,16 @@ from napari.layers import Labels, Layer
 from napari.utils.events import EmitterGroup
 
 from napari_meduniseg._layers import is_derived
-from napari_meduniseg._links import are_siblings, bind, image_of, images_among, labels_among, lies_on, tells_its_image
+from napari_meduniseg._links import (
+    are_siblings,
+    bind,
+    image_of,
+    images_among,
+    is_tied,
+    labels_among,
+    lies_on,
+    tells_its_image,
+)
 from napari_meduniseg._views import bring_into_view, is_out_of_sight
 
 Thing = TypeVar("Thing")
@@ -244,7 +253,8 @@ class Current:
             if image is None:  # else they would be worked on beside an image that they do not belong to
                 labels = next(iter(reversed(orphans)), None)
             else:
-                labels = labels or next((other for other in reversed(orphans) if lies_on(other, image)), None)
+                near = (other for other in reversed(orphans) if not is_tied(other) and lies_on(other, image))
+                labels = labels or next(near, None)
         self._set(image, labels)
 
     def _set(self, image: ImageLayer | None, labels: Labels | None) -> None:

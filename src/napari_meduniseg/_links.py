@@ -20,25 +20,36 @@ from napari_meduniseg._belonging import image_layer_of, image_layers_at
 from napari_meduniseg._layer_input import file_of
 from napari_meduniseg._layers import METADATA_KEY, Origin, is_derived
 
-_links: WeakKeyDictionary[Layer, weakref.ref[ImageLayer]] = WeakKeyDictionary()
+_links: WeakKeyDictionary[Layer, tuple[weakref.ref[ImageLayer], Path]] = WeakKeyDictionary()
+"""Of each layer the image that it is tied to, and that image's file."""
 
 
 def bind(layer: Layer, image: ImageLayer) -> None:
     """Tie the layer to this image."""
-    _links[layer] = weakref.ref(image)
+    _links[layer] = weakref.ref(image), _file(image)
+
+
+def is_tied(layer: Layer) -> bool:
+    """Whether the layer was tied to an image, which may be closed by now."""
+    return layer in _links
 
 
 def image_of(layer: Layer, layers: Iterable[Layer]) -> ImageLayer | None:
     """Find the image among ``layers`` that ``layer`` belongs to; None where that is unclear.
 
     A tie comes first; then the image that a result or a label file names, if it lies there; then the place, if it holds
-    a single image.
+    a single image. A tie outlives its image: once that is closed, only the same file, opened again, takes its place,
+    and never another image that happens to lie there.
     """
     layers = list(layers)
     bound = _links.get(layer)
-    linked = None if bound is None else bound()
-    if linked is not None and any(linked is other for other in layers):
-        return linked
+    if bound is not None:
+        linked, file = bound[0](), bound[1]
+        if linked is not None:
+            if any(linked is other for other in layers):
+                return linked
+            file = _file(linked)
+        layers = [other for other in layers if isinstance(other, ImageLayer) and _file(other) == file]
     found = _found(layer, layers)
     if found is not None:
         bind(layer, found)
@@ -97,3 +108,9 @@ def _image_named_by(record: object) -> str:
 def _file_name(image: ImageLayer) -> str:
     record = image.metadata.get(METADATA_KEY)
     return record.image.name if isinstance(record, Origin) else file_of(image).name
+
+
+def _file(image: ImageLayer) -> Path:
+    record = image.metadata.get(METADATA_KEY)
+    source = record.image.source if isinstance(record, Origin) else None
+    return file_of(image) if source is None else Path(source)

@@ -11,6 +11,8 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from small_inputs import write_volume
 
+from meduniseg_core.errors import UsageError
+from napari_meduniseg._accepting import submission
 from napari_meduniseg._current import Current, current_of
 from napari_meduniseg._layers import DERIVED, METADATA_KEY
 from napari_meduniseg._links import bind, image_of, lies_on
@@ -48,6 +50,25 @@ def visible(viewer: ViewerModel) -> set[str]:
 
 def test_all_panels_share_one_and_the_topmost_image_is_current(viewer: ViewerModel, current: Current) -> None:
     assert current_of(viewer) is current and current.image is viewer.layers["d"] and current.labels is None
+
+
+def test_labels_of_an_image_that_was_closed_are_not_given_to_another_in_its_place(
+    viewer: ViewerModel, current: Current
+) -> None:
+    """Two photographs of one camera, two scans of one protocol: Accept would store them with the wrong patient."""
+    for name in ("c", "d"):
+        viewer.layers.remove(name)
+    of_a = labels_of(viewer, "a")
+    first = viewer.layers["a"]
+    viewer.layers.remove(first)
+    assert lies_on(of_a, viewer.layers["b"]) and image_of(of_a, viewer.layers) is None
+    assert current.image is viewer.layers["b"] and current.labels is None
+    with pytest.raises(UsageError, match="The image of a: labels is not known"):
+        submission(of_a, current.image_of(of_a))
+    again = viewer.add_image(np.zeros(SHAPE), name="a")  # opened again
+    assert image_of(of_a, viewer.layers) is again
+    current.choose_image(again)
+    assert current.labels is of_a
 
 
 def test_a_chosen_image_is_seen_alone_with_its_own_labels_until_all_are_shown(

@@ -198,6 +198,8 @@ class TrainingConfig(BaseModel):
     def _embeddings_of_a_universal_model(self) -> Self:
         if self.class_embeddings is not None and self.network.method != "universal-model":
             raise ValueError('class_embeddings need [network] method = "universal-model"')
+        if self.class_embeddings is not None and self.pretrained_weights is not None:
+            raise ValueError("give class_embeddings or pretrained_weights, not both")
         return self
 
     @model_validator(mode="after")

@@ -10,8 +10,9 @@ from model_variants import VARIANTS, tiny
 from pydantic import ValidationError
 from torch import Tensor
 
-from meduniseg_core.model import MedUniSeg, ModelConfig, build_model
+from meduniseg_core.model import MedUniSeg, ModelConfig
 from meduniseg_core.model.config import PriorDesign
+from meduniseg_core.model.lora import Refinement, merge
 
 
 def ids(*values: int) -> Tensor:
@@ -20,7 +21,7 @@ def ids(*values: int) -> Tensor:
 
 def network_of(changes: dict[str, Any]) -> MedUniSeg:
     torch.manual_seed(0)
-    return build_model(tiny(changes)).double().eval()
+    return MedUniSeg(tiny(changes)).double().eval()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -105,3 +106,21 @@ def test_a_default_network_is_described_as_before_the_variants() -> None:
 def test_prompts_that_stay_zero_cannot_be_the_tasks_own() -> None:
     with pytest.raises(ValidationError, match="stay zero"):
         tiny({"task_prompts": "each", "learned_prompts": False})
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_can_be_refined_and_the_refinement_merged(name: str) -> None:
+    network, image = network_of(VARIANTS[name]), torch.randn(1, 1, 1, 32, 32, dtype=torch.float64)
+    with torch.inference_mode():
+        before = network(image, ids(1), ids(2))[0]
+    refinement = Refinement(network, rank=2).double()
+    with torch.no_grad():
+        torch.testing.assert_close(network(image, ids(1), ids(2))[0], before, rtol=0, atol=1e-9)
+        for own in refinement.parameters():
+            own.add_(0.1)
+        changed = network(image, ids(1), ids(2))[0]
+        assert not torch.allclose(changed, before)
+        with refinement.switched(False):
+            torch.testing.assert_close(network(image, ids(1), ids(2))[0], before, rtol=0, atol=0)
+        merge(network)
+        torch.testing.assert_close(network(image, ids(1), ids(2))[0], changed, rtol=0, atol=1e-9)

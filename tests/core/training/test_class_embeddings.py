@@ -54,6 +54,14 @@ def test_broken_files_are_refused(tmp_path: Path, text: str) -> None:
         ClassEmbeddings(path)
 
 
-def test_they_are_a_universal_model_s_alone() -> None:
+def test_they_are_a_universal_model_s_alone(tmp_path: Path) -> None:
+    fields = {"name": "x", "datasets": ["a"], "output": "o", "cache": "c", "class_embeddings": "t"}
     with pytest.raises(ValueError, match="universal-model"):
-        TrainingConfig(name="x", datasets=(Path("a"),), output=Path("o"), cache=Path("c"), class_embeddings=Path("t"))
+        TrainingConfig.model_validate(fields)
+    network = {"method": "universal-model"}
+    with pytest.raises(ValueError, match="not both"):
+        TrainingConfig.model_validate({**fields, "network": network, "pretrained_weights": "starter"})
+    path = tmp_path / "run.toml"
+    lines = ['name = "x"', 'datasets = ["a"]', 'output = "o"', 'cache = "c"', 'class_embeddings = "t.json"']
+    path.write_text("\n".join([*lines, "[network]", 'method = "universal-model"']))
+    assert TrainingConfig.from_toml(path).class_embeddings == tmp_path / "t.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,3 +80,33 @@ def test_by_default_it_has_all_tasks_of_the_pack(base: Model, pack: Pack) -> Non
 def test_other_tasks_of_the_base_are_not_to_be_had(base: Model, pack: Pack) -> None:
     with pytest.raises(UsageError, match="does not refine the task 'brain'; it is for: organ, polyp"):
         merged_model(base, pack, ["brain"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task_prompts": "each"},
+        {"modal_prompts": "one"},
+        {"learned_prompts": False},
+        {"modal_prior_at": "bottleneck", "fuse_blocks": 2},
+        {"task_prior_at": "decoder"},
+    ],
+)
+def test_a_variant_of_the_paper_is_merged_as_well(tmp_path: Path, changes: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = CONFIG.model_copy(update=changes)
+    save_model(tmp_path / "base.safetensors", small_info("base", config=config), build_model(config).state_dict())
+    base = load_model(tmp_path / "base.safetensors")
+    info = PackInfo(
+        name="better", base="base", base_sha256=base.sha256, config=config, tasks=("polyp",), rank=2, alpha=4.0
+    )
+    state = Refinement(build_model(config), 2).state_dict()
+    pack = Pack(info, {key: torch.randn_like(value) * 0.1 for key, value in state.items()}, "9" * 64)
+    image = torch.randn(1, 3, 1, 64, 64)
+    expected = reference(base, pack, image, "polyp")
+    merged, weights = merged_model(load_model(tmp_path / "base.safetensors"), pack)
+    save_model(tmp_path / "merged.safetensors", merged, weights)
+    zero = torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        found = load_model(tmp_path / "merged.safetensors").network(image, zero, zero, 1)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

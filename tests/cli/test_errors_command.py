@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UsageError
-from training_cli.main import explain, main
+from training_cli.main import explain_error, main
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ from training_cli.main import explain, main
     ],
 )
 def test_every_kind_of_error_has_its_exit_code(error, code) -> None:
-    sentence, found = explain(error)
+    sentence, found = explain_error(error)
     assert found == code
     assert sentence.endswith(".")
 
 
 def test_an_error_of_the_system_names_the_file() -> None:
-    assert explain(PermissionError(13, "Permission denied", "/data/a.nii.gz"))[0].startswith(
+    assert explain_error(PermissionError(13, "Permission denied", "/data/a.nii.gz"))[0].startswith(
         "/data/a.nii.gz: permission denied"
     )
 
@@ -41,7 +41,7 @@ def test_an_error_of_the_system_names_the_file() -> None:
 def test_running_out_of_an_accelerator_s_memory_is_exit_code_4() -> None:
     import torch
 
-    assert explain(torch.OutOfMemoryError("CUDA out of memory"))[1] == 4
+    assert explain_error(torch.OutOfMemoryError("CUDA out of memory"))[1] == 4
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from layer_images import layer_image
 from napari.components import ViewerModel
 
 from meduniseg_core.events import CancelToken, Message, ignore
 from meduniseg_core.weights.offer import offer_of
 from napari_meduniseg import _features
 from napari_meduniseg._features import FeatureSource, MadeBy, made_by
-from napari_meduniseg._layer_input import layer_image, snapshot_layers
+from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY
 
 

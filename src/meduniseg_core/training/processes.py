@@ -80,7 +80,11 @@ class Joined(Group):
                 dist.destroy_process_group()
 
     def connect(self, device: torch.device) -> None:
-        """See :meth:`Group.connect`."""
+        """Prepare for exchanging tensors, see :meth:`Group.connect`.
+
+        Args:
+            device: where this process's tensors are.
+        """
         try:
             dist.init_process_group(
                 "nccl" if device.type == "cuda" else "gloo",
@@ -109,7 +113,14 @@ class Joined(Group):
         self._watch.stop()
 
     def add_up(self, tensor: Tensor) -> Tensor:
-        """See :meth:`Group.add_up`."""
+        """Add up a tensor over all processes, see :meth:`Group.add_up`.
+
+        Args:
+            tensor: of the same shape in every process; changed in place.
+
+        Returns:
+            The sum.
+        """
         try:
             dist.all_reduce(tensor)
         except RuntimeError as error:
@@ -117,7 +128,11 @@ class Joined(Group):
         return tensor
 
     def take_over(self, tensors: Iterable[Tensor]) -> None:
-        """See :meth:`Group.take_over`."""
+        """Replace tensors by those of the leading process, see :meth:`Group.take_over`.
+
+        Args:
+            tensors: of the same shapes and order in every process; changed in place.
+        """
         by_type: dict[torch.dtype, list[Tensor]] = {}
         for tensor in tensors:
             by_type.setdefault(tensor.dtype, []).append(tensor)
@@ -131,7 +146,14 @@ class Joined(Group):
                 tensor.copy_(part.view(tensor.shape))
 
     def all_of(self, text: str) -> list[str]:
-        """See :meth:`Group.all_of`."""
+        """What every process says, see :meth:`Group.all_of`.
+
+        Args:
+            text: this process's.
+
+        Returns:
+            All texts, by rank.
+        """
         self._asked += 1
         name = f"all/{self._asked}"
         try:
@@ -141,7 +163,15 @@ class Joined(Group):
             raise self._failed(error) from error
 
     def told(self, name: str, text: str | None) -> str:
-        """See :meth:`Group.told`."""
+        """What the leading process says, see :meth:`Group.told`.
+
+        Args:
+            name: what it is about.
+            text: from the leading process, the text; None from the others.
+
+        Returns:
+            The text.
+        """
         try:
             if text is not None:
                 self._store.set(f"told/{name}", text)

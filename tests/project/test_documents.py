@@ -16,6 +16,7 @@ from training_cli.main import app
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md"), *REPOSITORY.glob(".github/**/*.md")])
 MADE_WITH_THE_SITE = (
     "docs/reference/cli.md",
+    "docs/reference/training.md",
     "docs/reference/changelog.md",
     "docs/reference/api/",
     "docs/explanation/security.md",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meduniseg_core.model import MedUniSeg, ModelConfig
 from meduniseg_core.model.config import PriorDesign
-from meduniseg_core.model.lora import Refinement, merge
+from meduniseg_core.model.lora import Refinement, merge_lora
 
 
 def ids(*values: int) -> Tensor:
@@ -120,7 +120,8 @@ def test_every_variant_can_be_refined_and_the_refinement_merged(name: str) -> No
             own.add_(0.1)
         changed = network(image, ids(1), ids(2))[0]
         assert not torch.allclose(changed, before)
-        with refinement.switched(False):
-            torch.testing.assert_close(network(image, ids(1), ids(2))[0], before, rtol=0, atol=0)
-        merge(network)
+        refinement.active = False
+        torch.testing.assert_close(network(image, ids(1), ids(2))[0], before, rtol=0, atol=0)
+        refinement.active = True
+        merge_lora(network)
         torch.testing.assert_close(network(image, ids(1), ids(2))[0], changed, rtol=0, atol=1e-9)

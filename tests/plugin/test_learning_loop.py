@@ -276,8 +276,10 @@ def test_what_cannot_be_accepted_or_trained_is_said(viewer: Any, home: Path, qtb
     assert not (home / "corrections" / "my_lesion" / "labelsTr").exists()
     viewer.layers.pop()
     viewer.add_image(np.random.default_rng(0).normal(size=(8, 20, 20)).astype(np.float32), name="right")
-    edit.image_box.set_layer(viewer.layers[-1])
     edit.layer_box.set_layer(labels)
+    edit.image_box.set_layer(
+        viewer.layers[-1]
+    )  # said by hand: labels whose image was closed are given to no other by themselves
     accepting.task.setText("My lesion")  # labels of no image were no current ones: what was written went with them
     accepting.modality.setCurrentIndex(accepting.modality.findData("mri"))
     accepting.button.click()

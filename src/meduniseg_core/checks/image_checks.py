@@ -196,7 +196,9 @@ def _outliers(image: Image, plan: TaskPlan) -> Iterator[Finding]:
         least, largest = float(flat.min()), float(flat.max())
         if not high > low or max(largest - high, low - least) < _FAR * (high - low):
             continue
-        if kind != "rescale01" and float(flat.std(dtype=np.float64)) < _WIDE * (high - low):
+        with np.errstate(over="ignore"):  # of 1e300 the spread is infinite: wide
+            spread = float(flat.std(dtype=np.float64))
+        if kind != "rescale01" and spread < _WIDE * (high - low):
             continue
         whose = image.name if image.channels == 1 else f"Channel {index + 1} of {image.name}"
         far = largest if largest - high > low - least else least

@@ -91,7 +91,7 @@ def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
 
 # what is called when a new image is accepted, and (True) when one is accepted again
 _STEPS = [
-    *((step, again) for step in ("describe", "write_labels", "append_entry") for again in (False, True)),
+    *((step, again) for step in ("update_description", "write_labels", "append_entry") for again in (False, True)),
     ("write_image", False),
     ("archive", True),
 ]

@@ -46,7 +46,9 @@ def nrrd(path: Path, *lines: str, body: bytes = bytes(24), kind: str = "uint8", 
 
 
 def meta(path: Path, *lines: str) -> Path:
-    fields = ["NDims = 3", "DimSize = 2 3 4", "ElementType = MET_UCHAR", "ElementSpacing = 1 1 1", *lines]
+    own = {line.split(" = ")[0] for line in lines}
+    fields = ["NDims = 3", "DimSize = 2 3 4", "ElementType = MET_UCHAR", "ElementSpacing = 1 1 1"]
+    fields = [*(field for field in fields if field.split(" = ")[0] not in own), *lines]
     path.write_bytes("\n".join([*fields, "ElementDataFile = LOCAL"]).encode() + b"\n" + bytes(24))
     return path
 

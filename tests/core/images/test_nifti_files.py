@@ -243,7 +243,7 @@ def test_types_no_network_takes_are_refused(dtype: str, tmp_path: Path) -> None:
 
 
 def test_other_files_under_a_nifti_name_are_refused(tmp_path: Path) -> None:
-    for content, reason in ((b"\x89PNG" + b"\0" * 400, "not a NIfTI"), (b"", "truncated"), (b"abc", "truncated")):
+    for content, reason in ((b"\x89PNG" + b"\0" * 400, "not a NIfTI"), (b"", "is empty"), (b"abc", "truncated")):
         (tmp_path / "x.nii").write_bytes(content)
         with pytest.raises(BadInputError, match=reason):
             read_image(tmp_path / "x.nii")

@@ -76,8 +76,11 @@ def test_tasks_are_chosen_by_modality_then_by_channels() -> None:
     assert fitting_tasks(plans, picture(48, 64), without=[plans[1].task]) == ()
 
 
-def test_a_task_of_another_modality_with_much_finer_voxels_is_left_out() -> None:
+def test_tasks_with_much_finer_voxels_are_left_out_those_of_another_modality_sooner() -> None:
     fine, plain = volume_plan(normalisation=("zscore",), figures=(None,)), volume((16, 64, 64), 2.0)
     assert fitting_tasks([fine], plain, "another") == (fine.task,)
-    assert fitting_tasks([fine], volume((8, 16, 16), 8.0), "another") == ()
-    assert fitting_tasks([fine], volume((8, 16, 16), 8.0), fine.modality) == (fine.task,)
+    coarser, coarse = volume((10, 40, 40), 3.5), volume((8, 16, 16), 8.0)
+    assert fitting_tasks([fine], coarser, "another") == ()
+    assert fitting_tasks([fine], coarser, fine.modality) == (fine.task,)
+    assert fitting_tasks([fine], coarse, fine.modality) == ()  # minutes, for features of little use
+    assert fitting_tasks([fine], coarse, fine.modality, first=fine.task) == (fine.task,)

@@ -106,7 +106,7 @@ def test_a_stroke_outside_and_labels_of_another_grid_are_refused() -> None:
     image, _ = bright_ball((1, 48, 48), (0, 24, 24))
     features = features_of(image)
     teacher = Teacher(features)
-    with pytest.raises(UsageError, match="leaves the image"):
+    with pytest.raises(UsageError, match="reaches beyond the image"):
         teacher.add(row(1, 0, 24, 40, 60))
     with pytest.raises(UsageError, match="empty"):
         teacher.add(row(1, 0, 24, 5, 5))

@@ -28,7 +28,7 @@ def closed(
     model = save_tiny_model(tmp_path / "tiny.safetensors")
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "close_driver.py"), str(model), what, how, answer],
-        capture_output=True, text=True, timeout=240, env={**os.environ, "NAPARI_CONFIG": str(tmp_path / "napari.yaml")},
+        capture_output=True, text=True, timeout=600, env={**os.environ, "NAPARI_CONFIG": str(tmp_path / "napari.yaml")},
     )  # fmt: skip
     said = {line.split(" ", 1)[0]: line.partition(" ")[2] for line in done.stdout.splitlines()}
     assert done.returncode == 0 and "ENDED" in said, done.stdout + done.stderr

@@ -29,6 +29,7 @@ from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_i
 from napari_meduniseg._editing import class_names_of
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, Origin
+from napari_meduniseg._links import known_image
 
 PAUSE = 60.0
 """Seconds without a change after which the annotator is taken to be away."""
@@ -167,9 +168,8 @@ def submission(
     grid = made_for(layer)
     if grid is not None and grid.image is not None:
         source = grid.image
-    elif image is None:
-        raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
     else:
+        image = known_image(layer, image)
         source = snapshot_layers((image,))
         grid = grid_of(image) if image_layers_at(layer, (image,)) else None
     _, attributes, _ = layer.as_layer_data_tuple()

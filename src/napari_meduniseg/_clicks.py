@@ -18,6 +18,7 @@ from napari_meduniseg._editing import Locks, Rule
 from napari_meduniseg._features import FeatureSource, Found, MadeBy, made_by
 from napari_meduniseg._layer_input import LayerSnapshot, snapshot_layers, to_image
 from napari_meduniseg._layers import as_volume
+from napari_meduniseg._links import known_image
 
 _STEP = 2  # pixels of the canvas that a drag takes at least; less is a click
 
@@ -89,9 +90,7 @@ def surroundings(layer: Labels, image: ImageLayer | None, source: FeatureSource)
 
     Raises UsageError where the image is not known, and BadInputError where it cannot be used.
     """
-    if image is None:
-        raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
-    return Surroundings(snapshot_layers([image]), made_by(layer), source)
+    return Surroundings(snapshot_layers([known_image(layer, image)]), made_by(layer), source)
 
 
 def correction(

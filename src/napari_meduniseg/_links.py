@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 
+from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
 from meduniseg_core.provenance import read_provenance
 from napari_meduniseg._belonging import image_layer_of, image_layers_at
@@ -32,6 +33,13 @@ def bind(layer: Layer, image: ImageLayer) -> None:
 def is_tied(layer: Layer) -> bool:
     """Whether the layer was tied to an image, which may be closed by now."""
     return layer in _links
+
+
+def known_image(layer: Layer, image: ImageLayer | None) -> ImageLayer:
+    """The image that was found for ``layer``; UsageError where it is not known."""
+    if image is None:
+        raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
+    return image
 
 
 def image_of(layer: Layer, layers: Iterable[Layer]) -> ImageLayer | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import qt_waiting
 from napari.components import ViewerModel
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QApplication
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, ignore
@@ -22,6 +22,8 @@ from napari_meduniseg._editing import Locks, apply
 from napari_meduniseg._features import FeatureSource
 from napari_meduniseg._layers import METADATA_KEY, Origin
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
+
+wait_for = partial(qt_waiting.wait_for, seconds=300.0)
 
 PLACE, OTHER = (4, 20, 14), (4, 20, 40)
 
@@ -141,15 +143,6 @@ def test_shift_grows_over_another_class_and_locks_and_paint_over_hold() -> None:
         correction(edited, plain, locks, layer, OwnFeatures())(ignore, CancelToken())
     with pytest.raises(UsageError, match="outside"):
         click_on(edited, (500.0, 0.0, 0.0), None, over=False)
-
-
-def wait_for(done: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Let Qt work until something is so."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it takes too long"
-        QApplication.processEvents()
-        time.sleep(0.002)
 
 
 @pytest.fixture

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import qt_waiting
 from qtpy.QtWidgets import QApplication
+
+wait_for = partial(qt_waiting.wait_for, seconds=30.0)
 
 SCALE = (3.0, 1.0, 1.0)
 
@@ -33,15 +35,6 @@ def widget(gui: Any, labels: Any) -> Any:
     labels.selected_label = 1
     wait_for(lambda: not found.palette_table.busy)
     return found
-
-
-def wait_for(done: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Let Qt work until something is so."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it takes too long"
-        QApplication.processEvents()
-        time.sleep(0.002)
 
 
 def press_button(widget: Any, name: str) -> None:

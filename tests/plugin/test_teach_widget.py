@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import qt_waiting
 from qtpy.QtWidgets import QApplication
 
-
-def wait_for(done: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Let Qt work until something is so."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "it takes too long"
-        QApplication.processEvents()
-        time.sleep(0.002)
+wait_for = partial(qt_waiting.wait_for, seconds=300.0)
 
 
 @pytest.fixture

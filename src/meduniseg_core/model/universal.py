@@ -39,7 +39,7 @@ class UniversalNetwork(nn.Module):
         return len(self.config.strides)
 
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Everything that does not depend on the task.
+        """Everything that does not depend on the task: here the encoder's stages, whatever the modality is.
 
         Args:
             images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
@@ -51,7 +51,7 @@ class UniversalNetwork(nn.Module):
         Raises:
             ValueError: the modality is missing, the shapes do not fit, or no stem takes so many channels.
         """
-        raise NotImplementedError
+        return Features(stages=tuple(self._stages(flattened(images))), priors=None)
 
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
         """Logits of one task for each sample.
@@ -70,7 +70,7 @@ class UniversalNetwork(nn.Module):
         raise NotImplementedError
 
     def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """What the finest head would make logits of, for one task for each sample.
+        """What the finest head would make logits of, for one task for each sample; here the same for all tasks.
 
         Args:
             features: what :meth:`encode` returned.
@@ -82,7 +82,7 @@ class UniversalNetwork(nn.Module):
         Raises:
             ValueError: the task is missing.
         """
-        raise NotImplementedError
+        return with_depth(self.decoder.finest(features.stages[-1], features.stages[:-1]))
 
     def forward(
         self,

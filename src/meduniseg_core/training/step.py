@@ -140,12 +140,13 @@ class Step:
             with torch.set_grad_enabled(len(parts) == 1):
                 for part in parts:
                     kept = self._outputs(part)
-                    sums += pooled(kept, *self._targets(part, weighted, classes), binary=binary)
+                    labels, weights = self._targets(part, weighted)
+                    sums += pooled(kept, labels, classes, weights, binary=binary)
             self._group.add_up(sums)
         value = torch.zeros((), device=self._device)
         for part in parts:
             outputs = kept if kept is not None and len(parts) == 1 else self._outputs(part)
-            labels, _, weights = self._targets(part, weighted, classes)
+            labels, weights = self._targets(part, weighted)
             loss = partial_loss(
                 outputs,
                 labels,
@@ -172,12 +173,12 @@ class Step:
     def _run_back(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def _targets(self, batch: Batch, weighted: bool, classes: int) -> tuple[Tensor, int, Tensor | None]:
+    def _targets(self, batch: Batch, weighted: bool) -> tuple[Tensor, Tensor | None]:
         labels = batch.labels.to(self._device, non_blocking=True)
         weights = self._voxel_weights(batch)
         if weighted and weights is None:  # another part may have some
             weights = torch.ones(labels.shape, device=self._device)
-        return labels, classes, weights
+        return labels, weights
 
     def _voxel_weights(self, batch: Batch) -> Tensor | None:
         extra = self._config.correction_weight - 1

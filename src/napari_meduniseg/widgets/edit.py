@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.editing import Edit
-from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from napari_meduniseg._clicks import click_on, correction, surroundings
 from napari_meduniseg._current import current_of
@@ -41,6 +40,7 @@ from napari_meduniseg._editing import (
 )
 from napari_meduniseg._features import features_of
 from napari_meduniseg._layers import spacing_of, unit_of
+from napari_meduniseg._links import known_image
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
@@ -293,8 +293,8 @@ class EditWidget(Panel):
         image, limits = (self._image(), self.range.limits()) if self.range.on else (None, None)
         label = 0 if erase else int(layer.selected_label)
         with self.saying_failures():
-            if limits is not None and image is None:
-                raise UsageError(f"The image of {layer.name} is not known; choose it under 'Image'.")
+            if limits is not None:
+                image = known_image(layer, image)
             edit = sphere_at(layer, position, self.radius.value(), label, self._locks.rule(layer, label), image, limits)
             apply(layer, edit)
 

@@ -57,7 +57,7 @@ def test_the_2d_path_is_the_same_function_as_a_volume_of_depth_1(name: str, monk
     network, image = network_of(name), torch.randn(2, 1, 1, 32, 48, dtype=torch.float64)
     with torch.inference_mode():
         flat = network(image, ids(0, 1), ids(1, 3))
-        monkeypatch.setattr(f"{type(network).__module__}.flattened", lambda images: images)
+        monkeypatch.setattr(f"{type(network).encode.__module__}.flattened", lambda images: images)
         volume = network(image, ids(0, 1), ids(1, 3))
     for ours, expected in zip(flat, volume, strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)

@@ -13,8 +13,6 @@ networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +22,7 @@ from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.unet import Decoder, Encoder
-from meduniseg_core.model.universal import UniversalNetwork, flattened, needed, with_depth
+from meduniseg_core.model.universal import UniversalNetwork, needed, with_depth
 
 
 class DoDNet(UniversalNetwork):
@@ -37,18 +35,6 @@ class DoDNet(UniversalNetwork):
         self._sizes = head_sizes(config.classes)
         self.controller = nn.Linear(config.features[-1] + config.tasks, parameters_of(self._sizes))
         self.apply(initialise)
-
-    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Run the encoder.
-
-        Args:
-            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
-            modality: not needed.
-
-        Returns:
-            The features of all stages.
-        """
-        return Features(stages=tuple(self._stages(flattened(images))), priors=None)
 
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
         """Logits of one task for each sample.
@@ -69,15 +55,3 @@ class DoDNet(UniversalNetwork):
         parameters = self.controller(torch.cat((seen, code), dim=1)).unsqueeze(1)
         reduced = self.decoder(features.stages[-1], features.stages[:-1], levels)
         return [with_depth(dynamic_head(level, parameters, self._sizes)) for level in reduced]
-
-    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """The decoder's last features, which know nothing of the task.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: not needed.
-
-        Returns:
-            (B, features, D, H, W).
-        """
-        return with_depth(self.decoder.finest(features.stages[-1], features.stages[:-1]))

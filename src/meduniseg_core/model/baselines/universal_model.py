@@ -14,8 +14,6 @@ a ReLU, and the global features by another layer. Every class of every task has 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,7 +31,7 @@ from meduniseg_core.model.blocks import initialise, random_normal
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.unet import Decoder, Encoder
-from meduniseg_core.model.universal import UniversalNetwork, flattened, needed, with_depth
+from meduniseg_core.model.universal import UniversalNetwork, needed, with_depth
 
 EMBEDDING = 512
 """Numbers of a class's embedding: those of CLIP's ViT-B/32."""
@@ -56,18 +54,6 @@ class UniversalModel(UniversalNetwork):
         self.controller = nn.Linear(2 * _CODE, parameters_of(self._sizes))
         self.apply(initialise)
 
-    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Run the encoder.
-
-        Args:
-            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
-            modality: not needed.
-
-        Returns:
-            The features of all stages.
-        """
-        return Features(stages=tuple(self._stages(flattened(images))), priors=None)
-
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
         """Logits of one task for each sample: those of its classes' binary heads, and 0 for the background.
 
@@ -88,15 +74,3 @@ class UniversalModel(UniversalNetwork):
         parameters = self.controller(torch.cat((of_image, of_class), dim=2))
         reduced = self.decoder(features.stages[-1], features.stages[:-1], levels)
         return [with_depth(with_background(dynamic_head(level, parameters, self._sizes))) for level in reduced]
-
-    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """The decoder's last features, which know nothing of the task.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: not needed.
-
-        Returns:
-            (B, features, D, H, W).
-        """
-        return with_depth(self.decoder.finest(features.stages[-1], features.stages[:-1]))

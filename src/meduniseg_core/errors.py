@@ -122,6 +122,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATOR_TEXTS)
 
 
+def message_of(error: BaseException, longest: int = 200) -> str:
+    """Shorten a library's message for a sentence of ours.
+
+    Args:
+        error: the caught error.
+        longest: characters that are kept.
+
+    Returns:
+        Its text on one line; empty where it has none.
+    """
+    return " ".join(str(error).split())[:longest]
+
+
 def explain(error: BaseException) -> tuple[str, int]:
     """Describe any error to a user.
 

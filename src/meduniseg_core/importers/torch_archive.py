@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.serialization import safe_globals
 
-from meduniseg_core.errors import BadInputError, is_out_of_memory
+from meduniseg_core.errors import BadInputError, is_out_of_memory, message_of
 from meduniseg_core.files import open_regular
 from meduniseg_core.importers.restricted_pickle import BROKEN_PICKLE, ForbiddenGlobalError, check_memo
 
@@ -77,8 +77,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         except OSError as error:
             raise BadInputError(f"{path}: cannot be read ({error.strerror or error}); check the path.") from error
         except (*BROKEN_PICKLE, zlib.error, RuntimeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise BadInputError(f"{path}: is not a sound checkpoint ({reason:.150}); {_REMEDY}.") from error
+            reason = message_of(error, 150) or type(error).__name__
+            raise BadInputError(f"{path}: is not a sound checkpoint ({reason}); {_REMEDY}.") from error
         stream.seek(0)
         content = _loaded(path, stream)
     if not isinstance(content, dict):

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from meduniseg_core.errors import BadInputError, is_out_of_memory
+from meduniseg_core.errors import BadInputError, is_out_of_memory, message_of
 from meduniseg_core.files import atomic_path, check_regular
 
 LAST = "checkpoint_last.safetensors"
@@ -138,7 +138,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
             checksum = (stream.metadata() or {}).get("crc32")
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, ValidationError, OSError) as error:
-        raise BadInputError(f"{path}: the checkpoint is damaged ({_line(error)}); start the run anew.") from error
+        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run anew.") from error
     if checksum not in (None, _checksum(tensors)):
         raise BadInputError(f"{path}: the checkpoint is damaged (its checksum is wrong); start the run anew.")
     if state.config_hash != config_hash:
@@ -151,7 +151,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     except (KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise BadInputError(f"{path}: the checkpoint is damaged ({_line(error)}); start the run anew.") from error
+        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run anew.") from error
     return state
 
 
@@ -182,10 +182,6 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
         if tensors[name].numel():
             value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Any]:

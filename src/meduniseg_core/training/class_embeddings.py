@@ -1,9 +1,8 @@
-"""Embeddings of classes that the user gives to a Universal Model (docs/spec.md section 13): fixed, as in its paper."""
+"""Embeddings of classes that the user gives to a Universal Model (docs/spec.md section 13); fixed, as in its paper."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
 
 _MAX_BYTES = 256 << 20
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class ClassEmbeddings(Start):
@@ -47,14 +47,14 @@ class ClassEmbeddings(Start):
 
     @property
     def identity(self) -> str:
-        """The file's content."""
+        """The hash of the file's content."""
         return f"class embeddings {self._sha256}"
 
     def describe(self, info: ModelInfo) -> ModelInfo:
         """Describe the run's model; its provenance names the embeddings.
 
         Args:
-            info: the model as the data sets ask for it.
+            info: the model as the data sets require it.
 
         Returns:
             A changed copy.
@@ -91,5 +91,5 @@ def _is_embedding(value: object) -> bool:
     return (
         isinstance(value, list)
         and len(value) == EMBEDDING
-        and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+        and all(type(one) in (int, float) and abs(one) <= _LARGEST for one in value)  # NaN is not
     )

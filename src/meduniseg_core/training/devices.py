@@ -12,7 +12,7 @@ from meduniseg_core.training.group import Group
 
 
 def device_of(name: str, group: Group) -> torch.device:
-    """Find a process's device: of several processes on a machine each takes the GPU of its own number there.
+    """Choose a process's device: each of several processes on a machine takes the GPU with its number there.
 
     Args:
         name: as in the configuration.
@@ -29,10 +29,10 @@ def device_of(name: str, group: Group) -> torch.device:
         return device
     if device.type != "cuda" or device.type != str(device):
         raise UsageError(f'Several processes cannot share the device \'{name}\'; write device = "cuda" or "cpu".')
-    there = torch.cuda.device_count()
-    # a launcher may show each process its own GPU only
-    own = int(os.environ.get("LOCAL_RANK", "0")) if there > 1 else 0
-    if own >= there:
-        raise UsageError(f"This machine has {there} GPUs and more processes; start one process for each GPU.")
+    count = torch.cuda.device_count()
+    # some launchers let each process see its own GPU only
+    own = int(os.environ.get("LOCAL_RANK", "0")) if count > 1 else 0
+    if own >= count:
+        raise UsageError(f"This machine has {count} GPUs and more processes; start one process for each GPU.")
     torch.cuda.set_device(own)
     return torch.device("cuda", own)

@@ -11,10 +11,10 @@ from meduniseg_core.training.group import Group
 
 
 class GradientSum:
-    """Adds up the gradients of all processes, each step in one message.
+    """Adds up the gradients of all processes, with one message a step.
 
-    A parameter that no process used keeps no gradient, as in one process: the optimizer passes over it. The message
-    says of each parameter in how many processes it has one.
+    A parameter that no process used keeps no gradient, as in a single process: the optimizer skips it. So the message
+    also counts, for each parameter, the processes that have a gradient.
 
     Args:
         parameters: those that learn.
@@ -32,7 +32,7 @@ class GradientSum:
         """Replace every gradient by the sum over the processes.
 
         Args:
-            extras: float32 (n,), more numbers to add up.
+            extras: float32 (n,), further numbers to add up.
 
         Returns:
             Their sums.

@@ -1,21 +1,22 @@
-"""The processes of a training and what they tell each other.
+"""The processes of a training and what they exchange.
 
-Gradients are added up explicitly, not by DistributedDataParallel. Which parameters a step uses depends on its task
-(stems, heads, kernels' slices), the shares of a batch may differ in size or be empty, and a parameter that no sample
-used must keep no gradient at all, or momentum and weight decay would move it. DDP covers the first by a search of the
-graph in every step and has no word for the others.
+Gradients are added up explicitly, not by DistributedDataParallel (DDP). Which parameters a step uses depends on its
+task (stems, heads, kernels' slices), the shares of a batch may differ in size or be empty, and a parameter that no
+sample used must keep no gradient at all, or momentum and weight decay would move it. DDP handles the first by searching
+the graph in every step and does not handle the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 
 class Group:
-    """A training in one process, which has nobody to tell; `processes.Joined` is one in several."""
+    """A training in a single process, which exchanges nothing; `processes.Joined` is one of several processes."""
 
     rank: int = 0
     size: int = 1
@@ -47,7 +48,7 @@ class Group:
         """
 
     def leave(self) -> None:
-        """Wait until all processes have come to their end.
+        """Wait until all processes have finished.
 
         Raises:
             LostProcessError: another process is gone.
@@ -78,10 +79,10 @@ class Group:
         """
 
     def all_of(self, text: str) -> list[str]:
-        """What every process says, for rare and short texts.
+        """Exchange a short text between all processes; for rare use.
 
         Args:
-            text: this process's.
+            text: this process's own.
 
         Returns:
             All texts, by rank.
@@ -92,11 +93,11 @@ class Group:
         return [text]
 
     def told(self, name: str, text: str | None) -> str:
-        """What the leading process says.
+        """Send a text from the leading process to the others.
 
         Args:
-            name: what it is about; each name is used once.
-            text: from the leading process, the text; None from the others, which wait for it as long as it lives.
+            name: its subject; each name is used once.
+            text: the text in the leading process; None in the others, which wait for it as long as that one is alive.
 
         Returns:
             The text.
@@ -106,6 +107,15 @@ class Group:
         """
         assert text is not None
         return text
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Let this process not be ended for another's sake within the block, which writes a file.
+
+        Yields:
+            Nothing.
+        """
+        yield
 
 
 ALONE = Group()

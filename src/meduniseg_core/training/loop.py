@@ -251,7 +251,8 @@ class Trainer:
             return
         if self._step.scaler.is_enabled():
             state = state.model_copy(update={"scaling": self._step.scaler.state_dict()})
-        save_checkpoint(self._config.output / name, self._learner, self._optimizer, state)
+        with self._group.uninterrupted():
+            save_checkpoint(self._config.output / name, self._learner, self._optimizer, state)
 
     def _report(self, first: int, seconds: float, losses: dict[int, list[float]]) -> None:
         state, config = self._state, self._config

@@ -1,4 +1,4 @@
-"""The place of a process among those that a launcher (``torchrun``, ``srun``) started to train together."""
+"""The place of a process among those that a launcher (``torchrun``, ``srun``) started for one training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meduniseg_core.errors import UsageError
 
 @dataclass(frozen=True)
 class Place:
-    """A process's number among all, its number on its machine, and how many there are."""
+    """A process's number among all processes, its number on its machine, and how many there are."""
 
     rank: int
     local_rank: int
@@ -24,7 +24,7 @@ def place_in_environment() -> Place | None:
         From RANK, LOCAL_RANK and WORLD_SIZE; None where there is no launcher, or one process only.
 
     Raises:
-        UsageError: the variables are incomplete or no numbers.
+        UsageError: a variable is missing or is not a number.
     """
     if "WORLD_SIZE" not in os.environ:
         return None

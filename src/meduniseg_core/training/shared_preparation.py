@@ -1,4 +1,4 @@
-"""What one process prepared for all: the text by which the others find the plans and the preprocessed cases."""
+"""Hands a prepared run to the other processes: a text with the plans and the names of the preprocessed cases."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from meduniseg_core.preprocessing import CachedCase, TaskPlan
 from meduniseg_core.preprocessing.cache import CaseRecord
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.prepare import Prepared, PreparedTask
+from meduniseg_core.validation import first_fault
 from meduniseg_core.weights import ModelInfo
 
 
@@ -38,7 +39,7 @@ class _Preparation(BaseModel):
 
 
 def write_preparation(prepared: Prepared) -> str:
-    """Say where a prepared run's cases are.
+    """Describe a prepared run to the other processes.
 
     Args:
         prepared: the run; its cases are in the configuration's cache.
@@ -53,7 +54,7 @@ def write_preparation(prepared: Prepared) -> str:
 
 
 def read_preparation(text: str, config: TrainingConfig) -> Prepared:
-    """Find the run that another process prepared.
+    """Read the run that another process prepared.
 
     Args:
         text: from :func:`write_preparation`.
@@ -63,9 +64,15 @@ def read_preparation(text: str, config: TrainingConfig) -> Prepared:
         The run.
 
     Raises:
-        BadInputError: a preprocessed case is not in this machine's cache.
+        BadInputError: a preprocessed case is not in this machine's cache, or the other process is of another version.
     """
-    content = _Preparation.model_validate_json(text)
+    try:
+        content = _Preparation.model_validate_json(text)
+    except ValidationError as error:
+        raise BadInputError(
+            f"The first process describes the run in a way that this one does not know ({first_fault(error)}); "
+            "install the same version on all machines."
+        ) from error
     tasks = tuple(
         PreparedTask(
             task.plan,

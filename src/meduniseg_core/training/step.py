@@ -26,9 +26,9 @@ from meduniseg_core.training.prepare import Prepared
 
 @dataclass(frozen=True)
 class StepFigures:
-    """Of the whole batch: the loss, and the length (L2 norm) of its gradient before it is cut.
+    """Figures of the whole batch: the loss, and the length (L2 norm) of its gradient before clipping.
 
-    ``stop`` and ``requeue`` say whether any process was asked to stop, and to be started again.
+    ``stop`` and ``requeue``: whether any process was asked to stop, and to be started again.
     """
 
     loss: float
@@ -44,7 +44,7 @@ class Step:
         config: the run's configuration.
         prepared: its tasks.
         network: the network, on its device.
-        learner: the modules of it, or beside it, that learn.
+        learner: the modules that learn: the network, or modules beside it.
         dtype: of the convolutions.
         group: the processes of the run.
     """
@@ -81,7 +81,7 @@ class Step:
             batch: this process's share of the batch.
             iteration: its number, counted from 0.
             stop: this process was asked to stop.
-            requeue: ... and to be started again.
+            requeue: this process was asked to stop and to be started again.
 
         Returns:
             The step's figures, the same in every process.
@@ -98,11 +98,11 @@ class Step:
         shares = self._gradients.add_up(torch.cat((self._backward(batch)[None], asked)))
         self.scaler.unscale_(optimizer)
         length = nn.utils.clip_grad_norm_(self._learner.parameters(), config.longest_gradient)
-        # a GPU is waited for once in a step
+        # the host waits for the GPU once in a step
         value, norm, stops, requeues = torch.cat((shares[:1], length.detach()[None], shares[1:])).tolist()
         if not np.isfinite(value):
             raise NonFiniteLossError(self._diverged("loss", value, batch, iteration))
-        if not np.isfinite(norm) and not self.scaler.is_enabled():  # a scaler passes over such a step by itself
+        if not np.isfinite(norm) and not self.scaler.is_enabled():  # a scaler skips such a step by itself
             raise NonFiniteLossError(self._diverged("gradient", norm, batch, iteration))
         self.scaler.step(optimizer)
         self.scaler.update()
@@ -144,6 +144,7 @@ class Step:
                     sums += pooled(kept, labels, classes, weights, binary=binary)
             self._group.add_up(sums)
         value = torch.zeros((), device=self._device)
+        self.scaler.scale(value)  # one that has never scaled refuses to unscale, and this share may be empty
         for part in parts:
             outputs = kept if kept is not None and len(parts) == 1 else self._outputs(part)
             labels, weights = self._targets(part, weighted)

@@ -14,7 +14,7 @@ from typing import BinaryIO, NoReturn
 
 from safetensors import SafetensorError, safe_open
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, message_of
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 100_000
@@ -70,9 +70,9 @@ def read_safetensors_header(stream: BinaryIO, path: Path) -> SafetensorsHeader:
             metadata = file.metadata() or {}
         same = os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except (SafetensorError, OSError) as error:
-        text = " ".join(str(error).split())
+        text = message_of(error)
         reason = next((ours for theirs, ours in _REASONS.items() if theirs in text.lower()), None)
-        _refuse(path, reason or f"its header is not readable ({text:.200})")
+        _refuse(path, reason or f"its header is not readable ({text})")
     for name, dtype in dtypes.items():
         if dtype not in DTYPES:
             _refuse(path, f"tensor {name!r:.80} has the type {dtype!r:.20}, and models hold F32, F16 or BF16")

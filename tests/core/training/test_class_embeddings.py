@@ -40,7 +40,18 @@ def test_they_stay_as_given_and_are_part_of_what_a_resume_compares(config: Train
         train(run)
 
 
-@pytest.mark.parametrize("content", [[], {"a/b": [1.0]}, {"a/b": [True] * 512}, {"a/b": ["1"] * 512}, {"a/b": 3}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [],
+        {"a/b": [1.0]},
+        {"a/b": [True] * 512},
+        {"a/b": ["1"] * 512},
+        {"a/b": 3},
+        {"a/b": [10**400] * 512},
+        {"a/b": [1e39] * 512},  # infinite in single precision
+    ],
+)
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
     with pytest.raises(BadInputError, match=r"texts\.json: is not an object with 512"):
         ClassEmbeddings(given(tmp_path, content))

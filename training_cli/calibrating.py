@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,20 @@ from meduniseg_core.errors import UsageError
 from training_cli.asset_commands import Replace
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.training.split import Split
+
+
+def splits_in(path: Path | None) -> dict[str, Split] | None:
+    """The split of a model's training, by task; None where none is given."""
+    from meduniseg_core.training.split import read_splits
+
+    if path is None:
+        return None
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}; give the split.json of the model's training.")
+    return read_splits(path)
 
 
 def calibrate(
@@ -61,19 +75,15 @@ def calibrate(
         from meduniseg_core.adaptation.calibrated import destination_for, keep_calibrated
         from meduniseg_core.inference import Predictor
         from meduniseg_core.preprocessing import RawDataset
-        from meduniseg_core.training.split import read_splits
         from meduniseg_core.weights import load_model
 
         loaded = load_model(model)
         destination = destination_for(loaded, output, replace=replace)
         opened = [RawDataset.open(folder) for folder in datasets]
-        if split is not None and not split.is_file():
-            raise UsageError(f"There is no file {split}; give the split.json of the model's training.")
-        splits = None if split is None else read_splits(split)
         observations = observe(
             Predictor(loaded, device, precision),
             opened,
-            splits=splits,
+            splits=splits_in(split),
             images=images,
             copies=copies,
             cache=cache,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli import calibrating, importing, packs
+from training_cli import calibrating, importing, packs, postprocessing
 from training_cli.asset_commands import Overwrite, Replace, Sha256, entry_report, remove_named, verify_named
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption, split_names
@@ -25,6 +25,7 @@ app = typer.Typer(help="List, inspect, import, export, verify, install and remov
 app.add_typer(packs.app, name="packs")
 app.command("import")(importing.import_model)
 app.command("calibrate")(calibrating.calibrate)
+app.command("postprocess")(postprocessing.postprocess)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as 'models list' shows it.")]
 

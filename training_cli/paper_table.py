@@ -13,7 +13,7 @@ from training_cli.output import table
 from training_cli.session import work
 
 if TYPE_CHECKING:
-    from meduniseg_core.evaluation import PaperTable
+    from meduniseg_core.evaluation import BootstrapInterval, PaperTable
 
 _TITLES = {"upstream": "Upstream (the paper's table 3)", "downstream": "Downstream (the paper's table 4, all data)"}
 
@@ -52,16 +52,21 @@ def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
         (
             row.dataset,
             f"{row.cases} ({row.paper_cases})",
-            *(_percent(score) for score in row.scores),
+            *(_percent(score, own) for score, own in zip(row.scores, row.intervals, strict=True)),
             *(_percent(row.paper.get(name)) for name in methods),
         )
         for row in one.rows
     ]
     for title, field in (("3D mean", "mean_3d"), ("2D mean", "mean_2d"), ("mean", "mean")):
-        rows.append((title, "", *(_percent(getattr(mean, field)) for mean in one.means), *("" for _ in methods)))
+        ours = [
+            _percent(getattr(mean, field), of.get(field)) for mean, of in zip(one.means, one.intervals, strict=True)
+        ]
+        rows.append((title, "", *ours, *_paper_means(one, methods, field)))
     stream = StringIO()
     console(stream).print(table(columns, rows, right=columns[1:], title=_TITLES[one.stage]))
     yield from (line.rstrip() for line in stream.getvalue().splitlines())
+    if any(one.intervals):
+        yield "In brackets: 95 % intervals by resampling the test cases; the paper gives none."
     if len(one.rows) < one.sets:
         yield f"{len(one.rows)} of the paper's {one.sets} data sets; the means are over these."
     if one.paper_means:
@@ -69,5 +74,18 @@ def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
         yield f"The paper's means over all {one.sets}: {figures}."
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _paper_means(one: PaperTable, methods: Sequence[str], field: str) -> list[str]:
+    """The paper's means of the sets shown, where it gives a figure for each of them."""
+    known = [(row.dimension, row.paper) for row in one.rows]
+    wanted = {"mean_3d": (3,), "mean_2d": (2,), "mean": (2, 3)}[field]
+    shown = [[paper.get(name) for dimension, paper in known if dimension in wanted] for name in methods]
+    return [
+        _percent(sum(value or 0 for value in column) / len(column) if column and None not in column else None)
+        for column in shown
+    ]
+
+
+def _percent(value: float | None, interval: BootstrapInterval | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" + ("" if interval is None else f" [{interval.low:.1f}, {interval.high:.1f}]")

@@ -31,6 +31,7 @@ from training_cli.targets import Targets, chosen_ending, targets_of, with_name_f
 if TYPE_CHECKING:
     from meduniseg_core.images import Case, Finding, Image
     from meduniseg_core.inference import Predictor, Segmentation
+    from meduniseg_core.inference.ensemble import Ensemble
     from meduniseg_core.outputs import Standing
     from meduniseg_core.preprocessing import TaskPlan
     from meduniseg_core.weights import ModelInfo
@@ -57,6 +58,14 @@ def segment(
     pack: Annotated[
         list[str] | None,
         typer.Option("--pack", metavar="NAME|FILE", help="Use this pack instead of those in use. Repeatable."),
+    ] = None,
+    ensemble: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ensemble",
+            metavar="NAME|FILE",
+            help="Average the probabilities with those of this model, which has the same tasks. Repeatable.",
+        ),
     ] = None,
     no_packs: Annotated[
         bool, typer.Option("--no-packs", help="Use the model alone, without the packs in use.")
@@ -161,7 +170,7 @@ def segment(
             no_packs = True
         _check_said(offer, tasks, scale, assume_orientation)  # before anything is loaded
         teams = [
-            _team(offer.infos[name], own, name, modality, device, precision, pack, no_packs)
+            _team(offer.infos[name], own, name, modality, device, precision, pack, no_packs, ensemble or ())
             for name, own in offer.by_model(tasks).items()
         ]
         if not pack:
@@ -185,9 +194,9 @@ def segment(
 
 @dataclass(frozen=True)
 class Team:
-    """A model, ready to segment, and the tasks that are its own."""
+    """A model or an ensemble, ready to segment, and the tasks that are its own."""
 
-    predictor: Predictor
+    predictor: Predictor | Ensemble
     tasks: list[str]
 
 
@@ -200,15 +209,23 @@ def _team(
     precision: str,
     pack: list[str] | None,
     no_packs: bool,
+    ensemble: Sequence[str],
 ) -> Team:
     from meduniseg_core.inference import Predictor
+    from meduniseg_core.inference.ensemble import Ensemble
     from meduniseg_core.inference.execution import chosen_plans
     from meduniseg_core.weights import load_model
 
     chosen_plans(info, tasks, modality)  # refuses a modality that is not the tasks', before anything is loaded
     loaded = load_model(model)
     packs = packs_for(loaded, tasks, pack, no_packs)
-    return Team(Predictor(loaded, device=device, precision=precision, packs=packs), tasks)
+    predictor = Predictor(loaded, device=device, precision=precision, packs=packs)
+    if not ensemble:
+        return Team(predictor, tasks)
+    others = [Predictor(load_model(name), device=device, precision=precision) for name in ensemble]
+    joined = Ensemble([predictor, *others])
+    joined.check(tasks)
+    return Team(joined, tasks)
 
 
 def _check_said(offer: Offer, tasks: Sequence[str], scale: float, orientation: str | None) -> None:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meduniseg_core.errors import UsageError
 from training_cli.explaining import explain_error, show_traceback
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_error
 from training_cli.progress import ProgressMode
-from training_cli.session import resumable, work
+from training_cli.session import Session, resumable, work
 
 if TYPE_CHECKING:
+    from meduniseg_core.training import TrainingConfig
     from meduniseg_core.training.group import Group
 
 
@@ -26,6 +28,24 @@ def train(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG.toml", help="The configuration: data sets, network and schedule.")
     ],
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="FILE",
+            help="Start from what fits of trained weights: of a model, nnU-Net v2, UniSeg, or MONAI's SegResNet or "
+            "SwinUNETR. With --resume give it again.",
+        ),
+    ] = None,
+    fold: Annotated[
+        str | None,
+        typer.Option(
+            "--fold",
+            metavar="N|all",
+            help="Of a cross-validation (five folds, or the configuration's): train fold N, or all of them and measure "
+            "each on the cases that it did not see. What is done already is not done again.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
@@ -46,8 +66,15 @@ def train(
     ):
         from meduniseg_core.training import TrainingConfig
         from meduniseg_core.training import train as run_training
+        from meduniseg_core.training.cross_validation import fold_config
 
-        settings = TrainingConfig.from_toml(config)
+        settings = TrainingConfig.from_toml(config, init=init)
+        if fold == "all":
+            with resumable(settings.output):
+                _all_folds(settings, session)
+            return
+        if fold is not None:
+            settings = fold_config(settings, _number(fold))
         with resumable(settings.output):
             result = run_training(settings, resume=resume, events=session.events, cancel=session.cancel, group=group)
         best = (
@@ -59,6 +86,24 @@ def train(
         line = f"{result.model}: {result.epochs} epochs{early} in {result.seconds / 60:.1f} min{best}"
         if group.leads:
             session.result(dataclasses.asdict(result), line)
+
+
+def _number(fold: str) -> int:
+    if not fold.isdecimal():
+        raise UsageError(f"--fold is a number or 'all', not '{fold}'.")
+    return int(fold)
+
+
+def _all_folds(settings: TrainingConfig, session: Session) -> None:
+    from meduniseg_core.training.cross_validation import REPORTS, cross_validate
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("--fold all is for one process; under torchrun train the folds one by one with --fold N.")
+    done = cross_validate(settings, events=session.events, cancel=session.cancel)
+    dice = {task: report.dice.mean for task, report in done.reports.items()}
+    lines = [f"{task}: mean Dice {value:.4f} over all folds" for task, value in dice.items() if value is not None]
+    payload = {"models": done.models, "reports": settings.output / REPORTS, "dice": dice}
+    session.result(payload, *lines, str(settings.output / REPORTS))
 
 
 def _requeue_signals(in_slurm: bool) -> tuple[signal.Signals, ...]:

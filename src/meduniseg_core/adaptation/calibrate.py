@@ -85,7 +85,7 @@ def observe(
     Raises:
         UsageError: a task that the model has not or with other classes, one given twice, too few images.
     """
-    _check(predictor.model.info, datasets)
+    check_datasets(predictor.model.info, datasets)
     known = _trained_on(predictor.model.info, datasets) if splits is None else []
     if known:
         text = (
@@ -176,7 +176,16 @@ def observation_of(
     )
 
 
-def _check(info: ModelInfo, datasets: Sequence[RawDataset]) -> None:
+def check_datasets(info: ModelInfo, datasets: Sequence[RawDataset]) -> None:
+    """Refuse data sets that a model cannot be measured on.
+
+    Args:
+        info: description of the model.
+        datasets: one for each task.
+
+    Raises:
+        UsageError: a task that the model has not or with other classes, or one given twice.
+    """
     tasks = [dataset.task for dataset in datasets]
     for dataset in datasets:
         plan = info.plan_of(dataset.task)

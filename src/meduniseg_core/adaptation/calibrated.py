@@ -1,4 +1,4 @@
-"""Where a calibrated model goes: its weights are the same, its file is another one."""
+"""Where a model goes whose weights are the same and whose description is another: calibrated, or postprocessed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.paths import expanded
-from meduniseg_core.weights import ActiveModels, Model, PackRegistry, Registry, StorageType, save_model
+from meduniseg_core.weights import ActiveModels, Model, ModelInfo, PackRegistry, Registry, StorageType, save_model
 from meduniseg_core.weights.calibration import Calibration
 from meduniseg_core.weights.container import SUFFIX
 
@@ -79,7 +79,21 @@ def keep_calibrated(model: Model, calibration: Calibration, destination: Destina
     Returns:
         The file, and its sha256.
     """
-    info = model.info.model_copy(update={"calibration": calibration, "name": destination.name})
+    return keep_model(model, model.info.model_copy(update={"calibration": calibration}), destination)
+
+
+def keep_model(model: Model, info: ModelInfo, destination: Destination) -> tuple[Path, str]:
+    """Write a model with the same weights and another description.
+
+    Args:
+        model: the model.
+        info: the new description; its name becomes the destination's.
+        destination: of :func:`destination_for`.
+
+    Returns:
+        The file, and its sha256.
+    """
+    info = info.model_copy(update={"name": destination.name})
     state = model.network.state_dict()
     storage = storage_of(state)
     if destination.path is not None:

@@ -159,7 +159,9 @@ def surface_dice(prediction: Labels, reference: Labels, label: int, spacing: Spa
     return surface_distances(prediction == label, reference == label, spacing).surface_dice(tolerance)
 
 
-def weighted_dice(scores: Sequence[float], has_lesion: Sequence[bool]) -> float:
+def weighted_dice(
+    scores: Sequence[float] | npt.NDArray[np.float64], has_lesion: Sequence[bool] | npt.NDArray[np.bool_]
+) -> float:
     """Compute SIIM's WDice = w0 * D0 + w1 * D1 over normal (0) and lesion images (1) (docs/spec.md section 9).
 
     D0 and D1 are the mean scores of the two groups. The weights are inversely proportional to the groups' sizes and sum

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.catalog import DOWNSTREAM, TASKS, UPSTREAM, Task
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation.metrics import weighted_dice
-from meduniseg_core.evaluation.report import Report, Summary, summarise
+from meduniseg_core.evaluation.report import RESAMPLES, BootstrapInterval, Report, Summary, interval_of, summarise
 
 _WEIGHTED = "pneumothorax"  # SIIM is judged by WDice (docs/spec.md section 9)
 
@@ -23,7 +24,7 @@ class SetRow(BaseModel):
     """One data set: the score of each run (percent; None where a run has no report of it) and the paper's.
 
     The score is the mean Dice over the test cases, or SIIM's WDice. ``cases`` counts those of the first run that has
-    the set, ``paper_cases`` the paper's.
+    the set, ``paper_cases`` the paper's. ``intervals`` are of the scores, by resampling the cases.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,6 +35,7 @@ class SetRow(BaseModel):
     cases: int
     paper_cases: int
     scores: tuple[float | None, ...]
+    intervals: tuple[BootstrapInterval | None, ...]
     paper: dict[str, float] = {}
 
 
@@ -41,6 +43,8 @@ class PaperTable(BaseModel):
     """One of the paper's tables, for several runs.
 
     ``means`` are over the data sets of each run, in percent; ``paper_means`` are the paper's, over all of ``sets``.
+    ``intervals`` are of the means that a run has, by their names (mean, mean_2d, mean_3d), by resampling the cases of
+    every set.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,6 +53,7 @@ class PaperTable(BaseModel):
     sets: int
     rows: tuple[SetRow, ...]
     means: tuple[Summary, ...]
+    intervals: tuple[dict[str, BootstrapInterval], ...]
     paper_means: dict[str, float] = {}
 
 
@@ -94,6 +99,7 @@ def strangers(runs: Sequence[Mapping[str, Report]]) -> list[str]:
 def _table(
     stage: Stage, tasks: Sequence[Task], runs: Sequence[Mapping[str, Report]], paper: Mapping[str, Any]
 ) -> PaperTable:
+    draws = [{task.name: _draws(run[task.name], task.name) for task in tasks if task.name in run} for run in runs]
     rows = tuple(
         SetRow(
             task=task.name,
@@ -102,6 +108,7 @@ def _table(
             cases=next(len(run[task.name].cases) for run in runs if task.name in run),
             paper_cases=task.test,
             scores=tuple(_score(run[task.name], task.name) if task.name in run else None for run in runs),
+            intervals=tuple(interval_of(own[task.name]) if task.name in own else None for own in draws),
             paper={} if stage == "upstream" else {name: scores[task.name] for name, scores in paper[stage].items()},
         )
         for task in tasks
@@ -112,14 +119,38 @@ def _table(
         for place in range(len(runs))
     )
     paper_means = paper[stage] if stage == "upstream" else {}
-    return PaperTable(stage=stage, sets=len(tasks), rows=rows, means=means, paper_means=paper_means)
+    groups = {"mean": (2, 3), "mean_2d": (2,), "mean_3d": (3,)}
+    intervals = tuple(
+        {
+            name: interval_of(np.mean(chosen, axis=0))
+            for name, dimensions in groups.items()
+            if (chosen := [own[task.name] for task in tasks if task.name in own and task.dimension in dimensions])
+        }
+        for own in draws
+    )
+    return PaperTable(
+        stage=stage, sets=len(tasks), rows=rows, means=means, intervals=intervals, paper_means=paper_means
+    )
 
 
 def _score(report: Report, task: str) -> float:
+    dice, lesion = _cases(report)
+    return 100 * (weighted_dice(dice, lesion) if task == _WEIGHTED else float(dice.mean()))
+
+
+def _draws(report: Report, task: str) -> np.ndarray:
+    """The score of resampled cases (seeded: the same report gives the same numbers)."""
+    dice, lesion = _cases(report)
+    chosen = np.random.default_rng(0).integers(dice.size, size=(RESAMPLES, dice.size))
     if task != _WEIGHTED:
-        return 100 * float(report.dice.mean or 0.0)
+        return 100 * dice[chosen].mean(axis=1)
+    return 100 * np.array([weighted_dice(dice[own], lesion[own]) for own in chosen])
+
+
+def _cases(report: Report) -> tuple[np.ndarray, np.ndarray]:
+    """Dice of every case, and whether it holds the target."""
     lesion = [any(scores.reference_volume > 0 for scores in case.classes) for case in report.cases]
-    return 100 * weighted_dice([case.dice for case in report.cases], lesion)
+    return np.array([case.dice for case in report.cases]), np.array(lesion)
 
 
 def _paper() -> Mapping[str, Any]:

@@ -187,6 +187,20 @@ def summarise(values: Iterable[tuple[float, int]]) -> Summary:
     return Summary(mean=means[0], mean_2d=means[1], mean_3d=means[2])
 
 
+def interval_of(draws: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> BootstrapInterval:
+    """Compute the percentile interval of what resampling gave.
+
+    Args:
+        draws: one number for each resampling.
+        confidence: between 0 and 1.
+
+    Returns:
+        The interval.
+    """
+    low, high = np.quantile(np.asarray(draws), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return BootstrapInterval(low=float(low), high=float(high), confidence=confidence)
+
+
 def bootstrap_interval(
     values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
 ) -> BootstrapInterval:
@@ -209,8 +223,7 @@ def bootstrap_interval(
         raise ValueError("a bootstrap interval needs at least one value and a confidence between 0 and 1")
     rng = np.random.default_rng(seed)
     means = np.array([scores[rng.integers(scores.size, size=scores.size)].mean() for _ in range(resamples)])
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return BootstrapInterval(low=float(low), high=float(high), confidence=confidence)
+    return interval_of(means, confidence)
 
 
 def _volume_error(scores: ClassScores) -> float:

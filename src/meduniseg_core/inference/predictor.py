@@ -34,6 +34,7 @@ from meduniseg_core.inference.memory import (
     run_with_fallback,
     workload_before,
 )
+from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
 from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, assess
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
@@ -389,6 +390,7 @@ class Predictor:
         assert collectors is not None and execution is not None
         with out_of_memory_means(_remedy(request)):
             restored = [collector.result() for collector in collectors]
+            restored = [(cleaned(found, plan), p) for plan, (found, p) in zip(plans, restored, strict=True)]
         if work.pace is not None and raised is None:
             self._pace = work.pace
         settings = {
@@ -415,7 +417,7 @@ class Predictor:
                 execution=execution.name,
                 intended_use=info.intended_use,
                 probabilities=probabilities,
-                settings=settings,
+                settings={**settings, **postprocessing_record(plan)},
                 evidence=evidence.get(plan.task) if request.evidence else None,
                 quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
                 findings=() if raised is None else (raised,),

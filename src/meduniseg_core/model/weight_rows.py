@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from meduniseg_core.model.config import ModelConfig
@@ -28,3 +29,16 @@ def rows_of(config: ModelConfig, name: str) -> Rows | None:
     last = f"fuse.blocks.{config.fuse_blocks - 1}."
     of_tasks = name.startswith(last) if config.task_prompts == "one" else name == "fuse.prompt"
     return "tasks" if of_tasks else None
+
+
+def same_rows(wanted: Sequence[str], known: Sequence[str]) -> dict[int, int]:
+    """Match the rows of two networks by what they belong to.
+
+    Args:
+        wanted: tasks or modalities of the one.
+        known: those of the other.
+
+    Returns:
+        For each of ``wanted`` that is also in ``known``: {position in wanted: position in known}.
+    """
+    return {index: known.index(name) for index, name in enumerate(wanted) if name in known}

@@ -71,7 +71,7 @@ class IntensityStatistics(BaseModel):
 
 
 _BY_SCHEME = {"resampling": "bspline", "low_pass": False, "small_images": "pad"}
-_CAME_LATER = ("hu_window", "resampling", "low_pass", "small_images", "averaging", "scheme")
+_CAME_LATER = ("hu_window", "resampling", "low_pass", "small_images", "averaging", "scheme", "largest_only")
 
 
 class TaskPlan(BaseModel):
@@ -120,6 +120,10 @@ class TaskPlan(BaseModel):
         default="logits", description="what is averaged over windows and mirrorings, and resampled to the image"
     )
     scheme: Scheme | None = Field(default=None, description="how nnU-Net prepares images; None: as this program does")
+    largest_only: tuple[str, ...] = Field(
+        default=(),
+        description="classes of which only the largest connected component is kept, as held-out images decided",
+    )
     statistics: TaskStatistics | None = Field(default=None, description="what the training images and classes are like")
 
     @model_validator(mode="before")
@@ -141,6 +145,8 @@ class TaskPlan(BaseModel):
                 raise ValueError("normalisation 'ct' needs intensity figures")
         if self.hu_window is not None and not self.hu_window[0] < self.hu_window[1]:
             raise ValueError("hu_window is two HU, the lower one first")
+        if not set(self.largest_only) <= set(self.classes):
+            raise ValueError("largest_only names classes of the task")
         if self.dimension == 2 and self.patch[0] != 1:
             raise ValueError("a 2D task has a patch of depth 1")
         if any(axis not in (0, 1, 2) for axis in self.mirror_axes):

@@ -92,6 +92,11 @@ class TrainingConfig(BaseModel):
     pretrained_weights: str | None = Field(
         default=None, description="a universal model of the same architecture to start from: a name or a file"
     )
+    init: str | None = Field(
+        default=None,
+        description="trained weights of which whatever fits is taken (`--init`): a model's name, or a file of this "
+        "program, nnU-Net v2, UniSeg, or MONAI's SegResNet or SwinUNETR",
+    )
     class_embeddings: Path | None = Field(
         default=None, description="for method universal-model: a JSON file with 512 numbers for every TASK/CLASS"
     )
@@ -163,6 +168,10 @@ class TrainingConfig(BaseModel):
     )
 
     validation_fraction: float = Field(default=0.2, ge=0, lt=1, description="of the training cases, by patient")
+    folds: int | None = Field(
+        default=None, ge=2, description="of a cross-validation: the cases are divided by patient; None: one split"
+    )
+    fold: int = Field(default=0, ge=0, description="the fold that is held back for validation, where there are folds")
     validation_every: int = Field(default=10, ge=1, description="epochs")
     validation_cases: int = Field(default=8, ge=1, description="at most, per task")
     patience: int | None = Field(default=None, ge=1, description="epochs without a better mean Dice; None never stops")
@@ -195,11 +204,18 @@ class TrainingConfig(BaseModel):
     compile: bool = Field(default=False, description="compile the network with torch.compile; needs a C++ compiler")
 
     @model_validator(mode="after")
-    def _embeddings_of_a_universal_model(self) -> Self:
+    def _one_start(self) -> Self:
         if self.class_embeddings is not None and self.network.method != "universal-model":
             raise ValueError('class_embeddings need [network] method = "universal-model"')
-        if self.class_embeddings is not None and self.pretrained_weights is not None:
-            raise ValueError("give class_embeddings or pretrained_weights, not both")
+        given = [name for name in ("class_embeddings", "pretrained_weights", "init") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give {given[0]} or {given[1]}, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _fold_is_there(self) -> Self:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"fold is 0 to {(self.folds or 1) - 1}; without folds there is fold 0 alone")
         return self
 
     @model_validator(mode="after")
@@ -285,11 +301,12 @@ class TrainingConfig(BaseModel):
         return float(rate)
 
     @classmethod
-    def from_toml(cls, path: Path) -> TrainingConfig:
+    def from_toml(cls, path: Path, *, init: str | None = None) -> TrainingConfig:
         """Read and validate a config file. ``$NAME`` in paths is replaced by the environment variable.
 
         Args:
             path: the file; relative paths in it are relative to its folder.
+            init: takes the place of the file's ``init``; a path is relative to the current folder.
 
         Returns:
             The configuration.
@@ -306,9 +323,12 @@ class TrainingConfig(BaseModel):
         for key in ("output", "cache", "class_embeddings"):
             if isinstance(raw.get(key), str):
                 raw[key] = _resolve(raw[key], root, path)
-        weights = raw.get("pretrained_weights")
-        if isinstance(weights, str) and (weights.endswith(".safetensors") or "/" in weights or "$" in weights):
-            raw["pretrained_weights"] = str(_resolve(weights, root, path))
+        for key in ("pretrained_weights", "init"):
+            weights = raw.get(key)
+            if isinstance(weights, str) and (Path(weights).suffix or "/" in weights or "$" in weights):
+                raw[key] = str(_resolve(weights, root, path))
+        if init is not None:
+            raw["init"] = init
         if isinstance(raw.get("datasets"), list):
             raw["datasets"] = [_resolve(str(entry), root, path) for entry in raw["datasets"]]
         try:

@@ -71,7 +71,7 @@ def train(
         resume: resume from the last checkpoint.
         finish: do not train further: the best checkpoint of a stopped run (the last one if none was validated yet)
             becomes the model.
-        start: the weights to start from; None for those of ``config.pretrained_weights``, or random ones.
+        start: the weights to start from; None for those that the configuration names, or random ones.
         prepared: a packed run to train on instead of the data sets (see `packed`); None preprocesses the data sets.
         events: receives progress and metrics.
         cancel: stops the run within one iteration; a checkpoint is written first.
@@ -191,6 +191,8 @@ class Trainer:
         self._group.take_over(self._learner.state_dict().values())
         if self._group.leads:
             self._log.restart(state.epoch)
+            if self._start is not None and not (resume or finish):
+                self._start.report(config.output, self._events)
         if finish:
             return self._export(state.epoch < config.epochs)
         source = BatchSource(

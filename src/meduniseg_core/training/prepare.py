@@ -28,7 +28,7 @@ from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
 from meduniseg_core.training.config import PlanSettings, TrainingConfig
 from meduniseg_core.training.pretrained import start_of
-from meduniseg_core.training.split import Split, load_or_draw_splits, write_splits
+from meduniseg_core.training.split import Fold, Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.validation import first_fault
 from meduniseg_core.version import __version__
@@ -72,7 +72,7 @@ def prepare(
 
     Args:
         config: the run's configuration.
-        start: the weights to start from; None for those of ``config.pretrained_weights``, or random ones.
+        start: the weights to start from; None for those that the configuration names, or random ones.
         events: receives the progress.
         cancel: stops the work.
 
@@ -115,7 +115,7 @@ def prepare(
     splits = load_or_draw_splits(
         config.output / SPLIT_FILE,
         [(entry.task, {case.case: case.patient for case in entry.cases}) for entry in cached],
-        config.validation_fraction,
+        config.validation_fraction if config.folds is None else Fold(config.fold, config.folds),
         config.seed,
     )
     tasks = tuple(_divided(entry, splits[entry.task], set(config.leave_out)) for entry in cached)
@@ -264,6 +264,8 @@ _OPTIONAL = (
     "task_shares",
     "task_gradient_length",
     "task_sampling_power",
+    "folds",
+    "fold",
 )
 
 
@@ -286,6 +288,7 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "description",
             # its hash stands in the identity of the start
             "pretrained_weights",
+            "init",
             "class_embeddings",
             # hashed with the cases; and runs without corrections keep the hash they have
             "predictions",

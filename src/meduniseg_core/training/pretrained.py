@@ -8,9 +8,10 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import PriorDesign
-from meduniseg_core.model.weight_rows import rows_of
+from meduniseg_core.model.weight_rows import rows_of, same_rows
 from meduniseg_core.training.class_embeddings import ClassEmbeddings
 from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.initial_weights import InitialWeights
 from meduniseg_core.training.rescaling import rescale_like
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import Model, ModelInfo, load_model
@@ -71,8 +72,8 @@ class PretrainedWeights(Start):
         fresh = network.state_dict()
         known = self._base.universal_network.state_dict()
         base = self._base.info
-        tasks = _positions([plan.task for plan in info.tasks], [plan.task for plan in base.tasks])
-        modalities = _positions(list(info.modalities), list(base.modalities))
+        tasks = same_rows([plan.task for plan in info.tasks], [plan.task for plan in base.tasks])
+        modalities = same_rows(list(info.modalities), list(base.modalities))
         state = {}
         for name, own in fresh.items():
             old = known.get(name)
@@ -113,13 +114,8 @@ class PretrainedWeights(Start):
         )
 
 
-def _positions(wanted: list[str], known: list[str]) -> dict[int, int]:
-    """For each of ``wanted`` that is also in ``known``: {position in wanted: position in known}."""
-    return {index: known.index(name) for index, name in enumerate(wanted) if name in known}
-
-
 def start_of(config: TrainingConfig) -> Start | None:
-    """The pretrained weights, or the embeddings of classes, that a configuration asks for.
+    """The weights, or the embeddings of classes, that a configuration asks for.
 
     Args:
         config: the run's configuration.
@@ -128,9 +124,11 @@ def start_of(config: TrainingConfig) -> Start | None:
         The weights to start from; None for random ones.
 
     Raises:
-        UsageError: no model of this name is installed.
-        BadInputError: the file of the model or of the embeddings cannot be used.
+        UsageError: no model of this name is installed, or nothing of the initial weights fits.
+        BadInputError: the file of the weights or of the embeddings cannot be used.
     """
+    if config.init is not None:
+        return InitialWeights(config.init, config.network.features, config.network.strides)
     if config.class_embeddings is not None:
         return ClassEmbeddings(config.class_embeddings)
     return None if config.pretrained_weights is None else PretrainedWeights(load_model(config.pretrained_weights))

@@ -47,8 +47,50 @@ def draw_split(patient_of: Mapping[str, str], fraction: float, rng: np.random.Ge
     return Split(train, tuple(sorted(case for case, owner in patient_of.items() if owner in held)))
 
 
+@dataclass(frozen=True)
+class Fold:
+    """One of several folds of a cross-validation."""
+
+    number: int
+    count: int
+
+
+def draw_fold(patient_of: Mapping[str, str], fold: Fold, rng: np.random.Generator) -> Split:
+    """Hold back one fold. With the same generator the folds of all numbers share no case and hold every case.
+
+    Args:
+        patient_of: the patient of each case.
+        fold: which fold of how many.
+        rng: shuffles the patients.
+
+    Returns:
+        The split, whole patients at a time; the folds' numbers of cases are as even as the patients allow.
+
+    Raises:
+        BadInputError: there are fewer patients than folds.
+    """
+    patients = sorted(set(patient_of.values()))
+    if len(patients) < fold.count:
+        raise BadInputError(
+            f"There are {len(patients)} patients for {fold.count} folds; ask for fewer folds (folds) or add cases."
+        )
+    owners = list(patient_of.values())
+    sizes = {patient: owners.count(patient) for patient in patients}
+    held: list[set[str]] = [set() for _ in range(fold.count)]
+    counts = [0] * fold.count
+    for patient in sorted((str(p) for p in rng.permutation(patients)), key=lambda p: -sizes[p]):  # stable
+        smallest = counts.index(min(counts))
+        held[smallest].add(patient)
+        counts[smallest] += sizes[patient]
+    own = held[fold.number]
+    return Split(
+        tuple(sorted(case for case, owner in patient_of.items() if owner not in own)),
+        tuple(sorted(case for case, owner in patient_of.items() if owner in own)),
+    )
+
+
 def load_or_draw_splits(
-    path: Path, patients: Sequence[tuple[str, Mapping[str, str]]], fraction: float, seed: int
+    path: Path, patients: Sequence[tuple[str, Mapping[str, str]]], fraction: float | Fold, seed: int
 ) -> dict[str, Split]:
     """The splits of all tasks: those in a file, and new ones for tasks that it lacks. The file is updated.
 
@@ -57,7 +99,7 @@ def load_or_draw_splits(
     Args:
         path: the file.
         patients: each task with the patient of each case.
-        fraction: share of the cases to hold back.
+        fraction: share of the cases to hold back, or a fold.
         seed: seed of new splits.
 
     Returns:
@@ -74,7 +116,10 @@ def load_or_draw_splits(
         if old is None:
             # seeded by the task's own name, so that adding a data set does not redraw the others
             rng = np.random.default_rng([seed, *task.encode("utf-8")])
-            splits[task] = draw_split(patient_of, fraction, rng)
+            if isinstance(fraction, Fold):
+                splits[task] = draw_fold(patient_of, fraction, rng)
+            else:
+                splits[task] = draw_split(patient_of, fraction, rng)
             continue
         missing = sorted({*old.train, *old.validation} - set(patient_of))
         if missing:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import nn
 
+from meduniseg_core.events import EventSink
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.preprocessing import RawDataset, TaskPlan
 from meduniseg_core.weights import ModelInfo, save_model
@@ -36,6 +37,15 @@ class Start(Protocol):
             network: changed in place.
             info: description of the run's model.
         """
+
+    def report(self, folder: Path, events: EventSink) -> None:
+        """Say, once at a run's start, what was loaded; nothing where there is nothing to choose.
+
+        Args:
+            folder: the run's folder.
+            events: receives sentences.
+        """
+        return
 
     def plan_of(self, dataset: RawDataset) -> TaskPlan | None:
         """Decide how a data set is preprocessed.

@@ -61,6 +61,25 @@ def test_siim_is_judged_by_wdice_beside_the_paper_s_figure() -> None:
     assert row.paper == {"MedUniSeg": 59.8, "from scratch": 55.7}
 
 
+def test_intervals_are_by_resampling_the_cases_of_every_set() -> None:
+    even = report("spleen", 3, [(0.4, 1.0), (0.6, 1.0)] * 30)
+    (table,) = paper_tables([{"spleen": even, "liver": LIVER}, {"liver": LIVER}])
+    liver, spleen = table.rows
+    first = liver.intervals[0]
+    assert first is not None and (first.low, first.high) == (pytest.approx(60.0), pytest.approx(60.0))  # one case
+    own = spleen.intervals[0]
+    assert own is not None and own.low < 50 < own.high and own.high - own.low < 8
+    assert spleen.intervals[1] is None
+    assert set(table.intervals[0]) == {"mean", "mean_3d"}
+    mean = table.intervals[0]["mean"]
+    assert mean.low < 55 < mean.high
+    assert mean.high - mean.low == pytest.approx((own.high - own.low) / 2)  # liver does not vary
+    siim = report("pneumothorax", 2, [(1.0, 0.0)] * 9 + [(0.4, 1.0)] * 9)
+    (of_siim,) = paper_tables([{"pneumothorax": siim}])
+    interval = of_siim.rows[0].intervals[0]
+    assert interval is not None and interval.low <= of_siim.rows[0].scores[0] <= interval.high  # type: ignore[operator]
+
+
 def test_other_tasks_are_named_and_left_out() -> None:
     runs = [{"spleen": SPLEEN, "moon": report("moon", 2, [(1.0, 1.0)])}]
     assert strangers(runs) == ["moon"]

@@ -1,0 +1,75 @@
+"""Several models as one, and the postprocessing that a plan asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from inference_samples import picture_plan, tiny_model, volume, volume_plan
+
+from meduniseg_core.errors import UsageError
+from meduniseg_core.inference import Predictor
+from meduniseg_core.inference.ensemble import Ensemble
+from meduniseg_core.inference.postprocessing import cleaned
+from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.weights import Model
+
+
+def predictor(plan: TaskPlan, seed: int) -> Predictor:
+    return Predictor(tiny_model([plan], seed=seed), device="cpu", precision="fp32")
+
+
+def renamed(model: Model, name: str) -> Model:
+    return dataclasses.replace(model, info=model.info.model_copy(update={"name": name}), sha256=name)
+
+
+def test_the_mean_of_the_probabilities_decides() -> None:
+    plan, image = volume_plan(), volume((12, 24, 24))
+    models = [renamed(tiny_model([plan], seed=seed), f"m{seed}") for seed in (0, 1)]
+    single = [Predictor(model, device="cpu", precision="fp32") for model in models]
+    alone = [one.segment(image, plan.task, probabilities=True)[plan.task] for one in single]
+    found = Ensemble(single).segment(image, plan.task, probabilities=True)[plan.task]
+    mean = np.mean([one.probabilities.array.astype(np.float32) for one in alone if one.probabilities], axis=0)
+    assert np.array_equal(found.labels.array[0], mean.argmax(axis=0))
+    assert found.probabilities is not None
+    np.testing.assert_allclose(found.probabilities.array, mean, atol=1e-3)
+    assert not np.array_equal(alone[0].labels.array, alone[1].labels.array)
+    record = found.provenance()
+    assert record["model"] == "m0 + m1" and record["quality"]["calibrated"] is False
+    assert record["settings"]["ensemble"] == [{"model": "m0", "sha256": "m0"}, {"model": "m1", "sha256": "m1"}]
+
+
+def test_models_of_other_classes_are_no_ensemble() -> None:
+    one, other = volume_plan(), volume_plan(classes=("something", "else"))
+    with pytest.raises(UsageError, match="has other classes"):
+        Ensemble([predictor(one, 0), predictor(other, 1)]).check([one.task])
+    with pytest.raises(UsageError, match="two models at least"):
+        Ensemble([predictor(one, 0)])
+
+
+def test_a_plan_s_largest_component_alone_is_kept_and_named() -> None:
+    plan, image = volume_plan(), volume((12, 24, 24))
+    name = plan.classes[0]
+    before = predictor(plan, 0).segment(image, plan.task)[plan.task]
+    after = predictor(plan.model_copy(update={"largest_only": (name,)}), 0).segment(image, plan.task)[plan.task]
+    assert np.array_equal(
+        after.labels.array, cleaned(before.labels, plan.model_copy(update={"largest_only": (name,)})).array
+    )
+    assert after.provenance()["settings"]["postprocessing"] == {name: "largest component"}
+    assert "postprocessing" not in before.provenance()["settings"]
+
+
+@pytest.mark.parametrize(("plan", "kept"), [(volume_plan, [0, 4]), (picture_plan, [3, 4])])
+def test_slices_of_a_2d_task_are_cleaned_one_by_one(plan, kept) -> None:
+    labels = volume((2, 8, 8))
+    array = np.zeros((1, 2, 8, 8), np.uint8)
+    array[0, 0, 0, :3] = array[0, 1, 4:6, :2] = array[0, 0, 6, 6] = 1
+    task = plan()
+    found = cleaned(labels.with_array(array), task.model_copy(update={"largest_only": (task.classes[0],)})).array[0]
+    assert [int(plane.sum()) for plane in found] == kept
+
+
+def test_only_classes_of_the_task_can_be_named() -> None:
+    with pytest.raises(ValueError, match="largest_only"):
+        TaskPlan.model_validate({**volume_plan().model_dump(), "largest_only": ("nobody",)})

@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict
 from meduniseg_core.catalog import DOWNSTREAM, TASKS, UPSTREAM, Task
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation.metrics import weighted_dice
-from meduniseg_core.evaluation.report import RESAMPLES, BootstrapInterval, Report, Summary, interval_of, summarise
+from meduniseg_core.evaluation.report import (
+    RESAMPLES,
+    BootstrapInterval,
+    Report,
+    Summary,
+    percentile_interval,
+    summarise,
+)
 
 _WEIGHTED = "pneumothorax"  # SIIM is judged by WDice (docs/spec.md section 9)
 
@@ -108,7 +115,7 @@ def _table(
             cases=next(len(run[task.name].cases) for run in runs if task.name in run),
             paper_cases=task.test,
             scores=tuple(_score(run[task.name], task.name) if task.name in run else None for run in runs),
-            intervals=tuple(interval_of(own[task.name]) if task.name in own else None for own in draws),
+            intervals=tuple(percentile_interval(own[task.name]) if task.name in own else None for own in draws),
             paper={} if stage == "upstream" else {name: scores[task.name] for name, scores in paper[stage].items()},
         )
         for task in tasks
@@ -122,7 +129,7 @@ def _table(
     groups = {"mean": (2, 3), "mean_2d": (2,), "mean_3d": (3,)}
     intervals = tuple(
         {
-            name: interval_of(np.mean(chosen, axis=0))
+            name: percentile_interval(np.mean(chosen, axis=0))
             for name, dimensions in groups.items()
             if (chosen := [own[task.name] for task in tasks if task.name in own and task.dimension in dimensions])
         }

@@ -187,7 +187,7 @@ def summarise(values: Iterable[tuple[float, int]]) -> Summary:
     return Summary(mean=means[0], mean_2d=means[1], mean_3d=means[2])
 
 
-def interval_of(draws: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> BootstrapInterval:
+def percentile_interval(draws: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> BootstrapInterval:
     """Compute the percentile interval of what resampling gave.
 
     Args:
@@ -223,7 +223,7 @@ def bootstrap_interval(
         raise ValueError("a bootstrap interval needs at least one value and a confidence between 0 and 1")
     rng = np.random.default_rng(seed)
     means = np.array([scores[rng.integers(scores.size, size=scores.size)].mean() for _ in range(resamples)])
-    return interval_of(means, confidence)
+    return percentile_interval(means, confidence)
 
 
 def _volume_error(scores: ClassScores) -> float:

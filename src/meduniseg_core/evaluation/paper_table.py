@@ -150,7 +150,8 @@ def _draws(report: Report, task: str) -> np.ndarray:
     dice, lesion = _cases(report)
     chosen = np.random.default_rng(0).integers(dice.size, size=(RESAMPLES, dice.size))
     if task != _WEIGHTED:
-        return 100 * dice[chosen].mean(axis=1)
+        means: np.ndarray = dice[chosen].mean(axis=1)
+        return 100 * means
     return 100 * np.array([weighted_dice(dice[own], lesion[own]) for own in chosen])
 
 

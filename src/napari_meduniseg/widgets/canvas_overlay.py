@@ -9,12 +9,14 @@ import napari
 import numpy as np
 from qtpy.QtCore import QChildEvent, QEvent, QObject, QPointF, QRectF, Qt, QTimer
 from qtpy.QtGui import QColor, QFont, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QMainWindow, QWidget
 from superqt.utils import qdebounced
 
 from napari_meduniseg._current import current_of
 from napari_meduniseg._napari_versions import camera_of
 from napari_meduniseg._views import PatientSides, canvas_places, pixels_per_mm, show_whole_again, shown_sides
+from napari_meduniseg.widgets.safe_removal import SafeRemoval
 from napari_meduniseg.widgets.scrolling import parent_of
 
 _EDGE = 22  # px: from the canvas's edge to the middle of a letter
@@ -48,6 +50,8 @@ class CanvasOverlay(QWidget):
         camera.events.zoom.connect(self._zoomed)
         camera.events.center.connect(self._zoomed)
         canvas.installEventFilter(self)
+        if isinstance(canvas, QOpenGLWidget):
+            SafeRemoval(canvas, self._bare)
         self.resize(canvas.size())
         self._sides_changed()
         self.show()

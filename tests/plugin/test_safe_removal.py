@@ -1,4 +1,4 @@
-"""OpenGL objects of a removed layer are deleted in the canvas's context: in another one, the driver ends the program."""
+"""OpenGL objects of a removed layer are deleted in the canvas's context; in another one the driver ends the program."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 napari: a viewer whose user accepts corrections without a pause is killed; every acceptance that was confirmed on screen
 must be in the ledger, with image and labels as they were, and the next acceptance must work. Training:
 `training_kills.py`. Batch, and two programs on one output folder: `batch_kills.py`. Acceptances and installations of
-models, and two programs on one ledger: `shelf_kills.py`.
+models, and two programs on one ledger: `store_kills.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from batch_kills import kill_batch, two_programs
-from shelf_kills import kill_install, kill_ledger, two_on_one_ledger
+from store_kills import kill_install, kill_ledger, two_on_one_ledger
 from training_kills import kill_training
 
 from meduniseg_core.corrections import Ledger

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from shelf_kills import forked
+from store_kills import forked
 
 from meduniseg_core.adaptation import worker
 from meduniseg_core.adaptation.jobs import finetune_job
@@ -31,7 +31,7 @@ from meduniseg_core.training.checkpoint import LAST, RunState
 EPOCHS = 6
 KILLS_A_RUN = 10
 MOMENTS = ("any", "any", "epoch", "writing", "end")
-_PATIENCE = 240.0  # seconds
+_PATIENCE = 1200.0  # seconds; only a run that stands still takes so long, however busy the machine is
 
 
 def kill_training(dataset: Path, kills: int, rng: np.random.Generator) -> str:

@@ -31,14 +31,15 @@ def check_arguments(arguments: Iterable[Path]) -> None:
 def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
     """The arguments without files that this program wrote: a wildcard finds them beside the images, and a folder passes
     over them, too. Each is named; BadInputError where nothing else is given."""
+    from meduniseg_core.evaluation.writing import is_output
     from meduniseg_core.events import Message
     from meduniseg_core.outputs import read_record
-    from meduniseg_core.provenance import is_result, recorded_task
+    from meduniseg_core.provenance import recorded_task
 
     def written(path: Path) -> bool:
         if path.suffix.lower() == ".json":
-            return recorded_task(read_record(path)) is not None
-        return path.is_file() and is_result(path)
+            return recorded_task(read_record(path)) is not None or is_output(path)
+        return path.is_file() and is_output(path)
 
     results = [path for path in arguments if written(path)]
     if results and len(results) == len(arguments):
@@ -55,8 +56,8 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
     Cases of one name, which would write the same result, become one with a fault, as in a folder: a wildcard and a list
     of files cannot be told apart. BadInputError as of :func:`check_arguments` and for a folder without images.
     """
+    from meduniseg_core.evaluation.writing import is_output
     from meduniseg_core.images.cases import each_once, folder_cases, group_files
-    from meduniseg_core.provenance import is_result
 
     check_arguments(arguments)
     cases: list[Case] = []
@@ -64,7 +65,7 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
     files: list[Path] = []
     for path in dict.fromkeys(arguments):
         if path.is_dir():
-            cases += folder_cases(path, channels=channels, passed_over=is_result)
+            cases += folder_cases(path, channels=channels, passed_over=is_output)
             folders += [path] * (len(cases) - len(folders))
         else:
             files.append(path)

@@ -10,7 +10,9 @@ from meduniseg_core.evaluation.html import html_text
 from meduniseg_core.evaluation.report import Report
 from meduniseg_core.files import sha256_of, write_bytes, write_text
 from meduniseg_core.outputs import Content, ResultKind, Standing, read_record, standing, write_result
+from meduniseg_core.provenance import is_result
 
+RECORD = "report.json"
 _NAMES = ("report.csv", "report.html", "worst.png", "median.png", "best.png")
 _SAME_MOMENT = 10.0  # seconds in which all files of a report are written
 
@@ -40,7 +42,7 @@ def report_standing(folder: Path) -> Standing:
     Raises:
         UsageError: Something lies there that is not a report.
     """
-    return standing(Path(folder) / "report.json", _NAMES, REPORT)
+    return standing(Path(folder) / RECORD, _NAMES, REPORT)
 
 
 def report_files(folder: Path) -> frozenset[str]:
@@ -50,11 +52,23 @@ def report_files(folder: Path) -> frozenset[str]:
         folder: Any folder.
 
     Returns:
-        The names of the files that its report.json vouches for; none where there is no report.
+        report.json and the names of the files that it vouches for; none where there is no report.
     """
-    record = Path(folder) / "report.json"
+    record = Path(folder) / RECORD
     content = read_record(record)
-    return frozenset(REPORT.vouched(record, content)) if REPORT.is_ours(content) else frozenset()
+    return frozenset((record.name, *REPORT.vouched(record, content))) if REPORT.is_ours(content) else frozenset()
+
+
+def is_output(path: Path) -> bool:
+    """Whether this program wrote a file, which then is no image to segment.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        True for a result (`provenance.is_result`) and for a file of an evaluation's report, its pictures for one.
+    """
+    return is_result(path) or (path.name in (RECORD, *_NAMES) and path.name in report_files(path.parent))
 
 
 def write_report(report: Report, folder: Path, *, before: Standing | None = None) -> dict[str, Path]:
@@ -82,6 +96,6 @@ def write_report(report: Report, folder: Path, *, before: Standing | None = None
     }
     for picture in report.pictures:
         files[f"{picture.rank}.png"] = lambda path, png=picture.png: write_bytes(path, png)  # type: ignore[misc]
-    write_result(folder / "report.json", json.loads(report.json_text()), files, REPORT, before=before)
+    write_result(folder / RECORD, json.loads(report.json_text()), files, REPORT, before=before)
     pictures: dict[str, Path] = {picture.rank: folder / f"{picture.rank}.png" for picture in report.pictures}
-    return {"json": folder / "report.json", "csv": folder / "report.csv", "html": folder / "report.html", **pictures}
+    return {"json": folder / RECORD, "csv": folder / "report.csv", "html": folder / "report.html", **pictures}

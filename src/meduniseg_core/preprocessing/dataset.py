@@ -26,7 +26,15 @@ from pydantic import (
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
-from meduniseg_core.preprocessing.dataset_files import CaseList, FoundFiles, Split, by_list, by_name, named_list
+from meduniseg_core.preprocessing.dataset_files import (
+    CaseList,
+    FoundFiles,
+    Split,
+    by_list,
+    by_name,
+    composed,
+    named_list,
+)
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 IGNORE = "ignore"
@@ -317,13 +325,13 @@ class RawDataset:
         found = self.files(split)
         if found.faults:
             raise BadInputError(found.faults[0])
-        patients = self.description.patient_of
+        patients = {composed(case): patient for case, patient in self.description.patient_of.items()}
         return [
             RawCase(
                 files.case,
                 files.images,
                 files.label if files.label is not None and files.label.is_file() else None,
-                patients.get(files.case, files.case),  # a case that is not named is a patient of its own
+                patients.get(composed(files.case), files.case),  # a case that is not named is a patient of its own
             )
             for files in found.cases
         ]
@@ -354,8 +362,8 @@ class RawDataset:
             elif not found.cases:
                 where = folder if self._listed is None else self.folder / "dataset.json"
                 faults.append(f"{where} holds no usable training cases; put images there.")
-            known = {files.case for files in (*found.cases, *self.files("Ts").cases)}
-            strangers = sorted(set(self.description.patient_of) - known)
+            known = {composed(files.case) for files in (*found.cases, *self.files("Ts").cases)}
+            strangers = sorted(case for case in self.description.patient_of if composed(case) not in known)
             if strangers and known:
                 path = self.folder / "dataset.json"
                 faults.append(f"{path}: patient_of names {strangers[0]}, which is not a case; correct it.")

@@ -6,6 +6,7 @@ with "image" and "label") is used where there is no folder imagesTr. Test cases 
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -98,20 +99,25 @@ def by_name(folder: Path, split: Split, ending: str, channels: int) -> FoundFile
     if not images.is_dir():
         return FoundFiles()
     files = _files(images, ending)
+    label_files = _files(labels, ending) if labels.is_dir() else []
+    # an archive packed on macOS may encode the accents of one folder's names in another way than those of the other
+    label_of = {composed(path.name[: -len(ending)]): path for path in label_files}
     found = FoundFiles(faults=_missing_channels(images, files, ending, channels))
     for case in folder_cases(images, ending, channels) if files else ():
         if case.fault is None:
-            found.cases.append(CaseFiles(case.name, case.paths, labels / f"{case.name}{ending}"))
+            label = labels / f"{case.name}{ending}"
+            if label not in label_files:
+                label = label_of.get(composed(case.name), label)
+            found.cases.append(CaseFiles(case.name, case.paths, label))
         elif "has no channel" not in str(case.fault):  # all of those are named above, each by its file
             found.faults.append(str(case.fault))
-    if labels.is_dir():
-        known = {channel_of(path.name[: -len(ending)])[0] for path in files} if channels > 1 else set()
-        known |= {case.name for case in group_files(files, channels, ending)}
-        found.faults += [
-            f"{path} has no image in {images.name}; add {path.name[: -len(ending)]}_0000{ending} or remove it."
-            for path in _files(labels, ending)
-            if path.name[: -len(ending)] not in known
-        ]
+    known = {channel_of(path.name[: -len(ending)])[0] for path in files} if channels > 1 else set()
+    known = {composed(name) for name in known | {case.name for case in group_files(files, channels, ending)}}
+    found.faults += [
+        f"{path} has no image in {images.name}; add {path.name[: -len(ending)]}_0000{ending} or remove it."
+        for path in label_files
+        if composed(path.name[: -len(ending)]) not in known
+    ]
     return found
 
 
@@ -159,6 +165,18 @@ def _missing_channels(images: Path, files: list[Path], ending: str, wanted: int)
         for channel in range(wanted)
         if channel not in have
     ]
+
+
+def composed(name: str) -> str:
+    """Encode a name's accents in one way.
+
+    Args:
+        name: The name of a file or case. Archives packed on macOS hold letter and accent as two characters.
+
+    Returns:
+        The name with each accented letter as one character (NFC): equal for names that look equal.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def _files(folder: Path, ending: str) -> list[Path]:

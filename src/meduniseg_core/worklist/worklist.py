@@ -14,6 +14,7 @@ from meduniseg_core.corrections import Ledger
 from meduniseg_core.corrections.records import LedgerEntry
 from meduniseg_core.corrections.voxels import storable
 from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError
+from meduniseg_core.evaluation.writing import is_output
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image, read_image
 from meduniseg_core.images.cases import Case, folder_cases
@@ -21,7 +22,7 @@ from meduniseg_core.images.label_record import PROBABILITIES
 from meduniseg_core.inference import Predictor
 from meduniseg_core.outputs import Standing, check_name, clear_leftovers, identities, read_record, standing
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.provenance import IMAGE_SHA256, RESULT, is_result, recorded_task
+from meduniseg_core.provenance import IMAGE_SHA256, RESULT, recorded_task
 from meduniseg_core.worklist.items import State, WorkItem
 from meduniseg_core.worklist.pace import learn_pace
 from meduniseg_core.worklist.state_file import (
@@ -231,7 +232,7 @@ class Worklist:
             if not raw:
                 raise BadInputError(f"{self.folder} holds no cases; put images named CASE_0000.ext in imagesTr.")
             return [(Case(one.case, one.images), one.label is not None) for one in raw]
-        return [(case, False) for case in folder_cases(self.folder, channels=self._channels, passed_over=is_result)]
+        return [(case, False) for case in folder_cases(self.folder, channels=self._channels, passed_over=is_output)]
 
     def _state(self) -> WorklistFile:
         return read_state(self.results, self.task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from meduniseg_core.evaluation import (
     summarise,
     write_report,
 )
+from meduniseg_core.evaluation.writing import is_output
 from meduniseg_core.events import CancelToken, Event, Progress
 from meduniseg_core.images import Geometry, Image, write_image, write_labels
+from meduniseg_core.images.cases import folder_cases
 
 GEOMETRY = Geometry((4, 10, 10), (3.0, 1.0, 1.0))
 
@@ -146,6 +149,14 @@ def test_2d_images_without_size_are_measured_in_pixels(tmp_path: Path) -> None:
     assert report.dice.mean_2d == pytest.approx(6 / 7) and report.dice.mean_3d is None
     assert report.cases[0].classes[0].hd95 == pytest.approx(1.0)
     assert report.cases[0].classes[0].reference_volume == 24.0
+
+
+def test_the_files_of_a_report_are_no_images_to_segment(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    written = write_report(evaluate_folders(*folders), tmp_path)
+    photo = tmp_path / "photo.png"
+    shutil.copy(written["worst"], photo)
+    assert all(is_output(path) for path in written.values()) and not is_output(photo)
+    assert [case.name for case in folder_cases(tmp_path, passed_over=is_output)] == ["photo"]
 
 
 def test_the_report_is_written_as_json_csv_html_and_pictures(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -113,6 +113,24 @@ def test_cases_know_their_files_and_patients(make_dataset: MakeDataset, ct_case:
     assert dataset.dimension == 3
 
 
+def test_accents_encoded_in_two_ways_are_one_name(make_dataset: MakeDataset, ct_case: CtCase) -> None:
+    decomposed, composed = "Mu\u0308ller", "M\u00fcller"
+    folder = make_dataset({decomposed: ct_case(0), "b": ct_case(1)}, patient_of={composed: "P1"})
+    (folder / "labelsTr" / f"{decomposed}.nii.gz").rename(folder / "labelsTr" / f"{composed}.nii.gz")
+    dataset = RawDataset.open(folder)
+    assert dataset.name_faults() == []
+    case = next(case for case in dataset.cases() if case.case == decomposed)
+    assert (case.patient, case.label) == ("P1", folder / "labelsTr" / f"{composed}.nii.gz")
+
+
+def test_a_label_of_the_very_name_comes_before_one_that_looks_the_same(
+    make_dataset: MakeDataset, ct_case: CtCase
+) -> None:
+    names = ("M\u00fcller", "Mu\u0308ller")
+    dataset = RawDataset.open(make_dataset({name: ct_case(0) for name in names}))
+    assert [case.label.name for case in dataset.cases() if case.label] == [f"{name}.nii.gz" for name in sorted(names)]
+
+
 def test_a_sound_data_set_has_no_problems(make_dataset: MakeDataset, ct_case: CtCase) -> None:
     folder = make_dataset({"a": ct_case(0), "b": ct_case(1)})
     assert check_dataset(RawDataset.open(folder)) == []

@@ -13,7 +13,6 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 
 from meduniseg_core.corrections import Ledger, LedgerEntry
-from meduniseg_core.corrections.records import Consensus
 from meduniseg_core.events import CancelToken
 from meduniseg_core.images import Image, canonical_orientation
 from meduniseg_core.images.palette import class_colour
@@ -42,6 +41,8 @@ from napari_meduniseg._layers import (
 )
 from napari_meduniseg._links import bind
 
+_METHODS: Mapping[str, Method] = {"majority": "majority", "staple": "staple"}
+"""What a decision may begin with, besides a reader's labels."""
 DISPUTED = (255, 0, 255)  # of the map of disputes
 
 
@@ -130,9 +131,8 @@ def add_decision(opened: OpenedReadings, start: str, image: ImageLayer, viewer: 
 
 def decision(opened: OpenedReadings, start: str) -> Image:
     """The labels that the decision begins with."""
-    methods: Mapping[str, Method] = {"majority": "majority", "staple": "staple"}
-    if start in methods:
-        return opened.readings.image.with_array(consensus(opened.arrays, methods[start])[None])
+    if start in _METHODS:
+        return opened.readings.image.with_array(consensus(opened.arrays, _METHODS[start])[None])
     return opened.readings.labels[start]
 
 
@@ -140,10 +140,8 @@ def accept_decision(opened: OpenedReadings, shown: np.ndarray, start: str, who: 
     """Store the decision with its history, in a worker's thread."""
     image = opened.readings.image
     labels = Image(opened.grid.stored(shown), image.geometry, image.physical)
-    kinds: Mapping[str, Consensus] = {"majority": "majority", "staple": "staple"}
-    return adjudicate(
-        Ledger.open(opened.folder), opened.readings, labels, who=who, consensus=kinds.get(start, "reading")
-    )
+    ledger = Ledger.open(opened.folder)
+    return adjudicate(ledger, opened.readings, labels, who=who, consensus=_METHODS.get(start, "reading"))
 
 
 def said_at(opened: OpenedReadings, region: Dispute) -> str:
@@ -155,10 +153,8 @@ def said_at(opened: OpenedReadings, region: Dispute) -> str:
 
 def place_of_voxel(opened: OpenedReadings, voxel: tuple[int, int, int], image: ImageLayer) -> tuple[float, ...]:
     """Where a voxel (d, h, w) of the image's own grid lies in the viewer's world."""
-    mark = np.zeros((1, *opened.map.geometry.shape), np.bool_)
-    mark[(0, *voxel)] = True
-    index = np.argwhere(opened.grid.change.forward(mark)[0])[0]
-    return tuple(float(value) for value in image.data_to_world(tuple(index[-image.ndim :])))
+    index = opened.grid.change.forward_index(voxel, opened.map.geometry.shape)
+    return tuple(float(value) for value in image.data_to_world(index[-image.ndim :]))
 
 
 def _labels(opened: OpenedReadings, labels: Image, name: str) -> LayerData:

@@ -60,6 +60,22 @@ class Reorientation:
         back = np.argsort(self.axes)
         return np.transpose(unflipped, (*range(lead), *(lead + int(axis) for axis in back)))
 
+    def forward_index(self, index: tuple[int, int, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Find where `forward` takes a voxel.
+
+        Args:
+            index: The voxel's (d, h, w) in the source.
+            shape: The source's (D, H, W).
+
+        Returns:
+            Its index in the reoriented array.
+        """
+        a, b, c = (
+            shape[axis] - 1 - index[axis] if flip else index[axis]
+            for axis, flip in zip(self.axes, self.flips, strict=True)
+        )
+        return a, b, c
+
     def forward_geometry(self, geometry: Geometry) -> Geometry:
         """Bring a grid into the new orientation, as `forward` does its array.
 

@@ -148,3 +148,11 @@ def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="another grid"):
         write_labels(shifted, tmp_path / "x.nii.gz", like=image)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("axes", list(permutations((0, 1, 2))))
+@pytest.mark.parametrize("flips", list(product((False, True), repeat=3)))
+def test_a_voxel_is_found_where_its_array_goes(axes: tuple[int, int, int], flips: tuple[bool, bool, bool]) -> None:
+    change, numbers = Reorientation(axes, flips), np.arange(5 * 6 * 7).reshape(5, 6, 7)
+    for index in ((0, 0, 0), (4, 5, 6), (1, 4, 2)):
+        assert change.forward(numbers)[change.forward_index(index, numbers.shape)] == numbers[index]

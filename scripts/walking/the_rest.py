@@ -53,9 +53,10 @@ def leave_a_stroke(user: User, own: Any, keep: Path) -> None:
     user.drag([(0.42, 0.4), (0.46, 0.42)])
     user.settled(lambda: int((own.data != before).sum()))
     user.check(lambda: (own.data != before).any(), "a stroke more")
-    np.save(keep, user.look(lambda: np.array(own.data)))
-    begun = len(list(_autosave.folder().glob("*.npz")))
-    user.wait(lambda: len(list(_autosave.folder().glob("*.npz"))) > begun, 45, "the kept edits")
+    painted = user.look(lambda: np.array(own.data))
+    np.save(keep, painted)
+    kept = _autosave._path(own)  # it may have been kept while the stroke settled: what counts is what it holds
+    user.wait(lambda: kept.is_file() and np.array_equal(_autosave._labels(kept), painted), 90, "the kept edits")
     user.pause(1)
     user.shot("before_the_crash")
 

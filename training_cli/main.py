@@ -17,11 +17,13 @@ import typer
 from meduniseg_core import __version__
 from meduniseg_core.errors import UsageError
 from training_cli import (
+    ablate,
     catalog,
     corrections,
     dataset,
     doctor,
     evaluate,
+    explain,
     finetune,
     models,
     paper_table,
@@ -62,6 +64,8 @@ app.command("refine")(refine.refine)
 app.add_typer(runs.app, name="runs")
 app.command("evaluate")(evaluate.evaluate)
 app.command("paper-table")(paper_table.paper_table)
+app.command("ablate")(ablate.ablate)
+app.command("explain")(explain.explain)
 app.command("napari")(viewer.napari)
 app.command("doctor")(doctor.doctor)
 

@@ -103,16 +103,30 @@ class MedUniSeg(UniversalNetwork):
         bottleneck, late = self._decoder_input(features, task)
         return with_depth(self.decoder.finest(bottleneck, features.stages[:-1], late))
 
+    def task_prior(self, features: Features, task: Tensor | None) -> Tensor | None:
+        """The prior of one task for each sample.
+
+        Args:
+            features: what :meth:`encode` returned.
+            task: (B,) int64.
+
+        Returns:
+            (B, 1, ...) on the bottleneck's grid; None in networks without task priors.
+
+        Raises:
+            ValueError: the task is missing.
+        """
+        if self.fuse is None:
+            return None
+        task = needed(task, "task")
+        if features.priors is not None:
+            return select(features.priors, task)
+        return _prior(self.fuse, features.stages[-1], task)
+
     def _decoder_input(self, features: Features, task: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The bottleneck with the priors that join it, and the prior that joins the decoder's end."""
         bottleneck = features.stages[-1]
-        prior = None
-        if self.fuse is not None:
-            task = needed(task, "task")
-            if features.priors is not None:
-                prior = select(features.priors, task)
-            else:
-                prior = _prior(self.fuse, bottleneck, task)
+        prior = self.task_prior(features, task)
         if self.config.task_prior_at == "decoder":
             return joined(bottleneck, features.context), prior
         return joined(bottleneck, features.context, prior), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -319,25 +320,59 @@ class TrainingConfig(BaseModel):
             raw: dict[str, Any] = tomllib.loads(read_small(path).decode("utf-8-sig"))
         except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
-        root = path.resolve().parent
+        if init is not None:
+            raw["init"] = str(Path(init).absolute()) if _is_path(init) else init
+        return cls.from_settings(raw, path)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], path: Path) -> TrainingConfig:
+        """Validate settings as they stand in a config file. ``$NAME`` in paths is replaced by the environment variable.
+
+        Args:
+            settings: by name.
+            path: the file that they are from; relative paths are relative to its folder.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            BadInputError: a setting is wrong; the message says which.
+        """
+        raw, root = dict(settings), path.resolve().parent
         for key in ("output", "cache", "class_embeddings"):
             if isinstance(raw.get(key), str):
-                raw[key] = _resolve(raw[key], root, path)
+                raw[key] = resolved(raw[key], root, path)
         for key in ("pretrained_weights", "init"):
             weights = raw.get(key)
-            if isinstance(weights, str) and (Path(weights).suffix or "/" in weights or "$" in weights):
-                raw[key] = str(_resolve(weights, root, path))
-        if init is not None:
-            raw["init"] = init
+            if isinstance(weights, str) and _is_path(weights):
+                raw[key] = str(resolved(weights, root, path))
         if isinstance(raw.get("datasets"), list):
-            raw["datasets"] = [_resolve(str(entry), root, path) for entry in raw["datasets"]]
+            raw["datasets"] = [resolved(str(entry), root, path) for entry in raw["datasets"]]
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
             raise BadInputError(f"{path}: {first_fault(error)}; correct the config.") from error
 
 
-def _resolve(text: str, root: Path, config: Path) -> Path:
+def _is_path(weights: str) -> bool:
+    """Whether weights are named by a file, not as an installed model."""
+    return bool(Path(weights).suffix) or "/" in weights or "$" in weights
+
+
+def resolved(text: str, root: Path, config: Path) -> Path:
+    """Make a path of what a file says.
+
+    Args:
+        text: the path, with ``$NAME`` for environment variables.
+        root: what a relative path is relative to.
+        config: the file, for errors.
+
+    Returns:
+        The path.
+
+    Raises:
+        BadInputError: a variable is not set.
+    """
     text_now = os.path.expandvars(text)
     if "$" in text_now:
         raise BadInputError(

@@ -219,7 +219,7 @@ def test_one_start_only_and_paths_relative_to_the_file(config: TrainingConfig, t
     path = tmp_path / "run.toml"
     path.write_text(text + 'init = "net.pth"\n')
     assert TrainingConfig.from_toml(path).init == str(tmp_path / "net.pth")
-    assert TrainingConfig.from_toml(path, init="other.pt").init == "other.pt"
+    assert TrainingConfig.from_toml(path, init="other.pt").init == str(Path("other.pt").absolute())
     path.write_text(text + 'init = "starter"\n')
     assert TrainingConfig.from_toml(path).init == "starter"
     path.write_text(text + 'init = "starter"\npretrained_weights = "starter"\n')

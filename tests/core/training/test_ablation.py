@@ -1,0 +1,188 @@
+"""Ablation suites: what is trained, under one budget; nothing twice; tables with spread and paired differences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.evaluation import CaseScores, ClassScores, Report, write_report
+from meduniseg_core.training import ablation
+from meduniseg_core.training.ablation import read_suite, run_suite, suite_reports, trainings
+from meduniseg_core.training.ablation_tables import ablation_tables, suite_markdown, table_rows
+
+SUITE = """
+name = "tiny"
+output = "out"
+seeds = [0, 1]
+reference = "meduniseg"
+cases = "validation"
+
+[base]
+datasets = ["Dataset001_Discs", "Dataset002_Balls"]
+cache = "cache"
+epochs = 1
+iterations_per_dataset = 1
+validation_fraction = 0.3
+device = "cpu"
+precision = "fp32"
+validation_cases = 1
+select = "last"
+task_shares = { disc = 2.0 }
+plan.disc.longest_side = 48
+[base.network]
+features = [4, 6, 8, 8, 8, 8]
+task_prompt_channels = 4
+modal_prompt_length = 16
+[base.plan_2d]
+patch = [1, 32, 32]
+batch = 3
+longest_side = 56
+[base.plan_3d]
+patch = [16, 32, 32]
+batch = 2
+
+[[runs]]
+name = "meduniseg"
+title = "MedUniSeg"
+[[runs]]
+name = "uniseg"
+settings.network.modal_prior = false
+[[runs]]
+name = "single"
+each = true
+settings.network.priors = false
+
+[[tables]]
+number = 3
+title = "networks"
+rows = "sets"
+runs = ["single", "meduniseg"]
+[[tables]]
+number = 5
+title = "variants"
+runs = ["uniseg", "meduniseg"]
+"""
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path, discs: Path, balls: Path) -> Path:
+    path = tmp_path / "suite.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def test_a_run_changes_what_it_names_and_the_budget_is_one(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    listed = trainings(suite)
+    assert [(one.run.name, one.seed) for one in listed] == [
+        *(("meduniseg", 0), ("uniseg", 0), ("single", 0), ("single", 0)),
+        *(("meduniseg", 1), ("uniseg", 1), ("single", 1), ("single", 1)),
+    ]
+    first, second, disc, ball = (one.config for one in listed[:4])
+    assert first.network.modal_prior and not second.network.modal_prior
+    assert second.network.features == first.network.features and second.seed == 0
+    assert (disc.datasets, ball.datasets) == (first.datasets[:1], first.datasets[1:])
+    assert (set(disc.plan), set(ball.plan), ball.task_shares) == ({"disc"}, set(), {})
+    assert first.total_iterations == 2 == disc.total_iterations + ball.total_iterations
+    assert len({one.config.output for one in listed}) == 8
+    assert first.cache == disc.cache == suite_file.parent / "cache"
+    assert [one.seed for one in trainings(suite, ["uniseg"], seeds=[1])] == [1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ('name = "uniseg"\n', 'name = "uniseg"\nsettings.epochs = 9\n', "epochs is the suite's"),
+        ('reference = "meduniseg"', 'reference = "nobody"', "no run 'nobody'"),
+        ('name = "uniseg"', 'name = "meduniseg"', "same name"),
+        ("modal_prior = false", "modal_priors = false", "modal_priors"),
+        ("seeds = [0, 1]", "seeds = []", "seeds"),
+        ("[base]", "[[base", "not valid TOML"),
+    ],
+)
+def test_a_wrong_suite_is_refused_before_anything_is_trained(suite_file: Path, before, after, reason) -> None:
+    suite_file.write_text(SUITE.replace(before, after, 1))
+    with pytest.raises(BadInputError, match=reason) as refused:
+        read_suite(suite_file)
+    assert str(suite_file) in str(refused.value)
+
+
+def test_names_and_seeds_that_are_not_there(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    with pytest.raises(UsageError, match="no run 'x'"):
+        trainings(suite, ["x"])
+    with pytest.raises(UsageError, match="no seed 7"):
+        trainings(suite, seeds=[7])
+
+
+def test_what_is_done_is_not_done_again(suite_file: Path, monkeypatch) -> None:
+    suite = read_suite(suite_file)
+    run_suite(suite, ["meduniseg", "single"], seeds=[0])
+    reports = suite_reports(suite)
+    assert {run: set(of[0]) for run, of in reports.items()} == {
+        "meduniseg": {"disc", "ball"},
+        "single": {"disc", "ball"},
+    }
+    three, five = ablation_tables(suite)
+    assert three.columns[0].parameters != three.columns[1].parameters != None  # noqa: E711
+    assert five.columns[0].means == {} and five.columns[0].parameters is None
+    assert table_rows(three)[0] == ["data set", "single", "MedUniSeg"]
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("it is done")
+
+    for name in ("trained", "predict_cases"):
+        monkeypatch.setattr(ablation, name, again)
+    run_suite(suite, ["meduniseg", "single"], seeds=[0])
+
+
+def put(suite: ablation.Suite, run: str, seed: int, task: str, dimension: int, scores: list[float]) -> None:
+    cases = tuple(
+        CaseScores(
+            case=f"c{number}",
+            dimension=dimension,
+            unit="mm",
+            classes=(
+                ClassScores(
+                    label=1,
+                    name="it",
+                    dice=dice,
+                    hd95=None,
+                    surface_dice=None,
+                    prediction_volume=1.0,
+                    reference_volume=1.0,
+                ),
+            ),
+        )
+        for number, dice in enumerate(scores)
+    )
+    folder = suite.output / run / f"seed_{seed}" / "reports" / task
+    write_report(Report(task=task, tolerance=2.0, cases=cases), folder)
+
+
+def test_means_spread_and_paired_differences(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    for seed, lift in ((0, 0.0), (1, 0.1)):
+        put(suite, "meduniseg", seed, "disc", 2, [0.4 + lift, 0.6 + lift])
+        put(suite, "meduniseg", seed, "ball", 3, [0.8 + lift])
+        put(suite, "uniseg", seed, "disc", 2, [0.3 + lift, 0.5 + lift])
+    put(suite, "uniseg", 0, "ball", 3, [0.7])
+    _, five = ablation_tables(suite)
+    uniseg, meduniseg = five.columns
+    score = meduniseg.means["mean"]
+    assert (score.mean, score.spread, score.seeds) == (pytest.approx(70.0), pytest.approx(7.0711, abs=1e-3), 2)
+    assert meduniseg.means["mean_3d"].mean == pytest.approx(85.0)
+    assert uniseg.means["mean"].seeds == 1 and uniseg.means["mean"].spread is None  # seed 1 lacks a task
+    assert uniseg.difference == pytest.approx(-10.0) and meduniseg.difference is None
+    assert uniseg.interval is not None
+    assert (uniseg.interval.low, uniseg.interval.high) == (pytest.approx(-10.0), pytest.approx(-10.0))
+    assert table_rows(five)[1:] == [
+        ["uniseg", "-", "70.0 (1)", "40.0 (1)", "55.0 (1)", "-10.0 [-10.0, -10.0]"],
+        ["MedUniSeg", "-", "85.0 ± 7.1", "55.0 ± 7.1", "70.0 ± 7.1", "-"],
+    ]
+    text = suite_markdown(ablation_tables(suite), suite)
+    assert "## Table 5: variants" in text and "| MedUniSeg | - | 85.0 ± 7.1 |" in text
+    assert json.loads(five.model_dump_json())["columns"][0]["run"] == "uniseg"

@@ -46,7 +46,8 @@ def scatter_picture(places: np.ndarray, names: Sequence[str], title: str) -> byt
 def maps_picture(maps: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
     """Draw the modal priors: a row for each modality, its map of images and the slices of that of volumes.
 
-    All have one grey scale, symmetric about 0 (grey), so that rows can be compared.
+    All have one grey scale, symmetric about 0 (grey), so that rows can be compared; the strongest hundredth of the
+    entries is beyond it.
 
     Args:
         maps: by modality, of images (H, W) and of volumes (D, h, w).
@@ -55,7 +56,8 @@ def maps_picture(maps: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> bytes:
         A PNG file's content.
     """
     slices = max(deep.shape[0] for _, deep in maps.values())
-    most = max(float(np.abs(part).max()) for parts in maps.values() for part in parts) or 1.0
+    values = np.concatenate([np.abs(part).ravel() for parts in maps.values() for part in parts])
+    most = float(np.percentile(values, 99)) or 1.0  # single strong entries would leave all others grey
     wide = _LEGEND // 2 + (1 + slices) * (_CELL + _GAP)
     picture = PillowImage.new("RGB", (wide, len(maps) * (_CELL + _GAP) + _TEXT + _GAP), "white")
     draw = ImageDraw.Draw(picture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ THUMBNAIL = 56  # px
 
 @dataclass(frozen=True, eq=False)
 class OpenedCase:
-    """A case as it was read: its image's layers, and its labels with the file they come from."""
+    """A case as it was read: the layers of its image, and the file of its labels with their layer (made for the
+    image's layer)."""
 
     item: WorkItem
     image: Image
     layers: list[LayerData]
-    labels: Image | None = None
     path: Path | None = None
+    labels: Callable[[Layer], LayerData] | None = None
 
 
 def open_case(worklist: Worklist, item: WorkItem) -> OpenedCase:
@@ -44,15 +45,29 @@ def open_case(worklist: Worklist, item: WorkItem) -> OpenedCase:
         raise item.case.fault
     image = read_image(item.case.source)
     worklist.seen(item.name, image)
-    return with_labels(OpenedCase(item, image, image_layers(image)), item.labels)
+    return with_labels(OpenedCase(item, image, image_layers(image)), item)
 
 
-def with_labels(opened: OpenedCase, path: Path | None) -> OpenedCase:
-    """The same case with the labels of this file, in a worker's thread."""
+def with_labels(opened: OpenedCase, item: WorkItem) -> OpenedCase:
+    """The same case with its present labels, in a worker's thread.
+
+    The labels know the whole image (all its channels), so that accepting them stores it; and the prediction, if they
+    are one.
+    """
+    path = item.labels
     if path is None:
-        return opened
+        return replace(opened, item=item)
     labels = place_labels(read_labels(path, like=opened.image), opened.image)
-    return OpenedCase(opened.item, opened.image, opened.layers, labels, path)
+    record, provenance = read_record(provenance_path(path)), read_provenance(path)
+    if provenance is not None and provenance.model:
+        about = {key: value for key, value in record.items() if key not in (FILES, EARLIER)}
+        model = model_beside(path)  # checked: the JSON may be anybody's
+        about["model_sha256"] = None if model is None else model.sha256
+        made = stored_result_layer(labels, opened.image, path.name, about, edited=item.state != "predicted")
+        return replace(opened, item=item, path=path, labels=made)
+    classes, colours = ({}, {}) if provenance is None else (provenance.classes, provenance.colours)
+    layer = label_layer(labels, classes, colours)
+    return replace(opened, item=item, path=path, labels=lambda _image: layer)
 
 
 def add_image(opened: OpenedCase, viewer: ViewerModel) -> list[ImageLayer]:
@@ -62,24 +77,10 @@ def add_image(opened: OpenedCase, viewer: ViewerModel) -> list[ImageLayer]:
 
 
 def add_case_labels(opened: OpenedCase, image: ImageLayer, viewer: ViewerModel) -> Labels | None:
-    """Add the case's labels above its image; None where there are none. What is on the disk does not count as unsaved.
-
-    They know the whole image (all its channels), so that accepting them stores it; and the prediction, if it is one.
-    """
-    if opened.labels is None or opened.path is None:
+    """Add the case's labels above its image; None if it has none. Labels that are on the disk are not unsaved."""
+    if opened.labels is None:
         return None
-    record = read_record(provenance_path(opened.path))
-    provenance = read_provenance(opened.path)
-    if provenance is not None and provenance.model:
-        about = {key: value for key, value in record.items() if key not in (FILES, EARLIER)}
-        model = model_beside(opened.path)  # checked: the JSON may be anybody's
-        about["model_sha256"] = None if model is None else model.sha256
-        data, options, _ = stored_result_layer(
-            opened.labels, opened.image, image, opened.path.name, about, edited=opened.item.state != "predicted"
-        )
-    else:
-        classes, colours = ({}, {}) if provenance is None else (provenance.classes, provenance.colours)
-        data, options, _ = label_layer(opened.labels, classes, colours)
+    data, options, _ = opened.labels(image)
     layer: Labels = viewer.add_labels(data, **options)
     bind(layer, image)
     _unsaved.watch(layer)
@@ -97,7 +98,7 @@ class CaseCorrection:
 
 
 def case_correction(layer: Labels, target: Path, layers: Sequence[Layer]) -> CaseCorrection:
-    """Capture corrected labels for the case's results; undone edits and locks are not part of them."""
+    """Capture corrected labels for the case's results; undone edits and locks are left out."""
     _, attributes, _ = layer.as_layer_data_tuple()
     now, image = np.array(layer.data), image_of(layer, layers)
     return CaseCorrection(
@@ -106,9 +107,9 @@ def case_correction(layer: Labels, target: Path, layers: Sequence[Layer]) -> Cas
 
 
 def layers_of(images: Sequence[ImageLayer], layers: Sequence[Layer]) -> list[Layer]:
-    """The layers that go when another case comes: the images and what belongs to them.
+    """The layers to remove when another case is opened: the images and all that belongs to them.
 
-    Where labels that were made beside the case's own are unsaved, everything stays.
+    If labels that the user made beside the case's own are unsaved, everything stays.
     """
     own = [layer for layer in labels_among(layers) if image_of(layer, layers) in images]
     if any(_unsaved.is_unsaved(layer) for layer in own):
@@ -119,7 +120,7 @@ def layers_of(images: Sequence[ImageLayer], layers: Sequence[Layer]) -> list[Lay
 
 
 def pictures(items: Sequence[WorkItem], send: Callable[[object], None], cancel: CancelToken) -> None:
-    """Send ``(case, PNG)`` one after the other, in a worker's thread; b"" for a case that gets none."""
+    """Send ``(case, PNG)`` for one case after the other, in a worker's thread; b"" for a case without a picture."""
     for item in items:
         cancel.raise_if_cancelled()
         png = b""
@@ -127,5 +128,5 @@ def pictures(items: Sequence[WorkItem], send: Callable[[object], None], cancel: 
             try:
                 png = thumbnail(item.case.paths, item.labels, THUMBNAIL)
             except (MedUniSegError, OSError, ValueError):
-                png = b""  # what is wrong with it is said when it is opened
+                png = b""  # opening the case reports what is wrong with it
         send((item.name, png))

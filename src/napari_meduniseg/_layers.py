@@ -9,7 +9,7 @@ shown along its own axes.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
@@ -107,21 +107,27 @@ def result_layer(
 
 
 def stored_result_layer(
-    labels: Image, image: Image, like: Layer, name: str, provenance: dict[str, Any], *, edited: bool
-) -> LayerData:
-    """Make the layer of a result that lies on the disk, on the layer ``like`` of its image, as `result_layer` does.
+    labels: Image, image: Image, name: str, provenance: dict[str, Any], *, edited: bool
+) -> Callable[[Layer], LayerData]:
+    """Prepare the layer of a result that lies on the disk, in a worker's thread.
 
-    Of one that was ``edited`` the prediction is not known any more, and it stays edited.
+    Returns a function for the window's thread: it makes the layer for the layer of the result's image, as
+    `result_layer` does. If the result was ``edited``, the prediction is no longer known, and the layer counts as
+    edited.
     """
     _, change = canonical_orientation(image)
     data = _shown(labels, change)
     classes = {int(label): str(text) for label, text in provenance["classes"].items()}
     colours = {int(label): tuple(colour) for label, colour in provenance.get("colours", {}).items()}
-    options = {**copied_placement(like), "name": name, **class_options(classes, colours)}
     known: dict[str, Any] = {"provenance": provenance, "crc": _NO_CHECKSUM}
     if not edited:
         known = {"provenance": provenance, "predicted": labels, "crc": checksum(data)}
-    return data, {**options, **_result_metadata(image, change, like, data.shape, known)}, "labels"
+
+    def made(like: Layer) -> LayerData:
+        options = {**copied_placement(like), "name": name, **class_options(classes, colours)}
+        return data, {**options, **_result_metadata(image, change, like, data.shape, known)}, "labels"
+
+    return made
 
 
 def _shown(labels: Image, change: Reorientation) -> np.ndarray:

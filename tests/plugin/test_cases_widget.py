@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.layers import Labels
+from qtpy.QtCore import QObject, Signal
 from small_inputs import write_volume
 
 from meduniseg_core.corrections import Ledger
@@ -17,6 +20,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.weights import load_model
 from meduniseg_core.worklist import Worklist
 from napari_meduniseg import _unsaved
+from napari_meduniseg._cases import CaseCorrection, case_correction
 from napari_meduniseg.widgets.opening import open_panel
 
 WAIT = 120_000
@@ -42,7 +46,7 @@ def collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def panel(gui: Any, cases: Path, collections: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("napari_meduniseg.widgets.cases.PRIORITY", ())  # tests do not wait for other programs
+    monkeypatch.setattr("napari_meduniseg.widgets.prediction.PRIORITY", ())  # tests do not wait for other programs
     found: Any = open_panel(gui, "Cases")
     found.model.setCurrentText("tiny")
     found.task.setCurrentText("vessel")
@@ -141,10 +145,10 @@ def test_the_open_case_is_predicted_first_then_the_next_and_no_other(
     panel.next()
     assert opened(panel, qtbot, "scan0") is None
     panel.ahead.setChecked(True)
-    assert panel._predicting == "scan0" and panel.progress.isVisibleTo(panel)
+    assert panel.prediction.case == "scan0" and panel.prediction.isVisibleTo(panel)
     qtbot.waitUntil(lambda: panel._labels is not None, timeout=WAIT)
     assert panel._current.labels is panel._labels and not _unsaved.is_unsaved(panel._labels)
-    qtbot.waitUntil(lambda: panel._command is None and rows(panel)[1] == "scan1 predicted", timeout=WAIT)
+    qtbot.waitUntil(lambda: not panel.prediction.running and rows(panel)[1] == "scan1 predicted", timeout=WAIT)
     assert rows(panel) == ["scan0 predicted, open", "scan1 predicted", "scan2 new"]
 
 
@@ -156,7 +160,7 @@ def test_a_case_that_fails_is_named_and_not_tried_for_ever(panel: Any, qtbot: An
     panel.all_button.setChecked(True)
     qtbot.waitUntil(lambda: not panel.all_button.isChecked(), timeout=WAIT)
     assert rows(panel) == ["bad failed"] and "bad" in panel.cases.item(0, 0).toolTip()
-    assert panel._command is None and panel._wanted_next() is None
+    assert not panel.prediction.running and panel._wanted_next() is None
 
 
 def test_what_is_missing_is_said_and_orders_are_followed(panel: Any, qtbot: Any, cases: Path) -> None:
@@ -195,3 +199,84 @@ def test_labels_made_by_hand_where_there_was_no_prediction_are_kept(
     assert int(read_labels(cases.with_name("cases_vessel") / "scan0.nii.gz").array.sum()) == 6
     panel.open("scan0")
     assert int(opened(panel, qtbot, "scan0").data.sum()) == 6
+
+
+def test_a_case_is_not_opened_while_it_is_saved_and_another_is_saved_meanwhile(
+    gui: Any, panel: Any, qtbot: Any, cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worklist, go_on = predicted(cases, "scan0", "scan1"), threading.Event()
+
+    def slow(*arguments: Any) -> CaseCorrection:
+        given = case_correction(*arguments)
+        return replace(given, write=lambda: (go_on.wait(WAIT / 1000), given.write()))
+
+    monkeypatch.setattr("napari_meduniseg.widgets.cases.case_correction", slow)
+    listed(panel, qtbot)
+    for name in ("scan0", "scan1"):
+        panel.open(name)
+        qtbot.waitUntil(lambda name=name: panel._open_name == name and not panel.does("open"), timeout=WAIT)
+        painted(panel._current.labels)
+    panel.open("scan2")
+    qtbot.waitUntil(lambda: panel._open_name == "scan2" and not panel.does("open"), timeout=WAIT)
+    panel.open("scan0")
+    assert panel.said.text() == "scan0 is being saved; open it in a moment." and panel._open_name == "scan2"
+    go_on.set()
+    qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+    assert rows(panel) == ["scan0 corrected", "scan1 corrected", "scan2 new, open"]
+    assert all(read_labels(worklist.results / f"{name}.nii.gz").array[0, 1, 1, 1] == 2 for name in ("scan0", "scan1"))
+    assert [layer.name for layer in gui.layers] == ["scan2.nii.gz"]
+
+
+def test_labels_do_not_come_to_an_image_that_was_removed_and_the_case_opens_again(
+    gui: Any, panel: Any, qtbot: Any, cases: Path
+) -> None:
+    listed(panel, qtbot)
+    panel.next()
+    assert opened(panel, qtbot, "scan0") is None
+    gui.layers.clear()
+    predicted(cases, "scan0")
+    panel.prediction.ended.emit("")
+    qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+    assert rows(panel)[0] == "scan0 predicted, open" and not gui.layers
+    panel.open("scan0")
+    qtbot.waitUntil(lambda: len(gui.layers) == 2 and not panel.busy, timeout=WAIT)
+
+
+class _FakeCommand(QObject):
+    """A command that ends when the test says so."""
+
+    reported = Signal(dict)
+    finished = Signal(object, int)
+    made: list[_FakeCommand] = []  # noqa: RUF012 - emptied by each test
+
+    def __init__(self, arguments: list[str], parent: QObject) -> None:
+        super().__init__(parent)
+        self.case = arguments[arguments.index("--predict") + 1]
+        self.cancelled = False
+        self.made.append(self)
+
+    def start(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_a_new_list_predicts_once_the_former_prediction_has_stopped(
+    panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_meduniseg.widgets.prediction.Command", _FakeCommand)
+    _FakeCommand.made.clear()
+    panel.ahead.setChecked(True)
+    listed(panel, qtbot)
+    (first,) = _FakeCommand.made
+    listed(panel, qtbot)
+    assert first.cancelled and len(_FakeCommand.made) == 1  # one at a time
+    first.reported.emit({"event": "error", "message": "Stopped on request.", "exit_code": 130})
+    first.finished.emit(None, 130)
+    qtbot.waitUntil(lambda: len(_FakeCommand.made) == 2, timeout=WAIT)
+    assert _FakeCommand.made[1].case == first.case == "scan0"
+    assert rows(panel) == ["scan0 new", "scan1 new", "scan2 new"]
+    _FakeCommand.made[1].finished.emit(None, 4)
+    qtbot.waitUntil(lambda: rows(panel)[0] == "scan0 failed", timeout=WAIT)
+    assert "code 4" in panel.cases.item(0, 0).toolTip()

@@ -1,4 +1,4 @@
-"""The Cases widget: a worklist. One case after the other, the next prediction made while this one is edited."""
+"""The Cases widget: a worklist. Cases are opened one after the other; the next is predicted while one is edited."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCloseEvent, QShowEvent
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QProgressBar, QPushButton
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton
 from superqt.utils import signals_blocked
 
 from meduniseg_core.errors import UsageError
@@ -18,7 +18,7 @@ from meduniseg_core.paths import corrections_folder
 from meduniseg_core.preprocessing import TaskPlan, files_per_case
 from meduniseg_core.worklist import DEFAULT_ORDER, Order, WorkItem, Worklist, default_results, next_item
 from napari_meduniseg import _unsaved
-from napari_meduniseg._accepting import collection_at
+from napari_meduniseg._accepting import Collection, collection_at
 from napari_meduniseg._cases import (
     OpenedCase,
     add_case_labels,
@@ -29,17 +29,16 @@ from napari_meduniseg._cases import (
     with_labels,
 )
 from napari_meduniseg._current import current_of
-from napari_meduniseg._process import Command
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_list import CaseList
 from napari_meduniseg.widgets.folder_field import folder_row
 from napari_meduniseg.widgets.in_use_line import IN_USE, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
+from napari_meduniseg.widgets.prediction import CasePrediction
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
 
 NEXT_KEY = "F3"
-PRIORITY = ("--low-priority",)  # of predictions: the window goes first
 _ORDERS: tuple[tuple[str, Order], ...] = (
     ("Name", "name"),
     ("State", "state"),
@@ -47,7 +46,8 @@ _ORDERS: tuple[tuple[str, Order], ...] = (
     ("Minutes, quickest first", "minutes"),
     ("Worth annotating next", "worth"),
 )
-_LIST, _OPEN, _SKIP, _KEEP = "list", "open", "skip", "keep "  # kinds of work; the last one for each case
+_LIST, _OPEN, _SKIP = "list", "open", "skip"  # kinds of work
+_KEEP, _ACCEPTED = "keep ", "accepted "  # ... one for each case, and for each collection
 
 
 class CasesWidget(Panel):
@@ -60,11 +60,7 @@ class CasesWidget(Panel):
         self._opened: OpenedCase | None = None
         self._images: list[ImageLayer] = []  # of the opened case
         self._labels: Labels | None = None
-        self._command: Command | None = None
-        self._predicting = ""
-        self._trouble: dict[str, str] = {}
         self._plans: dict[str, TaskPlan] = {}
-        self._ledger: Path | None = None
         self.folder, self.results = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases, or a data set (a folder with dataset.json).")
         self.results.setToolTip("Where predictions and corrections lie. Empty: beside the cases, named after the task.")
@@ -73,7 +69,7 @@ class CasesWidget(Panel):
         self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
         self.task.setToolTip("What is segmented.")
         self.list_button = QPushButton("List the cases")
-        self.list_button.setToolTip("Look what there is, and what was done with it.")
+        self.list_button.setToolTip("List the folder's cases and what was done with each.")
         self.cases = CaseList(DEFAULT_ORDER)
         self.order = QComboBox()
         self.order.setToolTip("The order of the list, which Next follows; a click on a header does the same.")
@@ -85,16 +81,14 @@ class CasesWidget(Panel):
         self.ahead.setToolTip("In a process of its own that leaves the processors to your work; one case at a time.")
         self.all_button = QPushButton("Predict all")
         self.all_button.setCheckable(True)
-        self.all_button.setToolTip("Predict every new case, one after the other; only then is all worth known.")
+        self.all_button.setToolTip("Predict every new case, one after the other; only then is the worth of all known.")
         self.next_on_accept = QCheckBox("Next case after Accept")
-        self.next_on_accept.setToolTip("Go on by itself once a correction was accepted in Edit.")
+        self.next_on_accept.setToolTip("Open the next case once you have accepted a correction in Edit.")
         self.next_button = QPushButton(f"Next ({NEXT_KEY})")
-        self.next_button.setToolTip("Keep what was corrected, and open the next case that is not done.")
+        self.next_button.setToolTip("Save your corrections, and open the next case that is not done.")
         self.skip_button = QPushButton("Skip")
-        self.skip_button.setToolTip("Leave the chosen (else the open) case out, or take it up again.")
-        self.progress = QProgressBar()
-        self.progress.setToolTip("How much of the case that is being predicted is done.")
-        self.progress.hide()
+        self.skip_button.setToolTip("Leave out the chosen (else the open) case, or take it up again.")
+        self.prediction = CasePrediction()
         self._lay_out()
         self._fill_tasks()
         signals().models_changed.connect(self._refresh_models)
@@ -109,12 +103,13 @@ class CasesWidget(Panel):
         self.all_button.toggled.connect(self._predict_all)
         self.order.currentIndexChanged.connect(lambda _index: self.cases.sort_by(self.order.currentData()))
         self.cases.order_changed.connect(self._order_changed)
+        self.prediction.ended.connect(self._predicted)
         list_keys([(NEXT_KEY, "Next case of the Cases panel")])
 
     # -- the list -----------------------------------------------------------------------------------------------
 
     def list_cases(self) -> None:
-        """Begin with the folder, task and model that are chosen."""
+        """List the cases of the chosen folder, task and model."""
         with self.saying_failures():
             text, task = self.folder.text().strip(), self.task.currentText()
             if not text or not Path(text).is_dir():
@@ -122,13 +117,11 @@ class CasesWidget(Panel):
             if not task:
                 raise UsageError("The model has no task; choose another model.")
             folder, chosen = Path(text), self.results.text().strip()
-            self._ledger = corrections_folder() / task
             channels = files_per_case(self._plans[task].channels)
             results = Path(chosen) if chosen else default_results(folder, task)
             self._stop()
-            self._trouble = {}
-            self._worklist = Worklist(folder, results, task, ledger=self._ledger, channels=channels)
-            self.say("Looking ...")
+            self._worklist = Worklist(folder, results, task, ledger=corrections_folder() / task, channels=channels)
+            self.say("Listing the cases ...")
             self._refresh(self._listed)
 
     def _listed(self) -> None:
@@ -137,14 +130,14 @@ class CasesWidget(Panel):
         self.say(f"{len(items)} cases, {left} to do.")
 
     def _refresh(self, then: Any = None) -> None:
-        """Look again what there is, in a thread."""
+        """List the cases anew, in a thread."""
         worklist = self._worklist
         if worklist is None:
             return
 
         def show(items: list[WorkItem]) -> None:
             if worklist is self._worklist:
-                self.cases.show_items(items, self._trouble, "" if self._opened is None else self._opened.item.name)
+                self.cases.show_items(items, self.prediction.failures, self._open_name or "")
                 if then is not None:
                     then()
                 self._predict_ahead()
@@ -171,7 +164,7 @@ class CasesWidget(Panel):
         if self._worklist is None:
             self.say_failure("List the cases of a folder first.")
             return
-        found = next_item(self.cases.listed(), None if self._opened is None else self._opened.item.name)
+        found = next_item(self.cases.listed(), self._open_name)
         if found is None:
             self._put_away()
             self.say("Every other case is accepted or skipped.")
@@ -179,12 +172,12 @@ class CasesWidget(Panel):
             self.open(found.name)
 
     def open(self, name: str) -> None:
-        """Open a case alone; what was corrected of the present one is kept in the results first."""
+        """Open a case in place of the present one, whose corrections are saved to the results first."""
         worklist = self._worklist
         item = next((item for item in self.cases.listed() if item.name == name), None)
         if worklist is None or item is None or self.does(_OPEN):
             return
-        if self._opened is not None and name == self._opened.item.name:
+        if name == self._open_name and self._shown_image() is not None:
             return
         if self.does(_KEEP + name):
             self.say(f"{name} is being saved; open it in a moment.")
@@ -209,22 +202,32 @@ class CasesWidget(Panel):
         self._show_labels(opened)
         self._refresh()
         said = {
-            "new": "There is no prediction yet; it comes when it is done." if self.ahead.isChecked() else "",
+            "new": "There is no prediction yet; it will appear when it is done." if self.ahead.isChecked() else "",
             "predicted": "Correct it in Edit, then Accept it there.",
-            "corrected": "It was corrected before and is not accepted yet.",
-            "accepted": "It is accepted; accepting it again replaces that.",
+            "corrected": "It has been corrected and is not accepted yet.",
+            "accepted": "It is accepted; accepting it again replaces its labels.",
             "skipped": "It was skipped.",
         }
         self.say(f"{opened.item.name}: {said[opened.item.state]}".rstrip(": "))
 
     def _show_labels(self, opened: OpenedCase) -> None:
-        if self._images:
-            self._labels = add_case_labels(opened, self._images[0], self._current.viewer)
+        image = self._shown_image()
+        if image is not None:
+            self._labels = add_case_labels(opened, image, self._current.viewer)
             if self._labels is not None:
                 self._current.choose_labels(self._labels)
 
+    @property
+    def _open_name(self) -> str | None:
+        return None if self._opened is None else self._opened.item.name
+
+    def _shown_image(self) -> ImageLayer | None:
+        """The open case's image; None if there is none, or the user has removed it."""
+        image = self._images[0] if self._images else None
+        return image if image in self._current.viewer.layers else None
+
     def _put_away(self) -> None:
-        """Keep what was corrected of the open case, and take its layers out of the viewer once it is on the disk."""
+        """Save the open case's corrections, and remove its layers from the viewer once they are on the disk."""
         opened, labels, images = self._opened, self._labels, self._images
         self._opened, self._labels, self._images = None, None, []
         layers = self._current.viewer.layers
@@ -244,13 +247,14 @@ class CasesWidget(Panel):
             self._remove(images)
             self._refresh()
 
+        kind = _KEEP + opened.item.name
         if not self.start_job(
-            lambda _events, _cancel: given.write(), kept, self.say_failure, kind=_KEEP, title="Saving"
+            lambda _events, _cancel: given.write(), kept, self.say_failure, kind=kind, title="Saving"
         ):
-            self.say(f"{opened.item.name} stays open: another case is being saved.")
+            self.say(f"{opened.item.name} stays open: it is still being saved.")
 
     def _to_keep(self, images: list[ImageLayer], labels: Labels | None) -> Labels | None:
-        """The unsaved labels of a case: its own, else the only ones that the user made where it had none."""
+        """The unsaved labels of a case: its own or, if it had none, the single layer that the user made."""
         unsaved = self._unsaved_of(images)
         if labels is not None:
             return labels if labels in unsaved else None
@@ -267,9 +271,9 @@ class CasesWidget(Panel):
             layers.remove(layer)
 
     def skip(self) -> None:
-        """Leave the chosen case out, or take it up again; of the open one the next is opened."""
+        """Leave out the chosen case, or take it up again; if it is the open one, the next is opened."""
         worklist = self._worklist
-        opened = None if self._opened is None else self._opened.item.name
+        opened = self._open_name
         name = self.cases.selected() or opened
         item = next((item for item in self.cases.listed() if item.name == name), None)
         if worklist is None or item is None:
@@ -285,25 +289,31 @@ class CasesWidget(Panel):
         self.start_job(lambda _events, _cancel: worklist.skip(*work), done, self.say_failure, kind=_SKIP)
 
     def _accepted(self, folder: str) -> None:
-        """A correction was accepted somewhere: into the collection of this task, it counts here."""
+        """A correction was accepted in some panel: it counts here if the collection is of this task."""
         worklist = self._worklist
         if worklist is None:
             return
-        with self.saying_failures():
-            if collection_at(Path(folder)).task != worklist.task:
+
+        def count(found: Collection) -> None:
+            if worklist is not self._worklist or found.task != worklist.task:
                 return
-            self._ledger = worklist.ledger = Path(folder)
+            worklist.ledger = found.folder
             done = self._opened is not None and not self._unsaved_of(self._images)
             self._refresh(self.next if done and self.next_on_accept.isChecked() else None)
+
+        kind = _ACCEPTED + folder
+        self.start_job(
+            lambda _events, _cancel: collection_at(Path(folder)), count, self.say_failure, kind=kind, anew=True
+        )
 
     # -- predicting ahead ---------------------------------------------------------------------------------------
 
     def _wanted_next(self) -> str | None:
-        """The new case to predict: the open one, else the one that comes after it; with *Predict all* any."""
+        """The new case to predict: the open one, else the one after it; with *Predict all* any."""
         new = [item for item in self.cases.listed() if item.state == "new" and not item.is_done]
-        new = [item for item in new if item.name not in self._trouble]
+        new = [item for item in new if item.name not in self.prediction.failures]
         names = [item.name for item in new]
-        opened = None if self._opened is None else self._opened.item.name
+        opened = self._open_name
         if opened in names:
             return opened
         follows = next_item(self.cases.listed(), opened)
@@ -314,7 +324,7 @@ class CasesWidget(Panel):
     def _predict_ahead(self) -> None:
         """Start the prediction that is wanted, if none is running."""
         worklist = self._worklist
-        if self._command is not None or worklist is None or self.does(_LIST):
+        if self.prediction.running or worklist is None or self.does(_LIST):
             return
         if not (self.ahead.isChecked() or self.all_button.isChecked()):
             return
@@ -323,16 +333,8 @@ class CasesWidget(Panel):
             if self.all_button.isChecked():
                 self.all_button.setChecked(False)
             return
-        model = [] if self.model.currentData() == IN_USE else ["--model", str(self.model.currentData())]
-        where = [str(worklist.folder), "--task", worklist.task, "-o", str(worklist.results)]
-        command = Command(["worklist", *where, *model, "--predict", name, *PRIORITY], self)
-        self._command, self._predicting = command, name
-        command.reported.connect(self._event)
-        command.finished.connect(lambda _result, code: self._predicted(command, worklist, code))
-        self.progress.setRange(0, 0)
-        self.progress.setFormat(f"{name}: %p %")
-        self.progress.show()
-        command.start()
+        model = self.model.currentData()
+        self.prediction.begin(worklist, name, None if model == IN_USE else str(model))
 
     def _order_changed(self) -> None:
         self.order.setCurrentIndex(self.order.findData(self.cases.order))
@@ -342,49 +344,31 @@ class CasesWidget(Panel):
         if on:
             self._predict_ahead()
 
-    def _event(self, event: dict[str, Any]) -> None:
-        if event["event"] == "progress" and event.get("stage") == "segment" and event.get("total"):
-            self.progress.setRange(0, int(event["total"]))
-            self.progress.setValue(int(event["done"]))
-        elif event["event"] == "error" and self._predicting:
-            self._trouble[self._predicting] = str(event["message"])
-
-    def _predicted(self, command: Command, worklist: Worklist, code: int) -> None:
-        name = self._predicting
-        if command is self._command:
-            self._command, self._predicting = None, ""
-            self.progress.hide()
-        command.deleteLater()
-        if worklist is not self._worklist:
-            return
-        if code not in (0, 130) and name:
-            self._trouble.setdefault(name, f"The prediction ended with code {code}.")
-            self.say_failure(self._trouble[name])
+    def _predicted(self, failure: str) -> None:
+        if failure:
+            self.say_failure(failure)
         self._refresh(self._take_prediction)
 
     def _take_prediction(self) -> None:
-        """Show the prediction of the open case, where it waited for one and nobody has labelled it meanwhile."""
-        opened = self._opened
-        if opened is None or self._labels is not None or not self._images or self.does(_OPEN):
+        """Show the prediction of the open case, if it waited for one and nobody has labelled it meanwhile."""
+        opened, image = self._opened, self._shown_image()
+        if opened is None or self._labels is not None or image is None or self.does(_OPEN):
             return
         item = next((item for item in self.cases.listed() if item.name == opened.item.name), None)
-        if item is None or item.labels is None or self._current.labels_of(self._images[0]):
+        if item is None or item.labels is None or self._current.labels_of(image):
             return
-        path = item.labels
 
         def show(found: OpenedCase) -> None:
-            if opened is self._opened:
-                self._opened = OpenedCase(item, found.image, found.layers, found.labels, found.path)
-                self._show_labels(self._opened)
-                self.say(f"{item.name}: the prediction is there. Correct it in Edit, then Accept it there.")
+            if opened is self._opened and self._shown_image() is not None:
+                self._opened = found
+                self._show_labels(found)
+                self.say(f"{item.name} is predicted. Correct it in Edit, then Accept it there.")
 
-        self.start_job(lambda _events, _cancel: with_labels(opened, path), show, self.say_failure, kind=_OPEN)
+        self.start_job(lambda _events, _cancel: with_labels(opened, item), show, self.say_failure, kind=_OPEN)
 
     def _stop(self) -> None:
-        """Stop predicting; nothing is written of a case that is not done."""
         self.all_button.setChecked(False)
-        if self._command is not None:
-            self._command.cancel()
+        self.prediction.stop()
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """A closed widget leaves no work behind."""
@@ -412,7 +396,7 @@ class CasesWidget(Panel):
         self.content.addWidget(self.next_on_accept)
         self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.footer.addWidget(self.said)
-        self.footer.addWidget(self.progress)
+        self.footer.addWidget(self.prediction)
         buttons = QHBoxLayout()
         for button in (self.next_button, self.skip_button, self.all_button):
             buttons.addWidget(button)

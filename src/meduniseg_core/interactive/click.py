@@ -1,4 +1,4 @@
-"""Corrections by a click: a false part goes, a missed spot is grown; a lasso restricts either."""
+"""Corrections by a click: a false part is removed, a missed spot is grown; a lasso restricts either."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def grow_at(
 ) -> Edit:
     """Grow a class from a click on a spot that it misses.
 
-    The click and voxels that have the class already are examples of it. Counterexamples are what has another label
-    beyond the reach, and within it other classes than the one that was clicked on (mostly the background). Taken is
-    what is connected with the click and more likely the class, by the classifier of the features and by a random walk
-    from the click to the border of its reach.
+    The click and the voxels that have the class already are examples of it. Counterexamples are voxels with another
+    label beyond the reach, and voxels within it of other classes than the one that was clicked on (mostly the
+    background). The class takes the voxels that are connected with the click and more likely belong to it, by the
+    classifier of the features and by a random walk from the click to the border of its reach.
 
     Args:
         features: of the image.
@@ -75,7 +75,7 @@ def grow_at(
         reach_mm: how far from the click; None: an eighth of the image's largest extent. In pixels for photographs.
         lasso: bool (D, H, W): only inside it, and as far as it goes; None: as far as ``reach_mm``.
         locked: classes that lose no voxel.
-        over: classes that are grown over besides the background; None for all.
+        over: classes that the class may grow over besides the background; None for all.
 
     Returns:
         What changes.
@@ -128,12 +128,12 @@ def grow_at(
 
 
 def lasso_mask(shape: Sequence[int], corners: np.ndarray, axis: int = 0) -> np.ndarray:
-    """Find the voxels of one slice that a line drawn around them encloses.
+    """Find the voxels of one slice that a line encloses.
 
     Args:
         shape: of the labels, (D, H, W) or (H, W).
         corners: (n, axes) places on the line, in voxels; all on the slice of the first one. It closes itself.
-        axis: along which slices are counted; of no account in 2D.
+        axis: along which slices are counted; ignored in 2D.
 
     Returns:
         A bool array of the shape.
@@ -142,14 +142,15 @@ def lasso_mask(shape: Sequence[int], corners: np.ndarray, axis: int = 0) -> np.n
         UsageError: it encloses nothing of the image.
     """
     found = np.zeros(tuple(shape), bool)
-    if len(shape) == 2:
-        found |= polygon2mask(found.shape, corners)
-    else:
+    plane, line, inside = found, corners, True
+    if len(shape) == 3:
         index = int(np.rint(corners[0, axis]))
-        if 0 <= index < shape[axis]:
-            plane = np.moveaxis(found, axis, 0)[index]
-            plane |= polygon2mask(plane.shape, np.delete(corners, axis, axis=1))
-    if not found.any():
+        inside = 0 <= index < shape[axis]
+        plane = np.moveaxis(found, axis, 0)[index if inside else 0]
+        line = np.delete(corners, axis, axis=1)
+    if inside:
+        plane |= polygon2mask(plane.shape, line)
+    if not plane.any():  # the other slices take no memory until somebody looks at them
         raise UsageError("The lasso encloses nothing of the image; draw it around what is to change.")
     return found
 
@@ -163,18 +164,18 @@ def _learned(
     at: Sequence[int],
     label: int,
 ) -> VoxelClassifier:
-    """Learn from the click, from the class's voxels, and from what it is to be told from.
+    """Learn from the click, from the class's voxels, and from counterexamples.
 
-    That is what has another label beyond the reach, mostly background (nearby it may be missed as well), and within
-    it other classes than the one that was clicked on. Each group counts the same: the click as much as all voxels that
-    have the class already.
+    These are voxels with another label beyond the reach, mostly background (nearby, background may have been missed as
+    well), and voxels within it of other classes than the one that was clicked on. Each group has the same weight: the
+    click as much as all voxels that have the class already.
     """
     others = labels != label
     near = others[box] & allowed
     known = near & (labels[box] != labels[tuple(at)])
     beyond = others.copy()
     beyond[box] &= ~allowed
-    if not beyond.any() and not known.any():  # everything is within reach: what is not clicked on is all there is
+    if not beyond.any() and not known.any():  # everything is within reach: all but the click is a counterexample
         known = near & ~dot
     groups = [
         (in_whole(np.nonzero(dot), box), 1),

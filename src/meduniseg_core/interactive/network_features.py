@@ -28,7 +28,7 @@ from meduniseg_core.interactive.features import FeaturePart
 from meduniseg_core.preprocessing import TaskPlan, is_colour, preprocess
 
 MOST_TASKS = 3
-"""Of how many tasks features are taken: each costs a decoder's pass and as much memory."""
+"""The number of tasks whose features are taken: each costs a decoder's pass and as much memory."""
 
 _MOST_FINER, _MOST_FINER_OF_OTHERS = 8.0, 2.0  # times the image's voxels; of a task of another modality
 _OVERLAP = 0.25  # features vary little between windows: less overlap than for a result
@@ -73,7 +73,7 @@ def fitting_tasks(
 
 
 def _finer(plan: TaskPlan, image: Image) -> float:
-    """How many voxels a task's grid has for one of the image's: many are minutes for features of little use."""
+    """How many voxels a task's grid has for each of the image's: many cost minutes for features of little use."""
     if plan.spacing is None or plan.dimension == 2:
         return 1.0
     return math.prod(step / wanted for step, wanted in zip(_canonical_spacing(image), plan.spacing, strict=True))
@@ -143,16 +143,10 @@ def network_features(
 def _of_whole(
     predictor: Predictor, image: Image, plans: list[TaskPlan], events: EventSink, cancel: CancelToken | None
 ) -> list[FeaturePart]:
-    room = free_bytes(torch.device("cpu"))
-    prepared = preprocess(image, plans[0], room=room)
+    prepared = preprocess(image, plans[0], room=free_bytes(torch.device("cpu")))
     channels = predictor.model.info.config.features[0]
     shape = prepared.trace.grid.shape
-    needed = 2 * channels * len(plans) * shape[0] * shape[1] * shape[2]
-    if needed > room // 2:
-        raise OutOfMemoryError(
-            f"The features of {image.name} need {needed / 2**30:.1f} GiB for {len(plans)} tasks, more than half of the "
-            "free memory; choose fewer tasks, or a part of the image."
-        )
+    _check_room(image, len(plans), 2 * channels * len(plans) * shape[0] * shape[1] * shape[2])
     info = predictor.model.info
     engine = predictor.engine(predictor.device)
     network = engine.features_of([info.task_index(plan.task) for plan in plans], info.modality_index(plans[0].modality))
@@ -180,6 +174,8 @@ def _of_slices(
     began = time.perf_counter()
     for depth in range(shape[0]):
         parts = _of_whole(predictor, slice_of(canonical, depth), plans, ignore, cancel)
+        if depth == 0:
+            _check_room(image, len(plans), shape[0] * sum(part.values.nbytes for part in parts))
         for stack, part in zip(stacks, parts, strict=True):
             stack.append(part)
         events(Progress("features", depth + 1, shape[0], time.perf_counter() - began))
@@ -191,6 +187,14 @@ def _of_slices(
         matrices = [np.eye(shape[0], dtype=np.float32), to_h, to_w]
         found.append(FeaturePart.of_canonical(plan.task, values, matrices, whole_box(shape), shape, change))
     return found
+
+
+def _check_room(image: Image, tasks: int, needed: int) -> None:
+    if needed > free_bytes(torch.device("cpu")) // 2:
+        raise OutOfMemoryError(
+            f"The features of {image.name} for {tasks} task{'' if tasks == 1 else 's'} need {needed / 2**30:.1f} GiB, "
+            "more than half of the free memory; choose fewer tasks, or a part of the image."
+        )
 
 
 class _FeatureSink:

@@ -27,14 +27,15 @@ STROKE_WEIGHT = 10.0
 """How many independent voxels a stroke counts as, however many it has: neighbours say nearly the same. So with few
 strokes the classifier is unsure and the walk decides."""
 
-_LEAST = 1e-3  # probability of a walk that says no more than "far"
+_LEAST = 1e-3  # probability of a walk; smaller ones only mean "far"
 _BLOCK = 1 << 21  # voxels labelled at a time
 _SAMPLES = 300  # voxels of each class of the labels to be corrected that are learned from
 _REACH = 1 / 6  # of the image's largest extent
+_TOO_FEW = "Draw at least one stroke on the target and one beside it."
 
 
 class Teacher:
-    """The strokes on one image, and what follows from them.
+    """The strokes on one image, and the labels that follow from them.
 
     Args:
         features: of the image.
@@ -67,7 +68,7 @@ class Teacher:
 
         Args:
             features: of the image.
-            classifier: what was learned (`QuickTask.classifier`).
+            classifier: of the other image (`QuickTask.classifier`).
 
         Returns:
             A teacher without strokes; strokes replace its classifier.
@@ -99,10 +100,10 @@ class Teacher:
         self._classifier = None
 
     def undo(self) -> Stroke | None:
-        """Take the last stroke back.
+        """Take back the last stroke.
 
         Returns:
-            The stroke; None where there was none.
+            The stroke; None if there was none.
         """
         if not self.strokes:
             return None
@@ -111,14 +112,14 @@ class Teacher:
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to learn from: strokes of two classes, a stroke and labels, or a quick task."""
+        """Whether there is enough to learn from: strokes of two classes, a stroke and labels, or a quick task."""
         if self._classifier is not None:
             return True
         return len({stroke.label for stroke in self.strokes}) > 1 or (self.base is not None and bool(self.strokes))
 
     @property
     def classifier(self) -> VoxelClassifier:
-        """What was learned from all strokes.
+        """The classifier learned from all strokes.
 
         Raises:
             UsageError: there is too little to learn from.
@@ -231,7 +232,7 @@ class Teacher:
 
     def _fit(self) -> VoxelClassifier:
         if not self.ready:
-            raise UsageError("Draw at least one stroke on the target and one beside it.")
+            raise UsageError(_TOO_FEW)
         shape = self.features.shape
         owners: dict[int, int] = {}  # which stroke a voxel belongs to: the last one over it
         for number, stroke in enumerate(self.strokes):
@@ -243,6 +244,8 @@ class Teacher:
         weights = STROKE_WEIGHT / np.bincount(owner)[owner]
         if self.base is not None:
             places, labels, weights = self._with_base(places, labels, weights)
+        if np.unique(labels).size < 2:  # the labels to be corrected have no voxel of another class
+            raise UsageError(_TOO_FEW)
         where = tuple(np.unravel_index(places, shape))
         return VoxelClassifier.fit(self._taught.parts, where, labels, weights)
 

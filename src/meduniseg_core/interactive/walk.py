@@ -1,4 +1,4 @@
-"""How far strokes reach: a random walk from each voxel, which meets one class's strokes first and avoids edges.
+"""How far strokes reach: a random walk from each voxel meets one class's strokes first and avoids edges.
 
 The random walker is L. Grady's (Random walks for image segmentation, PAMI 2006), with scikit-image's weights. It runs
 on a grid of bounded size; edges are those of the image and of the main directions of the network's features. Strokes
@@ -22,7 +22,7 @@ from meduniseg_core.interactive.features import FeaturePart, bounded_shape
 from meduniseg_core.preprocessing.resample import axis_matrix, separable
 
 _BETA = 130.0  # scikit-image's own: how much an edge hinders
-_NO_EDGE_STOPS = 1e-10  # scikit-image's own: the least weight of an edge
+_NO_EDGE_STOPS = 1e-10  # scikit-image's own: the least weight between neighbours
 _TOLERANCE = 1e-3  # of the residual, relative
 _MAIN = 3  # directions of each network part
 _MOST_FLAT, _MOST_DEEP = 160 * 160, 120_000  # voxels of the grid that is walked on
@@ -38,7 +38,7 @@ class WalkGrid:
 
     @classmethod
     def of(cls, parts: Sequence[FeaturePart], channels: int, spacing: Vector3, box: Slices) -> WalkGrid:
-        """Gather what the edges are found in.
+        """Gather the values in which edges are found.
 
         Args:
             parts: features of the image; the first are its own, the others a network's.
@@ -70,11 +70,10 @@ class WalkGrid:
 
         Args:
             seeds: labels of the box's voxels, int (d, h, w); -1 where there is no stroke.
-            classes: the labels, in the order wanted.
+            classes: the labels, in the order of the result.
 
         Returns:
-            float32 (classes, d, h, w) of the box's shape. All the same where there are strokes of fewer than two
-            classes.
+            float32 (classes, d, h, w) of the box's shape; uniform if there are strokes of fewer than two classes.
         """
         depth, height, width, _ = self.data.shape
         sizes: tuple[int, ...] = (depth, height, width)
@@ -116,7 +115,8 @@ class WalkGrid:
         """The Laplacian of the grid's graph."""
         shape = self.data.shape[:3]
         places = np.arange(shape[0] * shape[1] * shape[2]).reshape(shape)
-        scale = _BETA / (10 * self.data.std() * np.sqrt(self.data.shape[-1]))
+        spread = max(float(self.data.std()), 1e-6)  # 0 where everything is the same: then there are no edges
+        scale = _BETA / (10 * spread * np.sqrt(self.data.shape[-1]))
         ones, others, weights = [], [], []
         for axis, step in enumerate(self.spacing):
             lower, upper = [slice(None)] * 3, [slice(None)] * 3

@@ -7,11 +7,12 @@ import pytest
 import torch
 from inference_samples import picture, picture_plan, tiny_model, volume, volume_plan
 
+from meduniseg_core.errors import OutOfMemoryError
 from meduniseg_core.images import Image
 from meduniseg_core.inference import Predictor
 from meduniseg_core.interactive.network_features import fitting_tasks, network_features
 from meduniseg_core.model import MedUniSeg
-from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.preprocessing import TaskPlan, preprocess
 
 
 @pytest.mark.parametrize("flat", [False, True])
@@ -55,7 +56,7 @@ def test_features_follow_a_turned_image() -> None:
     np.testing.assert_allclose(other[..., ::-1], one, atol=2e-2)
 
 
-def test_a_task_of_pictures_gives_features_of_a_volumes_slices() -> None:
+def test_a_task_of_pictures_gives_features_of_a_volumes_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = picture_plan()
     if len(plan.channels) != 1:
         plan = TaskPlan.model_validate(
@@ -67,6 +68,14 @@ def test_a_task_of_pictures_gives_features_of_a_volumes_slices() -> None:
     found = part.scores(np.eye(part.channels, dtype=np.float32), (slice(1, 3), slice(0, 40), slice(0, 48)))
     assert found.shape == (part.channels, 2, 40, 48) and np.isfinite(found).all()
     assert np.abs(found[:, 0] - found[:, 1]).max() > 0
+    # room for the features of a slice, not for those of all
+    room = 3 * part.values.nbytes // 2
+    monkeypatch.setattr("meduniseg_core.interactive.network_features.free_bytes", lambda _device: room)
+    monkeypatch.setattr(
+        "meduniseg_core.interactive.network_features.preprocess", lambda *given, **_: preprocess(*given)
+    )
+    with pytest.raises(OutOfMemoryError, match="The features of"):
+        network_features(predictor, image, [plan.task])
 
 
 def test_tasks_are_chosen_by_modality_then_by_channels() -> None:

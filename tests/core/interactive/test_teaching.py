@@ -215,3 +215,20 @@ def test_a_large_image_is_described_on_a_coarser_grid_and_labelled_on_its_own(mo
     teacher.add(row(1, 4, 24, 20, 28))
     teacher.add(row(0, 4, 4, 4, 40))
     assert dice(teacher.whole() == 1, mask) > 0.85
+
+
+def test_strokes_in_an_image_without_any_contrast_reach_by_distance_alone() -> None:
+    geometry = Geometry((1, 48, 48), (1.0, 1.0, 1.0))
+    teacher = Teacher(features_of(Image(np.full((1, 1, 48, 48), 7.0, np.float32), geometry)))
+    teacher.add(row(3, 0, 10, 10, 30))
+    teacher.add(row(0, 0, 40, 10, 30))
+    labels = teacher.labels(EVERYTHING)[0]
+    assert (labels[:20] == 3).all() and not labels[30:].any()
+
+
+def test_a_stroke_of_the_only_class_of_the_labels_asks_for_another_stroke() -> None:
+    image, mask = bright_ball((1, 48, 48), (0, 24, 24))
+    teacher = Teacher(features_of(image), np.ones(mask.shape, np.uint8))
+    teacher.add(row(1, 0, 24, 20, 28))
+    with pytest.raises(UsageError, match="one beside it"):
+        teacher.labels(EVERYTHING)

@@ -28,9 +28,9 @@ def agreement(
     ] = 2.0,
     as_json: Json = False,
 ) -> None:
-    """Compare the readers of every case that several have accepted: Dice and surface Dice by class and slice.
+    """Compare the readers of every case that several of them accepted: Dice and surface Dice by class and slice.
 
-    Each pair of readers is compared, and the pairs are averaged. --json has pairs, slices and disputed regions, too.
+    Each pair of readers is compared, and the pairs are averaged. --json also lists pairs, slices and disputed regions.
     """
     with work("none", as_json=as_json) as session:
         from meduniseg_core.corrections import Ledger
@@ -68,7 +68,7 @@ def adjudicate(
     folder: LedgerFolder,
     case: Annotated[str, typer.Argument(metavar="CASE", help="The case's name in the ledger.")],
     method: Annotated[
-        Literal["majority", "staple"] | None, typer.Option("--method", help="Accept what the readers agree on.")
+        Literal["majority", "staple"] | None, typer.Option("--method", help="Accept the readers' consensus.")
     ] = None,
     labels: Annotated[
         Path | None, typer.Option("--labels", metavar="FILE", help="Accept this label map, decided by hand.")
@@ -83,7 +83,7 @@ def adjudicate(
         from meduniseg_core.corrections import Ledger, user_logged_in
         from meduniseg_core.images import read_labels
         from meduniseg_core.readers import adjudicate as decide
-        from meduniseg_core.readers import consensus, read_readings
+        from meduniseg_core.readers import read_readings
 
         if (method is None) == (labels is None):
             raise UsageError("Give either --method (majority or staple) or --labels FILE with the decision.")
@@ -93,8 +93,7 @@ def adjudicate(
             decided = read_labels(labels, like=readings.image)
         else:
             assert method is not None
-            joined = consensus(readings.arrays(ledger.dataset.ignored), method)
-            decided = readings.image.with_array(joined[None])
+            decided = readings.joined(method, ledger.dataset.ignored)
         name = who if who is not None else user_logged_in()
         entry = decide(ledger, readings, decided, who=name, consensus=method or "reading")
         readers = ", ".join(readings.labels)

@@ -12,15 +12,13 @@ from napari.layers import Labels
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
-from meduniseg_core.images import Reorientation
 from meduniseg_core.interactive import grow_at, lasso_mask, remove_at
 from napari_meduniseg._editing import Locks, Rule
 from napari_meduniseg._features import FeatureSource, Found, MadeBy, made_by
 from napari_meduniseg._layer_input import LayerSnapshot, snapshot_layers, to_image
-from napari_meduniseg._layers import as_volume
 from napari_meduniseg._links import known_image
 
-_STEP = 2  # pixels of the canvas that a drag takes at least; less is a click
+_STEP = 2  # pixels of the canvas: a shorter drag is a click
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +31,7 @@ class Lasso:
 
 @dataclass(frozen=True, eq=False)
 class Click:
-    """A click: the voxel of the layer, the class that grows there, or None where what is there goes."""
+    """A click: the voxel of the layer, and the class that grows there; None removes the part that is there."""
 
     at: tuple[int, ...]
     label: int | None
@@ -42,9 +40,9 @@ class Click:
 
 
 def click_on(layer: Labels, position: Sequence[float], lasso: Lasso | None, over: bool) -> Click:
-    """Find out what a click means: background grows the layer's selected class, a class's part goes.
+    """Find out what a click means: on background it grows the layer's selected class, on a class it removes that part.
 
-    ``over``: the selected class grows over other classes, too (a click on a part of it still removes that).
+    ``over``: the selected class also grows over other classes (a click on a part of it still removes that part).
     Raises UsageError for a click outside the labels.
     """
     labels = np.asarray(layer.data)
@@ -58,16 +56,16 @@ def click_on(layer: Labels, position: Sequence[float], lasso: Lasso | None, over
 
 
 def draw_lasso(layer: Labels, positions: Sequence[Sequence[float]], axis: int) -> Lasso:
-    """Close a line that was drawn on the visible slice; ``axis`` is the one that is sliced.
+    """Close a line that was drawn on the visible slice; ``axis`` is the axis that is sliced.
 
-    Raises UsageError where it encloses nothing.
+    Raises UsageError if it encloses nothing.
     """
     corners = np.array([np.asarray(layer.world_to_data(tuple(place)))[-layer.ndim :] for place in positions])
     return Lasso(np.asarray(positions, float), lasso_mask(layer.data.shape, corners, axis))
 
 
 def is_drag(positions: Sequence[Sequence[float]], pixels: float) -> bool:
-    """Whether the mouse moved between press and release; ``pixels`` of the canvas for one unit of the world."""
+    """Whether the mouse moved between press and release; ``pixels``: of the canvas, for one unit of the world."""
     places = np.asarray(positions, float)
     return bool(np.abs(places - places[0]).max() * pixels > _STEP)
 
@@ -86,9 +84,9 @@ class Surroundings:
 
 
 def surroundings(layer: Labels, image: ImageLayer | None, source: FeatureSource) -> Surroundings:
-    """Prepare to look at the labels' image.
+    """Prepare the computation of features of the labels' image.
 
-    Raises UsageError where the image is not known, and BadInputError where it cannot be used.
+    Raises UsageError if the image is not known, and BadInputError if it cannot be used.
     """
     return Surroundings(snapshot_layers([known_image(layer, image)]), made_by(layer), source)
 
@@ -96,7 +94,7 @@ def surroundings(layer: Labels, image: ImageLayer | None, source: FeatureSource)
 def correction(
     layer: Labels, click: Click, locks: Locks, image: ImageLayer | None, source: FeatureSource
 ) -> Callable[[EventSink, CancelToken], Edit]:
-    """Prepare what a click changes. Only locks protect a part that is removed: a click on it means its class.
+    """Prepare the change that a click makes. A part that is clicked on is removed unless its class is locked.
 
     Returns a function for a worker's thread. Raises as `surroundings` does.
     """
@@ -110,26 +108,15 @@ def correction(
 def _grown(click: Click, rule: Rule, around: Surroundings, events: EventSink, cancel: CancelToken) -> Edit:
     assert click.label is not None
     features, change = around.look(events, cancel).features, around.snapshots[0].change
-    shape = as_volume(click.labels).shape[1:]
     place = (0,) * (3 - len(click.at)) + click.at
     edit = grow_at(
         features,
         to_image(click.labels, change),
-        _index_to_image(place, shape, change),
+        change.inverse_index(place, features.shape),
         click.label,
         lasso=None if click.lasso is None else to_image(click.lasso, change),
         locked=rule.locked,
         over=rule.over,
     )
-    where = [np.empty(0, np.intp)] * 3
-    for axis, (size, of_image, flip) in enumerate(zip(shape, change.axes, change.flips, strict=True)):
-        index = edit.where[of_image]
-        where[axis] = size - 1 - index if flip else index
-    return Edit(tuple(where[3 - click.labels.ndim :]), edit.values)
-
-
-def _index_to_image(place: Sequence[int], shape: Sequence[int], change: Reorientation) -> tuple[int, ...]:
-    found = [0] * 3
-    for value, size, axis, flip in zip(place, shape, change.axes, change.flips, strict=True):
-        found[axis] = size - 1 - value if flip else value
-    return tuple(found)
+    where = change.forward_index(edit.where, features.shape)
+    return Edit(where[3 - click.labels.ndim :], edit.values)

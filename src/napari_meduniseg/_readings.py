@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from meduniseg_core.events import CancelToken
 from meduniseg_core.images import Image, canonical_orientation
 from meduniseg_core.images.palette import class_colour
 from meduniseg_core.readers import (
+    METHODS,
     Agreement,
     CaseReadings,
     Dispute,
     Method,
     adjudicate,
     agreement,
-    consensus,
     disputes,
     read_readings,
     shared_cases,
@@ -41,14 +40,12 @@ from napari_meduniseg._layers import (
 )
 from napari_meduniseg._links import bind
 
-_METHODS: Mapping[str, Method] = {"majority": "majority", "staple": "staple"}
-"""What a decision may begin with, besides a reader's labels."""
 DISPUTED = (255, 0, 255)  # of the map of disputes
 
 
 @dataclass(frozen=True)
 class SharedCase:
-    """A case that several readers have labelled; ``decided`` says by whom, empty where nobody has."""
+    """A case that several readers have labelled; ``decided``: who decided between them, empty if nobody has."""
 
     case: str
     readers: tuple[str, ...]
@@ -57,20 +54,30 @@ class SharedCase:
 
 @dataclass(frozen=True, eq=False)
 class OpenedReadings:
-    """A case as it was read and compared, in a worker's thread."""
+    """A case as it was read and compared in a worker's thread.
+
+    ``layers`` are those of the readers' labels, ``disputed`` is the map of disputes as the viewer shows it, ``ignored``
+    the label of voxels that a reader left open.
+    """
 
     folder: Path
     readings: CaseReadings
     agreement: Agreement
-    map: Image
     regions: list[Dispute]
     arrays: dict[str, np.ndarray]
+    layers: dict[str, LayerData]
+    disputed: np.ndarray
+    ignored: int | None
+
+    @property
+    def image(self) -> Image:
+        """The case's image."""
+        return self.readings.image
 
     @property
     def grid(self) -> Grid:
         """How the viewer turns the image."""
-        image = self.readings.image
-        return Grid(image.geometry, image.physical, canonical_orientation(image)[1], image)
+        return Grid(self.image.geometry, self.image.physical, canonical_orientation(self.image)[1], self.image)
 
 
 def list_shared(folder: Path) -> list[SharedCase]:
@@ -86,29 +93,34 @@ def list_shared(folder: Path) -> list[SharedCase]:
 def open_readings(folder: Path, case: str, tolerance: float, cancel: CancelToken) -> OpenedReadings:
     """Read a case and compare its readers, in a worker's thread."""
     ledger = Ledger.open(folder)
-    readings = read_readings(ledger, case)
-    arrays = readings.arrays(ledger.dataset.ignored)
+    readings, ignored = read_readings(ledger, case), ledger.dataset.ignored
+    arrays = readings.arrays(ignored)
     cancel.raise_if_cancelled()
-    spacing = readings.image.geometry.spacing
-    compared = agreement(arrays, spacing, readings.names, tolerance, cancel)
+    image = readings.image
+    compared = agreement(arrays, image.geometry.spacing, readings.names, tolerance, cancel)
     numbered, regions = disputes(arrays)
-    return OpenedReadings(folder, readings, compared, readings.image.with_array(numbered[None]), regions, arrays)
+    cancel.raise_if_cancelled()
+    layers = {name: _layer(readings, labels, name) for name, labels in readings.labels.items()}
+    turned = canonical_orientation(image)[1].forward(numbered > 0)
+    disputed = np.array(turned[0] if image.is_2d else turned, np.uint8)
+    return OpenedReadings(folder, readings, compared, regions, arrays, layers, disputed, ignored)
 
 
 def add_readings(opened: OpenedReadings, viewer: ViewerModel) -> tuple[ImageLayer, list[Layer]]:
-    """Add the image, each reader's labels (hidden but the first) and the map of disputes. Returns image and all."""
-    made = image_layers(opened.readings.image)
+    """Add the image, each reader's labels (only the first visible) and the map of disputes.
+
+    Returns the image's layer and all layers.
+    """
+    made = image_layers(opened.image)
     layers: list[Layer] = [viewer.add_layer(Layer.create(data, options, kind)) for data, options, kind in made]
     image = layers[0]
     assert isinstance(image, ImageLayer)
-    for name, labels in opened.readings.labels.items():
-        added = _add(_labels(opened, labels, f"{name}: {opened.readings.case}"), image, viewer)
+    for labels in opened.layers.values():
+        added = _add(labels, image, viewer)
         added.visible = len(layers) == len(made)
         layers.append(added)
-    data = opened.grid.change.forward(opened.map.array)
-    shown = np.array(data[0, 0] if opened.map.is_2d else data[0])
     disputed = viewer.add_labels(
-        (shown > 0).astype(np.uint8),
+        opened.disputed,
         name="Disputed",
         metadata={METADATA_KEY: DERIVED},
         **copied_placement(image),
@@ -120,32 +132,33 @@ def add_readings(opened: OpenedReadings, viewer: ViewerModel) -> tuple[ImageLaye
     return image, layers
 
 
-def add_decision(opened: OpenedReadings, start: str, image: ImageLayer, viewer: ViewerModel) -> Labels:
-    """Add the labels that the decision begins with: a consensus (majority, staple), or a reader's."""
-    labels = decision(opened, start)
-    layer = _add(_labels(opened, labels, f"Decision: {opened.readings.case}"), image, viewer)
+def begin_decision(opened: OpenedReadings, start: str) -> LayerData:
+    """Make the labels that the decision begins with, in a worker's thread: a consensus (majority, staple), or a
+    reader's."""
+    method = _method_of(start)
+    readings = opened.readings
+    labels = readings.labels[start] if method is None else readings.joined(method, opened.ignored)
+    return _layer(readings, labels, "Decision")
+
+
+def add_decision(made: LayerData, image: ImageLayer, viewer: ViewerModel) -> Labels:
+    """Add the labels that the decision begins with."""
+    layer = _add(made, image, viewer)
     _unsaved.watch(layer)
-    _unsaved.changed(layer)  # it is nowhere else
+    _unsaved.changed(layer)  # they are stored nowhere else
     return layer
-
-
-def decision(opened: OpenedReadings, start: str) -> Image:
-    """The labels that the decision begins with."""
-    if start in _METHODS:
-        return opened.readings.image.with_array(consensus(opened.arrays, _METHODS[start])[None])
-    return opened.readings.labels[start]
 
 
 def accept_decision(opened: OpenedReadings, shown: np.ndarray, start: str, who: str | None) -> LedgerEntry:
     """Store the decision with its history, in a worker's thread."""
-    image = opened.readings.image
+    image = opened.image
     labels = Image(opened.grid.stored(shown), image.geometry, image.physical)
-    ledger = Ledger.open(opened.folder)
-    return adjudicate(ledger, opened.readings, labels, who=who, consensus=_METHODS.get(start, "reading"))
+    consensus = _method_of(start) or "reading"
+    return adjudicate(Ledger.open(opened.folder), opened.readings, labels, who=who, consensus=consensus)
 
 
 def said_at(opened: OpenedReadings, region: Dispute) -> str:
-    """What each reader says at a disputed region."""
+    """List each reader's label in a disputed region."""
     names = {0: "nothing", **opened.readings.names}
     said = [f"{who}: {names.get(int(one[region.voxel]), 'another class')}" for who, one in opened.arrays.items()]
     return ", ".join(said)
@@ -153,14 +166,19 @@ def said_at(opened: OpenedReadings, region: Dispute) -> str:
 
 def place_of_voxel(opened: OpenedReadings, voxel: tuple[int, int, int], image: ImageLayer) -> tuple[float, ...]:
     """Where a voxel (d, h, w) of the image's own grid lies in the viewer's world."""
-    index = opened.grid.change.forward_index(voxel, opened.map.geometry.shape)
+    index = opened.grid.change.forward_index(voxel, opened.image.geometry.shape)
     return tuple(float(value) for value in image.data_to_world(index[-image.ndim :]))
 
 
-def _labels(opened: OpenedReadings, labels: Image, name: str) -> LayerData:
-    names = opened.readings.names
+def _method_of(start: str) -> Method | None:
+    """The consensus that a decision begins with; None if it begins with a reader's labels."""
+    return next((method for method in METHODS if method == start), None)
+
+
+def _layer(readings: CaseReadings, labels: Image, whose: str) -> LayerData:
+    names = readings.names
     data, options, kind = label_layer(labels, names, {label: class_colour(label) for label in names})
-    return data, {**options, "name": name}, kind
+    return data, {**options, "name": f"{whose}: {readings.case}"}, kind
 
 
 def _add(made: LayerData, image: ImageLayer, viewer: ViewerModel) -> Labels:

@@ -27,7 +27,7 @@ def slice_box(layer: Layer, snapshot: LayerSnapshot, viewer: ViewerModel) -> Box
     position = layer.world_to_data(viewer.dims.point)[-layer.ndim :]
     size = layer.data.shape[axis]
     index = int(np.clip(round(float(position[axis])), 0, size - 1))
-    spans = [(0, length) for length in layer.data.shape]
+    spans = [(0, length) for length in layer.data.shape[: layer.ndim]]
     spans[axis] = (index, index + 1)
     return _to_image(spans, snapshot)
 
@@ -57,9 +57,5 @@ def shapes_box(layer: ImageLayer, snapshot: LayerSnapshot, shapes: Shapes | None
 
 def _to_image(spans: list[tuple[int, int]], snapshot: LayerSnapshot) -> Box:
     """Turn a box of the layer's voxels into a box of the image's own, whose axes may be turned."""
-    shown = [(0, 1), *spans] if len(spans) == 2 else spans
-    change, shape = snapshot.change, snapshot.shape
-    box: list[tuple[int, int]] = [(0, 1)] * 3
-    for (low, high), axis, flip in zip(shown, change.axes, change.flips, strict=True):
-        box[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)
-    return box[0], box[1], box[2]
+    depth, height, width = [(0, 1), *spans] if len(spans) == 2 else spans
+    return snapshot.change.inverse_box((depth, height, width), snapshot.shape)

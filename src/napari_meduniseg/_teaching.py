@@ -14,6 +14,7 @@ from meduniseg_core.editing import Edit, unique_labels
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Reorientation
+from meduniseg_core.images.boxes import box_slices, whole_box
 from meduniseg_core.interactive import QuickTask, Teacher, strokes_in
 from napari_meduniseg._editing import AT_ONCE, apply, class_names_of
 from napari_meduniseg._features import FeatureSource, MadeBy
@@ -122,10 +123,11 @@ def teach(
     cancel.raise_if_cancelled()
     if lesson.plane is not None:
         axis, index = lesson.plane
-        spans = [slice(0, size) for size in lesson.strokes.shape]
-        spans[axis] = slice(index, index + 1)
-        inside = _box_to_image(tuple(spans), lesson.strokes.shape, change)
-        shown(Taught(tuple(spans), change.forward(teacher.labels(inside)[None])[0], teacher, found.text))
+        spans = list(whole_box(lesson.strokes.shape))
+        spans[axis] = (index, index + 1)
+        box = spans[0], spans[1], spans[2]
+        labels = teacher.labels(box_slices(change.inverse_box(box, features.shape)))
+        shown(Taught(box_slices(box), change.forward(labels[None])[0], teacher, found.text))
     return replace(_whole(teacher, change, lesson.strokes.shape, events, cancel), text=found.text)
 
 
@@ -180,10 +182,3 @@ def _whole(
 ) -> Taught:
     labels = change.forward(teacher.whole(events=events, cancel=cancel)[None])[0]
     return Taught(tuple(slice(0, size) for size in shape), labels.reshape(shape), teacher)
-
-
-def _box_to_image(spans: tuple[slice, ...], shape: tuple[int, ...], change: Reorientation) -> tuple[slice, ...]:
-    box = [slice(0, 1)] * 3
-    for span, size, axis, flip in zip(spans, shape, change.axes, change.flips, strict=True):
-        box[axis] = slice(size - span.stop, size - span.start) if flip else span
-    return tuple(box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from small_inputs import write_volume
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import read_image, read_labels
 from napari_meduniseg._reader_name import reader_name, remember_reader
+from napari_meduniseg._readings import begin_decision
 from napari_meduniseg.widgets.opening import open_panel
 
 WAIT = 60_000
@@ -58,7 +60,8 @@ def test_from_disputes_to_a_decision(gui: Any, panel: Any, qtbot: Any, ledger: L
     assert disputed.data[index] == 1
     assert panel.start.count() == 4
     panel.start.setCurrentIndex(panel.start.findData("Ben"))
-    panel.decide()
+    panel.decide()  # in a thread: a consensus of a whole volume takes long
+    qtbot.waitUntil(lambda: panel._decision is not None, timeout=WAIT)
     decision = gui.layers[f"Decision: {case}"]
     assert panel._current.labels is decision and int(decision.data.sum()) == 120
     decision.data_setitem((np.array([2]), np.array([4]), np.array([5])), 1)
@@ -90,3 +93,22 @@ def test_the_readers_name_is_kept(tiny_home: Path) -> None:
     (tiny_home / "reader.json").unlink()
     remember_reader("")
     assert isinstance(reader_name(), str)
+
+
+def test_a_consensus_of_a_case_that_was_closed_meanwhile_is_not_added(
+    gui: Any, panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(panel, qtbot)
+    threads = []
+
+    def begun(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return begin_decision(*arguments)
+
+    monkeypatch.setattr("napari_meduniseg.widgets.readers.begin_decision", begun)
+    panel.start.setCurrentIndex(panel.start.findData("staple"))
+    panel.decide()
+    gui.layers.clear()
+    qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+    assert threads[0] is not threading.main_thread()
+    assert not gui.layers and "closed meanwhile" in panel.said.text()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from types import EllipsisType
+from typing import TypeVar
 
 import numpy as np
 
-from meduniseg_core.images.geometry import Geometry
+from meduniseg_core.images.boxes import Box
+from meduniseg_core.images.geometry import Geometry, Shape3
 from meduniseg_core.images.image import Image
 
 _ROW_OF_AXIS = (2, 1, 0)
 """Canonically d runs along z (to the head), h along y (to the back), w along x (to the left), all LPS."""
 
 _NEAR = 1e-9
+
+Index = TypeVar("Index", int, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -60,21 +65,51 @@ class Reorientation:
         back = np.argsort(self.axes)
         return np.transpose(unflipped, (*range(lead), *(lead + int(axis) for axis in back)))
 
-    def forward_index(self, index: tuple[int, int, int], shape: tuple[int, int, int]) -> tuple[int, int, int]:
-        """Find where `forward` takes a voxel.
+    def forward_index(self, index: Sequence[Index], shape: Shape3) -> tuple[Index, Index, Index]:
+        """Find where voxels of the source lie in the new orientation.
 
         Args:
-            index: The voxel's (d, h, w) in the source.
-            shape: The source's (D, H, W).
+            index: (d, h, w) of a voxel, or of many voxels as three integer arrays.
+            shape: The source's voxels along ``(D, H, W)``.
 
         Returns:
-            Its index in the reoriented array.
+            Their index in the reoriented array.
         """
-        a, b, c = (
+        one, two, three = (
             shape[axis] - 1 - index[axis] if flip else index[axis]
             for axis, flip in zip(self.axes, self.flips, strict=True)
         )
-        return a, b, c
+        return one, two, three
+
+    def inverse_index(self, index: Sequence[Index], shape: Shape3) -> tuple[Index, Index, Index]:
+        """Find where voxels of the new orientation lie in the source: undoes `forward_index`.
+
+        Args:
+            index: (d, h, w) in the reoriented array.
+            shape: The source's voxels along ``(D, H, W)``.
+
+        Returns:
+            Their index in the source's array.
+        """
+        found = list(index)
+        for value, axis, flip in zip(index, self.axes, self.flips, strict=True):
+            found[axis] = shape[axis] - 1 - value if flip else value
+        return found[0], found[1], found[2]
+
+    def inverse_box(self, box: Box, shape: Shape3) -> Box:
+        """Bring a box of the new orientation back into the source's.
+
+        Args:
+            box: Ranges in voxels of the reoriented array.
+            shape: The source's voxels along ``(D, H, W)``.
+
+        Returns:
+            The ranges in the source's array.
+        """
+        found = list(box)
+        for (low, high), axis, flip in zip(box, self.axes, self.flips, strict=True):
+            found[axis] = (shape[axis] - high, shape[axis] - low) if flip else (low, high)
+        return found[0], found[1], found[2]
 
     def forward_geometry(self, geometry: Geometry) -> Geometry:
         """Bring a grid into the new orientation, as `forward` does its array.

@@ -1,7 +1,7 @@
 """How far readers agree: Dice and surface Dice of each class, over the whole image and slice by slice.
 
-Every pair of readers is compared (`evaluation.metrics`, with its policy for empty masks), and pairs are averaged: no
-reader is the truth.
+Every pair of readers is compared (`evaluation.metrics`, with its policy for empty masks) and the pairs are averaged,
+since no reader is the ground truth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.integer]
 
 @dataclass(frozen=True)
 class SliceAgreement:
-    """One class in one slice that some reader labels; the surface Dice is that of the outlines in the slice."""
+    """One class in one slice in which a reader labels it; the surface Dice compares the outlines within the slice."""
 
     index: int
     dice: float
@@ -45,13 +45,14 @@ class ClassAgreement:
 
     @property
     def worst_slice(self) -> SliceAgreement | None:
-        """The slice with the lowest Dice; None where nobody labels the class."""
+        """The slice with the lowest Dice; None if nobody labels the class."""
         return min(self.slices, key=lambda one: (one.dice, one.index), default=None)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one case: the readers' names, the classes that somebody labels, and the voxels they disagree on."""
+    """The agreement on one case: the readers' names, the classes that any of them labels, and the number of voxels
+    that they label differently."""
 
     readers: tuple[str, ...]
     classes: tuple[ClassAgreement, ...]
@@ -59,7 +60,7 @@ class Agreement:
 
     @property
     def dice(self) -> float:
-        """The mean Dice of all classes; 1 where nobody labels anything."""
+        """The mean Dice of all classes; 1 if nobody labels anything."""
         return float(np.mean([one.dice for one in self.classes])) if self.classes else 1.0
 
 
@@ -73,9 +74,9 @@ def agreement(
     """Compare readers.
 
     Args:
-        readings: each reader's labels (D, H, W), by his name.
+        readings: labels (D, H, W), by the reader's name.
         spacing: (D, H, W) in mm.
-        names: label id -> class.
+        names: label -> class name.
         tolerance: of the surface Dice, in mm.
         cancel: stops between two classes.
 
@@ -105,10 +106,10 @@ def agreement(
 
 
 def disputed_mask(readings: Mapping[str, Labels]) -> npt.NDArray[np.bool_]:
-    """Where not all readers say the same.
+    """Find the voxels that not all readers label alike.
 
     Args:
-        readings: each reader's labels, of one shape.
+        readings: labels of one shape, by the reader's name.
 
     Returns:
         bool, of that shape.
@@ -121,10 +122,10 @@ def disputed_mask(readings: Mapping[str, Labels]) -> npt.NDArray[np.bool_]:
 
 
 def check_readings(readings: Mapping[str, Labels]) -> None:
-    """Refuse what cannot be compared.
+    """Refuse readings that cannot be compared.
 
     Args:
-        readings: each reader's labels, by his name.
+        readings: labels, by the reader's name.
 
     Raises:
         BadInputError: there are fewer than two readers, or their labels have different shapes.

@@ -1,4 +1,4 @@
-"""What readers agree on: by majority, or by STAPLE, which weighs readers by how reliable they seem."""
+"""A consensus of readers: the majority, or STAPLE, which weights readers by their estimated reliability."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from meduniseg_core.readers.agreement import Labels, check_readings
 Method = Literal["majority", "staple"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
-_MARGIN = 4  # voxels around all labels: STAPLE's estimates depend on how much background there is
-
-_THRESHOLD, _MOST_ITERATIONS = 1e-5, 100  # of STAPLE: the change of its estimates at which it stops
+_MARGIN = 4  # voxels around all labels: STAPLE's estimates depend on the amount of background
+_THRESHOLD, _MOST_ITERATIONS = 1e-5, 100  # STAPLE stops once its estimates change by less
 
 
 def consensus(readings: Mapping[str, Labels], method: Method = "majority") -> Labels:
     """Join the readers' labels.
 
     Args:
-        readings: each reader's labels (D, H, W), by his name.
-        method: ``majority``: the label of most readers; background where two labels have as many. ``staple``: the most
-            probable label by Warfield's expectation maximisation for several classes, in a box around all labels;
-            background where none is.
+        readings: labels (D, H, W), by the reader's name.
+        method: ``majority``: the label that most readers give; background where two labels have equally many votes.
+            ``staple``: the most probable label by Warfield's expectation maximisation for several classes, in a box
+            around all labels; background where two are equally probable.
 
     Returns:
         Labels of the same shape, uint8 (uint16 for labels above 254).

@@ -1,4 +1,4 @@
-"""The regions that readers label differently, one after the other."""
+"""The regions that readers label differently."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from meduniseg_core.readers.agreement import Labels, check_readings, disputed_ma
 
 @dataclass(frozen=True)
 class Dispute:
-    """One connected region. ``number``: its label in the map of disputes. ``voxel``: one of its voxels (d, h, w), in
-    the slice that holds most of it and near its middle there. ``said``: the labels that readers give there."""
+    """One connected region. ``number``: its label in the map of disputes. ``voxel``: one of its voxels (d, h, w), near
+    its middle in the slice that holds most of it. ``said``: the labels that readers give in the region."""
 
     number: int
     voxels: int
@@ -27,10 +27,10 @@ def disputes(readings: Mapping[str, Labels]) -> tuple[npt.NDArray[np.int32], lis
     """Find the disputed regions, the largest first.
 
     Args:
-        readings: each reader's labels (D, H, W), by his name.
+        readings: labels (D, H, W), by the reader's name.
 
     Returns:
-        int32 of that shape with each region's number, 0 elsewhere; and the regions in the order of their numbers.
+        int32 (D, H, W) with each region's number, 0 elsewhere; and the regions in the order of their numbers.
 
     Raises:
         BadInputError: there are fewer than two readers, or their labels have different shapes.

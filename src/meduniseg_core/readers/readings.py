@@ -1,4 +1,4 @@
-"""The readings that a ledger holds of a case, on one grid; and the decision between them."""
+"""The readings that a ledger holds of a case, on one grid, and the decision between them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from meduniseg_core.corrections.records import Consensus
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.readers.agreement import Labels, check_readings
+from meduniseg_core.readers.consensus import Method, consensus
 
 _NOBODY = "no name"  # of a reader
 
 
 @dataclass(frozen=True, eq=False)
 class CaseReadings:
-    """Of one case: its ``image``, and each reader's ``labels`` on the image's grid and acceptance, by his name.
+    """The readings of one case: its ``image``, and by reader the ``labels`` on the image's grid and the ledger's entry.
 
     ``classes`` are the names of labels 1, 2, ...
     """
@@ -31,14 +32,15 @@ class CaseReadings:
 
     @property
     def names(self) -> dict[int, str]:
-        """The class of each label."""
+        """The name of each label's class."""
         return dict(enumerate(self.classes, start=1))
 
     def arrays(self, ignored: int | None = None) -> dict[str, Labels]:
-        """Each reader's labels as an array.
+        """Each reader's labels as an array, to be compared.
 
         Args:
-            ignored: the label of voxels that a reader left open; they are background for all, and nobody's dispute.
+            ignored: the label of voxels that a reader left open (not annotated). What one reader left open is
+                background in all arrays, so nobody disputes it.
 
         Returns:
             (D, H, W) by the reader's name.
@@ -46,12 +48,36 @@ class CaseReadings:
         found: dict[str, Labels] = {name: one.array[0] for name, one in self.labels.items()}
         if ignored is None:
             return found
-        open_to_all = np.any([one == ignored for one in found.values()], axis=0)
-        return {name: np.where(open_to_all, np.zeros_like(one), one) for name, one in found.items()}
+        left_open = self._left_open(ignored)
+        return {name: np.where(left_open, np.zeros_like(one), one) for name, one in found.items()}
+
+    def joined(self, method: Method, ignored: int | None = None) -> Image:
+        """Join the readers' labels by a consensus.
+
+        Args:
+            method: as for :func:`consensus`.
+            ignored: the label of voxels that a reader left open. They stay open: nobody has said that they are
+                background.
+
+        Returns:
+            (1, D, H, W), on the image's grid.
+
+        Raises:
+            UsageError: there is no such method.
+        """
+        labels = consensus(self.arrays(ignored), method)
+        if ignored is not None:
+            labels = labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(ignored)))
+            labels[self._left_open(ignored)] = ignored
+        return self.image.with_array(labels[None])
+
+    def _left_open(self, ignored: int) -> np.ndarray:
+        found: np.ndarray = np.any([one.array[0] == ignored for one in self.labels.values()], axis=0)
+        return found
 
 
 def shared_cases(ledger: Ledger) -> dict[str, tuple[str, ...]]:
-    """The cases that several readers have labelled.
+    """List the cases that several readers have labelled.
 
     Args:
         ledger: the ledger.
@@ -67,7 +93,7 @@ def shared_cases(ledger: Ledger) -> dict[str, tuple[str, ...]]:
 
 
 def read_readings(ledger: Ledger, case: str) -> CaseReadings:
-    """Read a case with what every reader says of it.
+    """Read a case with every reader's newest labels.
 
     Args:
         ledger: the ledger.
@@ -88,7 +114,7 @@ def read_readings(ledger: Ledger, case: str) -> CaseReadings:
     labels = {}
     for name, reading in found.items():
         if not reading.labels.is_file():
-            raise BadInputError(f"{reading.labels} is missing, which {name or _NOBODY} accepted; restore it.")
+            raise BadInputError(f"{reading.labels}, which {name or _NOBODY} accepted, is missing; restore it.")
         labels[name or _NOBODY] = place_labels(read_labels(reading.labels, like=image), image)
     check_readings({name: one.array[0] for name, one in labels.items()})
     entries = {name or _NOBODY: reading.entry for name, reading in found.items()}
@@ -105,11 +131,11 @@ def adjudicate(
     seconds: float | None = None,
     classes: Sequence[str] | None = None,
 ) -> LedgerEntry:
-    """Accept the decision between readings. The readings stay in the ledger's history, and the entry names them.
+    """Accept the decision between readings. The readings stay in the ledger's history; the entry refers to them.
 
     Args:
         ledger: the ledger.
-        readings: what was decided between.
+        readings: the readings that were decided between.
         labels: (1, D, H, W), on the image's grid.
         who: who decided.
         consensus: what the decision began with.
@@ -121,7 +147,7 @@ def adjudicate(
 
     Raises:
         UsageError: a reader has accepted the case again since the readings were read.
-        BadInputError: as of `Ledger.accept`.
+        BadInputError: as for `Ledger.accept`.
     """
     now = {name or _NOBODY: one.entry.sequence for name, one in ledger.readings(readings.case).items()}
     before = {name: entry.sequence for name, entry in readings.entries.items()}

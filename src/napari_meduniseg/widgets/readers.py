@@ -1,4 +1,4 @@
-"""The Readers widget: cases that several readers have labelled, where they disagree, and the decision."""
+"""The Readers widget: cases that several readers have labelled, their disagreements, and the decision."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from meduniseg_core.corrections import LedgerEntry
 from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._current import current_of
+from napari_meduniseg._layers import LayerData
 from napari_meduniseg._napari_versions import camera_of
 from napari_meduniseg._reader_name import reader_name
 from napari_meduniseg._readings import (
@@ -37,6 +38,7 @@ from napari_meduniseg._readings import (
     accept_decision,
     add_decision,
     add_readings,
+    begin_decision,
     list_shared,
     open_readings,
     place_of_voxel,
@@ -48,7 +50,7 @@ from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
 
 DISPUTE_KEY = "F4"
-_LIST, _CASES, _OPEN, _DECIDE = "list", "cases", "open", "decide"  # kinds of work
+_LIST, _CASES, _OPEN, _BEGIN, _DECIDE = "list", "cases", "open", "begin", "decide"  # kinds of work
 _OTHER = "other"
 
 
@@ -81,9 +83,9 @@ class ReadersWidget(Panel):
         self.dispute_button = QPushButton(f"Next dispute ({DISPUTE_KEY})")
         self.dispute_button.setToolTip("Go to the next region that readers label differently, the largest first.")
         self.start = QComboBox()
-        self.start.setToolTip("What the decision begins with: what readers agree on, or one reader's labels.")
+        self.start.setToolTip("What the decision begins with: the readers' consensus, or one reader's labels.")
         self.decide_button = QPushButton("Begin the decision")
-        self.decide_button.setToolTip("Add labels to decide on; correct them in Edit where readers disagree.")
+        self.decide_button.setToolTip("Add the labels to begin with; correct them in Edit where readers disagree.")
         self.accept_button = QPushButton("Accept the decision")
         self.accept_button.setToolTip("Store it as the case's labels; every reader's own labels stay in the history.")
         self._lay_out()
@@ -159,7 +161,7 @@ class ReadersWidget(Panel):
         self._cases = cases
         _fill(self.cases, [(one.case, ", ".join(one.readers), one.decided) for one in cases])
         if not cases and self._opened is None:
-            self.say("No case of this collection has several readers yet: each accepts with his own name, in Edit.")
+            self.say("No case of this collection has several readers yet: each accepts under their own name, in Edit.")
 
     def _heard(self, _folder: str) -> None:
         self.refresh()
@@ -192,18 +194,18 @@ class ReadersWidget(Panel):
         rows = []
         for one in opened.agreement.classes:
             worst = one.worst_slice
-            where = "" if worst is None or opened.map.is_2d else f"{worst.index} ({worst.dice:.2f})"
+            where = "" if worst is None or opened.image.is_2d else f"{worst.index} ({worst.dice:.2f})"
             rows.append((one.name, f"{one.dice:.3f}", f"{one.surface_dice:.3f}", where))
         _fill(self.table, rows)
-        self.table.setColumnHidden(3, opened.map.is_2d)
-        self.tolerance.setSuffix(" mm" if opened.map.physical else " px")
+        self.table.setColumnHidden(3, opened.image.is_2d)
+        self.tolerance.setSuffix(" mm" if opened.image.physical else " px")
         with signals_blocked(self.start):
             self.start.clear()
             self.start.addItem("Majority", "majority")
             self.start.addItem("STAPLE", "staple")
             for name in opened.readings.labels:
                 self.start.addItem(f"{name}'s labels", name)
-        what = "pixels" if opened.map.is_2d else "voxels"
+        what = "pixels" if opened.image.is_2d else "voxels"
         count, voxels = len(opened.regions), opened.agreement.disputed
         regions = "region" if count == 1 else "regions"
         self.say(f"{count} disputed {regions}, {voxels:,} {what}." if count else "The readers agree everywhere.")
@@ -211,8 +213,8 @@ class ReadersWidget(Panel):
 
     def next_dispute(self) -> None:
         """Show the next disputed region, the largest first."""
-        opened, image = self._opened, self._image
-        if opened is None or image is None or image not in self._current.viewer.layers:
+        opened, image = self._opened, self._shown_image()
+        if opened is None or image is None:
             self.say_failure("Open a case with several readers first.")
             return
         if not opened.regions:
@@ -221,19 +223,19 @@ class ReadersWidget(Panel):
         self._at = (self._at + 1) % len(opened.regions)
         region = opened.regions[self._at]
         self._go_to(place_of_voxel(opened, region.voxel, image))
-        what = "pixels" if opened.map.is_2d else "voxels"
+        what = "pixels" if opened.image.is_2d else "voxels"
         self.say(
             f"Dispute {self._at + 1} of {len(opened.regions)}, {region.voxels:,} {what}: {said_at(opened, region)}."
         )
 
     def _go_to_worst(self, row: int) -> None:
         """Show the slice in which readers agree least on a class: a dispute in it, else its middle."""
-        opened, image = self._opened, self._image
-        if opened is None or image is None or image not in self._current.viewer.layers:
+        opened, image = self._opened, self._shown_image()
+        if opened is None or image is None:
             return
         worst = opened.agreement.classes[row].worst_slice
         if worst is not None:
-            _, height, width = opened.map.geometry.shape
+            _, height, width = opened.image.geometry.shape
             inside = (one.voxel for one in opened.regions if one.voxel[0] == worst.index)
             voxel = next(inside, (worst.index, height // 2, width // 2))
             self._go_to(place_of_voxel(opened, voxel, image))
@@ -250,21 +252,34 @@ class ReadersWidget(Panel):
         camera.center = tuple(centre)
 
     def decide(self) -> None:
-        """Add the labels to decide on."""
-        opened, image = self._opened, self._image
-        if opened is None or image is None or image not in self._current.viewer.layers:
+        """Add the labels that the decision begins with; a consensus is computed in a thread."""
+        opened, start = self._opened, str(self.start.currentData())
+        if opened is None or self._shown_image() is None:
             self.say_failure("Open a case with several readers first.")
             return
         if self._decision is not None and self._decision in self._current.viewer.layers:
             self.say("There is a decision already; accept it, or remove its layer to begin anew.")
             return
-        with self.saying_failures():
-            self._start = self.start.currentData()
-            self._decision = add_decision(opened, self._start, image, self._current.viewer)
+
+        def add(made: LayerData) -> None:
+            image = self._shown_image()
+            if opened is not self._opened or image is None:
+                self.say_failure("The case was closed meanwhile; open it again.")
+                return
+            self._start, self._decision = start, add_decision(made, image, self._current.viewer)
             self._layers.append(self._decision)
             self._current.choose_labels(self._decision)
             self.say("Correct it in Edit where readers disagree; then accept the decision here.")
-        self._enable()
+            self._enable()
+
+        if self.start_job(
+            lambda _events, _cancel: begin_decision(opened, start), add, self.say_failure, kind=_BEGIN, anew=True
+        ):
+            self.say("Preparing the decision ...")
+
+    def _shown_image(self) -> ImageLayer | None:
+        """The open case's image; None if there is none, or the user has removed it."""
+        return self._image if self._image in self._current.viewer.layers else None
 
     def accept(self) -> None:
         """Store the decision, in a thread."""
@@ -272,16 +287,16 @@ class ReadersWidget(Panel):
         if opened is None or layer is None or layer not in self._current.viewer.layers:
             self.say_failure("Begin the decision first.")
             return
-        shown, mark, start, who = np.array(layer.data), _unsaved.mark(layer), self._start, reader_name() or None
+        shown, mark, start, reader = np.array(layer.data), _unsaved.mark(layer), self._start, reader_name() or None
 
         def done(entry: LedgerEntry) -> None:
             _unsaved.saved(layer, mark)
-            self.say(f"Accepted as {entry.case}, decided by {entry.who or 'somebody'} between {len(entry.adjudicates)} "
-                     "readings.")  # fmt: skip
+            who = entry.who or "somebody"
+            self.say(f"Accepted as {entry.case}, decided by {who} between {len(entry.adjudicates)} readings.")
             signals().accepted.emit(str(opened.folder))
 
         if self.start_job(
-            lambda _events, _cancel: accept_decision(opened, shown, start, who),
+            lambda _events, _cancel: accept_decision(opened, shown, start, reader),
             done,
             self.say_failure,
             kind=_DECIDE,
@@ -290,7 +305,7 @@ class ReadersWidget(Panel):
             self.say("Accepting ...")
 
     def _put_away(self) -> None:
-        """Take the former case's layers out of the viewer, unless something in them is unsaved."""
+        """Remove the former case's layers from the viewer, unless one of them is unsaved."""
         layers = self._current.viewer.layers
         there = [layer for layer in self._layers if layer in layers]
         if not any(isinstance(layer, Labels) and _unsaved.is_unsaved(layer) for layer in there):

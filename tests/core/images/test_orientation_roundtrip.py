@@ -51,6 +51,20 @@ def world_of_peak(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return (affine @ [*np.unravel_index(array.argmax(), array.shape), 1])[:3]
 
 
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+def test_voxels_and_boxes_go_where_arrays_go(order: tuple[int, int, int], signs: tuple[int, int, int]) -> None:
+    change, array = Reorientation(order, (signs[0] < 0, signs[1] < 0, signs[2] < 0)), voxels()
+    turned = change.forward(array)
+    there = change.forward_index((1, 4, 2), SHAPE)
+    assert turned[there] == array[1, 4, 2] and change.inverse_index(there, SHAPE) == (1, 4, 2)
+    many = np.nonzero(array > 0)
+    assert np.array_equal(turned[change.forward_index(many, SHAPE)], array[many])
+    box = (1, 3), (0, 4), (2, 5)
+    back = change.inverse_box(box, SHAPE)
+    part = array[tuple(slice(*span) for span in back)]
+    assert np.array_equal(change.forward(part), turned[tuple(slice(*span) for span in box)])
+
+
 @pytest.mark.parametrize("tilt", [0.0, 11.0])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)

@@ -164,3 +164,8 @@ def test_what_a_reader_left_open_is_disputed_by_nobody(ledger: Ledger) -> None:
     entry = ledger.accept(image, image.with_array(partly[None]), who="Ben")
     arrays = read_readings(ledger, entry.case).arrays(ledger.dataset.ignored)
     assert not disputes(arrays)[1] and not arrays["Ada"][1].any() and arrays["Ada"][2].any()
+    decided = read_readings(ledger, entry.case).joined("majority", ledger.dataset.ignored)
+    assert (decided.array[0, 1] == 2).all()  # still open: nobody has said that it is background
+    assert np.array_equal(decided.array[0, 2:], ADA[2:])
+    stored = adjudicate(ledger, read_readings(ledger, entry.case), decided, who="Eve", consensus="majority")
+    assert np.array_equal(read_labels(ledger.files.labels(stored.case)).array, decided.array)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def worklist(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of cases, or a data set.")],
     task: Annotated[
-        str | None, typer.Option("--task", "-t", metavar="TASK", help="The task. Default: the data set's or ledger's.")
+        str | None, typer.Option("--task", "-t", metavar="TASK", help="The task. Default: the ledger's or data set's.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -41,7 +41,7 @@ def worklist(
     ] = None,
     order: Annotated[
         Literal["name", "worth", "quality", "minutes", "state"],
-        typer.Option("--sort", help="worth: what is worth annotating next; quality: the lowest predicted Dice first."),
+        typer.Option("--sort", help="worth: most worth annotating first; quality: lowest predicted Dice first."),
     ] = "name",
     predict: Annotated[
         list[str] | None, typer.Option("--predict", metavar="CASE", help="Segment this case first. Repeatable.")
@@ -64,9 +64,9 @@ def worklist(
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
-    """List the cases of a folder: new, predicted, corrected, accepted or skipped, and what editing will take.
+    """List the cases of a folder: new, predicted, corrected, accepted or skipped, and the expected editing time.
 
-    The state is read from the results, the ledger and OUT_DIR/worklist.json, which holds what was skipped.
+    The state is read from the results, the ledger and OUT_DIR/worklist.json, which lists the skipped cases.
     """
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.processes import lower_own_priority
@@ -117,7 +117,7 @@ def _task(folder: Path, ledger: Path | None, task: str | None) -> str:
         return Ledger.open(ledger).task
     if (folder / "dataset.json").is_file():
         return RawDataset.open(folder).task
-    raise UsageError(f"Neither a ledger nor {folder} says a task; give --task (see 'meduniseg tasks').")
+    raise UsageError(f"Neither a ledger nor {folder} names a task; give --task (see 'meduniseg tasks').")
 
 
 def _own_ledger(task: str) -> Path:
@@ -127,7 +127,7 @@ def _own_ledger(task: str) -> Path:
 
 
 def _channels(offer: Offer, task: str) -> int | None:
-    """The files of a case; None where no model knows the task."""
+    """The number of files of a case; None if no model knows the task."""
     from meduniseg_core.preprocessing import files_per_case
 
     return files_per_case(offer.plan_of(task).channels) if task in offer.models else None
@@ -138,13 +138,13 @@ def _predictor(offer: Offer, task: str, device: str, precision: str, packs: bool
     from meduniseg_core.weights import load_model
     from training_cli.packs import packs_for
 
-    offer.plan_of(task)  # refuses a task that there is no model for
+    offer.plan_of(task)  # refuses a task without a model
     loaded = load_model(offer.models[task])
     return Predictor(loaded, device=device, precision=precision, packs=packs_for(loaded, [task], None, not packs))
 
 
 def _predict(listed: Worklist, names: list[str], predictor: Predictor, session: Session) -> tuple[dict[str, str], int]:
-    """Segment cases; one that fails is named and the others go on. Returns the failures and the exit code."""
+    """Segment cases; a failure is reported and the others go on. Returns the failures and the exit code."""
     failed: dict[str, str] = {}
     worst = 0
     for number, name in enumerate(names):

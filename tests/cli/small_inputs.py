@@ -64,6 +64,14 @@ def write_volume(path: Path, shape: tuple[int, int, int] = (20, 36, 40), seed: i
     return path
 
 
+def write_scans(folder: Path, count: int = 3) -> Path:
+    """Write scan0.nii.gz, scan1.nii.gz, ...; returns the folder."""
+    folder.mkdir()
+    for number in range(count):
+        write_volume(folder / f"scan{number}.nii.gz", (8, 32, 32), number)
+    return folder
+
+
 def write_photograph(path: Path, height: int = 48, width: int = 64, seed: int = 0) -> Path:
     """A colour picture of noise."""
     array = np.random.default_rng(seed).integers(0, 255, size=(3, 1, height, width), dtype=np.uint8)

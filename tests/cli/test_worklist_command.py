@@ -7,16 +7,12 @@ from pathlib import Path
 
 import pytest
 from conftest import RunCommand
-from small_inputs import write_volume
+from small_inputs import write_scans
 
 
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
-    folder = tmp_path / "cases"
-    folder.mkdir()
-    for number in range(3):
-        write_volume(folder / f"scan{number}.nii.gz", (8, 32, 32), number)
-    return folder
+    return write_scans(tmp_path / "cases")
 
 
 def test_cases_are_predicted_skipped_and_listed(meduniseg: RunCommand, cases: Path, tiny_model: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
-from small_inputs import write_volume
+from small_inputs import write_scans
 
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.images import read_image, read_labels
@@ -28,11 +28,7 @@ WAIT = 120_000
 
 @pytest.fixture
 def cases(tmp_path: Path) -> Path:
-    folder = tmp_path / "cases"
-    folder.mkdir()
-    for number in range(3):
-        write_volume(folder / f"scan{number}.nii.gz", (8, 32, 32), number)
-    return folder
+    return write_scans(tmp_path / "cases")
 
 
 @pytest.fixture

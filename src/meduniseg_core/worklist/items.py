@@ -22,9 +22,9 @@ _DONE: tuple[State, ...] = ("accepted", "skipped")
 class WorkItem:
     """One case.
 
-    ``labels`` is its present label map (prediction or correction), None where there is none. ``quality`` is what its
-    result's JSON says of its quality. ``seconds`` of editing are expected. ``worth`` = ``uncertainty`` x ``novelty``
-    (`worth`); None where the case was not predicted by the worklist.
+    ``labels``: its present label map (prediction or correction), None if there is none. ``quality``: the entry of that
+    name in its result's JSON. ``seconds``: the expected editing time. ``worth`` = ``uncertainty`` x ``novelty``
+    (`worth`); None if the case was not predicted by the worklist.
     """
 
     case: Case
@@ -42,24 +42,24 @@ class WorkItem:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is left to do: it was accepted or skipped, or cannot be read."""
+        """Whether nothing is left to do: the case was accepted or skipped, or cannot be read."""
         return self.state in _DONE or self.case.fault is not None
 
     @property
     def light(self) -> str | None:
-        """The quality light of the result: green, amber or red; None where its model is not calibrated."""
+        """The quality light of the result: green, amber or red; None if its model is not calibrated."""
         found = self.quality.get("light")
         return found if found in ("green", "amber", "red") else None
 
     @property
     def dice(self) -> float | None:
-        """The lowest predicted Dice of a class; None where the model is not calibrated."""
-        found = self.quality.get("dice")
-        return float(found) if isinstance(found, int | float) else None
+        """The lowest predicted Dice of a class; None if the model is not calibrated."""
+        found = self.quality.get("dice")  # the JSON may be anybody's
+        return float(found) if type(found) in (int, float) and 0 <= found <= 1 else None
 
     @property
     def worth(self) -> float | None:
-        """How much its annotation is expected to teach."""
+        """How much the model is expected to learn from the case's annotation."""
         if self.uncertainty is None or self.novelty is None:
             return None
         return self.uncertainty * self.novelty
@@ -71,7 +71,7 @@ def ordered(items: Sequence[WorkItem], order: Order) -> list[WorkItem]:
     Args:
         items: the entries.
         order: ``worth`` (most first), ``quality`` (worst first), ``minutes`` (quickest first), ``state`` or ``name``.
-            Entries for which it is not known come last.
+            Entries for which the value is not known come last.
 
     Returns:
         A new list.
@@ -93,14 +93,14 @@ def ordered(items: Sequence[WorkItem], order: Order) -> list[WorkItem]:
 
 
 def next_item(items: Sequence[WorkItem], after: str | None = None) -> WorkItem | None:
-    """The next entry with something to do.
+    """Find the next entry with something to do.
 
     Args:
         items: the entries, in the order of the list.
-        after: the name of the entry to begin behind; those before it follow at the end. None begins at the first.
+        after: the name of the entry after which the search begins; it wraps around. None begins at the first.
 
     Returns:
-        The entry; None where all others are done.
+        The entry; None if all others are done.
     """
     names = [item.name for item in items]
     start = names.index(after) + 1 if after in names else 0

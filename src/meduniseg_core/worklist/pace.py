@@ -10,16 +10,16 @@ from scipy.optimize import nnls
 
 from meduniseg_core.corrections import LedgerEntry
 
-_LEAST_TIMED = 4  # acceptances with time and changes before time is told by changes
-_MOST = 4.0  # times the usual share of changed voxels
+_LEAST_TIMED = 4  # acceptances with time and changes that are needed to predict time from changes
+_MOST = 4.0  # the share of changed voxels is at most so many times the usual one
 
 
 @dataclass(frozen=True)
 class Pace:
-    """``base`` seconds a case and ``per_voxel`` seconds a changed voxel.
+    """``base`` seconds for each case and ``per_voxel`` seconds for each changed voxel.
 
-    Of the voxels that a prediction gives to classes, ``share`` were changed in the median, at an uncertainty
-    (`worth.uncertainty_of`) of ``usual`` (None: not known).
+    ``share``: the median share of a prediction's labelled voxels that were changed; ``usual``: the median uncertainty
+    (`worth.uncertainty_of`) of these predictions, None if not known.
     """
 
     base: float
@@ -28,11 +28,11 @@ class Pace:
     usual: float | None
 
     def seconds(self, voxels: int | None, uncertainty: float | None) -> float:
-        """Expect the editing time of a case.
+        """Estimate the editing time of a case.
 
         Args:
-            voxels: that its prediction gives to classes; None where there is none.
-            uncertainty: of the prediction: twice as unsure, twice as much to change.
+            voxels: the number that its prediction labels; None if there is no prediction.
+            uncertainty: of the prediction; twice as uncertain, twice as much to change.
 
         Returns:
             Seconds.
@@ -50,11 +50,11 @@ def learn_pace(entries: Sequence[LedgerEntry], uncertainties: Mapping[str, float
 
     Args:
         entries: a ledger's acceptances.
-        uncertainties: of the predictions, by the image's hash, where they are known.
+        uncertainties: of the predictions, as far as known, by the image's hash.
 
     Returns:
-        Non-negative least squares of the seconds on the changed voxels; the median of the seconds alone where fewer
-        than four acceptances say both. None where no acceptance has a time.
+        A non-negative least-squares fit of the seconds to the changed voxels; the median of the seconds if fewer than
+        four acceptances have both. None if no acceptance has a time.
     """
     timed = [entry for entry in entries if entry.seconds is not None]
     if not timed:
@@ -80,5 +80,5 @@ def _changed(entry: LedgerEntry) -> int:
 
 
 def _labelled(entry: LedgerEntry) -> int:
-    """The voxels that the corrected prediction gave to classes; 0 without one."""
+    """The number of voxels that the prediction labelled; 0 without one."""
     return sum(one.predicted or 0 for one in entry.classes)

@@ -1,6 +1,6 @@
-"""The worklist's own file, ``worklist.json`` beside the results: what neither the results nor the ledger say.
+"""The worklist's own file, ``worklist.json`` beside the results: what neither the results nor the ledger hold.
 
-It is replaced as a whole (`files.write_text`) under a lock, so a killed process leaves the former or the new one, and
+It is replaced as a whole (`files.write_text`) under a lock, so a killed process leaves the old or the new file, and
 several processes (the window, the command that predicts the next case) may write it.
 """
 
@@ -23,9 +23,9 @@ NAME = "worklist.json"
 _LOCK_SECONDS = 60.0
 
 Signature = tuple[int, int]
-"""Of a file: its size in bytes and the time of its last change in ns."""
+"""A file's size in bytes and the time of its last change in ns."""
 
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Single = Annotated[float, Field(ge=-3.5e38, le=3.5e38, allow_inf_nan=False)]  # so that squares stay finite
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -34,28 +34,28 @@ class _Part(BaseModel):
 
 
 class Seen(_Part):
-    """An image that was read: its hash (as a ledger computes it) while its files stay as they were."""
+    """An image that was read: its hash (as a ledger computes it), valid while its files have these signatures."""
 
     image_sha256: _Sha256
     files: tuple[Signature, ...]
 
 
 class Predicted(_Part):
-    """What a prediction showed about itself.
+    """Figures of a prediction.
 
-    ``voxels``: how many were given to a class. ``features``: the encoder's means (`inference.quality.evidence`), to
-    compare with those of the same model only.
+    ``voxels``: how many it labels. ``features``: the encoder's means (`inference.quality.evidence`), comparable only
+    with those of the same model.
     """
 
     image_sha256: _Sha256
     model_sha256: str
     uncertainty: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     voxels: int = Field(ge=0)
-    features: tuple[_Finite, ...] = ()
+    features: tuple[_Single, ...] = ()
 
 
 class WorklistFile(_Part):
-    """The content of the file: the task, the cases that were skipped, and what is known of cases by name."""
+    """The content of the file: the task, the skipped cases, and by case name the images read and the predictions."""
 
     kind: Literal["worklist"] = "worklist"
     version: int = Field(default=VERSION, ge=1, le=VERSION)
@@ -70,10 +70,10 @@ def read_state(folder: Path, task: str) -> WorklistFile:
 
     Args:
         folder: the folder of the results.
-        task: the worklist's.
+        task: the worklist's task.
 
     Returns:
-        Its content; an empty one where there is none.
+        Its content; an empty one if there is no file.
 
     Raises:
         BadInputError: it is damaged, of a newer version or of another task.
@@ -92,12 +92,12 @@ def read_state(folder: Path, task: str) -> WorklistFile:
     return found
 
 
-_REMEDY = "move it away: only which cases were skipped and what is worth annotating is lost."
+_REMEDY = "move it away: only the skipped cases and the order by worth are lost."
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time change the file; read it anew within.
+    """Let one process at a time change the file; read it again within the block.
 
     Args:
         folder: the folder of the results, created if missing.
@@ -136,13 +136,13 @@ def write_state(folder: Path, content: WorklistFile) -> None:
 
 
 def signature_of(path: Path) -> Signature:
-    """What changes when a file does.
+    """Compute a signature that changes when a file does.
 
     Args:
         path: a file, or a folder of DICOM.
 
     Returns:
-        Size and time; of a folder its own and those of the files in it, summed up.
+        Size and time; for a folder the total size of its files and the latest time.
     """
     status = path.stat()
     if not path.is_dir():

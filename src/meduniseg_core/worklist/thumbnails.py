@@ -13,11 +13,11 @@ from meduniseg_core.images import place_labels, read_image, read_labels
 from meduniseg_core.images.palette import class_colour
 
 MOST_BYTES = 512 << 20
-"""Files larger than this together get no picture: drawing one reads them."""
+"""Cases with more bytes get no picture, because drawing one reads all files."""
 
 
 def thumbnail(images: Sequence[Path], labels: Path | None, side: int) -> bytes:
-    """Draw the slice with most labels, else the middle one.
+    """Draw the slice with the most labels or, without labels, the middle one.
 
     Args:
         images: the case's files.

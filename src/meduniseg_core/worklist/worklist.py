@@ -1,7 +1,7 @@
 """The worklist of one task over a folder (or data set) of cases.
 
-The state of a case is never stored: it is read from the result beside its JSON (predicted, corrected), the ledger
-(accepted) and the worklist's own file (skipped), so it is right after a crash and whatever program wrote the result.
+The state of a case is never stored: it is read from the result and its JSON (predicted, corrected), the ledger
+(accepted) and the worklist's own file (skipped). So it is right after a crash, whichever program wrote the result.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Worklist:
 
     Args:
         folder: images (`images.cases` says which files make a case), or a data set in nnU-Net's raw layout.
-        results: where predictions and corrections lie, as ``CASE.nii.gz`` (2D: ``CASE.png``), and ``worklist.json``.
+        results: the folder of predictions and corrections, ``CASE.nii.gz`` (2D: ``CASE.png``), and ``worklist.json``.
         task: the task's name.
-        ledger: the collection that corrections are accepted into; it need not exist yet.
-        channels: files of a case (`preprocessing.files_per_case`); None where that is not known.
-        reader: count only what this reader accepted, for a second reading; None counts every reader's.
+        ledger: the collection into which corrections are accepted; it need not exist yet.
+        channels: the number of files of a case (`preprocessing.files_per_case`); None if not known.
+        reader: count only this reader's acceptances, for a second reading; None counts those of all readers.
     """
 
     def __init__(
@@ -67,14 +67,13 @@ class Worklist:
         self.ledger = None if ledger is None else Path(ledger)
         self._channels = channels
         self._reader = reader
-        self._edited: dict[
-            Path, tuple[tuple[Signature, ...], bool]
-        ] = {}  # hashing is done once for each state of files
+        # by label file, whether it was edited: files are hashed once while their signatures stay the same
+        self._edited: dict[Path, tuple[tuple[Signature, ...], bool]] = {}
 
-    # -- what there is ------------------------------------------------------------------------------------------
+    # -- the cases ----------------------------------------------------------------------------------------------
 
     def cases(self) -> list[Case]:
-        """Find the cases; none is read.
+        """Find the cases without reading them.
 
         Returns:
             The cases by name; those that cannot be used have a ``fault``.
@@ -87,8 +86,8 @@ class Worklist:
     def items(self, cancel: CancelToken | None = None) -> list[WorkItem]:
         """List the cases with their state.
 
-        Images are read only where a ledger holds a case of that file's name and it is not known yet whether it is this
-        image.
+        An image is read only if the ledger holds a case of that file name and it is not known yet whether that is the
+        same image.
 
         Args:
             cancel: stops between two cases.
@@ -127,13 +126,13 @@ class Worklist:
         """Find a case by its name.
 
         Args:
-            name: the case's.
+            name: the case's name.
 
         Returns:
             The case.
 
         Raises:
-            UsageError: there is none of this name.
+            UsageError: there is no case of this name.
             BadInputError: its files cannot be read as a case.
         """
         cases = {case.name: case for case in self.cases()}
@@ -145,13 +144,13 @@ class Worklist:
             raise fault
         return cases[name]
 
-    # -- what is done -------------------------------------------------------------------------------------------
+    # -- changes ------------------------------------------------------------------------------------------------
 
     def skip(self, name: str, skipped: bool = True) -> None:
-        """Leave a case out, or take it up again. It is on disk when the call returns.
+        """Leave a case out, or take it up again. The change is on disk when the call returns.
 
         Args:
-            name: the case's.
+            name: the case's name.
             skipped: False takes it up again.
 
         Raises:
@@ -168,11 +167,15 @@ class Worklist:
         self._change(change)
 
     def seen(self, name: str, image: Image) -> None:
-        """Note which image a case is, so that the ledger's acceptance of it is recognised.
+        """Note a case's image, so that its acceptance in the ledger is recognised.
 
         Args:
-            name: the case's.
-            image: as it was read from the case's files.
+            name: the case's name.
+            image: the image, as it was read from the case's files.
+
+        Raises:
+            UsageError: there is no such case.
+            UnwritableError: the folder of the results cannot be written to.
         """
         one = Seen(image_sha256=storable(image).sha256, files=_signatures(self.case(name)))
         if self._state().seen.get(name) != one:
@@ -181,29 +184,29 @@ class Worklist:
     def predict(
         self, name: str, predictor: Predictor, *, events: EventSink = ignore, cancel: CancelToken | None = None
     ) -> Path:
-        """Segment a case and note what the prediction shows about itself. A correction is never replaced.
+        """Segment a case and note the figures of the prediction. A correction is never replaced.
 
         Args:
-            name: the case's.
+            name: the case's name.
             predictor: a model with the worklist's task.
             events: receives progress.
-            cancel: stops after the current batch of windows; nothing is changed then.
+            cancel: stops after the current batch of windows, without any change.
 
         Returns:
             The label file.
 
         Raises:
-            UsageError: there is no such case, or a file of others is in the way.
+            UsageError: there is no such case, or another program's file is in the way.
             BadInputError: the image cannot be read, or not by this task.
             UnwritableError: the folder of the results cannot be written to.
             CancelledError: ``cancel`` was set.
         """
         case = self.case(name)
         before = self._standing(case)
-        there = self._labels_in(before)
-        if there is not None and before.edited():
+        labels = self._labels_among(before.vouched)
+        if labels is not None and before.edited():
             events(Message("info", f"{name}: its labels were corrected by hand and are kept."))
-            return there
+            return labels
         image = read_image(case.source).with_findings(*case.findings)
         target = self.results / f"{name}{_ENDINGS[image.is_2d]}"
         check_name(target)
@@ -242,8 +245,9 @@ class Worklist:
             write_state(self.results, change(self._state()))
 
     def _entries(self) -> tuple[LedgerEntry, ...]:
-        there = self.ledger is not None and Ledger.is_at(self.ledger)
-        return Ledger.open(self.ledger).entries() if there and self.ledger is not None else ()
+        if self.ledger is None or not Ledger.is_at(self.ledger):
+            return ()
+        return Ledger.open(self.ledger).entries()
 
     def _standing(self, case: Case) -> Standing:
         record = self.results / f"{case.name}.json"
@@ -255,11 +259,11 @@ class Worklist:
         return standing(record, names, RESULT, identities(case.paths))
 
     def _is_of_task(self, content: Mapping[str, Any]) -> bool:
-        """Whether a JSON is of a result of this task, or of labels made by hand."""
+        """Whether a JSON describes a result of this task, or labels made by hand."""
         return recorded_task(content) == self.task or (recorded_task(content) is not None and not content.get("model"))
 
     def _result(self, case: Case) -> tuple[Path | None, dict[str, Any], bool]:
-        """The label file of a case (None: there is none), its JSON, and whether it was edited."""
+        """The label file of a case (None if there is none), its JSON, and whether it was edited."""
         record = self.results / f"{case.name}.json"
         content = read_record(record)
         if not self._is_of_task(content):
@@ -276,29 +280,26 @@ class Worklist:
             known = self._edited[labels] = signatures, edited
         return labels, content, known[1]
 
-    def _labels_in(self, there: Standing) -> Path | None:
-        return self._labels_among(there.vouched)
-
     def _labels_among(self, vouched: Mapping[str, str]) -> Path | None:
         paths = [self.results / name for name in vouched if f"{PROBABILITIES}." not in name]
         return next((path for path in paths if path.is_file()), None)
 
     def _digest(self, case: Case, state: WorklistFile, content: Mapping[str, Any], maybe: bool) -> str | None:
-        """The hash of a case's image: as it was noted, as its result says, or (where it ``maybe`` counts) as read."""
+        """The hash of a case's image: as noted, as in its result's JSON, or, if it is ``maybe`` accepted, computed."""
         if case.fault is not None:
             return None
         noted = state.seen.get(case.name)
         if noted is not None and noted.files == _signatures(case):
             return noted.image_sha256
-        said = content.get(IMAGE_SHA256)
-        if isinstance(said, str):
-            return said
+        recorded = content.get(IMAGE_SHA256)
+        if isinstance(recorded, str):
+            return recorded
         if not maybe:
             return None
         try:
             image = read_image(case.source)
         except (MedUniSegError, OSError):
-            return None  # what is wrong with it is said when it is opened
+            return None  # opening the case reports what is wrong with it
         self.seen(case.name, image)
         return storable(image).sha256
 
@@ -309,7 +310,7 @@ class Worklist:
         digests: Mapping[str, str | None],
         entries: tuple[LedgerEntry, ...],
     ) -> list[WorkItem]:
-        """The entries with expected time, uncertainty and novelty."""
+        """Add expected time, uncertainty and novelty to the entries."""
         names = {item.name for item in items}
         valid = {
             name: one
@@ -332,14 +333,14 @@ class Worklist:
 
 
 def default_results(folder: Path, task: str) -> Path:
-    """Where the results of a worklist go unless the user says otherwise: beside the folder of the cases.
+    """Choose the default folder for the results of a worklist: beside the folder of the cases.
 
     Args:
-        folder: of the cases.
-        task: the worklist's.
+        folder: the folder of the cases.
+        task: the worklist's task.
 
     Returns:
-        A folder of its own for the task.
+        A folder named after the cases' folder and the task.
     """
     whole = Path(folder).resolve()
     return whole.with_name(f"{whole.name}_{task}")

@@ -1,33 +1,33 @@
 """Which case is worth annotating next: *uncertainty x novelty*.
 
-Uncertainty alone asks for look-alikes of one hard case, novelty alone for oddities that the model can do; the product
-asks for cases that are both. Measured against random order by ``benchmarks/worklist_order.py``.
+Uncertainty alone selects look-alikes of one hard case, novelty alone selects oddities that the model can segment; the
+product selects cases that are both uncertain and novel. ``benchmarks/worklist_order.py`` compares it with random order.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
+from scipy.special import expit
 
 from meduniseg_core.inference.quality.assessment import ResultQuality
 from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
 from meduniseg_core.worklist.state_file import Predicted
 
-_SPREAD = 1e-6  # of a feature that is the same everywhere
+_SPREAD = 1e-6  # the least spread of a feature
 
 
 def uncertainty_of(evidence: Evidence, quality: ResultQuality | None = None) -> float:
-    """How unsure a prediction is: 1 less the Dice that is expected, in the mean of the classes.
+    """Compute how uncertain a prediction is: 1 less the expected Dice, averaged over the classes.
 
     Args:
-        evidence: what the pass showed.
-        quality: what the model's calibration makes of it, which is preferred.
+        evidence: the figures of the prediction's pass.
+        quality: the calibrated assessment, preferred if there is one.
 
     Returns:
-        0 to 1. Without a calibration the expected Dice is that of labels drawn by the network's own probabilities; of a
-        class that was not found, the highest probability that it has anywhere counts as unsure.
+        0 to 1. Without a calibration the expected Dice is that of labels drawn from the network's own probabilities;
+        for a class that was not found, its highest probability anywhere is taken as the uncertainty.
     """
     if quality is not None:
         values = [1 - one.dice for one in quality.classes]
@@ -39,20 +39,20 @@ def uncertainty_of(evidence: Evidence, quality: ResultQuality | None = None) -> 
 def _unsure(one: ClassEvidence) -> float:
     if one.voxels:
         return 1 - 2 * one.inside / max(one.total + one.voxels, 1e-6)
-    return 1 / (1 + math.exp(-one.peak))
+    return float(expit(one.peak))
 
 
 def novelties(predicted: Mapping[str, Predicted], annotated: Collection[str]) -> dict[str, float]:
-    """How unlike the annotated cases every other case is.
+    """Compute how much every case differs from the annotated ones.
 
     Args:
-        predicted: what the predictions of all cases showed, by name.
-        annotated: the names of the cases that were accepted.
+        predicted: the figures of all cases' predictions, by name.
+        annotated: the names of the accepted cases.
 
     Returns:
-        By name, of all cases: the distance of the encoder's features (each divided by its spread over the cases of one
-        model) to the nearest annotated case, in multiples of the median over the cases that are left; 0 for an
-        annotated case, 1 where there is nothing to compare with.
+        By name, for all cases: the distance of the encoder's features (each divided by its spread over the cases of one
+        model) to the nearest annotated case, in multiples of the median over the other cases; 0 for an annotated case,
+        1 if there is nothing to compare with.
     """
     found = dict.fromkeys(predicted, 1.0)
     groups: dict[tuple[str, int], list[str]] = {}

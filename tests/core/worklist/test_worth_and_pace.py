@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from pydantic import ValidationError
 from worklist_samples import made_cases
 
 from meduniseg_core.corrections import ClassChange, LedgerEntry
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.cases import Case
 from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
-from meduniseg_core.worklist import thumbnail, thumbnails
+from meduniseg_core.worklist import WorkItem, thumbnail, thumbnails
 from meduniseg_core.worklist.pace import learn_pace
 from meduniseg_core.worklist.state_file import Predicted
 from meduniseg_core.worklist.worth import novelties, uncertainty_of
@@ -39,6 +41,7 @@ def test_a_sure_prediction_is_less_uncertain_than_a_faint_one() -> None:
     nearly = uncertainty_of(evidence(of_class(0, 0, 3, peak=-0.1)))
     assert 0 <= sure < 0.05 < 0.3 < faint < 1
     assert nothing < 1e-6 and 0.4 < nearly < 0.5
+    assert uncertainty_of(evidence(of_class(0, 0, 0, peak=-1e4))) == 0
 
 
 def test_what_lies_far_from_every_annotated_case_is_novel() -> None:
@@ -48,6 +51,18 @@ def test_what_lies_far_from_every_annotated_case_is_novel() -> None:
     assert found["old"] == 1.0  # features of another model cannot be compared
     assert set(novelties(cases, set()).values()) == {1.0}
     assert novelties({"a": predicted(1, 1), "b": predicted(1, 1)}, {"a"}) == {"a": 0.0, "b": 1.0}
+
+
+@pytest.mark.parametrize("dice", [10**400, 1e300, float("nan"), -1, True, "0.5", [0.5], None])
+def test_a_dice_that_somebody_wrote_into_a_json_is_no_dice(dice: object) -> None:
+    assert WorkItem(Case("a", ()), "predicted", quality={"dice": dice}).dice is None
+    assert WorkItem(Case("a", ()), "predicted", quality={"dice": 1}).dice == 1.0
+
+
+def test_features_whose_spread_would_be_infinite_are_refused() -> None:
+    assert np.isfinite(list(novelties({"a": predicted(3e38), "b": predicted(-3e38)}, {"a"}).values())).all()
+    with pytest.raises(ValidationError):
+        predicted(1e300)
 
 
 def entry(number: int, seconds: float | None, changed: int | None, size: int = 1000) -> LedgerEntry:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
@@ -45,19 +46,8 @@ class MedUniSeg(UniversalNetwork):
         self.decoder = Decoder(config, config.features[-1] + priors, late=int(bool(config.tasks) and late))
         self.apply(initialise)
 
+    @override
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Everything that does not depend on the task.
-
-        Args:
-            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
-            modality: (B,) int64, the positions of the prompts; needed where the network has a modal prior.
-
-        Returns:
-            The features, from which any task can be decoded.
-
-        Raises:
-            ValueError: the modality is missing, the shapes do not fit, or no stem takes so many channels.
-        """
         flat = flattened(images)
         if self.config.modalities:
             modality = needed(modality, "modality")
@@ -70,36 +60,13 @@ class MedUniSeg(UniversalNetwork):
         modal = None if self.sefu is None else _prior(self.sefu, stages[-1], modality)
         return Features(stages=tuple(stages), priors=priors, context=modal)
 
+    @override
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits of one task for each sample.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64; needed where the network has a task prior.
-            levels: how many of the finest levels.
-
-        Returns:
-            Logits (B, classes, D, H, W), finest level first.
-
-        Raises:
-            ValueError: the task is missing.
-        """
         bottleneck, late = self._decoder_input(features, task)
         return [with_depth(level) for level in self.decoder(bottleneck, features.stages[:-1], levels, late)]
 
+    @override
     def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """What the finest head would make logits of, for one task for each sample.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64; needed where the network has a task prior.
-
-        Returns:
-            (B, features, D, H, W).
-
-        Raises:
-            ValueError: the task is missing.
-        """
         bottleneck, late = self._decoder_input(features, task)
         return with_depth(self.decoder.finest(bottleneck, features.stages[:-1], late))
 
@@ -124,7 +91,7 @@ class MedUniSeg(UniversalNetwork):
         return _prior(self.fuse, features.stages[-1], task)
 
     def _decoder_input(self, features: Features, task: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The bottleneck with the priors that join it, and the prior that joins the decoder's end."""
+        """The bottleneck with the priors concatenated to it, and the prior that joins the decoder's end."""
         bottleneck = features.stages[-1]
         prior = self.task_prior(features, task)
         if self.config.task_prior_at == "decoder":
@@ -141,7 +108,7 @@ class MedUniSeg(UniversalNetwork):
 
 
 def _prior(fusion: Fuse | Sefu, bottleneck: Tensor, which: Tensor | None = None) -> Tensor:
-    """FUSE's or SEFU's priors, also of images: both are three-dimensional always, as their prompts have a depth."""
+    """FUSE's or SEFU's priors, also for 2D images: both are always three-dimensional, as their prompts have a depth."""
     volume = with_depth(bottleneck)
     priors: Tensor = fusion(volume) if which is None else fusion(volume, which)
     return priors.squeeze(2) if bottleneck.dim() == 4 else priors

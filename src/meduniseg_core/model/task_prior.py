@@ -1,4 +1,4 @@
-"""FUSE, the task prior (docs/spec.md section 4), and SEFU, its sister (section 10): what to segment, as a feature map.
+"""FUSE, the task prior (docs/spec.md section 4), and its variant SEFU (section 10): the task as a feature map.
 
 FUSE fuses one prompt with the features and then selects the task's channel; SEFU selects a prompt and then fuses.
 """
@@ -17,9 +17,8 @@ from meduniseg_core.model.blocks import Conv, ConvBlock, random_normal
 
 @dataclass(frozen=True)
 class FusionSize:
-    """The sizes of FUSE or SEFU: bottleneck ``features``, prompts of ``channels`` (K) on a grid of ``size``, and
-    ``blocks`` whose middle ones have a ``divisor``-th of all the input channels. ``learned = False``: prompts stay
-    zero."""
+    """The sizes of FUSE or SEFU: ``features`` of the bottleneck, prompts of ``channels`` (K) on a grid of ``size``, and
+    ``blocks``; the middle ones have 1 / ``divisor`` of all input channels. ``learned = False``: prompts stay zero."""
 
     features: int
     channels: int
@@ -44,7 +43,7 @@ class _Fusion(nn.Module):
         )
 
     def _fused(self, bottleneck: Tensor, which: Tensor | None) -> Tensor:
-        """Fuse each sample's features with its prompt, on the prompt's grid; (B, outputs, ...) on the features' own."""
+        """Fuse each sample's features with its prompt on the prompt's grid; returns (B, outputs, ...) on their own."""
         size, own_size = self._shape[2:], tuple(bottleneck.shape[2:])
         features = bottleneck
         if own_size != size:
@@ -68,7 +67,7 @@ class Fuse(_Fusion):
         super().__init__(size, prompts=1, outputs=tasks)
 
     def forward(self, bottleneck: Tensor) -> Tensor:
-        """The priors of all tasks.
+        """Compute the priors of all tasks.
 
         Args:
             bottleneck: the encoder's last features, (B, C, D', H', W').
@@ -86,7 +85,7 @@ class Sefu(_Fusion):
         super().__init__(size, prompts, outputs=1)
 
     def forward(self, bottleneck: Tensor, which: Tensor) -> Tensor:
-        """Each sample's prior.
+        """Compute each sample's prior.
 
         Args:
             bottleneck: the encoder's last features, (B, C, D', H', W').
@@ -99,7 +98,7 @@ class Sefu(_Fusion):
 
 
 def select(priors: Tensor, task: Tensor) -> Tensor:
-    """Each sample's own prior, so that one batch may mix tasks.
+    """Select each sample's own prior, so that one batch may mix tasks.
 
     Args:
         priors: (B, N, ...), a channel for each task.

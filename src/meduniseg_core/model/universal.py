@@ -1,4 +1,4 @@
-"""What all universal networks share: the backbone's encoder, one way to be called, mixed batches, the 2D path."""
+"""The common base of all universal networks: the backbone's encoder, one interface, mixed batches, the 2D path."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class UniversalNetwork(nn.Module):
         return len(self.config.strides)
 
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Everything that does not depend on the task: here the encoder's stages, whatever the modality is.
+        """Compute everything that does not depend on the task; by default the encoder's stages, for any modality.
 
         Args:
             images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid and different channel counts.
-            modality: (B,) int64, the positions of the prompts; needed where the network has a modal prior.
+            modality: (B,) int64, the modality's index among the network's; required if the network has a modal prior.
 
         Returns:
             The features, from which any task can be decoded.
@@ -54,11 +54,11 @@ class UniversalNetwork(nn.Module):
         return Features(stages=tuple(self._stages(flattened(images))), priors=None)
 
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits of one task for each sample.
+        """Compute the logits of one task for each sample.
 
         Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64; needed where the network has a task prior.
+            features: the result of :meth:`encode`.
+            task: (B,) int64; required if the network has a task prior.
             levels: how many of the finest levels.
 
         Returns:
@@ -70,11 +70,11 @@ class UniversalNetwork(nn.Module):
         raise NotImplementedError
 
     def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """What the finest head would make logits of, for one task for each sample; here the same for all tasks.
+        """Compute the input of the finest head, for one task for each sample; by default the same for all tasks.
 
         Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64; needed where the network has a task prior.
+            features: the result of :meth:`encode`.
+            task: (B,) int64; required if the network has a task prior.
 
         Returns:
             (B, features, D, H, W).
@@ -95,8 +95,8 @@ class UniversalNetwork(nn.Module):
 
         Args:
             images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
-            task: (B,) int64; needed where the network has a task prior.
-            modality: (B,) int64; needed where the network has a modal prior.
+            task: (B,) int64; required if the network has a task prior.
+            modality: (B,) int64; required if the network has a modal prior.
             levels: how many of the finest levels; None for all.
 
         Returns:
@@ -113,10 +113,10 @@ class UniversalNetwork(nn.Module):
 
 
 def needed(index: Tensor | None, what: str) -> Tensor:
-    """A sample's task or modality where the network cannot do without.
+    """Check that the samples' tasks or modalities are given.
 
     Args:
-        index: (B,) int64.
+        index: (B,) int64, or None.
         what: "task" or "modality".
 
     Returns:
@@ -133,16 +133,16 @@ def needed(index: Tensor | None, what: str) -> Tensor:
 
 
 def flattened(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
-    """Drop the depth axis of depth-1 input, which turns on the 2D path of every block.
+    """Drop the depth axis of input of depth 1, which selects the 2D path of every block.
 
     Args:
         images: (B, C, D, H, W), or a list of (C_i, D, H, W).
 
     Returns:
-        The images, (B, C, H, W) or a list of (C_i, H, W) if they are of depth 1.
+        The images; (B, C, H, W), or a list of (C_i, H, W), if their depth is 1.
 
     Raises:
-        ValueError: they have another number of axes, or not one grid.
+        ValueError: they have another number of axes, or different grids.
     """
     if isinstance(images, Tensor):
         if images.dim() != 5:
@@ -155,7 +155,7 @@ def flattened(images: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
 
 
 def with_depth(x: Tensor) -> Tensor:
-    """Features of a volume as they are, those of an image with its depth axis again.
+    """Restore the depth axis of features of the 2D path.
 
     Args:
         x: (B, C, D, H, W) or (B, C, H, W).
@@ -167,13 +167,13 @@ def with_depth(x: Tensor) -> Tensor:
 
 
 def joined(*features: Tensor | None) -> Tensor:
-    """Concatenate the channels of what is there, in the first one's dtype.
+    """Concatenate features along their channels, in the first one's dtype.
 
     Args:
-        *features: (B, C_i, ...) on one grid; the first is never None.
+        *features: (B, C_i, ...) on one grid; None is left out. The first is never None.
 
     Returns:
         (B, sum of C_i, ...).
     """
-    there = [one for one in features if one is not None]
-    return there[0] if len(there) == 1 else torch.cat([one.to(there[0].dtype) for one in there], dim=1)
+    given = [one for one in features if one is not None]
+    return given[0] if len(given) == 1 else torch.cat([one.to(given[0].dtype) for one in given], dim=1)

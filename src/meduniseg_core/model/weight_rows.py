@@ -1,4 +1,4 @@
-"""What the first axis of a weight counts: by these rows weights are carried over to a network of other tasks."""
+"""What the rows (first axis) of a weight belong to, to carry weights over to a network of other tasks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Rows = Literal["tasks", "modalities", "classes"]
 
 
 def rows_of(config: ModelConfig, name: str) -> Rows | None:
-    """Tell what a weight has a row for.
+    """Find out what each row of a weight belongs to.
 
     Args:
         config: the architecture of a `MedUniSeg`.
         name: the weight's name in its state dict.
 
     Returns:
-        What each row belongs to; None for a weight that all share.
+        What a row belongs to; None for a weight that all tasks and modalities share.
     """
     if name.endswith("head.weight"):
         return "classes"

@@ -1,4 +1,4 @@
-"""Attention between tokens (class queries, priors) and features, as CCQ and Hermes need it."""
+"""Attention between tokens (class queries, priors) and features, for CCQ and Hermes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEAD_WIDTH = 32
 
 
 class Attention(nn.Module):
-    """Multi-head attention from one set of tokens to another, each normalised first; the caller adds the residual."""
+    """Multi-head attention from one set of tokens to another, both normalised first; the caller adds the residual."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -22,14 +22,14 @@ class Attention(nn.Module):
         self._heads = math.gcd(width, max(1, width // _HEAD_WIDTH))
 
     def forward(self, tokens: Tensor, of: Tensor) -> Tensor:
-        """Let tokens look at others.
+        """Let tokens attend to others.
 
         Args:
             tokens: (B, n, width).
-            of: (B, m, width), what they look at.
+            of: (B, m, width), the tokens that they attend to.
 
         Returns:
-            (B, n, width): what each token found.
+            (B, n, width), the attended values of each token.
         """
         tokens, of = self.norm(tokens), self.norm_of(of)
         queries, keys, values = (
@@ -50,7 +50,7 @@ class FeedForward(nn.Module):
         self.up, self.down = nn.Linear(width, factor * width), nn.Linear(factor * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Change each token by itself.
+        """Transform each token on its own.
 
         Args:
             tokens: (B, n, width).
@@ -63,24 +63,24 @@ class FeedForward(nn.Module):
 
 
 def tokens_of(x: Tensor) -> Tensor:
-    """Features as tokens.
+    """Turn features into tokens.
 
     Args:
         x: (B, C, ...).
 
     Returns:
-        (B, voxels, C), in at least single precision: attention's weights are never stored in half.
+        (B, voxels, C), in at least single precision: the weights of attention are never stored in half precision.
     """
     whole = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return whole.flatten(2).transpose(1, 2)
 
 
 def attended_features(tokens: Tensor, like: Tensor) -> Tensor:
-    """Tokens as features again.
+    """Turn tokens back into features.
 
     Args:
         tokens: (B, voxels, C).
-        like: features (B, C, ...) whose grid and dtype the result has.
+        like: features (B, C, ...) with the grid and dtype of the result.
 
     Returns:
         (B, C, ...).

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from meduniseg_core.model.baselines.attention import Attention, FeedForward, attended_features, tokens_of
 from meduniseg_core.model.baselines.heads import class_masks, head_classes, with_background
@@ -72,16 +73,9 @@ class CCQ(UniversalNetwork):
         self.after = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, finest))
         self.apply(initialise)
 
+    @override
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Run the encoder, and let the queries of all classes learn from it and from each other.
-
-        Args:
-            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
-            modality: not needed.
-
-        Returns:
-            The features of all stages; the queries (B, classes of all tasks, width) are their context.
-        """
+        """See the base class; the queries (B, classes of all tasks, width) are the features' context."""
         stages = self._stages(flattened(images))
         image = tokens_of(stages[-1])
         queries = self.queries.expand(len(image), -1, -1)
@@ -89,38 +83,16 @@ class CCQ(UniversalNetwork):
             queries = one(queries, image)
         return Features(stages=tuple(stages), priors=None, context=queries)
 
+    @override
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits of one task for each sample: its classes' masks, and 0 for the background.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64.
-            levels: how many of the finest levels.
-
-        Returns:
-            Logits (B, classes, D, H, W), finest level first.
-
-        Raises:
-            ValueError: the task is missing.
-        """
+        """See the base class: the masks of the task's classes, and 0 for the background."""
         queries = self._queries(features, task)
         kernels = self.after(queries)
         embedded = self.decoder(self._class_relevant(features, queries), features.stages[:-1], levels)
         return [with_depth(with_background(class_masks(level, kernels))) for level in embedded]
 
+    @override
     def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """The decoder's last features.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64.
-
-        Returns:
-            (B, features, D, H, W).
-
-        Raises:
-            ValueError: the task is missing.
-        """
         queries = self._queries(features, task)
         return with_depth(self.decoder.finest(self._class_relevant(features, queries), features.stages[:-1]))
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from meduniseg_core.model.baselines.heads import WIDTH, dynamic_head, head_sizes, parameters_of, pooled_features
 from meduniseg_core.model.blocks import initialise
@@ -36,20 +37,8 @@ class DoDNet(UniversalNetwork):
         self.controller = nn.Linear(config.features[-1] + config.tasks, parameters_of(self._sizes))
         self.apply(initialise)
 
+    @override
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits of one task for each sample.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64.
-            levels: how many of the finest levels.
-
-        Returns:
-            Logits (B, classes, D, H, W), finest level first.
-
-        Raises:
-            ValueError: the task is missing.
-        """
         seen = pooled_features(features.stages[-1])
         code = F.one_hot(needed(task, "task"), self.config.tasks).to(seen.dtype)
         parameters = self.controller(torch.cat((seen, code), dim=1)).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Heads whose weights are computed for each sample: what the baselines put in the place of fixed heads."""
+"""Heads whose weights are computed for each sample; the baselines have them in place of fixed heads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ WIDTH = 8
 
 
 def head_sizes(outputs: int) -> tuple[int, ...]:
-    """Widths of a dynamic head: three 1x1x1 convolutions.
+    """List the widths of a dynamic head of three 1x1x1 convolutions.
 
     Args:
-        outputs: channels of the last one.
+        outputs: channels of the last layer.
 
     Returns:
         Inputs of the first layer, then the outputs of each.
@@ -26,10 +26,10 @@ def head_sizes(outputs: int) -> tuple[int, ...]:
 
 
 def parameters_of(sizes: Sequence[int]) -> int:
-    """How many numbers a dynamic head takes.
+    """Count the parameters of a dynamic head.
 
     Args:
-        sizes: its widths, as of :func:`head_sizes`.
+        sizes: its widths, as from :func:`head_sizes`.
 
     Returns:
         Weights and biases of all layers.
@@ -38,11 +38,11 @@ def parameters_of(sizes: Sequence[int]) -> int:
 
 
 def dynamic_head(x: Tensor, parameters: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Apply 1x1x1 convolutions, with a ReLU between two, whose weights belong to the sample (and the class).
+    """Apply 1x1x1 convolutions, with ReLUs between them, whose weights belong to the sample (and the class).
 
     Args:
         x: (B, channels, ...) features.
-        parameters: (B, heads, n), as many as :func:`parameters_of` says.
+        parameters: (B, heads, n), with n from :func:`parameters_of`.
         sizes: the head's widths.
 
     Returns:
@@ -63,7 +63,7 @@ def dynamic_head(x: Tensor, parameters: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def class_masks(x: Tensor, kernels: Tensor) -> Tensor:
-    """The similarity of every voxel to every class: one 1x1x1 convolution whose kernels belong to the sample.
+    """Compute the similarity of every voxel to every class: a 1x1x1 convolution whose kernels belong to the sample.
 
     Args:
         x: (B, channels, ...) features.
@@ -77,10 +77,10 @@ def class_masks(x: Tensor, kernels: Tensor) -> Tensor:
 
 
 def with_background(classes: Tensor) -> Tensor:
-    """Log-odds of foreground classes as logits: the background's is 0.
+    """Turn log-odds of foreground classes into logits: the background's is 0.
 
-    With one class, the softmax of both is the class's sigmoid; with several, the most likely class wins where its
-    log-odds are above 0, else the background.
+    With one class, the softmax of both is the class's sigmoid. With several, the most likely class wins where its
+    log-odds are above 0, and the background elsewhere.
 
     Args:
         classes: (B, classes, ...) log-odds.
@@ -92,20 +92,20 @@ def with_background(classes: Tensor) -> Tensor:
 
 
 def pooled_features(x: Tensor) -> Tensor:
-    """Global average pooling.
+    """Average features over all voxels (global average pooling).
 
     Args:
         x: (B, C, ...).
 
     Returns:
-        (B, C) in at least single precision, also where the convolutions' weights are of half.
+        (B, C) in at least single precision, even if the convolutions' weights are in half precision.
     """
     whole = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
     return whole.flatten(2).mean(2)
 
 
 def head_classes(task: Tensor, classes: int) -> Tensor:
-    """The numbers of a task's foreground classes among those of all tasks.
+    """Number a task's foreground classes among those of all tasks.
 
     Args:
         task: (B,) int64.

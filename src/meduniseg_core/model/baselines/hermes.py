@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from meduniseg_core.model.baselines.attention import Attention, FeedForward, attended_features, tokens_of
 from meduniseg_core.model.baselines.heads import class_masks, head_classes, with_background
@@ -111,59 +112,27 @@ class Hermes(UniversalNetwork):
         )
         self.apply(initialise)
 
+    @override
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        """Run the stages of the encoder that have no priors.
-
-        Args:
-            images: (B, C, D, H, W), or a list of (C_i, D, H, W) with one grid.
-            modality: (B,) int64, the positions of the modalities in the pools.
-
-        Returns:
-            The features of these stages; the modalities are their context.
-
-        Raises:
-            ValueError: the modality is missing.
-        """
+        """See the base class: the stages of the encoder that have no priors; the modalities are their context."""
         stages = self._stages(flattened(images), self._shared)
         return Features(stages=tuple(stages), priors=None, context=needed(modality, "modality"))
 
+    @override
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits of one task for each sample: its classes' masks, and 0 for the background.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64.
-            levels: how many of the finest levels.
-
-        Returns:
-            Logits (B, classes, D, H, W), finest level first.
-
-        Raises:
-            ValueError: the task is missing.
-        """
+        """See the base class: the masks of the task's classes, and 0 for the background."""
         stages, touch, prototypes = self._fused(features, task)
         embedded = self.decoder(stages[-1], stages[:-1], levels, touch=touch)
         kernels = self.kernels(torch.cat(prototypes, dim=2))
         return [with_depth(with_background(class_masks(level, kernels))) for level in embedded]
 
+    @override
     def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        """The decoder's last features.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64.
-
-        Returns:
-            (B, features, D, H, W).
-
-        Raises:
-            ValueError: the task is missing.
-        """
         stages, touch, _ = self._fused(features, task)
         return with_depth(self.decoder.finest(stages[-1], stages[:-1], touch=touch))
 
     def _fused(self, features: Features, task: Tensor | None) -> tuple[list[Tensor], Touch, list[Tensor]]:
-        """All encoder stages, the fusion of decoder levels, and the list that the posterior prototypes go to."""
+        """All encoder stages, the fusion for decoder levels, and the list that receives the posterior prototypes."""
         modality = features.context
         assert modality is not None
         classes = head_classes(needed(task, "task"), self.config.classes - 1)

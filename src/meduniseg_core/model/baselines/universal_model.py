@@ -17,6 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from meduniseg_core.model.baselines.heads import (
     WIDTH,
@@ -34,7 +35,7 @@ from meduniseg_core.model.unet import Decoder, Encoder
 from meduniseg_core.model.universal import UniversalNetwork, needed, with_depth
 
 EMBEDDING = 512
-"""Numbers of a class's embedding: those of CLIP's ViT-B/32."""
+"""Length of a class's embedding: that of CLIP's ViT-B/32."""
 _CODE = 256
 
 
@@ -54,20 +55,9 @@ class UniversalModel(UniversalNetwork):
         self.controller = nn.Linear(2 * _CODE, parameters_of(self._sizes))
         self.apply(initialise)
 
+    @override
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        """Logits of one task for each sample: those of its classes' binary heads, and 0 for the background.
-
-        Args:
-            features: what :meth:`encode` returned.
-            task: (B,) int64.
-            levels: how many of the finest levels.
-
-        Returns:
-            Logits (B, classes, D, H, W), finest level first.
-
-        Raises:
-            ValueError: the task is missing.
-        """
+        """See the base class: the logits of the classes' binary heads, and 0 for the background."""
         own = head_classes(needed(task, "task"), self.config.classes - 1)
         of_class = F.relu(self.of_class(self.embeddings[own]))
         of_image = self.of_image(pooled_features(features.stages[-1])).unsqueeze(1).expand_as(of_class)

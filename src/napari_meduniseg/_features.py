@@ -24,7 +24,7 @@ from napari_meduniseg._segmentation_job import Predictors, SegmentChoice
 
 @dataclass(frozen=True)
 class MadeBy:
-    """What made the labels of an image, where a model did: its name, the task and the modality."""
+    """The model that made the labels of an image, its task and the modality; None for what is not known."""
 
     model: str | None = None
     task: str | None = None
@@ -33,7 +33,7 @@ class MadeBy:
 
 @dataclass(frozen=True)
 class Found:
-    """Features, and a sentence about whose they are."""
+    """Features, and a sentence that names their model and tasks."""
 
     features: ImageFeatures
     text: str
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass
 class FeatureSource:
-    """Computes features in a worker's thread, once for every image."""
+    """Computes features in a worker's thread, once for each image."""
 
     _cache: FeatureCache = field(default_factory=FeatureCache)
     _predictors: Predictors = field(default_factory=Predictors)
@@ -50,9 +50,9 @@ class FeatureSource:
     def of_layers(
         self, snapshots: tuple[LayerSnapshot, ...], made_by: MadeBy | None, events: EventSink, cancel: CancelToken
     ) -> Found:
-        """Find the features of what layers show, as `get` does.
+        """Find the features of the image that layers show, as `get` does.
 
-        For the layers that were asked for last nothing is read, nor is it looked up again what is in use: a stroke
+        If the layers are those of the last call, neither the image nor the models in use are looked up again: a stroke
         must not wait for a checksum of the whole image. `forget` ends that.
         """
         last = self._last
@@ -63,7 +63,7 @@ class FeatureSource:
         return found
 
     def forget(self) -> None:
-        """Look anew, next time, at the image and at what is in use."""
+        """Look up the image and the models in use again next time."""
         self._last = None
 
     def get(self, image: Image, made_by: MadeBy | None, events: EventSink, cancel: CancelToken) -> Found:
@@ -71,12 +71,13 @@ class FeatureSource:
 
         Args:
             image: (C, D, H, W).
-            made_by: whose labels it has, which chooses the network; None for the image's own features alone.
+            made_by: the model that made its labels, which chooses the network; None for the image's own features
+                alone.
             events: receives progress.
-            cancel: stops.
+            cancel: stops after the current batch of windows.
 
         Returns:
-            The features; without a network's where no task can take the image.
+            The features; only the image's own if no task can take the image.
         """
         if made_by is None:
             return Found(self._cache.get(image, None, events=events, cancel=cancel), "Without a network's features.")
@@ -92,7 +93,7 @@ class FeatureSource:
     def of_tasks(
         self, image: Image, model_sha256: str | None, tasks: tuple[str, ...], events: EventSink, cancel: CancelToken
     ) -> ImageFeatures | None:
-        """Find the features of certain tasks of a certain model; None where that is not among the models in use."""
+        """Find the features of certain tasks of a certain model; None if it is not among the models in use."""
         if not tasks:
             return self._cache.get(image, None, events=events, cancel=cancel)
         for name in dict.fromkeys(offer_in_use(events).models.values()):
@@ -115,7 +116,7 @@ def features_of(current: Current) -> FeatureSource:
 
 
 def made_by(labels: Labels | None) -> MadeBy:
-    """What made labels, as their layer tells."""
+    """Read from a labels layer which model made it."""
     record: Any = None if labels is None else labels.metadata.get(METADATA_KEY)
     known = record.get("provenance") if isinstance(record, dict) else None
     if not isinstance(known, dict):
@@ -124,7 +125,7 @@ def made_by(labels: Labels | None) -> MadeBy:
 
 
 def _offer(model: str | None, events: EventSink) -> Offer:
-    """The tasks of the model that made the labels, where it is installed; else of what is in use."""
+    """The tasks of the model that made the labels if it is installed, else of the models in use."""
     if model is not None and any(entry.name == model and entry.info is not None for entry in Registry().list()):
         try:
             return offer_of(model)

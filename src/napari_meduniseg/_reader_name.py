@@ -1,4 +1,4 @@
-"""The reader's name, which accepted corrections carry: kept for the next session. Knows no Qt."""
+"""The reader's name, stored with accepted corrections and remembered for the next session. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST = 80  # characters
 
 
 def reader_name() -> str:
-    """The name given last, else that of the user who is logged in; empty where neither is known."""
+    """The name given last, else that of the user who is logged in; empty if neither is known."""
     try:
         found = parse_json(read_small(_file()))
     except (OSError, ValueError, MedUniSegError):
@@ -24,8 +24,8 @@ def reader_name() -> str:
 
 
 def remember_reader(name: str) -> None:
-    """Keep a name; an empty one is forgotten, and the user's comes back."""
-    with suppress(OSError, MedUniSegError):  # a convenience: nothing is lost where it cannot be kept
+    """Remember a name; an empty one restores the name of the user who is logged in."""
+    with suppress(OSError, MedUniSegError):  # a convenience: nothing else is lost
         if name.strip():
             _file().parent.mkdir(parents=True, exist_ok=True)
             write_text(_file(), json_text({"reader": name.strip()[:_LONGEST]}))

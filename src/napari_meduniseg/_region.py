@@ -1,4 +1,4 @@
-"""The region to segment, as the user marks it in the viewer -> a box of the image's voxels. Knows no Qt."""
+"""From the region that the user marks in the viewer to a box of the image's voxels. Knows no Qt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Region = Literal["volume", "slice", "box"]
 
 
 def slice_box(layer: Layer, snapshot: LayerSnapshot, viewer: ViewerModel) -> Box | None:
-    """The visible slice, in voxels of the image; None where the image is one slice. UsageError in a 3D view."""
+    """The visible slice, in voxels of the image; None if the image is a single slice. UsageError in a 3D view."""
     if layer.ndim == 2:
         return None  # the visible slice is the image
     if viewer.dims.ndisplay == 3:
@@ -33,8 +33,11 @@ def slice_box(layer: Layer, snapshot: LayerSnapshot, viewer: ViewerModel) -> Box
 
 
 def shapes_box(layer: ImageLayer, snapshot: LayerSnapshot, shapes: Shapes | None) -> Box:
-    """The box around the selected shapes (else all), in voxels of the image; what was drawn on one slice goes through
-    the whole depth. UsageError where there is none, or it lies outside."""
+    """The box around the selected shapes (else all), in voxels of the image.
+
+    A shape that was drawn on one slice extends through the whole depth. UsageError if there is no shape, or the box
+    lies outside the image.
+    """
     if shapes is None or shapes.nshapes == 0:
         raise UsageError("There is no box; add a Shapes layer, draw a rectangle and choose that layer.")
     chosen = sorted(shapes.selected_data) or range(shapes.nshapes)

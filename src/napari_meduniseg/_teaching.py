@@ -24,17 +24,17 @@ from napari_meduniseg._links import bind
 from napari_meduniseg._views import slice_axis
 
 NOT_TARGET = 1
-"""What strokes beside the target are painted with; the strokes of class n are painted with n + 1."""
+"""The label of strokes beside the target; strokes of class n have the label n + 1."""
 
 _GREY = (150, 150, 150)
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What the user has painted, prepared in the window's thread.
+    """The user's strokes, captured in the window's thread.
 
     ``strokes`` is a copy of the strokes' layer, ``base`` of the labels to be corrected. ``plane`` is the visible slice:
-    the layer's axis and the index along it; None for a 2D image. ``made_by`` chooses the network; None for none.
+    the layer's axis and the index along it; None for a 2D image. ``made_by`` chooses the network; None: no network.
     """
 
     snapshots: tuple[LayerSnapshot, ...]
@@ -46,7 +46,7 @@ class Lesson:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """New labels of a part of the layer, what made them, and whose features it had."""
+    """New labels of a part of the layer, the teacher that made them, and a sentence about its features."""
 
     box: tuple[slice, ...]
     labels: np.ndarray
@@ -56,7 +56,7 @@ class Taught:
 
 @dataclass(frozen=True)
 class TooFew:
-    """There is too little to learn from: whether a stroke on a target, and one beside it, are there."""
+    """There is too little to learn from; ``target`` and ``beside``: which strokes there are."""
 
     target: bool
     beside: bool
@@ -79,7 +79,7 @@ def add_strokes(viewer: ViewerModel, image: ImageLayer, classes: dict[int, str])
 
 
 def add_labels(viewer: ViewerModel, image: ImageLayer, classes: dict[int, str], base: Labels | None) -> Labels:
-    """Add the layer of what is taught: empty, or a copy of the labels to be corrected."""
+    """Add the layer for the taught labels: empty, or a copy of the labels to be corrected."""
     shape = image.data.shape[: image.ndim]
     data = np.zeros(shape, np.uint8) if base is None else np.array(base.data)
     options = {**copied_placement(image), **class_options(classes, {}), "name": f"{image.name}: taught"}
@@ -110,7 +110,7 @@ def teach(
     events: EventSink,
     cancel: CancelToken,
 ) -> Taught | TooFew:
-    """Label the visible slice, hand it to ``shown``, then label everything; in a worker's thread."""
+    """Label the visible slice and hand it to ``shown``, then label the whole image; in a worker's thread."""
     present = [value for value in unique_labels(lesson.strokes) if value]
     if len(present) < 2 and not (present and lesson.base is not None):
         return TooFew(any(value != NOT_TARGET for value in present), NOT_TARGET in present)
@@ -138,9 +138,9 @@ def apply_task(
     events: EventSink,
     cancel: CancelToken,
 ) -> Taught:
-    """Label an image with what another one taught, in a worker's thread.
+    """Label an image with a quick task, in a worker's thread.
 
-    Raises UsageError where its model is not among those in use.
+    Raises UsageError if its model is not among those in use.
     """
     taken = read_layers(snapshots)
     features = source.of_tasks(taken.image, task.model_sha256, task.tasks, events, cancel)

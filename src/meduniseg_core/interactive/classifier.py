@@ -1,4 +1,4 @@
-"""A linear classifier of voxels (logistic regression), as data that a file can hold."""
+"""A linear voxel classifier (logistic regression), as data that a file can hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meduniseg_core.interactive.features import FeaturePart
 STRENGTH = 0.1
 """scikit-learn's C, the inverse of the regularisation; tried on six training images only."""
 
-_MOST = 4000  # voxels of one class that are learned from
+_MOST = 4000  # voxels of one class that the classifier learns from
 Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 
 
@@ -61,13 +61,13 @@ class VoxelClassifier(BaseModel):
         labels: np.ndarray,
         weights: np.ndarray | None = None,
     ) -> VoxelClassifier:
-        """Learn from labelled voxels; every class counts the same, however many voxels it has.
+        """Learn from labelled voxels; every class has the same weight, however many voxels it has.
 
         Args:
             parts: features of the image.
             where: three index arrays (n,).
             labels: (n,) of at least two classes.
-            weights: (n,) how much each voxel counts; None for all the same.
+            weights: (n,), the weight of each voxel; None for equal weights.
 
         Returns:
             The classifier.
@@ -96,7 +96,7 @@ class VoxelClassifier(BaseModel):
         )
 
     def fits(self, parts: Sequence[FeaturePart]) -> bool:
-        """Tell whether features are those that the classifier was fitted to.
+        """Check whether the classifier was fitted to such features.
 
         Args:
             parts: features of an image.
@@ -108,7 +108,7 @@ class VoxelClassifier(BaseModel):
         return own == [(part.name, part.channels) for part in parts]
 
     def scores(self, parts: Sequence[FeaturePart], box: Slices) -> np.ndarray:
-        """Compute the classes' scores in a box of the image: log-probabilities but for a term that all share.
+        """Compute the classes' scores in a box of the image: log-probabilities up to a term that all classes share.
 
         Args:
             parts: features of the image.
@@ -137,7 +137,7 @@ def _standardised(part: FeaturePart, values: np.ndarray) -> np.ndarray:
 
 
 def _some(labels: np.ndarray) -> np.ndarray:
-    """Every so many voxels of the classes that have more than enough: near ones say nearly the same."""
+    """A regular sample of the voxels of large classes: neighbouring voxels are nearly alike."""
     chosen = []
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

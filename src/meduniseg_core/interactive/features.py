@@ -1,4 +1,4 @@
-"""Features of an image for a classifier of voxels: parts on their own grids, brought to the image's grid when needed.
+"""Features of an image for a voxel classifier: parts on their own grids, resampled to the image's grid when needed.
 
 A linear score commutes with linear interpolation. So a network's features stay on its (often coarser) grid, and only
 the scores of the classes are resampled to the image's voxels.
@@ -18,16 +18,16 @@ from meduniseg_core.images.boxes import Box, Slices
 from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.resample import separable
 
-_SAMPLE = 50_000  # voxels from which a channel's mean and spread are taken
+_SAMPLE = 50_000  # voxels from which a channel's mean and spread are computed
 
 
 @dataclass(frozen=True, eq=False)
 class FeaturePart:
     """Some channels of features.
 
-    ``values`` (F, d, h, w) float16 lie on a grid of their own, whose axes run as the image's. ``axes`` has for each
-    axis of the image the matrix float32 (voxels of the image, voxels of that grid) that interpolates; None where the
-    grid is the image's.
+    ``values`` (F, d, h, w) float16 lie on a grid of their own, whose axes run like the image's. ``axes`` has, for each
+    axis of the image, the interpolation matrix float32 (voxels of the image, voxels of that grid); None if the grid is
+    the image's.
     """
 
     name: str
@@ -41,10 +41,10 @@ class FeaturePart:
         """Bring features on a network's grid to the order of the image's axes.
 
         Args:
-            name: what they are features of.
+            name: the name of the part, such as the task's.
             values: float16 (F, d, h, w) along canonical axes.
             matrices: for each canonical axis (voxels of the box, voxels of the network's grid).
-            box: the part of the canonical grid that was prepared; beyond it its border is repeated.
+            box: the part of the canonical grid that was prepared; its border is repeated beyond it.
             shape: of the canonical grid.
             turn: from the image's axes to the canonical ones.
 
@@ -95,7 +95,7 @@ class FeaturePart:
         return total
 
     def scores(self, weights: np.ndarray, box: Slices) -> np.ndarray:
-        """Weighted sums of the features in a box of the image.
+        """Compute weighted sums of the features in a box of the image.
 
         Args:
             weights: float32 (K, F).
@@ -118,7 +118,7 @@ class FeaturePart:
 
 
 def bounded_shape(shape: Sequence[int], spacing: Vector3, most: int) -> Shape3:
-    """Find a grid over the same place with a bounded number of voxels, coarser along the finest axes first.
+    """Find a grid of the same extent with a bounded number of voxels; the finest axes become coarser first.
 
     Args:
         shape: of the image, (D, H, W).
@@ -126,7 +126,7 @@ def bounded_shape(shape: Sequence[int], spacing: Vector3, most: int) -> Shape3:
         most: how many voxels it may have.
 
     Returns:
-        Its shape; along no axis fewer than 8 voxels that the image has.
+        Its shape; an axis keeps at least 8 voxels, or all if it has fewer.
     """
     size, steps = list(shape), list(spacing)
     while size[0] * size[1] * size[2] > most:
@@ -142,7 +142,7 @@ def bounded_shape(shape: Sequence[int], spacing: Vector3, most: int) -> Shape3:
 
 
 def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Plane by plane: float16 is widened for a few planes at a time."""
+    """Weighted sums, plane by plane, so that few float16 values are widened at a time."""
     found = np.empty((weights.shape[0], *values.shape[1:]), np.float32)
     for depth in range(values.shape[1]):
         plane = values[:, depth].astype(np.float32).reshape(values.shape[0], -1)
@@ -151,7 +151,7 @@ def _weighted(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _taps(matrix: np.ndarray, index: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The voxels of the other grid that make one of the image, and their weights."""
+    """The voxels of the other grid that each voxel of the image is interpolated from, and their weights."""
     rows = matrix[index]
     count = int((rows != 0).sum(axis=1).max(initial=1))
     order = np.argsort(-np.abs(rows), axis=1, kind="stable")[:, :count]

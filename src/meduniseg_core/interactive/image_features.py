@@ -1,4 +1,4 @@
-"""What the image itself says at every voxel: its intensities and how they change at a few scales."""
+"""Features of the image itself: the intensity of every voxel and its changes at a few scales."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCALES = (1.0, 2.0, 4.0)
 
 _NAME = "image"
 _BUDGET = 768 << 20  # bytes of float16; images of more channels get fewer scales
-_MOST = 8_000_000  # voxels: filters of more take too long to wait for, so larger images are described on a coarser grid
+_MOST = 8_000_000  # voxels: larger images are filtered on a coarser grid, or the user would wait too long
 _LIMIT = 1000.0  # standardised values stay within float16's exact range
 
 
@@ -30,8 +30,8 @@ def image_features(image: Image) -> FeaturePart:
         image: (C, D, H, W).
 
     Returns:
-        float16 features on the image's grid, or on a coarser one where that has more than 8 million voxels. What does
-        not fit into the budget of 768 MiB is left out: coarse scales first.
+        float16 features on the image's grid, or on a coarser one if it has more than 8 million voxels. Features beyond
+        a budget of 768 MiB are left out, coarse scales first.
     """
     whole, fine = image.geometry.shape, image.geometry.spacing
     shape = bounded_shape(whole, fine, _MOST)

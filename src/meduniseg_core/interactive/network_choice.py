@@ -1,4 +1,4 @@
-"""Whose features describe an image: those of the model in use for such images."""
+"""Chooses the model and the tasks whose features describe an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meduniseg_core.weights.offer import Offer
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A model, by name or file, and those of its tasks whose features are taken."""
+    """A model, by name or file, and the tasks of it whose features are taken."""
 
     model: str
     tasks: tuple[str, ...]
@@ -22,17 +22,17 @@ def choose_network(
 ) -> NetworkChoice | None:
     """Choose the model and the tasks whose features describe an image.
 
-    The model is the one that does the first fitting task (`fitting_tasks`); tasks that another model does are left out,
-    since each model more costs its own pass.
+    The model is that of the first fitting task (`fitting_tasks`). Tasks of other models are left out, since each model
+    costs a pass of its own.
 
     Args:
-        offer: the tasks there are, and which model does which.
+        offer: the available tasks and their models.
         image: (C, D, H, W).
-        modality: of the image, where it is known.
-        task: the one that the image's labels are of; it comes first where it is offered and can take the image.
+        modality: of the image, if known.
+        task: the task of the image's labels; it comes first if it is offered and can take the image.
 
     Returns:
-        The choice; None where no task can take such an image.
+        The choice; None if no task can take such an image.
     """
     fitting = fitting_tasks(list(offer.plans.values()), image, modality, first=task)
     if not fitting:

@@ -1,4 +1,4 @@
-"""A quick task: what strokes on one image taught, as a small JSON file, to be applied to the next image."""
+"""A quick task: the classifier that strokes on one image taught, as a small JSON file for the next image."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class QuickTask(BaseModel):
-    """A classifier and what it needs: the features of these ``tasks`` of the model with this hash.
+    """A classifier and the features that it needs: those of these ``tasks`` of the model with this hash.
 
-    ``classes`` names the labels above 0.
+    ``classes``: the names of the labels above 0.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +44,7 @@ class QuickTask(BaseModel):
 
     @classmethod
     def taught(cls, name: str, teacher: Teacher, classes: dict[int, str]) -> QuickTask:
-        """Keep what a teacher has learned.
+        """Make a quick task of what a teacher has learned.
 
         Args:
             name: the user's name for it.
@@ -55,8 +55,8 @@ class QuickTask(BaseModel):
             The quick task.
 
         Raises:
-            UsageError: there is too little to learn from, or the strokes correct labels of this image, which the next
-                image does not have.
+            UsageError: there is too little to learn from, or the strokes correct labels of this image, which other
+                images do not have.
         """
         if teacher.base is not None:
             raise UsageError("Strokes that correct a label cannot be kept for other images; start from an empty one.")
@@ -67,29 +67,29 @@ class QuickTask(BaseModel):
         )
 
     def teacher(self, features: ImageFeatures) -> Teacher:
-        """Label another image.
+        """Prepare to label another image.
 
         Args:
-            features: of that image, of this quick task's model and tasks.
+            features: of that image, by this quick task's model and tasks.
 
         Returns:
             A teacher that has learned already.
 
         Raises:
-            UsageError: the features are others.
+            UsageError: the features are of another model or other tasks.
         """
         if self.tasks and features.model_sha256 != self.model_sha256:
             raise UsageError(f"Quick task {self.name} was taught with another model; choose that model.")
         return Teacher.by_task(features, self.classifier)
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file, completely or not at all.
 
         Args:
-            path: its place.
+            path: the file.
 
         Raises:
-            UnwritableError: it cannot be written.
+            UnwritableError: the file cannot be written.
         """
         write_text(path, json_text(self.model_dump(mode="json")))
 
@@ -98,7 +98,7 @@ class QuickTask(BaseModel):
         """Read a file, which a stranger may have written.
 
         Args:
-            path: its place.
+            path: the file.
 
         Returns:
             The quick task.

@@ -1,4 +1,4 @@
-"""Strokes, and how they are found in a painted array."""
+"""Strokes, and how to find them in a painted array."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from scipy.sparse.csgraph import connected_components
 
 @dataclass(frozen=True)
 class Stroke:
-    """One stroke: voxels of the image, ``where`` = three index arrays (n,), and their label (0: not a target)."""
+    """One stroke: voxels of the image, ``where`` = three index arrays (n,), and their label (0: beside the target)."""
 
     where: tuple[np.ndarray, ...]
     label: int
 
 
 def strokes_in(painted: np.ndarray) -> list[Stroke]:
-    """Take a painted array apart: what touches and has one value is one stroke.
+    """Split a painted array into strokes: connected voxels with the same value.
 
     Args:
         painted: (D, H, W), 0 where nothing was painted, else the stroke's label + 1.

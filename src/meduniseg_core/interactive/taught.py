@@ -1,4 +1,4 @@
-"""What an image is taught with: its features, computed once, and kept for the images used last."""
+"""All features of one image, and a cache of the features of the images used last."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GRIDS = 8
 
 @dataclass(frozen=True, eq=False)
 class ImageFeatures:
-    """Features of one image: ``parts``, the image's own first. ``channels`` of that part are the image's channels."""
+    """Features of one image: ``parts``, the image's own first. The first ``channels`` of that part are its channels."""
 
     shape: Shape3
     spacing: Vector3
@@ -36,7 +36,7 @@ class ImageFeatures:
     _grids: dict[tuple[tuple[int, int], ...], WalkGrid] = field(default_factory=dict, init=False, repr=False)
 
     def walk_grid(self, box: Slices) -> WalkGrid:
-        """Find the graph that strokes in a box reach through; those of a few boxes are kept.
+        """Find the graph in which strokes in a box reach other voxels; the graphs of a few boxes are kept.
 
         Args:
             box: slices with start and stop.
@@ -54,12 +54,12 @@ class ImageFeatures:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks whose features are here."""
+        """The tasks whose features there are."""
         return tuple(part.name for part in self.parts[1:])
 
     @property
     def bytes(self) -> int:
-        """Memory taken."""
+        """The memory that the features take."""
         return sum(part.values.nbytes for part in self.parts)
 
     def with_prediction(self, labels: np.ndarray, classes: Sequence[int]) -> ImageFeatures:
@@ -77,7 +77,7 @@ class ImageFeatures:
 
 
 class FeatureCache:
-    """Features of the images used last, at most 1 GiB; one thread computes at a time."""
+    """Keeps the features of the images used last, at most 1 GiB; one thread computes at a time."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[tuple[str, str | None, tuple[str, ...]], ImageFeatures] = OrderedDict()
@@ -93,7 +93,7 @@ class FeatureCache:
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> ImageFeatures:
-        """Compute the features of an image, or find them again.
+        """Compute the features of an image, or take them from the cache.
 
         Args:
             image: (C, D, H, W).

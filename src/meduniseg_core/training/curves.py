@@ -1,4 +1,4 @@
-"""A page with the curves of a run under way: loss, gradient length and Dice of every task."""
+"""A page with the curves of a running training: loss, gradient length and Dice of every task."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from meduniseg_core.pages import render
 
 CURVES_FILE = "curves.html"
 _WIDTH, _HEIGHT, _MARGIN = 220, 64, 4
-_POINTS = 400  # a curve of more is thinned out
+_POINTS = 400  # curves of more points are thinned out
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A drawn curve: SVG path (empty without points), its values' range and last value, and the height of a mark."""
+    """A drawn curve: its SVG path (empty without points), the range and last of its values, the height of a mark."""
 
     name: str
     path: str
@@ -36,13 +36,16 @@ class _Row:
 
 
 def write_curves(folder: Path, name: str, lines: Sequence[Mapping[str, Any]], longest: float) -> None:
-    """Write ``folder/curves.html``, which a browser can show while the run is going on.
+    """Write ``folder/curves.html``, which a browser can show while the training goes on.
 
     Args:
         folder: the run's folder.
         name: the run's name.
         lines: its log, one JSON object per epoch.
-        longest: the length that gradients are cut to.
+        longest: the length to which gradients are clipped.
+
+    Raises:
+        UnwritableError: the folder cannot be written to.
     """
     tasks = sorted({task for line in lines for task in line.get("task_loss", {})})
     rows = [
@@ -73,10 +76,10 @@ def draw(name: str, points: Sequence[tuple[float, float]], *, log: bool = False,
     """Draw a curve.
 
     Args:
-        name: what it shows.
-        points: (epoch, value), by epoch; values that are not finite, or with ``log`` not above 0, are left out.
+        name: the name of the values.
+        points: (epoch, value), by epoch; values that are not finite or, with ``log``, not positive are left out.
         log: draw the logarithm of the values.
-        mark: a value to mark by a line, where it lies within the values' range.
+        mark: a value to mark by a line, if it lies within the range of the values.
 
     Returns:
         The curve, scaled to its own range.
@@ -96,7 +99,7 @@ def draw(name: str, points: Sequence[tuple[float, float]], *, log: bool = False,
         return round(_HEIGHT - scaled(math.log(value) if log else value, *ends, _HEIGHT), 1)
 
     step = max(1, math.ceil(len(kept) / _POINTS))
-    thinned = kept[::-1][::step][::-1]  # with the last one
+    thinned = kept[::-1][::step][::-1]  # keeps the last one
     path = "M" + " L".join(f"{scaled(x, first, last, _WIDTH)} {height(y)}" for x, y in thinned)
     if len(thinned) == 1:
         path += " h1"

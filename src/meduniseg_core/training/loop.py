@@ -61,29 +61,29 @@ def train(
     cancel: CancelToken | None = None,
     group: Group = ALONE,
 ) -> TrainingResult:
-    """Train a network and write ``output/NAME.safetensors``; checkpoints, log and split are in ``output``, too.
+    """Train a network and write ``output/NAME.safetensors``; ``output`` also holds checkpoints, log and split.
 
-    On the CPU the result of a resumed run is bit for bit that of an uninterrupted one. Several processes train what one
-    trains: the batches are the same, the sums differ by rounding.
+    On the CPU, a resumed run gives the same result as an uninterrupted one, bit for bit. Several processes train what
+    one would: the batches are the same, and sums differ by rounding only.
 
     Args:
         config: the configuration.
         resume: resume from the last checkpoint.
-        finish: do not train further: the best checkpoint of a stopped run (the last one if none was validated yet)
-            becomes the model.
+        finish: do not train further; make the model from the best checkpoint of a stopped run (from the last one if
+            none was validated yet).
         start: the weights to start from; None for those that the configuration names, or random ones.
         prepared: a packed run to train on instead of the data sets (see `packed`); None preprocesses the data sets.
         events: receives progress and metrics.
         cancel: stops the run within one iteration; a checkpoint is written first.
-        group: the processes that train together, all with the same arguments; ``output`` and ``cache`` lie where all
-            of them can read.
+        group: the processes that train together, all with the same arguments; all of them can read ``output`` and
+            ``cache``.
 
     Returns:
         The model file and the figures of the training.
 
     Raises:
         BadInputError: the data or the configuration cannot be used, there is nothing to resume from, or another
-            training is under way in ``output``.
+            process is training in ``output``.
         OutOfMemoryError: memory ran out; the last checkpoint is kept.
         NonFiniteLossError: the loss became NaN or infinite; the message names the cases.
         LostProcessError: another process of the group is gone.
@@ -145,13 +145,13 @@ class Trainer:
         self._info = self._prepared.info
 
     def _agreed_precision(self) -> torch.dtype:
-        """The leading process's choice: "auto" may time the machine, and machines differ."""
+        """The leading process's choice for all: "auto" may depend on the machine's speed, and machines differ."""
         own = resolve_precision(self._config.precision, self._device) if self._group.leads else None
         name = self._group.told("precision", None if own is None else str(own).removeprefix("torch."))
         return own or {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
     def _prepare(self, start: Start | None) -> Prepared:
-        """One process prepares the run; the others read what it made."""
+        """One process prepares the run; the others read its result."""
         config, group = self._config, self._group
         if not group.leads:
             return read_preparation(group.told("preparation", None), config)
@@ -181,8 +181,8 @@ class Trainer:
         """
         config, state = self._config, self._state
         if resume or finish:
-            # with checkpoints further apart than validations the best may stand further than the last: what it says of
-            # the best epoch is true of it alone
+            # if checkpoints are rarer than validations, the best may be newer than the last; its state describes its
+            # own weights only
             newest = newest_checkpoint(config.output, self._prepared.config_hash)
             state = self._state = load_checkpoint(newest, self._learner, self._optimizer, self._prepared.config_hash)
             if state.scaling is not None:
@@ -222,7 +222,7 @@ class Trainer:
                     stop, requeue = self._asked_to_stop()
                     made = self._step.run(batch, state.iteration, stop=stop, requeue=requeue)
                     losses[batch.task].append(made.loss)
-                    if np.isfinite(made.gradient):  # else fp16 overflowed and the step was passed over
+                    if np.isfinite(made.gradient):  # otherwise fp16 overflowed and the step was skipped
                         gradients[batch.task].append(made.gradient)
                     state.iteration += 1
                     self._report(first, time.monotonic() - began, losses)
@@ -243,7 +243,7 @@ class Trainer:
         return self._cancel.cancelled, self._cancel.requeue
 
     def _pause(self, losses: dict[int, list[float]], gradients: dict[int, list[float]], seconds: float) -> None:
-        """Save what was trained within an epoch, or before its validation was interrupted: a pause loses nothing."""
+        """Save the steps of an unfinished epoch, so that a pause loses nothing."""
         if self._state.iteration:
             parts = {"losses": dict(losses), "gradients": dict(gradients)}
             self._save(LAST, self._state.model_copy(update={"seconds": seconds, **parts}))
@@ -263,9 +263,9 @@ class Trainer:
         self._events(Progress("train", state.iteration - first, config.total_iterations - first, seconds, detail))
 
     def _finish_epoch(self, losses: dict[int, list[float]], gradients: dict[int, list[float]]) -> bool:
-        """Validate, log and save a checkpoint; returns whether to stop early."""
+        """Validate, log and save checkpoints; returns whether to stop early."""
         config, state = self._config, self._state
-        epoch = state.epoch + 1  # which it is only when its validation has come to an end
+        epoch = state.epoch + 1  # the state counts it once its validation is complete
         names = [task.plan.task for task in self._prepared.tasks]
         means = {names[task]: float(np.mean(values)) for task, values in sorted(losses.items())}
         line: dict[str, Any] = {
@@ -296,9 +296,9 @@ class Trainer:
             and state.epoch - state.best_epoch >= config.patience
         )
         if self._group.leads:
-            self._log.append(line)  # before the checkpoint: a resume takes back what is logged beyond it
+            self._log.append(line)  # before the checkpoint: a resume drops lines that are newer than it
             write_curves(config.output, config.name, self._log.read(), config.longest_gradient)
-        # the best one first: a kill between the two writes must not leave a state whose best is missing
+        # the best one first: a kill between the two writes must not leave a state without its best
         if better:
             self._save(BEST, state)
         if state.epoch % config.checkpoint_every == 0 or state.epoch == config.epochs or stop:
@@ -306,7 +306,7 @@ class Trainer:
         return stop
 
     def _of_gradients(self, lengths: dict[int, list[float]]) -> dict[str, dict[str, float]]:
-        """By task: the mean length of the gradients before they were cut, and the share of the steps that cut them."""
+        """By task: the mean length of the gradients before clipping, and the share of steps that were clipped."""
         longest = self._config.longest_gradient
         by_name = {self._prepared.tasks[task].plan.task: own for task, own in sorted(lengths.items()) if own}
         return {
@@ -315,7 +315,7 @@ class Trainer:
         }
 
     def _validate(self) -> dict[str, dict[str, float]]:
-        """Mean Dice over the validation cases by task and class; each process scores its share of the cases."""
+        """Compute the mean Dice by task and class over the validation cases, of which each process scores its share."""
         engine = Engine.borrowing(self._network.eval(), self._device, self._dtype)
         dice = {}
         try:
@@ -341,7 +341,7 @@ class Trainer:
         return scores
 
     def _exchange(self, dice: dict[str, np.ndarray]) -> None:
-        """Fill in the other processes' scores; CancelledError in all of them if one was asked to stop."""
+        """Fill in the other processes' scores; all raise CancelledError if one was asked to stop."""
         shapes = [
             (task.plan.task, (len(task.validation[: self._config.validation_cases]), len(task.plan.classes)))
             for task in self._prepared.tasks

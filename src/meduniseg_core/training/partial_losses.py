@@ -1,8 +1,8 @@
 """The loss of a part of a batch, such that the parts' gradients add up to the gradient of the whole batch.
 
-A part is a process's share of the samples, or those that pass the network at once. Dice of pooled samples, and voxel
-weights, tie the samples of a batch together: sums over the whole batch come in from outside, and only this part's
-contribution to them has a gradient.
+A part is a process's share of the samples, or the samples that pass the network together. Dice of pooled samples and
+voxel weights couple the samples of a batch: the sums over the whole batch are given, and only this part's contribution
+to them has a gradient.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from meduniseg_core.training.losses import SMOOTH, binary_entropy, downsample_la
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """What a part must know of its batch: the number of its samples, and the sums of :func:`pooled` over all parts
-    (None where neither Dice is pooled nor voxels are weighted)."""
+    """What a part must know about its batch: the number of samples, and the sums of :func:`pooled` over all parts (None
+    if neither Dice is pooled nor voxels are weighted)."""
 
     samples: int
     sums: Tensor | None
@@ -29,10 +29,10 @@ class WholeBatch:
 def pooled(
     outputs: Sequence[Tensor], labels: Tensor, class_count: int, weights: Tensor | None, *, binary: bool = False
 ) -> Tensor:
-    """Sums over a part's voxels, to be added up over all parts.
+    """Sum over a part's voxels; the sums are to be added up over all parts.
 
     Args:
-        outputs: logits (B, K, d, h, w) of the levels that count, finest first.
+        outputs: logits (B, K, d, h, w) of the levels that enter the loss, finest first.
         labels: int64 (B, D, H, W).
         class_count: the number of channels that take part.
         weights: (B, D, H, W), of the voxels; None for 1.
@@ -62,21 +62,21 @@ def partial_loss(
     weights: Tensor | None,
     binary: bool = False,
 ) -> Tensor:
-    """A part's contribution to `deep_supervision_loss` of the whole batch.
+    """Compute a part's contribution to `deep_supervision_loss` of the whole batch.
 
     Args:
-        outputs: logits (B, K, d, h, w) of the levels that count, finest first.
+        outputs: logits (B, K, d, h, w) of the levels that enter the loss, finest first.
         labels: int64 (B, D, H, W).
         class_count: the number of channels that take part.
-        whole: the batch that this is a part of.
+        whole: the batch that the part belongs to.
         level_weights: one for each level.
         batch_dice: pool all samples of the batch before the fraction is taken.
         weights: (B, D, H, W), of the voxels; None for 1.
         binary: every class is a question of its own (`binary_dice_ce`).
 
     Returns:
-        A scalar in fp32. Over all parts of a batch its values add up to the batch's loss, and its gradients to the
-        loss's gradient.
+        A scalar in fp32. Over all parts of a batch, its values add up to the loss of the batch and its gradients to
+        the gradient of that loss.
     """
     result = torch.zeros((), device=labels.device)
     for level, (logits, level_weight) in enumerate(zip(outputs, level_weights, strict=True)):
@@ -96,7 +96,7 @@ def partial_loss(
                 overlap = _valued(overlap.sum(0), whole.sums[level, :classes])
                 total = _valued(total.sum(0), whole.sums[level, classes:-1])
                 dice = (1 - (2 * overlap + SMOOTH) / (total + SMOOTH)).mean()
-                # the value in equal parts, the gradient as it is
+                # the value is divided by samples, the gradient stays as it is
                 dice = _valued(dice, dice * (len(labels) / whole.samples))
             else:
                 dice = (1 - (2 * overlap + SMOOTH) / (total + SMOOTH)).mean(1).sum() / whole.samples
@@ -110,7 +110,7 @@ def _on_level(logits: Tensor, labels: Tensor, weights: Tensor | None) -> tuple[T
 
 
 def _class_sums(logits: Tensor, labels: Tensor, weights: Tensor | None, binary: bool) -> tuple[Tensor, Tensor]:
-    """Dice's overlap and total of each sample and foreground class, both (B, classes)."""
+    """Overlap and total of the Dice of each sample and foreground class, both (B, classes)."""
     found = (logits.sigmoid() if binary else logits.softmax(dim=1))[:, 1:]
     classes = torch.arange(1, logits.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
     truth = (labels.unsqueeze(1) == classes).to(found.dtype)

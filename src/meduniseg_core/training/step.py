@@ -1,6 +1,6 @@
-"""One step of a training: forward, loss, gradient, optimizer (docs/spec.md section 6).
+"""One step of a training: forward pass, loss, gradient, optimizer (docs/spec.md section 6).
 
-A batch may be spread over processes (`group`) and pass the network in parts: its gradient is the same up to rounding.
+A batch may be spread over processes (`group`) and pass the network in parts; its gradient is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Step:
         sums = None
         if weighted or config.batch_dice:
             sums = torch.zeros((self._levels, 2 * (classes - 1) + 1), device=self._device)
-            # with several parts the sums are known only after all have passed once
+            # with several parts, the sums are known only after all of them have passed once
             with torch.set_grad_enabled(len(parts) == 1):
                 for part in parts:
                     kept = self._outputs(part)
@@ -177,7 +177,7 @@ class Step:
     def _targets(self, batch: Batch, weighted: bool) -> tuple[Tensor, Tensor | None]:
         labels = batch.labels.to(self._device, non_blocking=True)
         weights = self._voxel_weights(batch)
-        if weighted and weights is None:  # another part may have some
+        if weighted and weights is None:  # other parts may have weights
             weights = torch.ones(labels.shape, device=self._device)
         return labels, weights
 

@@ -1,4 +1,4 @@
-"""The table of a worklist: a picture of each case, its name and state, quality, expected minutes and worth."""
+"""The table of a worklist: each case's picture, name and state, quality, expected minutes and worth."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Key = tuple[str, Path | None, int]
 
 
 class CaseList(Working, QTableWidget):
-    """Sorted by `sort_by`, or a click on a header; ``order_changed`` tells of it. A double click asks to open a case.
+    """Sorted by `sort_by` or by a click on a header, which emits ``order_changed``. A double click emits ``wanted``.
 
-    Pictures are drawn in a thread, for the rows in sight only, and the last few hundred are kept.
+    Pictures are drawn in a thread, only for the visible rows, and the last few hundred are kept.
     """
 
     order_changed = Signal()
@@ -45,14 +45,14 @@ class CaseList(Working, QTableWidget):
         self.setHorizontalHeaderLabels(["case", "Dice", "min", "worth"])
         for column, tip in (
             (_CASE, "By name."),
-            (_QUALITY, "The lowest Dice that is predicted of a class, where the model is calibrated: worst first."),
+            (_QUALITY, "The lowest predicted Dice of a class, if the model is calibrated: worst first."),
             (_MINUTES, "Expected minutes of editing, learned from what you accepted: quickest first."),
-            (_WORTH, "Worth annotating next: how unsure the result is, times how unlike the accepted cases."),
+            (_WORTH, "Worth annotating next: the result's uncertainty times its distance from the accepted cases."),
         ):
             header = self.horizontalHeaderItem(column)
             if header is not None:
                 header.setToolTip(tip)
-        self.setToolTip("Double click opens a case; click a header to sort. Next follows this order.")
+        self.setToolTip("Double-click a case to open it; click a header to sort. Next follows this order.")
         self.setIconSize(QSize(THUMBNAIL, THUMBNAIL))
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -81,7 +81,7 @@ class CaseList(Working, QTableWidget):
         return self._items[row].name if 0 <= row < len(self._items) else None
 
     def show_items(self, items: Sequence[WorkItem], trouble: dict[str, str], opened: str) -> None:
-        """Show cases; ``trouble`` says of some why they failed, ``opened`` is the one in the viewer."""
+        """Show cases; ``trouble`` has the failures by case, ``opened`` is the case in the viewer."""
         self._trouble, self._open = trouble, opened
         chosen = self.selected()
         self._items = ordered(items, self.order)
@@ -137,7 +137,7 @@ class CaseList(Working, QTableWidget):
             cell.setForeground(QColor(colour))
 
     def sort_by(self, order: Order) -> None:
-        """Sort anew."""
+        """Change the order."""
         if order == self.order:
             return
         self.order = order
@@ -152,7 +152,7 @@ class CaseList(Working, QTableWidget):
     # -- pictures -----------------------------------------------------------------------------------------------
 
     def _draw(self) -> None:
-        """Draw what is missing of the rows in sight; what was begun for others ends after its present case."""
+        """Draw the missing pictures of the visible rows; drawing for other rows ends after the current case."""
         missing = [item for item in self._in_sight() if _key(item) not in self._pictures]
         if not missing:
             return
@@ -183,7 +183,7 @@ class CaseList(Working, QTableWidget):
 
 
 def _key(item: WorkItem) -> Key:
-    """Another picture for another state of the labels."""
+    """The key of a case's picture: it changes with the labels."""
     try:
         changed = 0 if item.labels is None else item.labels.stat().st_mtime_ns
     except OSError:

@@ -19,10 +19,10 @@ from napari_meduniseg.widgets.canvas_overlay import CanvasOverlay
 
 
 class ClickTool(QCheckBox):
-    """``clicked_at`` is emitted with the place (world) and whether Shift was held, ``said`` with a sentence.
+    """Emits ``clicked_at`` with the place (world) and whether Shift was held, and ``said`` with a message.
 
-    A drag draws a lasso on the visible slice. It restricts the next click, and goes with a click outside it, with
-    Escape, with the slice, or when the tool is left.
+    A drag draws a lasso on the visible slice. It restricts the next click. A click outside it, Escape, another slice or
+    leaving the tool removes it.
     """
 
     clicked_at = Signal(object, bool)
@@ -31,8 +31,8 @@ class ClickTool(QCheckBox):
     def __init__(self, viewer: ViewerModel, overlay: Callable[[], CanvasOverlay | None]) -> None:
         super().__init__("Correct by clicks")
         self.setToolTip(
-            "A click on a false region removes its connected part; a click on a missed spot (background) grows the "
-            "chosen class there, with Shift over another class, too. Drag to draw a lasso: the next click inside it "
+            "Click a false region to remove its connected part; click a missed spot (background) to grow the chosen "
+            "class there, or Shift-click to grow it over another class. Drag to draw a lasso: the next click inside it "
             "changes nothing outside it (Escape, or a click outside, removes it). Key: Shift-X."
         )
         self._viewer, self._overlay = viewer, overlay

@@ -1,4 +1,4 @@
-"""Large changes of a layer, a bounded part at a time: between the parts the window works."""
+"""Large changes of a layer in small steps, between which the window stays responsive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qtpy.QtCore import QObject, QTimer
 
 
 class Steps(QObject):
-    """Runs one iterator at a time in the window's thread, a step for each turn of its event loop."""
+    """Runs one iterator at a time in the window's thread, one step for each turn of the event loop."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -25,10 +25,10 @@ class Steps(QObject):
         return self._steps is not None
 
     def run(self, steps: Iterator[int], then: Callable[[int], None]) -> None:
-        """Begin; what was running is left as far as it came.
+        """Begin. An iterator that is running is stopped; the steps that it has made stay.
 
         Args:
-            steps: Yields how much each step did.
+            steps: Yields the amount of each step.
             then: Called at the end with the sum.
         """
         self.stop()
@@ -36,7 +36,7 @@ class Steps(QObject):
         self._timer.start()
 
     def stop(self) -> None:
-        """Do no further step; a generator is closed, so that what it opened is ended."""
+        """Make no further step; a generator is closed, so that its ``finally`` and ``with`` blocks end."""
         self._timer.stop()
         steps, self._steps = self._steps, None
         close = getattr(steps, "close", None)

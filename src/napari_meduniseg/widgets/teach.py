@@ -1,4 +1,4 @@
-"""The Teach widget: strokes on the target and beside it, and labels that follow them."""
+"""The Teach widget: strokes on the target and beside it, and labels that follow from them."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ from napari_meduniseg.widgets.layer_combo import image_combo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.stepping import Steps
 
-_PAUSE = 50  # ms after a stroke before it is learned from: napari tells of one in several pieces
+_PAUSE = 50  # ms after a stroke before it is learned: napari reports one stroke in several events
 
 
 class TeachWidget(Panel):
-    """Strokes go to a layer of their own; what they teach is a labels layer like any other."""
+    """Strokes have a layer of their own; the labels that they teach are a layer like any other."""
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
@@ -69,7 +69,7 @@ class TeachWidget(Panel):
         self.correct = QCheckBox("Correct the present labels")
         self.correct.setToolTip(
             "Strokes correct a copy of the image's labels: only near a stroke, and connected with it. "
-            "Without the tick they start from nothing."
+            "Without it, strokes start from empty labels."
         )
         self.network = QCheckBox("Use the network's features")
         self.network.setChecked(True)
@@ -83,11 +83,11 @@ class TeachWidget(Panel):
         self.class_button = QPushButton("Add a class ...")
         self.class_button.setToolTip("Add another target, with strokes of its own.")
         self.undo_button = QPushButton("Undo stroke")
-        self.undo_button.setToolTip("Undo the last stroke; the labels follow (Ctrl+Z on the strokes' layer).")
+        self.undo_button.setToolTip("Undo the last stroke; the labels follow. (Ctrl+Z on the strokes' layer.)")
         self.stop_button = QPushButton("Stop")
         self.stop_button.setToolTip("Stop the computation; the strokes stay.")
         self.save_button = QPushButton("Save quick task ...")
-        self.save_button.setToolTip("Keep what was taught, for the next image of this kind.")
+        self.save_button.setToolTip("Save what was taught, for the next image of this kind.")
         self.apply_button = QPushButton("Apply quick task ...")
         self.apply_button.setToolTip("Label this image with what another one taught.")
         self.progress = QProgressBar()
@@ -109,7 +109,7 @@ class TeachWidget(Panel):
         self._enable()
 
     def start(self) -> None:
-        """Add the layers for strokes and for what they teach."""
+        """Add the layers for the strokes and for the labels that they teach."""
         with self.saying_failures():
             image = self._current.image
             if image is None:
@@ -150,22 +150,22 @@ class TeachWidget(Panel):
         )
 
     def _whose(self) -> MadeBy | None:
-        """Whose labels the image has, which chooses the network; None where no network is wanted."""
+        """What made the image's labels, which chooses the network; None if no network is wanted."""
         return self._made_by if self.network.isChecked() else None
 
     def undo(self) -> None:
-        """Take the last stroke back."""
+        """Take back the last stroke."""
         if self.strokes is not None:
             self.strokes.undo()
             self._painted()
 
     @property
     def learning(self) -> bool:
-        """Whether the labels are about to change: strokes wait, are learned from, or their labels are being shown."""
+        """Whether the labels are about to change: strokes wait or are being learned, or labels are being shown."""
         return self._timer.isActive() or self.does("teach") or self._putting.running
 
     def learn(self) -> None:
-        """Learn from all strokes; an earlier computation is dropped."""
+        """Learn from all strokes; drop an earlier computation."""
         strokes, image = self.strokes, self._image
         if strokes is None or image is None or self.taught is None:
             return
@@ -184,7 +184,7 @@ class TeachWidget(Panel):
         self._enable()
 
     def save(self, path: Path, name: str) -> None:
-        """Keep what was taught as a quick task."""
+        """Save what was taught as a quick task."""
         with self.saying_failures():
             if self._teacher is None or self.taught is None:
                 raise UsageError("Nothing has been taught yet; paint strokes first.")
@@ -258,7 +258,7 @@ class TeachWidget(Panel):
         self._putting.run(put_in_steps(layer, taught.labels, taught.box), then)
 
     def _put_start(self, layer: Labels) -> None:
-        """With too few strokes the labels are what they were at the start."""
+        """Restore the labels of the start: there are too few strokes."""
         self._teacher = None
         shape = layer.data.shape
         start = np.zeros(shape, layer.data.dtype) if self._base is None else self._base
@@ -266,7 +266,7 @@ class TeachWidget(Panel):
         self._putting.run(put_in_steps(layer, start, whole), lambda _count: None)
 
     def _drop(self) -> None:
-        """Forget what is being computed or shown: it is of other strokes."""
+        """Drop what is being computed or shown: it belongs to other strokes."""
         self.drop_job("teach")
         self._putting.stop()
 

@@ -1,4 +1,4 @@
-"""A key that works in the whole window, whichever panel is in front."""
+"""A key that works in the whole window, whichever panel has the focus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QWidget
 
 
 class WindowKey(QShortcut):
-    """One of a key in a window, for the panel that was shown last; it keeps no closed panel alive."""
+    """The only shortcut of a key in a window: it acts on the panel that was shown last, without keeping it alive."""
 
     def __init__(self, window: QWidget, key: str) -> None:
         super().__init__(QKeySequence(key), window)

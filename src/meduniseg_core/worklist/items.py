@@ -54,7 +54,7 @@ class WorkItem:
     @property
     def dice(self) -> float | None:
         """The lowest predicted Dice of a class; None if the model is not calibrated."""
-        found = self.quality.get("dice")  # the JSON may be anybody's
+        found: Any = self.quality.get("dice")  # the JSON may be anybody's
         return float(found) if type(found) in (int, float) and 0 <= found <= 1 else None
 
     @property

@@ -282,6 +282,21 @@ def _cases(suite: Suite, dataset: RawDataset, config: TrainingConfig) -> list[Ra
     return found
 
 
+def suite_tasks(suite: Suite) -> list[str]:
+    """The tasks of a suite's data sets.
+
+    Args:
+        suite: the suite.
+
+    Returns:
+        Their names, in the order of the data sets.
+
+    Raises:
+        BadInputError: a data set is not there.
+    """
+    return [RawDataset.open(Path(folder)).task for folder in suite.base["datasets"]]
+
+
 def suite_reports(suite: Suite) -> dict[str, dict[int, dict[str, Report]]]:
     """Read the reports that are there.
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from meduniseg_core.evaluation import BootstrapInterval, Report, summarise
 from meduniseg_core.evaluation.report import RESAMPLES, percentile_interval
 from meduniseg_core.model.networks import count_parameters
-from meduniseg_core.training.ablation import Suite, SuiteTable, suite_reports, trainings
+from meduniseg_core.training.ablation import Suite, SuiteTable, suite_reports, suite_tasks, trainings
 from meduniseg_core.weights import find_model
 
 Reports = Mapping[int, Mapping[str, Report]]
@@ -166,7 +166,8 @@ def _difference(column: Column) -> str:
 
 def _column(suite: Suite, name: str, reports: Mapping[str, Reports]) -> Column:
     run, own = suite.run(name), reports.get(name, {})
-    tasks = list(dict.fromkeys(task for seed in own.values() for task in seed))
+    there = {task for seed in own.values() for task in seed}
+    tasks = [task for task in suite_tasks(suite) if task in there]
     complete = {seed: of for seed, of in own.items() if len(of) == len(suite.base["datasets"])}
     means = [
         summarise((100 * (of[task].dice.mean or 0.0), _dimension(of[task])) for task in of) for of in complete.values()

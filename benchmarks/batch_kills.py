@@ -23,7 +23,7 @@ SHAPE = (16, 32, 32)
 
 def kill_batch(home: Path, model: Path, kills: int, rng: np.random.Generator) -> str:
     """A batch killed ``kills`` times, every tenth time in a new folder."""
-    images = _images(home / "images", CASES, seed=0)
+    images = make_images(home / "images", CASES, seed=0)
     calm = home / "calm"
     assert _run(model, images, calm).wait() == 0
     wanted = {path.name: sha256_of(path) for path in sorted(calm.glob("*.nii.gz"))}
@@ -59,11 +59,11 @@ def kill_batch(home: Path, model: Path, kills: int, rng: np.random.Generator) ->
 
 def two_programs(home: Path, model: Path, rounds: int) -> str:
     """Two batches on one folder at once: the same names, and names of their own."""
-    first, second = _images(home / "one", 6, seed=1), _images(home / "two", 6, seed=2)
+    first, second = make_images(home / "one", 6, seed=1), make_images(home / "two", 6, seed=2)
     which = {
         folder: {path.name[:7]: read_image(path).sha256 for path in folder.iterdir()} for folder in (first, second)
     }
-    others = _images(home / "three", 6, seed=3, name="other")
+    others = make_images(home / "three", 6, seed=3, name="other")
     refused = 0
     for number in range(rounds):
         out = home / f"together{number}"
@@ -96,7 +96,7 @@ def two_programs(home: Path, model: Path, rounds: int) -> str:
     )
 
 
-def _images(folder: Path, count: int, seed: int, name: str = "case") -> Path:
+def make_images(folder: Path, count: int, seed: int, name: str = "case") -> Path:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(count):

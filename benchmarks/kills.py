@@ -4,8 +4,8 @@
 
 napari: a viewer whose user accepts corrections without a pause is killed; every acceptance that was confirmed on screen
 must be in the ledger, with image and labels as they were, and the next acceptance must work. Training:
-`training_kills.py`. Batch, and two programs on one output folder: `batch_kills.py`. Acceptances and installations of
-models, and two programs on one ledger: `store_kills.py`.
+`training_kills.py`. Batch, and two programs on one output folder: `batch_kills.py`. Runs with a manifest:
+`archive_kills.py`. Acceptances and installations of models, and two programs on one ledger: `store_kills.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from archive_kills import kill_archive
 from batch_kills import kill_batch, two_programs
 from store_kills import kill_install, kill_ledger, two_on_one_ledger
 from training_kills import kill_training
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("training", "napari", "batch", "ledger", "install"))
+    parser.add_argument("--only", choices=("training", "napari", "batch", "archive", "ledger", "install"))
     parser.add_argument("--annotate", metavar="LEDGER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.annotate:
@@ -53,6 +54,9 @@ def main() -> None:
             _save_base(home)
             print(kill_batch(home, home / "base.safetensors", arguments.kills, rng), flush=True)
             print(two_programs(home, home / "base.safetensors", 5), flush=True)
+        if arguments.only in (None, "archive"):
+            _save_base(home)
+            print(kill_archive(home, home / "base.safetensors", arguments.kills, rng), flush=True)
         if arguments.only in (None, "ledger"):
             ledger = new_ledger(home / "corrections" / "killed")
             print(kill_ledger(ledger, ball, arguments.kills, rng), flush=True)

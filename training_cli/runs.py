@@ -1,4 +1,4 @@
-"""``meduniseg runs``: manages trainings and their results by name."""
+"""``meduniseg runs``: manages trainings and their results by name, and checks runs of ``segment --manifest``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meduniseg_core.errors import BadInputError
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
@@ -14,7 +15,10 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.adaptation.runs import Run
 
-app = typer.Typer(help="Start, list, compare, adopt, roll back and discard trainings, by name.", no_args_is_help=True)
+app = typer.Typer(
+    help="Start, list, compare, adopt, roll back and discard trainings; check runs of 'segment --manifest'.",
+    no_args_is_help=True,
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A run's name, as 'runs list' shows it.")]
 
@@ -141,6 +145,27 @@ def discard_run(name: Name, as_json: Json = False) -> None:
 
     discard(Run.open(name))
     print_answer(as_json, {"discarded": name}, f"{name} is deleted.")
+
+
+@app.command("verify")
+def verify_run(
+    manifest: Annotated[Path, typer.Argument(metavar="RUN.jsonl", help="The manifest of 'segment --manifest'.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder of the results, if it was moved.")
+    ] = None,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Also read every image and compare it with that which was segmented.")
+    ] = False,
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> int:
+    """Prove that a run over many cases is complete: every case once, every file as it was written. Else exit code 3."""
+    with work(progress, as_json=as_json) as session:
+        from meduniseg_core.archive import verify_manifest
+
+        report = verify_manifest(manifest, output=output, inputs=inputs, events=session.events, cancel=session.cancel)
+        session.result(report.as_json(), *(f"{manifest}: {sentence}" for sentence in report.sentences()))
+        return 0 if report.complete else BadInputError.exit_code
 
 
 def run_report(run: Run) -> dict[str, Any]:

@@ -344,16 +344,17 @@ def json_text(content: Any, indent: int | None = 1) -> str:
 
     Args:
         content: the content, in JSON's types.
-        indent: spaces per level; None puts everything on one line.
+        indent: spaces per level; None puts everything on one line, without spaces.
 
     Returns:
         The text, with a final newline.
     """
-    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(content, indent=indent, ensure_ascii=False, separators=separators)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # bytes of a name that is not UTF-8 are lone surrogates in Python
-        text = json.dumps(content, indent=indent)
+        text = json.dumps(content, indent=indent, separators=separators)
     return text + "\n"
 
 

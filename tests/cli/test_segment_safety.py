@@ -18,7 +18,7 @@ from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.files import sha256_of
 from meduniseg_core.images import read_image, read_labels, write_image
-from training_cli import segment as segment_module
+from training_cli.case_work import CaseWork
 
 
 @pytest.fixture
@@ -135,16 +135,16 @@ def test_a_second_run_that_finds_a_new_result_refuses(run, tmp_path, monkeypatch
         (tmp_path / name).mkdir()
         write_volume(tmp_path / name / "scan.nii.gz", seed=seed)
     out = tmp_path / "out"
-    whole = segment_module.CaseSegmenter.one
+    whole = CaseWork.work
     inner: list[int] = []
 
-    def one(self, case) -> None:
+    def work(self, ready, events):
         if not inner:
             inner.append(1)
             assert run(tmp_path / "b" / "scan.nii.gz", "-o", out).returncode == 0
-        whole(self, case)
+        return whole(self, ready, events)
 
-    monkeypatch.setattr(segment_module.CaseSegmenter, "one", one)
+    monkeypatch.setattr(CaseWork, "work", work)
     done = run(tmp_path / "a" / "scan.nii.gz", "-o", out)
     assert done.returncode == 3 and "result of another image" in done.stderr
 

@@ -44,6 +44,11 @@ class Ensemble:
         return self._predictors[0].model
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """All models, in the order in which they were given."""
+        return tuple(one.model for one in self._predictors)
+
+    @property
     def packs(self) -> Mapping[str, Pack]:
         """The packs of the first model's tasks."""
         return self._predictors[0].packs

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -35,6 +34,7 @@ from meduniseg_core.inference.memory import (
     workload_before,
 )
 from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
+from meduniseg_core.inference.prepared import PreparedImage
 from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, assess
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
@@ -99,6 +99,11 @@ class Predictor:
                 raise
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """The one model, as an ensemble has several."""
+        return (self.model,)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the convolutions on the predictor's device."""
         return self._dtype
@@ -155,6 +160,64 @@ class Predictor:
             NonFiniteOutputError: the network's logits are NaN or infinite.
             CancelledError: ``cancel`` was set.
         """
+        prepared = self.prepare(
+            image,
+            tasks,
+            modality,
+            tta=tta,
+            overlap=overlap,
+            box=box,
+            probabilities=probabilities,
+            scale=scale,
+            orientation=orientation,
+            evidence=evidence,
+            review_below=review_below,
+            events=events,
+        )
+        return self.segment_prepared(prepared, events=events, cancel=cancel)
+
+    def prepare(
+        self,
+        image: Image,
+        tasks: str | Sequence[str],
+        modality: str | None = None,
+        *,
+        tta: bool = False,
+        overlap: float = 0.5,
+        box: Box | None = None,
+        probabilities: bool = False,
+        scale: float = 1.0,
+        orientation: str | None = None,
+        evidence: bool = False,
+        review_below: float = REVIEW_BELOW,
+        events: EventSink = ignore,
+    ) -> PreparedImage:
+        """Do what :meth:`segment` does before the network runs: check the image, preprocess it for the first pass.
+
+        It does not touch the device, so one image can be prepared in a thread while another one is segmented.
+
+        Args:
+            image: as for :meth:`segment`, as are all other arguments.
+            tasks: one or more tasks of the model.
+            modality: the modality that the tasks must have.
+            tta: average over mirrored images.
+            overlap: overlap of neighbouring windows.
+            box: the part to segment, in voxels of the image.
+            probabilities: also return probabilities.
+            scale: how many times more than the training images it shows along a side.
+            orientation: orientation of a volume whose file does not give it.
+            evidence: keep what the pass shows about itself.
+            review_below: results with an estimated Dice below this should be reviewed.
+            events: receives messages.
+
+        Returns:
+            What :meth:`segment_prepared` takes.
+
+        Raises:
+            UsageError: as for :meth:`segment`.
+            BadInputError: as for :meth:`segment`.
+            OutOfMemoryError: memory does not suffice for preprocessing.
+        """
         request = Request(tta, overlap, box, probabilities, evidence, review_below)
         request.check(image)
         plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, modality)]
@@ -170,36 +233,60 @@ class Predictor:
                 f"The axes of {image.name} are not at right angles: it is resampled, and the labels are brought back."
             )
             checked = {task: merge(found, [Finding("sheared_grid", text, "info")]) for task, found in checked.items()}
+            image, request = desheared.image, desheared.request(request)
         report(merge(*checked.values()), events)
-        if desheared is None:
-            results = self._segment_all(image, plans, request, events, cancel)
-        else:
-            found = self._segment_all(desheared.image, plans, desheared.request(request), events, cancel)
-            results = {task: desheared.restore(result, box) for task, result in found.items()}
         _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON
+        first = shared_passes(plans, self.packs)[0][0]
+        source = preprocessing_key(first), self._prepare(image, first, request, events)
+        return PreparedImage(given, image, plans, request, desheared, checked, box, scale, source)
+
+    def segment_prepared(
+        self, prepared: PreparedImage, *, events: EventSink = ignore, cancel: CancelToken | None = None
+    ) -> dict[str, Segmentation]:
+        """Segment an image that :meth:`prepare` of this predictor made ready.
+
+        Args:
+            prepared: the image; it can be segmented once.
+            events: as for :meth:`segment`.
+            cancel: as for :meth:`segment`.
+
+        Returns:
+            The segmentation of each task.
+
+        Raises:
+            BadInputError: as for :meth:`segment`.
+            OutOfMemoryError: as for :meth:`segment`.
+            NonFiniteOutputError: as for :meth:`segment`.
+            CancelledError: as for :meth:`segment`.
+        """
+        results = self._segment_all(prepared, events, cancel)
+        desheared, scale = prepared.desheared, prepared.scale
+        if desheared is not None:
+            results = {task: desheared.restore(result, prepared.box) for task, result in results.items()}
         if scale != 1:
             results = {
                 task: replace(result, settings={**result.settings, "scale": scale}) for task, result in results.items()
             }
         return {
-            task: replace(result, findings=merge(checked[task], result.findings)).on_grid_of(given)
+            task: replace(result, findings=merge(prepared.checked[task], result.findings)).on_grid_of(prepared.given)
             for task, result in results.items()
         }
 
     def _segment_all(
-        self, image: Image, plans: list[TaskPlan], request: Request, events: EventSink, cancel: CancelToken | None
+        self, prepared: PreparedImage, events: EventSink, cancel: CancelToken | None
     ) -> dict[str, Segmentation]:
+        image, plans, request = prepared.image, prepared.plans, prepared.request
         results: dict[str, Segmentation] = {}
         implausible: dict[str, tuple[Finding, ...]] = {}
-        prepared: tuple[Any, VolumeSource | SliceSource] | None = None
+        source, prepared.first = prepared.first, None  # so that the array goes once it is not needed any more
         for group in shared_passes(plans, self.packs):
             if cancel is not None:
                 cancel.raise_if_cancelled()
             key = preprocessing_key(group[0])
-            if prepared is None or prepared[0] != key:
-                prepared = None  # the array before is not needed any more
-                prepared = key, self._prepare(image, group[0], request, events)
-            results.update(self._segment(image, group, prepared[1], request, events, cancel))
+            if source is None or source[0] != key:
+                source = None  # the array before is not needed any more
+                source = key, self._prepare(image, group[0], request, events)
+            results.update(self._segment(image, group, source[1], request, events, cancel))
             # anew, not kept during the pass: a clipped copy of a CT is as large as the CT
             taken = in_the_tasks_window(image, group[0])
             for plan in group:

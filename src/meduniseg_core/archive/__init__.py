@@ -1,0 +1,25 @@
+"""Runs over many cases: the manifest that proves them, shards, the overlap of reading, network and writing."""
+
+from meduniseg_core.archive.manifest import Manifest, ManifestFile, input_record, read_manifest, relative_output
+from meduniseg_core.archive.manifest_records import CaseLine, InputRecord, ManifestHeader, TaskRecord, UsedModel
+from meduniseg_core.archive.overlap import Stages, overlapped
+from meduniseg_core.archive.shards import Shard
+from meduniseg_core.archive.verify import ManifestReport, verify_manifest
+
+__all__ = [
+    "CaseLine",
+    "InputRecord",
+    "Manifest",
+    "ManifestFile",
+    "ManifestHeader",
+    "ManifestReport",
+    "Shard",
+    "Stages",
+    "TaskRecord",
+    "UsedModel",
+    "input_record",
+    "overlapped",
+    "read_manifest",
+    "relative_output",
+    "verify_manifest",
+]

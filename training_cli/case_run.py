@@ -1,0 +1,198 @@
+"""All cases of ``segment``: one after the other or overlapped, with or without a manifest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError, UsageError
+from meduniseg_core.events import Progress
+from training_cli.case_work import CaseWork, FinishedCase
+from training_cli.explaining import choices_in, explain_error, show_traceback
+from training_cli.output import print_error
+from training_cli.results import Result, results_table, verdicts
+from training_cli.session import Session
+
+if TYPE_CHECKING:
+    from meduniseg_core.archive import Manifest
+    from meduniseg_core.images import Case, Finding
+
+End = Callable[["Case", object, Exception | None], None]
+Runner = Callable[[Sequence["Case"], End], None]
+"""Runs cases and calls ``end`` for each, with a `FinishedCase` or an exception."""
+
+
+class _StopError(Exception):
+    """Nothing more can be written: the cases that are left are not begun."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a case was not segmented, and the exit code for it alone."""
+
+    sentence: str
+    code: int
+
+
+@dataclass
+class CaseRun:
+    """Segments cases; one that fails is reported and the others go on.
+
+    ``elsewhere`` runs the cases on other machines. ``retries`` is how often failed cases are tried again at the end.
+    """
+
+    session: Session
+    work: CaseWork
+    manifest: Manifest | None = None
+    elsewhere: Runner | None = None
+    retries: int = 0
+    results: list[Result] = field(default_factory=list)
+    kept: list[tuple[str, str, Finding]] = field(default_factory=list)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    done: int = 0
+    not_begun: int = 0
+    began: float = field(default_factory=time.perf_counter)
+    _begun: int = 0
+
+    def all(self, cases: Sequence[Case]) -> None:
+        """Segment every case, after reporting those that cannot be. The error of a single case is raised."""
+        only = len(cases) == 1 and self.elsewhere is None
+        faulty = [case for case in cases if case.fault is not None]
+        sound = [case for case in cases if case.fault is None]
+        try:
+            for case in faulty:
+                self._end(case, None, case.fault, raised=only)
+                self._begun += 1
+            self._some(sound, len(cases), only=only)
+            for _ in range(self.retries):
+                again = [case for case in sound if case.name in self.failed and self._may_succeed(case)]
+                for case in again:
+                    del self.failed[case.name]
+                self._some(again, len(cases), only=False, in_turn=True)
+        except _StopError:
+            self.not_begun = len(cases) - self.done - len(self.failed)
+        except CancelledError as error:
+            whole = f"{self.done} of {len(cases)} cases are done, and their results whole"
+            raise CancelledError(f"Interrupted; {whole if self.done else 'nothing was written'}.") from error
+
+    def _some(self, cases: Sequence[Case], total: int, *, only: bool, in_turn: bool = False) -> None:
+        from meduniseg_core.archive import Stages, overlapped
+
+        def begin(case: Case) -> None:
+            if total > 1:
+                elapsed = time.perf_counter() - self.began
+                self.session.events(Progress("cases", min(self._begun, total - 1), total, elapsed, case.name))
+            self._begun += 1
+
+        def end(case: Case, finished: object, error: Exception | None) -> None:
+            self._end(case, finished, error, raised=only)
+
+        if self.elsewhere is not None:
+            if cases:
+                self.elsewhere(cases, end)
+            return
+        work, events = self.work, self.session.events
+        stages = Stages(
+            read=work.read,
+            work=lambda ready: work.work(ready, events),
+            write=work.write,
+            begin=begin,
+            end=end,
+            room=(lambda: False) if in_turn else work.has_room,
+        )
+        overlapped(cases, stages)
+
+    def _end(self, case: Case, finished: object, error: Exception | None, *, raised: bool) -> None:
+        """Take a case's outcome: tell it, and write its line. CancelledError and, where ``raised``, any error is
+        raised."""
+        if isinstance(error, CancelledError):
+            raise error
+        if error is not None:
+            self._note_failure(case, error)
+            if raised:
+                raise error
+            self._fail(case, error)
+            if isinstance(error, UnwritableError):
+                raise _StopError  # the others could not be written, either
+            return
+        assert isinstance(finished, FinishedCase)
+        if self.manifest is not None:
+            try:
+                self.manifest.append(
+                    case.name, "done", source=finished.source, tasks=finished.records, host=finished.host
+                )
+            except UnwritableError as unwritable:
+                if raised:
+                    raise
+                self._fail(case, unwritable)
+                raise _StopError from unwritable
+        for event in (*finished.said, *finished.done):
+            self.session.events(event)
+        self.results += finished.results
+        self.kept += [(case.name, task, finding) for task, finding in finished.kept]
+        self.done += 1
+
+    def _note_failure(self, case: Case, error: Exception) -> None:
+        """Write the line of a case that failed; the disk may be full, which is said of the case itself."""
+        if self.manifest is None:
+            return
+        from meduniseg_core.archive import input_record
+
+        sentence, code = explain_error(error)
+        with suppress(UnwritableError):
+            self.manifest.append(case.name, "failed", source=input_record(case.paths), error=sentence, exit_code=code)
+
+    def _may_succeed(self, case: Case) -> bool:
+        """Whether trying once more makes sense: not where the command itself is wrong."""
+        return self.failed[case.name].code != UsageError.exit_code
+
+    def _fail(self, case: Case, error: Exception) -> None:
+        show_traceback(error)
+        sentence, code = explain_error(error)
+        self.failed[case.name] = Failure(sentence, code)
+        more = {"case": case.name, **choices_in(error)}
+        print_error(f"{case.name}: {sentence}", code, as_json=self.session.json_events, more=more)
+
+    def finish(self, case_count: int) -> int:
+        """Show what was done and return the exit code."""
+        teams = self.work.teams
+        models = [team.predictor.model for team in teams]
+        payload = {
+            "model": models[0].info.name,
+            "model_sha256": models[0].sha256,
+            "models": [
+                {"name": model.info.name, "sha256": model.sha256, "tasks": team.tasks}
+                for team, model in zip(teams, models, strict=True)
+            ],
+            "packs": {
+                task: {"name": pack.info.name, "sha256": pack.sha256}
+                for team in teams
+                for task, pack in team.predictor.packs.items()
+            },
+            "intended_use": models[0].info.intended_use,
+            "seconds": round(time.perf_counter() - self.began, 3),
+            "results": [result.report for result in self.results],
+            "failed": [{"case": case, "error": failure.sentence} for case, failure in self.failed.items()],
+            "warnings": [
+                *(warning for result in self.results for warning in result.warnings),
+                *({"case": case, "task": task, **finding.as_json()} for case, task, finding in self.kept),
+            ],
+        }
+        if self.results:
+            self.session.show(results_table(self.results))
+            for verdict in verdicts(self.results):
+                self.session.show(verdict)
+            for model in models:
+                self.session.show(f"{model.info.name}: {model.info.intended_use}")
+        self.session.result(payload, *(str(result.path) for result in self.results))
+        if not self.failed:
+            return 0
+        only_memory = all(failure.code == OutOfMemoryError.exit_code for failure in self.failed.values())
+        code = OutOfMemoryError.exit_code if only_memory else BadInputError.exit_code
+        sentence = f"{len(self.failed)} of {case_count} cases failed: {', '.join(self.failed)}"
+        sentence += f"; {self.not_begun} were not begun." if self.not_begun else "."
+        print_error(sentence, code, as_json=self.session.json_events)
+        return code

@@ -51,24 +51,24 @@ def main() -> None:
         os.environ["MEDUNISEG_HOME"] = folder
         home = Path(folder)
         if arguments.only in (None, "batch"):
-            _save_base(home)
+            save_base(home)
             print(kill_batch(home, home / "base.safetensors", arguments.kills, rng), flush=True)
             print(two_programs(home, home / "base.safetensors", 5), flush=True)
         if arguments.only in (None, "archive"):
-            _save_base(home)
+            save_base(home)
             print(kill_archive(home, home / "base.safetensors", arguments.kills, rng), flush=True)
         if arguments.only in (None, "ledger"):
             ledger = new_ledger(home / "corrections" / "killed")
             print(kill_ledger(ledger, ball, arguments.kills, rng), flush=True)
             print(two_on_one_ledger(ledger, ball, 10), flush=True)
         if arguments.only in (None, "install"):
-            _save_base(home)
+            save_base(home)
             print(kill_install(home, home / "base.safetensors", arguments.kills, rng), flush=True)
         if arguments.only in (None, "training"):
             ledger = new_ledger(home / "corrections" / "ball")
             for seed in range(5):
                 ledger.accept(*ball(seed))
-            _save_base(home)
+            save_base(home)
             print(kill_training(ledger.folder, arguments.kills, rng), flush=True)
         if arguments.only in (None, "napari"):
             print(kill_napari(home, arguments.kills, rng), flush=True)
@@ -157,7 +157,7 @@ def annotate(folder: Path) -> None:
         seed += 1
 
 
-def _save_base(home: Path) -> None:
+def save_base(home: Path) -> None:
     torch.manual_seed(0)
     config = ModelConfig(
         features=(4, 4, 4), strides=((1, 2, 2), (2, 2, 2)), classes=2, modalities=1, modal_prompt_length=8, tasks=1,

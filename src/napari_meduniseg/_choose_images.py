@@ -48,7 +48,7 @@ class ChooseImages(QDialog):
 
 
 def ask_which(text: str, titles: Sequence[str], *, several: bool = True, parent: QWidget | None = None) -> list[int]:
-    """The positions of the images that the user chooses; none where he cancels."""
+    """The positions of the images that the user chooses; none if the user cancels."""
     dialog = ChooseImages(text, titles, several, parent)
     return dialog.chosen() if dialog.exec() == QDialog.DialogCode.Accepted else []
 

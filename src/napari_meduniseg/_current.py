@@ -170,7 +170,7 @@ class Current:
         image = self._image
         of_several = isinstance(layer, Labels) and not tells_its_image(layer) and self.image_of(layer) is None
         if of_several and image is not None and lies_on(layer, image):
-            bind(layer, image)  # who adds labels to one of several images of one grid means the one he looks at
+            bind(layer, image)  # labels added to one of several images of one grid belong to the current one
         if self._image is None:
             self._settle()
 

@@ -63,6 +63,8 @@ def test_from_disputes_to_a_decision(gui: Any, panel: Any, qtbot: Any, ledger: L
     panel.decide()  # in a thread: a consensus of a whole volume takes long
     qtbot.waitUntil(lambda: panel._decision is not None, timeout=WAIT)
     decision = gui.layers[f"Decision: {case}"]
+    panel.open(case)  # would leave a decision that nobody could accept any more
+    assert "not accepted yet" in panel.said.text() and panel._decision is decision and not panel.busy
     assert panel._current.labels is decision and int(decision.data.sum()) == 120
     decision.data_setitem((np.array([2]), np.array([4]), np.array([5])), 1)
     remember_reader("Eve")

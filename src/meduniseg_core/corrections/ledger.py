@@ -224,13 +224,13 @@ class Ledger:
         return _latest(self.entries(), storable(image).sha256)
 
     def readings(self, case: str) -> dict[str, Reading]:
-        """What each reader says of a case: the newest label map that he accepted. Adjudications are nobody's reading.
+        """Find each reader's newest label map of a case. Adjudications are nobody's reading.
 
         Args:
             case: the case's name.
 
         Returns:
-            By the reader's name ("" where none was given), in the order of the first acceptances.
+            By the reader's name ("" if none was given), in the order of the first acceptances.
         """
         entries = [entry for entry in self.entries() if entry.case == case]
         files, newest = self.files, max((entry.sequence for entry in entries), default=0)
@@ -333,7 +333,8 @@ class Ledger:
             The new entry.
 
         Raises:
-            UsageError: the patient key or a class name cannot be used, or a reading is not one of this image.
+            UsageError: the patient key or a class name cannot be used, or a reading is not the newest of its reader, or
+                of another image.
             BadInputError: the labels are on another grid or exceed the classes, the image has another form than the
                 ledger's, or the patient would be in both subsets; nothing is changed.
         """
@@ -476,10 +477,16 @@ def _latest(entries: Sequence[LedgerEntry], digest: str) -> LedgerEntry | None:
 
 
 def _adjudicated(adjudication: Adjudication, entries: Sequence[LedgerEntry], image: Image) -> str:
-    """The hash of the image whose readings are decided between: a photograph that was stored turned is another one
-    when it is read from the ledger. UsageError for an adjudication of no readings, or of those of another image."""
+    """The hash of the image whose readings are decided between: a photograph that was stored turned has another hash
+    when it is read from the ledger. UsageError for no readings, those of another image, or outdated ones."""
     chosen = [entry for entry in entries if entry.sequence in adjudication.readings and not entry.adjudicates]
     digests = {entry.image_sha256 for entry in chosen if entry.shape == image.geometry.shape}
     if len(chosen) != len(set(adjudication.readings)) or len(digests) != 1:
         raise UsageError("Only readings of one image can be adjudicated; open those that the ledger holds of it.")
+    decided = {(entry.case, entry.who): entry.sequence for entry in chosen}
+    for entry in entries:
+        if not entry.adjudicates and entry.sequence > decided.get((entry.case, entry.who), entry.sequence):
+            raise UsageError(
+                f"{entry.who or 'A reader'} has accepted {entry.case} again meanwhile; open its readings once more."
+            )
     return digests.pop()

@@ -96,7 +96,7 @@ class LedgerEntry(_Line):
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reader says of a case: his newest acceptance, and the file of its label map."""
+    """One reader's newest acceptance of a case, and the file of its label map."""
 
     entry: LedgerEntry
     labels: Path

@@ -170,8 +170,11 @@ class ReadersWidget(Panel):
 
     def open(self, case: str) -> None:
         """Open a case with every reader's labels."""
-        chosen = self.collection.currentData()
+        chosen, decision = self.collection.currentData(), self._decision
         if not isinstance(chosen, Collection):
+            return
+        if decision is not None and decision in self._current.viewer.layers and _unsaved.is_unsaved(decision):
+            self.say_failure(f"{decision.name} is not accepted yet; accept it, or remove its layer, first.")
             return
         tolerance = self.tolerance.value()
         started = self.start_job(

@@ -138,6 +138,9 @@ def test_a_decision_between_outdated_or_foreign_readings_is_refused(ledger: Ledg
     for wrong in ((), (9,)):
         with pytest.raises(UsageError, match="Only readings of one image"):
             ledger.accept(image, image.with_array(ADA[None]), adjudication=Adjudication(wrong))
+    # accepted between the look at the readings and the acceptance of the decision
+    with pytest.raises(UsageError, match=r"Ben has accepted .* again meanwhile"):
+        ledger.accept(image, image.with_array(ADA[None]), adjudication=Adjudication((1, 2)))
     assert len(ledger.entries()) == 3
 
 

@@ -22,10 +22,11 @@ class Budget:
 
 
 BUDGETS = (
-    Budget("Quick adapt: 300 iterations", 300, quick=True),
-    Budget("Short: 1,000 iterations", 1000),
-    Budget("Long: 5,000 iterations", 5000),
-    Budget("The paper's: 25,000 iterations", 25_000),
+    Budget("Quick adapt: 300 steps", 300, quick=True),
+    Budget("A first look: 100 steps", 100, quick=True),
+    Budget("Short: 1,000 steps", 1000),
+    Budget("Long: 5,000 steps", 5000),
+    Budget("The paper's: 25,000 steps", 25_000),
 )
 
 

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meduniseg_core.adaptation.expected_time import expected_time
 from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
-from meduniseg_core.adaptation.runs import free_name
+from meduniseg_core.adaptation.runs import free_name, runs, runs_folder
 from meduniseg_core.corrections import Ledger, LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import CancelToken
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
 from meduniseg_core.worklist import thumbnail
+from napari_meduniseg._durations import duration_range
 from napari_meduniseg._learn_options import LearnOptions
 
 THUMBNAIL = 72  # px
@@ -81,6 +83,17 @@ def job_of(data: Cases, options: LearnOptions, left_out: tuple[str, ...] = ()) -
     if options.method == "finetune":
         return finetune_job(data.folder, name, options.base, quick=options.budget.quick, **common)
     return refine_job((data.folder,), name, options.base, install=False, **common)  # adopting installs it
+
+
+def forecast(job: Job) -> str:
+    """Say how long a job's training will take, in a worker's thread: it loads the base.
+
+    Raises UsageError or BadInputError where the job cannot be done.
+    """
+    found = expected_time(job, runs(), runs_folder() / job.name)
+    if found is None:
+        return "How long it takes shows once it trains."
+    return f"Training takes about {duration_range(*found)}, then it is compared with its base."
 
 
 def proposed_name(task: str) -> str:

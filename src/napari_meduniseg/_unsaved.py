@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Labels
 
 from napari_meduniseg._layers import METADATA_KEY
+from napari_meduniseg._steps import made, moved
 
 
 @dataclass
@@ -33,13 +34,22 @@ def watch(layer: Labels) -> None:
     def count(_event: Any = None) -> None:
         state.changes += 1
 
+    known = ref(layer)
+
+    def step(event: Any) -> None:
+        there = known()
+        if there is not None:
+            made(there, event.value)
+
+    layer.events.paint.connect(step)
     for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
         event.connect(count)
-    for name in ("undo", "redo"):
-        setattr(layer, name, _telling(layer, getattr(layer, name)))
+    ways: tuple[Literal["undo", "redo"], ...] = ("undo", "redo")
+    for name in ways:
+        setattr(layer, name, _telling(layer, getattr(layer, name), name))
 
 
-def _telling(layer: Labels, step: Callable[[], None]) -> Callable[[], None]:
+def _telling(layer: Labels, step: Callable[[], None], way: Literal["undo", "redo"]) -> Callable[[], None]:
     """A step back or forth that is told as painting is: napari (0.9) changes the labels then without any event."""
     known = ref(layer)
     plain: Callable[[Labels], None] = getattr(step, "__func__")  # noqa: B009 - a bound method: no cycle with the layer
@@ -48,6 +58,7 @@ def _telling(layer: Labels, step: Callable[[], None]) -> Callable[[], None]:
         there = known()
         if there is not None:
             plain(there)
+            moved(there, way)
             there.events.paint(value=[])
 
     return told

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QTabBar
 
 from napari_meduniseg import _unsaved
 from napari_meduniseg.widgets.opening import open_panel
@@ -118,3 +118,48 @@ def test_the_result_table_tells_the_cup_disc_ratio_and_goes_out_as_text_and_csv(
     assert rows["cup"]["voxels"] == "50" and rows["vertical cup/disc ratio"]["size"] == "0.5"
     layer.undo()
     qtbot.waitUntil(lambda: "0.50" not in table.derived.text(), timeout=30_000)
+
+
+def test_undo_is_a_list_of_named_steps(gui: Any, edit: Any, qtbot: Any) -> None:
+    layer = gui.layers[0]
+    layer.mode = "paint"
+    layer.selected_label = 1
+    layer.paint((2, 1, 1), 1)
+    layer.mode = "pan_zoom"
+    edit.do("grow")
+    qtbot.waitUntil(lambda: not edit.busy, timeout=10_000)
+    grown = layer.data.copy()
+    layer.fill((0, 0, 0), 1)
+
+    def texts() -> list[str]:
+        edit.step_list.fill()
+        return [action.text() for action in edit.step_list.list.actions()]
+
+    assert texts() == ["3  Change: organ", "2  Grow: organ", "1  Brush: organ", "As it was"]
+    edit.step_list.list.actions()[1].trigger()
+    assert np.array_equal(layer.data, grown)
+    edit.step_list.fill()
+    edit.step_list.list.actions()[3].trigger()
+    assert np.array_equal(layer.data, THICK)
+    edit.step_list.fill()
+    assert [action.isChecked() for action in edit.step_list.list.actions()] == [False, False, False, True]
+    edit.step_list.list.actions()[1].trigger()  # forth again
+    assert np.array_equal(layer.data, grown) and texts()[0] == "3  Change: organ"
+    layer.mode = "paint"
+    layer.paint((5, 17, 17), 1)  # what was undone is gone with a new step
+    assert texts() == ["3  Brush: organ", "2  Grow: organ", "1  Brush: organ", "As it was"]
+
+
+def test_tabs_show_the_panels_own_names(
+    gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    edit = open_panel(viewer, "Edit")
+    open_panel(viewer, "Segment")
+
+    def tabs() -> set[str]:
+        bars = viewer.window._qt_window.findChildren(QTabBar)
+        return {bar.tabText(tab) for bar in bars for tab in range(bar.count())}
+
+    qtbot.waitUntil(lambda: {"Edit", "Segment"} <= tabs(), timeout=10_000)
+    assert open_panel(viewer, "Edit") is edit  # and they are found by the name that napari's menu has

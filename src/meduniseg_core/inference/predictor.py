@@ -401,6 +401,11 @@ class Predictor:
         """Whether :meth:`estimate` knows the seconds."""
         return self._pace is not None
 
+    @property
+    def seconds_per_voxel(self) -> float | None:
+        """What a voxel of a window takes on the device; None until it was measured (see :meth:`measure_pace`)."""
+        return self._pace
+
     def engine(self, device: torch.device, pack: Pack | None = None) -> Engine:
         """The network on a device; built on first use.
 

@@ -50,8 +50,7 @@ class CanvasOverlay(QWidget):
         camera.events.zoom.connect(self._zoomed)
         camera.events.center.connect(self._zoomed)
         canvas.installEventFilter(self)
-        if isinstance(canvas, QOpenGLWidget):
-            SafeRemoval(canvas, self._bare)
+        self._removal = SafeRemoval(canvas, self._bare) if isinstance(canvas, QOpenGLWidget) else None
         self.resize(canvas.size())
         self._sides_changed()
         self.show()

@@ -30,6 +30,7 @@ from napari_meduniseg._editing import (
     add_class,
     apply,
     apply_in_steps,
+    class_names_of,
     locks_fault,
     next_doubtful,
     operation,
@@ -41,6 +42,7 @@ from napari_meduniseg._editing import (
 from napari_meduniseg._features import features_of
 from napari_meduniseg._layers import spacing_of, unit_of
 from napari_meduniseg._links import known_image
+from napari_meduniseg._steps import expect
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
@@ -52,6 +54,7 @@ from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, s
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
+from napari_meduniseg.widgets.step_list import StepList
 from napari_meduniseg.widgets.stepping import Steps
 from napari_meduniseg.widgets.target_name import TargetName
 
@@ -114,6 +117,7 @@ class EditWidget(Panel):
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.undo_button.setToolTip("Undo the last step (Ctrl+Z in the viewer).")
         self.redo_button.setToolTip("Redo the step that was undone.")
+        self.step_list = StepList(lambda: self._watched)
         self.save_button = SaveButton(lambda: self._watched, "There is no labels layer to save.")
         self.name = TargetName(self._current)
         self.accepting = AcceptBox(self._image)
@@ -165,7 +169,11 @@ class EditWidget(Panel):
         if layer is None:
             self.say_failure("There is no labels layer; segment an image or add one.")
             return
-        self._work(layer, lambda: _plain(operation(name, layer, self._rule(layer), self._viewer, self.amount.value())))
+        self._work(
+            layer,
+            lambda: _plain(operation(name, layer, self._rule(layer), self._viewer, self.amount.value())),
+            self.buttons[name].text(),
+        )
 
     def go_to_doubtful(self) -> None:
         """Show the next slice in doubt."""
@@ -186,26 +194,30 @@ class EditWidget(Panel):
         self._viewer.dims.point = point
         self.say(f"Slice {found}.")
 
-    def _work(self, layer: Labels, prepare: Callable[[], Find]) -> None:
+    def _work(self, layer: Labels, prepare: Callable[[], Find], title: str) -> None:
         """Compute an edit in a thread (large volumes take seconds), and apply it to the labels it was computed for."""
         if self.does("") or self._steps.running:
             return
         before, array = self._changes, layer.data
         with self.saying_failures():
             find = prepare()
-            self.start_job(find, lambda edit: self._found(layer, edit, before, array), self._failed)
+            step = f"{title}: {class_names_of(layer).get(int(layer.selected_label), layer.selected_label)}"
+            self.start_job(find, lambda edit: self._found(layer, edit, before, array, step), self._failed)
             self._enable(False)
             self.say("Working ...")
 
-    def _found(self, layer: Labels, edit: Edit, before: int, array: Any) -> None:
+    def _found(self, layer: Labels, edit: Edit, before: int, array: Any, step: str) -> None:
         replaced = layer.data is not array
         if layer not in self._viewer.layers:
             self._failed("The labels layer was removed meanwhile; nothing was changed.")
         elif replaced or layer is not self._watched or self._changes != before:
             self._failed("The labels were changed meanwhile; do it again.")
         elif edit.count > AT_ONCE:
+            expect(layer, step)
             self._steps.run(apply_in_steps(layer, edit), lambda count: self._changed(layer, count))
         else:
+            if edit.count:
+                expect(layer, step)
             self._changed(layer, apply(layer, edit))
 
     def _changed(self, layer: Labels, count: int) -> None:
@@ -226,7 +238,7 @@ class EditWidget(Panel):
         self.say_failure(sentence)
 
     def _enable(self, on: bool) -> None:
-        for widget in (self.operations, self.undo_button, self.redo_button):
+        for widget in (self.operations, self.undo_button, self.redo_button, self.step_list):
             widget.setEnabled(on)
 
     def _on_layer(self, act: Callable[[Labels], Any]) -> None:
@@ -248,7 +260,7 @@ class EditWidget(Panel):
             label = 0 if erase else int(layer.selected_label)
             position = tuple(event.position)
             locked = Rule(frozenset(self._locks.of(layer)))
-            self._work(layer, lambda: _plain(relabel_at(layer, position, label, locked)))
+            self._work(layer, lambda: _plain(relabel_at(layer, position, label, locked)), "Relabel")
             return
         with layer.block_history():
             self._paint_ball(layer, event.position, erase)
@@ -271,7 +283,7 @@ class EditWidget(Panel):
             click = click_on(layer, position, self.clicks.lasso, over)
             return correction(layer, click, self._locks, self._image(), self._features)
 
-        self._work(layer, prepare)
+        self._work(layer, prepare, "Correct by a click")
 
     def _prepare_clicks(self, on: bool) -> None:
         """Compute the image's features before the first click needs them."""
@@ -296,6 +308,8 @@ class EditWidget(Panel):
             if limits is not None:
                 image = known_image(layer, image)
             edit = sphere_at(layer, position, self.radius.value(), label, self._locks.rule(layer, label), image, limits)
+            if edit.count:
+                expect(layer, "Ball" if label else "Ball, erased")
             apply(layer, edit)
 
     def _rule(self, layer: Labels) -> Rule:
@@ -434,7 +448,7 @@ class EditWidget(Panel):
         for line in (self.said, self.accepting.said, self.name):
             self.footer.addWidget(line)
         last = QHBoxLayout()
-        for widget in (self.undo_button, self.redo_button, self.save_button, self.accepting.button):
+        for widget in (self.undo_button, self.redo_button, self.step_list, self.save_button, self.accepting.button):
             last.addWidget(widget)
         self.footer.addLayout(last)
 

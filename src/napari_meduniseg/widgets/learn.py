@@ -14,22 +14,25 @@ from qtpy.QtWidgets import (
     QPushButton,
     QVBoxLayout,
 )
-from superqt.utils import signals_blocked
+from superqt.utils import qdebounced, signals_blocked
 
 from meduniseg_core.adaptation.runs import Run, begin, runs
 from meduniseg_core.corrections import Ledger
+from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._learn_options import learn_form
-from napari_meduniseg._learning import Cases, job_of, look_up, proposed_name
+from napari_meduniseg._learning import Cases, forecast, job_of, look_up, proposed_name
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
+from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.run_view import RunView
 from napari_meduniseg.widgets.typed_form import add_rows
 
 _OTHER = "other"
-_COLLECTIONS, _CASES = "collections", "cases"  # kinds of work: what is looked up
+_COLLECTIONS, _CASES, _TIME = "collections", "cases", "time"  # kinds of work: what is looked up
+_SETTLE_MS = 300  # changes of the form that follow each other faster are one
 _FEW = 3
 
 
@@ -45,6 +48,8 @@ class LearnWidget(Panel):
         self.cases = CaseTable()
         self.options = learn_form()
         self.method, self.base, self.name, self.budget, self.device = (field.native for field in self.options)
+        self.ahead = Sentence(1)
+        self._forecast_soon = qdebounced(self._forecast, timeout=_SETTLE_MS, parent=self)
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
         self.run_box = QComboBox()
@@ -53,6 +58,7 @@ class LearnWidget(Panel):
         self._lay_out()
 
         self.data.activated.connect(self._data_picked)
+        self.options.changed.connect(self._forecast_soon)
         self.start_button.clicked.connect(self.start)
         self.run_box.currentIndexChanged.connect(self._run_picked)
         self.run_view.changed.connect(self._phase_changed)
@@ -143,6 +149,19 @@ class LearnWidget(Panel):
             f"{len(cases.rows)} case{'' if len(cases.rows) == 1 else 's'}, {held} held back."
             + (" A few more make a difference one can see." if few else "")
         )
+        self._forecast_soon()
+
+    def _forecast(self, _options: object = None) -> None:
+        """Say before Start how long the training will take."""
+        if self._cases is None:
+            return
+        try:
+            job = job_of(self._cases, self.options(), self.cases.left_out())
+        except MedUniSegError:
+            self.drop_job(_TIME)
+            self.ahead.say("")  # what is wrong is said at Start
+            return
+        self.start_job(lambda _events, _cancel: forecast(job), self.ahead.say, self.ahead.say, kind=_TIME, anew=True)
 
     # -- runs ---------------------------------------------------------------------------------------------------
 
@@ -199,6 +218,7 @@ class LearnWidget(Panel):
         add_rows(fields, self.options)
         inner = QVBoxLayout(new)
         inner.addLayout(fields)
+        inner.addWidget(self.ahead)
         inner.addWidget(self.start_button)
         layout.addWidget(new)
         layout.addWidget(self.run_box)

@@ -9,17 +9,30 @@ from __future__ import annotations
 from typing import Any
 
 from napari.components import ViewerModel
-from qtpy.QtCore import QObject
+from qtpy.QtGui import QOpenGLContext
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
 
-class SafeRemoval(QObject):
-    """Makes the canvas's context the current one whenever a layer is about to be removed; lives with the canvas."""
+class SafeRemoval:
+    """Makes the canvas's context the current one while a layer is removed, as long as somebody keeps it."""
 
     def __init__(self, canvas: QOpenGLWidget, viewer: ViewerModel) -> None:
-        super().__init__(canvas)
         self._canvas = canvas
-        viewer.layers.events.removing.connect(self._prepare)
+        self._before: QOpenGLContext | None = None
+        self._during = False
+        viewer.layers.events.removing.connect(self._begin)
+        viewer.layers.events.removed.connect(self._end, position="last")  # after napari has deleted the layer's picture
 
-    def _prepare(self, _event: Any = None) -> None:
-        self._canvas.makeCurrent()
+    def _begin(self, _event: Any = None) -> None:
+        if self._canvas.isVisible() and not self._during:  # nothing was drawn in a context that was never shown
+            self._before = QOpenGLContext.currentContext()
+            self._during = True
+            self._canvas.makeCurrent()
+
+    def _end(self, _event: Any = None) -> None:
+        """Give the context back: left current, it would be destroyed with the window while others use it."""
+        if not self._during:
+            return
+        before, self._before, self._during = self._before, None, False
+        if before is None or before.surface() is None or not before.makeCurrent(before.surface()):
+            self._canvas.doneCurrent()

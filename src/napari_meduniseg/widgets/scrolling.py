@@ -55,6 +55,7 @@ class _Area(QScrollArea):
         self._mind_the_wheel()
         if not self._placed:
             self._placed = True
+            _shorten_title(self)
             _open_as_tab(self)
             self._soon(self._keep_height)
         if event.spontaneous():
@@ -155,6 +156,13 @@ def _open_as_tab(area: QWidget) -> None:
         window.tabifyDockWidget(beside[-1], dock)
         dock.show()
         dock.raise_()
+
+
+def _shorten_title(area: QWidget) -> None:
+    """Let the tab and the menus show the panel's own name; the plugin's is in the title bar above the panel."""
+    dock = parent_of(area, QDockWidget)
+    if isinstance(dock, QDockWidget):
+        dock.setWindowTitle(dock.windowTitle().partition(" (")[0])
 
 
 def parent_of(widget: QWidget, kind: type[QWidget]) -> QWidget | None:

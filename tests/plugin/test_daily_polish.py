@@ -150,9 +150,7 @@ def test_undo_is_a_list_of_named_steps(gui: Any, edit: Any, qtbot: Any) -> None:
     assert texts() == ["3  Brush: organ", "2  Grow: organ", "1  Brush: organ", "As it was"]
 
 
-def test_tabs_show_the_panels_own_names(
-    gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any
-) -> None:
+def test_tabs_show_the_panels_own_names(gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any) -> None:
     viewer = make_napari_viewer(show=True)
     edit = open_panel(viewer, "Edit")
     open_panel(viewer, "Segment")

@@ -155,6 +155,7 @@ class CaseWork:
                 self.targets.labels(name, task, is_2d=image.is_2d),
                 before=self.before[name, task],
                 replace_edited=self.options.overwrite_edited,
+                tables=self.targets.tables,
             )
             finished.results.append(result_of(name, path, segmentation))
             warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")

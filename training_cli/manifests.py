@@ -41,6 +41,8 @@ def header_of(
             **options.settings,
             "precision": precision,
             "format": ending,
+            "layout": "plain" if work.targets.bids is None else "bids",
+            "tables": list(work.targets.tables),
             "series": options.series,
             "frame": options.frame,
             "skip_unfit": options.skip_unfit,

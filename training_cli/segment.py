@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -129,6 +129,14 @@ def segment(
     overwrite_edited: Annotated[
         bool, typer.Option("--overwrite-edited", help="Also replace results that were edited by hand.")
     ] = False,
+    layout: Annotated[
+        Literal["plain", "bids"],
+        typer.Option("--layout", help="bids: results as a BIDS derivative (sub-01/anat/..._dseg.nii.gz)."),
+    ] = "plain",
+    label_descriptions: Annotated[
+        bool,
+        typer.Option("--label-descriptions", help="Also write the classes' names and colours for ITK-SNAP."),
+    ] = False,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -163,6 +171,7 @@ def segment(
     """
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.archive import Manifest, Shard
+        from meduniseg_core.archive.bids import describe_derivative
         from meduniseg_core.archive.scheduler import check_scheduler_library
         from meduniseg_core.inference.execution import chosen_plans
         from meduniseg_core.weights.offer import offer_in_use, offer_of
@@ -177,11 +186,15 @@ def segment(
         modality = known_modality(offer, modality)
         tasks = choose_tasks(offer, task, modality)
         cases = cases_for(images, channels_of(offer, tasks))
-        targets = targets_of(cases, tasks, output, wanted_ending, probabilities)
+        tables = ("itk-snap",) if label_descriptions else ()
+        bids = {name: offer.plan_of(name).modality for name in tasks} if layout == "bids" else None
+        targets = targets_of(cases, tasks, output, wanted_ending, probabilities, tables, bids)
         all_cases = named_cases(with_name_faults(cases, targets), only or ())
         part = Shard(1, 1) if shard is None else Shard.parse(shard)
         cases = part.of(sorted(all_cases, key=lambda case: case.name)) if shard is not None else all_cases
         before = targets.survey([case for case in cases if case.fault is None])
+        if bids is not None:
+            describe_derivative(output)
         if model is None and not pack:
             tell_in_use(offer, tasks, session.events)
         elif not tell_adopted(offer, tasks, session.events) and not pack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,9 @@ def chosen_ending(ending: str | None) -> str | None:
 class Targets:
     """The files that a run will write: ``OUT_DIR/CASE.ext`` for one task, ``OUT_DIR/TASK/CASE.ext`` for several.
 
-    ``ending`` is that of ``--format`` (None: NIfTI for volumes, PNG for images of depth 1).
+    ``ending`` is that of ``--format`` (None: NIfTI for volumes, PNG for images of depth 1). ``tables`` names the tables
+    of classes that are written beside each label map (`label_tables.TABLES`). ``bids`` has the tasks' modalities where
+    the results are laid out as a BIDS derivative.
     """
 
     output: Path
@@ -47,9 +49,16 @@ class Targets:
     ending: str | None = None
     probabilities: bool = False
     inputs: frozenset[Identity] = frozenset()
+    tables: tuple[str, ...] = ()
+    bids: Mapping[str, str] | None = None
 
     def labels(self, case: str, task: str, *, is_2d: bool) -> Path:
         """The label file of a case."""
+        if self.bids is not None:
+            from meduniseg_core.archive.bids import bids_stem
+
+            folder, stem = bids_stem(case, task, self.bids[task])
+            return self.output / folder / f"{stem}{self.ending or '.nii.gz'}"
         return self._folder(task) / f"{case}{self.ending or ('.png' if is_2d else '.nii.gz')}"
 
     def survey(self, cases: Iterable[Case]) -> dict[tuple[str, str], Standing]:
@@ -64,11 +73,13 @@ class Targets:
         there_already = next(path for path in (self.output, *self.output.absolute().parents) if path.exists())
         if not there_already.is_dir():
             raise UsageError(f"{there_already} is a file; give a folder for the results.")
+        cases = list(cases)
         clear_leftovers(self.output)
         found: dict[tuple[str, str], Standing] = {}
         taken: dict[tuple[str, str], str] = {}
         for task in self.tasks:
-            clear_leftovers(self._folder(task))
+            for folder in {self.labels(case.name, task, is_2d=False).parent for case in cases}:
+                clear_leftovers(folder)
             for case in cases:
                 for name in self._names(case.name, task):
                     other = taken.setdefault((task, same_name(name)), case.name)
@@ -88,9 +99,10 @@ class Targets:
 
     def standing(self, case: str, task: str) -> Standing:
         """What lies now where a case's result of a task will go, whether it is 2D or not."""
-        from meduniseg_core.provenance import RESULT
+        from meduniseg_core.provenance import RESULT, provenance_path
 
-        return standing(self._folder(task) / f"{case}.json", self._names(case, task), RESULT, self.inputs)
+        record = provenance_path(self.labels(case, task, is_2d=False))
+        return standing(record, self._names(case, task), RESULT, self.inputs)
 
     def check_names(self, case: str, *, is_2d: bool) -> None:
         """BadInputError where the disk cannot hold files of the names that the case's result would have."""
@@ -110,6 +122,7 @@ class Targets:
         return [name for path in sorted(labels) for name in (path.name, *self._beside(path)[1:])]
 
     def _beside(self, labels: Path) -> list[str]:
+        from meduniseg_core.images.label_tables import table_name
         from meduniseg_core.provenance import probabilities_name, provenance_path
 
         dicom = self._dicom()
@@ -117,6 +130,7 @@ class Targets:
             provenance_path(labels).name,
             *([probabilities_name(labels)] if self.probabilities else []),
             *(dicom.names(labels)[1:] if dicom is not None else ()),
+            *(table_name(labels, kind) for kind in self.tables),
         ]
 
     def _dicom(self) -> DicomFormat | None:
@@ -132,11 +146,23 @@ class Targets:
 
 
 def targets_of(
-    cases: Iterable[Case], tasks: Sequence[str], output: Path, ending: str | None = None, probabilities: bool = False
+    cases: Iterable[Case],
+    tasks: Sequence[str],
+    output: Path,
+    ending: str | None = None,
+    probabilities: bool = False,
+    tables: Sequence[str] = (),
+    bids: Mapping[str, str] | None = None,
 ) -> Targets:
-    """The targets of a run; the files of all ``cases`` are never written over."""
+    """The targets of a run; the files of all ``cases`` are never written over. UsageError where BIDS has no place for
+    what was asked for."""
     read = identities(path for case in cases for path in case.paths)
-    return Targets(output, tasks, ending, probabilities, read)
+    if bids is not None and (probabilities or ending not in (None, ".nii.gz", ".nii")):
+        what = "--probabilities" if probabilities else f"--format {str(ending).lstrip('.')}"
+        raise UsageError(f"{what} and --layout bids exclude each other: a BIDS segmentation is a NIfTI file.")
+    return Targets(
+        output, tasks, ending, probabilities, read, (*tables, *(("bids",) if bids is not None else ())), bids
+    )
 
 
 def with_name_faults(cases: Iterable[Case], targets: Targets) -> list[Case]:

@@ -25,6 +25,7 @@ from meduniseg_core.images.formats.dicom_label_objects import (
 )
 from meduniseg_core.images.formats.dicom_source import is_dicom
 from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING
+from meduniseg_core.images.label_tables import table_beside
 from meduniseg_core.provenance import label_provenance
 from napari_meduniseg._layers import LayerData, image_layers, label_layer, living_origins
 
@@ -83,7 +84,7 @@ def _file(path: Path) -> list[LayerData]:
     if provenance is not None:
         labels = _placed_as(read_labels(path), provenance.image)
         return [label_layer(labels, provenance.classes, provenance.colours)]
-    if path.name.lower().endswith(SEGMENTATION_ENDING):
+    if path.name.lower().endswith(SEGMENTATION_ENDING) or table_beside(path) is not None:
         labels = read_labels(path)
         names, colours = labels.meta.get("class_names", {}), labels.meta.get("class_colours", {})
         return [label_layer(labels, dict(names), dict(colours))]

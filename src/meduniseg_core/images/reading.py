@@ -20,6 +20,7 @@ from meduniseg_core.images.formats.slicer_segments import join_segments
 from meduniseg_core.images.grid import relate, reorient_to
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.label_record import read_provenance
+from meduniseg_core.images.label_tables import table_beside
 from meduniseg_core.images.upright import turned_upright
 
 LABEL_LIMIT = 65535
@@ -97,7 +98,8 @@ def _naming(path: Path) -> Iterator[None]:
 def read_labels(path: str | Path, *, like: Image | None = None) -> Image:
     """Read a label map as ``(1, D, H, W)`` with an integer dtype; ids are the stored values.
 
-    Names that the file gives its labels (3D Slicer's ``.seg.nrrd``) are in ``meta["class_names"]`` (id -> name). A
+    Names that the file gives its labels (3D Slicer's ``.seg.nrrd``), or a table beside it (`label_tables`), are in
+    ``meta["class_names"]`` (id -> name), their colours in ``meta["class_colours"]``. A
     palette PNG gives its indices; whole-number floats become uint8 or uint16. A map that says how its pixels are
     rotated is turned upright; for one that does not, `place_labels` applies the rule of `upright.meet`. DICOM
     segmentations and structure sets are label maps, too; their names and colours are in ``meta``.
@@ -143,7 +145,7 @@ def _read_labels(path: Path, like: Image | None) -> Image:
         image = read_tiff_labels(path)
     else:
         image = _read_one(path)
-    image = _as_labels(image, path.name)
+    image = _with_table(_as_labels(image, path.name), path)
     if kind in ("raster", "tiff") and ending_of(path) != ".bmp":
         return image
     # a format without a place for the orientation: the JSON of `Segmentation.save` has it
@@ -258,6 +260,14 @@ def _check_exists(path: Path) -> None:
         raise BadInputError(f"{path} does not exist; check the path.")
     if not path.is_dir():
         check_regular(path)
+
+
+def _with_table(labels: Image, path: Path) -> Image:
+    """The labels with the names and colours of a table beside the file, where it has none of its own."""
+    table = None if path.is_dir() or labels.meta.get("class_names") else table_beside(path)
+    if table is None:
+        return labels
+    return labels.with_array(labels.array, class_names=table.names, class_colours=table.colours)
 
 
 def _as_labels(image: Image, name: str) -> Image:

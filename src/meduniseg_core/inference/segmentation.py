@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_writers
+from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.label_tables import TABLES, LabelTable, table_name
 from meduniseg_core.images.palette import Colour, class_colour
 from meduniseg_core.images.upright import KEY, stored_orientation
 from meduniseg_core.images.writing import check_ending
@@ -165,7 +168,14 @@ class Segmentation:
             parameters=packs,
         )
 
-    def save(self, path: str | Path, *, before: Standing | None = None, replace_edited: bool = False) -> Path:
+    def save(
+        self,
+        path: str | Path,
+        *,
+        before: Standing | None = None,
+        replace_edited: bool = False,
+        tables: Sequence[str] = (),
+    ) -> Path:
         """Write the labels, and beside them their provenance as ``<name>.json``, as one step.
 
         Probabilities, if there are any, go to ``<name>_probabilities`` in the same format, or to .npy beside a picture
@@ -177,6 +187,7 @@ class Segmentation:
                 (.sr.dcm) comes with the segmentation that it refers to.
             before: what was there when the work began (`outputs.standing`).
             replace_edited: also replace a result that was edited since it was written.
+            tables: tables of the classes to write beside the labels (`label_tables.TABLES`).
 
         Returns:
             The path of the label file.
@@ -205,6 +216,9 @@ class Segmentation:
         if probabilities is not None:
             name = probabilities_name(path)
             files[name] = lambda target: write_image(probabilities, target, like=self.image)
+        for kind in tables:
+            text = TABLES[kind][1](LabelTable(self._labelled().classes, self._labelled().colours))
+            files[table_name(path, kind)] = partial(write_text, text=text)
         write_result(
             provenance_path(path),
             self.provenance(),

@@ -112,8 +112,8 @@ class BackgroundJob(QObject):
 
     def start(self) -> None:
         """Begin."""
+        _RUNNING.add(self._record)  # first: the thread may end at once, and takes it out then
         self._thread.start()
-        _RUNNING.add(self._record)
 
     def cancel(self) -> None:
         """Ask the work to stop; a segmentation stops after the present window."""

@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken
+from napari_meduniseg import _jobs
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.working import Working
 
@@ -126,6 +127,13 @@ def test_what_was_worked_on_is_let_go_when_it_is_done(owner: Owner, qtbot: Any) 
         return gone() is None
 
     qtbot.waitUntil(is_gone, timeout=5_000)
+
+
+def test_work_that_ends_before_start_returns_is_not_remembered_as_running(qapp: Any) -> None:
+    job = _jobs.BackgroundJob(lambda _events, _cancel: None)
+    job._thread.start = job._thread.run  # type: ignore[method-assign]
+    job.start()
+    assert job._record not in _jobs._RUNNING
 
 
 def test_who_ends_waits_for_what_is_written(owner: Owner) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
     viewer.open_sample("napari-meduniseg", "retina")
     panel = open_panel(viewer, "Segment")
     panel.form.choose(model="starter", modality="fundus", tasks=("disc_cup",))
-    wait(lambda: "At most" in panel.said.text())
+    wait(lambda: "Classes:" in panel.said.text())
     panel.run()
     wait(lambda: not panel.busy)
     viewer.scene.camera.center = (0, 640, 250)

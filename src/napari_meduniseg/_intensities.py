@@ -14,6 +14,7 @@ from meduniseg_core.images.modality_check import looks_like_ct
 from napari_meduniseg._layers import METADATA_KEY, Origin
 
 _SAMPLED = 1_000_000  # voxels that are looked at: the percentiles of a volume need no more
+_BINS = 128
 _USUAL = (5.0, 95.0)  # percentiles of what is not background
 
 _brightness: WeakKeyDictionary[ImageLayer, tuple[object, np.ndarray]] = WeakKeyDictionary()
@@ -24,6 +25,7 @@ class Range:
     """The range to start with, ``low`` to ``high``.
 
     The image's intensities run from ``lowest`` to ``highest``; ``decimals`` are enough to show a hundredth of that.
+    ``counts`` are those of as many equal parts of that span (a histogram of a sample of the voxels).
     """
 
     low: float
@@ -31,6 +33,7 @@ class Range:
     lowest: float
     highest: float
     decimals: int
+    counts: tuple[int, ...] = ()
 
     @property
     def step(self) -> float:
@@ -78,6 +81,8 @@ def usual_range(layer: ImageLayer) -> Callable[[], Range]:
         low, high = window or np.percentile(inside if inside.size else values, _USUAL)
         spread = highest - lowest
         decimals = 0 if whole or spread <= 0 else min(6, max(0, 2 - floor(log10(spread))))
-        return Range(round(float(low), decimals), round(float(high), decimals), lowest, highest, decimals)
+        bins = min(_BINS, int(spread) + 1) if whole else _BINS
+        counts = tuple(int(count) for count in np.histogram(values, bins, (lowest, highest))[0])
+        return Range(round(float(low), decimals), round(float(high), decimals), lowest, highest, decimals, counts)
 
     return find

@@ -8,9 +8,13 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary, ref
 
 from napari.layers import Labels
+from napari.utils.events import EmitterGroup
 
 from napari_meduniseg._layers import METADATA_KEY
 from napari_meduniseg._steps import made, moved
+
+events = EmitterGroup(changed=None)
+"""``changed`` tells that some layer became unsaved, or saved."""
 
 
 @dataclass
@@ -32,7 +36,9 @@ def watch(layer: Labels) -> None:
         state.changes += 1
 
     def count(_event: Any = None) -> None:
+        before = state.changes != state.saved
         state.changes += 1
+        _tell(state, before)
 
     known = ref(layer)
 
@@ -64,10 +70,18 @@ def _telling(layer: Labels, step: Callable[[], None], way: Literal["undo", "redo
     return told
 
 
+def _tell(state: _State, before: bool) -> None:
+    if before != (state.changes != state.saved):
+        events.changed()
+
+
 def changed(layer: Labels) -> None:
     """Note that the layer's content has changed, in whatever way."""
     watch(layer)
-    _STATES[layer].changes += 1
+    state = _STATES[layer]
+    before = state.changes != state.saved
+    state.changes += 1
+    _tell(state, before)
 
 
 def mark(layer: Labels) -> int:
@@ -77,8 +91,11 @@ def mark(layer: Labels) -> int:
 
 def saved(layer: Labels, at: int | None = None) -> None:
     """Note that the layer was saved or accepted, as it is now or as it was ``at`` a `mark`."""
-    if layer in _STATES:
-        _STATES[layer].saved = mark(layer) if at is None else at
+    state = _STATES.get(layer)
+    if state is not None:
+        before = state.changes != state.saved
+        state.saved = state.changes if at is None else at
+        _tell(state, before)
 
 
 def is_unsaved(layer: Labels) -> bool:

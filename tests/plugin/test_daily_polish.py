@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QTabBar
 
 from napari_meduniseg import _unsaved
@@ -161,3 +162,35 @@ def test_tabs_show_the_panels_own_names(gui_screen: None, tiny_home: Path, make_
 
     qtbot.waitUntil(lambda: {"Edit", "Segment"} <= tabs(), timeout=10_000)
     assert open_panel(viewer, "Edit") is edit  # and they are found by the name that napari's menu has
+
+
+def test_the_paint_range_is_dragged_on_the_image_s_histogram(gui: Any, edit: Any, qtbot: Any) -> None:
+    values = np.repeat(np.arange(60, dtype=np.int16) * 10, 40).reshape(6, 20, 20)
+    image = gui.add_image(values, scale=(5.0, 3.0, 3.0), units="mm")
+    qtbot.waitUntil(lambda: edit.range.high.value() > 400, timeout=10_000)
+    histogram = edit.range.histogram
+    assert histogram.isHidden()
+    edit.range_on.setChecked(True)
+    assert not histogram.isHidden()
+    assert histogram.region.getRegion() == pytest.approx(edit.range.limits())
+    histogram.region.setRegion((100.0, 250.0))
+    assert edit.range.limits() == (100.0, 250.0)
+    edit.low.setValue(50.0)
+    assert histogram.region.getRegion() == pytest.approx((50.0, 250.0))
+    other = gui.add_image(values + 1000, scale=(5.0, 3.0, 3.0), units="mm")
+    edit.image_box.set_layer(other)
+    qtbot.waitUntil(lambda: edit.range.low.value() > 900, timeout=10_000)
+    edit.image_box.set_layer(image)
+    assert edit.range.limits() == (50.0, 250.0)  # every image keeps its own
+
+
+def test_labels_that_are_not_saved_are_marked_until_they_are(gui: Any, edit: Any) -> None:
+    layer = gui.layers[0]
+    assert edit.layer_box.itemIcon(0).isNull() and "not saved" not in edit.name.text()
+    layer.paint((2, 1, 1), 1)
+    assert not edit.layer_box.itemIcon(0).isNull() and "not saved" in edit.name.text()
+    assert "saved" in edit.layer_box.itemData(0, Qt.ItemDataRole.ToolTipRole)
+    _unsaved.saved(layer)
+    assert edit.layer_box.itemIcon(0).isNull() and "not saved" not in edit.name.text()
+    layer.undo()  # other voxels than those on the disk
+    assert not edit.layer_box.itemIcon(0).isNull()

@@ -16,7 +16,7 @@ from meduniseg_core.weights import Model, load_model
 _SPREAD = 1.3
 """Beyond the slowest and the fastest former run: machines are busier at one time than at another."""
 
-_STEP = 2.0, 6.0
+_STEP = 1.5, 6.0
 """Forward passes that a step of training is worth, at least and at most: forwards, backwards and augmentation without
 the shortcuts that inference has, and what the machine does beside it."""
 

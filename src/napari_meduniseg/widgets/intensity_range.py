@@ -1,20 +1,21 @@
-"""*Only intensities*: a range for painting that starts from the current image's values."""
+"""*Only intensities*: a range for painting that starts from the image's values, by numbers or on a histogram."""
 
 from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
 from napari.layers import Image as ImageLayer
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from napari_meduniseg._intensities import Range, usual_range
 from napari_meduniseg.widgets.operation_buttons import spin
+from napari_meduniseg.widgets.range_histogram import RangeHistogram
 from napari_meduniseg.widgets.working import Working
 
 
 class IntensityRange(Working, QWidget):
-    """A box and two numbers. Every image keeps the numbers that were set for it."""
+    """A box, two numbers, and while it is ticked a histogram. Every image keeps the range that was set for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,14 +28,21 @@ class IntensityRange(Working, QWidget):
         )
         self.low = spin(0.0, -1e9, 1e9, "")
         self.high = spin(1.0, -1e9, 1e9, "")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
+        self.histogram = RangeHistogram()
+        self.histogram.hide()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        layout.addLayout(row)
+        layout.addWidget(self.histogram)
         row.setSpacing(4)  # the Edit panel's widest row
         for widget in (self.box, self.low, QLabel("to"), self.high):
             row.addWidget(widget)
         for number in (self.low, self.high):
             number.setMinimumWidth(60)  # the largest number it may hold must not widen the panel
             number.valueChanged.connect(self._keep)
+        self.box.toggled.connect(self._show_histogram)
+        self.histogram.dragged.connect(self._drag)
         self._explain(None)
 
     @property
@@ -52,6 +60,7 @@ class IntensityRange(Working, QWidget):
             return
         self._image = image
         self.drop_job()
+        self._show_histogram()
         self._explain(None)
         if image is None:
             return
@@ -73,6 +82,9 @@ class IntensityRange(Working, QWidget):
                 number.setDecimals(found.decimals)
                 number.setSingleStep(found.step)
                 number.setValue(value)
+        self.histogram.show_range(found)
+        self.histogram.set_limits(low, high)
+        self._show_histogram()
         self._explain(found)
 
     def _explain(self, found: Range | None) -> None:
@@ -81,5 +93,17 @@ class IntensityRange(Working, QWidget):
             number.setToolTip(f"{which} intensity that is painted.{runs}")
 
     def _keep(self, _value: float) -> None:
+        self.histogram.set_limits(*self.limits())
         if self._image is not None:
             self._chosen[self._image] = self.limits()
+
+    def _drag(self, low: float, high: float) -> None:
+        for number, value in ((self.low, low), (self.high, high)):
+            with signals_blocked(number):
+                number.setValue(value)
+        if self._image is not None:
+            self._chosen[self._image] = self.limits()
+
+    def _show_histogram(self, _on: bool = True) -> None:
+        """Without an image, or before its voxels were looked at, there is nothing to drag on."""
+        self.histogram.setVisible(self.on and self._image is not None and self._image in self._offered)

@@ -8,12 +8,17 @@ from typing import Any
 import napari
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QComboBox, QSizePolicy
 from superqt.utils import signals_blocked
 
+from napari_meduniseg import _unsaved
 from napari_meduniseg._current import Current
 from napari_meduniseg._layers import is_derived
+
+_DOT = 12  # px
+UNSAVED = "#d98c00"  # readable on dark and on light
 
 
 class LayerCombo(QComboBox):
@@ -38,6 +43,7 @@ class LayerCombo(QComboBox):
         layers.events.inserted.connect(self._refresh)
         layers.events.removed.connect(self._refresh)
         layers.events.reordered.connect(self._refresh)
+        _unsaved.events.changed.connect(self._mark)
         self.destroyed.connect(lambda *_: None)
         self.currentIndexChanged.connect(lambda *_: self.chosen.emit())
         self._refresh()
@@ -73,8 +79,16 @@ class LayerCombo(QComboBox):
             self.addItems([layer.name for layer in self._layers])
             wanted = self._wanted(before)
             self.setCurrentIndex(self._layers.index(wanted) if wanted in self._layers else -1)
+        self._mark()
         if self.layer() is not before:
             self.chosen.emit()
+
+    def _mark(self, _event: Any = None) -> None:
+        """Put a dot beside labels that are not saved."""
+        for index, layer in enumerate(self._layers):
+            unsaved = isinstance(layer, Labels) and _unsaved.is_unsaved(layer)
+            self.setItemIcon(index, _dot() if unsaved else QIcon())
+            self.setItemData(index, "Neither saved nor accepted yet." if unsaved else "", Qt.ItemDataRole.ToolTipRole)
 
     def _rename(self, _event: Any = None) -> None:
         for index, layer in enumerate(self._layers):
@@ -117,6 +131,18 @@ class CurrentCombo(LayerCombo):
     def _follow(self, _event: Any = None) -> None:
         if self._now() is not self.layer():
             self._refresh()
+
+
+def _dot() -> QIcon:
+    picture = QPixmap(_DOT, _DOT)
+    picture.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(picture)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(UNSAVED))
+    painter.drawEllipse(2, 2, _DOT - 4, _DOT - 4)
+    painter.end()
+    return QIcon(picture)
 
 
 def image_combo(current: Current) -> CurrentCombo:

@@ -190,7 +190,7 @@ def _best(log: list[dict[str, Any]]) -> str:
 def _plot(title: str) -> Any:
     plot = pg.PlotWidget()
     plot.setTitle(title, size="9pt")
-    plot.setLabel("bottom", "iterations")
+    plot.setLabel("bottom", "steps")
     plot.setFixedHeight(150)
     plot.setMouseEnabled(x=False, y=False)
     plot.hideButtons()

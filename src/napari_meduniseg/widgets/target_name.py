@@ -6,18 +6,20 @@ from typing import Any
 
 from napari.layers import Layer
 
+from napari_meduniseg import _unsaved
 from napari_meduniseg._current import Current
 from napari_meduniseg.widgets.message import Name
 
 
 class TargetName(Name):
-    """Follows the current labels: their name, their image, and whether they are hidden."""
+    """Follows the current labels: their name, their image, whether they are hidden and whether they are saved."""
 
     def __init__(self, current: Current) -> None:
         super().__init__()
         self._current = current
         self._named: list[Layer] = []
         current.events.changed.connect(self._show)
+        _unsaved.events.changed.connect(self._show)
         self._show()
 
     def _show(self, _event: Any = None) -> None:
@@ -32,6 +34,7 @@ class TargetName(Name):
             self.setText("No labels" if image is None else f"No labels of {image.name}")
             return
         hidden = "" if labels.visible else " (hidden)"
+        hidden += ", not saved" if _unsaved.is_unsaved(labels) else ""
         self.setText(f"Labels: {labels.name}{hidden}")
         of = "of no known image" if belongs is None else f"of the image {belongs.name}"
         self.setToolTip(f"{labels.name}, {of}{hidden}")

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QApplication, QTabBar
 
 from napari_meduniseg import _unsaved
+from napari_meduniseg.widgets.layer_combo import labels_combo
 from napari_meduniseg.widgets.opening import open_panel
+from napari_meduniseg.widgets.target_name import TargetName
 
 THICK = np.zeros((6, 20, 20), np.uint8)
 THICK[1:4, 5:12, 5:12] = 1
@@ -194,3 +196,16 @@ def test_labels_that_are_not_saved_are_marked_until_they_are(gui: Any, edit: Any
     assert edit.layer_box.itemIcon(0).isNull() and "not saved" not in edit.name.text()
     layer.undo()  # other voxels than those on the disk
     assert not edit.layer_box.itemIcon(0).isNull()
+
+
+def test_a_list_whose_panel_was_closed_does_not_stop_painting(gui: Any, edit: Any) -> None:
+    closed = labels_combo(edit._current)
+    name = TargetName(edit._current)
+    edit._current.events.changed.disconnect(name._show)
+    for widget in (closed, name):
+        widget.deleteLater()
+        QApplication.sendPostedEvents(widget, QEvent.Type.DeferredDelete.value)
+    with pytest.raises(RuntimeError):
+        closed.count()  # Qt's part is gone, ours lives
+    gui.layers[0].paint((2, 1, 1), 1)
+    assert gui.layers[0].data[2, 1, 1] == 1 and "not saved" in edit.name.text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import napari
@@ -43,7 +44,7 @@ class LayerCombo(QComboBox):
         layers.events.inserted.connect(self._refresh)
         layers.events.removed.connect(self._refresh)
         layers.events.reordered.connect(self._refresh)
-        _unsaved.events.changed.connect(self._mark)
+        _unsaved.events.changed.connect(self._mark_if_there)
         self.destroyed.connect(lambda *_: None)
         self.currentIndexChanged.connect(lambda *_: self.chosen.emit())
         self._refresh()
@@ -83,7 +84,11 @@ class LayerCombo(QComboBox):
         if self.layer() is not before:
             self.chosen.emit()
 
-    def _mark(self, _event: Any = None) -> None:
+    def _mark_if_there(self, _event: Any = None) -> None:
+        with suppress(RuntimeError):  # a closed panel whose Python part still lives: painting must not fail for it
+            self._mark()
+
+    def _mark(self) -> None:
         """Put a dot beside labels that are not saved."""
         for index, layer in enumerate(self._layers):
             unsaved = isinstance(layer, Labels) and _unsaved.is_unsaved(layer)

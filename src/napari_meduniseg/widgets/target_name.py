@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from napari.layers import Layer
@@ -19,8 +20,12 @@ class TargetName(Name):
         self._current = current
         self._named: list[Layer] = []
         current.events.changed.connect(self._show)
-        _unsaved.events.changed.connect(self._show)
+        _unsaved.events.changed.connect(self._show_if_there)
         self._show()
+
+    def _show_if_there(self, _event: Any = None) -> None:
+        with suppress(RuntimeError):  # a closed panel whose Python part still lives: painting must not fail for it
+            self._show()
 
     def _show(self, _event: Any = None) -> None:
         labels, image = self._current.labels, self._current.image

@@ -100,7 +100,7 @@ class CasesWidget(Panel):
         self.next_button.clicked.connect(self.next)
         self.skip_button.clicked.connect(self.skip)
         self.ahead.toggled.connect(lambda _on: self._predict_ahead())
-        self.all_button.toggled.connect(self._predict_all)
+        self.all_button.toggled.connect(lambda _on: self._predict_ahead())
         self.order.currentIndexChanged.connect(lambda _index: self.cases.sort_by(self.order.currentData()))
         self.cases.order_changed.connect(self._order_changed)
         self.prediction.ended.connect(self._predicted)
@@ -339,10 +339,6 @@ class CasesWidget(Panel):
     def _order_changed(self) -> None:
         self.order.setCurrentIndex(self.order.findData(self.cases.order))
         self._predict_ahead()
-
-    def _predict_all(self, on: bool) -> None:
-        if on:
-            self._predict_ahead()
 
     def _predicted(self, failure: str) -> None:
         if failure:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError, UsageError
-from meduniseg_core.events import Progress
-from training_cli.case_work import CaseWork, FinishedCase
+from meduniseg_core.events import Event, Progress
+from training_cli.case_work import CaseWork, FinishedCase, ReadyCase, SegmentedCase
 from training_cli.explaining import choices_in, explain_error, show_traceback
 from training_cli.output import print_error
 from training_cli.results import Result, results_table, verdicts
@@ -94,10 +94,18 @@ class CaseRun:
             if cases:
                 self.elsewhere(cases, end)
             return
-        work, events = self.work, self.session.events
+        work = self.work
+
+        def segment(ready: ReadyCase, end_written: Callable[[], None]) -> SegmentedCase:
+            def hear(event: Event) -> None:
+                end_written()  # at every window: the case before is told as soon as it is written
+                self.session.events(event)
+
+            return work.work(ready, hear)
+
         stages = Stages(
             read=work.read,
-            work=lambda ready: work.work(ready, events),
+            work=segment,
             write=work.write,
             begin=begin,
             end=end,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import platform
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -112,7 +112,7 @@ def segment_remotely(order: CaseOrder) -> FinishedCase | RemoteFailure:
         with _NETWORK:
             segmented = work.work(ready, lambda event: said.append(event) if isinstance(event, Message) else None)
         finished = work.write(segmented)
-        return replace(finished, said=[*said], host=socket.gethostname())
+        return replace(finished, said=[*said], host=platform.node())
     except UnwritableError as error:
         return RemoteFailure(*explain_error(error), unwritable=error.reason)
     except Exception as error:  # whatever a reader or the network meets costs this one case
@@ -131,7 +131,7 @@ def _team(wanted: RemoteTeam) -> Team:
             packs = tuple((task, pack.sha256) for task, pack in sorted(team.predictor.packs.items()))
             if tuple(model.sha256 for model in team.predictor.models) != wanted.sha256 or packs != wanted.packs:
                 raise UsageError(
-                    f"The worker on {socket.gethostname()} has another model or other packs than this machine under "
+                    f"The worker on {platform.node()} has another model or other packs than this machine under "
                     f"the name {wanted.order.model}; install the same there, or give a file that all machines see."
                 )
             _teams.clear()

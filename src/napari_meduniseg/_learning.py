@@ -85,7 +85,7 @@ def job_of(data: Cases, options: LearnOptions, left_out: tuple[str, ...] = ()) -
     return refine_job((data.folder,), name, options.base, install=False, **common)  # adopting installs it
 
 
-def forecast(job: Job) -> str:
+def forecast_training(job: Job) -> str:
     """Say how long a job's training will take, in a worker's thread: it loads the base.
 
     Raises UsageError or BadInputError where the job cannot be done.

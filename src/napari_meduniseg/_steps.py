@@ -17,7 +17,7 @@ _TOOLS = {"paint": "Brush", "erase": "Eraser", "fill": "Fill", "polygon": "Polyg
 
 
 @dataclass
-class Steps:
+class StepHistory:
     """What can be undone, the newest last, and what can be redone, the next one last."""
 
     done: list[str] = field(default_factory=list)
@@ -25,12 +25,12 @@ class Steps:
     expected: str | None = None  # the name of the step that is about to be made
 
 
-_STEPS: WeakKeyDictionary[Labels, Steps] = WeakKeyDictionary()
+_STEPS: WeakKeyDictionary[Labels, StepHistory] = WeakKeyDictionary()
 
 
-def steps_of(layer: Labels) -> Steps:
+def steps_of(layer: Labels) -> StepHistory:
     """The steps of a layer since it is watched (`_unsaved.watch`)."""
-    return _STEPS.setdefault(layer, Steps())
+    return _STEPS.setdefault(layer, StepHistory())
 
 
 def expect(layer: Labels, name: str) -> None:
@@ -57,7 +57,7 @@ def moved(layer: Labels, way: Literal["undo", "redo"]) -> None:
         there.append(here.pop())
 
 
-def go_to(layer: Labels, number: int) -> None:
+def go_to_step(layer: Labels, number: int) -> None:
     """Undo or redo until exactly ``number`` of the steps stand: 0 is before the first of them."""
     steps = steps_of(layer)
     while len(steps.done) > number:

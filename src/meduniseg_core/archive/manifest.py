@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -161,7 +161,7 @@ class Manifest:
             "tasks": tuple(tasks),
             "error": error,
             "exit_code": exit_code,
-            "host": host or socket.gethostname(),
+            "host": host or platform.node(),
             "when": datetime.now(UTC),
         }
         record = CaseLine(**fields)

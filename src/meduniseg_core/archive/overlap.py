@@ -22,13 +22,14 @@ _DoneT = TypeVar("_DoneT")
 class Stages(Generic[_ItemT, _ReadyT, _DoneT]):
     """What happens to each item: ``read`` and ``write`` run in threads of their own, ``work`` in the caller's.
 
-    ``begin`` is called in the caller's thread before an item is worked on, ``end`` after it was written, with what
-    ``write`` returned or the exception of whichever stage failed; what ``end`` raises ends everything. ``room`` tells
-    before an item is read ahead whether there is memory for it; where not, it is read when all else is written.
+    ``work`` also gets a function to call now and then, which ends the item before as soon as it is written. ``begin``
+    is called in the caller's thread before an item is worked on, ``end`` after it was written, with what ``write``
+    returned or the exception of whichever stage failed; what ``end`` raises ends everything. ``room`` tells before an
+    item is read ahead whether there is memory for it; where not, it is read when all else is written.
     """
 
     read: Callable[[_ItemT], _ReadyT]
-    work: Callable[[_ReadyT], _DoneT]
+    work: Callable[[_ReadyT, Callable[[], None]], _DoneT]
     write: Callable[[_DoneT], object]
     end: Callable[[_ItemT, object | None, Exception | None], None]
     begin: Callable[[_ItemT], None] = lambda _item: None
@@ -67,6 +68,7 @@ class _Run(Generic[_ItemT, _ReadyT, _DoneT]):
         self._reader, self._writer = reader, writer
         self._ahead: Future[_ReadyT] | None = None
         self._behind: tuple[_ItemT, Future[object]] | None = None
+        self._ended_all: Exception | None = None
 
     def one(self, number: int) -> None:
         item = self._items[number]
@@ -79,9 +81,11 @@ class _Run(Generic[_ItemT, _ReadyT, _DoneT]):
             del ahead  # which holds what was read
             if number + 1 < len(self._items) and self._stages.room():
                 self._ahead = self._reader.submit(self._stages.read, self._items[number + 1])
-            done = self._stages.work(ready)
+            done = self._stages.work(ready, self._settle_if_written)
             del ready
         except Exception as error:
+            if error is self._ended_all:
+                raise
             self.settle()  # ends come in the items' order
             self._stages.end(item, None, error)
             return
@@ -97,6 +101,15 @@ class _Run(Generic[_ItemT, _ReadyT, _DoneT]):
                     raise
             self.settle()  # alone there may be enough
         return self._reader.submit(self._stages.read, item).result()
+
+    def _settle_if_written(self) -> None:
+        if self._behind is None or not self._behind[1].done():
+            return
+        try:
+            self.settle()
+        except Exception as error:
+            self._ended_all = error  # it passes through the work on another item, and is not that one's
+            raise
 
     def settle(self) -> None:
         """Wait for what is being written."""

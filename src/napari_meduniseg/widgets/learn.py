@@ -21,7 +21,7 @@ from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._learn_options import learn_form
-from napari_meduniseg._learning import Cases, forecast, job_of, look_up, proposed_name
+from napari_meduniseg._learning import Cases, forecast_training, job_of, look_up, proposed_name
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_table import CaseTable
 from napari_meduniseg.widgets.gate_view import GateView
@@ -161,7 +161,9 @@ class LearnWidget(Panel):
             self.drop_job(_TIME)
             self.ahead.say("")  # what is wrong is said at Start
             return
-        self.start_job(lambda _events, _cancel: forecast(job), self.ahead.say, self.ahead.say, kind=_TIME, anew=True)
+        self.start_job(
+            lambda _events, _cancel: forecast_training(job), self.ahead.say, self.ahead.say, kind=_TIME, anew=True
+        )
 
     # -- runs ---------------------------------------------------------------------------------------------------
 

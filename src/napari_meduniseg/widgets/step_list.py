@@ -8,7 +8,7 @@ from functools import partial
 from napari.layers import Labels
 from qtpy.QtWidgets import QMenu, QPushButton
 
-from napari_meduniseg._steps import go_to, steps_of
+from napari_meduniseg._steps import go_to_step, steps_of
 
 _SHOWN = 25  # steps; a menu of a hundred is higher than a screen
 
@@ -42,4 +42,4 @@ class StepList(QPushButton):
             action.triggered.connect(partial(self._go, layer, number))
 
     def _go(self, layer: Labels, number: int, _on: bool = True) -> None:
-        go_to(layer, number)
+        go_to_step(layer, number)

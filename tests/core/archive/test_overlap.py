@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -25,7 +26,7 @@ class Recorder:
         )
 
     def _stage(self, name: str):
-        def run(number: int) -> int:
+        def run(number: int, _end_written: object = None) -> int:
             with self.lock:
                 self.threads[name].add(threading.get_ident())
                 self.alive += name == "read"
@@ -69,7 +70,7 @@ def test_the_next_is_read_while_one_is_worked_on_and_the_last_is_written_meanwhi
             reading.set()
         return number
 
-    def work(number: int) -> int:
+    def work(number: int, _end_written: object) -> int:
         if number == 1:
             assert reading.wait(60) and writing.wait(60)
         return number
@@ -121,5 +122,40 @@ def test_what_end_raises_ends_all_and_nothing_more_is_begun() -> None:
             raise KeyError(item)
 
     with pytest.raises(KeyError):
-        overlapped(range(100), Stages(lambda item: item, lambda item: item, lambda item: item, end, begin=begun.append))
+        overlapped(
+            range(100), Stages(lambda item: item, lambda item, _: item, lambda item: item, end, begin=begun.append)
+        )
     assert max(begun) <= 4
+
+
+def test_an_item_ends_while_the_next_is_worked_on() -> None:
+    ended, seen = list[int](), list[list[int]]()
+
+    def work(number: int, end_written: Callable[[], None]) -> int:
+        until = time.monotonic() + 60
+        while number and len(ended) < number and time.monotonic() < until:
+            end_written()
+        seen.append([*ended])
+        return number
+
+    stages = Stages(lambda item: item, work, lambda item: item, lambda item, _result, _error: ended.append(item))
+    overlapped(range(3), stages)
+    assert seen == [[], [0], [0, 1]] and ended == [0, 1, 2]
+
+
+def test_what_the_end_of_an_item_raises_is_not_the_fault_of_the_one_that_is_worked_on() -> None:
+    ended: list[tuple[int, str]] = []
+
+    def work(number: int, end_written: Callable[[], None]) -> int:
+        until = time.monotonic() + 60
+        while number and time.monotonic() < until:
+            end_written()
+        return number
+
+    def end(item: int, _result: object | None, error: Exception | None) -> None:
+        ended.append((item, str(error)))
+        raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        overlapped(range(3), Stages(lambda item: item, work, lambda item: item, end))
+    assert ended == [(0, "None")]

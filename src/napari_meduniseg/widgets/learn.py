@@ -48,7 +48,7 @@ class LearnWidget(Panel):
         self.cases = CaseTable()
         self.options = learn_form()
         self.method, self.base, self.name, self.budget, self.device = (field.native for field in self.options)
-        self.ahead = Sentence(1)
+        self.ahead = Sentence()
         self._forecast_soon = qdebounced(self._forecast, timeout=_SETTLE_MS, parent=self)
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Train in a process of its own, which goes on when napari is closed.")
@@ -220,8 +220,8 @@ class LearnWidget(Panel):
         add_rows(fields, self.options)
         inner = QVBoxLayout(new)
         inner.addLayout(fields)
-        inner.addWidget(self.ahead)
         inner.addWidget(self.start_button)
+        inner.addWidget(self.ahead)  # below: what it says comes late, and must not move the button under the mouse
         layout.addWidget(new)
         layout.addWidget(self.run_box)
         layout.addWidget(self.run_view)

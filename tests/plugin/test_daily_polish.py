@@ -166,23 +166,6 @@ def test_tabs_show_the_panels_own_names(gui_screen: None, tiny_home: Path, make_
     assert open_panel(viewer, "Edit") is edit  # and they are found by the name that napari's menu has
 
 
-def test_what_learn_says_of_its_time_does_not_move_start(
-    gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any
-) -> None:
-    learn = open_panel(make_napari_viewer(show=True), "Learn")
-
-    def place() -> int:
-        return int(learn.start_button.mapTo(learn, learn.start_button.rect().topLeft()).y())
-
-    qtbot.waitUntil(lambda: learn.start_button.isVisible() and place() > 0, timeout=10_000)
-    learn.ahead.say("")
-    qtbot.wait(50)
-    before = place()
-    learn.ahead.say("Training takes about 59 s to 4 min, then it is compared with its base. " * 4)
-    qtbot.wait(50)
-    assert place() == before
-
-
 def test_the_paint_range_is_dragged_on_the_image_s_histogram(gui: Any, edit: Any, qtbot: Any) -> None:
     values = np.repeat(np.arange(60, dtype=np.int16) * 10, 40).reshape(6, 20, 20)
     image = gui.add_image(values, scale=(5.0, 3.0, 3.0), units="mm")

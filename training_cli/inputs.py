@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -150,4 +149,6 @@ def named_cases(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
 
 def same_name(name: str) -> str:
     """Equal for names that some file system takes for one: without regard to case and to how accents are encoded."""
-    return unicodedata.normalize("NFC", name).casefold()
+    from meduniseg_core.images.formats import composed
+
+    return composed(name).casefold()

@@ -74,7 +74,7 @@ def evaluate(
             key = f"{predictor.model.sha256}:{task}"
             if single is not None:
                 row["singles"][str(single.seed)] = key
-            networks[key] = known.get(key) or _measured(predictor, task, held_out)
+            networks[key] = known.get(key) or measured(predictor, task, held_out)
         rows.append(row)
         LOG.info("%s: starter %.3f", task, _cases(networks[row["starter"]]["dice"]).mean())
         content = {
@@ -91,7 +91,7 @@ def evaluate(
     _keep_logs({"starter-first-part": first, **{config.name: config for config in (universal, *singles)}})
 
 
-def _measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:
+def measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:
     """Dice of every class of every case, and seconds."""
     found: dict[str, Any] = {"dice": {}, "seconds": {}}
     for case in cases:

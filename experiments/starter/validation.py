@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tables import measured
 
-from meduniseg_core.evaluation import dice
 from meduniseg_core.files import write_text
-from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig
@@ -41,14 +40,8 @@ def main() -> int:
     for folder in config.datasets:
         dataset = RawDataset.open(folder)
         task, held = dataset.task, set(splits[dataset.task].validation)
-        classes = len(predictor.model.info.plan_of(task).classes)
-        rows[task] = {}
-        for case in dataset.cases("Tr"):
-            if case.case not in held or case.label is None:
-                continue
-            truth = read_labels(case.label).array[0]
-            found = predictor.segment(read_image(case.images), [task])[task].labels.array[0]
-            rows[task][case.case] = [round(dice(found, truth, label), 4) for label in range(1, classes + 1)]
+        found = measured(predictor, task, [case for case in dataset.cases("Tr") if case.case in held])
+        rows[task] = {case: [round(value, 4) for value in values] for case, values in found["dice"].items()}
         LOG.info(
             "%s: %d images, %.1f", task, len(rows[task]), 100 * np.mean([np.mean(of) for of in rows[task].values()])
         )

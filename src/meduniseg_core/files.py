@@ -78,6 +78,26 @@ def read_small(path: Path, max_bytes: int = MAX_SMALL_BYTES) -> bytes:
     return data
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a small TOML file that a person has written.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        BadInputError: the file cannot be read, is too large or is not TOML.
+    """
+    import tomllib  # few commands need it
+
+    try:
+        return tomllib.loads(read_small(path).decode("utf-8-sig"))
+    except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
+
+
 def check_regular(path: Path) -> None:
     """Refuse anything but an ordinary file, for libraries that open paths themselves.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dask_cluster import local_cluster
 from small_inputs import save_tiny_model, write_volume
 
 from meduniseg_core.archive import read_manifest
@@ -19,17 +19,8 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A scheduler with a worker in this process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with distributed.LocalCluster(
-            n_workers=1,
-            threads_per_worker=2,
-            processes=False,
-            protocol="tcp://",
-            dashboard_address=None,
-            host="127.0.0.1",
-        ) as made:
-            yield made.scheduler_address
+    with local_cluster() as made:
+        yield made.scheduler_address
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtWidgets import QApplication, QTabBar
 
 from napari_meduniseg import _unsaved
@@ -164,6 +164,25 @@ def test_tabs_show_the_panels_own_names(gui_screen: None, tiny_home: Path, make_
 
     qtbot.waitUntil(lambda: {"Edit", "Segment"} <= tabs(), timeout=10_000)
     assert open_panel(viewer, "Edit") is edit  # and they are found by the name that napari's menu has
+
+
+def test_what_learn_says_of_its_time_does_not_move_start(
+    gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any
+) -> None:
+    learn = open_panel(make_napari_viewer(show=True), "Learn")
+    places: list[int] = []
+
+    def settled() -> bool:
+        """Whether the button has been in one place for a second: the panel lays itself out bit by bit."""
+        places.append(learn.start_button.mapTo(learn, QPoint(0, 0)).y())
+        return learn.start_button.isVisible() and len(places) > 100 and len(set(places[-100:])) == 1
+
+    qtbot.waitUntil(settled, timeout=60_000)
+    before = places[-1]
+    places.clear()
+    learn.ahead.say("Training takes about 59 s to 4 min, then it is compared with its base. " * 4)
+    qtbot.waitUntil(settled, timeout=60_000)
+    assert places[-1] == before
 
 
 def test_the_paint_range_is_dragged_on_the_image_s_histogram(gui: Any, edit: Any, qtbot: Any) -> None:

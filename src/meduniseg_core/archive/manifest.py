@@ -24,7 +24,7 @@ from meduniseg_core.files import json_text, sha256_of, write_text, writing_into
 from meduniseg_core.json_lines import append_json_line, damaged_line, parsed_line, read_json_lines
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-_COMPARED = {
+COMPARED = {
     "output": "writes into another folder",
     "tasks": "is of other tasks",
     "models": "is of other models",
@@ -33,6 +33,7 @@ _COMPARED = {
     "shard": "is of another shard",
     "cases": "is of other cases",
 }
+"""What of the header makes two runs different, and how that is said."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def _statuses(path: Path) -> Iterator[os.stat_result]:
 
 
 def _check_same_run(content: ManifestFile, header: ManifestHeader) -> None:
-    for name, what in _COMPARED.items():
+    for name, what in COMPARED.items():
         there, now = getattr(content.header, name), getattr(header, name)
         if name == "output":
             there, now = ((content.path.parent / folder).resolve() for folder in (there, now))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from meduniseg_core.archive.manifest import ManifestFile, read_manifest
+from meduniseg_core.archive.manifest import COMPARED, ManifestFile, read_manifest
 from meduniseg_core.archive.manifest_records import CaseLine
 from meduniseg_core.archive.shards import Shard, shard_manifests
 from meduniseg_core.errors import BadInputError, MedUniSegError
@@ -177,7 +177,7 @@ def _manifests(path: Path) -> tuple[list[ManifestFile], tuple[str, ...]]:
     content = [read_manifest(there) for there in found.values()]
     first = content[0].header
     for manifest in content[1:]:
-        for name in ("output", "tasks", "models", "packs", "settings", "cases"):
+        for name in (name for name in COMPARED if name != "shard"):
             if getattr(manifest.header, name) != getattr(first, name):
                 raise BadInputError(
                     f"{manifest.path} and {content[0].path} are of different runs ({name}); keep those of one run."

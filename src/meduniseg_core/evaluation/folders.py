@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from meduniseg_core.evaluation.writing import report_files
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.images import Finding, Image, find_cases, place_labels, read_image, read_labels
 from meduniseg_core.images.findings import merge
-from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.images.formats import composed, ending_of, stem_of
 from meduniseg_core.images.reading import smallest_dtype
 from meduniseg_core.images.upright import DrawnOn, meet
 
@@ -166,7 +165,7 @@ def _label_files(folder: Path) -> dict[str, list[Path]]:
     cases: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith(".") and ending_of(path) is not None and path.name not in ours:
-            cases.setdefault(unicodedata.normalize("NFC", stem_of(path)), []).append(path)
+            cases.setdefault(composed(stem_of(path)), []).append(path)
     return cases
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
+
+from torch import Tensor
 
 from meduniseg_core.model.config import ModelConfig
 
@@ -42,3 +44,20 @@ def same_rows(wanted: Sequence[str], known: Sequence[str]) -> dict[int, int]:
         For each of ``wanted`` that is also in ``known``: {position in wanted: position in known}.
     """
     return {index: known.index(name) for index, name in enumerate(wanted) if name in known}
+
+
+def with_rows(own: Tensor, old: Tensor, rows: Mapping[int, int]) -> Tensor:
+    """Take some rows of a weight over from another network's.
+
+    Args:
+        own: the weight, ``(rows, ...)``.
+        old: that of the other network; its rows have the same shape.
+        rows: for each row to replace, which one of ``old`` it becomes.
+
+    Returns:
+        A changed copy of ``own``.
+    """
+    merged = own.clone()
+    for to, of in rows.items():
+        merged[to] = old[of].to(own.dtype)
+    return merged

@@ -26,13 +26,13 @@ from pydantic import (
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
+from meduniseg_core.images.formats import composed
 from meduniseg_core.preprocessing.dataset_files import (
     CaseList,
     FoundFiles,
     Split,
     by_list,
     by_name,
-    composed,
     named_list,
 )
 from meduniseg_core.validation import NAME_PATTERN, first_fault

@@ -6,7 +6,6 @@ with "image" and "label") is used where there is no folder imagesTr. Test cases 
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from meduniseg_core.images.cases import folder_cases, group_files
-from meduniseg_core.images.formats import channel_of, stem_of
+from meduniseg_core.images.formats import channel_of, composed, stem_of
 
 Split = Literal["Tr", "Ts"]
 _CaseName = Annotated[str, StringConstraints(pattern=r"^[^./\\\x00-\x1f][^/\\\x00-\x1f]*$", max_length=200)]
@@ -165,18 +164,6 @@ def _missing_channels(images: Path, files: list[Path], ending: str, wanted: int)
         for channel in range(wanted)
         if channel not in have
     ]
-
-
-def composed(name: str) -> str:
-    """Encode a name's accents in one way.
-
-    Args:
-        name: The name of a file or case. Archives packed on macOS hold letter and accent as two characters.
-
-    Returns:
-        The name with each accented letter as one character (NFC): equal for names that look equal.
-    """
-    return unicodedata.normalize("NFC", name)
 
 
 def _files(folder: Path, ending: str) -> list[Path]:

@@ -6,7 +6,6 @@ not segmented again, so a suite can be stopped and continued, and divided among 
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,12 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.evaluation import Report
 from meduniseg_core.evaluation.gaps import REPORT_FILE, read_reports
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
-from meduniseg_core.files import read_small
+from meduniseg_core.files import read_toml
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.training.config import TrainingConfig, resolved
 from meduniseg_core.training.cross_validation import trained
-from meduniseg_core.training.measure import predict_cases, report_cases
-from meduniseg_core.training.prepare import CASES_FILE
-from meduniseg_core.training.split import read_splits
+from meduniseg_core.training.measure import held_back_cases, predict_cases, report_cases
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 from meduniseg_core.weights import load_model
 
@@ -139,10 +136,7 @@ def read_suite(path: Path) -> Suite:
         BadInputError: the file is not TOML, or a setting is wrong; the message says which.
     """
     path = Path(path)
-    try:
-        raw = tomllib.loads(read_small(path).decode("utf-8-sig"))
-    except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
+    raw = read_toml(path)
     if isinstance(raw.get("output"), str):
         raw["output"] = resolved(raw["output"], path.resolve().parent, path)
     try:
@@ -272,8 +266,7 @@ def _cases(suite: Suite, dataset: RawDataset, config: TrainingConfig) -> list[Ra
     if suite.cases == "test":
         found = [case for case in dataset.cases("Ts") if case.label is not None]
     else:
-        held = set(read_splits(config.output / CASES_FILE)[dataset.task].validation)
-        found = [case for case in dataset.cases("Tr") if case.case in held]
+        found = held_back_cases(config, dataset)
     if not found:
         raise BadInputError(
             f"{dataset.name} has no {suite.cases} cases with labels; set cases = "

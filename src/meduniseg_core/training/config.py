@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import read_small
+from meduniseg_core.files import read_toml
 from meduniseg_core.model.config import PriorDesign, Stride
 from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch
@@ -316,10 +315,7 @@ class TrainingConfig(BaseModel):
             BadInputError: the file is not TOML, or a setting is wrong; the message says which.
         """
         path = Path(path)
-        try:
-            raw: dict[str, Any] = tomllib.loads(read_small(path).decode("utf-8-sig"))
-        except (RecursionError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInputError(f"{path}: is not valid TOML ({error}); correct the file.") from error
+        raw = read_toml(path)
         if init is not None:
             raw["init"] = str(Path(init).absolute()) if _is_path(init) else init
         return cls.from_settings(raw, path)

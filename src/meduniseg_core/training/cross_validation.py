@@ -12,9 +12,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.loop import train
-from meduniseg_core.training.measure import predict_cases, report_cases
-from meduniseg_core.training.prepare import CASES_FILE
-from meduniseg_core.training.split import read_splits
+from meduniseg_core.training.measure import held_back_cases, predict_cases, report_cases
 from meduniseg_core.weights import load_model
 
 FOLDS = 5
@@ -70,11 +68,9 @@ def cross_validate(
     models = [trained(run, events=events, cancel=cancel) for run in runs]
     datasets = [RawDataset.open(folder) for folder in config.datasets]
     for run, path in zip(runs, models, strict=True):
-        held = read_splits(run.output / CASES_FILE)
         predictor = Predictor(load_model(path), run.device, run.precision)
         for dataset in datasets:
-            own = set(held[dataset.task].validation)
-            cases = [case for case in dataset.cases("Tr") if case.case in own]
+            cases = held_back_cases(run, dataset)
             events(Message("info", f"{run.name}: {dataset.task}, {len(cases)} held-out cases."))
             predict_cases(
                 predictor, dataset, cases, config.output / REPORTS / dataset.task, events=events, cancel=cancel

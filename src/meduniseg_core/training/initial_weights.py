@@ -16,7 +16,7 @@ from meduniseg_core.files import write_text
 from meduniseg_core.importers.foreign_weights import HEAD, NO_LAYER, ForeignWeights, read_foreign_weights
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import ModelConfig, Stride
-from meduniseg_core.model.weight_rows import rows_of, same_rows
+from meduniseg_core.model.weight_rows import rows_of, same_rows, with_rows
 from meduniseg_core.training.rescaling import rescale_like
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
@@ -214,10 +214,7 @@ class InitialWeights(Start):
     def _rows(self, own: Tensor, old: Tensor, rows: dict[int, int]) -> tuple[Tensor, Extent] | None:
         if not rows or old.dim() != own.dim() or old.shape[1:] != own.shape[1:] or max(rows.values()) >= len(old):
             return None
-        merged = own.clone()
-        for to, of in rows.items():
-            merged[to] = old[of]
-        return merged, "rows of the same names"
+        return with_rows(own, old, rows), "rows of the same names"
 
 
 def _deepened(flat: Tensor, own: Tensor, *, upwards: bool) -> Tensor:

@@ -14,8 +14,28 @@ from meduniseg_core.images import read_image
 from meduniseg_core.images.formats import ending_of
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawCase, RawDataset
+from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.prepare import CASES_FILE
+from meduniseg_core.training.split import read_splits
 
 PREDICTIONS, REFERENCES = "predictions", "references"
+
+
+def held_back_cases(config: TrainingConfig, dataset: RawDataset) -> list[RawCase]:
+    """List the cases of a data set that a run held back.
+
+    Args:
+        config: the run, which has begun.
+        dataset: one of its data sets.
+
+    Returns:
+        The cases, sorted by name.
+
+    Raises:
+        BadInputError: the run's split cannot be read.
+    """
+    held = set(read_splits(config.output / CASES_FILE)[dataset.task].validation)
+    return [case for case in dataset.cases("Tr") if case.case in held]
 
 
 def predict_cases(

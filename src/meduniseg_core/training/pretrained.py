@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import PriorDesign
-from meduniseg_core.model.weight_rows import rows_of, same_rows
+from meduniseg_core.model.weight_rows import rows_of, same_rows, with_rows
 from meduniseg_core.training.class_embeddings import ClassEmbeddings
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.initial_weights import InitialWeights
@@ -99,11 +98,7 @@ class PretrainedWeights(Start):
     def _rows(self, name: str, own: Tensor, old: Tensor | None, rows: dict[int, int]) -> Tensor:
         if old is None or old.shape[1:] != own.shape[1:]:
             raise self._does_not_fit(name, own, old)
-        merged = own.clone()
-        with torch.no_grad():
-            for to, of in rows.items():
-                merged[to] = old[of].to(own.dtype)
-        return merged
+        return with_rows(own, old, rows)
 
     def _does_not_fit(self, name: str, own: Tensor, old: Tensor | None) -> UsageError:
         has = "none" if old is None else str(tuple(old.shape))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 
 import pytest
+from dask_cluster import local_cluster
 
 from meduniseg_core.archive import scheduler as scheduler_module
 from meduniseg_core.archive.scheduler import RemoteWork, run_on_scheduler
@@ -19,17 +19,8 @@ distributed = pytest.importorskip("distributed")
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[object]:
     """A scheduler and a worker in this process, spoken to over TCP."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with distributed.LocalCluster(
-            n_workers=1,
-            threads_per_worker=2,
-            processes=False,
-            protocol="tcp://",
-            dashboard_address=None,
-            host="127.0.0.1",
-        ) as made:
-            yield made
+    with local_cluster() as made:
+        yield made
 
 
 def double(number: int) -> int:

@@ -9,7 +9,7 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.evaluation import read_reports
 from meduniseg_core.training import TrainingConfig, cross_validation
 from meduniseg_core.training.cross_validation import REPORTS, cross_validate, fold_config
-from meduniseg_core.training.split import Fold, draw_fold
+from meduniseg_core.training.split import Fold, draw_fold, read_splits
 
 PATIENTS = {f"case_{number}": f"p{number // 3 if number < 9 else number}" for number in range(16)}
 
@@ -45,7 +45,7 @@ def test_each_case_is_measured_by_the_network_that_did_not_see_it(config: Traini
     reports = read_reports(config.output / REPORTS)
     assert {task: len(report.cases) for task, report in reports.items()} == {"ball": 4, "disc": 6}
     made = config.output / REPORTS / "disc" / "predictions"
-    by = {path.stem: cross_validation.read_splits(config.output / f"fold_{n}" / "cases.json") for n in (0, 1)
+    by = {path.stem: read_splits(config.output / f"fold_{n}" / "cases.json") for n in (0, 1)
           for path in made.glob("*.json") if f"tiny-fold-{n}" in path.read_text()}  # fmt: skip
     assert len(by) == 6 and all(case in split["disc"].validation for case, split in by.items())
 

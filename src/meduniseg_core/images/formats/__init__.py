@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +84,18 @@ def stem_of(path: Path) -> str:
     """
     ending = ending_of(path)
     return path.name if ending is None else path.name[: -len(ending)]
+
+
+def composed(name: str) -> str:
+    """Encode a name's accents in one way.
+
+    Args:
+        name: The name of a file or case. Archives packed on macOS hold letter and accent as two characters.
+
+    Returns:
+        The name with each accented letter as one character (NFC): equal for names that look equal.
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def channel_of(stem: str) -> tuple[str, int | None]:

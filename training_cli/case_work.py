@@ -150,19 +150,29 @@ class CaseWork:
         finished = FinishedCase(
             name, [], ready.kept, source, [self._kept_record(name, task) for task, _ in ready.kept], []
         )
-        for task, segmentation in segmented.found.items():
-            path = segmentation.save(
-                self.targets.labels(name, task, is_2d=image.is_2d),
-                before=self.before[name, task],
-                replace_edited=self.options.overwrite_edited,
-                tables=self.targets.tables,
-            )
-            finished.results.append(result_of(name, path, segmentation))
-            warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
-            seconds, quality = round(segmentation.seconds, 3), quality_record(segmentation.quality)
-            finished.done.append(CaseDone(name, task, str(path), seconds, warnings, quality))
-            finished.records.append(self._written_record(segmentation, path, warnings, quality))
+        for tasks in self.targets.files_of(list(segmented.found)):
+            parts = [segmented.found[task] for task in tasks]
+            path = self._save(name, parts, is_2d=image.is_2d)
+            for segmentation in parts:
+                task = segmentation.task
+                finished.results.append(result_of(name, path, segmentation))
+                warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
+                seconds, quality = round(segmentation.seconds, 3), quality_record(segmentation.quality)
+                finished.done.append(CaseDone(name, task, str(path), seconds, warnings, quality))
+                finished.records.append(self._written_record(segmentation, path, warnings, quality))
         return finished
+
+    def _save(self, case: str, parts: Sequence[Segmentation], *, is_2d: bool) -> Path:
+        """Write the results that go into one file."""
+        from meduniseg_core.inference.together import save_together
+
+        task = parts[0].task
+        path, before = self.targets.labels(case, task, is_2d=is_2d), self.before[case, task]
+        if len(parts) > 1:
+            return save_together(parts, path, before=before, replace_edited=self.options.overwrite_edited)
+        return parts[0].save(
+            path, before=before, replace_edited=self.options.overwrite_edited, tables=self.targets.tables
+        )
 
     def has_room(self) -> bool:
         """Whether there is memory for reading another image while one is segmented and one is written."""
@@ -221,8 +231,9 @@ class CaseWork:
         if self.options.overwrite_edited or not before.edited():
             return False
         text = f"{case.name}: its result was edited by hand and is kept; --overwrite-edited would replace it."
+        if not any(finding.text == text for _, finding in kept):  # once, where all tasks go into one file
+            say(Message("warning", text))
         kept.append((task, Finding("result_kept", text)))
-        say(Message("warning", text))
         return True
 
     def _fitting(self, image: Image, case: Case, say: Callable[[Event], None]) -> list[str]:

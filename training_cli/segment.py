@@ -166,6 +166,7 @@ def segment(
     """Segment images: write label maps on each image's own grid, and a JSON beside each that says how it was made.
 
     Results are OUT_DIR/CASE.nii.gz (2D: OUT_DIR/CASE.png), or OUT_DIR/TASK/CASE.nii.gz for several tasks.
+    DICOM objects hold all tasks of a case: OUT_DIR/CASE.seg.dcm.
     An earlier result of the same image is replaced unless it was edited since; that of another image is kept.
     Without --model each task runs through the model or pack that is in use for it, else through starter.
     """

@@ -19,26 +19,16 @@ if TYPE_CHECKING:
 def chosen_ending(ending: str | None) -> str | None:
     """The ending of ``--format`` with its dot, of DICOM objects that of their files; UsageError where labels cannot be
     written so, or where the library for it is missing."""
-    from meduniseg_core.dicom_objects import DICOM_FORMATS
-    from meduniseg_core.images.writing import LABEL_ENDINGS
+    from meduniseg_core.dicom_objects.formats import result_ending
 
-    if ending is None:
-        return None
-    dicom = DICOM_FORMATS.get(ending.lower())
-    if dicom is not None:
-        dicom.check()
-        return dicom.ending
-    dotted = "." + ending.lower().lstrip(".")
-    if dotted not in LABEL_ENDINGS:
-        known = ", ".join((*(known.lstrip(".") for known in LABEL_ENDINGS), *DICOM_FORMATS))
-        raise UsageError(f"Labels cannot be written as '{ending}'; choose --format from {known}.")
-    return dotted
+    return None if ending is None else result_ending(ending)
 
 
 @dataclass(frozen=True)
 class Targets:
     """The files that a run will write: ``OUT_DIR/CASE.ext`` for one task, ``OUT_DIR/TASK/CASE.ext`` for several.
 
+    A DICOM object holds all tasks of its case, and is ``OUT_DIR/CASE.ext`` in any case.
     ``ending`` is that of ``--format`` (None: NIfTI for volumes, PNG for images of depth 1). ``tables`` names the tables
     of classes that are written beside each label map (`label_tables.TABLES`). ``bids`` has the tasks' modalities where
     the results are laid out as a BIDS derivative.
@@ -90,7 +80,7 @@ class Targets:
                         )
                 there = found[case.name, task] = self.standing(case.name, task)
                 owner = recorded_task(there.content)
-                if owner is not None and owner != task:
+                if owner is not None and not self._own(owner, task):
                     raise UsageError(
                         f"{there.record} belongs to the result of task '{owner}'; choose another folder for task "
                         f"'{task}'."
@@ -113,8 +103,23 @@ class Targets:
             for name in (labels.name, *self._beside(labels)):
                 check_name(labels.with_name(name))
 
+    @property
+    def together(self) -> bool:
+        """Whether all tasks of a case go into one file."""
+        return len(self.tasks) > 1 and self._dicom() is not None
+
+    def files_of(self, tasks: Sequence[str]) -> list[list[str]]:
+        """These tasks of a case, those of one file together."""
+        if self.together:
+            return [list(tasks)] if tasks else []
+        return [[task] for task in tasks]
+
+    def _own(self, owner: str, task: str) -> bool:
+        """Whether a result that is there is a former one of this run's tasks."""
+        return set(owner.split(",")) <= set(self.tasks) if self.together else owner == task
+
     def _folder(self, task: str) -> Path:
-        return self.output if len(self.tasks) == 1 else self.output / task
+        return self.output if len(self.tasks) == 1 or self.together else self.output / task
 
     def _names(self, case: str, task: str) -> list[str]:
         """All names that the result may have: whether it is 2D is known once the image is read."""
@@ -155,14 +160,18 @@ def targets_of(
     bids: Mapping[str, str] | None = None,
 ) -> Targets:
     """The targets of a run; the files of all ``cases`` are never written over. UsageError where BIDS has no place for
-    what was asked for."""
+    what was asked for, or one file no place for it."""
     read = identities(path for case in cases for path in case.paths)
+    targets = Targets(
+        output, tasks, ending, probabilities, read, (*tables, *(("bids",) if bids is not None else ())), bids
+    )
+    if targets.together and (probabilities or tables):
+        what = "--probabilities" if probabilities else "--label-descriptions"
+        raise UsageError(f"{what} is for one task at a time where all tasks go into one DICOM object; leave it out.")
     if bids is not None and (probabilities or ending not in (None, ".nii.gz", ".nii")):
         what = "--probabilities" if probabilities else f"--format {str(ending).lstrip('.')}"
         raise UsageError(f"{what} and --layout bids exclude each other: a BIDS segmentation is a NIfTI file.")
-    return Targets(
-        output, tasks, ending, probabilities, read, (*tables, *(("bids",) if bids is not None else ())), bids
-    )
+    return targets
 
 
 def with_name_faults(cases: Iterable[Case], targets: Targets) -> list[Case]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ __all__ = [
     "Provenance",
     "image_entries",
     "is_result",
+    "joint_task",
     "label_provenance",
     "probabilities_name",
     "provenance_path",
@@ -80,6 +82,18 @@ def recorded_task(content: Content) -> str | None:
     """
     task = content.get("task")
     return task if isinstance(task, str) and "model_sha256" in content else None
+
+
+def joint_task(tasks: Sequence[str]) -> str:
+    """What is recorded as the task of one result of several tasks.
+
+    Args:
+        tasks: their names.
+
+    Returns:
+        The names with commas, as ``--task`` takes them.
+    """
+    return ",".join(tasks)
 
 
 def _vouched_before(record: Path, content: Content) -> dict[str, str]:

@@ -90,7 +90,7 @@ def _files(placed: Placed, about: dict[str, Any], target: Path) -> dict[str, Cal
         version=str(about.get("version") or __version__),
         algorithm_type=by_hand if about["edited"] or not model else "AUTOMATIC",
     )
-    return dicom_writers(labelled, target)
+    return dicom_writers([labelled], target)
 
 
 def _about(data: np.ndarray, attributes: dict[str, Any], placed: Placed) -> dict[str, Any]:

@@ -84,3 +84,42 @@ def test_without_the_extra_one_sentence_says_what_to_install(
             "is written by the library highdicom, which is not installed; run: pip install 'napari-meduniseg[dicom]'."
         )
     assert meduniseg(*run, "rtstruct").returncode == 0  # needs nothing but pydicom
+
+
+def test_several_tasks_are_one_object_for_each_case(
+    meduniseg: Any, tiny_model: Path, series: Path, tmp_path: Path
+) -> None:
+    out, run = tmp_path / "out", ("segment", series, "--model", tiny_model, "--json")
+    assert meduniseg(*run, "--task", "vessel,organ", "-o", tmp_path / "nifti").returncode == 0
+    ledger = ("--manifest", tmp_path / "run.jsonl")
+    done = meduniseg(*run, "--task", "vessel,organ", "--format", "dicom-seg", "-o", out, *ledger)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) == ["ct.json", "ct.seg.dcm"]
+    results = json.loads(done.stdout)["results"]
+    assert [(one["task"], one["labels"]) for one in results] == [
+        (task, str(out / "ct.seg.dcm")) for task in ("vessel", "organ")
+    ]
+    made = pydicom.dcmread(out / "ct.seg.dcm")
+    record = json.loads((out / "ct.json").read_text())
+    assert record["task"] == "vessel,organ" and set(record["tasks"]) == {"vessel", "organ"}
+    assert list(record["classes"].values()) == [item.SegmentLabel for item in made.SegmentSequence]
+    read = pytest.importorskip("highdicom").seg.segread(out / "ct.seg.dcm")
+    uids = [frame.instance_uid for frame in read_image(series).meta["dicom_origin"].frames]
+    pixels = read.get_pixels_by_source_instance(
+        uids, ignore_spatial_locations=True, assert_missing_frames_are_empty=True
+    )
+    number = 0
+    for task in ("vessel", "organ"):
+        labels = read_labels(tmp_path / "nifti" / task / "ct.nii.gz")
+        placed = place_labels(labels, read_image(series)).array[0]
+        for label in range(1, len(record["tasks"][task]["classes"]) + 1):
+            assert np.array_equal(pixels[..., number] > 0, placed == label), (task, label)
+            number += 1
+    verified = meduniseg("runs", "verify", tmp_path / "run.jsonl", "--json")
+    assert json.loads(verified.stdout)["complete"] and json.loads(verified.stdout)["results"] == 2
+    again = meduniseg(*run, "--task", "vessel,organ", "--format", "dicom-sr", "-o", out)
+    assert again.returncode == 0 and (out / "ct.sr.dcm").is_file(), again.stderr
+    other = meduniseg(*run, "--task", "organ", "-o", out)  # another run's result is not replaced
+    assert other.returncode == 2 and "belongs to the result of task 'vessel,organ'" in other.stderr
+    refused = meduniseg(*run, "--task", "vessel,organ", "--format", "rtstruct", "--probabilities", "-o", tmp_path / "p")
+    assert refused.returncode == 2 and "is for one task at a time" in refused.stderr

@@ -38,7 +38,7 @@ def objects(series: Path, folder: Path) -> np.ndarray:
     labels = blobs(SHAPE)
     folder.mkdir(exist_ok=True)
     for ending in (".sr.dcm", ".rtstruct.dcm"):
-        for name, write in dicom_writers(labelled(image, labels), folder / f"case{ending}").items():
+        for name, write in dicom_writers([labelled(image, labels)], folder / f"case{ending}").items():
             write(folder / name)
     return labels
 

@@ -156,8 +156,8 @@ def verify_manifest(
         missing=tuple(case for case in header.cases if case not in done and case not in failed),
         failed={case: sentence for case, sentence in failed.items() if case not in done},
         doubled=tuple(dict.fromkeys(doubled)),
-        altered=tuple(altered),
-        gone=tuple(gone),
+        altered=tuple(dict.fromkeys(altered)),  # tasks may share a file
+        gone=tuple(dict.fromkeys(gone)),
         shards=missing_shards,
         inputs=tuple(other) if inputs else None,
     )

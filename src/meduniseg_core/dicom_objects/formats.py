@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from meduniseg_core.dicom_objects.extra import making, require_highdicom
-from meduniseg_core.dicom_objects.labelled import LabelledSeries
+from meduniseg_core.dicom_objects.labelled import LabelledSeries, PlacedLabels
 from meduniseg_core.dicom_objects.source import SourceSeries, source_series
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import atomic_path
 from meduniseg_core.images.image import Image
+from meduniseg_core.images.writing import LABEL_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,34 @@ def dicom_format_of(path: Path) -> DicomFormat | None:
     return next((item for item in DICOM_FORMATS.values() if name.endswith(item.ending)), None)
 
 
-def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[Path], object]]:
+def result_ending(name: str) -> str:
+    """The ending of the files of a format.
+
+    Args:
+        name: An ending with or without its dot, or the name of a DICOM object.
+
+    Returns:
+        The ending with its dot.
+
+    Raises:
+        UsageError: Labels cannot be written so, or the library for it is missing.
+    """
+    dicom = DICOM_FORMATS.get(name.lower())
+    if dicom is not None:
+        dicom.check()
+        return dicom.ending
+    dotted = "." + name.lower().lstrip(".")
+    if dotted not in LABEL_ENDINGS:
+        known = ", ".join((*(ending.lstrip(".") for ending in LABEL_ENDINGS), *DICOM_FORMATS))
+        raise UsageError(f"Labels cannot be written as '{name}'; choose a format from {known}.")
+    return dotted
+
+
+def dicom_writers(parts: Sequence[LabelledSeries], path: Path) -> dict[str, Callable[[Path], object]]:
     """Make the objects of a result, ready to be written.
 
     Args:
-        labelled: The labels and their series.
+        parts: The label maps of one image, each with its meaning (one per task): all go into one object.
         path: The file; its ending says which object (`DICOM_FORMATS`). A report comes with the segmentation that it
             refers to, under the same name with that one's ending.
 
@@ -110,23 +134,24 @@ def dicom_writers(labelled: LabelledSeries, path: Path) -> dict[str, Callable[[P
         known = ", ".join(item.ending for item in DICOM_FORMATS.values())
         raise BadInputError(f"{path.name} does not end as DICOM objects do; use one of {known}.")
     kind.check()
-    source = kind.check_image(labelled.image)
-    placed = labelled.placed()
+    image = parts[0].image
+    source = kind.check_image(image)
+    labels = PlacedLabels.of(parts)
     if kind is RTSTRUCT:
         from meduniseg_core.dicom_objects.structure_set import structure_set
 
-        with making(kind.title, labelled.image.name):
-            return {path.name: _writer(structure_set(labelled, source, placed))}
+        with making(kind.title, image.name):
+            return {path.name: _writer(structure_set(labels, source))}
     from meduniseg_core.dicom_objects.segmentation import segmentation
 
-    with making(kind.title, labelled.image.name):
-        made = segmentation(labelled, source, placed)
+    with making(kind.title, image.name):
+        made = segmentation(labels, source)
         if kind is SEGMENTATION:
             return {path.name: _writer(made)}
         from meduniseg_core.dicom_objects.report import measurement_report
 
         names = kind.names(path)
-        return {names[0]: _writer(measurement_report(labelled, source, placed, made)), names[1]: _writer(made)}
+        return {names[0]: _writer(measurement_report(labels, source, made)), names[1]: _writer(made)}
 
 
 def _writer(dataset: Dataset) -> Callable[[Path], object]:

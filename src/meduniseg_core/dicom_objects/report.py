@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import highdicom as hd
-import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from meduniseg_core.catalog.segment_codes import LOCAL_SCHEME, Code, SegmentCodes, segment_codes
-from meduniseg_core.dicom_objects.labelled import LabelledSeries
+from meduniseg_core.catalog.segment_codes import LOCAL_SCHEME, Code, SegmentCodes
+from meduniseg_core.dicom_objects.labelled import LabelledSeries, PlacedLabels
 from meduniseg_core.dicom_objects.measures import ClassMeasures, measure_class
 from meduniseg_core.dicom_objects.segmentation import coded, completed
 from meduniseg_core.dicom_objects.source import (
@@ -33,15 +32,12 @@ _ANY_INTENSITY = Code("pixel_value", LOCAL_SCHEME, "Value of the pixels")
 _DIGITS = 8
 
 
-def measurement_report(
-    labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray, segmentation: Dataset
-) -> Dataset:
-    """Make the report of a label map. Of a class that was not found it says the volume 0, and nothing else.
+def measurement_report(labels: PlacedLabels, source: SourceSeries, segmentation: Dataset) -> Dataset:
+    """Make the report of one or more label maps. Of a class that was not found it says the volume 0, and nothing else.
 
     Args:
-        labelled: What the labels mean.
+        labels: The label maps and what they mean.
         source: The series.
-        placed: Label ids ``(D, H, W)`` on its planes.
         segmentation: The segmentation of the same labels, which the report refers to.
 
     Returns:
@@ -50,17 +46,15 @@ def measurement_report(
     Raises:
         BadInputError: The image has no size in mm.
     """
-    if not labelled.image.physical:
-        raise BadInputError(
-            f"{labelled.image.name} gives no size in mm, so nothing can be measured; save as dicom-seg."
-        )
+    if not labels.image.physical:
+        raise BadInputError(f"{labels.image.name} gives no size in mm, so nothing can be measured; save as dicom-seg.")
     groups = []
-    for segment, described_as in zip(labelled.segments(placed), segmentation.SegmentSequence, strict=True):
-        measures = measure_class(placed == segment.label, labelled.image)
-        known = segment_codes(segment.name, labelled.task)
-        groups.append(_group(labelled, source, segmentation, described_as, known, measures))
+    for segment, described_as in zip(labels.segments, segmentation.SegmentSequence, strict=True):
+        measures = measure_class(labels.mask(segment), labels.image)
+        part = labels.of_segment(segment)
+        groups.append(_group(part, source, segmentation, described_as, labels.codes(segment), measures))
     content = hd.sr.MeasurementReport(
-        observation_context=_observer(labelled),
+        observation_context=_observer(labels),
         procedure_reported=coded(Code("363679005", "SCT", "Imaging procedure")),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
@@ -78,8 +72,8 @@ def measurement_report(
         is_final=False,
         is_verified=False,
         manufacturer_model_name=PRODUCT,
-        software_versions=described(labelled.version),
-        series_description=described(f"Measurements: {labelled.task} ({labelled.algorithm or 'by hand'})"),
+        software_versions=described(labels.version),
+        series_description=described(f"Measurements: {labels.tasks} ({labels.algorithms or 'by hand'})"),
         specific_character_set="ISO_IR 192",
     )
     copy_patient_and_study(source, made)
@@ -93,13 +87,13 @@ def _library(source: SourceSeries) -> list[Dataset] | None:
     return [completed(header) for header in source.objects] if single else None
 
 
-def _observer(labelled: LabelledSeries) -> hd.sr.ObservationContext:
+def _observer(labels: PlacedLabels) -> hd.sr.ObservationContext:
     """The program as the observer: who looked at the result is not known here."""
     device = hd.sr.DeviceObserverIdentifyingAttributes(
         uid=fresh_uid(),
         name=PRODUCT,
         manufacturer_name=MANUFACTURER,
-        model_name=described(labelled.algorithm) or PRODUCT,
+        model_name=described(labels.algorithms) or PRODUCT,
     )
     context = hd.sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
     return hd.sr.ObservationContext(observer_device_context=context)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import highdicom as hd
 import numpy as np
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -12,8 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
-from meduniseg_core.catalog.segment_codes import LOCAL_SCHEME, Code, SegmentCodes, segment_codes
-from meduniseg_core.dicom_objects.labelled import LabelledSeries, Segment
+from meduniseg_core.catalog.segment_codes import LOCAL_SCHEME, Code, SegmentCodes
+from meduniseg_core.dicom_objects.joining import joined
+from meduniseg_core.dicom_objects.labelled import PlacedLabels, Segment
 from meduniseg_core.dicom_objects.source import (
     MANUFACTURER,
     PRODUCT,
@@ -24,22 +27,22 @@ from meduniseg_core.dicom_objects.source import (
     series_number,
 )
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.image import Image
 from meduniseg_core.images.reading import smallest_dtype
 
 _FILLED_IN = ("PatientID", "PatientName", "AccessionNumber", "StudyID")
 _CHECKED = ("PatientBirthDate", "StudyDate", "StudyTime", "PatientSex")
 
 
-def segmentation(labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray) -> Dataset:
-    """Make the segmentation of a label map.
+def segmentation(labels: PlacedLabels, source: SourceSeries) -> Dataset:
+    """Make the segmentation of one or more label maps.
 
     Planes without a labelled voxel are left out, unless there is none at all. A class that was not found is described
-    without frames. Segments are numbered 1, 2, ... in the order of the label ids.
+    without frames. Segments of different maps may overlap.
 
     Args:
-        labelled: What the labels mean.
+        labels: The label maps and what they mean.
         source: The series.
-        placed: Label ids ``(D, H, W)`` on its planes.
 
     Returns:
         The object, with fresh UIDs in a series of its own.
@@ -47,35 +50,43 @@ def segmentation(labelled: LabelledSeries, source: SourceSeries, placed: np.ndar
     Raises:
         BadInputError: The planes come from several multi-frame objects.
     """
-    segments = labelled.segments(placed)
-    headers, pixels = _on_frames(source, _numbered(placed, segments))
-    coded = [segment_codes(segment.name, labelled.task) for segment in segments]
-    local = any(one.type.scheme == LOCAL_SCHEME for one in coded)
+    coded_as = [labels.codes(segment) for segment in labels.segments]
+    descriptions = [_described(labels, *both) for both in zip(labels.segments, coded_as, strict=True)]
+    local = any(one.type.scheme == LOCAL_SCHEME for one in coded_as)
     schemes = [CodingSchemeIdentificationItem(LOCAL_SCHEME, name=f"class names of {PRODUCT}")] if local else None
-    made = hd.seg.Segmentation(
-        source_images=[completed(header) for header in headers],
-        pixel_array=pixels,
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(labelled, *both) for both in zip(segments, coded, strict=True)],
-        series_instance_uid=fresh_uid(),
-        series_number=series_number(source, 1),
-        sop_instance_uid=fresh_uid(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=PRODUCT,
-        software_versions=described(labelled.version),
-        device_serial_number=labelled.algorithm_sha256 or described(labelled.version),
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        pixel_measures=_pixel_measures(labelled, source),
-        omit_empty_frames=True,
-        content_label="SEGMENTATION",
-        content_description=described(f"{labelled.task} by {labelled.algorithm or 'hand'}"),
-        coding_schemes=schemes,
-        series_description=described(f"Segmentation: {labelled.task} ({labelled.algorithm or 'by hand'})"),
-        specific_character_set="ISO_IR 192",
-    )
-    copy_patient_and_study(source, made)
-    return made
+    hashes = {part.algorithm_sha256 for part in labels.parts}
+    serial = (hashes.pop() if len(hashes) == 1 else None) or described(labels.version)
+    found = [number for number, array in enumerate(labels.arrays) if array.any()] or [0]
+    made = []
+    for number in found:
+        headers, pixels = _on_frames(source, _numbered(labels, number))
+        made.append(
+            hd.seg.Segmentation(
+                source_images=[completed(header) for header in headers],
+                pixel_array=pixels,
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=descriptions,
+                series_instance_uid=fresh_uid(),
+                series_number=series_number(source, 1),
+                sop_instance_uid=fresh_uid(),
+                instance_number=1,
+                manufacturer=MANUFACTURER,
+                manufacturer_model_name=PRODUCT,
+                software_versions=described(labels.version),
+                device_serial_number=serial,
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+                pixel_measures=_pixel_measures(labels.image, source),
+                omit_empty_frames=True,
+                content_label="SEGMENTATION",
+                content_description=described(f"{labels.tasks} by {labels.algorithms or 'hand'}"),
+                coding_schemes=schemes,
+                series_description=described(f"Segmentation: {labels.tasks} ({labels.algorithms or 'by hand'})"),
+                specific_character_set="ISO_IR 192",
+            )
+        )
+    whole = joined(made, overlap=_overlap(labels.arrays))
+    copy_patient_and_study(source, whole)
+    return whole
 
 
 def coded(code: Code) -> hd.sr.CodedConcept:
@@ -90,12 +101,22 @@ def coded(code: Code) -> hd.sr.CodedConcept:
     return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _numbered(placed: np.ndarray, segments: tuple[Segment, ...]) -> np.ndarray:
-    table = np.zeros(max(segment.label for segment in segments) + 1, smallest_dtype(len(segments)))
-    for segment in segments:
+def _numbered(labels: PlacedLabels, part: int) -> np.ndarray:
+    """One of the label maps, with the numbers of the object's segments."""
+    own = [segment for segment in labels.segments if segment.part == part]
+    table = np.zeros(max(segment.label for segment in own) + 1, smallest_dtype(len(labels.segments)))
+    for segment in own:
         table[segment.label] = segment.number
-    numbered: np.ndarray = table[placed]
+    numbered: np.ndarray = table[labels.arrays[part]]
     return numbered
+
+
+def _overlap(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether a voxel has a label in two of the maps. Plane by plane: the maps can be large."""
+    return len(arrays) > 1 and any(
+        bool((np.sum([plane != 0 for plane in planes], axis=0, dtype=np.uint8) > 1).any())
+        for planes in zip(*arrays, strict=True)
+    )
 
 
 def _on_frames(source: SourceSeries, numbered: np.ndarray) -> tuple[list[Dataset], np.ndarray]:
@@ -135,10 +156,10 @@ def completed(header: Dataset) -> Dataset:
     return whole
 
 
-def _pixel_measures(labelled: LabelledSeries, source: SourceSeries) -> hd.PixelMeasuresSequence | None:
+def _pixel_measures(image: Image, source: SourceSeries) -> hd.PixelMeasuresSequence | None:
     """Of series of single frames: the distance of the planes, by which a reader finds those that are left out."""
-    header, geometry = source.first, labelled.image.geometry
-    if source.origin.frames[0].frame is not None or "ImagePositionPatient" not in header or not labelled.image.physical:
+    header, geometry = source.first, image.geometry
+    if source.origin.frames[0].frame is not None or "ImagePositionPatient" not in header or not image.physical:
         return None
     direction = np.asarray(geometry.direction)
     normal = np.cross(direction[:, 2], direction[:, 1])
@@ -151,7 +172,8 @@ def _pixel_measures(labelled: LabelledSeries, source: SourceSeries) -> hd.PixelM
     )
 
 
-def _described(labelled: LabelledSeries, segment: Segment, codes_of: SegmentCodes) -> hd.seg.SegmentDescription:
+def _described(labels: PlacedLabels, segment: Segment, codes_of: SegmentCodes) -> hd.seg.SegmentDescription:
+    labelled = labels.of_segment(segment)
     algorithm = None
     if labelled.algorithm_type != "MANUAL":
         parameters = {"task": labelled.task, "sha256": labelled.algorithm_sha256 or "", **labelled.parameters}

@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
-from meduniseg_core.dicom_objects.labelled import LabelledSeries, Segment
+from meduniseg_core.dicom_objects.labelled import LabelledSeries, PlacedLabels, Segment
 from meduniseg_core.dicom_objects.outlines import outlines
 from meduniseg_core.dicom_objects.source import (
     MANUFACTURER,
@@ -26,31 +26,34 @@ _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the
 _DIGITS = 10  # significant ones; a decimal string has 16 characters
 
 
-def structure_set(labelled: LabelledSeries, source: SourceSeries, placed: np.ndarray) -> Dataset:
-    """Make the structure set of a label map. It needs no library but pydicom.
+def structure_set(labels: PlacedLabels, source: SourceSeries) -> Dataset:
+    """Make the structure set of one or more label maps. It needs no library but pydicom.
 
     Holes are joined to their outline by a channel (the keyhole technique), so that every reader understands them.
-    Regions have the numbers of their labels. A class that was not found is named without contours.
+    Regions of a single label map have the numbers of their labels, of several maps those of the segments. A class that
+    was not found is named without contours.
 
     Args:
-        labelled: What the labels mean.
+        labels: The label maps and what they mean.
         source: The series.
-        placed: Label ids ``(D, H, W)`` on its planes.
 
     Returns:
         The object, with fresh UIDs in a series of its own.
     """
-    segments = labelled.segments(placed)
-    made = _empty(labelled, source)
+    made = _empty(labels, source)
     made.ReferencedFrameOfReferenceSequence = [_references(source)]
-    made.StructureSetROISequence = [_region(labelled, segment, source) for segment in segments]
-    made.ROIContourSequence = [_contours(labelled, segment, source, placed) for segment in segments]
-    made.RTROIObservationsSequence = [_observation(segment) for segment in segments]
+    made.StructureSetROISequence = [_region(labels, segment, source) for segment in labels.segments]
+    made.ROIContourSequence = [_contours(labels, segment, source) for segment in labels.segments]
+    made.RTROIObservationsSequence = [_observation(_number(labels, segment)) for segment in labels.segments]
     copy_patient_and_study(source, made)
     return made
 
 
-def _empty(labelled: LabelledSeries, source: SourceSeries) -> FileDataset:
+def _number(labels: PlacedLabels, segment: Segment) -> int:
+    return segment.label if len(labels.parts) == 1 else segment.number
+
+
+def _empty(labels: PlacedLabels, source: SourceSeries) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = RTStructureSetStorage
     meta.MediaStorageSOPInstanceUID = fresh_uid()
@@ -62,13 +65,13 @@ def _empty(labelled: LabelledSeries, source: SourceSeries) -> FileDataset:
     made.InstanceCreationTime = made.StructureSetTime = time.strftime("%H%M%S")
     made.Modality = "RTSTRUCT"
     made.Manufacturer, made.ManufacturerModelName = MANUFACTURER, PRODUCT
-    made.SoftwareVersions = described(labelled.version)
+    made.SoftwareVersions = described(labels.version)
     made.SeriesInstanceUID, made.SeriesNumber, made.InstanceNumber = fresh_uid(), series_number(source, 2), 1
     made.OperatorsName = None
-    made.SeriesDescription = described(f"Contours: {labelled.task} ({labelled.algorithm or 'by hand'})")
-    made.StructureSetLabel = described(labelled.task)[:16].strip() or "contours"
-    made.StructureSetName = described(labelled.task)
-    made.StructureSetDescription = _maker(labelled)
+    made.SeriesDescription = described(f"Contours: {labels.tasks} ({labels.algorithms or 'by hand'})")
+    made.StructureSetLabel = described(labels.tasks)[:16].strip() or "contours"
+    made.StructureSetName = described(labels.tasks)
+    made.StructureSetDescription = "; ".join(dict.fromkeys(map(_maker, labels.parts)))
     made.ApprovalStatus = "UNAPPROVED"
     made.FrameOfReferenceUID = source.origin.reference_uid
     made.PositionReferenceIndicator = source.first.get("PositionReferenceIndicator")
@@ -106,9 +109,10 @@ def _images(frames: Iterable[SourceFrame]) -> list[Dataset]:
     return items
 
 
-def _region(labelled: LabelledSeries, segment: Segment, source: SourceSeries) -> Dataset:
+def _region(labels: PlacedLabels, segment: Segment, source: SourceSeries) -> Dataset:
+    labelled = labels.of_segment(segment)
     item = Dataset()
-    item.ROINumber = segment.label
+    item.ROINumber = _number(labels, segment)
     item.ReferencedFrameOfReferenceUID = source.origin.reference_uid
     item.ROIName = described(segment.name)
     item.ROIGenerationAlgorithm = labelled.algorithm_type
@@ -117,11 +121,12 @@ def _region(labelled: LabelledSeries, segment: Segment, source: SourceSeries) ->
     return item
 
 
-def _contours(labelled: LabelledSeries, segment: Segment, source: SourceSeries, placed: np.ndarray) -> Dataset:
+def _contours(labels: PlacedLabels, segment: Segment, source: SourceSeries) -> Dataset:
     item = Dataset()
     item.ROIDisplayColor = list(segment.colour)
-    item.ReferencedROINumber = segment.label
-    affine = labelled.image.geometry.affine
+    item.ReferencedROINumber = _number(labels, segment)
+    placed = labels.arrays[segment.part]
+    affine = labels.image.geometry.affine
     contours = []
     for plane in np.flatnonzero((placed == segment.label).any(axis=(1, 2))):
         for polygon in outlines(placed[plane] == segment.label):
@@ -138,9 +143,9 @@ def _contours(labelled: LabelledSeries, segment: Segment, source: SourceSeries, 
     return item
 
 
-def _observation(segment: Segment) -> Dataset:
+def _observation(number: int) -> Dataset:
     item = Dataset()
-    item.ObservationNumber = item.ReferencedROINumber = segment.label
+    item.ObservationNumber = item.ReferencedROINumber = number
     item.RTROIInterpretedType = None
     item.ROIInterpreter = None
     return item

@@ -154,7 +154,12 @@ class Segmentation:
         orientation = stored_orientation(self.image)
         return {} if orientation == 1 else {KEY: orientation}
 
-    def _labelled(self) -> LabelledSeries:
+    def labelled_series(self) -> LabelledSeries:
+        """The labels with what a DICOM object says about them.
+
+        Returns:
+            The labels, their meaning and their model.
+        """
         packs = {} if self.pack is None else {"pack": self.pack, "pack_sha256": self.pack_sha256 or ""}
         return LabelledSeries(
             labels=self.labels,
@@ -202,10 +207,10 @@ class Segmentation:
         path = Path(path)
         files: dict[str, Callable[[Path], object]]
         if dicom_format_of(path) is not None:
-            files = dicom_writers(self._labelled(), path)
+            files = dicom_writers([self.labelled_series()], path)
         else:
             check_ending(path)
-            named = self._labelled()
+            named = self.labelled_series()
             names, colours = named.classes, named.colours
             files = {
                 path.name: lambda target: write_labels(
@@ -217,7 +222,7 @@ class Segmentation:
             name = probabilities_name(path)
             files[name] = lambda target: write_image(probabilities, target, like=self.image)
         for kind in tables:
-            text = TABLES[kind][1](LabelTable(self._labelled().classes, self._labelled().colours))
+            text = TABLES[kind][1](LabelTable(self.labelled_series().classes, self.labelled_series().colours))
             files[table_name(path, kind)] = partial(write_text, text=text)
         write_result(
             provenance_path(path),

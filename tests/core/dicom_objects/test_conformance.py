@@ -23,7 +23,7 @@ def test_dciodvfy_finds_no_error(tmp_path: Path, kind: str) -> None:
         write_volume(tmp_path / "s", oblique((5, 12, 15), (2, 1, 1), [[0, 0, 1], [0, 1, 0], [1, 0, 0]]), kind)
     )
     for ending in (".sr.dcm", ".rtstruct.dcm"):
-        for name, write in dicom_writers(labelled(image, blobs((5, 12, 15))), tmp_path / f"case{ending}").items():
+        for name, write in dicom_writers([labelled(image, blobs((5, 12, 15)))], tmp_path / f"case{ending}").items():
             write(tmp_path / name)
             judged = subprocess.run([str(VALIDATOR), tmp_path / name], capture_output=True, text=True, timeout=60)
             assert "Error" not in judged.stdout + judged.stderr, judged.stderr

@@ -24,7 +24,7 @@ SHAPE, SPACING = (9, 21, 26), (3.3, 0.9, 0.75)
 
 
 def save(labels: LabelledSeries, path: Path) -> Path:
-    for name, write in dicom_writers(labels, path).items():
+    for name, write in dicom_writers([labels], path).items():
         write(path.with_name(name))
     return path
 
@@ -158,15 +158,15 @@ def test_another_series_of_the_same_frame_of_reference_is_said(tmp_path: Path, v
 def test_what_is_no_dicom_series_is_refused_in_one_sentence(tmp_path: Path, volume: Image) -> None:
     for kind in DICOM_FORMATS.values():
         with pytest.raises(BadInputError, match="was not read from DICOM, so no DICOM object can refer to it"):
-            dicom_writers(labelled(volume, blobs(SHAPE)), tmp_path / f"case{kind.ending}")
+            dicom_writers([labelled(volume, blobs(SHAPE))], tmp_path / f"case{kind.ending}")
     image = read_image(write_volume(tmp_path / "bare", volume, FrameOfReferenceUID=None))
     for kind in DICOM_FORMATS.values():
         with pytest.raises(BadInputError, match="does not say where it lies in the patient"):
-            dicom_writers(labelled(image, blobs(SHAPE)), tmp_path / f"case{kind.ending}")
+            dicom_writers([labelled(image, blobs(SHAPE))], tmp_path / f"case{kind.ending}")
     gone = read_image(write_volume(tmp_path / "gone", volume))
     (tmp_path / "gone" / "IM0003.dcm").unlink()
     with pytest.raises(BadInputError, match=r"IM0003.dcm cannot be read"):
-        dicom_writers(labelled(gone, blobs(SHAPE)), tmp_path / "case.seg.dcm")
+        dicom_writers([labelled(gone, blobs(SHAPE))], tmp_path / "case.seg.dcm")
 
 
 @pytest.mark.parametrize("kind", ["reversed", "frames"])

@@ -99,7 +99,7 @@ def test_frames_in_any_order_and_the_distance_that_no_header_gives(tmp_path: Pat
 
 
 def test_contours_inside_contours_are_holes_and_open_ones_are_left_out(tmp_path: Path, image: Image) -> None:
-    for name, write in dicom_writers(labelled(image, np.ones(SHAPE, np.uint8)), tmp_path / "r.rtstruct.dcm").items():
+    for name, write in dicom_writers([labelled(image, np.ones(SHAPE, np.uint8))], tmp_path / "r.rtstruct.dcm").items():
         write(tmp_path / name)
     made = pydicom.dcmread(tmp_path / "r.rtstruct.dcm")
     made.StructureSetROISequence = made.StructureSetROISequence[:1]

@@ -52,7 +52,7 @@ def test_a_report_says_what_was_measured_and_refers_to_its_segmentation(tmp_path
     image = read_image(write_volume(tmp_path / "series", Image(values, volume.geometry)))
     labels = blobs(SHAPE)
     labels[labels == 2] = 0
-    for name, write in dicom_writers(labelled(image, labels), tmp_path / "case.sr.dcm").items():
+    for name, write in dicom_writers([labelled(image, labels)], tmp_path / "case.sr.dcm").items():
         write(tmp_path / name)
     made = hd.sr.srread(tmp_path / "case.sr.dcm")
     segmentation = pydicom.dcmread(tmp_path / "case.seg.dcm")

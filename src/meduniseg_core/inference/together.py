@@ -1,0 +1,72 @@
+"""The results of several tasks on one image, written as one DICOM object with one JSON beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from meduniseg_core.dicom_objects import LabelledSeries, dicom_writers
+from meduniseg_core.dicom_objects.labelled import PlacedLabels
+from meduniseg_core.images.findings import merge
+from meduniseg_core.inference.quality.assessment import quality_record
+from meduniseg_core.inference.segmentation import Segmentation
+from meduniseg_core.outputs import Standing, identities, write_result
+from meduniseg_core.provenance import RESULT, joint_task, provenance_path
+
+
+def save_together(
+    results: Sequence[Segmentation], path: Path, *, before: Standing | None = None, replace_edited: bool = False
+) -> Path:
+    """Write the results of several tasks on one image as one DICOM object, and their provenance beside it.
+
+    Args:
+        results: the results of one image, without probabilities.
+        path: the file; its ending says which object (`dicom_objects.DICOM_FORMATS`).
+        before: what was there when the work began (`outputs.standing`).
+        replace_edited: also replace a result that was edited since it was written.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: the library for DICOM objects is missing, or something that is not to be replaced is in the way.
+        BadInputError: the image was not read from DICOM or its headers do not allow the object, or the result of
+            another image is there.
+        UnwritableError: the folder cannot be written to.
+    """
+    parts = [result.labelled_series() for result in results]
+    write_result(
+        provenance_path(path),
+        _provenance(results, parts),
+        dicom_writers(parts, path),
+        RESULT,
+        inputs=identities(results[0].image.files),
+        before=before,
+        replace_edited=replace_edited,
+    )
+    return path
+
+
+def _provenance(results: Sequence[Segmentation], parts: Sequence[LabelledSeries]) -> dict[str, Any]:
+    """That of a single result, for all: classes by the number of their segment; under "tasks" each task's own."""
+    segments = PlacedLabels.of(parts).segments
+    first = results[0].provenance()
+    packs = dict.fromkeys(result.pack for result in results if result.pack is not None)
+    calibrated = [result.quality for result in results if result.quality is not None]
+    worst = min(calibrated, key=lambda quality: quality.dice, default=None)
+    return {
+        **first,
+        "task": joint_task([result.task for result in results]),
+        "modality": ",".join(dict.fromkeys(result.modality for result in results)),
+        "model": ",".join(dict.fromkeys(result.model for result in results)),
+        "model_sha256": ",".join(dict.fromkeys(result.model_sha256 for result in results)),
+        "pack": ",".join(packs) or None,
+        "pack_sha256": ",".join(dict.fromkeys(result.pack_sha256 or "" for result in results if result.pack)) or None,
+        "classes": {str(segment.number): segment.name for segment in segments},
+        "colours": {str(segment.number): list(segment.colour) for segment in segments},
+        "seconds": round(sum(result.seconds for result in results), 3),
+        "warnings": [finding.as_json() for finding in merge(*(result.findings for result in results))],
+        "quality": quality_record(worst if len(calibrated) == len(results) else None),
+        "tasks": {result.task: result.provenance() for result in results},
+    }

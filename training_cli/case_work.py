@@ -101,6 +101,7 @@ class CaseWork:
         """Read a case and preprocess it."""
         from meduniseg_core.images import read_image
         from meduniseg_core.inference import Predictor
+        from meduniseg_core.inference.execution import Request
 
         options, said = self.options, list[Event]()
         image = read_image(case.source, series=options.series, frame=options.frame).with_findings(*case.findings)
@@ -115,7 +116,9 @@ class CaseWork:
             team = next(team for team in self.teams if any(task in team.tasks for task in tasks))
             own = [task for task in tasks if task in team.tasks]
             if isinstance(team.predictor, Predictor):  # an ensemble prepares the image for each of its models in turn
-                prepared = team.predictor.prepare(image, own, **options.settings, events=said.append)
+                how = {**options.settings}
+                modality = how.pop("modality", None)
+                prepared = team.predictor.prepare(image, own, modality, Request(**how), events=said.append)
         return ReadyCase(case, image, tasks, prepared, kept, said)
 
     def work(self, ready: ReadyCase, events: EventSink) -> SegmentedCase:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -11,12 +13,16 @@ import torch
 from torch import Tensor
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.sliding_window import WindowNetwork
-from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
+from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for, resolve_precision
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.networks import Network
+from meduniseg_core.weights import Model, Pack
+from meduniseg_core.weights.pack_file import refined_network
 
 Watch = Callable[[Features], None]
+_REFINED_NETWORKS = 4  # kept at a time; making one takes a fraction of a second
 _COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -162,6 +168,98 @@ class Engine:
                 yield found
 
         return run
+
+    def seconds_per_voxel(self, window: Shape3, channels: int, task: int, modality: int) -> float:
+        """Time one window.
+
+        Args:
+            window: (D, H, W) in voxels.
+            channels: the image's channels.
+            task: index of the task in the model.
+            modality: index of the modal prompt.
+
+        Returns:
+            Seconds for each voxel of a window, without the preparation of kernels.
+
+        Raises:
+            MemoryError: memory does not suffice, as does RuntimeError on an accelerator.
+        """
+        network = self.for_tasks([task], modality)
+        images = torch.zeros((1, channels, *window), device=self.device)
+        seconds = []
+        with torch.inference_mode():
+            for _ in range(2):  # the first pass prepares kernels
+                began = time.perf_counter()
+                for logits in network(images.contiguous(memory_format=torch.channels_last_3d), [0]):
+                    float(logits.flatten()[0])  # waits for an accelerator
+                seconds.append(time.perf_counter() - began)
+        return min(seconds) / math.prod(window)
+
+
+class Engines:
+    """A session's networks by device and pack, each built when it is first asked for.
+
+    A pack is merged into a copy of the weights: a window then takes no longer than with the model alone, and nothing
+    changes under a pass that runs in another thread. A few refined networks are kept.
+
+    Args:
+        model: the model.
+        device: the session's device.
+        dtype: the dtype of the convolutions there; elsewhere it is chosen anew.
+        compile: as for `Engine`.
+    """
+
+    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compile: bool) -> None:
+        self._model = model
+        self._device = device
+        self._dtype = dtype
+        self._compile = compile
+        self._made: dict[tuple[torch.device, str | None], Engine] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __call__(self, device: torch.device, pack: Pack | None = None) -> Engine:
+        """Find the network on a device.
+
+        Args:
+            device: the device.
+            pack: the pack that refines the network; None for the model alone.
+
+        Returns:
+            The network.
+        """
+        key = _key(device, pack)
+        if key not in self._made:
+            self._make_room()
+            # what was asked for on the session's device need not exist on the one fallen back to
+            dtype = self._dtype if device == self._device else resolve_precision("auto", device)
+            self._made[key] = Engine(self._network(pack), device, dtype, self._compile)
+        return self._made[key]
+
+    def exact(self, pack: Pack | None = None) -> ExactEngines:
+        """Give the same network in fp32, for one image that needs it.
+
+        Args:
+            pack: the pack that refines the network; None for the model alone.
+
+        Returns:
+            The network by device.
+        """
+        return ExactEngines(lambda: self._network(pack), lambda device: self._made.get(_key(device, pack)))
+
+    def _network(self, pack: Pack | None) -> Network:
+        return self._model.network if pack is None else refined_network(self._model, pack)
+
+    def _make_room(self) -> None:
+        """Make room for one more refined network; the oldest ones go first."""
+        refined = [key for key in self._made if key[1] is not None]
+        for key in refined[: len(refined) - _REFINED_NETWORKS + 1]:
+            del self._made[key]
+
+
+def _key(device: torch.device, pack: Pack | None) -> tuple[torch.device, str | None]:
+    return device, None if pack is None else pack.sha256
 
 
 class ExactEngines:

@@ -106,12 +106,14 @@ def preprocessing_key(plan: TaskPlan) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Request:
-    """How an image is to be segmented: the arguments of ``Predictor.segment``."""
+    """How an image is to be segmented: the arguments of ``Predictor.segment``, which describes them."""
 
     tta: bool = False
     overlap: float = 0.5
     box: Box | None = None
     probabilities: bool = False
+    scale: float = 1.0
+    orientation: str | None = None
     evidence: bool = False
     review_below: float = REVIEW_BELOW
 

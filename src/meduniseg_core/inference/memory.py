@@ -7,6 +7,7 @@ out-of-memory errors lead to the next plan; every other error is a bug and is no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ from meduniseg_core.preprocessing.working_size import check_working_size, target
 from meduniseg_core.preprocessing.working_size import readable_bytes as readable
 
 Result = TypeVar("Result")
+
+_CPU_BATCH_VOXELS = 1 << 18  # windows smaller than this are run together: about one 512 x 512 image
+_CUDA_BATCH_VOXELS = 1 << 23
 
 ACTIVATION_FACTOR = 12.0
 """Peak memory of one pass over that of one full-resolution feature map. Measured on the CPU: 7.4 to 11 (base width 8 to
@@ -220,6 +224,22 @@ def _release(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def windows_at_a_time(window: Shape3, device: torch.device) -> int:
+    """Choose how many windows run together: small ones share a pass, large ones run alone.
+
+    It does not depend on the number of tasks, because the same batches give bit for bit the same features.
+
+    Args:
+        window: (D, H, W) in voxels.
+        device: where they run.
+
+    Returns:
+        1 to 4 on a CPU, 1 to 16 on an accelerator.
+    """
+    room, most = (_CUDA_BATCH_VOXELS, 16) if device.type == "cuda" else (_CPU_BATCH_VOXELS, 4)
+    return max(1, min(most, room // math.prod(window)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference.deshear import Desheared
-from meduniseg_core.inference.engine import Engine, ExactEngines
+from meduniseg_core.inference.engine import Engine, Engines
 from meduniseg_core.inference.execution import Pass, Request, chosen_plans, preprocessing_key, shared_passes
 from meduniseg_core.inference.memory import (
     Estimate,
@@ -31,6 +31,7 @@ from meduniseg_core.inference.memory import (
     free_bytes,
     out_of_memory_means,
     run_with_fallback,
+    windows_at_a_time,
     workload_before,
 )
 from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
@@ -39,15 +40,12 @@ from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, assess
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
 from meduniseg_core.model.compute import resolve_device, resolve_precision
-from meduniseg_core.model.networks import Network
 from meduniseg_core.preprocessing import TaskPlan, preprocess
 from meduniseg_core.version import __version__
 from meduniseg_core.weights import Model, Pack
-from meduniseg_core.weights.pack_file import packs_by_task, refined_network
+from meduniseg_core.weights.pack_file import packs_by_task
 
-_CPU_BATCH_VOXELS = 1 << 18  # windows smaller than this are run together: about one 512 x 512 image
-_CUDA_BATCH_VOXELS = 1 << 23
-_REFINED_NETWORKS = 4  # kept at a time; making one takes a fraction of a second
+_USUAL = Request()
 _REMEDY = "restrict the segmentation to a box, ask for fewer tasks at a time or close other programs"
 
 
@@ -86,11 +84,10 @@ class Predictor:
         self.use_packs(packs or {})
         self.device = resolve_device(device)
         self._batch = batch
-        self._compile = compile
         self._free = free
-        self._engines: dict[tuple[torch.device, str | None], Engine] = {}
         self._pace: float | None = None
         self._dtype = resolve_precision(precision, self.device)
+        self._engines = Engines(model, self.device, self._dtype, compile)
         try:
             self.engine(self.device)
         except (MemoryError, RuntimeError) as error:
@@ -160,20 +157,8 @@ class Predictor:
             NonFiniteOutputError: the network's logits are NaN or infinite.
             CancelledError: ``cancel`` was set.
         """
-        prepared = self.prepare(
-            image,
-            tasks,
-            modality,
-            tta=tta,
-            overlap=overlap,
-            box=box,
-            probabilities=probabilities,
-            scale=scale,
-            orientation=orientation,
-            evidence=evidence,
-            review_below=review_below,
-            events=events,
-        )
+        request = Request(tta, overlap, box, probabilities, scale, orientation, evidence, review_below)
+        prepared = self.prepare(image, tasks, modality, request, events=events)
         return self.segment_prepared(prepared, events=events, cancel=cancel)
 
     def prepare(
@@ -181,15 +166,8 @@ class Predictor:
         image: Image,
         tasks: str | Sequence[str],
         modality: str | None = None,
+        request: Request = _USUAL,
         *,
-        tta: bool = False,
-        overlap: float = 0.5,
-        box: Box | None = None,
-        probabilities: bool = False,
-        scale: float = 1.0,
-        orientation: str | None = None,
-        evidence: bool = False,
-        review_below: float = REVIEW_BELOW,
         events: EventSink = ignore,
     ) -> PreparedImage:
         """Do what :meth:`segment` does before the network runs: check the image, preprocess it for the first pass.
@@ -197,17 +175,10 @@ class Predictor:
         It does not touch the device, so one image can be prepared in a thread while another one is segmented.
 
         Args:
-            image: as for :meth:`segment`, as are all other arguments.
+            image: (C, D, H, W).
             tasks: one or more tasks of the model.
-            modality: the modality that the tasks must have.
-            tta: average over mirrored images.
-            overlap: overlap of neighbouring windows.
-            box: the part to segment, in voxels of the image.
-            probabilities: also return probabilities.
-            scale: how many times more than the training images it shows along a side.
-            orientation: orientation of a volume whose file does not give it.
-            evidence: keep what the pass shows about itself.
-            review_below: results with an estimated Dice below this should be reviewed.
+            modality: the modality that the tasks must have; None does not check it.
+            request: how to segment it.
             events: receives messages.
 
         Returns:
@@ -218,11 +189,10 @@ class Predictor:
             BadInputError: as for :meth:`segment`.
             OutOfMemoryError: memory does not suffice for preprocessing.
         """
-        request = Request(tta, overlap, box, probabilities, evidence, review_below)
         request.check(image)
-        plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, modality)]
-        given = image
-        image = oriented_as_said(image, orientation)
+        scale, plans = request.scale, self._scaled_plans(tasks, modality, request.scale)
+        given, asked = image, request
+        image = oriented_as_said(image, request.orientation)
         for plan in plans:
             refuse_image(image, plan)
         checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
@@ -238,7 +208,7 @@ class Predictor:
         _ = given.sha256  # here, beside any GUI: the image keeps it for the results' JSON
         first = shared_passes(plans, self.packs)[0][0]
         source = preprocessing_key(first), self._prepare(image, first, request, events)
-        return PreparedImage(given, image, plans, request, desheared, checked, box, scale, source)
+        return PreparedImage(given, image, plans, asked, request, desheared, checked, source)
 
     def segment_prepared(
         self, prepared: PreparedImage, *, events: EventSink = ignore, cancel: CancelToken | None = None
@@ -260,9 +230,9 @@ class Predictor:
             CancelledError: as for :meth:`segment`.
         """
         results = self._segment_all(prepared, events, cancel)
-        desheared, scale = prepared.desheared, prepared.scale
+        desheared, scale = prepared.desheared, prepared.asked.scale
         if desheared is not None:
-            results = {task: desheared.restore(result, prepared.box) for task, result in results.items()}
+            results = {task: desheared.restore(result, prepared.asked.box) for task, result in results.items()}
         if scale != 1:
             results = {
                 task: replace(result, settings={**result.settings, "scale": scale}) for task, result in results.items()
@@ -322,9 +292,9 @@ class Predictor:
         Request(tta, overlap).check(image)
         config = self.model.network.config
         loads = []
-        for group in shared_passes([scaled_plan(plan, scale) for plan in self._plans(tasks, None)], self.packs):
+        for group in shared_passes(self._scaled_plans(tasks, None, scale), self.packs):
             load = workload_before(image, group, config, overlap)
-            loads.append((load, group, self._windows_at_a_time(load.grid.window)))
+            loads.append((load, group, self._batch_of(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
 
     def pass_costs(
@@ -345,11 +315,8 @@ class Predictor:
             UsageError: a task is unknown, or the scale is not valid.
             BadInputError: the image's voxel size is impossible.
         """
-        plans = [scaled_plan(plan, scale) for plan in self._plans(tasks, None)]
-        loads = [
-            workload_before(image, group, self.model.network.config, overlap)
-            for group in shared_passes(plans, self.packs)
-        ]
+        groups = shared_passes(self._scaled_plans(tasks, None, scale), self.packs)
+        loads = [workload_before(image, group, self.model.network.config, overlap) for group in groups]
         return [float(load.windows * math.prod(load.grid.window)) for load in loads]
 
     def measure_pace(self, task: str) -> None:
@@ -363,26 +330,14 @@ class Predictor:
         Raises:
             UsageError: the model does not have the task.
         """
-        plan = self.model.info.plan_of(task)
-        d, h, w = plan.patch
+        info = self.model.info
+        plan = info.plan_of(task)
+        channels, number, prompt = len(plan.channels), info.task_index(task), info.modality_index(plan.modality)
         try:
-            self._pace = self._seconds_of_a_window(plan) / (d * h * w)
+            self._pace = self.engine(self.device).seconds_per_voxel(plan.patch, channels, number, prompt)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-
-    def _seconds_of_a_window(self, plan: TaskPlan) -> float:
-        info, engine = self.model.info, self.engine(self.device)
-        network = engine.for_tasks([info.task_index(plan.task)], info.modality_index(plan.modality))
-        window = torch.zeros((1, len(plan.channels), *plan.patch), device=self.device)
-        seconds = []
-        with torch.inference_mode():
-            for _ in range(2):  # the first pass prepares kernels
-                began = time.perf_counter()
-                for logits in network(window.contiguous(memory_format=torch.channels_last_3d), [0]):
-                    float(logits.flatten()[0])  # waits for an accelerator
-                seconds.append(time.perf_counter() - began)
-        return min(seconds)
 
     def use_packs(self, packs: Mapping[str, Pack]) -> None:
         """Change which tasks run through a pack; all others run through the model alone. Nothing is reloaded.
@@ -419,25 +374,11 @@ class Predictor:
         Returns:
             The network.
         """
-        key = _key(device, pack)
-        if key not in self._engines:
-            self._drop_engines()
-            # what was asked for on the first device need not exist on the one fallen back to
-            dtype = self._dtype if device == self.device else resolve_precision("auto", device)
-            self._engines[key] = Engine(self._network(pack), device, dtype, self._compile)
-        return self._engines[key]
+        return self._engines(device, pack)
 
-    def _network(self, pack: Pack | None) -> Network:
-        return self.model.network if pack is None else refined_network(self.model, pack)
-
-    def _drop_engines(self) -> None:
-        """Make room for one more refined network; the oldest ones go first."""
-        refined = [key for key in self._engines if key[1] is not None]
-        for key in refined[: len(refined) - _REFINED_NETWORKS + 1]:
-            del self._engines[key]
-
-    def _plans(self, tasks: str | Sequence[str], modality: str | None) -> list[TaskPlan]:
-        return chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
+    def _scaled_plans(self, tasks: str | Sequence[str], modality: str | None, scale: float) -> list[TaskPlan]:
+        plans = chosen_plans(self.model.info, [tasks] if isinstance(tasks, str) else tasks, modality)
+        return [scaled_plan(plan, scale) for plan in plans]
 
     def _prepare(self, image: Image, plan: TaskPlan, request: Request, events: EventSink) -> VolumeSource | SliceSource:
         image = in_the_tasks_window(image, plan)
@@ -476,8 +417,7 @@ class Predictor:
             raised = _raised(work, image, plans)
         if raised is not None:  # outside the handler, whose traceback holds the logits
             report([raised], events)
-            exact = ExactEngines(lambda: self._network(pack), lambda device: self._engines.get(_key(device, pack)))
-            work = Pass(*common, exact, events, cancel, watched, exact=True)
+            work = Pass(*common, self._engines.exact(pack), events, cancel, watched, exact=True)
             collectors, execution = self._run(work, image, plans, request, events)
         assert collectors is not None and execution is not None
         with out_of_memory_means(_remedy(request)):
@@ -523,7 +463,7 @@ class Predictor:
         load = work.load(workload_before(image, plans, self.model.info.config, request.overlap))
         there = torch.float32 if work.wants_exact else self.dtype
         return run_with_fallback(
-            fallbacks(self.device, self._windows_at_a_time(load.grid.window)),
+            fallbacks(self.device, self._batch_of(load.grid.window)),
             work.run,
             need=lambda execution: load.need(execution, there if execution.device == self.device else torch.float32),
             free=self._free,
@@ -531,16 +471,8 @@ class Predictor:
             events=events,
         )
 
-    def _windows_at_a_time(self, window: Shape3) -> int:
-        # not by the number of tasks: the same batches give bit for bit the same features
-        if self._batch is not None:
-            return self._batch
-        room, most = (_CUDA_BATCH_VOXELS, 16) if self.device.type == "cuda" else (_CPU_BATCH_VOXELS, 4)
-        return max(1, min(most, room // (window[0] * window[1] * window[2])))
-
-
-def _key(device: torch.device, pack: Pack | None) -> tuple[torch.device, str | None]:
-    return device, None if pack is None else pack.sha256
+    def _batch_of(self, window: Shape3) -> int:
+        return self._batch if self._batch is not None else windows_at_a_time(window, self.device)
 
 
 def _raised(work: Pass, image: Image, plans: list[TaskPlan]) -> Finding:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meduniseg_core.images import Image
-from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.inference.deshear import Desheared
 from meduniseg_core.inference.execution import Request
@@ -19,17 +18,16 @@ from meduniseg_core.preprocessing import TaskPlan
 class PreparedImage:
     """What `Predictor.prepare` makes and `Predictor.segment_prepared` takes, once.
 
-    ``given`` is the image as it was given, ``image`` what the passes see. ``first`` is the preprocessed image of the
-    first pass, by what its preprocessing depends on. ``checked`` are the findings about the image for each task,
-    ``box`` is that of the given image.
+    ``given`` and ``asked`` are the image and the request as they were given, ``image`` and ``request`` what the passes
+    see. ``checked`` are the findings about the image for each task. ``first`` is the preprocessed image of the first
+    pass, by what its preprocessing depends on.
     """
 
     given: Image
     image: Image
     plans: list[TaskPlan]
+    asked: Request
     request: Request
     desheared: Desheared | None
     checked: Mapping[str, tuple[Finding, ...]]
-    box: Box | None
-    scale: float
     first: tuple[Any, VolumeSource | SliceSource] | None = field(default=None, repr=False)

@@ -30,6 +30,7 @@ from training_cli import (
     refine,
     runs,
     segment,
+    serve,
     train,
     viewer,
     worklist,
@@ -52,6 +53,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("segment")(segment.segment)
+app.command("serve")(serve.serve)
 app.command("tasks")(catalog.tasks)
 app.command("modalities")(catalog.modalities)
 app.add_typer(models.app, name="models")

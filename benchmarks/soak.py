@@ -116,7 +116,8 @@ def loop(title: str, count: int, once) -> bool:  # type: ignore[no-untyped-def]
             print(f"  {number:>5} {figures} {time.monotonic() - began:>8.1f}", flush=True)
     grown = [last - early for early, last in zip(seen[1], seen[-1], strict=True)]
     flat = grown[0] <= MEMORY_MB and grown[1] <= HANDLES and grown[2] <= THREADS
-    print(f"  {len(answers)} different answer(s); since the second tenth {grown[0]:+.1f} MB, {grown[1]:+d} handles, "
+    same = "identical answers" if len(answers) == 1 else f"{len(answers)} DIFFERENT answers"
+    print(f"  {same}; since the second tenth {grown[0]:+.1f} MB, {grown[1]:+d} handles, "
           f"{grown[2]:+d} threads (Python's: {threading.active_count()}): {'flat' if flat else 'GREW'}")  # fmt: skip
     return flat and len(answers) == 1
 

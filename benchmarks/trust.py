@@ -89,7 +89,7 @@ def carried_out(part: Part) -> tuple[str, str]:
     )  # fmt: skip
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()] or ["nothing was said"]
     if "pytest" not in part.arguments:
-        said = [line for line in lines if "killed" in line or "two programs" in line or "different answer" in line]
+        said = [line for line in lines if "killed" in line or "two programs" in line or "answers;" in line]
         return (HELD if done.returncode == 0 else FAILED), "; ".join(
             said if done.returncode == 0 and said else lines[-1:]
         )

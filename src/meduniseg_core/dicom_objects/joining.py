@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 _Place = tuple[float, ...]
 
 
-def joined(objects: Sequence[Dataset], *, overlap: bool) -> Dataset:
+def join_segmentations(objects: Sequence[Dataset], *, overlap: bool) -> Dataset:
     """Join binary segmentations that describe the same segments and were made of the same series.
 
     Args:

@@ -15,7 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian
 
 from meduniseg_core.catalog.segment_codes import LOCAL_SCHEME, Code, SegmentCodes
-from meduniseg_core.dicom_objects.joining import joined
+from meduniseg_core.dicom_objects.joining import join_segmentations
 from meduniseg_core.dicom_objects.labelled import PlacedLabels, Segment
 from meduniseg_core.dicom_objects.source import (
     MANUFACTURER,
@@ -84,7 +84,7 @@ def segmentation(labels: PlacedLabels, source: SourceSeries) -> Dataset:
                 specific_character_set="ISO_IR 192",
             )
         )
-    whole = joined(made, overlap=_overlap(labels.arrays))
+    whole = join_segmentations(made, overlap=_overlap(labels.arrays))
     copy_patient_and_study(source, whole)
     return whole
 

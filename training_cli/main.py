@@ -21,6 +21,7 @@ from training_cli import (
     catalog,
     corrections,
     dataset,
+    dicom,
     doctor,
     evaluate,
     explain,
@@ -58,6 +59,7 @@ app.command("tasks")(catalog.tasks)
 app.command("modalities")(catalog.modalities)
 app.add_typer(models.app, name="models")
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(dicom.app, name="dicom")
 app.add_typer(corrections.app, name="corrections")
 app.command("worklist")(worklist.worklist)
 app.command("train")(train.train)

@@ -1,0 +1,277 @@
+"""One archive (DICOMweb): what it holds. Its faults become one sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError, message_of
+from meduniseg_core.pacs.credentials import Credentials
+
+if TYPE_CHECKING:
+    from dicomweb_client import DICOMwebClient
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
+_STUDY = ("StudyInstanceUID", "PatientName", "PatientID", "StudyDate", "StudyDescription", "ModalitiesInStudy")
+_SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances")
+
+
+@dataclass(frozen=True)
+class RemoteStudy:
+    """A study of an archive, as it describes it; empty where it does not say."""
+
+    uid: str
+    patient: str
+    patient_id: str
+    date: str
+    description: str
+    modalities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemoteSeries:
+    """A series of an archive; ``instances`` is None where it does not say how many there are."""
+
+    study_uid: str
+    uid: str
+    modality: str
+    number: str
+    description: str
+    instances: int | None
+
+
+class DicomArchive:
+    """An archive that speaks DICOMweb. Only https is spoken (http with this machine itself), certificates are verified.
+
+    Args:
+        address: of its DICOMweb service, ``https://HOST/dicom-web``.
+        credentials: who asks; None for an archive that wants nobody's name.
+        authority: certificates to trust instead of the system's (a PEM file).
+
+    Raises:
+        UsageError: the address cannot be used, or the library is missing.
+    """
+
+    def __init__(self, address: str, credentials: Credentials | None = None, authority: Path | None = None) -> None:
+        self.address = check_address(address)
+        self._credentials = credentials
+        try:
+            import requests
+            from dicomweb_client import DICOMwebClient
+        except ImportError:
+            raise UsageError(
+                "Archives are reached by the library dicomweb-client, which is not installed; "
+                "run: pip install 'napari-meduniseg[dicom]'."
+            ) from None
+
+        class _Authorization(requests.auth.AuthBase):  # type: ignore[misc]  # requests is not typed here
+            """Always set, so that no file (.netrc) is asked."""
+
+            def __call__(self, request: Any) -> Any:
+                if credentials is not None and credentials.token:
+                    request.headers["Authorization"] = f"Bearer {credentials.token}"
+                elif credentials is not None:
+                    basic = requests.auth.HTTPBasicAuth(credentials.user.encode(), credentials.password.encode())
+                    return basic(request)
+                return request
+
+        session = requests.Session()
+        session.auth = _Authorization()
+        session.max_redirects = 0  # a redirect would take images and passwords to another place
+        if authority is not None:
+            session.verify = str(authority)
+        self.client: DICOMwebClient = DICOMwebClient(
+            self.address, session=session, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)
+        )
+        self.client.set_http_retry_params(retry=False)
+
+    def studies(self, limit: int = 100, **filters: str) -> list[RemoteStudy]:
+        """Search for studies.
+
+        Args:
+            limit: how many at most.
+            **filters: what they must match, by DICOM's keywords (PatientID="4711", StudyDate="20200101-20201231").
+
+        Returns:
+            The studies, the newest first.
+
+        Raises:
+            BadInputError: the archive cannot be reached, refuses, or does not answer as DICOMweb does.
+        """
+        with self.speaking():
+            found = self.client.search_for_studies(
+                limit=limit, search_filters=filters, fields=["StudyDescription", "ModalitiesInStudy"]
+            )
+            studies = [_study(_dataset(item)) for item in found]
+        return sorted(studies, key=lambda study: study.date, reverse=True)
+
+    def series(self, study_uid: str) -> list[RemoteSeries]:
+        """List the series of a study.
+
+        Args:
+            study_uid: its UID.
+
+        Returns:
+            The series by their number.
+
+        Raises:
+            BadInputError: as for :meth:`studies`, or there is no such study.
+        """
+        with self.speaking():
+            found = self.client.search_for_series(
+                check_uid(study_uid), fields=["SeriesDescription", "NumberOfSeriesRelatedInstances"]
+            )
+            series = [_series(_dataset(item), study_uid) for item in found]
+        if not series:
+            raise BadInputError(f"{self.address} has no study {study_uid}; check the UID.")
+        return sorted(series, key=lambda one: (len(one.number), one.number))
+
+    @contextmanager
+    def speaking(self) -> Iterator[None]:
+        """Turn what goes wrong between here and the archive into one sentence, without credentials.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            BadInputError: it did.
+        """
+        import requests
+
+        talkative = logging.getLogger("retrying")  # it prints tracebacks of what becomes a sentence here
+        level = talkative.level
+        talkative.setLevel(logging.CRITICAL)
+        try:
+            yield
+        except MedUniSegError:
+            raise
+        except requests.HTTPError as error:
+            raise BadInputError(self._refusal(error.response)) from None
+        except requests.exceptions.SSLError as error:
+            raise BadInputError(
+                f"The certificate of {self.address} cannot be verified ({_reason(error)}); name its authority (--ca)."
+            ) from None
+        except requests.TooManyRedirects:
+            raise BadInputError(f"{self.address} sends on to another address; give that one.") from None
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            raise BadInputError(
+                f"{self.address} cannot be reached, or went away ({_reason(error)}); try again later."
+            ) from None
+        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+            raise BadInputError(
+                f"{self.address} does not answer as DICOMweb does ({message_of(error, 100)}); check the address."
+            ) from None
+        finally:
+            talkative.setLevel(level)
+
+    def _refusal(self, response: Any) -> str:
+        status = response.status_code
+        if status in (401, 403):
+            if self._credentials is None:
+                return (
+                    f"{self.address} asks who you are; run 'meduniseg dicom login', or set the variables "
+                    "MEDUNISEG_DICOMWEB_USER and MEDUNISEG_DICOMWEB_PASSWORD."
+                )
+            return f"{self.address} refuses the user or password of {self._credentials.source}; correct them."
+        if status == 404:
+            return f"{self.address} has nothing there (404); check the address and the UIDs."
+        return f"{self.address} refuses the request ({status} {str(response.reason)[:60]}); ask its administrator."
+
+
+def check_address(address: str) -> str:
+    """Check an archive's address.
+
+    Args:
+        address: ``https://HOST[:PORT]/PATH``; http for this machine itself.
+
+    Returns:
+        The address without a slash at its end.
+
+    Raises:
+        UsageError: it is none, is not encrypted, or has a password in it.
+    """
+    try:
+        parts = urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise UsageError(f"{address[:80]!r} is no address of an archive; give https://HOST/dicom-web.")
+    if "@" in parts.netloc:
+        raise UsageError("The address must not hold a user or password; see 'meduniseg dicom login'.")
+    if parts.scheme == "http" and host not in _LOCAL_HOSTS:
+        raise UsageError(f"{host} would be spoken to unencrypted; give its https address.")
+    return address.rstrip("/")
+
+
+def check_uid(text: str) -> str:
+    """Check that a text is a UID, before it becomes part of an address or a file's name.
+
+    Args:
+        text: what was given, or came from an archive.
+
+    Returns:
+        The UID.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    if not (0 < len(text) <= 64 and set(text) <= set("0123456789.") and text[0] != "." and ".." not in text):
+        raise BadInputError(f"{text[:70]!r} is no UID; give digits and dots.")
+    return text
+
+
+def _dataset(item: dict[str, Any]) -> Dataset:
+    return pydicom.Dataset.from_json(item)
+
+
+def _study(found: Dataset) -> RemoteStudy:
+    uid, patient, patient_id, date, description, modalities = (found.get(name) for name in _STUDY)
+    kinds = [modalities] if isinstance(modalities, str) else list(modalities or ())
+    return RemoteStudy(
+        check_uid(str(uid or "")),
+        _plain(patient),
+        _plain(patient_id),
+        _plain(date),
+        _plain(description),
+        tuple(_plain(kind) for kind in kinds),
+    )
+
+
+def _series(found: Dataset, study_uid: str) -> RemoteSeries:
+    uid, modality, number, description, instances = (found.get(name) for name in _SERIES)
+    return RemoteSeries(
+        study_uid,
+        check_uid(str(uid or "")),
+        _plain(modality),
+        _plain(number),
+        _plain(description),
+        None if instances in (None, "") else int(instances),
+    )
+
+
+def _plain(value: object) -> str:
+    text = "" if value is None else str(value)
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:120].strip()
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause in few words: libraries wrap theirs in addresses and objects."""
+    cause: BaseException = error
+    while (inner := next((one for one in cause.args if isinstance(one, BaseException)), None)) is not None or (
+        inner := getattr(cause, "reason", None)
+    ) is not None:
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    text = getattr(cause, "strerror", None) or getattr(cause, "verify_message", None) or type(cause).__name__
+    return str(text)[:100].lower() if isinstance(text, str) else type(cause).__name__

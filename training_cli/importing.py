@@ -111,6 +111,8 @@ def import_model(
         raise UsageError(
             f"'{source}' takes no second argument; give one file at a time, or say: import {NNUNET} MODEL_FOLDER."
         )
+    if Path(source).is_dir():
+        raise UsageError(f"{source} is a folder; of nnU-Net's model folders say: import {NNUNET} {source} --name NAME.")
     _refuse(of_nnunet, "a file (for nnU-Net say: import nnunet MODEL_FOLDER)")
     if Path(source).suffix == ".safetensors":
         _refuse({"--name": name, **of_uniseg}, "a model file, which says all that itself")

@@ -33,6 +33,8 @@ def test_what_cannot_be_imported_is_said_in_one_sentence(meduniseg, tmp_path, mo
     done = meduniseg("models", "import", "nnunet", tmp_path, "--name", "mine")
     assert done.returncode == 3 and "plans.json" in done.stderr and len(done.stderr.splitlines()) == 1
     assert meduniseg("models", "import", "nnunet", MODELS / "regions").returncode == 2  # no name
+    bare = meduniseg("models", "import", MODELS / "regions")
+    assert bare.returncode == 2 and f"say: import nnunet {MODELS / 'regions'}" in bare.stderr
     missing = meduniseg("models", "import", "nnunet", MODELS / "regions", "--name", "mine", "--folds", "0,7")
     assert missing.returncode == 2 and "'7'" in missing.stderr
     assert json.loads(meduniseg("models", "list", "--json").stdout)["models"][0]["name"] == "starter"

@@ -19,7 +19,7 @@ from torch import nn
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import sha256_of
-from meduniseg_core.images import Geometry, Image
+from meduniseg_core.images import Geometry, Image, write_image
 from meduniseg_core.training.checkpoint import LAST, RunState, load_checkpoint, save_checkpoint
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.weights import ModelInfo, Registry, save_model
@@ -119,6 +119,18 @@ def test_a_download_says_so_of_the_folder(disk: Path, small: Path) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", "nrrd", "mha", "tif", "npy"])
+def test_nothing_but_the_sentence_is_said_of_an_image(
+    disk: Path, ending: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = volume(0)[0]
+    fill(disk, 8192)  # the header has room, the voxels have not
+    with pytest.raises(BadInputError, match="cannot be written to"):
+        write_image(image, disk / f"scan.{ending}")
+    assert capfd.readouterr().err == ""  # of C libraries, which write past sys.stderr
+    assert not half_written(disk)
 
 
 @pytest.mark.parametrize("leave", [0, 4096])

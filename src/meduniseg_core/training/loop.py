@@ -359,13 +359,15 @@ class Trainer:
     def _export(self, stopped_early: bool) -> TrainingResult:
         config, state = self._config, self._state
         best = config.select == "best" and state.best_dice is not None
-        if best and state.best_epoch != state.epoch and self._group.leads:
+        # a run paused within an epoch is further than the weights that were validated at the epoch's start
+        validated = state.best_epoch == state.epoch and state.iteration == state.epoch * config.iterations_per_epoch
+        if best and not validated and self._group.leads:
             load_checkpoint(config.output / BEST, self._learner, self._optimizer, self._prepared.config_hash)
         selected = state.best_epoch if best else state.epoch
         provenance = {
             **self._info.provenance,
             "selected_epoch": selected,
-            "validation_dice": state.best_dice if selected == state.best_epoch else None,
+            "validation_dice": state.best_dice if best or validated else None,
             "training_seconds": round(state.seconds, 1),
             "precision": str(self._dtype).removeprefix("torch."),
             "device": self._device.type,

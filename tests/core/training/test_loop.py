@@ -313,6 +313,8 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
         (3, [0.2, 0.3, 0.4, 0.5, 0.3], 11, 4),  # ... that it is the best itself
         (4, [0.2, 0.1], 5, 1),  # there is no last checkpoint yet
         (2, [0.2, 0.6, 0.5, 0.1], 9, 2),  # the best is older than the last
+        (1, [0.2, 0.6], 5, 2),  # paused within the epoch after the best: the last is further than what was validated
+        (3, [0.2], 3, 1),  # ... and there is no other checkpoint yet
     ],
 )
 def test_finishing_records_the_epoch_and_dice_of_the_weights_that_are_kept(
@@ -343,6 +345,17 @@ def test_finishing_records_the_epoch_and_dice_of_the_weights_that_are_kept(
     same = load_model(train(only.model_copy(update={"checkpoint_every": 1}), finish=True).model)
     ours, theirs = model.network.state_dict(), same.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_last_weights_of_a_paused_epoch_have_no_dice(
+    config: TrainingConfig, discs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(monkeypatch, [0.2])
+    run = config.model_copy(update={"datasets": (discs,), "epochs": 6, "validation_every": 1, "select": "last"})
+    token = StopAfter(3)
+    with pytest.raises(CancelledError):
+        train(run, events=token.listen, cancel=token)
+    assert load_model(train(run, finish=True).model).info.provenance["validation_dice"] is None
 
 
 def test_a_run_killed_before_its_checkpoint_keeps_one_line_of_log_per_epoch(

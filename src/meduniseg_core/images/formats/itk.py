@@ -10,6 +10,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path
+from meduniseg_core.images.formats.quiet import quiet_libraries
 from meduniseg_core.images.geometry import Geometry
 
 
@@ -42,6 +43,7 @@ def write_itk(path: Path, array: np.ndarray, geometry: Geometry, pairs: Mapping[
         image.SetMetaData(key, value)
     with atomic_path(path) as temporary:
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+            with quiet_libraries():
+                sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:  # ITK's only kind; of a written file it means the disk
             raise OSError(errno.EIO, "ITK could not write it all") from error

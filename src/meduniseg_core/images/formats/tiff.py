@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +18,7 @@ from meduniseg_core.images.checks import brief, check_channel_count, check_finit
 from meduniseg_core.images.choices import frame_chosen, refuse_time_series, which_frame
 from meduniseg_core.images.findings import Finding, orientation_unknown, pixels_not_square
 from meduniseg_core.images.formats.decoding import decoded
+from meduniseg_core.images.formats.quiet import quiet_libraries
 from meduniseg_core.images.formats.raw_data import check_claim, check_expansion, check_memory, claimed_bytes
 from meduniseg_core.images.formats.tiff_pages import check_pages
 from meduniseg_core.images.formats.tiff_spacing import page_aspect, voxel_size
@@ -35,7 +32,6 @@ _THROUGH_ITK = {5, 7}  # LZW and JPEG, which tifffile leaves to a package of its
 _LOSSY = {7}
 _SMALL = 1 << 24
 _MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
-_QUIETED = Lock()
 _DAMAGE = (
     *(ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError),
     *(AttributeError, ArithmeticError),
@@ -269,7 +265,7 @@ def _through_itk(series: Any, page: Any, path: Path) -> np.ndarray:
     reader.SetImageIO("TIFFImageIO")
     reader.SetFileName(str(path))
     try:
-        with _quiet():
+        with quiet_libraries():
             array = sitk.GetArrayFromImage(reader.Execute())
     except RuntimeError as error:
         raise BadInputError(f"{path.name} has compressed pixels that are damaged; export it again.") from error
@@ -278,24 +274,6 @@ def _through_itk(series: Any, page: Any, path: Path) -> np.ndarray:
             f"{path.name} is compressed in a way that is not read; save it uncompressed or with deflate."
         )
     return np.asarray(array).reshape(series.shape)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Let libtiff, which ITK uses, not write its remarks to stderr: the error that follows says what is wrong."""
-    with _QUIETED:
-        try:
-            kept = os.dup(2)
-        except OSError:  # there is no stderr
-            yield
-            return
-        try:
-            with Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _at_time(array: np.ndarray, axes: str, frame: int | None, name: str) -> tuple[np.ndarray, str, tuple[Finding, ...]]:

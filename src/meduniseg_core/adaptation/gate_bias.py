@@ -15,11 +15,15 @@ from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.corrections.ledger import Ledger
 from meduniseg_core.corrections.records import ClassChange, LedgerEntry
+from meduniseg_core.evaluation import CaseScores
 from meduniseg_core.images import Image, place_labels, read_labels
 from meduniseg_core.preprocessing import RawDataset
 
 NEAR_COPY = 0.05
 """Share of a class's voxels. If fewer were changed, the accepted labels are a copy of the prediction."""
+
+ALIKE = 0.99
+"""Dice of a class. Labels that somebody drew agree so well with a model's output only by a rare chance."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Correction:
 class Corrected(BaseModel):
     """What was changed in one case.
 
-    ``right_before`` and ``right_after`` count the ``changed`` voxels to which the base and the candidate give the
+    ``by_base``: the prediction was the base's output (by its sha256), or hardly differs from it: that of a copy under
+    another name, of the base before its calibration, or one that nothing is known of. ``right_before`` and ``right_after`` count the ``changed`` voxels to which the base and the candidate give the
     accepted label (``right_before`` is None if the base does not know the task).
     """
 
@@ -104,12 +109,19 @@ def corrected(
     model = correction.entry.model
     return Corrected(
         model=model.name if model is not None else "a model that is not known",
-        by_base=model is not None and model.sha256 == base_sha256,
+        by_base=(model is not None and model.sha256 == base_sha256)
+        or (has_before and _hardly_differ(began, found[0].array)),
         classes=correction.entry.classes,
         changed=int(np.count_nonzero(where)),
         right_before=right[0] if has_before else None,
         right_after=right[-1],
     )
+
+
+def _hardly_differ(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two label maps differ in less than ``NEAR_COPY`` of the voxels that either labels."""
+    labelled = int(np.count_nonzero((one != 0) | (other != 0)))
+    return labelled > 0 and int(np.count_nonzero(one != other)) < NEAR_COPY * labelled
 
 
 def share_changed(cases: Sequence[Corrected]) -> dict[str, float]:
@@ -171,3 +183,30 @@ def bias_text(base: str, cases: Mapping[str, Corrected | None]) -> str:
         befores = [case.right_before for case in ours if case.right_before is not None]
         text += f", {base} {sum(befores) / changed:.0%}." if len(befores) == len(ours) else "."
     return text
+
+
+def alike_text(base: str, before: Sequence[CaseScores], cases: int) -> str:
+    """Name the classes that the base finds almost voxel by voxel, on cases of which nothing says how the labels began.
+
+    Args:
+        base: the base's name.
+        before: its scores on those cases.
+        cases: the number of all validation cases.
+
+    Returns:
+        One sentence; empty if there is no such class.
+    """
+    alike = [
+        (scores.case, one.name)
+        for scores in before
+        for one in scores.classes
+        if one.dice >= ALIKE and one.reference_volume > 0
+    ]
+    if not alike:
+        return ""
+    names = ", ".join(dict.fromkeys(name for _, name in alike))
+    return (
+        f"On {len({case for case, _ in alike})} of {cases} held-back cases the labels of {names} are the output of "
+        f"{base} almost voxel by voxel (Dice {ALIKE} or more), and nothing says how they began: if they began as that "
+        f"output, they favour {base}."
+    )

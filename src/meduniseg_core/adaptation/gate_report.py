@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from meduniseg_core.adaptation.gate_bias import Corrected, bias_text, near_copies
+from meduniseg_core.adaptation.gate_bias import Corrected, alike_text, bias_text, near_copies
 from meduniseg_core.evaluation import CaseScores
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
 from meduniseg_core.evaluation.report import BootstrapInterval, ReportPicture, bootstrap_interval
@@ -186,13 +186,15 @@ class GateReport(BaseModel):
     def bias(self) -> str:
         """Which side the validation cases favour, and why; empty if nothing points to a bias.
 
-        They favour the base if their labels began as its output, and the candidate if its best checkpoint was chosen on
+        They favour the base if their labels began as its output (or may have: they are that output, almost), and the candidate if its best checkpoint was chosen on
         them (``selected``).
         """
         if not self.pairs or self.dice_before is None:
             return SELECTED if self.pairs and self.selected else ""
         own = bias_text(self.base, {pair.after.case: pair.corrected for pair in self.pairs})
-        return " ".join(text for text in (own, SELECTED if self.selected else "") if text)
+        drawn = [pair.before for pair in self.pairs if pair.corrected is None and pair.before is not None]
+        alike = alike_text(self.base, drawn, len(self.pairs))
+        return " ".join(text for text in (own, alike, SELECTED if self.selected else "") if text)
 
     @property
     def worst(self) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ def stub(name: str, sha256: str, answer: np.ndarray) -> Side:
     return Side(name, sha256, SimpleNamespace(model=SimpleNamespace(info=info), segment=segment))  # type: ignore[arg-type]
 
 
-def ledger_at(folder: Path, accepted: np.ndarray, predicted: np.ndarray | None, sha256: str) -> Ledger:
+def ledger_at(folder: Path, accepted: np.ndarray, predicted: np.ndarray | None, sha256: str | None) -> Ledger:
     ledger = Ledger.create(folder, task="liver", modality="ct", classes=["liver"], channels=["CT"])
     image = Image(np.random.default_rng(0).normal(size=(1, 4, 10, 10)).astype(np.float32), GEOMETRY)
     ledger.accept(
@@ -176,11 +176,35 @@ def test_labels_that_were_corrected_thoroughly_say_how_much_and_of_drawn_ones_no
     much = compared(ledger_at(tmp_path / "much", cube(0, 10), cube(2, 8), SHA), before=cube(2, 8), after=cube(0, 9))
     assert much.bias.startswith("On 1 of 1") and "liver 64.0%" in much.bias and "says little" not in much.bias
     assert "the new model has 70% as accepted, base 0%" in much.bias
-    drawn = compared(ledger_at(tmp_path / "drawn", cube(2, 8), None, SHA), before=cube(2, 8), after=cube(2, 8))
+    drawn = compared(ledger_at(tmp_path / "drawn", cube(2, 8), None, SHA), before=cube(2, 9), after=cube(2, 8))
     assert "began as" not in drawn.bias and drawn.pairs[0].corrected is None
     other = compared(ledger_at(tmp_path / "other", cube(2, 8), cube(2, 9), "c" * 64), cube(2, 8), cube(2, 8))
     assert "began as" not in other.bias and other.pairs[0].corrected is not None
-    assert compared(Ledger.open(tmp_path / "drawn"), cube(2, 8), cube(2, 8), selected=False).bias == ""
+    assert compared(Ledger.open(tmp_path / "drawn"), cube(2, 9), cube(2, 8), selected=False).bias == ""
+
+
+@pytest.mark.parametrize("known", ["c" * 64, None])
+def test_a_prediction_that_is_the_base_s_output_favours_it_whatever_file_is_said_to_have_made_it(
+    tmp_path: Path, known: str | None
+) -> None:
+    """The base before it was calibrated, a copy under another name, a prediction without its JSON."""
+    stroke = cube(2, 8)
+    stroke[0, 1, 2, 2] = 0
+    found = compared(ledger_at(tmp_path, stroke, cube(2, 8), known), before=cube(2, 8), after=cube(3, 8))
+    assert "On 1 of 1 held-back cases the accepted labels began as the output of base itself" in found.bias
+    assert "hardly touched" in found.headline
+
+
+def test_labels_of_unknown_origin_that_are_the_base_s_output_are_pointed_out(tmp_path: Path) -> None:
+    """A result that was accepted, or put into a data set, without saying that it began as one."""
+    stroke = cube(2, 8)
+    stroke[0, 1, 2, 2] = 0
+    found = compared(ledger_at(tmp_path / "l", stroke, None, SHA), before=cube(2, 8), after=cube(3, 8), selected=False)
+    assert found.dice_before == pytest.approx(2 * 71 / (71 + 72))
+    assert found.bias.startswith("On 1 of 1 held-back cases the labels of liver are the output of base almost voxel by")
+    assert "if they began as that output, they favour base." in found.bias
+    empty = compared(ledger_at(tmp_path / "e", 0 * cube(2, 8), None, SHA), 0 * cube(2, 8), cube(2, 8), selected=False)
+    assert empty.bias == ""  # that nothing is there is easily agreed upon
 
 
 def test_what_nobody_has_looked_at_takes_no_part(tmp_path: Path) -> None:

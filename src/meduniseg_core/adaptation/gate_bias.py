@@ -38,8 +38,9 @@ class Corrected(BaseModel):
     """What was changed in one case.
 
     ``by_base``: the prediction was the base's output (by its sha256), or hardly differs from it: that of a copy under
-    another name, of the base before its calibration, or one that nothing is known of. ``right_before`` and ``right_after`` count the ``changed`` voxels to which the base and the candidate give the
-    accepted label (``right_before`` is None if the base does not know the task).
+    another name, of the base before its calibration, or one that nothing is known of. ``right_before`` and
+    ``right_after`` count the ``changed`` voxels to which the base and the candidate give the accepted label
+    (``right_before`` is None if the base does not know the task).
     """
 
     model_config = ConfigDict(frozen=True)

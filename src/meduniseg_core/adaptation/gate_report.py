@@ -186,8 +186,8 @@ class GateReport(BaseModel):
     def bias(self) -> str:
         """Which side the validation cases favour, and why; empty if nothing points to a bias.
 
-        They favour the base if their labels began as its output (or may have: they are that output, almost), and the candidate if its best checkpoint was chosen on
-        them (``selected``).
+        They favour the base if their labels began as its output (or may have: they are that output, almost), and the
+        candidate if its best checkpoint was chosen on them (``selected``).
         """
         if not self.pairs or self.dice_before is None:
             return SELECTED if self.pairs and self.selected else ""

@@ -62,13 +62,18 @@ def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> lis
     cases: list[Case] = []
     folders: list[Path] = []  # of each case the folder that was given
     files: list[Path] = []
-    for path in dict.fromkeys(arguments):
+    for path in dict.fromkeys(_disc(path) for path in arguments):
         if path.is_dir():
             cases += folder_cases(path, channels=channels, passed_over=is_output)
             folders += [path] * (len(cases) - len(folders))
         else:
             files.append(path)
     return each_once(_joined(_told_apart(cases, folders)) + group_files(files, channels), same_name)
+
+
+def _disc(path: Path) -> Path:
+    """A disc's directory (DICOMDIR) stands for the disc: its folder."""
+    return path.absolute().parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
 
 
 def _told_apart(cases: Sequence[Case], folders: Sequence[Path]) -> list[Case]:

@@ -19,7 +19,9 @@ from qtpy.QtWidgets import (
 class ChooseImages(QDialog):
     """Lists images by title; one of them is chosen, or several where that is possible."""
 
-    def __init__(self, text: str, titles: Sequence[str], several: bool, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, text: str, titles: Sequence[str], several: bool, parent: QWidget | None = None, row: int = 0
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("MedUniSeg")
         self.list = QListWidget()
@@ -28,7 +30,7 @@ class ChooseImages(QDialog):
         mode = QAbstractItemView.SelectionMode
         self.list.setSelectionMode(mode.ExtendedSelection if several else mode.SingleSelection)
         self.list.addItems(list(titles))
-        self.list.setCurrentRow(0)
+        self.list.setCurrentRow(row)
         said = QLabel(text)
         said.setWordWrap(True)
         kind = QDialogButtonBox.StandardButton
@@ -47,9 +49,11 @@ class ChooseImages(QDialog):
         return sorted(index.row() for index in self.list.selectedIndexes())
 
 
-def ask_which(text: str, titles: Sequence[str], *, several: bool = True, parent: QWidget | None = None) -> list[int]:
-    """The positions of the images that the user chooses; none if the user cancels."""
-    dialog = ChooseImages(text, titles, several, parent)
+def ask_which(
+    text: str, titles: Sequence[str], *, several: bool = True, parent: QWidget | None = None, row: int = 0
+) -> list[int]:
+    """The positions of the images that the user chooses (``row`` is proposed); none if the user cancels."""
+    dialog = ChooseImages(text, titles, several, parent, row)
     return dialog.chosen() if dialog.exec() == QDialog.DialogCode.Accepted else []
 
 

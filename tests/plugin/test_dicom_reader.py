@@ -97,9 +97,9 @@ def test_series_and_frames_are_opened_as_a_layer_each(tmp_path: Path) -> None:
         dataset.TriggerTime, dataset.ImagePositionPatient = 30 * (number // 2), [0, 0, 2 * (number % 2)]
         dataset.save_as(folder / f"Z{number}")
     assert layers(folder) == [
-        "study: series - '' (3 images)",
-        "study: series 9 'late' (4 images): frame 1 of 2",
-        "study: series 9 'late' (4 images): frame 2 of 2",
+        "study: series - '' (3 images of 4x5)",
+        "study: series 9 'late' (4 images of 4x5): frame 1 of 2",
+        "study: series 9 'late' (4 images of 4x5): frame 2 of 2",
     ]
 
 
@@ -150,7 +150,7 @@ def test_of_many_folders_and_series_the_user_chooses(tmp_path: Path, monkeypatch
             dataset = dcmread(path)
             dataset.SeriesInstanceUID, dataset.SeriesNumber, dataset.SeriesDescription = f"1.2.{series}", series, "a"
             dataset.save_as(study / f"{series}_{path.name}")
-    assert layers(study) == ["study: series 10 'a' (2 images)", "study: series 9 'a' (2 images)"]
+    assert layers(study) == ["study: series 10 'a' (2 images of 4x5)", "study: series 9 'a' (2 images of 4x5)"]
 
 
 def test_headers_of_a_folder_are_read_once_for_all_its_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-from pydicom.dataset import Dataset
 
 from meduniseg_core.conversion.source import Tree
-from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats.dicom_source import naming, read_header
 
 
@@ -60,24 +56,3 @@ def series_in(tree: Tree, names: Iterable[str]) -> list[Series]:
             )
         found.append(Series(first.parent, first, files, modality, uid, description))
     return found
-
-
-def element(dataset: Dataset, keyword: str, path: Path, what: str) -> Any:
-    """Give an element that must be there.
-
-    Args:
-        dataset: Where it stands.
-        keyword: Its DICOM keyword.
-        path: The file, for the error.
-        what: What it is needed for, for the error.
-
-    Returns:
-        Its value.
-
-    Raises:
-        BadInputError: It is missing or empty.
-    """
-    value = dataset.get(keyword)
-    if value is None or value == "":
-        raise BadInputError(f"{path} has no {keyword}, which {what} needs; download it again.")
-    return value

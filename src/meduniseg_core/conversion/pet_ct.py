@@ -11,12 +11,12 @@ from pydicom.dataset import Dataset
 from meduniseg_core.conversion.dicom_download import Series, series_in
 from meduniseg_core.conversion.file_cases import FileGroup, finished, grouped, source_case
 from meduniseg_core.conversion.source import Loaded, SourceCase, Tree
-from meduniseg_core.conversion.suv import suv_factor
 from meduniseg_core.conversion.table import Conversion, Part
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Image, place_labels, read_image
 from meduniseg_core.images.formats.dicom_segmentation import frame_values, read_segmentation
 from meduniseg_core.images.formats.dicom_source import naming, read_object
+from meduniseg_core.images.formats.dicom_suv import suv_factor
 
 
 def pet_ct_cases(conversion: Conversion, part: Part, tree: Tree) -> list[SourceCase]:
@@ -88,8 +88,9 @@ def _load(conversion: Conversion, part: Part, series: list[Series]) -> Loaded:
 
 def _uptake(pet: Series) -> Image:
     image = read_image(pet.folder, series=pet.uid)
-    factor = suv_factor(read_object(pet.first), pet.first)
-    return image.with_array((image.array * np.float32(factor)).astype(np.float32))
+    if not image.meta.get("suv"):
+        suv_factor(read_object(pet.first), pet.first)  # says why not
+    return image.with_array(image.array.astype(np.float32, copy=False))
 
 
 def _only(series: list[Series], modality: str) -> Series:

@@ -28,6 +28,8 @@ _INTENSITIES = {
     "CT": Code("112031", "DCM", "Attenuation Coefficient"),
     "MR": Code("110852", "DCM", "MR signal intensity"),
 }
+_SUV = Code("126401", "DCM", "SUVbw")
+_SUV_UNIT = Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight")
 _ANY_INTENSITY = Code("pixel_value", LOCAL_SCHEME, "Value of the pixels")
 _DIGITS = 8
 
@@ -154,6 +156,8 @@ def _measurements(image: Image, measures: ClassMeasures | None) -> list[hd.sr.Me
         modality = str(image.meta.get("modality"))
         unit = codes.UCUM.HounsfieldUnit if modality == "CT" else codes.UCUM.NoUnits
         name = coded(_INTENSITIES.get(modality, _ANY_INTENSITY))
+        if image.meta.get("suv"):
+            name, unit = coded(_SUV), coded(_SUV_UNIT)
         made.append(hd.sr.Measurement(name, _rounded(measures.mean[0]), unit, derivation=codes.SCT.Mean))
     return made
 

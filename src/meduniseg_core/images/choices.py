@@ -16,11 +16,15 @@ _MOST_LISTED = 1000
 
 @dataclass(frozen=True)
 class Choice:
-    """What ``read_image`` needs to read one of several images: ``series`` (DICOM), ``frame`` (from 1), or both."""
+    """What ``read_image`` needs to read one of several images: ``series`` (DICOM), ``frame`` (from 1), or both.
+
+    ``proposed``: it is most probably the one that is meant.
+    """
 
     title: str
     series: str | None = None
     frame: int | None = None
+    proposed: bool = False
 
 
 class SeveralImagesError(BadInputError):
@@ -38,9 +42,12 @@ def choices_of(error: BaseException) -> list[dict[str, Any]]:
         error: Any.
 
     Returns:
-        The fields of its `Choice`s; none where it is no :class:`SeveralImagesError`.
+        The fields of its `Choice`s ("proposed" only where it is so); none where it is no :class:`SeveralImagesError`.
     """
-    return [asdict(choice) for choice in error.choices] if isinstance(error, SeveralImagesError) else []
+    choices = error.choices if isinstance(error, SeveralImagesError) else ()
+    return [
+        {name: value for name, value in asdict(choice).items() if name != "proposed" or value} for choice in choices
+    ]
 
 
 def frames_to_choose(count: int, series: str | None = None) -> list[Choice]:

@@ -38,6 +38,8 @@ FindingCode = Literal[
     "slices_chosen",  # other objects, series or frames of the source were left out
     "axes_doubtful",  # an array whose last axis may be colours and is read as width
     "frames_as_stack",  # frames without a place in space (over time), read as a stack
+    "pet_suv",  # PET values were turned into SUV (or are SUV)
+    "pet_not_suv",  # PET values could not be turned into SUV, and stay
     "labels_empty",  # a correction in which nothing is labelled
     "labels_placed",  # a label map of another extent or order was put on its image's grid, exactly
     "labels_overlap",  # segments that overlap, of which a voxel can have one

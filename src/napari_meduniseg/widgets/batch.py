@@ -233,7 +233,10 @@ class BatchWidget(Panel):
             return
         what = several.case or Path(self.folder.text().strip()).name
         text = f"{what} holds {len(several.choices)} images; choose the one to segment."
-        chosen = ask_which(text, [choice.title for choice in several.choices], several=False, parent=self)
+        row_proposed = next((number for number, choice in enumerate(several.choices) if choice.proposed), 0)
+        chosen = ask_which(
+            text, [choice.title for choice in several.choices], several=False, parent=self, row=row_proposed
+        )
         if not chosen:
             return
         choice = several.choices[chosen[0]]

@@ -257,8 +257,8 @@ def test_series_of_a_flat_folder_are_listed_and_chosen_and_may_have_frames(tmp_p
     with pytest.raises(SeveralImagesError, match=r"number 7 'cine sa', 12 images .*UID.*--series") as refused:
         read_image(folder)
     assert {choice.title for choice in refused.value.choices} == {
-        "series 4 'Thorax' (3 images)",
-        "series 7 'cine sa' (12 images)",
+        "series 4 'Thorax' (3 images of 5x6)",
+        "series 7 'cine sa' (12 images of 5x6)",
     }
     for choice in refused.value.choices:
         if "cine" not in choice.title:

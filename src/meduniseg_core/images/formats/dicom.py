@@ -11,7 +11,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.checks import check_finite, check_spacing
 from meduniseg_core.images.findings import Finding, merge, pixels_not_square
-from meduniseg_core.images.formats.dicom_choice import Source, choose
+from meduniseg_core.images.formats.dicom_choice import Source, choose, is_directory
 from meduniseg_core.images.formats.dicom_codec import FrameDecoder
 from meduniseg_core.images.formats.dicom_files import add_file
 from meduniseg_core.images.formats.dicom_folders import dicom_places
@@ -21,6 +21,7 @@ from meduniseg_core.images.formats.dicom_slices import Slice
 from meduniseg_core.images.formats.dicom_spacing import spacing_finding
 from meduniseg_core.images.formats.dicom_spread import joined_finding, source_in
 from meduniseg_core.images.formats.dicom_stack import stack_geometry
+from meduniseg_core.images.formats.dicom_suv import as_suv
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
 
@@ -51,7 +52,7 @@ def read_dicom_series(folder: Path, series: str | None = None, frame: int | None
         SeveralImagesError: There are several series or volumes to choose from.
     """
     source = source_in([folder])
-    if source.slices or source.others:
+    if source.slices or (source.others and not is_directory(source)):
         return _read(source, series, frame, folder)
     return _read_below(folder, series, frame)
 
@@ -117,6 +118,8 @@ def read_dicom_file(path: Path, series: str | None = None, frame: int | None = N
     source = Source(path.name)
     if not add_file(source, path):
         raise BadInputError(f"{path.name} is not a DICOM image; convert it or pass another file.")
+    if is_directory(source):
+        return read_dicom_series(path.absolute().parent, series, frame)
     return _read(source, series, frame, path)
 
 
@@ -155,6 +158,10 @@ def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: 
     planes.reverse()
     for place in range(len(slices)):
         array[:, place] = planes.pop()  # freed one after the other
+    suv = False
+    if first.modality == "PT":
+        array, suv, found = as_suv(array, first.path, source.name)
+        findings = (*findings, found)
     check_finite(array, source.name)
     check_spacing(geometry.spacing, source.name)
     stack = any(finding.code == "frames_as_stack" for finding in findings)
@@ -170,6 +177,8 @@ def _image(slices: Sequence[Slice], geometry: Geometry, source: Path, findings: 
         "frames_over_time": stack and first.over_time,
         ORIGIN: origin_of(slices, geometry),
     }
+    if suv:
+        meta["suv"] = True
     if geometry.shape[0] == 1 or stack:
         meta["colour"] = "rgb" if array.shape[0] == 3 else "grey"
     return Image(array, geometry, physical=first.spacing is not None, source=source, meta=meta, findings=findings)

@@ -26,6 +26,8 @@ NO_IMAGES = frozenset(
 )
 """Modalities of objects that accompany images and are not images themselves."""
 
+_DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR
+
 NO_IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.66",  # segmentations, registrations, raw data
     "1.2.840.10008.5.1.4.1.1.481",  # radiotherapy; its images are told apart below
@@ -34,7 +36,7 @@ NO_IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.11",  # presentation states
     "1.2.840.10008.5.1.4.1.1.104",  # encapsulated documents
     "1.2.840.10008.5.1.4.1.1.9",  # waveforms
-    "1.2.840.10008.1.3.10",  # DICOMDIR
+    _DIRECTORY,
 )
 _RT_IMAGE = "1.2.840.10008.5.1.4.1.1.481.1"
 
@@ -66,6 +68,18 @@ def is_no_image(kind: str, modality: str) -> bool:
     if kind == _RT_IMAGE:
         return False
     return modality in NO_IMAGES or any(kind == root or kind.startswith(root + ".") for root in NO_IMAGE_CLASSES)
+
+
+def is_directory(source: Source) -> bool:
+    """Whether a source is nothing but the directory (DICOMDIR) of a disc: the images lie beside it, or below.
+
+    Args:
+        source: All that was found.
+
+    Returns:
+        True where there is nothing else.
+    """
+    return bool(source.others) and not source.slices and all(item.kind == _DIRECTORY for item in source.others)
 
 
 def choose(
@@ -164,11 +178,26 @@ def _only(groups: list[list[Slice]], source: Source, frame: int | None) -> list[
     patients = len({item.patient for item in source.slices})
     of_several = f" of {patients} patients" if patients > 1 else ""
     frames = f" or --frame 1 to {len(candidates)}" if _are_volumes(candidates) else ""
+    best = None if patients > 1 or _are_volumes(candidates) else _likeliest(candidates)
+    proposal = "" if best is None else f"; #{groups.index(best) + 1} is the likeliest"
     raise SeveralImagesError(
-        f"{source.name} holds {len(groups)} series{of_several} ({_listing(groups)}); pick one with --series{frames} "
-        "(Python: series=..., frame=...).",
-        [Choice(_described(group), f"#{groups.index(group) + 1}") for group in candidates],
+        f"{source.name} holds {len(groups)} series{of_several} ({_listing(groups)}){proposal}; pick one with "
+        f"--series{frames} (Python: series=..., frame=...).",
+        [Choice(_titled(group), f"#{groups.index(group) + 1}", proposed=group is best) for group in candidates],
     )
+
+
+def _likeliest(groups: Sequence[list[Slice]]) -> list[Slice] | None:
+    """The series that is most probably meant: no localiser, as acquired, of the most images; None where two tie."""
+
+    def rank(group: Sequence[Slice]) -> tuple[bool, bool, int]:
+        kinds = str(dict(group[0].marks).get("ImageType", "")).upper()
+        described = group[0].description.upper()
+        localiser = "LOCALIZER" in kinds or any(word in described for word in ("LOCALIZER", "SCOUT", "TOPOGRAM"))
+        return not localiser, "DERIVED" not in kinds and "SECONDARY" not in kinds, len(group)
+
+    ranked = sorted(groups, key=rank, reverse=True)
+    return ranked[0] if len(ranked) == 1 or rank(ranked[0]) > rank(ranked[1]) else None
 
 
 def _are_volumes(groups: Sequence[Sequence[Slice]]) -> bool:
@@ -263,12 +292,20 @@ def _described(group: Sequence[Slice]) -> str:
     return f"series {first.number or '-'} '{first.description}' ({len(group)} image{'s' if len(group) != 1 else ''})"
 
 
+def _titled(group: Sequence[Slice]) -> str:
+    first = group[0]
+    day = f", {first.date[:4]}-{first.date[4:6]}-{first.date[6:8]}" if len(first.date) == 8 else ""
+    count = f"{len(group)} image{'s' if len(group) != 1 else ''}"
+    return f"series {first.number or '-'} '{first.description}' ({count} of {first.rows}x{first.columns}{day})"
+
+
 def _listing(groups: Sequence[Sequence[Slice]]) -> str:
     lines = [
         f"#{number} number {group[0].number or '-'} '{group[0].description}'"
         f"{''.join(f', {part}' for part in (group[0].path.name,) * (group[0].frame is not None) + group[0].part)}, "
         f"{len(group)} images of "
-        f"{group[0].rows}x{group[0].columns}, UID {group[0].uid or '-'}"
+        f"{group[0].rows}x{group[0].columns}{f' of {group[0].date}' if group[0].date else ''}, "
+        f"UID {group[0].uid or '-'}"
         for number, group in enumerate(groups, start=1)
     ]
     more = len(lines) - _LISTED

@@ -130,8 +130,11 @@ def _images(folder: Path, parts: tuple[str, ...], files: Iterable[Path]) -> Iter
     """The folder, where it holds slices or one image (and screenshots); else each of its image files."""
     kinds: dict[Path, Kind] = {}
     for path in files:
-        kinds[path] = _kind(path)
-        if kinds[path] == "slice":  # one is enough: the others' headers need not be read
+        kind = _kind(path)
+        if kind == "directory":
+            continue
+        kinds[path] = kind
+        if kind == "slice":  # one is enough: the others' headers need not be read
             yield parts, folder, None
             return
     alone = [path for path, kind in kinds.items() if kind != "other"]
@@ -146,14 +149,15 @@ def _images(folder: Path, parts: tuple[str, ...], files: Iterable[Path]) -> Iter
         yield (*parts, stem if stems.count(stem) == 1 else path.name), path, None
 
 
-Kind = Literal["slice", "volume", "image", "screenshot", "other"]
+Kind = Literal["slice", "volume", "image", "screenshot", "directory", "other"]
 
 
 def _kind(path: Path) -> Kind:
-    """``slice`` of a stack, an image of its own, or ``other`` (no image). What is damaged is an image with a fault."""
+    """``slice`` of a stack, an image of its own, a disc's ``directory``, or ``other`` (no image). What is damaged is an
+    image with a fault."""
     from pydicom.uid import SecondaryCaptureImageStorage
 
-    from meduniseg_core.images.formats.dicom_choice import Source
+    from meduniseg_core.images.formats.dicom_choice import Source, is_directory
     from meduniseg_core.images.formats.dicom_files import add_file
     from meduniseg_core.images.formats.dicom_spacing import PROJECTIONS
     from meduniseg_core.images.formats.dicom_stack import is_placed
@@ -164,7 +168,7 @@ def _kind(path: Path) -> Kind:
     except BadInputError:
         return "image"
     if not source.slices:
-        return "other"
+        return "directory" if is_directory(source) else "other"
     first = source.slices[0]
     if first.frame is not None and first.position is not None:
         return "volume"

@@ -32,8 +32,8 @@ def read_planes(slices: Sequence[Slice], decoder: FrameDecoder) -> list[np.ndarr
     """Read the pixels of frames.
 
     Rescaling by whole numbers keeps an integer dtype (the smallest that holds every possible value: int16 for CT); any
-    other rescaling gives float32. Pictures in MONOCHROME1 are inverted, so that larger is always brighter; measurements
-    (CT, MR, PET) stay what they are however they are shown.
+    other rescaling gives float32. Pictures in MONOCHROME1, or whose Presentation LUT Shape is INVERSE, are inverted, so
+    that larger is always brighter; measurements (CT, MR, PET) stay what they are however they are shown.
 
     Args:
         slices: The frames.
@@ -199,7 +199,8 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float] |
     ends = sorted((low * slope + intercept, high * slope + intercept))
     values = np.empty(stored.shape, dtype=_dtype(slope, intercept, ends))
     measured = str(dataset.get("Modality", "")) in _MEASURED
-    inverted = str(dataset.PhotometricInterpretation) == "MONOCHROME1" and not measured
+    shape = str(dataset.get("PresentationLUTShape") or "")  # says it in another way
+    inverted = (str(dataset.PhotometricInterpretation) == "MONOCHROME1" or shape == "INVERSE") and not measured
     rows = max(1, _ROWS_AT_A_TIME // stored.shape[1])
     for first in range(0, stored.shape[0], rows):
         block = stored[first : first + rows].astype(np.float64) * slope + intercept

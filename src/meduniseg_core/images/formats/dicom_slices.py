@@ -43,6 +43,7 @@ class Slice:
     description: str = ""
     modality: str = ""
     patient: str = ""
+    date: str = ""
     kind: str = ""
     rows: int = 0
     columns: int = 0
@@ -124,6 +125,7 @@ def series_of(dataset: Dataset, path: Path) -> dict[str, Any]:
         "description": text("SeriesDescription"),
         "modality": text("Modality"),
         "patient": text("PatientID"),
+        "date": text("SeriesDate") or text("StudyDate"),
         "kind": one_line(str(class_of(dataset) or "")),
         "instance_uid": text("SOPInstanceUID"),
         "study_uid": text("StudyInstanceUID"),

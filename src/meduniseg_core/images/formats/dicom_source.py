@@ -39,7 +39,7 @@ VOLUME_MARKS = (
 HEADER = (
     *("SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "PatientID", "SpecificCharacterSet"),
     *("SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber", "ConcatenationUID"),
-    *("StudyInstanceUID", "FrameOfReferenceUID"),
+    *("StudyInstanceUID", "FrameOfReferenceUID", "StudyDate", "SeriesDate"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
     *("ImageOrientationPatient", "ImagePositionPatient", "SliceLocation", "SliceThickness", "SpacingBetweenSlices"),
@@ -57,7 +57,7 @@ _PIXELS = (
     *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     "SegmentedBluePaletteColorLookupTableData",
-    "ModalityLUTSequence",
+    *("ModalityLUTSequence", "PresentationLUTShape"),
 )
 _HEADER_TAGS = [Tag(keyword) for keyword in HEADER]
 _PIXEL_TAGS = [*_HEADER_TAGS, *(Tag(keyword) for keyword in _PIXELS)]

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.valuerep import TM
 
-from meduniseg_core.conversion.dicom_download import element
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.formats.dicom_source import naming, read_object
 
 _GRAMS = 1000.0
 _DAY = 86400.0
 _LONGEST = 12 * 3600.0  # no study waits longer for its tracer
+
+
+def as_suv(array: np.ndarray, path: Path, name: str) -> tuple[np.ndarray, bool, Finding]:
+    """Turn the values of a PET series into SUV, where its headers tell how.
+
+    Args:
+        array: The values in the unit of the header, any shape.
+        path: A file of the series.
+        name: The series' name, for the finding.
+
+    Returns:
+        The values (float32 where they were changed), whether they are SUV now, and the finding that says so, or why
+        not.
+    """
+    try:
+        with naming(path):
+            factor = suv_factor(read_object(path), path)
+    except BadInputError as error:
+        reason = str(error).split(";")[0].removeprefix(f"{path} ").removeprefix(f"{path.name} ").rstrip(".")
+        text = f"{name}: its PET values stay as they are, because they cannot be turned into SUV ({reason})."
+        return array, False, Finding("pet_not_suv", text, "warning")
+    if factor == 1.0:
+        return array, True, Finding("pet_suv", f"{name}: its PET values are SUV (body weight) already.", "info")
+    text = f"{name}: its PET values are SUV by body weight (Bq/ml times {factor:.4g})."
+    scaled: np.ndarray = np.multiply(array, np.float32(factor), dtype=np.float32)
+    return scaled, True, Finding("pet_suv", text, "info")
 
 
 def suv_factor(header: Dataset, path: Path) -> float:
@@ -31,18 +60,18 @@ def suv_factor(header: Dataset, path: Path) -> float:
     Raises:
         BadInputError: An element is missing, the unit is another one, or a number cannot be true.
     """
-    units = str(element(header, "Units", path, "SUV")).upper()
+    units = str(_element(header, "Units", path, "SUV")).upper()
     if units == "GML":
         return 1.0
     if units != "BQML":
         raise BadInputError(f"{path} is in {units} and SUV can only be computed from BQML; leave that study out.")
-    doses = element(header, "RadiopharmaceuticalInformationSequence", path, "SUV")
+    doses = _element(header, "RadiopharmaceuticalInformationSequence", path, "SUV")
     if len(doses) != 1:
         raise BadInputError(f"{path} lists {len(doses)} radiopharmaceuticals and SUV needs one; leave that study out.")
     dose = doses[0]
-    weight = float(element(header, "PatientWeight", path, "SUV")) * _GRAMS
-    injected = float(element(dose, "RadionuclideTotalDose", path, "SUV"))
-    half_life = float(element(dose, "RadionuclideHalfLife", path, "SUV"))
+    weight = float(_element(header, "PatientWeight", path, "SUV")) * _GRAMS
+    injected = float(_element(dose, "RadionuclideTotalDose", path, "SUV"))
+    half_life = float(_element(dose, "RadionuclideHalfLife", path, "SUV"))
     elapsed = 0.0
     if str(header.get("DecayCorrection", "START")).upper() != "ADMIN":
         elapsed = _seconds_since_injection(header, dose, path)
@@ -56,10 +85,10 @@ def _seconds_since_injection(header: Dataset, dose: Dataset, path: Path) -> floa
     times = [header.get(keyword) for keyword in ("SeriesTime", "AcquisitionTime")]
     scan = [_of_day(time) for time in times if time not in (None, "")]
     if not scan:
-        element(header, "SeriesTime", path, "SUV")
+        _element(header, "SeriesTime", path, "SUV")
     start = dose.get("RadiopharmaceuticalStartTime")
     if start in (None, ""):
-        start = str(element(dose, "RadiopharmaceuticalStartDateTime", path, "SUV"))[8:]
+        start = str(_element(dose, "RadiopharmaceuticalStartDateTime", path, "SUV"))[8:]
     # the first of the two: a series computed later than it was measured has the later time
     seconds = (min(scan) - _of_day(start)) % _DAY  # past midnight
     if seconds > _LONGEST:
@@ -72,3 +101,11 @@ def _seconds_since_injection(header: Dataset, dose: Dataset, path: Path) -> floa
 def _of_day(value: object) -> float:
     time = TM(str(value).split("+")[0])
     return float(time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6)
+
+
+def _element(dataset: Dataset, keyword: str, path: Path, what: str) -> Any:
+    """An element that must be there; BadInputError where it is missing or empty."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        raise BadInputError(f"{path} has no {keyword}, which {what} needs; export it again.")
+    return value

@@ -22,6 +22,7 @@ class ComputeOptions:
         overlap: How far neighbouring parts of the image overlap: more is smoother and slower.
         tta: Test-time mirroring: a little better, several times slower.
         probabilities: Add image layers with every class's probability and with the uncertainty.
+        server: The address of 'meduniseg serve' on another machine, which then computes; empty: this machine.
     """
 
     device: str = "auto"
@@ -29,6 +30,7 @@ class ComputeOptions:
     overlap: Annotated[float, {"min": 0.0, "max": 0.9, "step": 0.1}] = 0.5
     tta: bool = False
     probabilities: bool = False
+    server: str = ""
 
 
 def compute_form() -> FunctionGui[..., ComputeOptions]:
@@ -46,5 +48,6 @@ def compute_form() -> FunctionGui[..., ComputeOptions]:
         overlap={"label": "Overlap"},
         tta={"text": "Average over mirrored images"},
         probabilities={"text": "Probabilities and uncertainty"},
+        server={"label": "Server"},
     )
     return form

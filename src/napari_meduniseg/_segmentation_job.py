@@ -16,6 +16,7 @@ from napari.layers import Labels, Shapes
 from meduniseg_core.checks.image_checks import look_before
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink
+from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box, box_shape
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.modality_guess import ModalityGuess, guess_modality
@@ -113,10 +114,13 @@ class Forecast:
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
+    server: str = ""  # which computes instead of this machine
 
     @property
     def text(self) -> str:
         """The forecast as one line of text."""
+        if self.server:
+            return f"It is computed on {self.server}"
         memory = f"At most {readable_bytes(self.bytes)} of memory"
         return memory if self.time is None else f"{memory}, {self.time}"
 
@@ -213,7 +217,11 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
     choice = job.choice
     taken = _taken(job.snapshots)
     cancel.raise_if_cancelled()
-    results: dict[str, Segmentation] = {}
+    if choice.compute.server:
+        results = _elsewhere(job, taken.image, events, cancel)
+        tables = {task: result.table() for task, result in results.items()}
+        return Outcome(taken, results, tables, _derived(results), time.perf_counter() - began)
+    results = {}
     before = forecast(job, predictors)
     events = WholeProgress(_costs(job, predictors), events)
     for model, tasks in choice.by_model().items():
@@ -236,6 +244,25 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
     if before.estimate is not None:
         run_times(choice).note(before.estimate, seconds)
     return Outcome(taken, results, tables, _derived(results), seconds)
+
+
+def _elsewhere(job: SegmentationJob, image: Image, events: EventSink, cancel: CancelToken) -> dict[str, Segmentation]:
+    """Have a server segment the image."""
+    from meduniseg_core.serving.client import RemoteRequest, Server, segment_on_server
+
+    choice = job.choice
+    if choice.compute.probabilities:
+        raise UsageError("A server sends labels alone; untick Probabilities, or clear Server.")
+    request = RemoteRequest(
+        choice.tasks,
+        choice.compute.tta,
+        choice.compute.overlap,
+        job.box,
+        choice.said.scale,
+        choice.said.orientation,
+        choice.packs,
+    )
+    return segment_on_server(Server.at(choice.compute.server), image, request, events=events, cancel=cancel)
 
 
 def _costs(job: SegmentationJob, predictors: Predictors) -> list[float]:
@@ -289,6 +316,8 @@ def findings_for(
 def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
     """Estimate what `run_job` will take for all tasks. It reads no voxels, but may load models: for a thread."""
     choice = job.choice
+    if choice.compute.server:
+        return Forecast(0, server=choice.compute.server)
     parts = []
     for model, tasks in choice.by_model().items():
         predictor = predictors.get(choice, model)

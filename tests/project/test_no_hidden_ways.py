@@ -67,6 +67,7 @@ CODE = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "download.py": ("socket", "http.client", "urllib.request"),  # the address that the user gave, with its sha256
     "pacs/archive.py": ("requests", "dicomweb_client"),  # the archive that the user named
+    "serving/client.py": ("requests",),  # the server that the user named
     "training_cli/serving.py": ("socket",),  # 'serve' listens where the user says
     "restricted_pickle.py": ("pickle",),  # the unpickler that admits plain data only
     "torch_archive.py": ("pickle", "torch.load"),  # the importer of published checkpoints: weights_only=True

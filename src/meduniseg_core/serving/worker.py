@@ -20,6 +20,7 @@ from meduniseg_core.provenance import provenance_path
 from meduniseg_core.serving.jobs import Job, ResultFile
 from meduniseg_core.serving.limits import Limits
 from meduniseg_core.serving.orders import JobOrder
+from meduniseg_core.serving.packed_image import ENDING, read_packed
 from meduniseg_core.serving.unpack import unpack
 from meduniseg_core.weights import PackRegistry, load_model
 from meduniseg_core.weights.load import find_model
@@ -121,6 +122,8 @@ class NetworkWorker:
     def _image(self, job: Job) -> tuple[str, Image]:
         """The image of an upload, and its case's name."""
         order, upload = job.order, job.upload
+        if upload.suffix == ENDING:
+            return stem_of(upload.with_suffix(".npy")), read_packed(upload, self._limits.unpacked_bytes)
         if upload.suffix.lower() != ".zip":
             return stem_of(upload), read_image(upload, series=order.series, frame=order.frame)
         folder = upload.parent / "unpacked"

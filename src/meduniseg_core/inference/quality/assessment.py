@@ -123,6 +123,38 @@ def quality_record(quality: ResultQuality | None) -> dict[str, Any]:
     return {"calibrated": False, "sentence": NOT_CALIBRATED} if quality is None else quality.as_json()
 
 
+def quality_from(record: Mapping[str, Any]) -> ResultQuality | None:
+    """Read what `quality_record` wrote.
+
+    Args:
+        record: the JSON's "quality".
+
+    Returns:
+        The quality; None where the model was not calibrated.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    try:
+        if not record["calibrated"]:
+            return None
+        classes = tuple(
+            ClassQuality(
+                str(name),
+                bool(one["found"]),
+                float(one["present"]),
+                float(one["dice"]),
+                float(one["dice_low"]),
+                float(one["dice_high"]),
+            )
+            for name, one in record["classes"].items()
+        )
+        familiar = None if record["familiar"] is None else float(record["familiar"])
+        return ResultQuality(classes, familiar, float(record["coverage"]), float(record["threshold"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("a result's quality is not what it should be") from error
+
+
 def assess(
     evidence: Evidence | None, plan: TaskPlan, calibration: Calibration | None, threshold: float = REVIEW_BELOW
 ) -> ResultQuality | None:

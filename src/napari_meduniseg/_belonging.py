@@ -90,8 +90,12 @@ def is_as_read(layer: ImageLayer, origin: Origin) -> bool:
 
 
 def image_layers_at(layer: Layer, layers: Iterable[Layer]) -> list[ImageLayer]:
-    """List the image layers among ``layers`` that ``layer`` lies on exactly, without probabilities and the like."""
-    return _images_at(place_of(layer), layers) if layer.ndim in (2, 3) else []
+    """List the image layers among ``layers`` that ``layer`` lies on exactly, without probabilities and the like.
+
+    Shapes and points have no voxels: they lie on none.
+    """
+    has_voxels = isinstance(layer, ImageLayer | LabelsLayer) and layer.ndim in (2, 3)
+    return _images_at(place_of(layer), layers) if has_voxels else []
 
 
 def image_layer_of(labels: LabelsLayer, layers: Sequence[Layer], prefer: ImageLayer | None = None) -> ImageLayer | None:

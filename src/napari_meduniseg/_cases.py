@@ -22,6 +22,7 @@ from meduniseg_core.worklist import WorkItem, Worklist, thumbnail
 from napari_meduniseg import _unsaved
 from napari_meduniseg._layers import LayerData, image_layers, is_derived, label_layer, stored_result_layer
 from napari_meduniseg._links import bind, image_of, labels_among
+from napari_meduniseg._measuring import is_measuring
 from napari_meduniseg._writer import write_on_grid
 
 THUMBNAIL = 56  # px
@@ -114,7 +115,8 @@ def layers_of(images: Sequence[ImageLayer], layers: Sequence[Layer]) -> list[Lay
     own = [layer for layer in labels_among(layers) if image_of(layer, layers) in images]
     if any(_unsaved.is_unsaved(layer) for layer in own):
         return []
-    drawn = [layer for layer in layers if isinstance(layer, ImageLayer | Labels) and is_derived(layer)]
+    drawn: list[Layer] = [layer for layer in layers if isinstance(layer, ImageLayer | Labels) and is_derived(layer)]
+    drawn += [layer for layer in layers if is_measuring(layer)]
     belonging = [layer for layer in drawn if image_of(layer, layers) in images]
     return [*belonging, *own, *(layer for layer in images if layer in layers)]
 

@@ -28,6 +28,7 @@ from napari_meduniseg._links import (
     lies_on,
     tells_its_image,
 )
+from napari_meduniseg._measuring import is_measuring
 from napari_meduniseg._views import bring_into_view, is_out_of_sight
 
 Thing = TypeVar("Thing")
@@ -300,7 +301,7 @@ class Current:
             if self._goes_with(layer, image):
                 if layer in self._put_aside:
                     self._show(layer)
-            elif layer.visible and isinstance(layer, ImageLayer | Labels):
+            elif layer.visible and (isinstance(layer, ImageLayer | Labels) or is_measuring(layer)):
                 self._hide(layer)
         self._show(image)
         before = self._image if self._image in self.viewer.layers else None

@@ -53,15 +53,33 @@ def shown_sides(viewer: ViewerModel, image: ImageLayer | None) -> PatientSides |
     Returns:
         The sides; None in 3D, for pictures, and where the image's orientation is not known.
     """
-    record = None if image is None else image.metadata.get(METADATA_KEY)
-    if image is None or image.ndim != 3 or viewer.dims.ndisplay != 2 or not isinstance(record, Origin):
+    if image is None or viewer.dims.ndisplay != 2:
+        return None
+    rows, columns = (axis - (viewer.dims.ndim - 3) for axis in viewer.dims.order[-2:])
+    down, right = camera_of(viewer).orientation2d
+    return sides_of(image, rows, columns, down=str(down) == "down", right=str(right) == "right")
+
+
+def sides_of(image: ImageLayer, rows: int, columns: int, *, down: bool, right: bool) -> PatientSides | None:
+    """Tell which of the patient's sides lie at the edges of a plane.
+
+    Args:
+        image: The image that is looked at.
+        rows: Its axis along which rows follow each other.
+        columns: Its axis along which columns do.
+        down: Whether rows run downwards.
+        right: Whether columns run to the right.
+
+    Returns:
+        The sides; None for pictures and where the image's orientation is not known.
+    """
+    record = image.metadata.get(METADATA_KEY)
+    if image.ndim != 3 or not isinstance(record, Origin):
         return None
     if not record.image.physical or any(finding.code == "orientation_unknown" for finding in record.image.findings):
         return None
-    rows, columns = (_TOWARDS[axis - (viewer.dims.ndim - 3)] for axis in viewer.dims.order[-2:])
-    down, right = camera_of(viewer).orientation2d
-    top, bottom = rows if str(down) == "down" else rows[::-1]
-    left, other = columns if str(right) == "right" else columns[::-1]
+    top, bottom = _TOWARDS[rows] if down else _TOWARDS[rows][::-1]
+    left, other = _TOWARDS[columns] if right else _TOWARDS[columns][::-1]
     return PatientSides(left, other, top, bottom)
 
 

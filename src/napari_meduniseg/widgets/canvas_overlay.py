@@ -1,4 +1,4 @@
-"""What is painted over the viewer's canvas: the patient's sides (R, L, A, P, S, I), the ball's outline, a lasso."""
+"""What is painted over the viewer's canvas: the patient's sides (R, L, A, P, S, I), the ball, a lasso, a crosshair."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from napari_meduniseg.widgets.scrolling import parent_of
 
 _EDGE = 22  # px: from the canvas's edge to the middle of a letter
 _LETTERS = QColor("#ffd24a")
+_CROSS = QColor("#4ad2ff")
+_GAP = 6  # px: from the crosshair's middle to its arms
 _SHADOW = QColor(0, 0, 0, 170)
 _SETTLE_MS = 150
 _SLID_IN_MS = 500  # a notification has come to its place by then
@@ -39,6 +41,7 @@ class CanvasOverlay(QWidget):
         self._ball: float | None = None
         self._line: np.ndarray | None = None
         self._escape: Callable[[], None] | None = None
+        self._cross: np.ndarray | None = None
         self.sides: PatientSides | None = None
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setAttribute(Qt.WidgetAttribute.WA_NoSystemBackground)
@@ -64,6 +67,18 @@ class CanvasOverlay(QWidget):
         """Draw a line through places of the world (n, axes); None for no line. ``escape`` is called at Escape."""
         self._line, self._escape = places, None if places is None else escape
         self.update()
+
+    def show_cross(self, place: np.ndarray | None) -> None:
+        """Draw a crosshair through a place of the world (axes); None for none."""
+        self._cross = place
+        self.update()
+
+    def cross_pixels(self) -> tuple[float, float] | None:
+        """The crosshair's place on the canvas (x, y); None where there is none to be seen."""
+        if self._cross is None or self._bare.dims.ndisplay == 3 or len(self._cross) != self._bare.dims.ndim:
+            return None
+        x, y = canvas_places(self._bare, self._cross[None], (self.width(), self.height()))[0]
+        return float(x), float(y)
 
     def line_pixels(self) -> np.ndarray | None:
         """The line's places on the canvas (n, 2: x, y); None where there is no line to be seen."""
@@ -103,13 +118,16 @@ class CanvasOverlay(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         if self.sides is not None:
-            self._paint_letters(painter, self.sides)
+            draw_sides(painter, self.sides, self.width(), self.height())
         line = self.line_pixels()
         if line is not None:
             shape = QPolygonF([QPointF(float(x), float(y)) for x, y in line])
             for colour, width in ((_SHADOW, 3.5), (_LETTERS, 1.5)):
                 painter.setPen(QPen(colour, width))
                 painter.drawPolyline(shape)
+        cross = self.cross_pixels()
+        if cross is not None:
+            draw_cross(painter, *cross, self.width(), self.height())
         radius = self.ball_pixels()
         if radius is not None and self._cursor is not None:
             for colour, width in ((_SHADOW, 3.0), (QColor("white"), 1.2)):
@@ -117,30 +135,12 @@ class CanvasOverlay(QWidget):
                 painter.drawEllipse(self._cursor, radius, radius)
         painter.end()
 
-    def _paint_letters(self, painter: QPainter, sides: PatientSides) -> None:
-        font = QFont(painter.font())
-        font.setPixelSize(17)
-        font.setBold(True)
-        painter.setFont(font)
-        width, height = self.width(), self.height()
-        places = (
-            (sides.left, _EDGE, height / 2),
-            (sides.right, width - _EDGE, height / 2),
-            (sides.top, width / 2, _EDGE),
-            (sides.bottom, width / 2, height - _EDGE),
-        )
-        for letter, x, y in places:
-            for colour, shift in ((_SHADOW, 1.5), (_LETTERS, 0.0)):
-                painter.setPen(colour)
-                box = QRectF(x - 12 + shift, y - 12 + shift, 24, 24)
-                painter.drawText(box, Qt.AlignmentFlag.AlignCenter, letter)
-
     def _sides_changed(self, _event: Any = None) -> None:
         self.sides = shown_sides(self._bare, self._current.image)
         self.update()
 
     def _zoomed(self, _event: Any = None) -> None:
-        if self._ball is not None or self._line is not None:
+        if self._ball is not None or self._line is not None or self._cross is not None:
             self.update()
 
     def _whole_again(self) -> None:
@@ -149,6 +149,35 @@ class CanvasOverlay(QWidget):
         image = self._current.image
         if image is not None and image in self._bare.layers and self._size != before:
             show_whole_again(self._bare, image, before)
+
+
+def draw_sides(painter: QPainter, sides: PatientSides, width: float, height: float) -> None:
+    """Write the patient's sides at the edges of a view of this size."""
+    font = QFont(painter.font())
+    font.setPixelSize(17)
+    font.setBold(True)
+    painter.setFont(font)
+    places = (
+        (sides.left, _EDGE, height / 2),
+        (sides.right, width - _EDGE, height / 2),
+        (sides.top, width / 2, _EDGE),
+        (sides.bottom, width / 2, height - _EDGE),
+    )
+    for letter, x, y in places:
+        for colour, shift in ((_SHADOW, 1.5), (_LETTERS, 0.0)):
+            painter.setPen(colour)
+            box = QRectF(x - 12 + shift, y - 12 + shift, 24, 24)
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter, letter)
+
+
+def draw_cross(painter: QPainter, x: float, y: float, width: float, height: float) -> None:
+    """Draw a crosshair through a place of a view of this size, open in the middle: what lies there stays seen."""
+    arms = ((0, y, x - _GAP, y), (x + _GAP, y, width, y), (x, 0, x, y - _GAP), (x, y + _GAP, x, height))
+    for colour, thick in ((_SHADOW, 3.0), (_CROSS, 1.0)):
+        painter.setPen(QPen(colour, thick))
+        for start_x, start_y, end_x, end_y in arms:
+            if end_x >= start_x and end_y >= start_y:
+                painter.drawLine(QPointF(start_x, start_y), QPointF(end_x, end_y))
 
 
 def _show_whole_text(child: QObject) -> None:

@@ -1,6 +1,8 @@
-"""Tables of classes beside a label map: ITK-SNAP's label descriptions, and the lookup tables of BIDS (``_dseg.tsv``).
+"""Tables of classes: ITK-SNAP's label descriptions, the lookup tables of BIDS (``_dseg.tsv``), the colour tables of
+FreeSurfer and 3D Slicer. They are read beside a label map, or where the user says.
 
-Formats: http://www.itksnap.org (label description file); https://bids-specification.readthedocs.io, "Segmentations".
+Formats: http://www.itksnap.org (label description file); https://bids-specification.readthedocs.io, "Segmentations";
+FreeSurfer's ``FreeSurferColorLUT.txt`` and Slicer's ``.ctbl``: id, name, R, G, B and a transparency or opacity.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import read_small
+from meduniseg_core.files import read_small, write_text
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.images.palette import Colour, class_colour
 
 _LARGEST = 1 << 20  # bytes
 _MOST = 65535
 _DESCRIPTION = re.compile(r'\s*(\d{1,5})\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+[\d.eE+-]+\s+[01]\s+[01]\s+"(.*)"\s*')
+_COLOUR_ROW = re.compile(r"\s*(\d{1,5})\s+(\S+)\s+(\d{1,3})\s+(\d{1,3})\s+(\d{1,3})\s+\d{1,3}\s*")
 _HEX = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
 
 
@@ -113,6 +116,45 @@ def table_beside(labels: Path) -> LabelTable | None:
     return None
 
 
+def read_label_table(path: Path) -> LabelTable:
+    """Read a table of classes that the user has chosen, whatever its format.
+
+    Args:
+        path: A file of ITK-SNAP, BIDS, FreeSurfer or 3D Slicer.
+
+    Returns:
+        The table, with at least one class.
+
+    Raises:
+        BadInputError: The file is too large, is no such table, or lists no class.
+    """
+    try:
+        text = read_small(path, _LARGEST).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = ""
+    tables = (parse(text) for parse in (_itk_snap, _bids, _colour_table))
+    found = next((table for table in tables if table is not None and table.names), None)
+    if found is None:
+        raise BadInputError(
+            f"{path} is no list of labels: give ITK-SNAP's label descriptions (.txt, .label), the table of a BIDS "
+            "segmentation (.tsv), or a colour table of FreeSurfer or 3D Slicer (.txt, .ctbl)."
+        )
+    return found
+
+
+def write_label_table(path: Path, table: LabelTable) -> None:
+    """Write a table of classes: as a BIDS table if the name ends in ``.tsv``, else as ITK-SNAP's label descriptions.
+
+    Args:
+        path: The file; one that is there is replaced.
+        table: The classes.
+
+    Raises:
+        UnwritableError: The file cannot be written.
+    """
+    write_text(path, (bids_text if path.suffix.lower() == ".tsv" else itk_snap_text)(table))
+
+
 def _itk_snap(text: str) -> LabelTable | None:
     names, colours = dict[int, str](), dict[int, Colour]()
     for line in text.splitlines():
@@ -145,6 +187,22 @@ def _bids(text: str) -> LabelTable | None:
             match = _HEX.fullmatch(given)
             if match is not None:
                 colours[int(index)] = int(match[1], 16), int(match[2], 16), int(match[3], 16)
+    return LabelTable(names, colours)
+
+
+def _colour_table(text: str) -> LabelTable | None:
+    names, colours = dict[int, str](), dict[int, Colour]()
+    for line in text.splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _COLOUR_ROW.fullmatch(line)
+        if match is None:
+            return None
+        label, red, green, blue = int(match[1]), int(match[3]), int(match[4]), int(match[5])
+        if not (label <= _MOST and max(red, green, blue) <= 255):
+            return None
+        if label:
+            names[label], colours[label] = match[2], (red, green, blue)
     return LabelTable(names, colours)
 
 

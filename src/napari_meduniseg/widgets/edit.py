@@ -49,6 +49,7 @@ from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.click_tool import ClickTool
 from napari_meduniseg.widgets.intensity_range import IntensityRange
+from napari_meduniseg.widgets.label_list import OPEN_KEY, SAVE_KEY, LabelListButton
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
 from napari_meduniseg.widgets.panel import Panel
@@ -89,6 +90,7 @@ class EditWidget(Panel):
         self.palette_table = ClassPalette(self._locks)
         self.class_button = QPushButton("Add a class ...")
         self.class_button.setToolTip("Add a class with a name and a colour, and paint with it.")
+        self.label_list = LabelListButton(lambda: self._watched)
         self.operations = OperationButtons()
         self.amount, self.buttons = self.operations.amount, self.operations.buttons
         self.radius = spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
@@ -131,6 +133,8 @@ class EditWidget(Panel):
         self.class_button.clicked.connect(self._ask_for_class)
         self.doubtful.clicked.connect(self.go_to_doubtful)
         self.save_button.said.connect(self.say)
+        self.label_list.said.connect(self.say)
+        self.label_list.renamed.connect(lambda: self.palette_table.show_layer(self._watched))
         self.over_box.currentIndexChanged.connect(self._set_paint_over)
         self._tools = (self.ball, self.relabel, self.clicks)
         for tool in self._tools:
@@ -150,6 +154,8 @@ class EditWidget(Panel):
             (CONTOUR_KEY, "Labels as outlines, or filled"),
             (DOUBTFUL_KEY, "Next doubtful slice"),
             (CLICK_KEY, "Correct by clicks, on or off"),
+            (OPEN_KEY, "Names and colours from a label list"),
+            (SAVE_KEY, "Names and colours to a label list"),
         )
         list_keys([*((key, self.buttons[name].text()) for name, key in KEYS.items()), *own])
         fault = locks_fault()
@@ -420,6 +426,8 @@ class EditWidget(Panel):
             layer.bind_key(key, lambda _layer, name=name: self.do(name), overwrite=True)
         layer.bind_key(CONTOUR_KEY, toggle_contour, overwrite=True)
         layer.bind_key(CLICK_KEY, lambda _layer: self.clicks.toggle(), overwrite=True)
+        layer.bind_key(OPEN_KEY, lambda _layer: self.label_list.ask_and_read(), overwrite=True)
+        layer.bind_key(SAVE_KEY, lambda _layer: self.label_list.ask_and_write(), overwrite=True)
         layer.bind_key(DOUBTFUL_KEY, lambda _layer: self.go_to_doubtful(), overwrite=True)
 
     def _lay_out(self) -> None:
@@ -429,7 +437,10 @@ class EditWidget(Panel):
         form.addRow("Image", self.image_box)
         layout.addLayout(form)
         layout.addWidget(self.palette_table)
-        layout.addWidget(self.class_button)
+        classes = QHBoxLayout()
+        classes.addWidget(self.class_button)
+        classes.addWidget(self.label_list)
+        layout.addLayout(classes)
         over = QFormLayout()
         over.addRow("Paint over", self.over_box)
         layout.addLayout(over)

@@ -7,8 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Geometry, Image, read_labels, write_labels
-from meduniseg_core.images.label_tables import TABLES, LabelTable, table_beside, table_name
+from meduniseg_core.images.label_tables import (
+    TABLES,
+    LabelTable,
+    read_label_table,
+    table_beside,
+    table_name,
+    write_label_table,
+)
 
 TABLE = LabelTable(
     {1: "left kidney", 2: 'vessel "A"', 7: "Thrombus, calcified", 300: "größer"},
@@ -71,3 +79,46 @@ def test_a_folder_of_that_name_is_no_table_and_a_table_without_colours_names_its
     labels.with_name("scan.v2.txt").mkdir()
     labels.with_name("scan.v2.tsv").write_text("name\tindex\nliver\t1\nn/a\t0\n", encoding="utf-8")
     assert table_beside(labels) == LabelTable({1: "liver"}, {})
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list.label", "LIST.TSV"])
+def test_a_chosen_file_is_written_and_read_by_its_ending(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_label_table(path, TABLE)
+    assert path.read_text(encoding="utf-8").startswith("index" if name.endswith("TSV") else "###")
+    found = read_label_table(path)
+    assert found.colours == TABLE.colours and found.names[300] == "größer" and len(found.names) == len(TABLE.names)
+
+
+def test_colour_tables_of_freesurfer_and_slicer_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "lut.ctbl"
+    path.write_text(
+        "#No. Label Name:                R   G   B   A\n\n"
+        "0   Unknown                     0   0   0   0\n"
+        "17  Left-Hippocampus            220 216 20  0\n"
+        "53 Right-Hippocampus 220 216 20 255\n",
+        encoding="utf-8",
+    )
+    found = read_label_table(path)
+    assert found.names == {17: "Left-Hippocampus", 53: "Right-Hippocampus"} and found.colours[53] == (220, 216, 20)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a note\n",
+        b"\xff\xfe\x00",
+        b"index\tname\n",
+        b"1 liver 300 0 0 0\n",
+        b"70000 liver 1 0 0 0\n",
+        b"0 x 0 0 0 0\n",
+    ],
+)
+def test_a_chosen_file_that_is_no_list_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"notes\.txt is no list of labels: give ITK-SNAP"):
+        read_label_table(path)
+    with pytest.raises(BadInputError):
+        read_label_table(tmp_path / "missing.txt")

@@ -28,7 +28,10 @@ def worklist(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="OUT_DIR", help="Folder of the results. Default: FOLDER_TASK beside FOLDER."
+            "--output",
+            "-o",
+            metavar="OUT_DIR",
+            help="Folder of the results. Default: FOLDER_TASK (second reading: FOLDER_TASK_READER) beside FOLDER.",
         ),
     ] = None,
     ledger: Annotated[
@@ -37,7 +40,11 @@ def worklist(
     ] = None,
     reader: Annotated[
         str | None,
-        typer.Option("--reader", metavar="NAME", help="Count as accepted only what this reader accepted."),
+        typer.Option(
+            "--reader",
+            metavar="NAME",
+            help="Second reading: only what this reader accepted counts; others' corrections are not shown.",
+        ),
     ] = None,
     order: Annotated[
         Literal["name", "worth", "quality", "minutes", "state"],
@@ -75,7 +82,7 @@ def worklist(
         offer, task = _offer(model, session), _task(folder, ledger, task)
         listed = Worklist(
             folder,
-            output if output is not None else default_results(folder, task),
+            output if output is not None else default_results(folder, task, reader),
             task,
             ledger=ledger if ledger is not None else _own_ledger(task),
             channels=_channels(offer, task),

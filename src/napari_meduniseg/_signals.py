@@ -1,4 +1,4 @@
-"""What one panel tells the others: a model was installed or adopted, a correction was accepted."""
+"""What one panel tells the others: another model, a correction that was accepted, another reader."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from qtpy.QtCore import QObject, Signal
 class Signals(QObject):
     """Signals between panels.
 
-    ``models_changed`` brings the name of a model to use from now on, or "". ``accepted`` brings the ledger's folder.
+    ``models_changed`` brings the name of a model to use from now on, or "". ``accepted`` brings the ledger's folder,
+    ``reader_changed`` the name of the reader from now on.
     """
 
     models_changed = Signal(str)
     accepted = Signal(str)
+    reader_changed = Signal(str)
 
 
 @cache

@@ -276,3 +276,39 @@ def test_a_new_list_predicts_once_the_former_prediction_has_stopped(
     _FakeCommand.made[1].finished.emit(None, 4)
     qtbot.waitUntil(lambda: rows(panel)[0] == "scan0 failed", timeout=WAIT)
     assert "code 4" in panel.cases.item(0, 0).toolTip()
+
+
+def test_a_second_reader_sees_nothing_of_the_first_one(
+    gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
+) -> None:
+    edit: Any = open_panel(gui, "Edit")
+    worklist = predicted(cases, "scan0", "scan1")
+    panel.reader.setText("Ada")
+    panel.reader.editingFinished.emit()
+    assert edit.accepting.reader.text() == "Ada"
+    listed(panel, qtbot)
+    panel.open("scan1")
+    painted(opened(panel, qtbot, "scan1"))
+    panel.open("scan0")
+    painted(opened(panel, qtbot, "scan0"))
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    edit.accepting.accept()
+    qtbot.waitUntil(lambda: rows(panel) == ["scan0 accepted, open", "scan1 corrected", "scan2 new"], timeout=WAIT)
+    edit.accepting.reader.setText("Ben")  # told in one panel, known in the other
+    edit.accepting.reader.editingFinished.emit()
+    assert panel.reader.text() == "Ben"
+    panel.second.setChecked(True)
+    qtbot.waitUntil(lambda: rows(panel) == ["scan0 new", "scan1 new", "scan2 new"], timeout=WAIT)
+    qtbot.waitUntil(lambda: not panel.busy and len(gui.layers) == 0, timeout=WAIT)
+    assert "Second reading by Ben" in panel.said.text()
+    panel.open("scan0")
+    opened(panel, qtbot, "scan0")
+    assert [layer.name for layer in gui.layers] == ["scan0.nii.gz"] and panel._current.labels is None
+    own = panel._worklist.results
+    assert own != worklist.results and own.parent == worklist.results.parent
+    panel.second.setChecked(False)
+    qtbot.waitUntil(lambda: rows(panel) == ["scan0 accepted", "scan1 corrected", "scan2 new"], timeout=WAIT)
+    panel.second.setChecked(True)
+    panel.reader.setText("")
+    panel.reader.editingFinished.emit()
+    assert "give the reader's name" in panel.said.text()

@@ -2,7 +2,7 @@
 
 from meduniseg_core.worklist.items import DEFAULT_ORDER, ORDERS, Order, State, WorkItem, next_item, ordered
 from meduniseg_core.worklist.thumbnails import thumbnail
-from meduniseg_core.worklist.worklist import Worklist, default_results
+from meduniseg_core.worklist.worklist import Worklist, default_results, results_of_reader
 
 __all__ = [
     "DEFAULT_ORDER",
@@ -14,5 +14,6 @@ __all__ = [
     "default_results",
     "next_item",
     "ordered",
+    "results_of_reader",
     "thumbnail",
 ]

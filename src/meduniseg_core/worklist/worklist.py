@@ -6,6 +6,7 @@ The state of a case is never stored: it is read from the result and its JSON (pr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,9 @@ class Worklist:
         task: the task's name.
         ledger: the collection into which corrections are accepted; it need not exist yet.
         channels: the number of files of a case (`preprocessing.files_per_case`); None if not known.
-        reader: count only this reader's acceptances, for a second reading; None counts those of all readers.
+        reader: for a second reading: count only this reader's acceptances, and neither those of others nor labels that
+            the data set has. Give ``results`` of the reader's own (`results_of_reader`), because corrections that were
+            not accepted yet lie there. None counts what anybody did.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class Worklist:
             labels, content, edited = self._result(case)
             digest = self._digest(case, state, content, case.paths[0].name in sources)
             digests[case.name] = digest
-            done = labelled or (digest is not None and digest in accepted)
+            done = (labelled and self._reader is None) or (digest is not None and digest in accepted)
             name: State = "predicted" if labels is not None else "new"
             if edited:
                 name = "corrected"
@@ -332,18 +335,38 @@ class Worklist:
         return rated
 
 
-def default_results(folder: Path, task: str) -> Path:
+def default_results(folder: Path, task: str, reader: str | None = None) -> Path:
     """Choose the default folder for the results of a worklist: beside the folder of the cases.
 
     Args:
         folder: the folder of the cases.
         task: the worklist's task.
+        reader: see `results_of_reader`.
 
     Returns:
         A folder named after the cases' folder and the task.
     """
     whole = Path(folder).resolve()
-    return whole.with_name(f"{whole.name}_{task}")
+    return results_of_reader(whole.with_name(f"{whole.name}_{task}"), reader)
+
+
+def results_of_reader(results: Path, reader: str | None) -> Path:
+    """Choose the folder for a reader's results, so that nobody else's corrections lie there.
+
+    Args:
+        results: the folder of the first reading.
+        reader: the reader of a second reading; None for the first reading.
+
+    Returns:
+        ``results``, or a folder beside it with the reader's name.
+    """
+    return results if reader is None else results.with_name(f"{results.name}_{_in_a_file_name(reader)}")
+
+
+def _in_a_file_name(reader: str) -> str:
+    """A reader's name as part of a file name; names that would look alike then get a mark that tells them apart."""
+    plain = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in reader).strip("-").lower()
+    return plain if plain == reader else f"{plain}-{hashlib.sha256(reader.encode()).hexdigest()[:6]}"
 
 
 def _signatures(case: Case) -> tuple[Signature, ...]:

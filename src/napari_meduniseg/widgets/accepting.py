@@ -32,9 +32,9 @@ from napari_meduniseg._accepting import (
     origins_of,
     submission,
 )
-from napari_meduniseg._reader_name import reader_name, remember_reader
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.reader_field import ReaderField
 from napari_meduniseg.widgets.working import Working
 
 _NEW, _OTHER = "new", "other"
@@ -70,11 +70,7 @@ class AcceptBox(Working, QGroupBox):
         self.patient.setToolTip(
             "A code, not a name. Images with the same code stay together: all for training, or all held back."
         )
-        self.reader = QLineEdit(reader_name())
-        self.reader.setToolTip(
-            "Whose labels these are. Each reader's are kept: the Readers panel compares them. It is remembered."
-        )
-        self.reader.editingFinished.connect(lambda: remember_reader(self.reader.text()))
+        self.reader = ReaderField()
         self.button = QPushButton("Accept")
         self.button.setToolTip("Store image and labels as they are now; accepting again replaces them.")
         self.said = Sentence(0)

@@ -16,7 +16,15 @@ from superqt.utils import signals_blocked
 from meduniseg_core.errors import UsageError
 from meduniseg_core.paths import corrections_folder
 from meduniseg_core.preprocessing import TaskPlan, files_per_case
-from meduniseg_core.worklist import DEFAULT_ORDER, Order, WorkItem, Worklist, default_results, next_item
+from meduniseg_core.worklist import (
+    DEFAULT_ORDER,
+    Order,
+    WorkItem,
+    Worklist,
+    default_results,
+    next_item,
+    results_of_reader,
+)
 from napari_meduniseg import _unsaved
 from napari_meduniseg._accepting import Collection, collection_at
 from napari_meduniseg._cases import (
@@ -35,6 +43,7 @@ from napari_meduniseg.widgets.folder_field import folder_row
 from napari_meduniseg.widgets.in_use_line import IN_USE, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.prediction import CasePrediction
+from napari_meduniseg.widgets.reader_field import ReaderField
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
 
@@ -61,13 +70,23 @@ class CasesWidget(Panel):
         self._images: list[ImageLayer] = []  # of the opened case
         self._labels: Labels | None = None
         self._plans: dict[str, TaskPlan] = {}
+        self._listed_for: tuple[object, ...] = ()  # folder, results, task and second reader of the list
         self.folder, self.results = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases, or a data set (a folder with dataset.json).")
-        self.results.setToolTip("Where predictions and corrections lie. Empty: beside the cases, named after the task.")
+        self.results.setToolTip(
+            "Where predictions and corrections lie. Empty: beside the cases, named after the task. "
+            "A second reading has a folder of its own beside it, with the reader's name."
+        )
         self.results.setPlaceholderText("beside the cases")
         self.model, self.task = ModelCombo(), QComboBox()
         self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
         self.task.setToolTip("What is segmented.")
+        self.second = QCheckBox("Second reading")
+        self.second.setToolTip(
+            "Read without seeing what others did: only what you accepted counts, your corrections have a folder of "
+            "their own, and every case begins with its prediction."
+        )
+        self.reader = ReaderField()
         self.list_button = QPushButton("List the cases")
         self.list_button.setToolTip("List the folder's cases and what was done with each.")
         self.cases = CaseList(DEFAULT_ORDER)
@@ -95,6 +114,8 @@ class CasesWidget(Panel):
         signals().accepted.connect(self._accepted)
         self.model.currentIndexChanged.connect(self._fill_tasks)
         self.list_button.clicked.connect(self.list_cases)
+        self.second.toggled.connect(self._second_toggled)
+        signals().reader_changed.connect(self._reader_changed)
         self.folder.returnPressed.connect(self.list_cases)
         self.cases.wanted.connect(self.open)
         self.next_button.clicked.connect(self.next)
@@ -118,16 +139,42 @@ class CasesWidget(Panel):
                 raise UsageError("The model has no task; choose another model.")
             folder, chosen = Path(text), self.results.text().strip()
             channels = files_per_case(self._plans[task].channels)
-            results = Path(chosen) if chosen else default_results(folder, task)
+            reader = self._second_reader()
+            results = results_of_reader(Path(chosen) if chosen else default_results(folder, task), reader)
             self._stop()
-            self._worklist = Worklist(folder, results, task, ledger=corrections_folder() / task, channels=channels)
+            listed = str(folder), str(results), task, reader
+            if listed != self._listed_for:
+                self._put_away()  # the open case is of another list, and perhaps of another reader
+            self._listed_for = listed
+            self._worklist = Worklist(
+                folder, results, task, ledger=corrections_folder() / task, channels=channels, reader=reader
+            )
             self.say("Listing the cases ...")
             self._refresh(self._listed)
+
+    def _second_reader(self) -> str | None:
+        """The reader of a second reading; None for a first one."""
+        if not self.second.isChecked():
+            return None
+        name = self.reader.text().strip()
+        if not name:
+            raise UsageError("A second reading is somebody's: give the reader's name.")
+        return name
+
+    def _second_toggled(self, _on: bool) -> None:
+        """List anew: nothing of the list before stays in sight."""
+        if self._worklist is not None:
+            self.list_cases()
+
+    def _reader_changed(self, _name: str) -> None:
+        if self.second.isChecked():
+            self._second_toggled(True)
 
     def _listed(self) -> None:
         items = self.cases.listed()
         left = sum(not item.is_done for item in items)
-        self.say(f"{len(items)} cases, {left} to do.")
+        reader = f" Second reading by {self.reader.text().strip()}." if self.second.isChecked() else ""
+        self.say(f"{len(items)} cases, {left} to do.{reader}")
 
     def _refresh(self, then: Any = None) -> None:
         """List the cases anew, in a thread."""
@@ -382,6 +429,10 @@ class CasesWidget(Panel):
         form.addRow("Model", self.model)
         form.addRow("Task", self.task)
         form.addRow("Results", folder_row(self.results, "The folder for the results"))
+        second = QHBoxLayout()
+        second.addWidget(self.second)
+        second.addWidget(self.reader, 1)
+        form.addRow("Reader", second)
         self.content.addLayout(form)
         self.content.addWidget(self.list_button)
         order = QFormLayout()

@@ -17,7 +17,7 @@ from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import read_image, read_labels, write_labels
 from meduniseg_core.inference import Predictor
-from meduniseg_core.worklist import Worklist, default_results, next_item, ordered
+from meduniseg_core.worklist import Worklist, default_results, next_item, ordered, results_of_reader
 from meduniseg_core.worklist.state_file import NAME
 
 
@@ -152,6 +152,37 @@ def test_a_second_reader_sees_what_he_has_not_accepted(worklist: Worklist) -> No
     assert states(Worklist(worklist.folder, worklist.results, "vessel", reader="Ben", **common))["scan0"] == "new"
 
 
+def test_a_second_reader_shares_no_results_and_begins_with_predictions(
+    worklist: Worklist, predictor: Predictor
+) -> None:
+    worklist.predict("scan0", predictor)
+    corrected(worklist, "scan0")
+    assert states(worklist)["scan0"] == "corrected"
+    own = results_of_reader(worklist.results, "Ben")
+    second = Worklist(worklist.folder, own, "vessel", ledger=worklist.ledger, channels=1, reader="Ben")
+    assert states(second)["scan0"] == "new"
+    second.predict("scan0", predictor)
+    assert states(second)["scan0"] == "predicted" and states(worklist)["scan0"] == "corrected"
+    others = ("Ada", "ada", "Dr. Ada", "dr-ada", "Ärztin")
+    assert len({str(results_of_reader(worklist.results, one)).lower() for one in others}) == len(others)
+    assert all(results_of_reader(worklist.results, one).parent == worklist.results.parent for one in others)
+
+
+def test_labels_of_a_data_set_do_not_count_in_a_second_reading(tmp_path: Path) -> None:
+    folder = tmp_path / "Dataset001_vessel"
+    made_cases(folder / "imagesTr", 1)
+    (image,) = (folder / "imagesTr").iterdir()
+    image.rename(folder / "imagesTr" / "scan0_0000.nii.gz")
+    read = read_image(folder / "imagesTr" / "scan0_0000.nii.gz")
+    (folder / "labelsTr").mkdir()
+    write_labels(read.with_array(np.zeros(read.array.shape, np.uint8)), folder / "labelsTr" / "scan0.nii.gz")
+    content = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "artery": 1}, "numTraining": 1}
+    content |= {"file_ending": ".nii.gz", "task": "vessel", "modality": "mri"}
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    assert states(Worklist(folder, tmp_path / "out", "vessel")) == {"scan0": "accepted"}
+    assert states(Worklist(folder, tmp_path / "out", "vessel", reader="Ben")) == {"scan0": "new"}
+
+
 def test_the_file_is_checked_before_it_is_trusted(worklist: Worklist) -> None:
     worklist.skip("scan0")
     path = worklist.results / NAME
@@ -198,3 +229,4 @@ def test_what_was_said_to_be_skipped_survives_kill_9(worklist: Worklist) -> None
 
 def test_the_default_folder_of_results_lies_beside_the_cases(tmp_path: Path) -> None:
     assert default_results(tmp_path / "cases" / ".." / "cases", "vessel") == tmp_path.resolve() / "cases_vessel"
+    assert default_results(tmp_path / "cases", "vessel", "ben") == tmp_path.resolve() / "cases_vessel_ben"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 from napari.layers import Labels
@@ -55,6 +55,33 @@ def moved(layer: Labels, way: Literal["undo", "redo"]) -> None:
     here, there = (steps.done, steps.undone) if way == "undo" else (steps.undone, steps.done)
     if here:
         there.append(here.pop())
+
+
+def follow(layer: Labels) -> None:
+    """Begin the list anew whenever napari's steps are void: the layer has another array, or was not editable.
+
+    napari (0.9) keeps its steps for another array; undone, they would write voxels of the one before.
+    """
+    known, held = ref(layer), [layer.data]
+
+    def replaced(_event: Any = None) -> None:
+        there = known()
+        if there is None or there.data is held[0]:
+            return
+        held[0] = there.data
+        mode = there.mode
+        if there.editable:
+            there.editable = False  # napari drops its steps then
+            there.editable = True
+            there.mode = mode
+
+    def locked(_event: Any = None) -> None:
+        there = known()
+        if there is not None and not there.editable:
+            _STEPS[there] = StepHistory()
+
+    layer.events.data.connect(replaced)
+    layer.events.editable.connect(locked)
 
 
 def go_to_step(layer: Labels, number: int) -> None:

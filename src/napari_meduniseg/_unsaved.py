@@ -11,7 +11,7 @@ from napari.layers import Labels
 from napari.utils.events import EmitterGroup
 
 from napari_meduniseg._layers import METADATA_KEY
-from napari_meduniseg._steps import made, moved
+from napari_meduniseg._steps import follow, made, moved
 
 events = EmitterGroup(changed=None)
 """``changed`` tells that some layer became unsaved, or saved."""
@@ -47,6 +47,7 @@ def watch(layer: Labels) -> None:
         if there is not None:
             made(there, event.value)
 
+    follow(layer)
     layer.events.paint.connect(step)
     for event in (layer.events.paint, layer.events.labels_update, layer.events.data):
         event.connect(count)

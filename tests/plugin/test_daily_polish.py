@@ -14,6 +14,7 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtWidgets import QApplication, QTabBar
 
 from napari_meduniseg import _unsaved
+from napari_meduniseg._steps import go_to_step, steps_of
 from napari_meduniseg.widgets.layer_combo import labels_combo
 from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.target_name import TargetName
@@ -151,6 +152,31 @@ def test_undo_is_a_list_of_named_steps(gui: Any, edit: Any, qtbot: Any) -> None:
     layer.mode = "paint"
     layer.paint((5, 17, 17), 1)  # what was undone is gone with a new step
     assert texts() == ["3  Brush: organ", "2  Grow: organ", "1  Brush: organ", "As it was"]
+
+
+def test_steps_of_an_array_that_was_replaced_are_neither_listed_nor_undone() -> None:
+    layer = ViewerModel().add_labels(THICK.copy())
+    _unsaved.watch(layer)
+    layer.selected_label = 1
+    layer.mode = "paint"
+    layer.paint((0, 1, 1), 1)
+    layer.data = layer.data  # napari's way to show what was written into the array: the steps stand
+    assert steps_of(layer).done == ["Brush: class 1"]
+    layer.undo()
+    layer.paint((0, 1, 1), 1)
+    layer.paint((0, 9, 9), 1)
+    layer.undo()
+    layer.data = other = np.full((3, 15, 15), 7, np.uint8)  # 3 x 15 x 15: the old steps do not even lie in it
+    assert (steps_of(layer).done, steps_of(layer).undone, layer.mode) == ([], [], "paint") and layer.editable
+    layer.undo()
+    layer.redo()
+    go_to_step(layer, 0)
+    assert layer.data is other and (other == 7).all()
+    layer.paint((0, 1, 1), 1)
+    assert steps_of(layer).done == ["Brush: class 1"]
+    layer.editable = False  # napari forgets its steps
+    layer.editable = True
+    assert steps_of(layer).done == []
 
 
 def test_tabs_show_the_panels_own_names(gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any) -> None:

@@ -106,6 +106,7 @@ def _row(case: RawCase, entry: LedgerEntry | None) -> CaseRow:
         return CaseRow(case.case, SIDES[None], case.patient, "", case, "")
     changed = ""
     if entry.has_prediction:
-        changed = f"{sum((c.added or 0) + (c.removed or 0) for c in entry.classes):,} voxels"
+        unit = "pixels" if entry.shape[0] == 1 else "voxels"
+        changed = f"{sum((c.added or 0) + (c.removed or 0) for c in entry.classes):,} {unit}"
     patient = entry.patient if entry.patient != entry.case else ""
     return CaseRow(case.case, SIDES[entry.subset], patient, changed, case, entry.labels_sha256)

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QAbstractSpinBox,
     QComboBox,
+    QGroupBox,
     QLabel,
     QLineEdit,
     QProgressBar,
@@ -22,9 +23,11 @@ from qtpy.QtWidgets import (
 from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.shortcut_sheet import show_sheet
 
-PANELS = ("Segment", "Edit", "Review", "Models", "Batch", "Learn", "Cases", "Readers")
+PANELS = ("Segment", "Edit", "Teach", "Measure", "Planes", "Review", "Models", "Batch", "Learn", "Cases", "Readers")
 _CONTROLS = (QAbstractButton, QAbstractItemView, QAbstractSpinBox, QComboBox, QLineEdit, QProgressBar, QTextBrowser)
-_JARGON = re.compile(r"\b(windows?|checkpoints?|voxels? of a (photograph|picture)|logits?|epochs?)\b", re.IGNORECASE)
+_JARGON = re.compile(
+    r"\b(windows?|checkpoints?|voxels? of a (photograph|picture)|logits?|epochs?|iterations?)\b", re.IGNORECASE
+)
 
 
 def controls(panel: QWidget) -> Iterator[QWidget]:
@@ -43,6 +46,15 @@ def parents(widget: QWidget, top: QWidget) -> Iterator[QWidget]:
     while above is not None and above is not top:
         yield above
         above = above.parentWidget()
+
+
+def words(widget: QWidget) -> list[str]:
+    """What a widget says, all entries of a list included."""
+    if isinstance(widget, QComboBox):
+        return [widget.itemText(row) for row in range(widget.count())]
+    if isinstance(widget, QLabel | QAbstractButton):
+        return [widget.text()]
+    return [widget.title()] if isinstance(widget, QGroupBox) else []
 
 
 @pytest.fixture
@@ -65,7 +77,7 @@ def test_no_label_or_tooltip_is_jargon(panels: dict[str, QWidget]) -> None:
         f"{name}: {text}"
         for name, panel in panels.items()
         for widget in panel.findChildren(QWidget)
-        for text in (widget.toolTip(), widget.text() if isinstance(widget, QLabel | QAbstractButton) else "")
+        for text in (widget.toolTip(), *words(widget))
         if _JARGON.search(text.replace("CT window", "").replace("usual windows of CT", ""))
     ]
     assert said == []

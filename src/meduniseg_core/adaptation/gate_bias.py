@@ -51,6 +51,7 @@ class Corrected(BaseModel):
     changed: int
     right_before: int | None
     right_after: int
+    is_2d: bool = False
 
 
 def corrections_in(dataset: RawDataset, cases: Sequence[str]) -> dict[str, Correction]:
@@ -116,6 +117,7 @@ def corrected(
         changed=int(np.count_nonzero(where)),
         right_before=right[0] if has_before else None,
         right_after=right[-1],
+        is_2d=truth.is_2d,
     )
 
 
@@ -180,7 +182,8 @@ def bias_text(base: str, cases: Mapping[str, Corrected | None]) -> str:
     changed = sum(case.changed for case in ours)
     if changed:
         after = sum(case.right_after for case in ours)
-        text += f" Of the {changed:,} voxels that were changed the new model has {after / changed:.0%} as accepted"
+        unit = "pixels" if all(case.is_2d for case in ours) else "voxels"
+        text += f" Of the {changed:,} {unit} that were changed the new model has {after / changed:.0%} as accepted"
         befores = [case.right_before for case in ours if case.right_before is not None]
         text += f", {base} {sum(befores) / changed:.0%}." if len(befores) == len(ours) else "."
     return text

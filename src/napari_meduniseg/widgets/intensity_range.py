@@ -23,9 +23,7 @@ class IntensityRange(Working, QWidget):
         self._chosen: WeakKeyDictionary[ImageLayer, tuple[float, float]] = WeakKeyDictionary()
         self._offered: WeakKeyDictionary[ImageLayer, Range] = WeakKeyDictionary()
         self.box = QCheckBox("Only intensities")
-        self.box.setToolTip(
-            "The ball changes only voxels whose intensity (of photographs: brightness) lies in this range."
-        )
+        self.box.setToolTip("The ball changes only what has an intensity (in photographs: brightness) in this range.")
         self.low = spin(0.0, -1e9, 1e9, "")
         self.high = spin(1.0, -1e9, 1e9, "")
         self.histogram = RangeHistogram()

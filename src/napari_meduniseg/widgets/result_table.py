@@ -48,7 +48,9 @@ class ResultTable(Working, QWidget):
         super().__init__()
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setHorizontalHeaderLabels(_COLUMNS)
-        self.table.setToolTip("What was found: click a row to pick the class; sizes are ml in volumes, mm2 in slices.")
+        self.table.setToolTip(
+            "What was found: click a row to pick the class; sizes are ml in volumes, mm² or pixels in pictures."
+        )
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.verticalHeader().hide()

@@ -180,11 +180,11 @@ class RunView(Working, QGroupBox):
 
 
 def _best(log: list[dict[str, Any]]) -> str:
-    scores = [(line["mean_dice"], line["epoch"] + 1) for line in log if "mean_dice" in line]
+    scores = [(line["mean_dice"], line["iteration"]) for line in log if "mean_dice" in line]
     if not scores:
         return ""
-    dice, epoch = max(scores)
-    return f"Best Dice on the held-back cases so far: {dice:.3f} (epoch {epoch})."
+    dice, step = max(scores)
+    return f"Best Dice on the held-back cases so far: {dice:.3f} (after {step:,} steps)."
 
 
 def _plot(title: str) -> Any:

@@ -74,7 +74,7 @@ class TeachWidget(Panel):
         self.network = QCheckBox("Use the network's features")
         self.network.setChecked(True)
         self.network.setToolTip(
-            "Use what the network knows about each voxel, not its intensities alone; computed once per image."
+            "Use what the network knows about each place, not its intensities alone; computed once per image."
         )
         self.start_button = QPushButton("Start")
         self.start_button.setToolTip("Add a layer for strokes, and one for the labels that follow from them.")

@@ -35,7 +35,7 @@ class ViewBar(QWidget):
             self.buttons[view] = button
         self.window_box = QComboBox()
         self.window_box.setToolTip("Grey values that are shown from black to white: the usual windows of CT, in HU.")
-        self.window_box.addItem("Another window", None)
+        self.window_box.addItem("", None)
         for window in CT_WINDOWS:
             self.window_box.addItem(f"{window.name} ({window.low:.0f} to {window.high:.0f})", window)
         self.window_box.activated.connect(self._apply)
@@ -65,7 +65,9 @@ class ViewBar(QWidget):
 
     def _show_window(self, _event: Any = None) -> None:
         """Name the window that the image is shown in."""
-        window = active_window(self._current.image, CT_WINDOWS)
+        image = self._current.image
+        self.window_box.setItemText(0, "Colours as they are" if image is not None and image.rgb else "Other contrast")
+        window = active_window(image, CT_WINDOWS)
         row = 0 if window is None else self.window_box.findText(window.name, Qt.MatchFlag.MatchStartsWith)
         self.window_box.setCurrentIndex(row)
 

@@ -62,6 +62,7 @@ def add_measurements(image: ImageLayer, viewer: ViewerModel) -> Shapes:
         edge_width=max(image.data.shape[: image.ndim]) / _THIN,
         features={"measure": np.array([], dtype=object)},
         text={"string": "{measure}", "color": _COLOUR, "size": 12, "anchor": "lower_left"},
+        opacity=1.0,
         metadata={METADATA_KEY: _MARK},
         **copied_placement(image),
     )

@@ -89,13 +89,13 @@ def test_drawn_by_hand_listed_copied_and_saved(gui: Any, qtbot: Any, tmp_path: P
     panel.measure_area()
     assert panel.area_button.isChecked() and not panel.distance_button.isChecked() and layer.mode == "add_polygon"
     layer.add_polygons(np.array([(1, 0, 0), (1, 4, 0), (1, 4, 5), (1, 0, 5)], float))
-    assert panel.table.item(1, 2).text() == "20.0 mm²" and panel.table.item(1, 4).text() == "axial 1"
+    assert panel.table.item(1, 2).text() == "20.0 mm²" and panel.table.item(1, 3).text() == "axial 1"
     panel.table.itemDoubleClicked.emit(panel.table.item(1, 0))
     assert gui.dims.point[0] == 5.0
     panel.measure_area()  # the same key ends it
     assert not panel.area_button.isChecked() and layer.mode == "pan_zoom"
     panel.copy()
-    assert QApplication.clipboard().text().splitlines()[2].split("\t") == ["2", "", "20.0 mm²", "24.0 mm", "axial 1"]
+    assert QApplication.clipboard().text().splitlines()[2].split("\t") == ["2", "24.0 mm", "20.0 mm²", "axial 1"]
     panel.export(tmp_path / "measured.csv")
     lines = list(csv.DictReader((tmp_path / "measured.csv").read_text(encoding="utf-8").splitlines()))
     assert [float(line["length"]) for line in lines] == pytest.approx([length, 24], rel=1e-4)

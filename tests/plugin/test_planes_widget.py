@@ -98,6 +98,19 @@ def test_a_press_in_a_plane_moves_the_viewer_there(gui: Any, panel: Any, qtbot: 
     assert index_of(image, panel.place)[0] == 4
 
 
+def test_behind_another_panel_there_is_no_crosshair(gui: Any, panel: Any, qtbot: Any) -> None:
+    overlay = overlay_of(panel, gui)
+    assert overlay is not None
+    qtbot.waitUntil(lambda: overlay.cross_pixels() is not None, timeout=10_000)
+    open_panel(gui, "Measure")
+    qtbot.waitUntil(lambda: overlay.cross_pixels() is None, timeout=10_000)
+    gui.cursor.position = tuple(gui.layers[0].data_to_world((3, 11, 22)))
+    qtbot.wait(100)
+    assert overlay.cross_pixels() is None
+    open_panel(gui, "Planes")
+    qtbot.waitUntil(lambda: overlay.cross_pixels() is not None, timeout=10_000)
+
+
 def test_a_picture_has_no_other_planes(gui: Any, qtbot: Any) -> None:
     gui.window.show()
     gui.add_image(np.zeros((40, 30, 3), np.uint8), rgb=True)

@@ -141,8 +141,11 @@ def _crosses_itself(places: np.ndarray) -> bool:
 
 def _in_its_plane(places: np.ndarray) -> np.ndarray:
     """Two coordinates of each place, in the plane that fits them best."""
-    moved = places - places.mean(axis=0)
-    return moved if places.shape[1] == 2 else moved @ np.linalg.svd(moved, full_matrices=False)[2][:2].T
+    moved: np.ndarray = places - places.mean(axis=0)
+    if places.shape[1] == 2:
+        return moved
+    plane: np.ndarray = moved @ np.linalg.svd(moved, full_matrices=False)[2][:2].T
+    return plane
 
 
 def _side(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def coloured(plane: np.ndarray, limits: tuple[float, float], table: npt.ArrayLik
     """
     colours = np.rint(255 * np.asarray(table, dtype=np.float64)).astype(np.uint8)
     low, high = (float(limit) for limit in limits)
-    scaled = (plane.astype(np.float32) - low) / max(high - low, np.finfo(np.float32).tiny)
+    scaled = (plane.astype(np.float32) - low) / max(high - low, float(np.finfo(np.float32).tiny))
     places = np.clip(np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0), 0, 1) * (len(colours) - 1)
     found: Picture = colours[np.rint(places).astype(np.intp)]
     return found

@@ -30,7 +30,7 @@ from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
 
 DISTANCE_KEY, AREA_KEY = "F6", "F7"
-_COLUMNS = ("", "distance", "area", "outline", "where")
+_COLUMNS = ("", "length", "area", "where")
 
 Tool = Literal["add_line", "add_polygon", "add_ellipse"]
 
@@ -62,7 +62,9 @@ class MeasureWidget(Panel):
         }
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setHorizontalHeaderLabels(_COLUMNS)
-        self.table.setToolTip("All measurements of the image. A double click shows the slice.")
+        self.table.setToolTip(
+            "All measurements; the length of an area is its outline's. A double click shows the slice."
+        )
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.verticalHeader().hide()
@@ -190,14 +192,9 @@ class MeasureWidget(Panel):
     def _cells(self) -> list[tuple[str, ...]]:
         cells = []
         for number, row in enumerate(self._rows, start=1):
-            length, area, outline = "", "", ""
-            if row.found is None:
-                area = row.text
-            elif row.found.area is None:
-                length = row.text
-            else:
-                area, outline = row.text, f"{row.found.length:,.1f} {row.found.unit}"
-            cells.append((str(number), length, area, outline, row.where))
+            length = "" if row.found is None else f"{row.found.length:,.1f} {row.found.unit}"
+            area = "" if row.found is not None and row.found.area is None else row.text
+            cells.append((str(number), length, area, row.where))
         return cells
 
     def _chosen(self) -> list[int]:

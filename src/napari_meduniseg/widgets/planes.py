@@ -11,7 +11,7 @@ import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels, Layer
 from qtpy.QtGui import QCloseEvent, QHideEvent, QShowEvent
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout
+from qtpy.QtWidgets import QCheckBox, QDockWidget, QHBoxLayout
 from superqt.utils import qthrottled
 
 from napari_meduniseg._current import current_of
@@ -19,6 +19,7 @@ from napari_meduniseg._planes import draw_plane, index_of, is_volume, shown_axis
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.plane_view import PlaneView
+from napari_meduniseg.widgets.scrolling import parent_of
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
 
@@ -35,6 +36,8 @@ class PlanesWidget(Panel):
         super().__init__(napari_viewer)
         self._current = current_of(napari_viewer)
         self._place: np.ndarray | None = None  # of the crosshair, in the viewer's world
+        self._dock: QDockWidget | None = None
+        self._in_front = True  # not behind another panel's tab, where Qt calls it visible, too
         self._moving = False  # by a press in a plane: the viewer's cursor follows the slice, and tells nothing
         self._watched: list[Layer] = []
         self.views = (PlaneView(), PlaneView())
@@ -104,7 +107,7 @@ class PlanesWidget(Panel):
     def _moved(self, _event: Any = None) -> None:
         """The mouse moved in the viewer."""
         viewer = self._current.viewer
-        if self._moving or not self.follow.isChecked() or not self.isVisible() or viewer.dims.ndisplay == 3:
+        if self._moving or not self.follow.isChecked() or not self._is_seen() or viewer.dims.ndisplay == 3:
             return
         position = np.asarray(viewer.cursor.position, float)
         if len(position) == viewer.dims.ndim:
@@ -127,7 +130,7 @@ class PlanesWidget(Panel):
 
     def _draw(self) -> None:
         image, place = self._image(), self._place
-        if not self.isVisible():
+        if not self._is_seen():
             return
         seen = image is not None and place is not None
         for view in self.views:
@@ -190,7 +193,22 @@ class PlanesWidget(Panel):
         super().showEvent(event)
         bind_in_window(self.window(), FOLLOW_KEY, self.toggle_follow)
         bind_in_window(self.window(), CROSS_KEY, self.toggle_cross)
+        dock = parent_of(self, QDockWidget)
+        if isinstance(dock, QDockWidget) and dock is not self._dock:
+            self._dock = dock
+            dock.visibilityChanged.connect(self._shown)
         self._draw_soon()
+
+    def _shown(self, on: bool) -> None:
+        """The panel's tab came to the front, or another one's did."""
+        self._in_front = on
+        if on:
+            self._draw_soon()
+        else:
+            self._no_cross()
+
+    def _is_seen(self) -> bool:
+        return self._in_front and self.isVisible()
 
     def hideEvent(self, event: QHideEvent) -> None:  # noqa: N802 - Qt's name
         super().hideEvent(event)

@@ -73,8 +73,8 @@ class ShortcutSheet(QDialog):
         ours = [(key.replace("-", "+"), what) for key, what in _known.items()]
         rows = [(_KEY, "This sheet"), *ours, *_NAPARI]
         self.table = QTableWidget(len(rows), 2)
-        self.table.setHorizontalHeaderLabels(["key", "what it does, while labels are selected"])
-        self.table.setToolTip("The keys act in the viewer, after a click into it.")
+        self.table.setHorizontalHeaderLabels(["key", "what it does"])
+        self.table.setToolTip("F keys work anywhere in the window, the others in the viewer while labels are selected there.")
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
@@ -48,11 +47,6 @@ class Plane:
 def is_volume(image: ImageLayer | None) -> bool:
     """Whether an image has planes to be shown."""
     return image is not None and image.ndim == 3 and not image.multiscale
-
-
-def shown_axis(viewer: ViewerModel) -> int:
-    """The axis of a volume along which the viewer slices."""
-    return int(viewer.dims.order[-3]) - (viewer.dims.ndim - 3)
 
 
 def index_of(image: ImageLayer, place: Sequence[float]) -> tuple[int, ...]:

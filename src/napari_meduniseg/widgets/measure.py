@@ -190,7 +190,7 @@ class MeasureWidget(Panel):
             button.setEnabled(bool(self._rows))
 
     def _cells(self) -> list[tuple[str, ...]]:
-        cells = []
+        cells: list[tuple[str, ...]] = []
         for number, row in enumerate(self._rows, start=1):
             length = "" if row.found is None else f"{row.found.length:,.1f} {row.found.unit}"
             area = "" if row.found is not None and row.found.area is None else row.text

@@ -15,7 +15,8 @@ from qtpy.QtWidgets import QCheckBox, QDockWidget, QHBoxLayout
 from superqt.utils import qthrottled
 
 from napari_meduniseg._current import current_of
-from napari_meduniseg._planes import draw_plane, index_of, is_volume, shown_axis
+from napari_meduniseg._planes import draw_plane, index_of, is_volume
+from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.plane_view import PlaneView
@@ -142,9 +143,9 @@ class PlanesWidget(Panel):
             self.say("Planes are of volumes; open one." if self._current.image is None else _FLAT)
             return
         self.say("")
-        index = index_of(image, place)
+        index = index_of(image, tuple(float(value) for value in place))
         labels = self._labels(image)
-        others = [axis for axis in range(3) if axis != shown_axis(self._current.viewer)]
+        others = [axis for axis in range(3) if axis != slice_axis(image, self._current.viewer)]
         for view, axis in zip(self.views, others, strict=True):
             plane = draw_plane(image, labels, axis, index[axis])
             cross = tuple(float(index[one]) for one in plane.axes)

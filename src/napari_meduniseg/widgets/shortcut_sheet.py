@@ -74,7 +74,9 @@ class ShortcutSheet(QDialog):
         rows = [(_KEY, "This sheet"), *ours, *_NAPARI]
         self.table = QTableWidget(len(rows), 2)
         self.table.setHorizontalHeaderLabels(["key", "what it does"])
-        self.table.setToolTip("F keys work anywhere in the window, the others in the viewer while labels are selected there.")
+        self.table.setToolTip(
+            "F keys work anywhere in the window, the others in the viewer while labels are selected there."
+        )
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)

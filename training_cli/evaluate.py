@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meduniseg_core.errors import UsageError
 from training_cli.options import DrawnOn, Json, ProgressOption, split_names
 from training_cli.output import table
 from training_cli.session import work
@@ -49,6 +50,14 @@ def evaluate(
             "--tolerance", min=0.0, help="Tolerance of the surface Dice in mm (pixels for images without a voxel size)."
         ),
     ] = 2.0,
+    boxes: Annotated[
+        bool,
+        typer.Option("--boxes", help="Also compare the lists of boxes beside the predictions (segment --boxes)."),
+    ] = False,
+    overlap: Annotated[
+        float,
+        typer.Option("--overlap", metavar="IOU", min=0.0, max=1.0, help="With --boxes: the IoU that counts as found."),
+    ] = 0.1,
     refuse_missing: Annotated[
         bool, typer.Option("--refuse-missing", help="Treat a missing prediction as an error, not as an empty one.")
     ] = False,
@@ -72,6 +81,7 @@ def evaluate(
             images=images,
             missing="refuse" if refuse_missing else "empty",
             tolerance=tolerance,
+            boxes=_least_overlap(overlap) if boxes else None,
             pictures=output is not None,
             title=f"{predictions} against {references}",
             task=dataset.task if dataset is not None else "",
@@ -81,6 +91,8 @@ def evaluate(
         )
         files = write_report(report, output, before=before) if output is not None else {}
         session.show(_table(report))
+        if report.detection:
+            session.show(_detection_table(report))
         for note in report.notes:
             session.show(note)
         interval = report.interval
@@ -122,6 +134,29 @@ def _table(report: Report) -> Table:
         for entry in report.classes
     ]
     return table(columns, rows, right=columns[1:])
+
+
+def _least_overlap(overlap: float) -> float:
+    if overlap == 0:
+        raise UsageError("With an IoU of 0 every candidate would find a lesion; give --overlap above 0.")
+    return overlap
+
+
+def _detection_table(report: Report) -> Table:
+    columns = ("class", "lesions", "candidates", "found", "F1", "average precision", "FROC")
+    rows = [
+        (
+            one.name,
+            str(one.lesions),
+            str(one.candidates),
+            str(one.found),
+            f"{one.f1:.4f}",
+            _number(one.average_precision, 4),
+            _number(one.froc, 4),
+        )
+        for one in report.detection
+    ]
+    return table(columns, rows, right=columns[1:], title="Detection")
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -41,6 +41,7 @@ def verdicts(results: Iterable[Result]) -> list[str]:
 
 def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
     """What is kept of a segmentation once it is written: numbers, no voxels."""
+    from meduniseg_core.images.instances import boxes_name
     from meduniseg_core.inference.quality.assessment import quality_record
 
     report = {
@@ -56,6 +57,9 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "warnings": [finding.as_json() for finding in segmentation.findings],
         "quality": quality_record(segmentation.quality),
     }
+    if segmentation.instances is not None:
+        report["boxes"] = path.with_name(boxes_name(path))
+        report["instances"] = [dataclasses.asdict(one) for one in segmentation.instances]
     return Result(case, path, report)
 
 

@@ -70,6 +70,13 @@ def segment(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of each class.")
     ] = False,
+    boxes: Annotated[
+        bool,
+        typer.Option(
+            "--boxes",
+            help="Also list each lesion (connected piece of a class) with box, score and size, in CASE_boxes.json.",
+        ),
+    ] = False,
     scale: Annotated[
         float,
         typer.Option(
@@ -189,7 +196,7 @@ def segment(
         cases = cases_for(images, channels_of(offer, tasks))
         tables = ("itk-snap",) if label_descriptions else ()
         bids = {name: offer.plan_of(name).modality for name in tasks} if layout == "bids" else None
-        targets = targets_of(cases, tasks, output, wanted_ending, probabilities, tables, bids)
+        targets = targets_of(cases, tasks, output, wanted_ending, probabilities, tables, bids, boxes=boxes)
         all_cases = named_cases(with_name_faults(cases, targets), only or ())
         part = Shard(1, 1) if shard is None else Shard.parse(shard)
         cases = part.of(sorted(all_cases, key=lambda case: case.name)) if shard is not None else all_cases
@@ -220,6 +227,7 @@ def segment(
             "scale": scale,
             "orientation": assume_orientation,
             "review_below": review_below,
+            **({"instances": True} if boxes else {}),  # manifests of runs without boxes stay as they were
         }
         options = CaseOptions(settings, task == ALL_TASKS, series, frame, overwrite_edited)
         plans = {name: offer.plan_of(name) for name in tasks}

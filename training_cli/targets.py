@@ -31,7 +31,7 @@ class Targets:
     A DICOM object holds all tasks of its case, and is ``OUT_DIR/CASE.ext`` in any case.
     ``ending`` is that of ``--format`` (None: NIfTI for volumes, PNG for images of depth 1). ``tables`` names the tables
     of classes that are written beside each label map (`label_tables.TABLES`). ``bids`` has the tasks' modalities where
-    the results are laid out as a BIDS derivative.
+    the results are laid out as a BIDS derivative. ``boxes``: a list of instances is written beside each label map.
     """
 
     output: Path
@@ -41,6 +41,7 @@ class Targets:
     inputs: frozenset[Identity] = frozenset()
     tables: tuple[str, ...] = ()
     bids: Mapping[str, str] | None = None
+    boxes: bool = False
 
     def labels(self, case: str, task: str, *, is_2d: bool) -> Path:
         """The label file of a case."""
@@ -127,6 +128,7 @@ class Targets:
         return [name for path in sorted(labels) for name in (path.name, *self._beside(path)[1:])]
 
     def _beside(self, labels: Path) -> list[str]:
+        from meduniseg_core.images.instances import boxes_name
         from meduniseg_core.images.label_tables import table_name
         from meduniseg_core.provenance import probabilities_name, provenance_path
 
@@ -134,6 +136,7 @@ class Targets:
         return [
             provenance_path(labels).name,
             *([probabilities_name(labels)] if self.probabilities else []),
+            *([boxes_name(labels)] if self.boxes else []),
             *(dicom.names(labels)[1:] if dicom is not None else ()),
             *(table_name(labels, kind) for kind in self.tables),
         ]
@@ -158,18 +161,19 @@ def targets_of(
     probabilities: bool = False,
     tables: Sequence[str] = (),
     bids: Mapping[str, str] | None = None,
+    *,
+    boxes: bool = False,
 ) -> Targets:
     """The targets of a run; the files of all ``cases`` are never written over. UsageError where BIDS has no place for
     what was asked for, or one file no place for it."""
     read = identities(path for case in cases for path in case.paths)
-    targets = Targets(
-        output, tasks, ending, probabilities, read, (*tables, *(("bids",) if bids is not None else ())), bids
-    )
-    if targets.together and (probabilities or tables):
-        what = "--probabilities" if probabilities else "--label-descriptions"
+    named = (*tables, *(("bids",) if bids is not None else ()))
+    targets = Targets(output, tasks, ending, probabilities, read, named, bids, boxes)
+    if targets.together and (probabilities or boxes or tables):
+        what = "--probabilities" if probabilities else "--boxes" if boxes else "--label-descriptions"
         raise UsageError(f"{what} is for one task at a time where all tasks go into one DICOM object; leave it out.")
-    if bids is not None and (probabilities or ending not in (None, ".nii.gz", ".nii")):
-        what = "--probabilities" if probabilities else f"--format {str(ending).lstrip('.')}"
+    if bids is not None and (probabilities or boxes or ending not in (None, ".nii.gz", ".nii")):
+        what = "--probabilities" if probabilities else "--boxes" if boxes else f"--format {str(ending).lstrip('.')}"
         raise UsageError(f"{what} and --layout bids exclude each other: a BIDS segmentation is a NIfTI file.")
     return targets
 

@@ -23,6 +23,7 @@ class ComputeOptions:
         tta: Test-time mirroring: a little better, several times slower.
         probabilities: Add image layers with every class's probability and with the uncertainty.
         server: The address of 'meduniseg serve' on another machine, which then computes; empty: this machine.
+        boxes: Add a layer with a box and a score for each lesion (connected piece of a class).
     """
 
     device: str = "auto"
@@ -31,6 +32,7 @@ class ComputeOptions:
     tta: bool = False
     probabilities: bool = False
     server: str = ""
+    boxes: bool = False
 
 
 def compute_form() -> FunctionGui[..., ComputeOptions]:
@@ -49,5 +51,6 @@ def compute_form() -> FunctionGui[..., ComputeOptions]:
         tta={"text": "Average over mirrored images"},
         probabilities={"text": "Probabilities and uncertainty"},
         server={"label": "Server"},
+        boxes={"text": "Lesions as boxes"},
     )
     return form

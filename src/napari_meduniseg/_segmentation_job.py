@@ -33,6 +33,7 @@ from meduniseg_core.weights import PackRegistry, Registry, load_model
 from napari_meduniseg._compute_options import ComputeOptions
 from napari_meduniseg._durations import duration_range
 from napari_meduniseg._foreign import left_out
+from napari_meduniseg._instance_boxes import box_layer
 from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer
 from napari_meduniseg._links import bind, image_of, labels_among
@@ -234,6 +235,7 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
             overlap=choice.compute.overlap,
             box=job.box,
             probabilities=choice.compute.probabilities,
+            instances=choice.compute.boxes,
             scale=choice.said.scale,
             orientation=choice.said.orientation,
             events=events,
@@ -251,8 +253,9 @@ def _elsewhere(job: SegmentationJob, image: Image, events: EventSink, cancel: Ca
     from meduniseg_core.serving.client import RemoteRequest, Server, segment_on_server
 
     choice = job.choice
-    if choice.compute.probabilities:
-        raise UsageError("A server sends labels alone; untick Probabilities, or clear Server.")
+    if choice.compute.probabilities or choice.compute.boxes:
+        what = "Probabilities" if choice.compute.probabilities else "Lesions as boxes"
+        raise UsageError(f"A server sends labels alone; untick {what}, or clear Server.")
     request = RemoteRequest(
         choice.tasks,
         choice.compute.tta,
@@ -376,6 +379,9 @@ def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> 
         data, options, _ = result_layer(result, outcome.taken.change, layer, name, colours)
         added.append(viewer.add_labels(data, **options))
         bind(added[-1], layer)
+        boxes = box_layer(result, outcome.taken.change, layer, name, colours)
+        if boxes is not None:
+            bind(viewer.add_shapes(boxes[0], **boxes[1]), layer)
     return added
 
 

@@ -112,6 +112,27 @@ def test_another_format_and_probabilities(meduniseg, tiny_model, volume, tmp_pat
     assert files_under(tmp_path / "out") == ["scan.json", "scan.nrrd", "scan_probabilities.nrrd"]
 
 
+def test_boxes_are_listed_beside_the_labels_and_evaluated(meduniseg, tiny_model, volume, tmp_path) -> None:
+    out = tmp_path / "out"
+    done = meduniseg("segment", volume, "-o", out, "-t", "organ", "-m", tiny_model, "--boxes", "--json")
+    assert done.returncode == 0, done.stderr
+    assert files_under(out) == ["scan.json", "scan.nii.gz", "scan_boxes.json"]
+    (result,) = json.loads(done.stdout)["results"]
+    listed = json.loads((out / "scan_boxes.json").read_text("utf-8"))["instances"]
+    assert result["boxes"] == str(out / "scan_boxes.json")
+    assert [one["box"] for one in listed] == [one["box"] for one in result["instances"]]
+    assert sum(one["voxels"] for one in listed) == result["classes"][0]["voxels"] > 0
+    again = meduniseg("evaluate", out / "scan.nii.gz", out / "scan.nii.gz", "--boxes", "--overlap", "1", "--json")
+    assert again.returncode == 0, again.stderr
+    assert [one["found"] for one in json.loads(again.stdout)["detection"]] == [len(listed)]
+    # a former run's list is replaced like the labels, and an edited one is kept
+    assert meduniseg("segment", volume, "-o", out, "-t", "organ", "-m", tiny_model, "--boxes").returncode == 0
+    refused = meduniseg("segment", volume, "-o", out, "-t", "organ", "-m", tiny_model, "--boxes", "--layout", "bids")
+    assert refused.returncode == 2 and "--boxes and --layout bids exclude" in refused.stderr
+    zero = meduniseg("evaluate", out / "scan.nii.gz", out / "scan.nii.gz", "--boxes", "--overlap", "0")
+    assert zero.returncode == 2 and "above 0" in zero.stderr
+
+
 def test_a_failing_case_is_named_and_the_others_go_on(meduniseg, tiny_model, volume, tmp_path) -> None:
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(volume.read_bytes()[:2000])

@@ -123,6 +123,32 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
     assert uncertainty.min() >= 0 and uncertainty.max() <= 0.5 + 1e-3
 
 
+@pytest.mark.parametrize("flipped", [False, True])
+def test_lesions_come_as_boxes_that_enclose_their_labels(viewer: ViewerModel, flipped: bool) -> None:
+    image = add_volume(viewer, flipped)
+    (labels,) = run(viewer, compute=ComputeOptions(precision="fp32", boxes=True))
+    boxes = viewer.layers[-1]
+    assert boxes.name == "mr.nii.gz: organ: boxes" and (boxes.scale == image.scale).all()
+    covered = np.zeros(labels.data.shape, dtype=bool)
+    for rectangle in boxes.data:
+        (depth,) = {int(place) for place in rectangle[:, 0]}
+        low, high = rectangle[:, 1:].min(axis=0) + 0.5, rectangle[:, 1:].max(axis=0) + 0.5
+        covered[depth, int(low[0]) : int(high[0]), int(low[1]) : int(high[1])] = True
+    assert (labels.data > 0).any() and covered[labels.data > 0].all()
+    # no slice, row or column of the union lies beside the labels
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        assert np.array_equal(covered.any(axis=others), (labels.data > 0).any(axis=others))
+    assert set(boxes.features["class"]) == {"liver"} and boxes.features["score"].between(0, 1).all()
+
+
+def test_more_boxes_than_can_be_drawn_are_counted(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_volume(viewer)
+    monkeypatch.setattr("napari_meduniseg._instance_boxes._MOST", 1)
+    run(viewer, compute=ComputeOptions(precision="fp32", boxes=True))
+    assert set(viewer.layers[-1].features["lesion"]) == {1}
+
+
 def test_a_result_whose_layer_is_gone_is_dropped_and_a_renamed_one_found(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
     order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), model="tiny", compute=FP32), viewer)

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from meduniseg_core.adaptation.gate_bias import Corrected, alike_text, bias_text, near_copies
 from meduniseg_core.evaluation import CaseScores
+from meduniseg_core.evaluation.intervals import BootstrapInterval, bootstrap_interval
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY
-from meduniseg_core.evaluation.report import BootstrapInterval, ReportPicture, bootstrap_interval
+from meduniseg_core.evaluation.report import ReportPicture
 
 WORSE_BY = 0.01
 """The loss of Dice above which the new model counts as worse for a class."""

@@ -1,8 +1,10 @@
 """Evaluation of segmentations: metrics with a stated policy for empty masks, and reports."""
 
 from meduniseg_core.evaluation.cases import CaseScores, ClassScores, evaluate_case
+from meduniseg_core.evaluation.detection import DetectionSummary
 from meduniseg_core.evaluation.folders import evaluate_folders
 from meduniseg_core.evaluation.gaps import CaseGap, TaskGap, read_reports, task_gaps
+from meduniseg_core.evaluation.intervals import BootstrapInterval, bootstrap_interval
 from meduniseg_core.evaluation.metrics import (
     EMPTY_MASK_POLICY,
     SurfaceDistances,
@@ -14,13 +16,7 @@ from meduniseg_core.evaluation.metrics import (
 )
 from meduniseg_core.evaluation.overlay import colour_of, overlay, png_bytes
 from meduniseg_core.evaluation.paper_table import PaperTable, paper_tables, strangers
-from meduniseg_core.evaluation.report import (
-    BootstrapInterval,
-    Report,
-    Summary,
-    bootstrap_interval,
-    summarise,
-)
+from meduniseg_core.evaluation.report import Report, Summary, summarise
 from meduniseg_core.evaluation.writing import write_report
 
 __all__ = [
@@ -29,6 +25,7 @@ __all__ = [
     "CaseGap",
     "CaseScores",
     "ClassScores",
+    "DetectionSummary",
     "PaperTable",
     "Report",
     "Summary",

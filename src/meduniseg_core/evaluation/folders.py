@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.evaluation.box_lists import BoxComparison
 from meduniseg_core.evaluation.cases import CaseScores, evaluate_case, on_one_grid
 from meduniseg_core.evaluation.matching import Sides
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
@@ -38,6 +39,7 @@ def evaluate_folders(
     tolerance: float = 2.0,
     surface: bool = True,
     lesions: bool = True,
+    boxes: float | None = None,
     pictures: bool = True,
     title: str = "Evaluation",
     task: str = "",
@@ -60,6 +62,7 @@ def evaluate_folders(
         tolerance: of the surface Dice, in mm (pixels where images have no size).
         surface: whether to measure surface Dice and HD95.
         lesions: whether to count lesions that were found, missed and invented.
+        boxes: also compare the lists of boxes beside the predictions, by this least IoU; None: not.
         pictures: whether to draw pictures.
         title: the report's.
         task: what was segmented, for the report.
@@ -72,13 +75,15 @@ def evaluate_folders(
         The report.
 
     Raises:
-        BadInputError: there are no label maps or no common cases, grids differ, or no id occurs on both sides.
+        BadInputError: there are no label maps or no common cases, grids differ, no id occurs on both sides, or a list
+            of boxes is missing or damaged.
         CancelledError: ``cancel`` was set.
     """
     pairs, notes = _matched(Path(predictions), Path(references), missing)
     names, sides = _names(class_names), Sides(ignored, trust_names=class_names is None)
     scores: list[CaseScores] = []
     findings: list[Finding] = []
+    comparison = None if boxes is None else BoxComparison(boxes)
     read = partial(_read, drawn_on=drawn_on, ignored=ignored)
     began = time.monotonic()
 
@@ -94,6 +99,8 @@ def evaluate_folders(
         sides.add(guess, truth)
         findings += [finding for labels in (guess, truth) if labels is not None for finding in labels.findings]
         scores.append(score(pair[0], guess, truth))
+        if comparison is not None:
+            comparison.add(pair[0], pair[1], truth, ignored)
         events(Progress("evaluate", done + 1, len(pairs), time.monotonic() - began, pair[0]))
     only = sides.same_class(names)
     if only is None and names is not None:
@@ -120,6 +127,7 @@ def evaluate_folders(
         notes=(*notes, *(finding.text for finding in warnings if finding.level == "warning")),
         warnings=warnings,
         cases=tuple(case.with_classes(names, surface, lesions) for case in scores),
+        detection=() if comparison is None else comparison.summary(names, only),
     )
     if not pictures:
         return report

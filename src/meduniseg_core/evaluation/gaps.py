@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.evaluation.report import BootstrapInterval, Report, bootstrap_interval
+from meduniseg_core.evaluation.intervals import BootstrapInterval, bootstrap_interval
+from meduniseg_core.evaluation.report import Report
 
 REPORT_FILE = "report.json"
 _WORST = 3

@@ -12,15 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.catalog import DOWNSTREAM, TASKS, UPSTREAM, Task
 from meduniseg_core.errors import BadInputError
+from meduniseg_core.evaluation.intervals import RESAMPLES, BootstrapInterval, percentile_interval
 from meduniseg_core.evaluation.metrics import weighted_dice
-from meduniseg_core.evaluation.report import (
-    RESAMPLES,
-    BootstrapInterval,
-    Report,
-    Summary,
-    percentile_interval,
-    summarise,
-)
+from meduniseg_core.evaluation.report import Report, Summary, summarise
 
 _WEIGHTED = "pneumothorax"  # SIIM is judged by WDice (docs/spec.md section 9)
 

@@ -11,12 +11,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from meduniseg_core.evaluation.cases import CaseScores, ClassScores
+from meduniseg_core.evaluation.detection import DetectionSummary
+from meduniseg_core.evaluation.intervals import BootstrapInterval, bootstrap_interval
 from meduniseg_core.evaluation.lesions import all_lesions
 from meduniseg_core.evaluation.metrics import EMPTY_MASK_POLICY, weighted_dice
 from meduniseg_core.images import Finding
-
-CONFIDENCE = 0.95
-RESAMPLES = 2000
 
 _COLUMNS = (
     *("case", "dimension", "unit", "missing", "label", "class"),
@@ -33,16 +32,6 @@ class Summary(BaseModel):
     mean: float | None
     mean_2d: float | None
     mean_3d: float | None
-
-
-class BootstrapInterval(BaseModel):
-    """A bootstrap interval of a mean, at the stated confidence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    low: float
-    high: float
-    confidence: float
 
 
 class ClassSummary(BaseModel):
@@ -90,6 +79,7 @@ class Report(BaseModel):
     notes: tuple[str, ...] = ()
     warnings: tuple[Finding, ...] = Field(default=(), description="what was found out; their texts are notes, too")
     cases: tuple[CaseScores, ...] = Field(min_length=1)
+    detection: tuple[DetectionSummary, ...] = Field(default=(), description="of each class, where boxes were compared")
     pictures: tuple[ReportPicture, ...] = Field(default=(), exclude=True)
 
     @computed_field  # type: ignore[prop-decorator]
@@ -185,45 +175,6 @@ def summarise(values: Iterable[tuple[float, int]]) -> Summary:
     groups = [[value for value, dimension in pairs if dimension in which] for which in ((2, 3), (2,), (3,))]
     means = [float(np.mean(group)) if group else None for group in groups]
     return Summary(mean=means[0], mean_2d=means[1], mean_3d=means[2])
-
-
-def percentile_interval(draws: Sequence[float] | np.ndarray, confidence: float = CONFIDENCE) -> BootstrapInterval:
-    """Compute the percentile interval of what resampling gave.
-
-    Args:
-        draws: one number for each resampling.
-        confidence: between 0 and 1.
-
-    Returns:
-        The interval.
-    """
-    low, high = np.quantile(np.asarray(draws), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return BootstrapInterval(low=float(low), high=float(high), confidence=confidence)
-
-
-def bootstrap_interval(
-    values: Sequence[float], *, confidence: float = CONFIDENCE, resamples: int = RESAMPLES, seed: int = 0
-) -> BootstrapInterval:
-    """Compute the percentile bootstrap interval of a mean.
-
-    Args:
-        values: one for each case.
-        confidence: between 0 and 1.
-        resamples: how many means are drawn.
-        seed: the same seed gives the same interval.
-
-    Returns:
-        The interval.
-
-    Raises:
-        ValueError: no values, or a confidence outside 0..1.
-    """
-    scores = np.asarray(values, dtype=np.float64)
-    if not scores.size or not 0 < confidence < 1:
-        raise ValueError("a bootstrap interval needs at least one value and a confidence between 0 and 1")
-    rng = np.random.default_rng(seed)
-    means = np.array([scores[rng.integers(scores.size, size=scores.size)].mean() for _ in range(resamples)])
-    return percentile_interval(means, confidence)
 
 
 def _volume_error(scores: ClassScores) -> float:

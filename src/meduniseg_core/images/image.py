@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -58,6 +58,16 @@ class Image:
     def is_2d(self) -> bool:
         """Whether the depth is 1."""
         return self.geometry.shape[0] == 1
+
+    @property
+    def size_unit(self) -> tuple[Literal["ml", "mm2", "pixels"], float]:
+        """In what the size of a part of the image is told, and how much of it one voxel is: ml for a volume, mm2 for a
+        slice with a size in mm, else pixels."""
+        if not self.physical:
+            return "pixels", 1.0
+        if self.is_2d:
+            return "mm2", self.geometry.spacing[1] * self.geometry.spacing[2]
+        return "ml", self.geometry.voxel_volume / 1000
 
     @property
     def name(self) -> str:

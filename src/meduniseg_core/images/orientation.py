@@ -96,6 +96,22 @@ class Reorientation:
             found[axis] = shape[axis] - 1 - value if flip else value
         return found[0], found[1], found[2]
 
+    def forward_box(self, box: Box, shape: Shape3) -> Box:
+        """Bring a box of the source into the new orientation.
+
+        Args:
+            box: Ranges in voxels of the source's array.
+            shape: The source's voxels along ``(D, H, W)``.
+
+        Returns:
+            The ranges in the reoriented array.
+        """
+        turned = []
+        for axis, flip in zip(self.axes, self.flips, strict=True):
+            low, high = box[axis]
+            turned.append((shape[axis] - high, shape[axis] - low) if flip else (low, high))
+        return turned[0], turned[1], turned[2]
+
     def inverse_box(self, box: Box, shape: Shape3) -> Box:
         """Bring a box of the new orientation back into the source's.
 

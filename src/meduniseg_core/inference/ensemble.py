@@ -14,6 +14,7 @@ from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.reading import smallest_dtype
+from meduniseg_core.inference.instances import with_instances
 from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import Segmentation
@@ -81,6 +82,7 @@ class Ensemble:
         modality: str | None = None,
         *,
         probabilities: bool = False,
+        instances: bool = False,
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
         **settings: Any,
@@ -92,6 +94,7 @@ class Ensemble:
             tasks: one or more tasks that all models have.
             modality: as for `Predictor.segment`.
             probabilities: also return the mean probabilities.
+            instances: also list the connected pieces of every class, scored by the mean probabilities.
             events: receives progress and messages of each model.
             cancel: stops after the current batch of windows.
             **settings: the other arguments of `Predictor.segment`, the same for all models.
@@ -122,7 +125,13 @@ class Ensemble:
                 else:
                     first[task], sums[task] = replace(one, probabilities=None), own
             del found
-        return {task: self._joined(first[task], sums.pop(task), findings[task], probabilities) for task in names}
+        results = {}
+        for task in names:
+            joined = self._joined(first[task], sums.pop(task), findings[task], probabilities or instances)
+            if instances:
+                joined = with_instances(joined, self.model.info.plan_of(task), keep_probabilities=probabilities)
+            results[task] = joined
+        return results
 
     def _joined(
         self, one: Segmentation, total: np.ndarray, findings: Sequence[Any], probabilities: bool

@@ -116,6 +116,12 @@ class Request:
     orientation: str | None = None
     evidence: bool = False
     review_below: float = REVIEW_BELOW
+    instances: bool = False
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether the pass has to keep probabilities: instances are scored by them."""
+        return self.probabilities or self.instances
 
     def check(self, image: Image) -> None:
         """Refuse a request that is impossible for an image.
@@ -212,7 +218,7 @@ class Pass:
         watch = self._watch()
         network = engine.for_members(watch) if apart else engine.for_tasks(tasks, modality, watch)
         collectors = [
-            self._source.collector(plan, self._request.probabilities, half=self._half) for plan in self._plans
+            self._source.collector(plan, self._request.needs_probabilities, half=self._half) for plan in self._plans
         ]
         began, run_windows, voxels, done = time.perf_counter(), 0, 0, 0
         for chunk in self._source.chunks():
@@ -296,10 +302,10 @@ class Pass:
         """
         extent = self._source.extent
         if extent is None:
-            return replace(before, probabilities=self._request.probabilities)
+            return replace(before, probabilities=self._request.needs_probabilities)
         shape, region = extent
         grid = plan_windows(self._plans[0], shape, self._info.config.total_stride, self._request.overlap, region)
-        return replace(before, grid=grid, windows=len(grid), probabilities=self._request.probabilities)
+        return replace(before, grid=grid, windows=len(grid), probabilities=self._request.needs_probabilities)
 
     def _check(self, chunk: Chunk) -> None:
         """Refuse values that are not finite: they would be taken for air, and their windows skipped."""

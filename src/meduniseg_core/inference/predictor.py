@@ -23,6 +23,7 @@ from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference.deshear import Desheared
 from meduniseg_core.inference.engine import Engine, Engines
 from meduniseg_core.inference.execution import Pass, Request, chosen_plans, preprocessing_key, shared_passes
+from meduniseg_core.inference.instances import with_instances
 from meduniseg_core.inference.memory import (
     Estimate,
     ExecutionPlan,
@@ -119,6 +120,7 @@ class Predictor:
         orientation: str | None = None,
         evidence: bool = False,
         review_below: float = REVIEW_BELOW,
+        instances: bool = False,
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> dict[str, Segmentation]:
@@ -143,6 +145,7 @@ class Predictor:
             evidence: keep what the pass shows about itself in the results, whether or not the model is calibrated.
             review_below: results with an estimated Dice below this should be reviewed; for calibrated models it decides
                 the traffic light.
+            instances: also list the connected pieces of every class, each with box, score and size.
             events: receives progress for each batch of windows (stage "segment"), and messages.
             cancel: stops after the current batch of windows.
 
@@ -157,7 +160,7 @@ class Predictor:
             NonFiniteOutputError: the network's logits are NaN or infinite.
             CancelledError: ``cancel`` was set.
         """
-        request = Request(tta, overlap, box, probabilities, scale, orientation, evidence, review_below)
+        request = Request(tta, overlap, box, probabilities, scale, orientation, evidence, review_below, instances)
         prepared = self.prepare(image, tasks, modality, request, events=events)
         return self.segment_prepared(prepared, events=events, cancel=cancel)
 
@@ -237,10 +240,14 @@ class Predictor:
             results = {
                 task: replace(result, settings={**result.settings, "scale": scale}) for task, result in results.items()
             }
-        return {
+        results = {
             task: replace(result, findings=merge(prepared.checked[task], result.findings)).on_grid_of(prepared.given)
             for task, result in results.items()
         }
+        if not prepared.request.instances:
+            return results
+        keep = prepared.request.probabilities
+        return {plan.task: with_instances(results[plan.task], plan, keep_probabilities=keep) for plan in prepared.plans}
 
     def _segment_all(
         self, prepared: PreparedImage, events: EventSink, cancel: CancelToken | None
@@ -484,4 +491,4 @@ def _raised(work: Pass, image: Image, plans: list[TaskPlan]) -> Finding:
 
 
 def _remedy(request: Request) -> str:
-    return f"do not ask for probabilities, or {_REMEDY}" if request.probabilities else _REMEDY
+    return f"do not ask for probabilities or boxes, or {_REMEDY}" if request.needs_probabilities else _REMEDY

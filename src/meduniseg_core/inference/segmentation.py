@@ -14,6 +14,7 @@ from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_
 from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
+from meduniseg_core.images.instances import Instance, boxes_name, boxes_text
 from meduniseg_core.images.label_tables import TABLES, LabelTable, table_name
 from meduniseg_core.images.palette import Colour, class_colour
 from meduniseg_core.images.upright import KEY, stored_orientation
@@ -42,8 +43,9 @@ class Segmentation:
 
     ``labels`` (1, D, H, W) are on the image's own grid; 0 is background, ``class_names[i]`` has label ``i + 1`` and
     colour ``colours[i]`` (RGB, 0 to 255). ``probabilities`` (background and classes, D, H, W) are float16, None unless
-    requested. ``execution`` says how the windows ran (see `memory`), ``seconds`` how long. ``pack`` is the pack that
-    refined the model for this task (None for the model alone). ``findings`` are what readers and checks found out about
+    requested. ``instances`` are the connected pieces of the classes, None unless requested. ``execution`` says how the
+    windows ran (see `memory`), ``seconds`` how long. ``pack`` is the pack that refined the model for this task (None
+    for the model alone). ``findings`` are what readers and checks found out about
     the image and the result, the JSON's "warnings". ``quality`` says how far to trust the result, None if the model is
     not calibrated for the task. ``evidence`` is what the pass shows about itself, None unless requested.
     """
@@ -66,6 +68,7 @@ class Segmentation:
     findings: tuple[Finding, ...] = ()
     quality: ResultQuality | None = None
     evidence: Evidence | None = field(default=None, repr=False)
+    instances: tuple[Instance, ...] | None = field(default=None, repr=False)
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -94,13 +97,7 @@ class Segmentation:
         Returns:
             One row per class. The size is in ml for a volume, in mm2 for a slice with a size in mm, else in pixels.
         """
-        geometry = self.labels.geometry
-        unit: Literal["ml", "mm2", "pixels"] = "pixels"
-        scale = 1.0
-        if self.labels.physical:
-            flat = self.labels.is_2d
-            unit = "mm2" if flat else "ml"
-            scale = geometry.spacing[1] * geometry.spacing[2] if flat else geometry.voxel_volume / 1000
+        unit, scale = self.labels.size_unit
         count = len(self.class_names) + 1
         voxels = np.zeros(count, dtype=np.int64)
         sums = np.zeros((self.image.channels, count))
@@ -184,7 +181,8 @@ class Segmentation:
         """Write the labels, and beside them their provenance as ``<name>.json``, as one step.
 
         Probabilities, if there are any, go to ``<name>_probabilities`` in the same format, or to .npy beside a picture
-        format. An earlier result of this image is replaced unless it was edited since.
+        format, and instances to ``<name>_boxes.json``. An earlier result of this image is replaced unless it was edited
+        since.
 
         Args:
             path: the label file; its ending chooses the format (.nii.gz, .nrrd, .seg.nrrd, .mha, .png, .tif, .npy),
@@ -221,6 +219,9 @@ class Segmentation:
         if probabilities is not None:
             name = probabilities_name(path)
             files[name] = lambda target: write_image(probabilities, target, like=self.image)
+        if self.instances is not None:
+            listed = boxes_text(self.instances, self.labels, self.image.name, self.task)
+            files[boxes_name(path)] = partial(write_text, text=listed)
         for kind in tables:
             text = TABLES[kind][1](LabelTable(self.labelled_series().classes, self.labelled_series().colours))
             files[table_name(path, kind)] = partial(write_text, text=text)

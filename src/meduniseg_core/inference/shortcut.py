@@ -26,6 +26,7 @@ def segment(
     overlap: float = 0.5,
     box: Box | None = None,
     probabilities: bool = False,
+    instances: bool = False,
     scale: float = 1.0,
     orientation: str | None = None,
     series: str | None = None,
@@ -49,6 +50,7 @@ def segment(
         overlap: as for :meth:`Predictor.segment`.
         box: as for :meth:`Predictor.segment`.
         probabilities: as for :meth:`Predictor.segment`.
+        instances: as for :meth:`Predictor.segment`.
         scale: as for :meth:`Predictor.segment`.
         orientation: as for :meth:`Predictor.segment`.
         series: which series of a path that holds several, as for ``read_image``.
@@ -78,6 +80,7 @@ def segment(
         overlap=overlap,
         box=box,
         probabilities=probabilities,
+        instances=instances,
         scale=scale,
         orientation=orientation,
         events=events,

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from meduniseg_core.evaluation import BootstrapInterval, Report, summarise
-from meduniseg_core.evaluation.report import RESAMPLES, percentile_interval
+from meduniseg_core.evaluation.intervals import RESAMPLES, percentile_interval
 from meduniseg_core.model.networks import count_parameters
 from meduniseg_core.training.ablation import Suite, SuiteTable, suite_reports, suite_tasks, trainings
 from meduniseg_core.weights import find_model

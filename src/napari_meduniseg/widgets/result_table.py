@@ -26,13 +26,15 @@ from superqt.utils import qdebounced
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.files import write_text
+from meduniseg_core.inference import Segmentation
 from meduniseg_core.inference.derived import table_csv
 from napari_meduniseg._jobs import os_failure
 from napari_meduniseg._segmentation_job import Outcome, recount
 from napari_meduniseg.widgets.working import Working
 
 _SETTLE_MS = 500  # strokes that follow each other faster are counted once
-_COLUMNS = ("class", "voxels", "size", "mean")
+_COLUMNS = ("class", "voxels", "size", "mean", "lesions")
+_LESIONS = _COLUMNS.index("lesions")
 
 
 class ResultTable(Working, QWidget):
@@ -49,7 +51,8 @@ class ResultTable(Working, QWidget):
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setHorizontalHeaderLabels(_COLUMNS)
         self.table.setToolTip(
-            "What was found: click a row to pick the class; sizes are ml in volumes, mm² or pixels in pictures."
+            "What was found: click a row to pick the class; sizes are ml in volumes, mm² or pixels in pictures. "
+            "Lesions: how many the network found and how sure it is of the surest; corrections do not change that."
         )
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -130,8 +133,9 @@ class ResultTable(Working, QWidget):
         self._targets = []
         self.table.setRowCount(0)
         self._shown = outcome
+        self.table.setColumnHidden(_LESIONS, all(result.instances is None for result in outcome.results.values()))
         flat = all(result.labels.is_2d for result in outcome.results.values())
-        self.table.setHorizontalHeaderLabels(("class", "pixels" if flat else "voxels", "size", "mean"))
+        self.table.setHorizontalHeaderLabels(("class", "pixels" if flat else "voxels", *_COLUMNS[2:]))
         lines = [f"{one.name}: {one.value:.2f}" for found in outcome.derived.values() for one in found]
         self.derived.setText("\n".join(line[0].upper() + line[1:] for line in lines))
         self.derived.setVisible(bool(lines))
@@ -143,7 +147,8 @@ class ResultTable(Working, QWidget):
                 unit = {"ml": "ml", "mm2": "mm²", "pixels": "px"}[row.unit]
                 size = f"{row.size:,.0f} {unit}" if row.unit == "pixels" else f"{row.size:,.2f} {unit}"
                 means = ", ".join("-" if math.isnan(mean) else f"{mean:.4g}" for mean in row.mean_intensity)
-                for column, text in enumerate((name, f"{row.voxels:,}", size, means)):
+                lesions = _lesions(outcome.results[task], row.label)
+                for column, text in enumerate((name, f"{row.voxels:,}", size, means, lesions)):
                     item = QTableWidgetItem(text)
                     if column == 0:
                         item.setData(
@@ -178,12 +183,15 @@ class ResultTable(Working, QWidget):
 
     def text(self) -> str:
         """The table, tab separated, and the measures below it."""
-        headers = (self.table.horizontalHeaderItem(column) for column in range(len(_COLUMNS)))
+        headers = (self.table.horizontalHeaderItem(column) for column in self._columns())
         lines = ["\t".join(header.text() if header else "" for header in headers)]
         for row in range(self.table.rowCount()):
-            cells = (self.table.item(row, column) for column in range(len(_COLUMNS)))
+            cells = (self.table.item(row, column) for column in self._columns())
             lines.append("\t".join(cell.text() if cell else "" for cell in cells))
         return "\n".join([*lines, *self.derived.text().replace(": ", "\t").splitlines()])
+
+    def _columns(self) -> list[int]:
+        return [column for column in range(len(_COLUMNS)) if not self.table.isColumnHidden(column)]
 
     def _pick(self) -> None:
         row = self.table.currentRow()
@@ -191,3 +199,11 @@ class ResultTable(Working, QWidget):
             layer, label = self._targets[row]
             layer.selected_label = label
             self.picked.emit(layer)
+
+
+def _lesions(result: Segmentation, label: int) -> str:
+    """How many lesions of a class the network found, and the highest score; empty where boxes were not asked for."""
+    scores = [one.score for one in result.instances or () if one.label == label]
+    if result.instances is None:
+        return ""
+    return f"{len(scores)} (up to {max(scores):.2f})" if scores else "0"

@@ -3,9 +3,10 @@
     xvfb-run -a -s "-screen 0 1280x800x24" python benchmarks/kills.py [--kills 20] [--seed 0]
 
 napari: a viewer whose user accepts corrections without a pause is killed; every acceptance that was confirmed on screen
-must be in the ledger, with image and labels as they were, and the next acceptance must work. Training:
-`training_kills.py`. Batch, and two programs on one output folder: `batch_kills.py`. Runs with a manifest:
-`archive_kills.py`. Acceptances and installations of models, and two programs on one ledger: `store_kills.py`.
+must be in the ledger, with image and labels as they were, and the next acceptance must work. Fine-tuning:
+`training_kills.py`. Preprocessing, and training in two processes: `run_kills.py`. Batch, and two programs on one output
+folder: `batch_kills.py`. Runs with a manifest: `archive_kills.py`. Acceptances and installations of models, and two
+programs on one ledger: `store_kills.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from archive_kills import kill_archive
 from batch_kills import kill_batch, two_programs
+from run_kills import kill_preprocessing, kill_together
 from store_kills import kill_install, kill_ledger, two_on_one_ledger
 from training_kills import kill_training
 
@@ -32,6 +34,7 @@ from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ModelInfo, Registry, save_model
 
 SHAPE = (16, 32, 32)
+CHOICES = ("training", "preprocessing", "together", "napari", "batch", "archive", "ledger", "install")
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("training", "napari", "batch", "archive", "ledger", "install"))
+    parser.add_argument("--only", choices=CHOICES)
     parser.add_argument("--annotate", metavar="LEDGER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.annotate:
@@ -70,6 +73,10 @@ def main() -> None:
                 ledger.accept(*ball(seed))
             save_base(home)
             print(kill_training(ledger.folder, arguments.kills, rng), flush=True)
+        if arguments.only in (None, "preprocessing"):
+            print(kill_preprocessing(home, ball, arguments.kills, rng), flush=True)
+        if arguments.only in (None, "together"):
+            print(kill_together(home, ball, arguments.kills, rng), flush=True)
         if arguments.only in (None, "napari"):
             print(kill_napari(home, arguments.kills, rng), flush=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,24 @@ _WAIT = timedelta(minutes=30)  # for a process that is alive and slow: writing a
 _PART = 1 << 20  # characters of a text that are sent at once: the store refuses values above 8 MiB
 
 
+def _wait_for_leader(seconds: float) -> None:
+    """Wait until the first process listens. torch would wait twice as long, and print pages about it.
+
+    Raises:
+        RuntimeError: it does not.
+    """
+    host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT", "")
+    end = time.monotonic() + seconds
+    while host and port.isdecimal():  # what is missing is said by torch
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > end:
+                raise RuntimeError(f"nothing answers at {host}:{port} ({message_of(error)})") from error
+            time.sleep(0.2)
+
+
 class Joined(Group):
     """One of several processes that train together; a context that ends when all of them have finished.
 
@@ -41,6 +60,8 @@ class Joined(Group):
         self.rank, self.size = place.rank, place.size
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         try:
+            if place.rank:
+                _wait_for_leader(_START.total_seconds())
             store, _, _ = next(rendezvous("env://", rank=place.rank, world_size=place.size, timeout=_START))
             self._store = PrefixStore(f"meduniseg/{attempt}", store)
             self._for_group = PrefixStore(f"meduniseg/{attempt}/group", store.clone())

@@ -16,7 +16,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from meduniseg_core.preprocessing import IGNORED, CachedCase, TaskPlan
 from meduniseg_core.training.absence import AbsenceSettings, AbsenceSource
-from meduniseg_core.training.augmentation import AugmentationConfig, for_task, sample_maps
+from meduniseg_core.training.augmentation import (
+    AugmentationConfig,
+    DrawnSample,
+    draw_sample,
+    for_task,
+    sample_maps,
+)
 from meduniseg_core.training.group import ALONE, Group
 
 
@@ -53,6 +59,19 @@ class Batch:
         maps = (None if weights is None else weights.pin_memory() for weights in (self.changed, self.looked_at))
         return Batch(self.task, self.images.pin_memory(), self.labels.pin_memory(), self.cases, *maps)
 
+    def to(self, device: torch.device) -> Batch:
+        """Send the batch to a device, without waiting for it.
+
+        Args:
+            device: where to.
+
+        Returns:
+            The batch there.
+        """
+        maps = (None if own is None else own.to(device, non_blocking=True) for own in (self.changed, self.looked_at))
+        images, labels = self.images.to(device, non_blocking=True), self.labels.to(device, non_blocking=True)
+        return Batch(self.task, images, labels, self.cases, *maps)
+
     def part(self, first: int, end: int) -> Batch:
         """Some of the samples.
 
@@ -69,6 +88,37 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class DrawnBatch:
+    """A batch whose samples are drawn and read, and are augmented on the device (`augmentation.on_device`)."""
+
+    task: int
+    samples: tuple[DrawnSample, ...]
+    cases: tuple[str, ...]
+    sparse: bool  # parts may be without labels
+
+    def pin_memory(self) -> DrawnBatch:
+        """Copy the batch into page-locked memory, for the data loader.
+
+        Returns:
+            The copy.
+        """
+        return DrawnBatch(self.task, tuple(sample.pin_memory() for sample in self.samples), self.cases, self.sparse)
+
+    def finished(self, device: torch.device) -> Batch:
+        """Augment the samples.
+
+        Args:
+            device: where to.
+
+        Returns:
+            The batch, on the device.
+        """
+        done = [sample.finished(device) for sample in self.samples]
+        images, maps = [image for image, _ in done], [own for _, own in done]
+        return _batch(self.task, images, maps, self.cases, sparse=self.sparse)
+
+
+@dataclass(frozen=True)
 class _Source:
     """An image (C, D, H, W), its label maps (D, H, W), and the patch's centre (voxels) and zoom in it."""
 
@@ -79,7 +129,7 @@ class _Source:
     zoom: float | None = None
 
 
-class BatchSource(Dataset[Batch]):
+class BatchSource(Dataset["Batch | DrawnBatch"]):
     """A data set whose item ``i`` is the batch of iteration ``i``.
 
     A batch holds one task. Within an epoch each task has ``iterations_per_task`` batches, in random order (docs/spec.md
@@ -88,7 +138,8 @@ class BatchSource(Dataset[Batch]):
     prepares it. The last third of a batch is centred on a random voxel of a random foreground class of the case. A
     share ``correction_oversampling`` of all samples is centred on a voxel that an annotator changed instead.
     ``absence`` says for which tasks how many samples lack the target. Augmentation depends on the task's modality
-    (`augmentation.presets`).
+    (`augmentation.presets`). With ``on_device`` samples are only drawn, for tasks whose augmentation a device can do:
+    those without changes of appearance.
     """
 
     def __init__(
@@ -104,8 +155,11 @@ class BatchSource(Dataset[Batch]):
         task_shares: Mapping[str, float] | None = None,
         sampling_power: float = 0.0,
         group: Group = ALONE,
+        *,
+        on_device: bool = False,
     ) -> None:
         self._tasks = tuple(tasks)
+        self._on_device = on_device
         self._group = group
         self._corrected = [[case for case in data.cases if len(case.changed_voxels)] for data in self._tasks]
         self._correction_oversampling = correction_oversampling
@@ -141,41 +195,32 @@ class BatchSource(Dataset[Batch]):
         np.random.default_rng([self._seed, 0, epoch]).shuffle(order)
         return int(order[position])
 
-    def __getitem__(self, iteration: int) -> Batch:
+    def __getitem__(self, iteration: int) -> Batch | DrawnBatch:
         task = self.task_of(iteration)
-        data = self._tasks[task]
-        size = data.plan.batch
-        first_forced = round(size * (1 - self._oversampling))
+        data, augmentation = self._tasks[task], self._augmentation[task]
+        drawn: list[DrawnSample] = []
         images, maps, names = [], [], []
+        size = data.plan.batch
         for index in self._group.share_of(size):
             rng = np.random.default_rng([self._seed, 1, iteration, index])
-            source = self._source(task, rng, forced=index >= first_forced)
-            image, own = sample_maps(
-                source.data,
-                source.maps,
-                source.centre,
-                data.plan.patch,
-                data.plan.mirror_axes,
-                rng,
-                self._augmentation[task],
-                spacing=data.plan.spacing,
-                zoom=source.zoom,
-            )
+            source = self._source(task, rng, forced=index >= round(size * (1 - self._oversampling)))
+            names.append(source.case)
+            place = (source.data, source.maps, source.centre, data.plan.patch, data.plan.mirror_axes, rng, augmentation)
+            if self._on_device and not augmentation.appearance.active:
+                drawn.append(draw_sample(*place, spacing=data.plan.spacing, zoom=source.zoom))
+                continue
+            image, own = sample_maps(*place, spacing=data.plan.spacing, zoom=source.zoom)
             images.append(torch.as_tensor(image))
             maps.append(torch.as_tensor(own))
-            names.append(source.case)
+        if drawn:
+            sparse = any(bool((sample.maps[0] == IGNORED).any()) for sample in drawn)
+            return DrawnBatch(task, tuple(drawn), tuple(names), sparse)
         if not names:  # more processes than samples: this one has none
             shape = (0, *data.plan.patch)
             images_here = torch.empty((0, len(data.plan.channels), *data.plan.patch))
             return Batch(task, images_here, torch.empty(shape, dtype=torch.int64), ())
-        changes = None
-        if any(len(own) > 1 for own in maps):
-            changes = torch.stack([own[1].float() if len(own) > 1 else torch.zeros(own[0].shape) for own in maps])
-        labels = torch.stack([own[0].long() for own in maps])
-        unknown, looked_at = labels == IGNORED, None
-        if bool(unknown.any()):
-            labels[unknown], looked_at = 0, (~unknown).float()
-        return Batch(task, torch.stack(images), labels, tuple(names), changes, looked_at)
+        sparse = any(bool((own[0] == IGNORED).any()) for own in maps)
+        return _batch(task, images, maps, tuple(names), sparse=sparse)
 
     def _source(self, task: int, rng: np.random.Generator, forced: bool) -> _Source:
         """The place that the next sample is taken from."""
@@ -218,6 +263,23 @@ class BatchSource(Dataset[Batch]):
         return d, h, w
 
 
+def _batch(
+    task: int, images: Sequence[Tensor], maps: Sequence[Tensor], names: tuple[str, ...], *, sparse: bool
+) -> Batch:
+    """Samples as a batch: images (C, D, H, W), label maps (K, D, H, W), of which the second says what was changed."""
+    changes = None
+    if any(len(own) > 1 for own in maps):
+        changes = torch.stack(
+            [own[1].float() if len(own) > 1 else own.new_zeros(own[0].shape, dtype=torch.float32) for own in maps]
+        )
+    labels = torch.stack([own[0].long() for own in maps])
+    looked_at = None
+    if sparse:
+        unknown = labels == IGNORED
+        labels, looked_at = labels.masked_fill(unknown, 0), (~unknown).float()
+    return Batch(task, torch.stack(list(images)), labels, names, changes, looked_at)
+
+
 def batches_by_task(shares: Sequence[float], iterations_per_task: int) -> list[int]:
     """How many batches of an epoch each task gets.
 
@@ -238,7 +300,9 @@ def batches_by_task(shares: Sequence[float], iterations_per_task: int) -> list[i
     return [int(count) + 1 for count in counts]
 
 
-def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> Iterator[Batch]:
+def batches_from(
+    source: BatchSource, start: int, workers: int, pin: bool, device: torch.device | None = None
+) -> Iterator[Batch]:
     """Prepare batches in advance.
 
     Args:
@@ -246,11 +310,12 @@ def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> It
         start: the first iteration.
         workers: number of processes; 0 prepares the batches in this one.
         pin: copy them into page-locked memory.
+        device: where drawn batches are augmented; None: on the CPU.
 
     Returns:
-        The batches in the order of the iterations.
+        The batches in the order of the iterations; on a GPU the next one is sent and augmented during a step.
     """
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Batch | DrawnBatch] = DataLoader(
         source,
         batch_size=None,
         sampler=range(start, len(source)),
@@ -259,4 +324,34 @@ def batches_from(source: BatchSource, start: int, workers: int, pin: bool) -> It
         prefetch_factor=4 if workers else None,
         collate_fn=None,
     )
-    return iter(loader)
+    on = device or torch.device("cpu")
+    if on.type == "cuda":
+        return _sent_ahead(iter(loader), on)
+    return (_finished(batch, on) for batch in loader)
+
+
+def _finished(batch: Batch | DrawnBatch, device: torch.device) -> Batch:
+    return batch.finished(device) if isinstance(batch, DrawnBatch) else batch.to(device)
+
+
+def _sent_ahead(batches: Iterator[Batch | DrawnBatch], device: torch.device) -> Iterator[Batch]:
+    """Send and augment one batch ahead, on a stream of its own, beside the step that the device is at."""
+    stream = torch.cuda.Stream(device)
+    ahead: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            following = _finished(batch, device)
+        if ahead is not None:
+            yield _waited_for(ahead, stream)
+        ahead = following
+    if ahead is not None:
+        yield _waited_for(ahead, stream)
+
+
+def _waited_for(batch: Batch, stream: torch.cuda.Stream) -> Batch:
+    current = torch.cuda.current_stream(batch.images.device)
+    current.wait_stream(stream)
+    for tensor in (batch.images, batch.labels, batch.changed, batch.looked_at):
+        if tensor is not None:
+            tensor.record_stream(current)  # its memory belongs to the other stream
+    return batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from PIL import Image as PillowImage
 from pydantic import ValidationError
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.preprocessing import IGNORED, CachedCase
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.augmentation import AugmentationConfig
-from meduniseg_core.training.batches import BatchSource, TaskData, batches_by_task
+from meduniseg_core.training.batches import Batch, BatchSource, DrawnBatch, TaskData, batches_by_task, batches_from
 from meduniseg_core.training.prepare import prepare
 
 
@@ -191,3 +192,47 @@ def test_a_run_on_sparse_labels_trains_and_is_judged_by_what_was_looked_at(confi
     ignoring(discs)
     result = train(config.model_copy(update={"datasets": (discs,), "epochs": 1}))
     assert result.best_dice is not None and np.isfinite(result.best_dice)
+
+
+def test_batches_that_the_device_augments_are_those_of_the_workers(tasks: list[TaskData]) -> None:
+    quiet = AugmentationConfig(p_noise=0.0, presets="none")  # the noise alone is drawn by the device
+    workers, device = (BatchSource(tasks, 7, 42, 0, 1 / 3, quiet, on_device=where) for where in (False, True))
+    for wanted, found in islice(
+        zip(batches_from(workers, 3, 0, pin=False), batches_from(device, 3, 0, pin=False), strict=True), 8
+    ):
+        assert (found.task, found.cases, found.looked_at) == (wanted.task, wanted.cases, None)
+        torch.testing.assert_close(found.images, wanted.images, atol=1e-3, rtol=0)
+        assert (found.labels != wanted.labels).float().mean() < 1e-3
+    assert all(isinstance(device[index], DrawnBatch) for index in range(4))
+    # presets of appearance stay with the workers
+    presets = BatchSource(tasks, 7, 42, 0, 1 / 3, AugmentationConfig(), on_device=True)
+    assert all(isinstance(presets[index], Batch) for index in range(4))
+
+
+def test_parts_without_labels_are_known_to_the_device_too(tasks: list[TaskData], tmp_path: Path) -> None:
+    case = tasks[1].cases[0]
+    seg = np.array(case.seg)
+    seg[:, ::2] = IGNORED
+    for name in (f"{case.case}.npy", f"{case.case}.json"):
+        (tmp_path / name).write_bytes((case.folder / name).read_bytes())
+    np.save(tmp_path / f"{case.case}_seg.npy", seg)
+    sparse = [TaskData(tasks[1].plan, (CachedCase(tmp_path, case.record),))]
+    quiet = AugmentationConfig(p_noise=0.0, presets="none")
+    wanted, found = (
+        next(batches_from(BatchSource(sparse, 7, 42, 0, 1 / 3, quiet, on_device=where), 0, 0, pin=False))
+        for where in (False, True)
+    )
+    assert wanted.looked_at is not None and found.looked_at is not None
+    assert 0.2 < wanted.looked_at.mean() < 0.8
+    assert (found.looked_at != wanted.looked_at).float().mean() < 1e-3 and int(found.labels.max()) < IGNORED
+
+
+def test_a_run_whose_device_augments_ends_like_one_whose_workers_do(config: TrainingConfig, tmp_path: Path) -> None:
+    quiet = {"p_noise": 0.0, "presets": "none"}
+    losses = []
+    for where in ("cpu", "device"):
+        settings = {**config.model_dump(), "augmentation": quiet, "augment_on": where, "output": tmp_path / where}
+        run = TrainingConfig.model_validate({**settings, "epochs": 1})
+        train(run)
+        losses.append(json.loads((run.output / "log.jsonl").read_text().splitlines()[0])["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

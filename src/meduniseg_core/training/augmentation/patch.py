@@ -97,12 +97,7 @@ def sample_maps(
     Raises:
         ValueError: the shapes do not fit.
     """
-    for seg in maps:
-        if data.ndim != 4 or data.shape[1:] != seg.shape:
-            raise ValueError(f"an image of shape {data.shape} does not fit labels of shape {seg.shape}")
-    in_plane = in_plane_only(patch, spacing)
-    matrix = draw_transform(patch, spacing, in_plane, rng, config, zoom)
-    start = [_start(c, p, n, zoom) for c, p, n in zip(centre, patch, data.shape[1:], strict=True)]
+    in_plane, matrix, start = draw_place(data, maps, centre, patch, rng, config, spacing, zoom)
     if matrix is None:
         image, labels = read_box(data, start, patch, np.float32), read_all(maps, start, patch, np.uint8)
     else:
@@ -112,11 +107,62 @@ def sample_maps(
         if hidden is not None:
             labels[:, hidden] = 0
     change_intensities(image, in_plane, rng, config)
-    flipped = tuple(axis + 1 for axis in mirror_axes if rng.random() < config.p_mirror)
+    flipped = draw_flips(mirror_axes, rng, config)
     if flipped:
         image = np.ascontiguousarray(np.flip(image, flipped))
         labels = np.ascontiguousarray(np.flip(labels, flipped))
     return image, labels
+
+
+def draw_place(
+    data: npt.NDArray[np.floating],
+    maps: Sequence[npt.NDArray[np.integer]],
+    centre: Sequence[int],
+    patch: Shape3,
+    rng: np.random.Generator,
+    config: AugmentationConfig,
+    spacing: Vector3 | None,
+    zoom: float | None,
+) -> tuple[bool, npt.NDArray[np.float64] | None, list[int]]:
+    """Draw where and how a patch is taken; arguments as for :func:`sample_maps`.
+
+    Args:
+        data: (C, D, H, W).
+        maps: K label maps (D, H, W).
+        centre: centre of the patch in voxels.
+        patch: size (D, H, W) in voxels.
+        rng: source of all randomness.
+        config: how often and how strongly a sample is changed.
+        spacing: in mm, along (D, H, W).
+        zoom: replaces the random scale.
+
+    Returns:
+        Whether the patch is changed in its planes only; the matrix of `spatial.draw_transform`, None for a plain crop;
+        the untransformed patch's first voxels.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    for seg in maps:
+        if data.ndim != 4 or data.shape[1:] != seg.shape:
+            raise ValueError(f"an image of shape {data.shape} does not fit labels of shape {seg.shape}")
+    in_plane = in_plane_only(patch, spacing)
+    matrix = draw_transform(patch, spacing, in_plane, rng, config, zoom)
+    return in_plane, matrix, [_start(c, p, n, zoom) for c, p, n in zip(centre, patch, data.shape[1:], strict=True)]
+
+
+def draw_flips(mirror_axes: Sequence[int], rng: np.random.Generator, config: AugmentationConfig) -> tuple[int, ...]:
+    """Draw the axes along which a patch is mirrored.
+
+    Args:
+        mirror_axes: axes of (D, H, W) along which it may be.
+        rng: draws them.
+        config: how often.
+
+    Returns:
+        Axes of (C, D, H, W).
+    """
+    return tuple(axis + 1 for axis in mirror_axes if rng.random() < config.p_mirror)
 
 
 def _start(centre: int, size: int, available: int, zoom: float | None) -> int:

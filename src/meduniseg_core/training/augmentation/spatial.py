@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import EllipsisType
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from meduniseg_core.images.geometry import Shape3, Vector3
@@ -175,33 +177,97 @@ def resampled(
     Returns:
         Image float32 (C, D, H, W) and labels uint8 (K, D, H, W), of the patch's size.
     """
-    half = (np.asarray(patch) - 1) / 2
-    centre = np.asarray(start) + half
-    reach = np.abs(matrix) @ half
-    # the box of all source voxels, with the neighbours that linear interpolation looks at
-    low = np.floor(centre - reach).astype(int)
-    size = np.ceil(centre + reach).astype(int) + 1 - low
-    if in_plane:
-        low[0], size[0] = start[0], patch[0]
-    image = torch.from_numpy(read_box(data, low.tolist(), size.tolist(), np.float32))
-    labels = torch.from_numpy(read_all(maps, low.tolist(), size.tolist(), np.float32))
-    # coordinates in the box as grid_sample wants them (align_corners=False): voxel i of n is (2 i + 1) / n - 1
-    linear = 2 * matrix / size[:, None]
-    shift = (2 * (centre - low - matrix @ half) + 1) / size - 1
-    axes = (1, 2) if in_plane else (0, 1, 2)
-    grid = np.empty((*(patch[axis] for axis in axes), len(axes)), dtype=np.float32)
-    for position, row in enumerate(reversed(axes)):  # grid_sample's order is x, y, z
-        terms = np.ix_(*(linear[row, axis] * np.arange(patch[axis]) for axis in axes))
-        total = terms[0] + shift[row]
-        for term in terms[1:]:
-            total = total + term
-        grid[..., position] = total
-    channels = image.shape[0]
-    if in_plane:  # one plane's grid serves every slice of every channel
-        image, labels = (array.reshape(1, -1, *size[1:].tolist()) for array in (image, labels))
-    else:
-        image, labels = image.unsqueeze(0), labels.unsqueeze(0)
-    where = torch.from_numpy(grid).unsqueeze(0)
-    image = functional.grid_sample(image, where, mode="bilinear", padding_mode="zeros", align_corners=False)
-    labels = functional.grid_sample(labels, where, mode="nearest", padding_mode="zeros", align_corners=False)
-    return image.reshape(channels, *patch).numpy(), labels.reshape(-1, *patch).numpy().astype(np.uint8)
+    where = Sampling.of(start, patch, matrix, in_plane)
+    image = torch.from_numpy(read_box(data, where.low, where.size, np.float32))
+    labels = torch.from_numpy(read_all(maps, where.low, where.size, np.float32))
+    grid = torch.from_numpy(where.grid())
+    return where.read(image, grid, "bilinear").numpy(), where.read(labels, grid, "nearest").numpy().astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Where a transformed patch lies in its image.
+
+    ``low`` and ``size`` are the box of all source voxels, with the neighbours that linear interpolation looks at.
+    ``linear`` (3, 3) and ``shift`` (3,) take a voxel of the patch to its place in the box, as grid_sample counts it.
+    """
+
+    low: tuple[int, ...]
+    size: tuple[int, ...]
+    patch: Shape3
+    linear: npt.NDArray[np.float64]
+    shift: npt.NDArray[np.float64]
+    in_plane: bool
+
+    @classmethod
+    def of(cls, start: Sequence[int], patch: Shape3, matrix: npt.NDArray[np.float64], in_plane: bool) -> Sampling:
+        """Find the place of a patch.
+
+        Args:
+            start: the untransformed patch's first voxels.
+            patch: size (D, H, W) in voxels.
+            matrix: as returned by :func:`draw_transform`.
+            in_plane: whether the matrix leaves the depth unchanged.
+
+        Returns:
+            The place.
+        """
+        half = (np.asarray(patch) - 1) / 2
+        centre = np.asarray(start) + half
+        reach = np.abs(matrix) @ half
+        low = np.floor(centre - reach).astype(int)
+        size = np.ceil(centre + reach).astype(int) + 1 - low
+        if in_plane:
+            low[0], size[0] = start[0], patch[0]
+        # coordinates in the box as grid_sample wants them (align_corners=False): voxel i of n is (2 i + 1) / n - 1
+        linear = 2 * matrix / size[:, None]
+        shift = (2 * (centre - low - matrix @ half) + 1) / size - 1
+        return cls(tuple(low.tolist()), tuple(size.tolist()), patch, linear, shift, in_plane)
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes (of D, H, W) along which the patch is transformed."""
+        return (1, 2) if self.in_plane else (0, 1, 2)
+
+    def terms(self, row: int) -> list[npt.NDArray[np.float64]]:
+        """What each voxel index of the patch adds to one coordinate.
+
+        Args:
+            row: the coordinate, an axis of (D, H, W).
+
+        Returns:
+            A vector for each of ``axes``, of the patch's length along it.
+        """
+        return [self.linear[row, axis] * np.arange(self.patch[axis]) for axis in self.axes]
+
+    def grid(self) -> FloatArray:
+        """The coordinates of all voxels of the patch.
+
+        Returns:
+            (d, h, w, 3), or (h, w, 2) for a transform in the plane; the last axis is x, y, z, grid_sample's order.
+        """
+        axes = self.axes
+        grid = np.empty((*(self.patch[axis] for axis in axes), len(axes)), dtype=np.float32)
+        for position, row in enumerate(reversed(axes)):
+            terms = np.ix_(*self.terms(row))
+            total = terms[0] + self.shift[row]
+            for term in terms[1:]:
+                total = total + term
+            grid[..., position] = total
+        return grid
+
+    def read(self, box: Tensor, grid: Tensor, mode: str) -> Tensor:
+        """Interpolate.
+
+        Args:
+            box: (N, d, h, w), the box of the image or of label maps, float32.
+            grid: as :meth:`grid`, on the same device.
+            mode: "bilinear" or "nearest".
+
+        Returns:
+            (N, D, H, W), of the patch's size; 0 outside the box.
+        """
+        # one plane's grid serves every slice of every channel
+        source = box.reshape(1, -1, *box.shape[2:]) if self.in_plane else box.unsqueeze(0)
+        found = functional.grid_sample(source, grid.unsqueeze(0), mode=mode, padding_mode="zeros", align_corners=False)
+        return found.reshape(-1, *self.patch)

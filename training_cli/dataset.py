@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,13 +21,26 @@ from training_cli.session import work
 
 if TYPE_CHECKING:
     from meduniseg_core.conversion import ConversionResult
-    from meduniseg_core.preprocessing import RawDataset
+    from meduniseg_core.preprocessing import CachedDataset, RawDataset
 
 app = typer.Typer(help="Convert, check, plan and preprocess data sets in nnU-Net v2 raw layout.", no_args_is_help=True)
 
 Folders = Annotated[
     list[Path], typer.Argument(metavar="DIR...", help="Data-set folders (dataset.json, imagesTr, ...).")
 ]
+PlannerOption = Annotated[
+    Literal["default", "paper", "nnunet"],
+    typer.Option(
+        "--planner",
+        help="paper: the paper's grid, patch and batch; nnunet: nnU-Net's rules; default: the median spacing, patch "
+        "and batch of the paper's size.",
+    ),
+]
+GpuMemory = Annotated[
+    float | None,
+    typer.Option("--gpu-memory", metavar="GIB", min=0.1, help="Plan patch and batch for a GPU with this much memory."),
+]
+Processes = Annotated[int, typer.Option("--processes", "-j", min=1, help="Number of cases to work on at once.")]
 Plans = Annotated[
     Path | None,
     typer.Option("--plans", metavar="FILE", help="Plans written by 'dataset plan', edited or not. Default: plan now."),
@@ -33,35 +49,47 @@ Plans = Annotated[
 
 @app.command()
 def convert(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Data set, as 'dataset layouts' lists them.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of the unpacked official download.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Data-set folder to write.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|all", help="Data set, as 'dataset layouts' lists them; all: whatever SOURCE holds."
+        ),
+    ],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE", help="Folder of the unpacked official download; for 'all' one with a folder for each."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="Data-set folder to write; for 'all' the folder of these."),
+    ],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split, where there is no official one.")] = 0,
-    processes: Annotated[int, typer.Option("--processes", "-j", min=1, help="Number of cases to work on at once.")] = 1,
+    processes: Processes = 1,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> int:
-    """Convert one of the paper's data sets from its official download; a second run does only what is new or changed.
+    """Convert the paper's data sets from their official downloads; a second run does only what is new or changed.
 
     Exit code 3 if a case could not be converted; the others are.
     """
-    from meduniseg_core.conversion import convert_dataset, find_conversion
+    from meduniseg_core.conversion import convert_all, convert_dataset, find_conversion
 
+    if name == "all":
+        with work(progress, as_json=as_json) as session:
+            every = convert_all(
+                source, output, seed=seed, processes=processes, events=session.events, cancel=session.cancel
+            )
+            lines = [line for own, done in every.items() for line in _account(own, done)]
+            session.result({"datasets": [_converted(own, done) for own, done in every.items()]}, *lines)
+        return BadInputError.exit_code if any(done.faults for done in every.values()) else 0
     entry = find_conversion(name)
     with work(progress, as_json=as_json) as session:
         done = convert_dataset(
             entry, source, output, seed=seed, processes=processes, events=session.events, cancel=session.cancel
         )
-        payload = {
-            "dataset": entry.name,
-            "folder": done.folder,
-            "cases": {"Tr": done.train, "Ts": done.test},
-            "converted": done.converted,
-            "deviations": done.deviations,
-            "warnings": done.warnings,
-            "problems": done.faults,
-        }
-        session.result(payload, *_account(entry.name, done))
+        session.result(_converted(entry.name, done), *_account(entry.name, done))
     return BadInputError.exit_code if done.faults else 0
 
 
@@ -135,11 +163,14 @@ def plan(
         "plans.json"
     ),
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite existing plans.")] = False,
+    planner: PlannerOption = "default",
+    gpu_memory: GpuMemory = None,
+    processes: Processes = 1,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Choose spacing, patch and normalisation for each data set; write them as JSON, which you may edit."""
-    from meduniseg_core.preprocessing import load_plans, make_plan, save_plans
+    from meduniseg_core.preprocessing import load_plans, plan_dataset, save_plans
 
     there = os.path.lexists(output)
     if there and not replace:
@@ -148,7 +179,17 @@ def plan(
         load_plans(output)  # nothing else is replaced
     with work(progress, as_json=as_json) as session:
         datasets = [_opened(folder) for folder in folders]
-        plans = [make_plan(dataset, events=session.events, cancel=session.cancel) for dataset in datasets]
+        plans = [
+            plan_dataset(
+                dataset,
+                planner,
+                gpu_memory=gpu_memory,
+                parallel=processes,
+                events=session.events,
+                cancel=session.cancel,
+            )
+            for dataset in datasets
+        ]
         _refuse_equal_tasks([plan.task for plan in plans])
         save_plans(plans, output, replace=there)
         rows = [(*task_row(plan), " x ".join(map(str, plan.patch)), plan.batch) for plan in plans]
@@ -163,31 +204,91 @@ def preprocess(
         Path, typer.Option("--output", "-o", metavar="CACHE_DIR", help="Folder for the preprocessed cases.")
     ],
     plans: Plans = None,
-    processes: Annotated[int, typer.Option("--processes", "-j", min=1, help="Number of cases to work on at once.")] = 1,
+    planner: PlannerOption = "default",
+    gpu_memory: GpuMemory = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Do the I-th of N parts: several machines fill one cache."),
+    ] = None,
+    only_changed: Annotated[
+        bool,
+        typer.Option(
+            "--only-changed", help="Do not read files again whose size and times are those of the last preprocessing."
+        ),
+    ] = False,
+    processes: Processes = 1,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Preprocess the training cases into a cache; cached cases that are still valid are kept."""
-    from meduniseg_core.preprocessing import load_plans, make_plan, preprocess_dataset
+    from meduniseg_core.archive.shards import Shard
+    from meduniseg_core.preprocessing import load_plans, plan_dataset, preprocess_dataset
+    from meduniseg_core.preprocessing.cache import source_files
 
+    if plans is not None and (planner != "default" or gpu_memory is not None):
+        raise UsageError("--plans says how cases are preprocessed; leave --planner and --gpu-memory out.")
+    part = None if shard is None else Shard.parse(shard)
     known = {plan.task: plan for plan in load_plans(plans)} if plans is not None else None
     with work(progress, as_json=as_json) as session:
         datasets = [_opened(folder) for folder in folders]
         _refuse_equal_tasks([dataset.task for dataset in datasets])
         reports = []
         for dataset in datasets:
+            began = time.monotonic()
+            sources = source_files(dataset, output, trust_times=only_changed)
             if known is None:
-                task_plan = make_plan(dataset, events=session.events, cancel=session.cancel)
+                task_plan = plan_dataset(
+                    dataset,
+                    planner,
+                    gpu_memory=gpu_memory,
+                    parallel=processes,
+                    cache_dir=output,
+                    sources=sources,
+                    events=session.events,
+                    cancel=session.cancel,
+                )
             elif dataset.task in known:
                 task_plan = known[dataset.task]
             else:
                 raise UsageError(
                     f"{plans} has no plan of task '{dataset.task}' ({dataset.folder}); plan that data set too."
                 )
-            cached = preprocess_dataset(dataset, task_plan, output, session.events, session.cancel, parallel=processes)
-            reports.append({"task": cached.task, "folder": cached.folder, "cases": len(cached)})
-        lines = (f"{report['task']}: {report['cases']} cases in {report['folder']}" for report in reports)
-        session.result({"datasets": reports}, *lines)
+            cached = preprocess_dataset(
+                dataset,
+                task_plan,
+                output,
+                session.events,
+                session.cancel,
+                parallel=processes,
+                only=None if part is None else part.of([case.case for case in dataset.training_cases()]),
+                sources=sources,
+            )
+            reports.append(_statistics(cached, time.monotonic() - began))
+        session.result({"datasets": reports}, *map(_cache_line, reports))
+
+
+def _statistics(cached: CachedDataset, seconds: float) -> dict[str, Any]:
+    voxels = [math.prod(case.shape) for case in cached]
+    return {
+        "task": cached.task,
+        "folder": cached.folder,
+        "cases": len(cached),
+        "made": len(cached.made),
+        "bytes": cached.bytes,
+        "voxels": sum(voxels),
+        "median_shape": [int(median([case.shape[axis] for case in cached])) for axis in range(3)] if voxels else None,
+        "class_voxels": cached.class_voxels,
+        "seconds": round(seconds, 2),
+    }
+
+
+def _cache_line(report: dict[str, Any]) -> str:
+    kept = report["cases"] - report["made"]
+    text = f"{report['task']}: {report['cases']} cases in {report['folder']}, {report['made']} made now, {kept} kept"
+    if report["median_shape"] is None:
+        return text
+    shape = " x ".join(map(str, report["median_shape"]))
+    return f"{text}; {report['bytes'] / 2**20:.1f} MiB, median {shape} voxels, {report['seconds']:.1f} s"
 
 
 def _opened(folder: Path) -> RawDataset:
@@ -209,6 +310,18 @@ def _opened(folder: Path) -> RawDataset:
             f"{folder} looks like the official download of {names}; "
             f"convert it with 'meduniseg dataset convert {likely[0].name} {folder} -o DIR'."
         ) from error
+
+
+def _converted(name: str, done: ConversionResult) -> dict[str, Any]:
+    return {
+        "dataset": name,
+        "folder": done.folder,
+        "cases": {"Tr": done.train, "Ts": done.test},
+        "converted": done.converted,
+        "deviations": done.deviations,
+        "warnings": done.warnings,
+        "problems": done.faults,
+    }
 
 
 def _account(name: str, done: ConversionResult) -> list[str]:

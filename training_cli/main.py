@@ -32,6 +32,7 @@ from training_cli import (
     runs,
     segment,
     serve,
+    testing,
     train,
     viewer,
     worklist,
@@ -63,6 +64,7 @@ app.add_typer(dicom.app, name="dicom")
 app.add_typer(corrections.app, name="corrections")
 app.command("worklist")(worklist.worklist)
 app.command("train")(train.train)
+app.command("test")(testing.test)
 app.command("finetune")(finetune.finetune)
 app.command("refine")(refine.refine)
 app.add_typer(runs.app, name="runs")

@@ -15,7 +15,11 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.evaluation import BootstrapInterval, PaperTable
 
-_TITLES = {"upstream": "Upstream (the paper's table 3)", "downstream": "Downstream (the paper's table 4, all data)"}
+_TITLES = {
+    "upstream": "Upstream (the paper's table 3)",
+    "downstream": "Downstream (the paper's table 4, all data)",
+    "others": "Other data sets",
+}
 
 
 def paper_table(
@@ -23,6 +27,9 @@ def paper_table(
         list[Path],
         typer.Argument(metavar="DIR...", help="For each run a folder of reports DIR/TASK/report.json of 'evaluate'."),
     ],
+    others: Annotated[
+        bool, typer.Option("--others", help="Add a table of the data sets that the paper does not have.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a row for each data set, the means over 3D, 2D and all sets, and the paper's figures beside them."""
@@ -31,13 +38,18 @@ def paper_table(
     with work("none", as_json=as_json) as session:
         runs = [read_reports(folder) for folder in folders]
         names = [folder.resolve().name for folder in folders]
-        tables = paper_tables(runs)
-        unknown = strangers(runs)
-        lines = [line for one in tables for line in _lines(one, names)]
+        tables = paper_tables(runs, others=others)
+        unknown = [] if others else strangers(runs)
+        lines = table_lines(tables, names)
         if unknown:
             lines.append(f"Not among the paper's tasks, and left out: {', '.join(unknown)}.")
         payload = [one.model_dump(mode="json") for one in tables]
         session.result({"runs": names, "tables": payload, "left_out": unknown}, *lines)
+
+
+def table_lines(tables: Sequence[PaperTable], names: Sequence[str]) -> list[str]:
+    """The tables as text; ``names`` are the runs'."""
+    return [line for one in tables for line in _lines(one, names)]
 
 
 def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
@@ -47,11 +59,12 @@ def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
     from training_cli.output import console
 
     methods = list(dict.fromkeys(name for row in one.rows for name in row.paper))
-    columns = ("data set", "cases (paper)", *names, *(f"paper: {name}" for name in methods))
+    counts = "cases" if one.stage == "others" else "cases (paper)"
+    columns = ("data set", counts, *names, *(f"paper: {name}" for name in methods))
     rows: list[tuple[str, ...]] = [
         (
             row.dataset,
-            f"{row.cases} ({row.paper_cases})",
+            str(row.cases) if row.paper_cases is None else f"{row.cases} ({row.paper_cases})",
             *(_percent(score, own) for score, own in zip(row.scores, row.intervals, strict=True)),
             *(_percent(row.paper.get(name)) for name in methods),
         )
@@ -67,7 +80,7 @@ def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
     yield from (line.rstrip() for line in stream.getvalue().splitlines())
     if any(one.intervals):
         yield "In brackets: 95 % intervals by resampling the test cases; the paper gives none."
-    if len(one.rows) < one.sets:
+    if len(one.rows) < one.sets and one.stage != "others":
         yield f"{len(one.rows)} of the paper's {one.sets} data sets; the means are over these."
     if one.paper_means:
         figures = ", ".join(f"{name} {value:.1f}" for name, value in one.paper_means.items())

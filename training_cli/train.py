@@ -47,6 +47,14 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the run's last checkpoint.")] = False,
+    only_changed: Annotated[
+        bool,
+        typer.Option(
+            "--only-changed",
+            help="Do what is not done yet: nothing where the model is that of these settings and data; else continue, "
+            "or begin anew where they changed. Files with the size and times of the last run are not read again.",
+        ),
+    ] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -68,6 +76,8 @@ def train(
         from meduniseg_core.training import train as run_training
         from meduniseg_core.training.cross_validation import fold_config
 
+        if resume and only_changed:
+            raise UsageError("--only-changed goes on where a run was broken off; leave --resume out.")
         settings = TrainingConfig.from_toml(config, init=init)
         if fold == "all":
             with resumable(settings.output):
@@ -76,7 +86,14 @@ def train(
         if fold is not None:
             settings = fold_config(settings, _number(fold))
         with resumable(settings.output):
-            result = run_training(settings, resume=resume, events=session.events, cancel=session.cancel, group=group)
+            result = run_training(
+                settings,
+                resume=resume,
+                only_changed=only_changed,
+                events=session.events,
+                cancel=session.cancel,
+                group=group,
+            )
         best = (
             ""
             if result.best_dice is None

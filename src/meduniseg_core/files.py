@@ -250,6 +250,21 @@ def write_text(target: Path, text: str, *, replace: bool = True) -> None:
     write_bytes(target, text.encode("utf-8"), replace=replace)
 
 
+def write_if_changed(target: Path, text: str) -> None:
+    """Write a text, atomically, unless the file holds it already.
+
+    Args:
+        target: the file.
+        text: its content.
+    """
+    try:
+        if target.read_bytes() == text.encode("utf-8"):
+            return
+    except OSError:
+        pass  # not there, or not readable: writing says why
+    write_text(target, text)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of :func:`atomic_path` that a killed process left behind.
 

@@ -1,9 +1,13 @@
-"""Reports of many data sets as the paper's two tables: a row for each set, and the means over 3D, 2D and all sets."""
+"""Reports of many data sets as the paper's two tables: a row for each set, and the means over 3D, 2D and all sets.
+
+Data sets that the paper does not have can be shown in the same layout, as a table of their own.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -18,14 +22,15 @@ from meduniseg_core.evaluation.report import Report, Summary, summarise
 
 _WEIGHTED = "pneumothorax"  # SIIM is judged by WDice (docs/spec.md section 9)
 
-Stage = Literal["upstream", "downstream"]
+Stage = Literal["upstream", "downstream", "others"]
 
 
 class SetRow(BaseModel):
     """One data set: the score of each run (percent; None where a run has no report of it) and the paper's.
 
     The score is the mean Dice over the test cases, or SIIM's WDice. ``cases`` counts those of the first run that has
-    the set, ``paper_cases`` the paper's. ``intervals`` are of the scores, by resampling the cases.
+    the set, ``paper_cases`` the paper's (None for a set that it does not have). ``intervals`` are of the scores, by
+    resampling the cases.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,14 +39,14 @@ class SetRow(BaseModel):
     dataset: str
     dimension: Literal[2, 3]
     cases: int
-    paper_cases: int
+    paper_cases: int | None
     scores: tuple[float | None, ...]
     intervals: tuple[BootstrapInterval | None, ...]
     paper: dict[str, float] = {}
 
 
 class PaperTable(BaseModel):
-    """One of the paper's tables, for several runs.
+    """One of the paper's tables, or the same for other data sets, for several runs.
 
     ``means`` are over the data sets of each run, in percent; ``paper_means`` are the paper's, over all of ``sets``.
     ``intervals`` are of the means that a run has, by their names (mean, mean_2d, mean_3d), by resampling the cases of
@@ -58,24 +63,34 @@ class PaperTable(BaseModel):
     paper_means: dict[str, float] = {}
 
 
-def paper_tables(runs: Sequence[Mapping[str, Report]]) -> tuple[PaperTable, ...]:
+@dataclass(frozen=True)
+class _Row:
+    """What a table says of a data set beside its scores."""
+
+    name: str
+    dataset: str
+    dimension: Literal[2, 3]
+    test: int | None = None
+
+
+def paper_tables(runs: Sequence[Mapping[str, Report]], *, others: bool = False) -> tuple[PaperTable, ...]:
     """Arrange reports as the paper's tables 3 (upstream) and 4 (downstream, all training data).
 
     Args:
         runs: The reports of each run, by task.
+        others: Add a table of the tasks that the paper does not have, which are else left out.
 
     Returns:
-        The tables for which there is a report. Tasks that the paper does not have are left out.
+        The tables for which there is a report.
 
     Raises:
         BadInputError: No report is of a task of the paper.
     """
     paper = _paper()
-    tables = tuple(
-        table
-        for table in (_table("upstream", UPSTREAM, runs, paper), _table("downstream", DOWNSTREAM, runs, paper))
-        if table.rows
-    )
+    stages: list[tuple[Stage, list[_Row]]] = [("upstream", _listed(UPSTREAM)), ("downstream", _listed(DOWNSTREAM))]
+    if others:
+        stages.append(("others", [_stranger(name, runs) for name in strangers(runs)]))
+    tables = tuple(table for stage, tasks in stages if (table := _table(stage, tasks, runs, paper)).rows)
     if not tables:
         found = sorted({task for run in runs for task in run})
         raise BadInputError(
@@ -97,8 +112,17 @@ def strangers(runs: Sequence[Mapping[str, Report]]) -> list[str]:
     return sorted({task for run in runs for task in run} - set(TASKS))
 
 
+def _listed(tasks: Sequence[Task]) -> list[_Row]:
+    return [_Row(task.name, task.dataset, task.dimension, task.test) for task in tasks]
+
+
+def _stranger(name: str, runs: Sequence[Mapping[str, Report]]) -> _Row:
+    dimensions = [case.dimension for run in runs if name in run for case in run[name].cases]
+    return _Row(name, name, 3 if 2 * dimensions.count(3) >= len(dimensions) else 2)
+
+
 def _table(
-    stage: Stage, tasks: Sequence[Task], runs: Sequence[Mapping[str, Report]], paper: Mapping[str, Any]
+    stage: Stage, tasks: Sequence[_Row], runs: Sequence[Mapping[str, Report]], paper: Mapping[str, Any]
 ) -> PaperTable:
     draws = [{task.name: _draws(run[task.name], task.name) for task in tasks if task.name in run} for run in runs]
     rows = tuple(
@@ -110,7 +134,7 @@ def _table(
             paper_cases=task.test,
             scores=tuple(_score(run[task.name], task.name) if task.name in run else None for run in runs),
             intervals=tuple(percentile_interval(own[task.name]) if task.name in own else None for own in draws),
-            paper={} if stage == "upstream" else {name: scores[task.name] for name, scores in paper[stage].items()},
+            paper={} if stage != "downstream" else {name: scores[task.name] for name, scores in paper[stage].items()},
         )
         for task in tasks
         if any(task.name in run for run in runs)

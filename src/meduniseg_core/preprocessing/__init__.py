@@ -6,6 +6,7 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 from meduniseg_core.preprocessing.cache import CachedCase, CachedDataset, preprocess_dataset
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_case, is_colour
 from meduniseg_core.preprocessing.dataset_check import check_dataset
+from meduniseg_core.preprocessing.dataset_plan import plan_dataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, extract_fingerprint
 from meduniseg_core.preprocessing.label_ids import IGNORED
 from meduniseg_core.preprocessing.object_scale import ObjectScale, object_scale
@@ -36,6 +37,7 @@ __all__ = [
     "load_plans",
     "make_plan",
     "object_scale",
+    "plan_dataset",
     "preprocess",
     "preprocess_dataset",
     "preprocess_labels",

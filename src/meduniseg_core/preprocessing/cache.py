@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,21 +16,24 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, Event, EventSink, Message, Progress, ignore
-from meduniseg_core.files import atomic_path, remove_orphans, sha256_of, write_text
+from meduniseg_core.files import atomic_path, remove_orphans, write_text
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.images.findings import report
 from meduniseg_core.images.resample_grid import resample_to, resample_to_orthonormal
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.fingerprint import case_seed
 from meduniseg_core.preprocessing.label_ids import IGNORED, check_ids
+from meduniseg_core.preprocessing.parallel import over_cases
 from meduniseg_core.preprocessing.pipeline import preprocess, preprocess_labels
 from meduniseg_core.preprocessing.plan import TaskPlan, unsaid_before, with_former_names
-from meduniseg_core.processes import end_with_parent
+from meduniseg_core.preprocessing.source_files import SourceFiles
 
 CACHE_VERSION = 1
 """Increased whenever preprocessing makes something else of the same input, so that old entries are rebuilt."""
 
 _MARK = ".meduniseg-cache"  # a file in every folder of entries
+SOURCES = ".sources"
+"""The folder of a cache that remembers what is known of source files."""
 
 COORDINATES_PER_CLASS = 10_000
 Storage = Literal["float16", "float32"]
@@ -122,16 +123,30 @@ class CachedCase:
 
 @dataclass(frozen=True)
 class CachedDataset:
-    """The preprocessed training cases of one task, sorted by name."""
+    """The preprocessed training cases of one task, sorted by name; ``made`` are those that were not there before."""
 
     plan: TaskPlan
     folder: Path
     cases: tuple[CachedCase, ...]
+    made: frozenset[str] = frozenset()
 
     @property
     def task(self) -> str:
         """The task's name."""
         return self.plan.task
+
+    @property
+    def bytes(self) -> int:
+        """Size of the cases' files on the disk."""
+        ends = (".npy", "_seg.npy", "_changed.npy", ".json")
+        paths = (self.folder / f"{case.case}{end}" for case in self.cases for end in ends)
+        return sum(path.stat().st_size for path in paths if path.is_file())
+
+    @property
+    def class_voxels(self) -> dict[str, int]:
+        """How many voxels each class has on the network's grid, over all cases."""
+        named = enumerate(self.plan.classes, start=1)
+        return {name: sum(case.counts.get(label, 0) for case in self.cases) for label, name in named}
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -151,11 +166,14 @@ def preprocess_dataset(
     storage: Storage = "float16",
     seed: int = 0,
     predictions: Mapping[str, Path] | None = None,
+    only: Collection[str] | None = None,
+    sources: SourceFiles | None = None,
 ) -> CachedDataset:
     """Preprocess a data set's training cases into ``cache_dir/<task>``; entries that still match are kept.
 
     An entry's key is made from the contents of its source files, the plan, the storage and the seed, so a change in any
-    of them rebuilds it. Files are written atomically, the record last.
+    of them rebuilds it. Files are written atomically, the record last, so that several processes and machines may work
+    on one cache, be killed, and be started again.
 
     Args:
         dataset: The data set; all its training cases have labels.
@@ -168,6 +186,8 @@ def preprocess_dataset(
         seed: Seeds the draw of foreground voxels.
         predictions: The label map that each case's labels correct, by case. The voxels that were changed are stored,
             too.
+        only: Names of the cases to do, for machines that share the work; None for all.
+        sources: Hashes the source files, and may remember them (see :func:`source_files`).
 
     Returns:
         The preprocessed cases.
@@ -186,24 +206,48 @@ def preprocess_dataset(
     folder = Path(cache_dir) / plan.task
     _begin(folder)
     corrected = predictions or {}
-    jobs = [_Job(case, plan, folder, storage, seed, corrected.get(case.case), dataset.ignored) for case in cases]
+    wanted = [case for case in cases if only is None or case.case in only]
+    jobs = [_Job(case, plan, folder, storage, seed, corrected.get(case.case), dataset.ignored) for case in wanted]
+    files = sources or SourceFiles(None, dataset.folder)
     begin = time.monotonic()
     results: dict[str, CachedCase] = {}
 
-    def report(job: _Job, outcome: tuple[CachedCase, list[Event]]) -> None:
-        results[job.case.case] = outcome[0]
-        for event in outcome[1]:
+    def report(job: _Job, found: CachedCase, heard: Sequence[Event] = ()) -> None:
+        results[job.case.case] = found
+        for event in heard:
             events(event)
         events(Progress(f"preprocess {plan.task}", len(results), len(jobs), time.monotonic() - begin, job.case.case))
 
-    if parallel > 1 and len(jobs) > 1:
-        _run_parallel(jobs, parallel, report, cancel)
-    else:
-        for job in jobs:
-            if cancel is not None:
-                cancel.raise_if_cancelled()
-            report(job, _run(job))
-    return CachedDataset(plan, folder, tuple(results[job.case.case] for job in jobs))
+    if parallel > 1:
+        files.read_ahead(wanted, parallel)
+    missing = []
+    for job in jobs:
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        kept = _existing(job, _keys(job, files))
+        if kept is None:
+            missing.append(job)
+        else:
+            report(job, kept)
+    files.save()
+    for job, (made, heard) in over_cases(_run, missing, parallel, cancel):
+        report(job, made, heard)
+    made_now = frozenset(job.case.case for job in missing)
+    return CachedDataset(plan, folder, tuple(results[job.case.case] for job in jobs), made_now)
+
+
+def source_files(dataset: RawDataset, cache_dir: Path, *, trust_times: bool = False) -> SourceFiles:
+    """The hashes of a data set's files, remembered in the cache's folder.
+
+    Args:
+        dataset: The data set.
+        cache_dir: The folder that holds the caches of all tasks.
+        trust_times: Believe what is remembered of a file whose size and times did not change.
+
+    Returns:
+        The hashes.
+    """
+    return SourceFiles(Path(cache_dir) / SOURCES / f"{dataset.task}.json", dataset.folder, trust_times=trust_times)
 
 
 def _begin(folder: Path) -> None:
@@ -238,32 +282,9 @@ class _Job:
     ignored: int | None
 
 
-def _run_parallel(jobs: list[_Job], parallel: int, report: Any, cancel: CancelToken | None) -> None:
-    # spawn: a forked child of a process that has used torch's threads can hang
-    with ProcessPoolExecutor(
-        min(parallel, len(jobs)), mp_context=get_context("spawn"), initializer=_begin_worker
-    ) as pool:
-        waiting: dict[Future[tuple[CachedCase, list[Event]]], _Job] = {pool.submit(_run, job): job for job in jobs}
-        try:
-            for future in as_completed(waiting):
-                if cancel is not None:
-                    cancel.raise_if_cancelled()
-                report(waiting[future], future.result())
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _begin_worker() -> None:
-    import torch
-
-    end_with_parent()
-    torch.set_num_threads(1)
-
-
 def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
-    key = _key(job)
-    kept = _existing(job, key)
+    keys = _keys(job, SourceFiles(None, job.case.images[0].parent))  # of the very files that are read now
+    kept = _existing(job, keys)
     if kept is not None:
         return kept, []
     heard: list[Event] = []
@@ -292,7 +313,7 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
         data = np.clip(data, -limit, limit).astype(np.float16)
     counts = np.bincount(seg.ravel(), minlength=job.plan.class_count)[: job.plan.class_count]
     record = CaseRecord(
-        key=key,
+        key=keys[0],
         case=job.case.case,
         patient=job.case.patient,
         shape=made.trace.grid.shape,
@@ -359,20 +380,27 @@ def _difference(labels: Image, prediction: Path, ignored: int | None) -> Image:
     return labels.with_array(differ.astype(np.uint8))
 
 
-def _key(job: _Job) -> str:
+def _keys(job: _Job, files: SourceFiles) -> tuple[str, str]:
+    """The key of an entry that is made now, and the one that it had before November 28, 2026: both are valid."""
     assert job.case.label is not None
     content: dict[str, Any] = {
         "version": CACHE_VERSION,
-        "plan": _preprocessing_part(job.plan),
         "storage": job.storage,
         "seed": job.seed,
         "patient": job.case.patient,
-        "images": [sha256_of(path) for path in job.case.images],
-        "label": sha256_of(job.case.label),
-        **({} if job.prediction is None else {"prediction": sha256_of(job.prediction)}),
+        "images": [files.sha256(path) for path in job.case.images],
+        "label": files.sha256(job.case.label),
+        **({} if job.prediction is None else {"prediction": files.sha256(job.prediction)}),
         **({} if job.ignored is None else {"ignored": job.ignored}),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    part = _preprocessing_part(job.plan)
+    # figures are used by one normalisation only: with another, a changed label must not cost the whole data set
+    figures = [own if kind == "ct" else None for kind, own in zip(job.plan.normalisation, part["figures"], strict=True)]
+    own, former = (
+        hashlib.sha256(json.dumps({**content, "plan": plan}, sort_keys=True).encode()).hexdigest()
+        for plan in ({**part, "figures": figures}, part)
+    )
+    return own, former
 
 
 def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
@@ -382,13 +410,13 @@ def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     return with_former_names(plan.model_dump(mode="json", exclude=unused | unsaid_before(plan)))
 
 
-def _existing(job: _Job, key: str) -> CachedCase | None:
+def _existing(job: _Job, keys: Collection[str]) -> CachedCase | None:
     path = job.folder / f"{job.case.case}.json"
     try:
         record = CaseRecord.model_validate_json(path.read_bytes())
         found = CachedCase(job.folder, record)
         maps = (found.seg, found.changed)
-        fits = record.key == key and found.data.shape[1:] == record.shape
+        fits = record.key in keys and found.data.shape[1:] == record.shape
         fits = fits and all(part is None or part.shape == record.shape for part in maps)
     except (OSError, ValueError, ValidationError, BadInputError):
         return None  # absent or damaged: rebuilt

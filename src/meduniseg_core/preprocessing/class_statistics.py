@@ -18,6 +18,7 @@ from meduniseg_core.images.oriented import is_oriented
 from meduniseg_core.preprocessing.body import constant_background
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.detail import detail_features, detail_of
+from meduniseg_core.preprocessing.parallel import over_cases
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.preprocessing.statistics import ClassStatistics, SizeUnit, TaskStatistics
 
@@ -127,6 +128,7 @@ def task_statistics(
     *,
     keys: dict[str, str] | None = None,
     folder: Path | None = None,
+    parallel: int = 1,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> TaskStatistics | None:
@@ -137,6 +139,7 @@ def task_statistics(
         plan: The task's plan.
         keys: For each case, a key that changes with its files; only these cases count. None: all cases.
         folder: Where to keep each case's facts as ``CASE_facts.json``, to be used again while its key is the same.
+        parallel: Number of processes.
         events: Receives progress.
         cancel: Ends the work between two cases.
 
@@ -151,13 +154,13 @@ def task_statistics(
     if not cases:
         return None
     begin = time.monotonic()
-    facts = []
-    for done, case in enumerate(cases, start=1):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
-        facts.append(_facts_of(case, plan, (keys or {}).get(case.case), folder))
-        events(Progress(f"statistics {plan.task}", done, len(cases), time.monotonic() - begin, case.case))
-    return statistics_of(facts, plan)
+    jobs = [_Facts(case, plan, (keys or {}).get(case.case), folder) for case in cases]
+    facts = {job.case.case: kept for job in jobs if (kept := _kept(job)) is not None}
+    missing = [job for job in jobs if job.case.case not in facts]
+    for job, found in over_cases(_facts_of, missing, parallel, cancel):
+        facts[job.case.case] = found
+        events(Progress(f"statistics {plan.task}", len(facts), len(cases), time.monotonic() - begin, job.case.case))
+    return statistics_of([facts[case.case] for case in cases], plan)
 
 
 def statistics_of(facts: Sequence[CaseFacts], plan: TaskPlan) -> TaskStatistics:
@@ -211,19 +214,41 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return float(f"{min(values):.6g}"), float(f"{max(values):.6g}")
 
 
-def _facts_of(case: RawCase, plan: TaskPlan, key: str | None, folder: Path | None) -> CaseFacts:
-    path = None if folder is None or key is None else folder / f"{case.case}_facts.json"
-    full = f"{VERSION}:{key}:{plan.normalisation}:{plan.class_count}:{plan.longest_side}"
-    if path is not None and path.is_file():
-        try:
-            kept = CaseFacts.model_validate_json(path.read_bytes())
-        except (OSError, ValueError):
-            kept = None
-        if kept is not None and kept.key == full:
-            return kept
-    found = _look_at(case, plan, full)
-    if path is not None:
-        write_text(path, found.model_dump_json())
+@dataclass(frozen=True)
+class _Facts:
+    """A case to look at, with its key and the folder where its facts are kept (None: nowhere)."""
+
+    case: RawCase
+    plan: TaskPlan
+    key: str | None
+    folder: Path | None
+
+    @property
+    def path(self) -> Path | None:
+        if self.folder is None or self.key is None:
+            return None
+        return self.folder / f"{self.case.case}_facts.json"
+
+    @property
+    def full_key(self) -> str:
+        plan = self.plan
+        return f"{VERSION}:{self.key}:{plan.normalisation}:{plan.class_count}:{plan.longest_side}"
+
+
+def _kept(job: _Facts) -> CaseFacts | None:
+    if job.path is None or not job.path.is_file():
+        return None
+    try:
+        kept = CaseFacts.model_validate_json(job.path.read_bytes())
+    except (OSError, ValueError):
+        return None  # damaged: looked at again
+    return kept if kept.key == job.full_key else None
+
+
+def _facts_of(job: _Facts) -> CaseFacts:
+    found = _look_at(job.case, job.plan, job.full_key)
+    if job.path is not None:
+        write_text(job.path, found.model_dump_json())
     return found
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,16 +15,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
+from meduniseg_core.files import atomic_path
 from meduniseg_core.images import canonical_orientation, place_labels, read_image, read_labels
 from meduniseg_core.images.boxes import box_shape, whole_box
 from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.body import body_box
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.label_ids import check_ids
+from meduniseg_core.preprocessing.parallel import over_cases
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation
+from meduniseg_core.preprocessing.source_files import SourceFiles
 
 SAMPLES_PER_CASE = 10_000
 _HU_AIR = -200.0
+_VERSION = 1  # raised where the same files give other figures
 
 
 class Fingerprint(BaseModel):
@@ -92,13 +99,23 @@ def ct_channels(channels: tuple[str, ...], modality: str) -> tuple[bool, ...]:
 
 
 def extract_fingerprint(
-    dataset: RawDataset, *, seed: int = 0, events: EventSink = ignore, cancel: CancelToken | None = None
+    dataset: RawDataset,
+    *,
+    seed: int = 0,
+    parallel: int = 1,
+    store: Path | None = None,
+    sources: SourceFiles | None = None,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
 ) -> Fingerprint:
     """Compute the fingerprint from every training case.
 
     Args:
         dataset: The data set.
         seed: Seeds, with the case's name, the sampling of foreground intensities.
+        parallel: Number of processes.
+        store: A folder that keeps each case's figures, by the hash of its files; None keeps nothing.
+        sources: Hashes those files.
         events: Receives progress.
         cancel: Ends the work between two cases.
 
@@ -112,12 +129,23 @@ def extract_fingerprint(
     cases = dataset.training_cases()
     ct = ct_channels(dataset.channels, dataset.modality)
     begin = time.monotonic()
-    seen: list[_CaseFigures] = []
-    for done, case in enumerate(cases, start=1):
-        if cancel is not None:
-            cancel.raise_if_cancelled()
-        seen.append(_look_at(case, dataset, ct, seed))
-        events(Progress("fingerprint", done, len(cases), time.monotonic() - begin, case.case))
+    files = sources or SourceFiles(None, dataset.folder)
+    if store is not None and parallel > 1:
+        files.read_ahead(cases, parallel)
+    jobs = [_Look(case, dataset, ct, seed, *_place(case, dataset, ct, seed, store, files)) for case in cases]
+    found_now: dict[str, _CaseFigures] = {}
+    for job in jobs:
+        known = _stored(job)
+        if known is not None:
+            found_now[job.case.case] = known
+    files.save()
+    missing = [job for job in jobs if job.case.case not in found_now]
+    if found_now:
+        events(Progress("fingerprint", len(found_now), len(cases), time.monotonic() - begin))
+    for job, figures in over_cases(_looked_at, missing, parallel, cancel):
+        found_now[job.case.case] = figures
+        events(Progress("fingerprint", len(found_now), len(cases), time.monotonic() - begin, job.case.case))
+    seen = [found_now[case.case] for case in cases]
 
     samples = [np.concatenate([one.samples[c] for one in seen]) for c in range(len(ct))]
     lowest = np.median([one.minimum for one in seen], axis=0)
@@ -134,6 +162,63 @@ def extract_fingerprint(
         figures=tuple(_figures(values) for values in samples),
         presence={name: sum(label in ids for ids in found) for label, name in enumerate(dataset.classes, start=1)},
     )
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A case to look at; where its figures are kept, and the key that they must have (None: nowhere)."""
+
+    case: RawCase
+    dataset: RawDataset
+    ct: tuple[bool, ...]
+    seed: int
+    file: Path | None
+    key: str
+
+
+def _place(
+    case: RawCase, dataset: RawDataset, ct: tuple[bool, ...], seed: int, store: Path | None, files: SourceFiles
+) -> tuple[Path | None, str]:
+    if store is None or case.label is None:
+        return None, ""
+    try:
+        digests = [files.sha256(path) for path in (*case.images, case.label)]
+    except OSError:
+        return None, ""  # looking at the case says what is wrong
+    content = [_VERSION, digests, list(dataset.classes), dataset.ignored, dataset.dimension, list(ct), seed]
+    return store / f"{case.case}.npz", hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _stored(job: _Look) -> _CaseFigures | None:
+    if job.file is None or not job.file.is_file():
+        return None
+    try:
+        with np.load(job.file, allow_pickle=False) as content:
+            if str(content["key"]) != job.key:
+                return None
+            spacing, shape = content["spacing"].tolist(), content["shape"].tolist()
+            return _CaseFigures(
+                physical=bool(content["physical"]),
+                spacing=(spacing[0], spacing[1], spacing[2]),
+                shape=(shape[0], shape[1], shape[2]),
+                fraction=float(content["fraction"]),
+                minimum=tuple(content["minimum"].tolist()),
+                samples=content["samples"].astype(np.float64),
+                labels=content["labels"],
+            )
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return None  # damaged: looked at again
+
+
+def _looked_at(job: _Look) -> _CaseFigures:
+    figures = _look_at(job.case, job.dataset, job.ct, job.seed)
+    if job.file is not None:
+        job.file.parent.mkdir(parents=True, exist_ok=True)
+        single = figures.samples.astype(np.float32)
+        exact = single if np.array_equal(single, figures.samples) else figures.samples
+        with atomic_path(job.file) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **{**vars(figures), "samples": exact, "key": job.key})
+    return figures
 
 
 def _look_at(case: RawCase, dataset: RawDataset, ct: tuple[bool, ...], seed: int) -> _CaseFigures:

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import parse_json, read_small, write_text
+from meduniseg_core.files import parse_json, read_small, write_if_changed, write_text
 from meduniseg_core.preprocessing.plan import TaskPlan
 from meduniseg_core.validation import first_fault
 
@@ -50,7 +50,10 @@ def save_plans(plans: Sequence[TaskPlan], path: Path, *, replace: bool = True) -
     text = json.dumps(document, indent=2, ensure_ascii=False)
     text = _FLAT_LIST.sub(lambda match: "[" + re.sub(r"\s*\n\s*", " ", match.group(1)) + "]", text)
     try:
-        write_text(path, text + "\n", replace=replace)
+        if replace:
+            write_if_changed(path, text + "\n")
+        else:
+            write_text(path, text + "\n", replace=False)
     except FileExistsError:
         raise UsageError(f"{path} was written by another program just now; give another name.") from None
 

@@ -13,16 +13,22 @@ from meduniseg_core.images.geometry import Shape3, Vector3
 from meduniseg_core.preprocessing.dataset import RawDataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, ct_channels, extract_fingerprint
 from meduniseg_core.preprocessing.plan import Normalisation, TaskPlan
+from meduniseg_core.preprocessing.planners import (
+    PAPER_BATCH,
+    PAPER_LONGEST_SIDE,
+    PAPER_PATCH,
+    nnunet_batch,
+    nnunet_spacing,
+    nnunet_start,
+)
 
 TOTAL_STRIDE: Shape3 = (16, 32, 32)
 """How much the paper's network shrinks an image to its bottleneck (docs/spec.md section 2)."""
 
-VOXELS_3D = 64 * 192 * 192
-VOXELS_2D = 512 * 512
-BATCH_VOXELS = {2: 12 * VOXELS_2D, 3: 2 * VOXELS_3D}
+VOXELS = {dimension: math.prod(patch) for dimension, patch in PAPER_PATCH.items()}
+BATCH_VOXELS = {dimension: PAPER_BATCH[dimension] * voxels for dimension, voxels in VOXELS.items()}
 """The paper's patch times its batch (docs/spec.md section 6)."""
 
-LONG_SIDE = 512
 _MASKED_BELOW = 0.75  # nnU-Net: normalise within the mask where cropping removes at least a quarter
 
 
@@ -37,6 +43,7 @@ def make_plan(
     batch: int | None = None,
     voxels: int | None = None,
     batch_voxels: int | None = None,
+    nnunet: bool = False,
     total_stride: Shape3 = TOTAL_STRIDE,
     figures: Fingerprint | None = None,
     events: EventSink = ignore,
@@ -55,6 +62,7 @@ def make_plan(
         batch: Patches per batch; by default as many as ``batch_voxels`` allow, at least 2.
         voxels: The most voxels of a patch.
         batch_voxels: The most voxels of a batch.
+        nnunet: Choose by nnU-Net's rules what is not given (`planners`).
         total_stride: How much the network shrinks an image to its bottleneck, along (D, H, W).
         figures: A fingerprint that was already made.
         events: Receives progress.
@@ -74,16 +82,19 @@ def make_plan(
     two = marks.dimension == 2
     target: Vector3 | None = None
     if longest_side is None and marks.physical:
-        target = spacing if spacing is not None else marks.median_spacing
+        target = spacing or (nnunet_spacing(marks) if nnunet else marks.median_spacing)
     elif longest_side is None:
-        longest_side = LONG_SIDE
+        longest_side = PAPER_LONGEST_SIDE
     median = _median_shape(marks, target, longest_side)
     stride = (1, total_stride[1], total_stride[2]) if two else total_stride
-    budget = voxels if voxels is not None else (VOXELS_2D if two else VOXELS_3D)
-    size = _rounded(patch, stride) if patch is not None else plan_patch(median, stride, budget)
+    budget = voxels if voxels is not None else VOXELS[marks.dimension]
+    start = nnunet_start(median, target, marks.dimension) if nnunet else None
+    size = _rounded(patch, stride) if patch is not None else plan_patch(median, stride, budget, start)
     if batch is None:
         room = batch_voxels if batch_voxels is not None else BATCH_VOXELS[marks.dimension]
         batch = max(2, room // math.prod(size))
+        if nnunet:
+            batch = nnunet_batch(batch, size, median, marks.cases)
 
     normalisation = _normalisation(dataset, modality, marks)
     fixed = directed_axes(dataset, marks.dimension)
@@ -172,21 +183,22 @@ def directed_axes(dataset: RawDataset, dimension: int) -> frozenset[int]:
     return frozenset(axes)
 
 
-def plan_patch(median: Shape3, stride: Shape3, budget: int) -> Shape3:
+def plan_patch(median: Shape3, stride: Shape3, budget: int, start: Shape3 | None = None) -> Shape3:
     """Choose the patch for a data set.
 
-    It is the median shape, rounded up to the stride. While it has too many voxels, the axis that is largest relative to
-    the median shrinks by one stride (but never below one).
+    It is the median shape (or what is given to start with), rounded up to the stride. While it has too many voxels, the
+    axis that is largest relative to the median shrinks by one stride (but never below one).
 
     Args:
         median: The median shape (D, H, W), in voxels of the network's grid.
         stride: The network's total stride along (D, H, W).
         budget: The most voxels.
+        start: The patch to start with.
 
     Returns:
         The patch (D, H, W).
     """
-    size = list(_rounded(median, stride))
+    size = list(_rounded(start or median, stride))
     while math.prod(size) > budget:
         axes = [axis for axis in range(3) if size[axis] > stride[axis]]
         if not axes:

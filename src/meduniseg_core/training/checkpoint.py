@@ -114,6 +114,21 @@ def newest_checkpoint(folder: Path, config_hash: str) -> Path:
     return best
 
 
+def checkpoint_hash(path: Path) -> str | None:
+    """The hash of the configuration that a checkpoint belongs to.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The hash; None if there is no checkpoint, or it is damaged.
+    """
+    try:
+        return _state_of(path).config_hash if path.is_file() else None
+    except (SafetensorError, ValidationError, OSError):
+        return None
+
+
 def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, config_hash: str) -> RunState:
     """Restore network, optimizer and random state from a checkpoint. A resume never silently starts over.
 

@@ -16,6 +16,7 @@ from meduniseg_core.files import read_toml
 from meduniseg_core.model.config import PriorDesign, Stride
 from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch
+from meduniseg_core.preprocessing.planners import Planner
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.validation import NAME_PATTERN, first_fault
@@ -99,6 +100,14 @@ class TrainingConfig(BaseModel):
     )
     class_embeddings: Path | None = Field(
         default=None, description="for method universal-model: a JSON file with 512 numbers for every TASK/CLASS"
+    )
+    planner: Planner = Field(
+        default="default",
+        description="chooses what the plan settings below leave open. paper: the paper's grid, patch and batch; "
+        "nnunet: nnU-Net's rules; default: the median spacing, patch and batch of the paper's size",
+    )
+    gpu_memory: float | None = Field(
+        default=None, gt=0, le=10_000, description="GiB: patch and batch are planned for such a GPU, in bf16"
     )
     plan_2d: PlanSettings = PlanSettings()
     plan_3d: PlanSettings = PlanSettings()
@@ -185,12 +194,19 @@ class TrainingConfig(BaseModel):
         "each takes the GPU of its own number",
     )
     precision: str = Field(default="auto", description="auto, fp32, bf16 or fp16")
+    augment_on: Literal["auto", "cpu", "device"] = Field(
+        default="auto",
+        description="where samples are rotated, blurred and so on: by the workers, or by the training's device, which "
+        "takes the load off them. auto: by the device if it is an Nvidia GPU. Tasks with presets of appearance are "
+        "always augmented by the workers",
+    )
     threads: int | None = Field(default=None, ge=1, le=4096, description="of the CPU, for each process")
     workers: int = Field(
         default=0,
         ge=0,
         le=256,
-        description="processes that prepare batches, for each training process; the batches do not depend on it",
+        description="processes that preprocess the data and prepare batches, for each training process; the batches do "
+        "not depend on it",
     )
     micro_batch: int | None = Field(
         default=None,
@@ -210,6 +226,12 @@ class TrainingConfig(BaseModel):
         given = [name for name in ("class_embeddings", "pretrained_weights", "init") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give {given[0]} or {given[1]}, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _paper_has_its_sizes(self) -> Self:
+        if self.planner == "paper" and self.gpu_memory is not None:
+            raise ValueError("the paper's plan does not depend on gpu_memory; choose the planner nnunet or default")
         return self
 
     @model_validator(mode="after")
@@ -264,6 +286,17 @@ class TrainingConfig(BaseModel):
             The iterations of the first pattern in ``rate_warm_ups`` that matches; else 0, no warm-up.
         """
         return next((iterations for pattern, iterations in self.rate_warm_ups if fnmatchcase(name, pattern)), 0)
+
+    def augments_on(self, device: str) -> bool:
+        """Whether the training's device augments.
+
+        Args:
+            device: its type, as torch calls it.
+
+        Returns:
+            True where it does, for the tasks that allow it.
+        """
+        return self.augment_on == "device" or (self.augment_on == "auto" and device == "cuda")
 
     @property
     def longest_gradient(self) -> float:

@@ -30,10 +30,12 @@ from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.shared_preparation import read_preparation, write_preparation
+from meduniseg_core.training.standing import CONFIG_HASH, put_aside, standing_of
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.step import Step
 from meduniseg_core.training.validation import validate
 from meduniseg_core.weights import save_model
+from meduniseg_core.weights.model_file import read_info
 
 _REMEDY = "close other programs or make patch, batch or workers smaller"
 
@@ -55,6 +57,7 @@ def train(
     *,
     resume: bool = False,
     finish: bool = False,
+    only_changed: bool = False,
     start: Start | None = None,
     prepared: Prepared | None = None,
     events: EventSink = ignore,
@@ -71,6 +74,9 @@ def train(
         resume: resume from the last checkpoint.
         finish: do not train further; make the model from the best checkpoint of a stopped run (from the last one if
             none was validated yet).
+        only_changed: do what is not done yet. A run that is finished with these settings and data stays as it is, one
+            that was broken off goes on, and else a new one begins (what another left is put aside into ``former``).
+            Files whose size and times are those of the last preprocessing are not read again.
         start: the weights to start from; None for those that the configuration names, or random ones.
         prepared: a packed run to train on instead of the data sets (see `packed`); None preprocesses the data sets.
         events: receives progress and metrics.
@@ -91,12 +97,14 @@ def train(
     """
     if not group.leads:
         with out_of_memory_means(_REMEDY, "train"):
-            return Trainer(config, ignore, cancel, start, prepared, group).run(resume, finish)
+            trainer = Trainer(config, ignore, cancel, start, prepared, group)
+            return trainer.run_unless_done() if only_changed else trainer.run(resume, finish)
     config.output.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(config.output / ".lock", timeout=0), out_of_memory_means(_REMEDY, "train"):
             remove_leftovers(config.output)  # of a process killed while it wrote a checkpoint
-            return Trainer(config, events, cancel, start, prepared, group).run(resume, finish)
+            trainer = Trainer(config, events, cancel, start, prepared, group, trust_times=only_changed)
+            return trainer.run_unless_done() if only_changed else trainer.run(resume, finish)
     except Timeout as error:
         raise BadInputError(
             f"{config.output}: another process trains there; wait for it or choose another output folder."
@@ -114,6 +122,8 @@ class Trainer:
         start: Start | None = None,
         prepared: Prepared | None = None,
         group: Group = ALONE,
+        *,
+        trust_times: bool = False,
     ) -> None:
         self._config, self._events, self._cancel, self._group = config, events, cancel, group
         if config.threads is not None:
@@ -123,7 +133,7 @@ class Trainer:
         self._dtype = self._agreed_precision()
         start = start or start_of(config)
         if prepared is None:
-            prepared = self._prepare(start)
+            prepared = self._prepare(start, trust_times)
         self._prepared: Prepared = prepared
         torch.manual_seed(config.seed)
         network = build_model(self._prepared.info.universal_config)
@@ -150,18 +160,52 @@ class Trainer:
         name = self._group.told("precision", None if own is None else str(own).removeprefix("torch."))
         return own or {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
-    def _prepare(self, start: Start | None) -> Prepared:
+    def _prepare(self, start: Start | None, trust_times: bool) -> Prepared:
         """One process prepares the run; the others read its result."""
         config, group = self._config, self._group
         if not group.leads:
             return read_preparation(group.told("preparation", None), config)
-        prepared = prepare(config, start=start, events=self._events, cancel=self._cancel)
+        prepared = prepare(config, start=start, trust_times=trust_times, events=self._events, cancel=self._cancel)
         group.told("preparation", write_preparation(prepared) if group.size > 1 else "")
         for task in prepared.tasks:
             if task.plan.batch < group.size:
                 idle = f"Task {task.plan.task} has a batch of {task.plan.batch} for {group.size} processes"
                 self._events(Message("warning", f"{idle}; in its steps some of them have nothing to do."))
         return prepared
+
+    def run_unless_done(self) -> TrainingResult:
+        """Train what is not trained yet with these settings and data; see :func:`train`.
+
+        Returns:
+            The model file and the figures of the training, of the former one if it was done already.
+
+        Raises:
+            BadInputError: a checkpoint is damaged.
+            NonFiniteLossError: the loss became NaN or infinite.
+            LostProcessError: another process of the group is gone; a checkpoint has been written.
+            CancelledError: the run was cancelled; a checkpoint has been written.
+        """
+        config, found = self._config, None
+        if self._group.leads:
+            found = standing_of(config, self._prepared.config_hash)
+            if found == "new":
+                put_aside(config, self._events)
+        standing = self._group.told("standing", found)
+        if standing != "finished":
+            return self.run(resume=standing == "begun")
+        self._events(Message("info", "The model is that of these settings and data: nothing is left to train."))
+        path = config.output / f"{config.name}.safetensors"
+        done, lines = read_info(path).provenance, self._log.read()
+        self._group.leave()
+        epochs = len(lines) or config.epochs
+        return TrainingResult(
+            path,
+            epochs,
+            done.get("validation_dice"),
+            int(done.get("selected_epoch", epochs)),
+            float(done.get("training_seconds", 0.0)),
+            stopped_early=epochs < config.epochs,
+        )
 
     def run(self, resume: bool, finish: bool = False) -> TrainingResult:
         """Train to the end or to an early stop.
@@ -207,8 +251,11 @@ class Trainer:
             config.task_shares,
             config.task_sampling_power,
             self._group,
+            on_device=config.augments_on(self._device.type),
         )
-        batches = batches_from(source, state.iteration, config.workers, pin=self._device.type == "cuda")
+        batches = batches_from(
+            source, state.iteration, config.workers, pin=self._device.type == "cuda", device=self._device
+        )
         before, began, first = state.seconds, time.monotonic(), state.iteration
         stopped_early = False
         while state.epoch < config.epochs and not stopped_early:
@@ -366,6 +413,7 @@ class Trainer:
         selected = state.best_epoch if best else state.epoch
         provenance = {
             **self._info.provenance,
+            CONFIG_HASH: self._prepared.config_hash,
             "selected_epoch": selected,
             "validation_dice": state.best_dice if best or validated else None,
             "training_seconds": round(state.seconds, 1),

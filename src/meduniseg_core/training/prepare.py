@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +18,11 @@ from meduniseg_core.preprocessing import (
     CachedDataset,
     RawDataset,
     TaskPlan,
-    make_plan,
+    plan_dataset,
     preprocess_dataset,
     save_plans,
 )
+from meduniseg_core.preprocessing.cache import source_files
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
@@ -65,6 +65,7 @@ def prepare(
     config: TrainingConfig,
     *,
     start: Start | None = None,
+    trust_times: bool = False,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
 ) -> Prepared:
@@ -73,6 +74,7 @@ def prepare(
     Args:
         config: the run's configuration.
         start: the weights to start from; None for those that the configuration names, or random ones.
+        trust_times: do not read files again whose size and times are those of the last preprocessing.
         events: receives the progress.
         cancel: stops the work.
 
@@ -106,7 +108,7 @@ def prepare(
             )
     cached = [
         _with_statistics(
-            _cache(config, dataset, total_stride, start, events, cancel), dataset, config.leave_out, events, cancel
+            _cache(config, dataset, total_stride, start, trust_times, events, cancel), dataset, config, events, cancel
         )
         for dataset in datasets
     ]
@@ -135,25 +137,43 @@ def _cache(
     dataset: RawDataset,
     total_stride: tuple[int, int, int],
     start: Start | None,
+    trust_times: bool,
     events: EventSink,
     cancel: CancelToken | None,
 ) -> CachedDataset:
+    sources = source_files(dataset, config.cache, trust_times=trust_times)
+
+    def cached(plan: TaskPlan) -> CachedDataset:
+        return preprocess_dataset(
+            dataset,
+            plan,
+            config.cache,
+            events,
+            cancel,
+            parallel=max(1, config.workers),
+            predictions=config.predictions,
+            sources=sources,
+        )
+
     fixed = None if start is None else start.plan_of(dataset)
     if fixed is not None:
         # the start decides how data are preprocessed, this run what fits into its memory
         own = config.plan.get(dataset.task, PlanSettings())
         size = {"patch": own.patch or fixed.patch, "batch": own.batch or fixed.batch}
         fixed = fixed.model_copy(update=size)
-        return preprocess_dataset(dataset, fixed, config.cache, events, cancel, predictions=config.predictions)
+        return cached(fixed)
     defaults = config.plan_2d if dataset.dimension == 2 else config.plan_3d
     chosen = config.plan[dataset.task].over(defaults) if dataset.task in config.plan else defaults
-    plan = make_plan(
+    plan = plan_dataset(
         dataset,
-        spacing=chosen.spacing,
-        longest_side=chosen.longest_side,
-        patch=chosen.patch,
-        batch=chosen.batch,
+        config.planner,
+        gpu_memory=config.gpu_memory,
+        width=config.network.features[0],
         total_stride=total_stride,
+        fixed=chosen.model_dump(include={"spacing", "longest_side", "patch", "batch"}),
+        parallel=max(1, config.workers),
+        cache_dir=config.cache,
+        sources=sources,
         events=events,
         cancel=cancel,
     )
@@ -165,19 +185,22 @@ def _cache(
                 f"The config names {len(chosen.classes)} classes of task {plan.task}, which has {len(plan.classes)}."
             )
         plan = plan.model_copy(update={"classes": chosen.classes})
-    return preprocess_dataset(dataset, plan, config.cache, events, cancel, predictions=config.predictions)
+    return cached(plan)
 
 
 def _with_statistics(
     entry: CachedDataset,
     dataset: RawDataset,
-    left_out: Iterable[str],
+    config: TrainingConfig,
     events: EventSink,
     cancel: CancelToken | None,
 ) -> CachedDataset:
     """Add statistics of the training images and classes to the plan; those of the start's own plan count, too."""
-    keys = {case.case: case.record.key for case in entry.cases if case.case not in set(left_out)}
-    found = task_statistics(dataset, entry.plan, keys=keys, folder=entry.folder, events=events, cancel=cancel)
+    keys = {case.case: case.record.key for case in entry.cases if case.case not in set(config.leave_out)}
+    parallel = max(1, config.workers)
+    found = task_statistics(
+        dataset, entry.plan, keys=keys, folder=entry.folder, parallel=parallel, events=events, cancel=cancel
+    )
     before = entry.plan.statistics
     if found is not None and before is not None and before.size_unit == found.size_unit:
         found = join_statistics(before, found)
@@ -279,11 +302,15 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             "datasets",
             "device",
             "workers",
+            "augment_on",
             "threads",
             "micro_batch",
             "activation_checkpointing",
             "compile",
             "checkpoint_every",
+            # what they choose stands in the plans
+            "planner",
+            "gpu_memory",
             "title",
             "description",
             # its hash stands in the identity of the start

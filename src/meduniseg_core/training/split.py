@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, write_text
+from meduniseg_core.files import parse_json, write_if_changed
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def write_splits(path: Path, splits: Mapping[str, Split]) -> None:
         path: the file.
         splits: the split of each task.
     """
-    write_text(path, json.dumps({task: vars(split) for task, split in splits.items()}, indent=1))
+    write_if_changed(path, json.dumps({task: vars(split) for task, split in splits.items()}, indent=1))
 
 
 def read_splits(path: Path) -> dict[str, Split]:

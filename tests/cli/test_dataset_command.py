@@ -34,8 +34,34 @@ def test_plan_then_preprocess_by_the_plan(dataset, tmp_path, capsys) -> None:
     capsys.readouterr()
     assert main(("dataset", "preprocess", str(dataset), "-o", str(cache), "--plans", str(plans), "--json")) == 0
     (report,) = json.loads(capsys.readouterr().out)["datasets"]
-    assert report == {"task": "blob", "folder": str(cache / "blob"), "cases": 2}
+    seconds, size = report.pop("seconds"), report.pop("bytes")
+    assert report == {
+        "task": "blob",
+        "folder": str(cache / "blob"),
+        "cases": 2,
+        "made": 2,
+        "voxels": 2 * 16 * 32 * 32,
+        "median_shape": [16, 32, 32],
+        "class_voxels": {"blob": 2 * 6 * 12 * 12},
+    }
+    assert seconds >= 0 and size == sum(path.stat().st_size for path in (cache / "blob").glob("[ab]*"))
     assert (cache / "blob" / "a.npy").is_file()
+
+
+def test_a_shard_does_its_part_and_the_planner_is_asked_once(dataset, tmp_path, capsys) -> None:
+    cache = ("-o", str(tmp_path / "cache"), "--json")
+    for shard, made in (("1/2", 1), ("2/2", 1), ("1/2", 0)):
+        words = ("--planner", "nnunet", "--shard", shard, "--only-changed")
+        assert main(("dataset", "preprocess", str(dataset), *words, *cache)) == 0
+        (report,) = json.loads(capsys.readouterr().out)["datasets"]
+        assert (report["cases"], report["made"]) == (1, made)
+    assert main(("dataset", "preprocess", str(dataset), *cache)) == 0
+    assert json.loads(capsys.readouterr().out)["datasets"][0]["made"] == 0
+    plans = tmp_path / "plans.json"
+    assert main(("dataset", "plan", str(dataset), "-o", str(plans), "--planner", "paper")) == 0
+    wrong = ("--plans", str(plans), "--planner", "nnunet", *cache)
+    assert main(("dataset", "preprocess", str(dataset), *wrong)) == 2
+    assert "leave --planner" in capsys.readouterr().err
 
 
 def test_plans_that_may_have_been_edited_are_not_overwritten(dataset, tmp_path, capsys) -> None:

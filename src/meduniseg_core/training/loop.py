@@ -30,7 +30,7 @@ from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.shared_preparation import read_preparation, write_preparation
-from meduniseg_core.training.standing import CONFIG_HASH, put_aside, standing_of
+from meduniseg_core.training.standing import CONFIG_HASH, move_former_run, standing_of
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.step import Step
 from meduniseg_core.training.validation import validate
@@ -189,7 +189,7 @@ class Trainer:
         if self._group.leads:
             found = standing_of(config, self._prepared.config_hash)
             if found == "new":
-                put_aside(config, self._events)
+                move_former_run(config, self._events)
         standing = self._group.told("standing", found)
         if standing != "finished":
             return self.run(resume=standing == "begun")

@@ -35,7 +35,7 @@ def standing_of(config: TrainingConfig, config_hash: str) -> Standing:
     return "begun" if begun else "new"
 
 
-def put_aside(config: TrainingConfig, events: EventSink = ignore) -> None:
+def move_former_run(config: TrainingConfig, events: EventSink = ignore) -> None:
     """Move model, checkpoints and log of other settings or data into ``former/HASH`` in the run's folder.
 
     Args:

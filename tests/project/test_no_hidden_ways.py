@@ -71,7 +71,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "training_cli/serving.py": ("socket",),  # 'serve' listens where the user says
     "training/processes.py": (
         "socket",
-    ),  # whether the first process of a training listens, before torch connects to it
+    ),  # whether the first process of a training listens
     "restricted_pickle.py": ("pickle",),  # the unpickler that admits plain data only
     "torch_archive.py": ("pickle", "torch.load"),  # the importer of published checkpoints: weights_only=True
     "detached.py": ("subprocess",),  # trainings that outlive the viewer

@@ -69,9 +69,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "pacs/archive.py": ("requests", "dicomweb_client"),  # the archive that the user named
     "serving/client.py": ("requests",),  # the server that the user named
     "training_cli/serving.py": ("socket",),  # 'serve' listens where the user says
-    "training/processes.py": (
-        "socket",
-    ),  # whether the first process of a training listens
+    "training/processes.py": ("socket",),  # whether the first process of a training listens
     "restricted_pickle.py": ("pickle",),  # the unpickler that admits plain data only
     "torch_archive.py": ("pickle", "torch.load"),  # the importer of published checkpoints: weights_only=True
     "detached.py": ("subprocess",),  # trainings that outlive the viewer

@@ -336,7 +336,7 @@ def _finished(batch: Batch | DrawnBatch, device: torch.device) -> Batch:
 
 def _sent_ahead(batches: Iterator[Batch | DrawnBatch], device: torch.device) -> Iterator[Batch]:
     """Send and augment one batch ahead, on a stream of its own, beside the step that the device is at."""
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ahead: Batch | None = None
     for batch in batches:
         with torch.cuda.stream(stream):

@@ -79,9 +79,10 @@ def predict_cases(
         events(Progress("cases", number, len(labelled), time.monotonic() - began, case.case))
         image = read_image(case.images)
         target = folder / PREDICTIONS / f"{case.case}{'.png' if image.is_2d else '.nii.gz'}"
-        if renew and not _is_of(target, image, predictor):
+        stale = renew and not _is_of(target, image, predictor)
+        if stale:
             _remove_result(target)
-        if not target.is_file():
+        if stale or not target.is_file():
             found = predictor.segment(image, dataset.task, events=ignore, cancel=cancel)[dataset.task]
             found.save(target)
         assert case.label is not None
@@ -95,9 +96,15 @@ def predict_cases(
 
 
 def _is_of(target: Path, image: Image, predictor: Predictor) -> bool:
-    """Whether a result is of this image and this model."""
+    """Whether a file is a result of this image and this model, as it was written."""
     record = read_record(provenance_path(target))
-    return record.get(IMAGE_SHA256) == image.sha256 and record.get("model_sha256") == predictor.model.sha256
+    same = record.get(IMAGE_SHA256) == image.sha256 and record.get("model_sha256") == predictor.model.sha256
+    return same and _is_unedited(target)
+
+
+def _is_unedited(target: Path) -> bool:
+    record = provenance_path(target)
+    return target.is_file() and RESULT.vouched(record, read_record(record)).get(target.name) == sha256_of(target)
 
 
 def _remove_others(folder: Path, cases: Set[str]) -> None:
@@ -109,12 +116,10 @@ def _remove_others(folder: Path, cases: Set[str]) -> None:
 
 
 def _remove_result(target: Path) -> None:
-    """Remove a result, unless it was edited since: then writing the new one will refuse it by name."""
-    record = provenance_path(target)
-    vouched = RESULT.vouched(record, read_record(record))
-    if target.is_file() and vouched.get(target.name) == sha256_of(target):
+    """Remove a result, unless it was edited or is another program's: then writing the new one refuses it by name."""
+    if _is_unedited(target):
         target.unlink()
-        record.unlink()
+        provenance_path(target).unlink()
 
 
 def report_cases(dataset: RawDataset, folder: Path, *, cancel: CancelToken | None = None) -> Report:

@@ -29,7 +29,20 @@ from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.opening import open_panel
 
 NAMES = ("a", "b", "c", "d")
-ALL = ("Segment", "Edit", "Teach", "Measure", "Planes", "Review", "Models", "Batch", "Learn", "Cases", "Readers")
+ALL = (
+    "Segment",
+    "Edit",
+    "Teach",
+    "Measure",
+    "Planes",
+    "Review",
+    "Models",
+    "Batch",
+    "Learn",
+    "Cases",
+    "Readers",
+    "Archive",
+)
 LONG = "The image /somewhere/far/away/on/another/disk/with_a_very_long_name_that_has_no_blank.nii.gz is none. " * 3
 
 

@@ -1,0 +1,90 @@
+"""The Archive panel in a real viewer against a real Orthanc: search, open a series, send labels back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "dicom_objects"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "core" / "pacs"))
+from orthanc_server import PASSWORD, USER, needs_orthanc, orthanc
+from series_making import oblique, write_volume
+
+from meduniseg_core.images import Image
+from napari_meduniseg.widgets.opening import open_panel
+
+pytest.importorskip("dicomweb_client")
+pytest.importorskip("highdicom")
+
+from meduniseg_core.pacs import Credentials, DicomArchive, push
+
+WAIT = 60_000
+SHAPE = (7, 40, 44)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[DicomArchive]:
+    volume = oblique(SHAPE, (3.0, 1.0, 1.0), [[0, 0.1, 1], [0.1, 1, 0], [1, 0, 0.1]])
+    values = np.random.default_rng(3).integers(-100, 300, (1, *SHAPE)).astype(np.int16)
+    series = write_volume(tmp_path / "series", Image(values, volume.geometry))
+    with orthanc(tmp_path / "orthanc") as address:
+        found = DicomArchive(address, Credentials("the test", USER, PASSWORD))
+        push(found, sorted(series.iterdir()))
+        yield found
+
+
+@needs_orthanc
+def test_a_series_is_opened_and_its_labels_are_sent_back(
+    gui: Any, qtbot: Any, archive: DicomArchive, tmp_path: Path
+) -> None:
+    panel: Any = open_panel(gui, "Archive")
+
+    def until_done() -> None:
+        qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+
+    panel.search()
+    assert "is no address" in panel.said.text()
+    panel.address.setText(archive.address)
+    panel.user.setText(USER)
+    panel.password.setText("wrong")
+    panel.search()
+    until_done()
+    assert "refuses the user or password" in panel.said.text() and "wrong" not in panel.said.text()
+    panel.password.setText(PASSWORD)
+    panel.patient.setText("4711")
+    panel.search_button.click()
+    until_done()
+    assert panel.said.text() == "1 study." and panel.tree.topLevelItemCount() == 1
+    study = panel.tree.topLevelItem(0)
+    assert study.text(1) == "Müller^Änne 4711"
+    panel.tree.setCurrentItem(study)
+    panel.open_button.click()
+    until_done()
+    assert study.childCount() == 1 and study.child(0).text(2).endswith("(7 images)")
+    panel.tree.setCurrentItem(study.child(0))
+    panel.open_button.click()
+    assert "Choose a folder" in panel.said.text()
+    panel.folder.setText(str(tmp_path))
+    panel.open_button.click()
+    until_done()
+    assert panel.said.text().startswith("Opened CT_4_"), panel.said.text()
+    layer = gui.layers[0]
+    panel.send_button.click()
+    assert "There are no labels" in panel.said.text()
+    labels = np.zeros(layer.data.shape, np.uint8)
+    labels[2:4, 5:20, 6:24] = 1
+    gui.add_labels(labels, name="by hand", scale=layer.scale, translate=layer.translate, rotate=layer.rotate)
+    gui.layers["by hand"].affine = layer.affine
+    qtbot.waitUntil(lambda: panel._current.labels is gui.layers["by hand"], timeout=WAIT)
+    panel.send_button.click()
+    until_done()
+    assert panel.said.text().startswith("Sent ") and panel.said.text().endswith("the archive has it."), (
+        panel.said.text()
+    )
+    kinds = {one.modality for one in archive.series(archive.studies()[0].uid)}
+    assert kinds == {"CT", "SEG"}

@@ -169,25 +169,51 @@ def test_what_is_no_dicom_series_is_refused_in_one_sentence(tmp_path: Path, volu
         dicom_writers([labelled(gone, blobs(SHAPE))], tmp_path / "case.seg.dcm")
 
 
-@pytest.mark.parametrize("kind", ["reversed", "frames"])
-def test_real_ct_slices_come_back(tmp_path: Path, shared_data: Path, kind: str) -> None:
-    """A real CT with the organs that another model found: voxel for voxel, also through contours."""
+@pytest.fixture(scope="module")
+def real_ct(shared_data: Path) -> tuple[Image, np.ndarray]:
+    """A real CT in its canonical orientation, and the organs that another model found."""
     folder = shared_data / "Dataset301_Geometry"
     axial = canonical_orientation(read_image(folder / "ct.nii.gz"))[0]
     organs = place_labels(read_labels(folder / "ct_organs_reference.nii.gz"), axial)
-    middle = int(np.argmax(np.count_nonzero(organs.array[0], axis=(1, 2))))
-    planes = slice(middle - 5, middle + 5)
-    affine = axial.geometry.affine.copy()
+    return axial, organs.array[0]
+
+
+@pytest.mark.parametrize(
+    ("axes", "kind"),
+    [
+        ((0, 1, 2), "reversed"),
+        ((0, 1, 2), "frames"),
+        ((1, 0, 2), "files"),
+        ((2, 0, 1), "reversed"),
+        ("oblique", "frames"),
+    ],
+    ids=["axial-reversed", "axial-frames", "coronal", "sagittal-reversed", "oblique-frames"],
+)
+def test_real_ct_slices_come_back(
+    tmp_path: Path, real_ct: tuple[Image, np.ndarray], axes: tuple[int, int, int] | str, kind: str
+) -> None:
+    """Planes of a real CT with made-up headers: voxel for voxel, also through contours."""
+    ct, organs = real_ct
+    order = (0, 1, 2) if isinstance(axes, str) else axes
+    values, labels = ct.array[0].transpose(order), organs.transpose(order)
+    affine = ct.geometry.affine[:, [*order, 3]].copy()
+    if isinstance(axes, str):
+        turn, _ = np.linalg.qr(np.array(OBLIQUE).T)
+        affine[:3, :3] = turn @ affine[:3, :3]
+    middle = int(np.argmax(np.count_nonzero(labels, axis=(1, 2))))
+    first = max(0, min(middle - 5, labels.shape[0] - 10))
+    planes = slice(first, first + 10)
     affine[:3, 3] += affine[:3, 0] * planes.start
-    grid = Geometry.from_affine(affine, (10, *axial.geometry.shape[1:]))
-    image = read_image(write_volume(tmp_path / "series", Image(axial.array[:, planes], grid), kind))
-    labels = organs.array[0, planes]
-    assert len(np.unique(labels)) > 10
-    classes = {int(label): f"organ {label}" for label in np.unique(labels) if label}
-    whole = labelled(image, labels, classes=classes, colours={})
+    values, labels = np.ascontiguousarray(values[planes]), np.ascontiguousarray(labels[planes])
+    grid = Geometry.from_affine(affine, values.shape)
+    image = read_image(write_volume(tmp_path / "series", Image(values[None], grid), kind))
+    aligned = place_labels(Image(labels[None], grid), image).array[0]
+    found = [int(label) for label in np.unique(labels) if label]
+    assert len(found) > 5
+    whole = labelled(image, aligned, classes={label: f"organ {label}" for label in found}, colours={})
     for ending in (".seg.dcm", ".rtstruct.dcm"):
         back = place_labels(read_labels(save(whole, tmp_path / f"case{ending}"), like=image), image)
         names = back.meta["class_names"]
-        assert len(names) == len(classes)
+        assert len(names) == len(found)
         for label, name in names.items():
-            assert np.array_equal(back.array[0] == label, labels == int(name.split()[1])), (ending, name)
+            assert np.array_equal(back.array[0] == label, aligned == int(name.split()[1])), (ending, name)

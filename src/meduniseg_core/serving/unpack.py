@@ -17,7 +17,7 @@ _DEEPEST = 12  # folders
 _LONGEST = 200  # characters of one part of a name
 
 
-def unpack(archive: Path, folder: Path, limits: Limits) -> None:
+def unpack_upload(archive: Path, folder: Path, limits: Limits) -> None:
     """Unpack a zip file.
 
     Args:

@@ -21,7 +21,7 @@ from meduniseg_core.serving.jobs import Job, ResultFile
 from meduniseg_core.serving.limits import Limits
 from meduniseg_core.serving.orders import JobOrder
 from meduniseg_core.serving.packed_image import ENDING, read_packed
-from meduniseg_core.serving.unpack import unpack
+from meduniseg_core.serving.unpack import unpack_upload
 from meduniseg_core.weights import PackRegistry, load_model
 from meduniseg_core.weights.load import find_model
 from meduniseg_core.weights.offer import Offer, offer_in_use, offer_of
@@ -127,7 +127,7 @@ class NetworkWorker:
         if upload.suffix.lower() != ".zip":
             return stem_of(upload), read_image(upload, series=order.series, frame=order.frame)
         folder = upload.parent / "unpacked"
-        unpack(upload, folder, self._limits)
+        unpack_upload(upload, folder, self._limits)
         upload.unlink()
         cases = folder_cases(folder)
         if len(cases) != 1:

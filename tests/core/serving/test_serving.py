@@ -27,7 +27,7 @@ requests = pytest.importorskip("requests")
 from meduniseg_core.serving import Job, JobOrder, JobQueue, Limits  # noqa: E402
 from meduniseg_core.serving.app import make_app  # noqa: E402
 from meduniseg_core.serving.jobs import ResultFile  # noqa: E402
-from meduniseg_core.serving.unpack import unpack  # noqa: E402
+from meduniseg_core.serving.unpack import unpack_upload  # noqa: E402
 
 ORDER = {"filename": "ct.nii.gz", "task": "liver"}
 SMALL = Limits(upload_bytes=100_000, unpacked_bytes=50_000, files=20, waiting=4, keep_seconds=60)
@@ -237,7 +237,7 @@ def packed(path: Path, *members: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
 
 
 def test_archives_are_unpacked_and_tricks_are_refused(tmp_path: Path) -> None:
-    unpack(packed(tmp_path / "good.zip", ("ct/1.dcm", b"1"), ("ct/2.dcm", b"2")), tmp_path / "good", SMALL)
+    unpack_upload(packed(tmp_path / "good.zip", ("ct/1.dcm", b"1"), ("ct/2.dcm", b"2")), tmp_path / "good", SMALL)
     assert sorted(path.read_bytes() for path in (tmp_path / "good").rglob("*.dcm")) == [b"1", b"2"]
     link = zipfile.ZipInfo("link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -254,14 +254,14 @@ def test_archives_are_unpacked_and_tricks_are_refused(tmp_path: Path) -> None:
     ]
     for number, trick in enumerate(tricks):
         with pytest.raises(BadInputError):
-            unpack(packed(tmp_path / f"{number}.zip", trick), tmp_path / f"folder{number}", SMALL)
+            unpack_upload(packed(tmp_path / f"{number}.zip", trick), tmp_path / f"folder{number}", SMALL)
     many = packed(tmp_path / "many.zip", *[(f"{number}", b"") for number in range(SMALL.files + 1)])
     with pytest.raises(BadInputError, match="holds 21 files"):
-        unpack(many, tmp_path / "many", SMALL)
+        unpack_upload(many, tmp_path / "many", SMALL)
     cut = (tmp_path / "good.zip").read_bytes()[:-10]
     (tmp_path / "cut.zip").write_bytes(cut)
     with pytest.raises(BadInputError, match="no whole, unencrypted zip"):
-        unpack(tmp_path / "cut.zip", tmp_path / "cut", SMALL)
+        unpack_upload(tmp_path / "cut.zip", tmp_path / "cut", SMALL)
     lying = io.BytesIO()
     with zipfile.ZipFile(lying, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", bytes(80_000))
@@ -271,6 +271,6 @@ def test_archives_are_unpacked_and_tricks_are_refused(tmp_path: Path) -> None:
             data[place : place + 4] = (10).to_bytes(4, "little")
     (tmp_path / "lying.zip").write_bytes(data)
     with pytest.raises(BadInputError):
-        unpack(tmp_path / "lying.zip", tmp_path / "lying", SMALL)
+        unpack_upload(tmp_path / "lying.zip", tmp_path / "lying", SMALL)
     outside = {path.name for path in tmp_path.iterdir()} & {"out", "passwd"}
     assert not outside and not Path("/tmp/out").exists()

@@ -14,6 +14,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
     QApplication,
@@ -387,8 +388,12 @@ def test_the_wheel_over_a_number_scrolls_the_panel(four: Any, panel: Callable[[s
 
 def places(panel: QWidget) -> dict[str, QPoint]:
     window = panel.window()
-    buttons = [button for button in panel.findChildren(QPushButton) if button.isVisible()]
-    return {f"{number} {button.text()}": button.mapTo(window, QPoint(0, 0)) for number, button in enumerate(buttons)}
+    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox)
+    parts = [part for part in panel.findChildren(QWidget) if part.isVisible() and isinstance(part, kinds)]
+    return {
+        f"{number} {type(part).__name__} {part.toolTip():.30}": part.mapTo(window, QPoint(0, 0))
+        for number, part in enumerate(parts)
+    }
 
 
 def shown(panel: QWidget) -> QWidget:
@@ -454,6 +459,15 @@ def test_panels_are_tabs_narrow_and_no_button_moves_when_a_message_comes(
             for _ in range(5):
                 QApplication.processEvents()
             assert places(found) == before and found.width() == width, (name, text)
+    for name, found in opened.items():  # tabs are as wide as the widest of them
+        for box in found.findChildren(QComboBox):
+            box.blockSignals(True)
+            box.addItem("a_model_whose_name_is_" + 60 * "x")
+            box.setCurrentIndex(box.count() - 1)
+        assert shown(found).minimumSizeHint().width() <= 380, name
+        for box in found.findChildren(QComboBox):
+            box.removeItem(box.count() - 1)
+            box.blockSignals(False)
     segment, edit = shown(opened["Segment"]), opened["Edit"]
     assert segment.minimumSizeHint().width() <= 360 and edit.minimumSizeHint().width() <= 380
     for button in (segment.run_button, segment.cancel_button, *segment.result_actions.findChildren(QPushButton)):

@@ -438,9 +438,9 @@ class CasesWidget(Panel):
         order = QFormLayout()
         order.addRow("Order", self.order)
         self.content.addLayout(order)
-        self.content.addWidget(self.cases, 1)
         self.content.addWidget(self.ahead)
         self.content.addWidget(self.next_on_accept)
+        self.content.addWidget(self.cases, 1)  # last: it becomes lower where a message needs room
         self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.footer.addWidget(self.said)
         self.footer.addWidget(self.prediction)

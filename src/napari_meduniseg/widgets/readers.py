@@ -20,8 +20,10 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QPushButton,
+    QSizePolicy,
     QTableWidget,
     QTableWidgetItem,
+    QWidget,
 )
 from superqt.utils import signals_blocked
 
@@ -333,9 +335,11 @@ class ReadersWidget(Panel):
         self.cases.setMaximumHeight(180)
         self.content.addWidget(self.cases)
         self.content.addWidget(self.table)
-        decided = QFormLayout()
-        decided.addRow("Begin with", self.start)
-        self.content.addLayout(decided)
+        decided = QWidget()
+        decided.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        begun = QFormLayout(decided)
+        begun.setContentsMargins(0, 0, 0, 0)
+        begun.addRow("Begin with", self.start)
         self.content.setAlignment(Qt.AlignmentFlag.AlignTop)
         self.footer.addWidget(self.said)
         first, last = QHBoxLayout(), QHBoxLayout()
@@ -343,6 +347,7 @@ class ReadersWidget(Panel):
         last.addWidget(self.decide_button)
         last.addWidget(self.accept_button)
         self.footer.addLayout(first)
+        self.footer.addWidget(decided)  # not below the tables, which become lower where a message needs room
         self.footer.addLayout(last)
 
 

@@ -22,10 +22,13 @@ from qtpy.QtWidgets import (
 
 _LOW = 240  # px: what a panel keeps at least
 _ROOM = 6  # px: frame and rounding
+_NARROW = QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+_SHORTEST = 12  # characters of a list's entry that are always in sight
 
 
 class _Area(QScrollArea):
-    """As wide as its content, as low as necessary. The mouse wheel scrolls it and changes no value in it."""
+    """As wide as its content, as low as necessary. The mouse wheel scrolls it and changes no value in it; a long entry
+    of a list (a model's name, a collection's) does not widen it."""
 
     def __init__(self, content: QWidget) -> None:
         super().__init__()
@@ -39,6 +42,12 @@ class _Area(QScrollArea):
         width = self._content.minimumSizeHint().width() + max(bar.width(), bar.sizeHint().width()) + _ROOM
         return QSize(width, min(_LOW, self._content.minimumSizeHint().height()))
 
+    def event(self, event: QEvent) -> bool:
+        """Before the panel is laid out for the first time."""
+        if event.type() == QEvent.Type.Polish:
+            self._mind_values()
+        return super().event(event)
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
         """Widen the panel when its content becomes wider; otherwise Qt cuts off the right edge."""
         kind = event.type()
@@ -47,12 +56,12 @@ class _Area(QScrollArea):
             return True
         if kind == QEvent.Type.LayoutRequest and watched is self._content:
             self.updateGeometry()
-            self._mind_the_wheel()
+            self._mind_values()
         return super().eventFilter(watched, event)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         super().showEvent(event)
-        self._mind_the_wheel()
+        self._mind_values()
         if not self._placed:
             self._placed = True
             _shorten_title(self)
@@ -84,11 +93,17 @@ class _Area(QScrollArea):
         if dock is not None:
             dock.raise_()
 
-    def _mind_the_wheel(self) -> None:
-        """Keep the wheel from changing values, with or without the focus: it is meant for the panel."""
-        for child in self._content.findChildren(QWidget):
+    def _mind_values(self) -> None:
+        """Keep the wheel from changing values, with or without the focus: it is meant for the panel. Let lists be
+        narrower than their longest entry."""
+        panel = self.parentWidget() or self._content  # with the footer
+        for child in panel.findChildren(QWidget):
             if _holds_a_value(child):
                 child.installEventFilter(self)  # once more is no more
+            if isinstance(child, QComboBox) and child.sizeAdjustPolicy() != _NARROW:
+                child.setSizeAdjustPolicy(_NARROW)
+                child.setMinimumContentsLength(_SHORTEST)
+                child.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
 
 
 class _Content(QWidget):

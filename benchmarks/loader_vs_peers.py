@@ -98,7 +98,7 @@ def measure(side: str, folder: Path, patches: int) -> None:
         draw, rng = make(image, labels, dimension), np.random.default_rng(1)
         torch.manual_seed(1)
         np.random.seed(1)  # batchgenerators draws from it
-        for _ in range(5):
+        for _ in range(min(5, patches)):
             draw(rng)
         began = time.process_time()
         for _ in range(patches):

@@ -195,7 +195,9 @@ class CaseRun:
                 self.session.show(verdict)
             for model in models:
                 self.session.show(f"{model.info.name}: {model.info.intended_use}")
-        self.session.result(payload, *(str(result.path) for result in self.results))
+        self.session.result(
+            payload, *dict.fromkeys(str(result.path) for result in self.results)
+        )  # tasks may share a file
         if not self.failed:
             return 0
         only_memory = all(failure.code == OutOfMemoryError.exit_code for failure in self.failed.values())

@@ -27,6 +27,14 @@ def explain(
             "--new", metavar="DATASET", help="Find the known task that this data set is nearest to. Repeatable."
         ),
     ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            "--scores",
+            metavar="CSV",
+            help="Scores of models (columns model, upstream, downstream): show how one goes with the other.",
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Patches of each data set.")] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of images, patches and t-SNE.")] = 0,
     device: Device = "auto",
@@ -48,6 +56,7 @@ def explain(
             [RawDataset.open(folder) for folder in datasets or ()],
             [RawDataset.open(folder) for folder in new or ()],
             output,
+            scores=scores,
             samples=samples,
             seed=seed,
             device=device,
@@ -71,4 +80,10 @@ def explain(
             session.show(f"Silhouette of the task priors: {found['silhouette']:.3f}")
         for name, ranked in found["nearest"].items():
             session.show(f"{name} is nearest to {ranked[0]['task']} (distance {ranked[0]['distance']:.2f}).")
+        if found["correlation"] is not None:
+            one = found["correlation"]
+            session.show(
+                f"Upstream and downstream scores of {one['points']} models: r = {one['r']:.3f} "
+                f"(95 % interval {one['low']:.3f} to {one['high']:.3f})."
+            )
         session.result({**found, "page": output / "explain.html"}, str(output / "explain.html"))

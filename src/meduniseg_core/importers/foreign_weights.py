@@ -1,14 +1,14 @@
 """Trained weights of other networks, and the places that the backbone has for them.
 
-Read are this program's models, checkpoints of nnU-Net v2 and UniSeg, and state dicts of MONAI's SegResNet and
-SwinUNETR. Pickles go through the restricted reader. A place is a layer of the backbone (docs/spec.md section 2) at the
-same stage; whether the shapes agree is for the caller to compare.
+Read are this program's models, checkpoints of nnU-Net v2 and UniSeg, state dicts of MONAI's SegResNet and SwinUNETR,
+and published encoders (`published`). Pickles go through the restricted reader. A place is a layer of the backbone
+(docs/spec.md section 2) at the same stage; whether the shapes agree is for the caller to compare.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from torch import Tensor
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular, sha256_of
 from meduniseg_core.importers.nnunet_network import our_name_of_nnunet
+from meduniseg_core.importers.places import HEAD, NO_LAYER, TWIN, Place, Placer, PlacerOf, count_of, shifted
+from meduniseg_core.importers.published import LAYOUTS
 from meduniseg_core.importers.torch_archive import MAX_BYTES, read_checkpoint
 from meduniseg_core.importers.uniseg import our_name_of_uniseg
 from meduniseg_core.model.unet_config import UNetConfig
@@ -31,10 +33,6 @@ from meduniseg_core.weights.header import read_safetensors_header
 # where programs keep the weights in a checkpoint
 _ENTRIES = ("network_weights", "state_dict", "model_state_dict", "model_state", "model", "network", "net")
 _PREFIX = re.compile(r"(?:module\.|_orig_mod\.|model\.|network\.|net\.)+")
-
-HEAD = "a head belongs to its own task"
-TWIN = "deep supervision's, or the second name of another weight"
-NO_LAYER = "the network has no such layer"
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,6 @@ class ForeignWeights:
     places: Mapping[str, str]
     passed_over: Mapping[str, str]
     info: ModelInfo | None = None
-
-
-Place = str | None
-Placer = Callable[[str, Tensor], Place]
 
 
 def read_foreign_weights(name_or_path: str | Path, levels: int) -> ForeignWeights:
@@ -100,7 +94,7 @@ def _of_model(name_or_path: str | Path, levels: int) -> ForeignWeights:
         places, rest = _sorted(member, lambda name, _: _place_in_unet(name, member, theirs, levels))
         return ForeignWeights(path, model.sha256, layout, member, places, rest, model.info)
     shift = levels - len(model.info.config.strides)
-    places = {name: _shifted(name, shift) for name in tensors}
+    places = {name: shifted(name, shift) for name in tensors}
     return ForeignWeights(path, model.sha256, f"model {model.info.name}", tensors, places, {}, model.info)
 
 
@@ -144,12 +138,12 @@ def _place_in_unet(name: str, tensors: Mapping[str, Tensor], theirs: int, ours: 
         return f"encoder.stages.{stage}.{block if stage else block - 1}.{match[3]}"
     if match := re.fullmatch(r"(ups|levels)\.(\d+)\.(.+)", name):
         kind = "up" if match[1] == "ups" else "blocks"
-        return _shifted(f"decoder.levels.{match[2]}.{kind}.{match[3]}", ours - theirs)
+        return shifted(f"decoder.levels.{match[2]}.{kind}.{match[3]}", ours - theirs)
     return None
 
 
 def _nnunet(tensors: Mapping[str, Tensor], levels: int) -> Placer:
-    theirs = _count(tensors, r"decoder\.transpconvs\.(\d+)\.")
+    theirs = count_of(tensors, r"decoder\.transpconvs\.(\d+)\.")
     renamed = {own: tensor for name, tensor in tensors.items() if (own := our_name_of_nnunet(name, theirs))}
 
     def place(name: str, _tensor: Tensor) -> Place:
@@ -160,20 +154,20 @@ def _nnunet(tensors: Mapping[str, Tensor], levels: int) -> Placer:
 
 
 def _uniseg(tensors: Mapping[str, Tensor], levels: int) -> Placer:
-    theirs = _count(tensors, r"tu\.(\d+)\.")
+    theirs = count_of(tensors, r"tu\.(\d+)\.")
 
     def place(name: str, _tensor: Tensor) -> Place:
         own = our_name_of_uniseg(name)
         if own is None or not own.startswith(("encoder.", "decoder.")):
             return None  # its task prior comes with 'models import'
-        return HEAD if ".head." in own else _shifted(own, levels - theirs)
+        return HEAD if ".head." in own else shifted(own, levels - theirs)
 
     return place
 
 
 def _segresnet(tensors: Mapping[str, Tensor], levels: int) -> Placer:
     """MONAI's SegResNet: of a residual block its first convolution; norms are of groups, before the convolution."""
-    theirs = _count(tensors, r"up_layers\.(\d+)\.")
+    theirs = count_of(tensors, r"up_layers\.(\d+)\.")
 
     def place(name: str, tensor: Tensor) -> Place:
         if name.startswith("conv_final."):
@@ -185,7 +179,7 @@ def _segresnet(tensors: Mapping[str, Tensor], levels: int) -> Placer:
         if match := re.fullmatch(r"down_layers\.(\d+)\.1\.conv1\.conv\.weight", name):
             return f"encoder.stages.{match[1]}.{min(int(match[1]), 1)}.conv.weight"
         if match := re.fullmatch(r"up_layers\.(\d+)\.0\.conv1\.conv\.weight", name):
-            return _shifted(f"decoder.levels.{match[1]}.blocks.1.conv.weight", levels - theirs)
+            return shifted(f"decoder.levels.{match[1]}.blocks.1.conv.weight", levels - theirs)
         return None
 
     return place
@@ -217,22 +211,14 @@ def _own_names(_tensors: Mapping[str, Tensor], _levels: int) -> Placer:
 
 
 # a network, names that only it has, and how its weights find their places
-_LAYOUTS: tuple[tuple[str, str, Callable[[Mapping[str, Tensor], int], Placer]], ...] = (
+_LAYOUTS: tuple[tuple[str, str, PlacerOf], ...] = (
     ("nnU-Net v2", r"encoder\.stages\.\d+\.(0\.convs|blocks)\.", _nnunet),
     ("UniSeg", r"conv_blocks_context\.", _uniseg),
     ("MONAI SwinUNETR", r"swinViT\.|layers1\.0\.blocks\.", _swin_unetr),
     ("MONAI SegResNet", r"convInit\.|down_layers\.", _segresnet),
+    *LAYOUTS,
     ("the backbone's own names", r"encoder\.stems\.", _own_names),
 )
-
-
-def _shifted(name: str, by: int) -> str:
-    """A decoder level's name with its position, deepest first, moved (no level has a negative one)."""
-    return re.sub(r"(?<=^decoder\.levels\.)\d+", lambda match: str(int(match[0]) + by), name)
-
-
-def _count(names: Iterable[str], pattern: str) -> int:
-    return max((int(match[1]) + 1 for name in names if (match := re.match(pattern, name))), default=0)
 
 
 def _tensors_of_safetensors(path: Path) -> dict[str, Tensor]:

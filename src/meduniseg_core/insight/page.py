@@ -12,6 +12,7 @@ from typing import Any
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.files import json_text, write_bytes, write_text
+from meduniseg_core.insight.correlation import correlation, read_scores
 from meduniseg_core.insight.embedding import Embedding, embed
 from meduniseg_core.insight.neighbours import Neighbour, neighbours
 from meduniseg_core.insight.pictures import maps_picture, scatter_picture
@@ -29,6 +30,7 @@ def explain_model(
     new: Sequence[RawDataset],
     folder: Path,
     *,
+    scores: Path | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
     device: str = "auto",
@@ -44,6 +46,7 @@ def explain_model(
         new: data sets whose nearest known task is asked for; their tasks need not be the model's.
         folder: receives ``explain.html``, ``explain.json``, ``priors.csv``, ``resources.csv``, ``nearest.csv`` and
             pictures; files of an earlier look are replaced.
+        scores: a table of models with upstream and downstream scores (`correlation.read_scores`), to be correlated.
         samples: patches of each data set.
         seed: of images, patches and t-SNE.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -56,9 +59,11 @@ def explain_model(
 
     Raises:
         UsageError: the model has no task priors, or not the task of one of ``datasets``.
-        BadInputError: an image cannot be used.
+        BadInputError: an image cannot be used, or the table of scores.
         CancelledError: ``cancel`` was set.
     """
+    listed = [] if scores is None else read_scores(scores)
+    correlated = None if scores is None else correlation(listed)
     plans = [model.info.plan_of(dataset.task) for dataset in datasets]
     if new and not datasets:
         raise UsageError("A new data set is compared with known ones; give data sets of the model's tasks, too.")
@@ -89,6 +94,8 @@ def explain_model(
         "resources": [asdict(row) for row in rows],
         "ratio_to_2d_backbone": ratio,
         "paper_ratio": round(PAPER_RATIO, 2),
+        "scores": [asdict(one) for one in listed],
+        "correlation": None if correlated is None else asdict(correlated),
     }
     pictures = {} if embedding is None else _pictures(embedding)
     if maps:

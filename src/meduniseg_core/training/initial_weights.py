@@ -13,7 +13,8 @@ from torch import Tensor
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import EventSink, Message
 from meduniseg_core.files import write_text
-from meduniseg_core.importers.foreign_weights import HEAD, NO_LAYER, ForeignWeights, read_foreign_weights
+from meduniseg_core.importers.foreign_weights import ForeignWeights, read_foreign_weights
+from meduniseg_core.importers.places import HEAD, NO_LAYER
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import ModelConfig, Stride
 from meduniseg_core.model.weight_rows import rows_of, same_rows, with_rows

@@ -186,7 +186,9 @@ def monai_pipeline(image: np.ndarray, labels: np.ndarray, dimension: int) -> Dra
             ),
             monai.RandScaleIntensityd("image", prob=0.15, factors=0.25),
             monai.RandAdjustContrastd("image", prob=0.15, gamma=(0.75, 1.25)),
-            monai.RandSimulateLowResolutiond("image", prob=0.25, zoom_range=(0.5, 1.0)),
+            monai.RandSimulateLowResolutiond(
+                "image", prob=0.25, zoom_range=(0.5, 1.0), upsample_mode="trilinear" if dimension == 3 else "bilinear"
+            ),
             monai.RandAdjustContrastd("image", prob=0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
             monai.RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
             *(monai.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(dimension)),

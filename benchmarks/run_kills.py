@@ -125,7 +125,7 @@ def kill_together(home: Path, make: Make, kills: int, rng: np.random.Generator) 
             killed_at = time.monotonic()
             if len(which) == 1 and not _ends_itself(children[1 - which[0]]):
                 # they had not met: a process that is not there yet is waited for, and the launcher is who knows better
-                assert not (run / "plans.json").exists(), "a process outlives the one it trained with"
+                assert not (config.parent / "rank0.txt").stat().st_size, "a process outlives the one it trained with"
                 os.kill(children[1 - which[0]], signal.SIGKILL)
                 counts["before they met"] += 1
                 which = [0, 1]
@@ -201,7 +201,7 @@ def _describe(folder: Path, task: str, ending: str) -> None:
 
 
 def _start(config: Path, *, resume: bool) -> list[int]:
-    """Two processes that train together; their ids."""
+    """Two processes that train together; their ids. The first one's output begins when they have met."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -211,10 +211,10 @@ def _start(config: Path, *, resume: bool) -> list[int]:
 
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in places.items()})
-        said = os.open(config.parent / f"rank{rank}.txt", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        said = os.open(config.parent / f"rank{rank}.txt", os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
         for descriptor in (1, 2):
             os.dup2(said, descriptor)
-        os._exit(main(["train", str(config), "--progress", "none", *(["--resume"] * resume)]))
+        os._exit(main(["train", str(config), "--progress", "json", *(["--resume"] * resume)]))
 
     return [forked(lambda rank=rank: work(rank)) for rank in range(2)]
 

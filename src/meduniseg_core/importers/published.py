@@ -52,7 +52,14 @@ def published_encoders() -> tuple[PublishedEncoder, ...]:
 
 def models_genesis(_tensors: Mapping[str, Tensor], levels: int) -> Placer:
     """Models Genesis and PCRLv2: a stage's two convolutions stand before the pooling and double the channels at the
-    second one, so that this is the first of the backbone's next stage; their decoder's finest level is its second."""
+    second one, so that this is the first of the backbone's next stage; their decoder's finest level is its second.
+
+    Args:
+        levels: of the backbone's decoder.
+
+    Returns:
+        Where each tensor goes.
+    """
 
     def place(name: str, tensor: Tensor) -> Place:
         if name.startswith(("out_tr.", "sigmoid.")):
@@ -71,7 +78,14 @@ def models_genesis(_tensors: Mapping[str, Tensor], levels: int) -> Placer:
 
 def gvsl(_tensors: Mapping[str, Tensor], levels: int) -> Placer:
     """GVSL: a plain U-Net of the backbone's widths down to its fourth stage; features are enlarged by interpolation, so
-    that no transposed convolution has a counterpart."""
+    that no transposed convolution has a counterpart.
+
+    Args:
+        levels: of the backbone's decoder.
+
+    Returns:
+        Where each tensor goes.
+    """
 
     def place(name: str, tensor: Tensor) -> Place:
         name = name.removeprefix("unet.")

@@ -19,6 +19,7 @@ from meduniseg_core.errors import UsageError
 from training_cli import (
     ablate,
     catalog,
+    classify,
     corrections,
     dataset,
     dicom,
@@ -56,6 +57,8 @@ app = typer.Typer(
 )
 app.command("segment")(segment.segment)
 app.command("serve")(serve.serve)
+app.command("classify")(classify.classify)
+app.command("classify-fit")(classify.classify_fit)
 app.command("tasks")(catalog.tasks)
 app.command("modalities")(catalog.modalities)
 app.add_typer(models.app, name="models")

@@ -40,18 +40,21 @@ EVERYWHERE = ("gland", "retinal_vessel", "teeth_panoramic", "abdomen")
 CHEST, INFECTION, LUNG = "chest", 2, 1
 
 
-def crop_without(labels: npt.NDArray[np.integer], rng: np.random.Generator) -> tuple[slice, slice] | None:
+def crop_without(
+    labels: npt.NDArray[np.integer], rng: np.random.Generator, sizes: tuple[float, ...] = SIZES
+) -> tuple[slice, slice] | None:
     """A window without foreground.
 
     Args:
         labels: (H, W).
         rng: chooses among its places.
+        sizes: of the window, as shares of the image's sides, the largest first.
 
     Returns:
         Rows and columns of the largest window; None if every one holds foreground.
     """
     sums = np.pad((labels > 0).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    for size in SIZES:
+    for size in sizes:
         h, w = (max(1, round(size * side)) for side in labels.shape)
         free = np.argwhere(sums[h:, w:] - sums[:-h, w:] - sums[h:, :-w] + sums[:-h, :-w] == 0)
         if len(free):

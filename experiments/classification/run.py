@@ -1,0 +1,194 @@
+"""Is the target in the picture? Heads on the frozen starter against a baseline that sees only the segmentation's area.
+
+    export MEDUNISEG_SHARED=../shared
+    python experiments/classification/run.py [MODEL]    # the shipped starter; writes results/classification.json and .md
+
+Of every 2D picture two crops are made, as `experiments/starter/nothing_there.py` does: the largest window that holds no
+target, and one of the same size around the target. Heads are fitted on crops of training images (imagesTr), a patient's
+together; everything about them is chosen there, by cross-validation. Held-out pictures (imagesTs) are looked at once.
+The baseline is the same kind of fit on one number: the share of the picture that the model calls target.
+What was found in a crop is kept by the model's sha256: run the command again after a stop.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "starter"))
+
+from nothing_there import EVERYWHERE, crop_without, picture_of  # noqa: E402
+
+from meduniseg_core.adaptation.classifier import LabelledEvidence, fit_head  # noqa: E402
+from meduniseg_core.evaluation.classification import (  # noqa: E402
+    auroc,
+    balanced_accuracy,
+    drawn_by_class,
+    summarise_classification,
+)
+from meduniseg_core.evaluation.intervals import percentile_interval  # noqa: E402
+from meduniseg_core.files import write_text  # noqa: E402
+from meduniseg_core.images import Image, read_image, read_labels  # noqa: E402
+from meduniseg_core.inference import Predictor  # noqa: E402
+from meduniseg_core.inference.classification import head_inputs, head_probabilities  # noqa: E402
+from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence  # noqa: E402
+from meduniseg_core.preprocessing import RawCase, RawDataset  # noqa: E402
+from meduniseg_core.training import TrainingConfig  # noqa: E402
+from meduniseg_core.weights import load_model  # noqa: E402
+
+RESULTS = HERE / "results"
+CACHE = HERE.parents[1] / "runs" / "classification"
+MOST = 60
+"""Training pictures of a task: enough for a fit, and an hour less on a CPU."""
+SIZES = (0.8, 0.65, 0.5, 0.35)
+"""Of a crop, as shares of the picture's sides; the first that has a place without the target is taken."""
+CHEST = "chest"
+LEAST = 10, 5
+"""Crops of each class for a fit, and for a comparison; a task with fewer is left out, and named."""
+CLASSES = ("absent", "present")
+DRAWS = 2000
+
+
+def crops(image: Image, labels: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, Image]]:
+    """A crop without the target and one of its size with it; nothing where no window is free of it."""
+    window = crop_without(labels, rng, SIZES)
+    if window is None or not labels.any():
+        return
+    yield "absent", picture_of(image, window)
+    h, w = (part.stop - part.start for part in window)
+    rows, columns = np.nonzero(labels)
+    at = int(rng.integers(len(rows)))
+    top = int(np.clip(rows[at] - rng.integers(h), 0, labels.shape[0] - h))
+    left = int(np.clip(columns[at] - rng.integers(w), 0, labels.shape[1] - w))
+    yield "present", picture_of(image, (slice(top, top + h), slice(left, left + w)))
+
+
+def seen(predictor: Predictor, dataset: RawDataset, case: RawCase) -> list[dict[str, Any]]:
+    """What the network shows of a case's crops; kept on the disk."""
+    kept = CACHE / predictor.model.sha256[:16] / f"{dataset.task}--{case.case}.json"
+    if kept.is_file():
+        return list(json.loads(kept.read_text("utf-8")))
+    rng = np.random.default_rng([0, *case.case.encode()])
+    found = []
+    labels = read_labels(case.label).array[0, 0]
+    for label, picture in crops(read_image(case.images), labels, rng):
+        result = predictor.segment(picture, dataset.task, evidence=True)[dataset.task]
+        evidence = result.evidence
+        assert evidence is not None
+        found.append(
+            {
+                "label": label,
+                "case": case.case,
+                "patient": case.patient,
+                "area": float((result.labels.array > 0).mean()),
+                "voxels": evidence.voxels,
+                "features": evidence.features.tolist(),
+                "classes": [asdict(one) for one in evidence.classes],
+            }
+        )
+    write_text(kept, json.dumps(found))
+    return found
+
+
+def evidence_of(row: dict[str, Any]) -> Evidence:
+    return Evidence(row["voxels"], tuple(ClassEvidence(**one) for one in row["classes"]), np.asarray(row["features"]))
+
+
+def by_area(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> np.ndarray:
+    """Probabilities (images, 2) of the baseline."""
+    truth = [CLASSES.index(row["label"]) for row in train]
+    table, other = ([[np.log(row["area"] + 1e-4)] for row in rows] for rows in (train, test))
+    fitted = LogisticRegression(C=1.0, class_weight="balanced").fit(table, truth)
+    return np.asarray(fitted.predict_proba(other))
+
+
+def difference(truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> dict[str, dict[str, float]]:
+    """Head minus baseline on the same pictures, with 95 % intervals."""
+    found = {}
+    for name, figure in (("auroc", auroc), ("balanced_accuracy", balanced_accuracy)):
+        rng, draws = np.random.default_rng(0), []
+        for _ in range(DRAWS):
+            chosen = drawn_by_class(truth, rng)
+            draws.append(figure(truth[chosen], ours[chosen]) - figure(truth[chosen], theirs[chosen]))
+        found[name] = {"value": figure(truth, ours) - figure(truth, theirs), **percentile_interval(draws).model_dump()}
+    return found
+
+
+def compared(truth: list[int], ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    return {
+        "head": summarise_classification(CLASSES, truth, ours).model_dump(),
+        "area": summarise_classification(CLASSES, truth, theirs).model_dump(),
+        "difference": difference(np.asarray(truth), ours, theirs),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = [
+        f"# Is the target in the picture? {found['model']} {found['sha256'][:8]}",
+        "",
+        f"Crops of held-out pictures with and without the target (sizes {', '.join(map(str, SIZES))} of the sides), each "
+        "looked at once. Written by experiments/classification/run.py.",
+        "",
+        "| task | pictures | head: AUROC | area: AUROC | difference | head: balanced accuracy | area | difference |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for task, one in found["tasks"].items():
+        cells = [task, str(sum(one["head"]["images"].values()))]
+        for figure in ("auroc", "balanced_accuracy"):
+            for who in ("head", "area"):
+                interval = one[who][f"{figure}_interval"]
+                cells.append(f"{one[who][figure]:.3f} ({interval['low']:.3f} to {interval['high']:.3f})")
+            gap = one["difference"][figure]
+            cells.append(f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    for task, (train, test) in found["left_out"].items():
+        lines += ["", f"Left out, too few crops: {task} ({train} for the fit, {test} held out)."]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    predictor = Predictor(load_model(sys.argv[1] if len(sys.argv) > 1 else "starter"), "cpu", "fp32")
+    known = [plan.task for plan in predictor.model.info.tasks]
+    tasks: dict[str, Any] = {}
+    left_out: dict[str, list[int]] = {}
+    truths: list[int] = []
+    shares: dict[str, list[np.ndarray]] = {"head": [], "area": []}
+    for folder in TrainingConfig.from_toml(HERE.parent / "starter" / "sixteen.toml").datasets:
+        dataset = RawDataset.open(folder)
+        if dataset.dimension != 2 or dataset.task not in known or dataset.task in (*EVERYWHERE, CHEST):
+            continue
+        cases = dataset.cases("Tr")
+        chosen = np.random.default_rng(0).permutation(len(cases))[:MOST]
+        train = [row for at in sorted(chosen) for row in seen(predictor, dataset, cases[at])]
+        test = [row for case in dataset.cases("Ts") for row in seen(predictor, dataset, case)]
+        print(f"{dataset.task}: {len(train)} and {len(test)} crops", flush=True)
+        if len(train) < 2 * LEAST[0] or len(test) < 2 * LEAST[1]:
+            left_out[dataset.task] = [len(train), len(test)]
+            continue
+        samples = [LabelledEvidence(evidence_of(row), row["label"], row["patient"]) for row in train]
+        head = fit_head(predictor.model, dataset.task, samples)
+        own = np.stack([head_probabilities(head, head_inputs(evidence_of(row), head.inputs)) for row in test])
+        theirs = by_area(train, test)
+        truth = [CLASSES.index(row["label"]) for row in test]
+        tasks[dataset.task] = {**compared(truth, own, theirs), "fit": {"inputs": head.inputs, **head.provenance}}
+        truths += truth
+        shares["head"].append(own)
+        shares["area"].append(theirs)
+    tasks["all"] = compared(truths, np.concatenate(shares["head"]), np.concatenate(shares["area"]))
+    found = {"model": predictor.model.info.name, "sha256": predictor.model.sha256, "tasks": tasks, "left_out": left_out}
+    write_text(RESULTS / "classification.json", json.dumps(found, indent=1) + "\n")
+    write_text(RESULTS / "classification.md", table(found))
+    print(table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""``classify-fit`` and ``classify``, from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+
+@pytest.fixture
+def eyes(tmp_path: Path) -> Path:
+    """Twelve photographs: six dark ones without any label and six bright ones with a cup."""
+    folder = tmp_path / "Dataset900_Eyes"
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        bright = number % 2
+        pixels = rng.integers(0, 60, (48, 64, 3)) + (150 if bright else 0) * (
+            np.indices((48, 64)).sum(0)[..., None] < 50
+        )
+        Picture.fromarray(pixels.astype(np.uint8)).save(folder / "imagesTr" / f"eye{number}_0000.png")
+        mask = np.zeros((48, 64), dtype=np.uint8)
+        mask[4:12, 4:12] = bright
+        Picture.fromarray(mask).save(folder / "labelsTr" / f"eye{number}.png")
+    description = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": {"background": 0, "cup": 1, "disc": 2},
+        "numTraining": 12,
+        "file_ending": ".png",
+        "modality": "fundus",
+        "task": "disc_cup",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description), "utf-8")
+    return folder
+
+
+def test_a_head_is_fitted_and_says_classes_with_intervals(meduniseg, tiny_model, eyes, tmp_path) -> None:
+    head, labels = tmp_path / "head.json", tmp_path / "classes.csv"
+    rows = [f"eye{number},{'bright' if number % 2 else 'dark'}" for number in range(12)]
+    labels.write_text("case,class\n" + "\n".join(rows) + "\n", "utf-8")
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--labels", labels)
+    assert done.returncode == 0, done.stderr
+    options = ("--head", head, "-m", tiny_model)
+    done = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [(one["case"], one["class"]) for one in report["results"]] == [
+        (row.split(",")[0], row.split(",")[1]) for row in sorted(rows)
+    ]
+    assert report["summary"]["auroc"] == 1.0 and report["summary"]["images"] == {"bright": 6, "dark": 6}
+    alone = meduniseg("classify", eyes / "imagesTr" / "eye3_0000.png", *options)
+    assert alone.returncode == 0 and alone.stdout.endswith("\tbright\n"), alone.stderr
+    labels.write_text("case,class\neye0,dark\neye1,glaucoma\n", "utf-8")
+    refused = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels)
+    assert refused.returncode == 2 and "not glaucoma" in refused.stderr
+    labels.write_text("case,class\neye0,dark\n", "utf-8")
+    refused = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels)
+    assert refused.returncode == 2 and "none of bright" in refused.stderr
+
+
+def test_classes_may_be_whether_a_label_is_there(meduniseg, tiny_model, eyes, tmp_path) -> None:
+    head = tmp_path / "head.json"
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["classes"] == ["absent", "present"]
+    assert json.loads(done.stdout)["images"] == {"absent": 6, "present": 6}
+
+
+def test_what_cannot_be_fitted_is_said_at_once(meduniseg, tiny_model, eyes, tmp_path) -> None:
+    head, labels = tmp_path / "head.json", tmp_path / "classes.csv"
+    for options, code, word in (
+        ((), 2, "--labels CSV or by --present"),
+        (("--present", "lesion"), 2, "has no class 'lesion'"),
+        (("--labels", labels), 3, "classes.csv"),
+    ):
+        done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, *options)
+        assert done.returncode == code and word in done.stderr, done.stderr
+    for text, word in (
+        ("name,kind\neye0,dark\n", "line 2: a row has a case and a class"),
+        ("case,class\neye0,dark\neye0,bright\n", "line 3: case eye0 has two classes"),
+        ("case,class\n", "holds no row"),
+        ("case,class\nother,dark\n", "names no case"),
+    ):
+        labels.write_text(text, "utf-8")
+        done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--labels", labels)
+        assert done.returncode == 3 and word in done.stderr, done.stderr
+    done = meduniseg("classify-fit", eyes, "-o", tmp_path / "head.safetensors", "-m", tiny_model, "--present", "cup")
+    assert done.returncode == 2 and ".json" in done.stderr and not head.exists()

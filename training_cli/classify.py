@@ -1,0 +1,218 @@
+"""``meduniseg classify`` and ``classify-fit``: image-level classes from a frozen network, and the fit of their head."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import Progress
+from training_cli.inputs import cases_for, check_arguments
+from training_cli.options import Device, Json, Precision, ProgressOption
+from training_cli.output import table
+from training_cli.session import work
+
+if TYPE_CHECKING:
+    from meduniseg_core.evaluation.classification import ClassificationSummary
+    from meduniseg_core.images import Image
+    from meduniseg_core.preprocessing import RawCase, RawDataset
+
+_LARGEST = 1 << 24  # bytes of a table of classes
+
+
+def classify(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Image files, DICOM folders, or folders of cases."),
+    ],
+    head: Annotated[Path, typer.Option("--head", metavar="FILE", help="The head, of 'classify-fit'.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME|FILE", help="The model it was fitted to. Default: by its name."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="CSV", help="The true classes (case,class): also show AUROC and accuracy."),
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say the class of each image, with the probability of each class. For research, not for clinical use."""
+    with work(progress, as_json=as_json) as session:
+        from meduniseg_core.images import read_image
+        from meduniseg_core.inference import Predictor
+        from meduniseg_core.inference.classification import check_head, classify_image
+        from meduniseg_core.preprocessing import files_per_case
+        from meduniseg_core.weights import load_model
+        from meduniseg_core.weights.classifier import read_head
+
+        check_arguments(images)
+        known = read_head(head)
+        truth = None if labels is None else _classes_in(labels)
+        predictor = Predictor(load_model(model or known.model), device, precision)
+        check_head(predictor, known)
+        plan = predictor.model.info.plan_of(known.task)
+        cases = cases_for(images, [files_per_case(plan.channels)])
+        found = []
+        for number, case in enumerate(cases):
+            session.cancel.raise_if_cancelled()
+            session.events(Progress("classify", number, len(cases), 0.0, case.name))
+            if case.fault is not None:
+                raise case.fault
+            image = read_image(case.source).with_findings(*case.findings)
+            found.append((case.name, classify_image(predictor, image, known, cancel=session.cancel)))
+        rows = [(name, one.name, f"{one.probabilities[one.name]:.3f}") for name, one in found]
+        session.show(table(("case", "class", "probability"), rows, right=("probability",)))
+        summary = (
+            None if truth is None else _summary(known.classes, [(n, one.probabilities) for n, one in found], truth)
+        )
+        if summary is not None:
+            for line in _said(summary):
+                session.show(line)
+        payload = {
+            "head": head,
+            "model": known.model,
+            "model_sha256": known.model_sha256,
+            "task": known.task,
+            "results": [{"case": n, "class": one.name, "probabilities": one.probabilities} for n, one in found],
+            "summary": None if summary is None else summary.model_dump(mode="json"),
+            "intended_use": predictor.model.info.intended_use,
+        }
+        session.result(payload, *(f"{name}\t{one.name}" for name, one in found))
+
+
+def classify_fit(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Training images, in nnU-Net's raw layout.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.json", help="The head.")],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="CSV", help="The class of each case, as columns case and class.")
+    ] = None,
+    present: Annotated[
+        str | None,
+        typer.Option("--present", metavar="CLASS", help="Instead: whether the case's labels hold this class."),
+    ] = None,
+    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME|FILE", help="The frozen model.")] = "starter",
+    task: Annotated[
+        str | None,
+        typer.Option("--task", "-t", metavar="TASK", help="The model's task whose prompts are used. Default: its own."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the cross-validation.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    progress: ProgressOption = "auto",
+    as_json: Json = False,
+) -> None:
+    """Fit an image-level classifier (disease grade, lesion type, present or not) to a frozen model's features.
+
+    The head is a small JSON file; 'classify' takes it. Its strength and inputs are chosen by cross-validation by patient.
+    """
+    with work(progress, as_json=as_json) as session:
+        from meduniseg_core.adaptation.classifier import LabelledEvidence, fit_head
+        from meduniseg_core.images import read_image
+        from meduniseg_core.inference import Predictor
+        from meduniseg_core.preprocessing import RawDataset
+        from meduniseg_core.weights import load_model
+        from meduniseg_core.weights.classifier import write_head
+
+        if (labels is None) == (present is None):
+            raise UsageError("Say the classes by --labels CSV or by --present CLASS, and not by both.")
+        if output.suffix != ".json":
+            raise UsageError(f"A head is a JSON file; give --output a name that ends in .json, not {output.name}.")
+        opened = RawDataset.open(dataset)
+        predictor = Predictor(load_model(model), device, precision)
+        name = task or opened.task
+        predictor.model.info.plan_of(name)
+        named = _chosen(opened, labels, present)
+        samples = []
+        for number, (case, label) in enumerate(named):
+            session.cancel.raise_if_cancelled()
+            session.events(Progress("classify", number, len(named), 0.0, case.case))
+            image: Image = read_image(case.images)
+            result = predictor.segment(image, name, evidence=True, cancel=session.cancel)[name]
+            assert result.evidence is not None
+            samples.append(LabelledEvidence(result.evidence, label, case.patient))
+        fitted = fit_head(predictor.model, name, samples, seed=seed)
+        write_head(fitted, output)
+        payload = {"head": output, "inputs": fitted.inputs, "classes": fitted.classes, **fitted.provenance}
+        loss = f"log loss {fitted.provenance['log_loss']:.3f} on held-back patients"
+        session.show(f"{', '.join(fitted.classes)}: {len(samples)} images, {loss}, by {fitted.inputs}.")
+        session.result(payload, str(output))
+
+
+def _chosen(dataset: RawDataset, labels: Path | None, present: str | None) -> list[tuple[RawCase, str]]:
+    """The training cases that have a class, with it."""
+    from meduniseg_core.images import read_labels
+
+    cases = dataset.cases("Tr")
+    if labels is not None:
+        known = _classes_in(labels)
+        chosen = [(case, known[case.case]) for case in cases if case.case in known]
+        if not chosen:
+            raise BadInputError(f"{labels} names no case of {dataset.folder}; its column 'case' has the cases' names.")
+        return chosen
+    assert present is not None
+    if present not in dataset.classes:
+        raise UsageError(f"{dataset.name} has no class '{present}'; it has {', '.join(dataset.classes)}.")
+    label = dataset.classes.index(present) + 1
+    return [
+        (case, "present" if bool((read_labels(case.label).array == label).any()) else "absent")
+        for case in cases
+        if case.label is not None
+    ]
+
+
+def _classes_in(path: Path) -> dict[str, str]:
+    """Class by case, from a CSV with the columns case and class (BadInputError where they are not there)."""
+    from meduniseg_core.files import read_small
+
+    try:
+        text = read_small(path, _LARGEST).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path} is not text in UTF-8; save the table as CSV in UTF-8.") from error
+    rows = list(csv.DictReader(io.StringIO(text)))
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows, start=2):
+        case, label = row.get("case"), row.get("class")
+        if not case or not label:
+            raise BadInputError(
+                f"{path}, line {number}: a row has a case and a class; name the columns case and class."
+            )
+        if found.setdefault(case, label) != label:
+            raise BadInputError(f"{path}, line {number}: case {case} has two classes; keep one.")
+    if not found:
+        raise BadInputError(f"{path} holds no row; give the columns case and class.")
+    return found
+
+
+def _summary(
+    classes: Sequence[str], found: Sequence[tuple[str, dict[str, float]]], truth: dict[str, str]
+) -> ClassificationSummary:
+    import numpy as np
+
+    from meduniseg_core.evaluation.classification import summarise_classification
+
+    strangers = sorted({truth[name] for name, _ in found if name in truth} - set(classes))
+    if strangers:
+        raise UsageError(f"The head knows {', '.join(classes)} and not {', '.join(strangers)}; check the table.")
+    known = [(classes.index(truth[name]), shares) for name, shares in found if name in truth]
+    missing = [name for place, name in enumerate(classes) if place not in {label for label, _ in known}]
+    if missing:
+        raise UsageError(f"AUROC needs images of each class, and the table names none of {', '.join(missing)}.")
+    shares = np.array([[own[name] for name in classes] for _, own in known])
+    return summarise_classification(classes, [label for label, _ in known], shares)
+
+
+def _said(summary: ClassificationSummary) -> list[str]:
+    area, rate = summary.auroc_interval, summary.balanced_accuracy_interval
+    return [
+        f"AUROC {summary.auroc:.3f} (95 % interval {area.low:.3f} to {area.high:.3f}), "
+        f"balanced accuracy {summary.balanced_accuracy:.3f} ({rate.low:.3f} to {rate.high:.3f}), "
+        f"{sum(summary.images.values())} images"
+    ]

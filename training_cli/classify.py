@@ -85,7 +85,7 @@ def classify(
             "summary": None if summary is None else summary.model_dump(mode="json"),
             "intended_use": predictor.model.info.intended_use,
         }
-        session.result(payload, *(f"{name}\t{one.name}" for name, one in found))
+        session.result(payload, *(f"{name}: {one.name}" for name, one in found))
 
 
 def classify_fit(
@@ -111,7 +111,7 @@ def classify_fit(
 ) -> None:
     """Fit an image-level classifier (disease grade, lesion type, present or not) to a frozen model's features.
 
-    The head is a small JSON file; 'classify' takes it. Its strength and inputs are chosen by cross-validation by patient.
+    The head is a small JSON file for 'classify'. Its strength and inputs are chosen by cross-validation by patient.
     """
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.classifier import LabelledEvidence, fit_head

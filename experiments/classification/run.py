@@ -1,7 +1,7 @@
 """Is the target in the picture? Heads on the frozen starter against a baseline that sees only the segmentation's area.
 
     export MEDUNISEG_SHARED=../shared
-    python experiments/classification/run.py [MODEL]    # the shipped starter; writes results/classification.json and .md
+    python experiments/classification/run.py [MODEL]    # the starter; writes results/classification.*
 
 Of every 2D picture two crops are made, as `experiments/starter/nothing_there.py` does: the largest window that holds no
 target, and one of the same size around the target. Heads are fitted on crops of training images (imagesTr), a patient's
@@ -134,8 +134,8 @@ def table(found: dict[str, Any]) -> str:
     lines = [
         f"# Is the target in the picture? {found['model']} {found['sha256'][:8]}",
         "",
-        f"Crops of held-out pictures with and without the target (sizes {', '.join(map(str, SIZES))} of the sides), each "
-        "looked at once. Written by experiments/classification/run.py.",
+        f"Crops of held-out pictures with and without the target (sizes {', '.join(map(str, SIZES))} of the sides), "
+        "each looked at once. Written by experiments/classification/run.py.",
         "",
         "| task | pictures | head: AUROC | area: AUROC | difference | head: balanced accuracy | area | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

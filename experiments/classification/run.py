@@ -29,8 +29,8 @@ from nothing_there import EVERYWHERE, crop_without, picture_of  # noqa: E402
 
 from meduniseg_core.adaptation.classifier import LabelledEvidence, fit_head  # noqa: E402
 from meduniseg_core.evaluation.classification import (  # noqa: E402
-    auroc,
     balanced_accuracy,
+    class_auroc,
     drawn_by_class,
     summarise_classification,
 )
@@ -113,7 +113,7 @@ def by_area(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> np.ndarr
 def difference(truth: np.ndarray, ours: np.ndarray, theirs: np.ndarray) -> dict[str, dict[str, float]]:
     """Head minus baseline on the same pictures, with 95 % intervals."""
     found = {}
-    for name, figure in (("auroc", auroc), ("balanced_accuracy", balanced_accuracy)):
+    for name, figure in (("auroc", class_auroc), ("balanced_accuracy", balanced_accuracy)):
         rng, draws = np.random.default_rng(0), []
         for _ in range(DRAWS):
             chosen = drawn_by_class(truth, rng)

@@ -27,7 +27,7 @@ class ClassificationSummary(BaseModel):
     balanced_accuracy_interval: BootstrapInterval
 
 
-def auroc(truth: npt.NDArray[np.intp], shares: npt.NDArray[np.float64]) -> float:
+def class_auroc(truth: npt.NDArray[np.intp], shares: npt.NDArray[np.float64]) -> float:
     """Area under the ROC curve.
 
     Args:
@@ -76,11 +76,11 @@ def summarise_classification(
     counts = np.bincount(known, minlength=len(classes))
     if not counts.all():
         raise ValueError(f"no image is of class {classes[int(counts.argmin())]}")
-    areas, rates = (_interval(figure, known, shares, seed) for figure in (auroc, balanced_accuracy))
+    areas, rates = (_interval(figure, known, shares, seed) for figure in (class_auroc, balanced_accuracy))
     return ClassificationSummary(
         classes=tuple(classes),
         images={name: int(count) for name, count in zip(classes, counts, strict=True)},
-        auroc=auroc(known, shares),
+        auroc=class_auroc(known, shares),
         auroc_interval=areas,
         balanced_accuracy=balanced_accuracy(known, shares),
         balanced_accuracy_interval=rates,

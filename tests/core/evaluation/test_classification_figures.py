@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from meduniseg_core.evaluation.classification import (
-    auroc,
     balanced_accuracy,
+    class_auroc,
     drawn_by_class,
     summarise_classification,
 )
@@ -19,11 +19,11 @@ def two(second: list[float]) -> np.ndarray:
 
 def test_auroc_counts_pairs_in_the_right_order_and_ties_by_half() -> None:
     truth = np.array([0, 0, 1, 1])
-    assert auroc(truth, two([0.1, 0.4, 0.4, 0.9])) == pytest.approx(3.5 / 4)
-    assert auroc(truth, two([0.9, 0.8, 0.2, 0.1])) == 0
+    assert class_auroc(truth, two([0.1, 0.4, 0.4, 0.9])) == pytest.approx(3.5 / 4)
+    assert class_auroc(truth, two([0.9, 0.8, 0.2, 0.1])) == 0
     # of three classes the mean over pairs; a head that knows nothing is at 0.5
     three = np.full((6, 3), 1 / 3)
-    assert auroc(np.array([0, 0, 1, 1, 2, 2]), three) == pytest.approx(0.5)
+    assert class_auroc(np.array([0, 0, 1, 1, 2, 2]), three) == pytest.approx(0.5)
 
 
 def test_balanced_accuracy_weighs_classes_alike() -> None:

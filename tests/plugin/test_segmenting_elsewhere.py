@@ -19,9 +19,10 @@ pytest.importorskip("requests")
 from test_segmenting import FP32, add_volume  # noqa: E402
 
 from meduniseg_core.errors import BadInputError, CancelledError, UsageError  # noqa: E402
-from meduniseg_core.events import CancelToken, Progress, ignore  # noqa: E402
+from meduniseg_core.events import CancelToken, EventSink, Progress, ignore  # noqa: E402
 from meduniseg_core.serving import JobQueue, Limits, NetworkWorker  # noqa: E402
 from meduniseg_core.serving.app import make_app  # noqa: E402
+from meduniseg_core.serving.jobs import ResultFile  # noqa: E402
 from napari_meduniseg._compute_options import ComputeOptions  # noqa: E402
 from napari_meduniseg._segmentation_job import (  # noqa: E402
     Predictors,
@@ -86,8 +87,22 @@ def test_a_server_finds_what_this_machine_finds(server: tuple[str, JobQueue], tm
     assert len(add_results(order, there, viewer)) == 2 and left(jobs) == []
 
 
-def test_cancelling_reaches_the_server(server: tuple[str, JobQueue], tmp_path: Path) -> None:
+def test_cancelling_reaches_the_server(
+    server: tuple[str, JobQueue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, jobs = server
+    reached = threading.Event()
+
+    def until_cancelled(_job: object, events: EventSink, cancel: CancelToken) -> list[ResultFile]:
+        events(Progress("segment", 1, 10, 0.0))
+        for _ in range(6000):
+            if cancel.cancelled:
+                reached.set()
+            cancel.raise_if_cancelled()
+            time.sleep(0.01)
+        return []
+
+    monkeypatch.setattr(jobs, "_work", until_cancelled)
     cancel = CancelToken()
     order = order_of(ViewerModel(), address)
 
@@ -100,6 +115,7 @@ def test_cancelling_reaches_the_server(server: tuple[str, JobQueue], tmp_path: P
     cancel = CancelToken()
     with pytest.raises(CancelledError):
         run_job(order, Predictors(), stop, cancel)
+    assert reached.wait(30)
     assert left(jobs) == []
 
 

@@ -152,7 +152,7 @@ def test_every_panel_of_the_manifest_stands_on_the_base() -> None:
     manifest = PluginManifest.from_distribution("napari-meduniseg")
     names = {command.id: command.python_name for command in manifest.contributions.commands or ()}
     panels = [import_python_name(names[widget.command]) for widget in manifest.contributions.widgets or ()]
-    assert len(panels) == 9 and all(issubclass(panel, Panel) for panel in panels)
+    assert len(panels) == 12 and all(issubclass(panel, Panel) for panel in panels)
 
 
 def test_what_fails_in_a_panel_is_said_and_ends_there(qtbot: Any, tiny_home: Any) -> None:

@@ -56,10 +56,15 @@ class CaseRecord(BaseModel):
 
 @dataclass(frozen=True)
 class CachedCase:
-    """One preprocessed case. Its arrays are opened as memory maps on each access and not kept open."""
+    """One preprocessed case. Its arrays are opened as memory maps on each access and not kept open.
+
+    ``run_key`` is what the hash of a training holds of it: the key that entries had before November 28, 2026, whichever
+    key this one was made under, so that runs go on with a cache that is made anew.
+    """
 
     folder: Path
     record: CaseRecord = field(repr=False)
+    run_key: str = field(default="", repr=False)
 
     @property
     def case(self) -> str:
@@ -329,7 +334,7 @@ def _run(job: _Job) -> tuple[CachedCase, list[Event]]:
     write_text(job.folder / f"{job.case.case}.json", record.model_dump_json())
     if not any(record.foreground.values()):
         heard.append(Message("info", f"{labels.name} holds no foreground on the grid of task {job.plan.task}."))
-    return CachedCase(job.folder, record), heard
+    return CachedCase(job.folder, record, keys[1]), heard
 
 
 def foreground_voxels(
@@ -410,11 +415,11 @@ def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     return with_former_names(plan.model_dump(mode="json", exclude=unused | unsaid_before(plan)))
 
 
-def _existing(job: _Job, keys: Collection[str]) -> CachedCase | None:
+def _existing(job: _Job, keys: tuple[str, str]) -> CachedCase | None:
     path = job.folder / f"{job.case.case}.json"
     try:
         record = CaseRecord.model_validate_json(path.read_bytes())
-        found = CachedCase(job.folder, record)
+        found = CachedCase(job.folder, record, keys[1])
         maps = (found.seg, found.changed)
         fits = record.key in keys and found.data.shape[1:] == record.shape
         fits = fits and all(part is None or part.shape == record.shape for part in maps)

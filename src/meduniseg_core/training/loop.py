@@ -409,7 +409,7 @@ class Trainer:
         # a run paused within an epoch is further than the weights that were validated at the epoch's start
         validated = state.best_epoch == state.epoch and state.iteration == state.epoch * config.iterations_per_epoch
         if best and not validated and self._group.leads:
-            load_checkpoint(config.output / BEST, self._learner, self._optimizer, self._prepared.config_hash)
+            best = self._load_best()
         selected = state.best_epoch if best else state.epoch
         provenance = {
             **self._info.provenance,
@@ -430,6 +430,20 @@ class Trainer:
                     self._start.save(path, info, self._learner)
         self._group.leave()
         return TrainingResult(path, state.epoch, state.best_dice, state.best_epoch, state.seconds, stopped_early)
+
+    def _load_best(self) -> bool:
+        """Take the best checkpoint's weights; where it was lost the last ones stay, which is said."""
+        path, state = self._config.output / BEST, self._state
+        try:
+            load_checkpoint(path, self._learner, self._optimizer, self._prepared.config_hash)
+        except BadInputError:
+            text = (
+                f"{path} is missing or damaged: the model has the weights of epoch {state.epoch}, where the run is, "
+                f"not those of its best epoch ({state.best_epoch})."
+            )
+            self._events(Message("warning", text))
+            return False
+        return True
 
 
 def _raise_if_asked(stop: bool, requeue: bool) -> None:

@@ -323,7 +323,7 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             *(name for name in _OPTIONAL if not getattr(config, name)),
         },
     )
-    cases = [[case.record.key for case in (*task.train, *task.validation)] for task in tasks]
+    cases = [[case.run_key for case in (*task.train, *task.validation)] for task in tasks]
     # statistics follow from the cases, which are hashed
     plans = [plan.model_dump(mode="json", exclude={"statistics"} | unsaid_before(plan)) for plan in info.tasks]
     content = {

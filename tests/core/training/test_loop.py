@@ -18,12 +18,12 @@ from meduniseg_core.errors import (
     OutOfMemoryError,
     UsageError,
 )
-from meduniseg_core.events import Event, Metric, Progress
+from meduniseg_core.events import Event, Message, Metric, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model import MedUniSeg
 from meduniseg_core.training import TrainingConfig, loop, step, train
 from meduniseg_core.training.augmentation import AugmentationConfig
-from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.checkpoint import BEST, LAST
 from meduniseg_core.weights import load_model
 from tests.stopping import StopAfter
 
@@ -345,6 +345,24 @@ def test_finishing_records_the_epoch_and_dice_of_the_weights_that_are_kept(
     same = load_model(train(only.model_copy(update={"checkpoint_every": 1}), finish=True).model)
     ours, theirs = model.network.state_dict(), same.network.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("lost", ["missing", "damaged"])
+def test_a_best_checkpoint_that_was_lost_leaves_the_last_weights_and_is_said(
+    config: TrainingConfig, discs: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    changes = {"datasets": (discs,), "epochs": 6, "validation_every": 1, "checkpoint_every": 1, "select": "best"}
+    run = config.model_copy(update=changes)
+    scored(monkeypatch, [0.6, 0.2])
+    token = StopAfter(4)
+    with pytest.raises(CancelledError):
+        train(run, events=token.listen, cancel=token)
+    best = run.output / BEST
+    best.unlink() if lost == "missing" else best.write_bytes(best.read_bytes()[:-3])
+    said: list[Event] = []
+    finished = train(run, finish=True, events=said.append)
+    assert load_model(finished.model).info.provenance["selected_epoch"] == 2
+    assert any(isinstance(one, Message) and one.level == "warning" and BEST in one.text for one in said)
 
 
 def test_the_last_weights_of_a_paused_epoch_have_no_dice(

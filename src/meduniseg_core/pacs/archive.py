@@ -8,18 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pydicom
 from pydicom.dataset import Dataset
 
+from meduniseg_core.addresses import address_fault
 from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError, message_of
 from meduniseg_core.pacs.credentials import Credentials
 
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
 
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
 _STUDY = ("StudyInstanceUID", "PatientName", "PatientID", "StudyDate", "StudyDescription", "ModalitiesInStudy")
 _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances")
@@ -199,16 +198,12 @@ def check_address(address: str) -> str:
     Raises:
         UsageError: it is none, is not encrypted, or has a password in it.
     """
-    try:
-        parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+    fault, host = address_fault(address)
+    if fault == "none":
         raise UsageError(f"{address[:80]!r} is no address of an archive; give https://HOST/dicom-web.")
-    if "@" in parts.netloc:
+    if fault == "password":
         raise UsageError("The address must not hold a user or password; see 'meduniseg dicom login'.")
-    if parts.scheme == "http" and host not in _LOCAL_HOSTS:
+    if fault == "unencrypted":
         raise UsageError(f"{host} would be spoken to unencrypted; give its https address.")
     return address.rstrip("/")
 

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.requests import ClientDisconnect
 
+from meduniseg_core.addresses import LOCAL_HOSTS
 from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError
 from meduniseg_core.files import writing_into
 from meduniseg_core.serving.jobs import FullQueueError, Job, JobQueue, UnknownJobError
@@ -28,7 +29,7 @@ from meduniseg_core.weights import ModelInfo
 
 _LOOK = 0.1  # seconds between looks at a job that somebody waits for
 _RETRY = "10"  # seconds after which to try again where the queue is full
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_LOCAL_HOSTS = frozenset(f"[{host}]" if ":" in host else host for host in LOCAL_HOSTS)  # as a request names them
 
 
 def make_app(worker: NetworkWorker, jobs: JobQueue, token: str | None, *, local: bool) -> FastAPI:

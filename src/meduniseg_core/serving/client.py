@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from meduniseg_core.addresses import address_fault
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
 from meduniseg_core.files import parse_json
@@ -26,7 +26,6 @@ from meduniseg_core.inference.quality.assessment import quality_from
 from meduniseg_core.serving.packed_image import ENDING, write_packed
 
 TOKEN = "MEDUNISEG_TOKEN"
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and to answer
 _LOOK = 0.2  # seconds between looks at the job
 _TRIES = 5  # looks in a row that may fail
@@ -53,14 +52,10 @@ class Server:
         Raises:
             UsageError: it is no such address, or images would cross a network unencrypted.
         """
-        try:
-            parts = urlsplit(address.strip())
-            host, _ = parts.hostname, parts.port
-        except ValueError:
-            host = None
-        if not host or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query:
+        fault, host = address_fault(address.strip())
+        if fault in ("none", "password"):
             raise UsageError(f"{address[:80]!r} is no address of a server; give https://HOST:8470.")
-        if parts.scheme == "http" and host not in _LOCAL_HOSTS:
+        if fault == "unencrypted":
             raise UsageError(
                 f"Images would cross the network to {host} unencrypted; give its https address or a tunnel."
             )

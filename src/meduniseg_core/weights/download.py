@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NoReturn
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from meduniseg_core.addresses import LOCAL_HOSTS
 from meduniseg_core.errors import BadInputError, UnwritableError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
 from meduniseg_core.files import atomic_path
@@ -28,7 +29,6 @@ TOTAL_SECONDS = 6 * 3600.0
 STALL_SECONDS, STALL_BYTES = 60.0, 1 << 16  # a download with fewer bytes in so long has stalled
 _POLL_SECONDS = 0.1
 _BLOCK = 1 << 20
-_LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1"}
 _MAX_REDIRECTS = 5
 
 
@@ -210,7 +210,7 @@ def _check_scheme(url: str) -> None:
     parts = _parts(url)
     if parts.scheme == "https" and parts.hostname:
         return
-    if parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS:
+    if parts.scheme == "http" and parts.hostname in LOCAL_HOSTS:
         return
     raise UsageError(f"Models are fetched over https only, not from '{url}'; download the file yourself and import it.")
 

@@ -67,11 +67,12 @@ def classify(
             if case.fault is not None:
                 raise case.fault
             image = read_image(case.source).with_findings(*case.findings)
-            found.append((case.name, classify_image(predictor, image, known, cancel=session.cancel)))
-        rows = [(name, one.name, f"{one.probabilities[one.name]:.3f}") for name, one in found]
+            one = classify_image(predictor, image, known, cancel=session.cancel)
+            found.append((case.name, one.name, one.probabilities))  # not its segmentation, which holds the image
+        rows = [(case, name, f"{shares[name]:.3f}") for case, name, shares in found]
         session.show(table(("case", "class", "probability"), rows, right=("probability",)))
         summary = (
-            None if truth is None else _summary(known.classes, [(n, one.probabilities) for n, one in found], truth)
+            None if truth is None else _summary(known.classes, [(case, shares) for case, _, shares in found], truth)
         )
         if summary is not None:
             for line in _said(summary):
@@ -81,11 +82,11 @@ def classify(
             "model": known.model,
             "model_sha256": known.model_sha256,
             "task": known.task,
-            "results": [{"case": n, "class": one.name, "probabilities": one.probabilities} for n, one in found],
+            "results": [{"case": case, "class": name, "probabilities": shares} for case, name, shares in found],
             "summary": None if summary is None else summary.model_dump(mode="json"),
             "intended_use": predictor.model.info.intended_use,
         }
-        session.result(payload, *(f"{name}: {one.name}" for name, one in found))
+        session.result(payload, *(f"{case}: {name}" for case, name, _ in found))
 
 
 def classify_fit(

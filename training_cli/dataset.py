@@ -6,7 +6,6 @@ import math
 import os
 import time
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -268,6 +267,8 @@ def preprocess(
 
 
 def _statistics(cached: CachedDataset, seconds: float) -> dict[str, Any]:
+    from statistics import median
+
     voxels = [math.prod(case.shape) for case in cached]
     return {
         "task": cached.task,

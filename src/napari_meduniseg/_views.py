@@ -202,6 +202,13 @@ def _meet(viewer: ViewerModel, image: ImageLayer, anew: bool = False) -> None:
             dims.set_point(axis, (low[own] + high[own]) / 2)
 
 
+def show_place(viewer: ViewerModel, world: Sequence[float]) -> None:
+    """Show the slice through a place of a layer's world, whose axes are the viewer's last ones."""
+    point = list(viewer.dims.point)
+    point[-len(world) :] = world
+    viewer.dims.point = point
+
+
 def is_out_of_sight(viewer: ViewerModel, image: ImageLayer) -> bool:
     """Whether the viewer's present slice and zoom show nothing of a (visible) image."""
     dims = viewer.dims

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from panel_names import PANELS
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
@@ -23,20 +24,6 @@ from qtpy.QtWidgets import (
 from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.shortcut_sheet import show_sheet
 
-PANELS = (
-    "Segment",
-    "Edit",
-    "Teach",
-    "Measure",
-    "Planes",
-    "Review",
-    "Models",
-    "Batch",
-    "Learn",
-    "Cases",
-    "Readers",
-    "Archive",
-)
 _CONTROLS = (QAbstractButton, QAbstractItemView, QAbstractSpinBox, QComboBox, QLineEdit, QProgressBar, QTextBrowser)
 _JARGON = re.compile(
     r"\b(windows?|checkpoints?|voxels? of a (photograph|picture)|logits?|epochs?|iterations?)\b", re.IGNORECASE

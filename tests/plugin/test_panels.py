@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from panel_names import PANELS
 from PIL import Image as Picture
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -30,20 +31,6 @@ from napari_meduniseg._reader import read_one
 from napari_meduniseg.widgets.opening import open_panel
 
 NAMES = ("a", "b", "c", "d")
-ALL = (
-    "Segment",
-    "Edit",
-    "Teach",
-    "Measure",
-    "Planes",
-    "Review",
-    "Models",
-    "Batch",
-    "Learn",
-    "Cases",
-    "Readers",
-    "Archive",
-)
 LONG = "The image /somewhere/far/away/on/another/disk/with_a_very_long_name_that_has_no_blank.nii.gz is none. " * 3
 
 
@@ -252,7 +239,7 @@ def test_panels_that_the_menu_opens_make_no_window_higher(gui: Any) -> None:
     for _ in range(5):
         QApplication.processEvents()
     height = gui.window._qt_window.height()
-    for name in ALL:
+    for name in PANELS:
         if name != "Segment":
             menu_entry(gui, name).trigger()
         for _ in range(10):
@@ -355,7 +342,7 @@ def turn_wheel(widget: QWidget, by: int = -120) -> None:
 
 
 def test_the_wheel_changes_no_value_with_the_focus_and_without(four: Any, panel: Callable[[str], Any]) -> None:
-    for name in ALL:
+    for name in PANELS:
         found = panel(name)
         if name == "Segment":
             found.form.choose(model="starter")
@@ -440,7 +427,7 @@ def test_panels_are_tabs_narrow_and_no_button_moves_when_a_message_comes(
     four: Any, panel: Callable[[str], Any], size: tuple[int, int]
 ) -> None:
     four.window.resize(*size)
-    opened = {name: panel(name) for name in ALL}
+    opened = {name: panel(name) for name in PANELS}
     QApplication.processEvents()
     for name, found in opened.items():
         shown(found)

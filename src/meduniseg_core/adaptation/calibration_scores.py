@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
 from meduniseg_core.inference.quality.assessment import ResultQuality
 
@@ -67,11 +68,9 @@ def auroc(score: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> fl
     Returns:
         0 to 1, ties counted half; None where all or none are positive.
     """
-    count = int(positive.sum())
-    if count in (0, len(positive)):
+    if positive.all() or not positive.any():
         return None
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))
+    return float(roc_auc_score(positive, score))
 
 
 def calibration_error(probability: npt.NDArray[np.float64], happened: npt.NDArray[np.float64]) -> float | None:

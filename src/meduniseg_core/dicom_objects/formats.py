@@ -129,6 +129,25 @@ def dicom_writers(parts: Sequence[LabelledSeries], path: Path) -> dict[str, Call
         UsageError: The library for it is missing.
         BadInputError: The image was not read from DICOM, its headers do not allow the object, or there is no class.
     """
+    return placed_writers(parts, path)[1]
+
+
+def placed_writers(
+    parts: Sequence[LabelledSeries], path: Path
+) -> tuple[PlacedLabels, dict[str, Callable[[Path], object]]]:
+    """:func:`dicom_writers`, with the labels as they lie on the planes of their series.
+
+    Args:
+        parts: As for :func:`dicom_writers`.
+        path: As for :func:`dicom_writers`.
+
+    Returns:
+        The labels with their segments, and the functions that write.
+
+    Raises:
+        UsageError: As for :func:`dicom_writers`.
+        BadInputError: As for :func:`dicom_writers`.
+    """
     kind = dicom_format_of(path)
     if kind is None:
         known = ", ".join(item.ending for item in DICOM_FORMATS.values())
@@ -141,17 +160,17 @@ def dicom_writers(parts: Sequence[LabelledSeries], path: Path) -> dict[str, Call
         from meduniseg_core.dicom_objects.structure_set import structure_set
 
         with making(kind.title, image.name):
-            return {path.name: _writer(structure_set(labels, source))}
+            return labels, {path.name: _writer(structure_set(labels, source))}
     from meduniseg_core.dicom_objects.segmentation import segmentation
 
     with making(kind.title, image.name):
         made = segmentation(labels, source)
         if kind is SEGMENTATION:
-            return {path.name: _writer(made)}
+            return labels, {path.name: _writer(made)}
         from meduniseg_core.dicom_objects.report import measurement_report
 
         names = kind.names(path)
-        return {names[0]: _writer(measurement_report(labels, source, made)), names[1]: _writer(made)}
+        return labels, {names[0]: _writer(measurement_report(labels, source, made)), names[1]: _writer(made)}
 
 
 def _writer(dataset: Dataset) -> Callable[[Path], object]:

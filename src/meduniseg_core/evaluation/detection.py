@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy import ndimage
 
 from meduniseg_core.evaluation.intervals import BootstrapInterval, percentile_interval
-from meduniseg_core.images.boxes import Box
+from meduniseg_core.images.boxes import Box, piece_boxes
 
 OVERLAP = 0.1
 """The default IoU of boxes: lesions' borders are drawn differently, and a box of 3 x 3 pixels is soon missed by one."""
@@ -97,11 +97,7 @@ def lesion_boxes(mask: np.ndarray) -> list[Box]:
         One box for each piece, half-open.
     """
     pieces, _ = ndimage.label(mask, np.ones((3, 3, 3), dtype=bool))
-    found: list[Box] = []
-    for where in ndimage.find_objects(pieces):
-        d, h, w = ((int(part.start), int(part.stop)) for part in where)
-        found.append((d, h, w))
-    return found
+    return piece_boxes(pieces)
 
 
 def match_boxes(candidates: Sequence[Candidate], lesions: Sequence[Box], overlap: float = OVERLAP) -> Matched:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Half-open ranges ``((d0, d1), (h0, h1), (w0, w1))`` in voxels."""
@@ -79,3 +80,23 @@ def box_shape(box: Box) -> tuple[int, int, int]:
         Its size along ``(D, H, W)`` in voxels.
     """
     return box[0][1] - box[0][0], box[1][1] - box[1][0], box[2][1] - box[2][0]
+
+
+def piece_boxes(pieces: npt.NDArray[np.integer], around: Slices | None = None) -> list[Box]:
+    """Find the boxes of the pieces that `scipy.ndimage.label` numbered.
+
+    Args:
+        pieces: Numbers from 1, ``(D, H, W)``; 0 is no piece.
+        around: The part of a larger array that was labelled; None for all of it.
+
+    Returns:
+        One box per piece, in voxels of the larger array.
+    """
+    from scipy import ndimage  # boxes are imported at every start
+
+    starts = (0, 0, 0) if around is None else tuple(int(part.start) for part in around)
+    found: list[Box] = []
+    for where in ndimage.find_objects(pieces):
+        d, h, w = ((start + int(p.start), start + int(p.stop)) for start, p in zip(starts, where, strict=True))
+        found.append((d, h, w))
+    return found

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from meduniseg_core.images import Image
-from meduniseg_core.images.boxes import box_of
+from meduniseg_core.images.boxes import box_of, piece_boxes
 from meduniseg_core.images.instances import Instance
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.preprocessing import TaskPlan
@@ -53,11 +53,9 @@ def find_instances(
             own = probabilities[channel][around].astype(np.float64)
             sums = np.bincount(pieces.ravel(), weights=own.ravel(), minlength=count + 1)
             scores = np.clip(sums / np.maximum(counts, 1), 0, 1)
-        starts = [int(part.start) for part in around]
-        for number, where in enumerate(ndimage.find_objects(pieces), start=1):
-            d, h, w = ((start + part.start, start + part.stop) for start, part in zip(starts, where, strict=True))
+        for number, box in enumerate(piece_boxes(pieces, around), start=1):
             voxels = int(counts[number])
-            found.append(Instance(label, name, (d, h, w), float(scores[number]), voxels, voxels * scale, unit))
+            found.append(Instance(label, name, box, float(scores[number]), voxels, voxels * scale, unit))
     return tuple(sorted(found, key=lambda one: (-one.score, -one.voxels, one.label, one.box)))
 
 

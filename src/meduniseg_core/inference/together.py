@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from meduniseg_core.dicom_objects import LabelledSeries, dicom_writers
-from meduniseg_core.dicom_objects.labelled import PlacedLabels
+from meduniseg_core.dicom_objects.formats import placed_writers
+from meduniseg_core.dicom_objects.labelled import Segment
 from meduniseg_core.images.findings import merge
 from meduniseg_core.inference.quality.assessment import quality_record
 from meduniseg_core.inference.segmentation import Segmentation
@@ -35,11 +35,11 @@ def save_together(
             another image is there.
         UnwritableError: the folder cannot be written to.
     """
-    parts = [result.labelled_series() for result in results]
+    labels, writers = placed_writers([result.labelled_series() for result in results], path)
     write_result(
         provenance_path(path),
-        _provenance(results, parts),
-        dicom_writers(parts, path),
+        _provenance(results, labels.segments),
+        writers,
         RESULT,
         inputs=identities(results[0].image.files),
         before=before,
@@ -48,9 +48,8 @@ def save_together(
     return path
 
 
-def _provenance(results: Sequence[Segmentation], parts: Sequence[LabelledSeries]) -> dict[str, Any]:
+def _provenance(results: Sequence[Segmentation], segments: Sequence[Segment]) -> dict[str, Any]:
     """That of a single result, for all: classes by the number of their segment; under "tasks" each task's own."""
-    segments = PlacedLabels.of(parts).segments
     first = results[0].provenance()
     packs = dict.fromkeys(result.pack for result in results if result.pack is not None)
     calibrated = [result.quality for result in results if result.quality is not None]

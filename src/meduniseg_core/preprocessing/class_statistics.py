@@ -57,9 +57,8 @@ def size_unit(image: Image) -> SizeUnit:
     Returns:
         "ml" for a volume, "mm2" for a slice with a size in mm, else "share" (of the image).
     """
-    if not image.physical:
-        return "share"
-    return "mm2" if image.is_2d else "ml"
+    unit, _ = image.size_unit
+    return "share" if unit == "pixels" else unit
 
 
 def class_facts(image: Image, labels: Image, plan: TaskPlan) -> list[ClassFacts | None]:

@@ -24,6 +24,7 @@ from meduniseg_core.files import write_text
 from meduniseg_core.images.measuring import measurements_csv
 from napari_meduniseg._current import current_of
 from napari_meduniseg._measuring import Measured, add_measurements, measure_shapes, measurements_of, show_values
+from napari_meduniseg._views import show_place
 from napari_meduniseg.widgets.layer_combo import image_combo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
@@ -252,10 +253,7 @@ class MeasureWidget(Panel):
         viewer, layer = self._current.viewer, self._layer
         if layer is None or layer.ndim < 3:
             return
-        world = layer.data_to_world(self._rows[row].centre)
-        point = list(viewer.dims.point)
-        point[-len(world) :] = world
-        viewer.dims.point = point
+        show_place(viewer, layer.data_to_world(self._rows[row].centre))
 
     # -- the rest -----------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ from napari_meduniseg._readings import (
     said_at,
 )
 from napari_meduniseg._signals import signals
+from napari_meduniseg._views import show_place
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
@@ -247,9 +248,8 @@ class ReadersWidget(Panel):
 
     def _go_to(self, world: tuple[float, ...]) -> None:
         viewer = self._current.viewer
-        point = list(viewer.dims.point)
-        point[-len(world) :] = world
-        viewer.dims.point = point
+        show_place(viewer, world)
+        point = viewer.dims.point
         shown, camera = viewer.dims.displayed, camera_of(viewer)
         centre = list(camera.center)
         for place, axis in enumerate(shown):

@@ -60,18 +60,18 @@ def suv_factor(header: Dataset, path: Path) -> float:
     Raises:
         BadInputError: An element is missing, the unit is another one, or a number cannot be true.
     """
-    units = str(_element(header, "Units", path, "SUV")).upper()
+    units = str(_element(header, "Units", path)).upper()
     if units == "GML":
         return 1.0
     if units != "BQML":
         raise BadInputError(f"{path} is in {units} and SUV can only be computed from BQML; leave that study out.")
-    doses = _element(header, "RadiopharmaceuticalInformationSequence", path, "SUV")
+    doses = _element(header, "RadiopharmaceuticalInformationSequence", path)
     if len(doses) != 1:
         raise BadInputError(f"{path} lists {len(doses)} radiopharmaceuticals and SUV needs one; leave that study out.")
     dose = doses[0]
-    weight = float(_element(header, "PatientWeight", path, "SUV")) * _GRAMS
-    injected = float(_element(dose, "RadionuclideTotalDose", path, "SUV"))
-    half_life = float(_element(dose, "RadionuclideHalfLife", path, "SUV"))
+    weight = float(_element(header, "PatientWeight", path)) * _GRAMS
+    injected = float(_element(dose, "RadionuclideTotalDose", path))
+    half_life = float(_element(dose, "RadionuclideHalfLife", path))
     elapsed = 0.0
     if str(header.get("DecayCorrection", "START")).upper() != "ADMIN":
         elapsed = _seconds_since_injection(header, dose, path)
@@ -85,10 +85,10 @@ def _seconds_since_injection(header: Dataset, dose: Dataset, path: Path) -> floa
     times = [header.get(keyword) for keyword in ("SeriesTime", "AcquisitionTime")]
     scan = [_of_day(time) for time in times if time not in (None, "")]
     if not scan:
-        _element(header, "SeriesTime", path, "SUV")
+        _element(header, "SeriesTime", path)
     start = dose.get("RadiopharmaceuticalStartTime")
     if start in (None, ""):
-        start = str(_element(dose, "RadiopharmaceuticalStartDateTime", path, "SUV"))[8:]
+        start = str(_element(dose, "RadiopharmaceuticalStartDateTime", path))[8:]
     # the first of the two: a series computed later than it was measured has the later time
     seconds = (min(scan) - _of_day(start)) % _DAY  # past midnight
     if seconds > _LONGEST:
@@ -103,9 +103,9 @@ def _of_day(value: object) -> float:
     return float(time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6)
 
 
-def _element(dataset: Dataset, keyword: str, path: Path, what: str) -> Any:
+def _element(dataset: Dataset, keyword: str, path: Path) -> Any:
     """An element that must be there; BadInputError where it is missing or empty."""
     value = dataset.get(keyword)
     if value is None or value == "":
-        raise BadInputError(f"{path} has no {keyword}, which {what} needs; export it again.")
+        raise BadInputError(f"{path} has no {keyword}, which SUV needs; export it again.")
     return value

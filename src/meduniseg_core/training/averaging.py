@@ -27,12 +27,13 @@ def update_average(optimizer: torch.optim.Optimizer, decay: float, iteration: in
     share = 1 - min(decay, (1 + iteration) / (10 + iteration))
     means, values = [], []
     for parameter in _parameters(optimizer):
-        state = optimizer.state[parameter]
-        if _KEY in state:
-            means.append(state[_KEY])
+        known = optimizer.state.get(parameter, {})
+        if _KEY in known:
+            means.append(known[_KEY])
             values.append(parameter.detach())
-        else:
-            state[_KEY] = parameter.detach().clone()
+        elif known or parameter.grad is not None:
+            # the first batches may not reach all weights; AdamW takes a weight with any state for one that it has moved
+            optimizer.state[parameter][_KEY] = parameter.detach().clone()
     if means:
         torch._foreach_lerp_(means, values, share)  # on a GPU one launch instead of hundreds
 

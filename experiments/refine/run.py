@@ -61,7 +61,7 @@ validation cases of head_neck_organs 200 iterations took 49.0 % to 60.7 % with i
 
 def starter_config() -> TrainingConfig:
     """What the starter was trained with."""
-    return TrainingConfig.from_toml(STARTER / "universal.toml")
+    return TrainingConfig.from_toml(STARTER / "sixteen.toml")
 
 
 def datasets() -> list[RawDataset]:

@@ -2,14 +2,14 @@
 
     export MEDUNISEG_SHARED=../shared
     git show 7b746ef:src/meduniseg_core/weights/shipped/starter.safetensors > runs/first_starter.safetensors
-    python experiments/starter/run.py train        # the universal network, in two parts
+    python experiments/starter/run.py train        # the universal network
     python experiments/starter/run.py baselines    # sixteen single-task networks, same budget; --task and --seed choose
     python experiments/starter/run.py ship         # the universal network, as fp16, into the package
     python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
     python experiments/starter/run.py table
     # results/ -> the tables of docs/model_card.md
 
-``--resume`` goes on with interrupted trainings. Both trainings take one core each and may run side by side.
+``--resume`` goes on with interrupted trainings. The universal network takes two cores, a single-task network one.
 ``evaluate`` takes the single-task networks that are finished, and never segments a held-out image twice by one network.
 """
 
@@ -21,8 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from meduniseg_core.errors import CancelledError
-from meduniseg_core.events import CancelToken, Event, Message, Metric
+from meduniseg_core.events import Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
@@ -33,10 +32,7 @@ from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
 HERE = Path(__file__).resolve().parent
-FIRST, SECOND = HERE / "sixteen.toml", HERE / "sixteen_second.toml"
-"""The two parts of the training; why there are two stands in the second."""
-FIRST_EPOCHS = 20
-"""Of the first part's 30, after which it was stopped."""
+CONFIG = HERE / "sixteen.toml"
 SEEDS = (1, 2, 3)
 """Of the single-task networks; seeds above 1 where their spread is wanted."""
 FORMER_ITERATIONS = 3000
@@ -44,24 +40,29 @@ FORMER_ITERATIONS = 3000
 LOG = logging.getLogger("starter")
 
 
-def first_part() -> TrainingConfig:
-    """The configuration of the first part, of which `FIRST_EPOCHS` were trained."""
-    return TrainingConfig.from_toml(FIRST)
-
-
 def universal() -> TrainingConfig:
-    """The configuration of the second part, whose network is the starter."""
-    return TrainingConfig.from_toml(SECOND)
+    """The configuration of the universal network, the starter."""
+    return TrainingConfig.from_toml(CONFIG)
 
 
-def iterations_per_task() -> int:
-    """The universal network's iterations for a task, both parts together: their mean over the tasks."""
-    first, second = first_part(), universal()
-    return FIRST_EPOCHS * first.iterations_per_dataset + second.epochs * second.iterations_per_dataset
+def iterations_of(task: str) -> int:
+    """The universal network's iterations for a task: its share of all, and those of the network it starts from."""
+    config = universal()
+    shares = {name: config.task_shares.get(name, 1.0) for name in map(task_of, config.datasets)}
+    former = load_model(config.pretrained_weights).info.tasks if config.pretrained_weights else ()
+    own = round(config.total_iterations * shares[task] / sum(shares.values()))
+    return own + (FORMER_ITERATIONS if task in [plan.task for plan in former] else 0)
+
+
+def task_of(folder: Path) -> str:
+    """The task of a data set."""
+    return RawDataset.open(folder).task
 
 
 def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[TrainingConfig]:
-    """For each task the same backbone without prompts: same data, split, plan, recipe and mean number of iterations.
+    """For each task the same backbone without prompts: same data, split, plan and recipe, and no fewer iterations.
+
+    A task of which the universal network sees few has the mean number here: alone it cannot lean on others.
 
     Args:
         tasks: which; empty: all.
@@ -70,15 +71,13 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
     Returns:
         Their configurations, task by task.
     """
-    config = first_part()
-    known = load_model(config.pretrained_weights).info if config.pretrained_weights else None
+    config = universal()
     singles = []
     for folder in config.datasets:
-        task = RawDataset.open(folder).task
+        task = task_of(folder)
         if tasks and task not in tasks:
             continue
-        former = known is not None and task in [plan.task for plan in known.tasks]
-        iterations = iterations_per_task() + (FORMER_ITERATIONS if former else 0)
+        epochs = max(iterations_of(task) // config.iterations_per_dataset, config.epochs)
         for seed in seeds:
             name = f"single-{task}" if seed == 1 else f"single-{task}-seed{seed}"
             singles.append(
@@ -91,8 +90,12 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
                         "output": config.output.parent / "singles" / name.removeprefix("single-"),
                         "pretrained_weights": None,
                         "network": config.network.model_copy(update={"priors": False}),
-                        "epochs": iterations // config.iterations_per_dataset,
+                        "epochs": epochs,
+                        # once, at the end
+                        "validation_every": epochs,
                         "seed": seed,
+                        "threads": 1,
+                        "task_shares": {},
                         # one task alone has nothing to be balanced against: steps as long as its gradients
                         "gradient_clip": 12.0,
                         "plan": {name: plan for name, plan in config.plan.items() if name == task},
@@ -127,29 +130,6 @@ def run_training(config: TrainingConfig, resume: bool) -> None:
     LOG.info("%s: %s in %.0f s", config.name, result.model.name, result.seconds)
 
 
-def train_first_part(resume: bool) -> None:
-    """Train the first part until it is stopped, or leave it alone where that is done."""
-    config, token = first_part(), CancelToken()
-    if resume and (config.output / f"{config.name}.safetensors").is_file():
-        return
-
-    def stop(event: Event) -> None:
-        log_event(event)
-        if (
-            isinstance(event, Metric)
-            and event.name == "dice"
-            and event.step >= FIRST_EPOCHS * config.iterations_per_epoch
-        ):
-            token.cancel()
-
-    try:
-        train(config, resume=resume and (config.output / LAST).is_file(), events=stop, cancel=token)
-    except CancelledError:
-        if not token.cancelled:
-            raise
-    train(config, finish=True, events=log_event)
-
-
 def ship(config: TrainingConfig) -> None:
     """Put the trained network into the package, weights as fp16, its sha256 beside it."""
     model = load_model(config.output / f"{config.name}.safetensors")
@@ -172,7 +152,6 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     if arguments.step == "train":
-        train_first_part(arguments.resume)
         run_training(universal(), arguments.resume)
     elif arguments.step == "baselines":
         for config in baselines(arguments.task, arguments.seed or (1,)):
@@ -183,7 +162,7 @@ def main() -> int:
         import tables
 
         if arguments.step == "evaluate":
-            tables.evaluate(universal(), first_part(), iterations_per_task(), baselines())
+            tables.evaluate(CONFIG, baselines(), iterations_of)
         else:
             tables.write()
     return 0

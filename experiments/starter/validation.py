@@ -1,7 +1,7 @@
 """Dice of a model on all images that the starter's training held back: what its further training is chosen by.
 
     export MEDUNISEG_SHARED=../shared
-    python experiments/starter/validation.py [MODEL]     # default: the second part's; adds to results/validation.json
+    python experiments/starter/validation.py [MODEL]     # default: the trained starter; adds to results/validation.json
 
 During a training only a few of them are looked at. Nothing here looks at imagesTs.
 """
@@ -32,7 +32,7 @@ LOG = logging.getLogger("validation")
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
-    config = TrainingConfig.from_toml(HERE / "sixteen_second.toml")
+    config = TrainingConfig.from_toml(HERE / "sixteen.toml")
     given = sys.argv[1] if len(sys.argv) > 1 else str(config.output / f"{config.name}.safetensors")
     splits = read_splits(config.output / "split.json")
     predictor = Predictor(load_model(given), "cpu", "fp32")

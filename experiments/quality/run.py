@@ -8,9 +8,10 @@
 All 2D tasks of the model. Fitted on training images (imagesTr): those that the model was not trained on, changed copies
 of all, and images of other kinds. The table has two parts: imagesTs, looked at once, with everything fitted; and one
 source left out at a time of the tasks with several (polyp, gland, breast and skin lesion), nothing of which then takes
-part in the fit but what the model was trained on.
+part in the fit.
 
-``--split``: the training's own split.json. Without, that of the first starter, which knows ten tasks.
+``--split``: the training's own split.json; by default the one that `starter/run.py evaluate` kept. The network
+itself has learnt from every source: a source is left out of the calibration alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from meduniseg_core.adaptation.calibrate import (
@@ -42,13 +42,14 @@ from meduniseg_core.images.grid import place_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.inference.quality.assessment import assess
 from meduniseg_core.preprocessing import RawDataset
-from meduniseg_core.training.split import Split, draw_split, read_splits
+from meduniseg_core.training.split import read_splits
 from meduniseg_core.weights import Model, load_model, save_model
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parent.parent / "runs" / "quality"
 RESULTS = HERE / "results" / "quality.json"
 TABLE = HERE / "results" / "quality.md"
+SPLIT = HERE.parent / "starter" / "results" / "starter" / "split.json"
 SEVERAL_SOURCES = ("polyp", "gland", "breast_lesion", "skin_lesion")
 LOG = logging.getLogger("quality")
 COLUMNS = ("images", "classes", "below", "auroc", "spearman", "present_error", "dice_error", "covered")
@@ -60,21 +61,6 @@ def datasets_of(model: Model) -> list[RawDataset]:
     tasks = {plan.task for plan in model.info.tasks if plan.dimension == 2}
     found = [RawDataset.open(folder) for folder in sorted(root.glob("Dataset1*"))]
     return [dataset for dataset in found if dataset.task in tasks]
-
-
-def first_starters_split(datasets: Sequence[RawDataset]) -> dict[str, Split]:
-    """What the first starter was trained on: the images of that time, a tenth held back.
-
-    What was held back can be drawn again only where no images were added since; elsewhere the added ones are enough.
-    """
-    splits = {}
-    for dataset in datasets:
-        cases = {case.case: case.patient for case in dataset.cases("Tr")}
-        added = tuple(case for case in cases if "more" in case or case.startswith("abdomen_1"))
-        rng = np.random.default_rng([1, *dataset.task.encode("utf-8")])
-        held = added or draw_split(cases, 0.1, rng).validation
-        splits[dataset.task] = Split(tuple(case for case in cases if case not in held), tuple(held))
-    return splits
 
 
 def held_out(predictor: Predictor, datasets: Sequence[RawDataset]) -> list[Observation]:
@@ -93,22 +79,24 @@ def held_out(predictor: Predictor, datasets: Sequence[RawDataset]) -> list[Obser
 
 
 def source_of(observation: Observation) -> str:
-    """Of which source an image is that the model was not trained on, as its patient's name tells."""
-    return f"{observation.task}: {'CVC-ClinicDB' if observation.group.startswith('cvc') else 'added images'}"
+    """The source of an image of a task with several, as its patient's name tells."""
+    group = observation.group
+    if group.startswith("cvc"):
+        return f"{observation.task}: CVC-ClinicDB"
+    return f"{observation.task}: {'added' if 'more' in group or group.startswith('kvasir') else 'first'} images"
 
 
 def left_out(model: Model, observations: Sequence[Observation]) -> list[Scored]:
-    """Each source assessed by a calibration that has seen none of it."""
-    own = [one for one in observations if one.task in SEVERAL_SOURCES and not (one.copy or one.learned)]
+    """Each source assessed by a calibration that has seen none of it, nor changed copies of it."""
+    own = [one for one in observations if one.task in SEVERAL_SOURCES]
     plans = [plan for plan in model.info.tasks if any(one.task == plan.task for one in observations)]
     found = []
     for source in sorted({source_of(one) for one in own}):
-        task = source.split(":")[0]
-        out = {one.group for one in own if source_of(one) == source}
-        kept = [one for one in observations if one.task != task or one.group not in out]
-        calibration = fit_calibration(kept, plans)
-        for one in own:
-            if one.group in out:
+        out = [one for one in own if source_of(one) == source]
+        task = out[0].task
+        calibration = fit_calibration([one for one in observations if one not in out], plans)
+        for one in out:
+            if not (one.copy or one.learned):
                 quality = assess(one.evidence, model.info.plan_of(task), calibration)
                 assert quality is not None
                 found.append(Scored(source, quality, one.dice, one.present))
@@ -157,7 +145,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=("observe", "calibrate", "table"))
     parser.add_argument("--model", default="starter")
-    parser.add_argument("--split", type=Path)
+    parser.add_argument("--split", type=Path, default=SPLIT)
     parser.add_argument("--images", type=int, default=30)
     parser.add_argument("--output", type=Path, default=RUNS / "starter.safetensors")
     arguments = parser.parse_args()
@@ -166,7 +154,7 @@ def main() -> int:
     model = load_model(arguments.model)
     predictor = Predictor(model, "cpu", "fp32")
     datasets = datasets_of(model)
-    splits = read_splits(arguments.split) if arguments.split else first_starters_split(datasets)
+    splits = read_splits(arguments.split)
     tests = held_out(predictor, datasets) if arguments.step != "calibrate" else []
     cache = RUNS / "training"
     observations = observe(predictor, datasets, splits=splits, images=arguments.images, cache=cache, events=log_event)

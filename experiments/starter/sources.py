@@ -3,7 +3,7 @@
     export MEDUNISEG_SHARED=../shared
     python experiments/starter/sources.py train           # every arm and fold; --only ARM FOLD for one
     python experiments/starter/sources.py train --long    # at the starter's resolution, 1,000 iterations of each task
-    python experiments/starter/sources.py starter         # the shipped starter on images that are new to it
+    python experiments/starter/sources.py first           # the first starter, which knows the first sources alone
     python experiments/starter/sources.py table           # results/sources.json -> results/sources.md
 
 Four tasks have two sources (polyp, gland, breast lesion, skin lesion). Fold ``new`` trains on the first source and is
@@ -70,7 +70,11 @@ def configuration(arm: str, fold: str) -> TrainingConfig:
             "plan": {},
             # from random weights: the first starter has seen both sources
             "pretrained_weights": None,
+            "optimizer": "sgd",
             "learning_rate": 0.1,
+            "weight_decay": 3e-5,
+            "rate_warm_ups": (),
+            "task_shares": {},
             "plan_2d": base.plan_2d.model_copy(update={"longest_side": 160, "patch": (1, 160, 160), "batch": 4}),
             "augmentation": augmentation,
             "absence": ABSENCE if arm.endswith("+absence") else {},
@@ -148,17 +152,17 @@ def log_event(event: Event) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "starter", "table"))
+    parser.add_argument("step", choices=("train", "first", "table"))
     parser.add_argument("--only", nargs=2, metavar=("ARM", "FOLD"))
     parser.add_argument("--long", action="store_true", help="at the starter's resolution and budget")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
-    if arguments.step == "starter":
-        shipped = load_model("starter")
-        keep(
-            "shipped starter", "new", scores(Predictor(shipped, device="cpu", precision="fp32"), "new"), shipped.sha256
-        )
+    if arguments.step == "first":
+        weights = TrainingConfig.from_toml(HERE / "sixteen.toml").pretrained_weights
+        assert weights is not None
+        first = load_model(weights)
+        keep("first starter", "new", scores(Predictor(first, device="cpu", precision="fp32"), "new"), first.sha256)
     elif arguments.step == "train":
         wanted = [tuple(arguments.only)] if arguments.only else [(arm, fold) for fold in FOLDS for arm in ARMS]
         for arm, fold in wanted:

@@ -100,7 +100,6 @@ def wider(config: TrainingConfig) -> TrainingConfig:
             "output": config.output.parent / "starters" / "wide",
             "pretrained_weights": None,
             "network": config.network.model_copy(update={"features": WIDE}),
-            "learning_rate": 0.1,
             "epochs": 20,
             "validation_every": 20,
             "plan_2d": config.plan_2d.model_copy(update={"batch": 8}),

@@ -4,6 +4,7 @@
     python experiments/starter/sources.py train           # every arm and fold; --only ARM FOLD for one
     python experiments/starter/sources.py train --long    # at the starter's resolution, 1,000 iterations of each task
     python experiments/starter/sources.py first           # the first starter, which knows the first sources alone
+    python experiments/starter/sources.py recipe          # from it by the starter's recipe, on the first sources alone
     python experiments/starter/sources.py table           # results/sources.json -> results/sources.md
 
 Four tasks have two sources (polyp, gland, breast lesion, skin lesion). Fold ``new`` trains on the first source and is
@@ -106,6 +107,30 @@ def at_the_starters_budget(arm: str, fold: str) -> TrainingConfig:
     )
 
 
+def by_the_starters_recipe() -> TrainingConfig:
+    """The four tasks from the first starter by the starter's recipe, 1,000 iterations each, without the new source."""
+    base = TrainingConfig.from_toml(HERE / "sixteen.toml")
+    config = configuration("plain", "new")
+    kept = {task: own for task, own in base.absence.items() if task in TASKS}
+    return base.model_copy(
+        update={
+            "name": "sources-recipe-new",
+            "datasets": config.datasets,
+            "leave_out": config.leave_out,
+            "output": base.output.parent / "sources" / "recipe-new",
+            "plan": {task: plan for task, plan in base.plan.items() if task in TASKS},
+            # without pictures of other tasks, which are not there
+            "absence": {
+                task: own.model_copy(update={"methods": ("crop",), "others": ()}) for task, own in kept.items()
+            },
+            "task_shares": {},
+            "epochs": 20,
+            "validation_every": 21,
+            "validation_fraction": 0.0,
+        }
+    )
+
+
 def scores(predictor: Predictor, fold: str) -> dict[str, dict[str, float]]:
     """Dice by task and case on the source that the fold leaves out."""
     found: dict[str, dict[str, float]] = {}
@@ -152,7 +177,7 @@ def log_event(event: Event) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "first", "table"))
+    parser.add_argument("step", choices=("train", "first", "recipe", "table"))
     parser.add_argument("--only", nargs=2, metavar=("ARM", "FOLD"))
     parser.add_argument("--long", action="store_true", help="at the starter's resolution and budget")
     arguments = parser.parse_args()
@@ -163,6 +188,18 @@ def main() -> int:
         assert weights is not None
         first = load_model(weights)
         keep("first starter", "new", scores(Predictor(first, device="cpu", precision="fp32"), "new"), first.sha256)
+    elif arguments.step == "recipe":
+        config = by_the_starters_recipe()
+        model = config.output / f"{config.name}.safetensors"
+        if not model.is_file():
+            train(config, resume=(config.output / LAST).is_file(), events=log_event)
+        loaded = load_model(model)
+        keep(
+            "the starter's recipe",
+            "new",
+            scores(Predictor(loaded, device="cpu", precision="fp32"), "new"),
+            loaded.sha256,
+        )
     elif arguments.step == "train":
         wanted = [tuple(arguments.only)] if arguments.only else [(arm, fold) for fold in FOLDS for arm in ARMS]
         for arm, fold in wanted:

@@ -8,11 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from meduniseg_core.errors import BadInputError, CancelledError, OutOfMemoryError, UnwritableError, UsageError
+from meduniseg_core.errors import CancelledError, UnwritableError
 from meduniseg_core.events import Event, Progress
+from training_cli.case_failures import CaseFailures
 from training_cli.case_work import CaseWork, FinishedCase, ReadyCase, SegmentedCase
-from training_cli.explaining import choices_in, explain_error, show_traceback
-from training_cli.output import print_error
+from training_cli.explaining import explain_error
 from training_cli.results import Result, results_table, verdicts
 from training_cli.session import Session
 
@@ -29,14 +29,6 @@ class _StopError(Exception):
     """Nothing more can be written: the cases that are left are not begun."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a case was not segmented, and the exit code for it alone."""
-
-    sentence: str
-    code: int
-
-
 @dataclass
 class CaseRun:
     """Segments cases; one that fails is reported and the others go on.
@@ -51,11 +43,14 @@ class CaseRun:
     retries: int = 0
     results: list[Result] = field(default_factory=list)
     kept: list[tuple[str, str, Finding]] = field(default_factory=list)
-    failed: dict[str, Failure] = field(default_factory=dict)
+    failed: CaseFailures = field(init=False)
     done: int = 0
     not_begun: int = 0
     began: float = field(default_factory=time.perf_counter)
     _begun: int = 0
+
+    def __post_init__(self) -> None:
+        self.failed = CaseFailures(self.session)
 
     def all(self, cases: Sequence[Case]) -> None:
         """Segment every case, after reporting those that cannot be. The error of a single case is raised."""
@@ -68,9 +63,9 @@ class CaseRun:
                 self._begun += 1
             self._some(sound, len(cases), only=only)
             for _ in range(self.retries):
-                again = [case for case in sound if case.name in self.failed and self._may_succeed(case)]
+                again = [case for case in sound if case.name in self.failed and self.failed.may_succeed(case.name)]
                 for case in again:
-                    del self.failed[case.name]
+                    self.failed.forget(case.name)
                 self._some(again, len(cases), only=False, in_turn=True)
         except _StopError:
             self.not_begun = len(cases) - self.done - len(self.failed)
@@ -122,7 +117,7 @@ class CaseRun:
             self._note_failure(case, error)
             if raised:
                 raise error
-            self._fail(case, error)
+            self.failed.add(case.name, error)
             if isinstance(error, UnwritableError):
                 raise _StopError  # the others could not be written, either
             return
@@ -135,7 +130,7 @@ class CaseRun:
             except UnwritableError as unwritable:
                 if raised:
                     raise
-                self._fail(case, unwritable)
+                self.failed.add(case.name, unwritable)
                 raise _StopError from unwritable
         for event in (*finished.said, *finished.done):
             self.session.events(event)
@@ -152,17 +147,6 @@ class CaseRun:
         sentence, code = explain_error(error)
         with suppress(UnwritableError):
             self.manifest.append(case.name, "failed", source=input_record(case.paths), error=sentence, exit_code=code)
-
-    def _may_succeed(self, case: Case) -> bool:
-        """Whether trying once more makes sense: not where the command itself is wrong."""
-        return self.failed[case.name].code != UsageError.exit_code
-
-    def _fail(self, case: Case, error: Exception) -> None:
-        show_traceback(error)
-        sentence, code = explain_error(error)
-        self.failed[case.name] = Failure(sentence, code)
-        more = {"case": case.name, **choices_in(error)}
-        print_error(f"{case.name}: {sentence}", code, as_json=self.session.json_events, more=more)
 
     def finish(self, case_count: int) -> int:
         """Show what was done and return the exit code."""
@@ -183,7 +167,7 @@ class CaseRun:
             "intended_use": models[0].info.intended_use,
             "seconds": round(time.perf_counter() - self.began, 3),
             "results": [result.report for result in self.results],
-            "failed": [{"case": case, "error": failure.sentence} for case, failure in self.failed.items()],
+            "failed": self.failed.as_json(),
             "warnings": [
                 *(warning for result in self.results for warning in result.warnings),
                 *({"case": case, "task": task, **finding.as_json()} for case, task, finding in self.kept),
@@ -198,11 +182,4 @@ class CaseRun:
         self.session.result(
             payload, *dict.fromkeys(str(result.path) for result in self.results)
         )  # tasks may share a file
-        if not self.failed:
-            return 0
-        only_memory = all(failure.code == OutOfMemoryError.exit_code for failure in self.failed.values())
-        code = OutOfMemoryError.exit_code if only_memory else BadInputError.exit_code
-        sentence = f"{len(self.failed)} of {case_count} cases failed: {', '.join(self.failed)}"
-        sentence += f"; {self.not_begun} were not begun." if self.not_begun else "."
-        print_error(sentence, code, as_json=self.session.json_events)
-        return code
+        return self.failed.exit_code(case_count, self.not_begun)

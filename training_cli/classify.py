@@ -5,24 +5,41 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.events import Progress
-from training_cli.inputs import cases_for, check_arguments
+from meduniseg_core.errors import BadInputError, CancelledError, UsageError
+from meduniseg_core.events import Message, Progress
+from training_cli.case_failures import CaseFailures
+from training_cli.inputs import cases_for, check_arguments, without_results
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.output import table
 from training_cli.session import work
 
 if TYPE_CHECKING:
     from meduniseg_core.evaluation.classification import ClassificationSummary
-    from meduniseg_core.images import Image
+    from meduniseg_core.events import EventSink
+    from meduniseg_core.images import Finding, Image
     from meduniseg_core.preprocessing import RawCase, RawDataset
 
 _LARGEST = 1 << 24  # bytes of a table of classes
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is kept of a case: its class, and what its user must know."""
+
+    case: str
+    name: str
+    probabilities: dict[str, float]
+    findings: tuple[Finding, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        warnings = [finding.as_json() for finding in self.findings]
+        return {"case": self.case, "class": self.name, "probabilities": self.probabilities, "warnings": warnings}
 
 
 def classify(
@@ -43,7 +60,7 @@ def classify(
     precision: Precision = "auto",
     progress: ProgressOption = "auto",
     as_json: Json = False,
-) -> None:
+) -> int:
     """Say the class of each image, with the probability of each class. For research, not for clinical use."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.images import read_image
@@ -54,39 +71,49 @@ def classify(
         from meduniseg_core.weights.classifier import read_head
 
         check_arguments(images)
+        images = without_results(images, session.events)
         known = read_head(head)
         truth = None if labels is None else _classes_in(labels)
         predictor = Predictor(load_model(model or known.model), device, precision)
         check_head(predictor, known)
-        plan = predictor.model.info.plan_of(known.task)
-        cases = cases_for(images, [files_per_case(plan.channels)])
-        found = []
+        cases = cases_for(images, [files_per_case(predictor.model.info.plan_of(known.task).channels)])
+        if truth is not None:
+            _check_truth(known.classes, truth, [case.name for case in cases])
+        found, failed = list[_Found](), CaseFailures(session)
         for number, case in enumerate(cases):
             session.cancel.raise_if_cancelled()
             session.events(Progress("classify", number, len(cases), 0.0, case.name))
-            if case.fault is not None:
-                raise case.fault
-            image = read_image(case.source).with_findings(*case.findings)
-            one = classify_image(predictor, image, known, cancel=session.cancel)
-            found.append((case.name, one.name, one.probabilities))  # not its segmentation, which holds the image
-        rows = [(case, name, f"{shares[name]:.3f}") for case, name, shares in found]
-        session.show(table(("case", "class", "probability"), rows, right=("probability",)))
-        summary = (
-            None if truth is None else _summary(known.classes, [(case, shares) for case, _, shares in found], truth)
-        )
+            try:
+                if case.fault is not None:
+                    raise case.fault
+                image = read_image(case.source).with_findings(*case.findings)
+                one = classify_image(predictor, image, known, events=session.events, cancel=session.cancel)
+                # not the segmentation, which holds the image
+                found.append(_Found(case.name, one.name, one.probabilities, one.segmentation.findings))
+            except CancelledError:
+                raise
+            except Exception as error:
+                if len(cases) == 1:
+                    raise
+                failed.add(case.name, error)
+        if found:
+            rows = [(one.case, one.name, f"{one.probabilities[one.name]:.3f}") for one in found]
+            session.show(table(("case", "class", "probability"), rows, right=("probability",)))
+        summary = None if truth is None else _summary(known.classes, found, truth, session.events)
         if summary is not None:
-            for line in _said(summary):
-                session.show(line)
+            session.show(_said(summary))
         payload = {
             "head": head,
             "model": known.model,
             "model_sha256": known.model_sha256,
             "task": known.task,
-            "results": [{"case": case, "class": name, "probabilities": shares} for case, name, shares in found],
+            "results": [one.as_json() for one in found],
+            "failed": failed.as_json(),
             "summary": None if summary is None else summary.model_dump(mode="json"),
             "intended_use": predictor.model.info.intended_use,
         }
-        session.result(payload, *(f"{case}: {name}" for case, name, _ in found))
+        session.result(payload, *(f"{one.case}: {one.name}" for one in found))
+        return failed.exit_code(len(cases))
 
 
 def classify_fit(
@@ -192,28 +219,39 @@ def _classes_in(path: Path) -> dict[str, str]:
     return found
 
 
+def _check_truth(classes: Sequence[str], truth: dict[str, str], cases: Sequence[str]) -> None:
+    """Refuse a table of which no figures can come, before anything is run (UsageError)."""
+    named = {truth[case] for case in cases if case in truth}
+    strangers = sorted(named - set(classes))
+    if strangers:
+        raise UsageError(f"The head knows {', '.join(classes)} and not {', '.join(strangers)}; check the table.")
+    missing = [name for name in classes if name not in named]
+    if missing:
+        raise UsageError(f"AUROC needs images of each class, and the table names none of {', '.join(missing)}.")
+
+
 def _summary(
-    classes: Sequence[str], found: Sequence[tuple[str, dict[str, float]]], truth: dict[str, str]
-) -> ClassificationSummary:
+    classes: Sequence[str], found: Sequence[_Found], truth: dict[str, str], events: EventSink
+) -> ClassificationSummary | None:
+    """The figures of the cases that the table names; None, which is said, where all cases of a class failed."""
     import numpy as np
 
     from meduniseg_core.evaluation.classification import summarise_classification
 
-    strangers = sorted({truth[name] for name, _ in found if name in truth} - set(classes))
-    if strangers:
-        raise UsageError(f"The head knows {', '.join(classes)} and not {', '.join(strangers)}; check the table.")
-    known = [(classes.index(truth[name]), shares) for name, shares in found if name in truth]
-    missing = [name for place, name in enumerate(classes) if place not in {label for label, _ in known}]
-    if missing:
-        raise UsageError(f"AUROC needs images of each class, and the table names none of {', '.join(missing)}.")
-    shares = np.array([[own[name] for name in classes] for _, own in known])
-    return summarise_classification(classes, [label for label, _ in known], shares)
+    known = [one for one in found if one.case in truth]
+    lost = [name for name in classes if name not in {truth[one.case] for one in known}]
+    if lost:
+        text = f"AUROC needs images of each class, and all of {', '.join(lost)} failed: it is left out."
+        events(Message("warning", text))
+        return None
+    shares = np.array([[one.probabilities[name] for name in classes] for one in known])
+    return summarise_classification(classes, [classes.index(truth[one.case]) for one in known], shares)
 
 
-def _said(summary: ClassificationSummary) -> list[str]:
+def _said(summary: ClassificationSummary) -> str:
     area, rate = summary.auroc_interval, summary.balanced_accuracy_interval
-    return [
+    return (
         f"AUROC {summary.auroc:.3f} (95 % interval {area.low:.3f} to {area.high:.3f}), "
         f"balanced accuracy {summary.balanced_accuracy:.3f} ({rate.low:.3f} to {rate.high:.3f}), "
         f"{sum(summary.images.values())} images"
-    ]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,33 @@ def test_a_head_is_fitted_and_says_classes_with_intervals(meduniseg, tiny_model,
     labels.write_text("case,class\neye0,dark\n", "utf-8")
     refused = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels)
     assert refused.returncode == 2 and "none of bright" in refused.stderr
+
+
+def test_one_bad_file_is_named_and_the_others_are_classified(meduniseg, tiny_model, eyes, tmp_path) -> None:
+    head, labels = tmp_path / "head.json", tmp_path / "classes.csv"
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup")
+    assert done.returncode == 0, done.stderr
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in (2, 3):
+        shutil.copy(eyes / "imagesTr" / f"eye{number}_0000.png", images / f"eye{number}.png")
+    bad = images / "eye1.png"
+    bad.write_bytes(b"no picture")
+    options = ("--head", head, "-m", tiny_model, "--json", "--progress", "lines")
+    done = meduniseg("classify", images, *options)
+    assert done.returncode == 3, done.stderr
+    report, said = json.loads(done.stdout), done.stderr.splitlines()
+    assert [(one["case"], one["class"]) for one in report["results"]] == [("eye2", "absent"), ("eye3", "present")]
+    assert [one["case"] for one in report["failed"]] == ["eye1"] and "eye1.png" in report["failed"][0]["error"]
+    assert f"meduniseg: eye1: {report['failed'][0]['error']}" in said
+    assert said[-1] == "meduniseg: 1 of 3 cases failed: eye1."
+    # the one image of a class: what is known of the others stays
+    labels.write_text("case,class\neye1,present\neye2,absent\n", "utf-8")
+    done = meduniseg("classify", images, *options, "--labels", labels)
+    assert done.returncode == 3 and "all of present failed" in done.stderr
+    assert json.loads(done.stdout)["summary"] is None and len(json.loads(done.stdout)["results"]) == 2
+    alone = meduniseg("classify", bad, *options)
+    assert alone.returncode == 3 and alone.stdout == "" and "cases failed" not in alone.stderr
 
 
 def test_classes_may_be_whether_a_label_is_there(meduniseg, tiny_model, eyes, tmp_path) -> None:

@@ -11,6 +11,7 @@ import uvicorn
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, cancelled_by_signals
+from meduniseg_core.files import read_small
 from meduniseg_core.serving import JobQueue, Limits, NetworkWorker
 from meduniseg_core.serving.app import make_app
 from training_cli.output import printable
@@ -48,7 +49,9 @@ def listen(worker: NetworkWorker, limits: Limits, how: Listening) -> int:
             limit_concurrency=limits.waiting * 8 + 64,
             ssl_certfile=how.certificate,
             ssl_keyfile=how.key,
+            ssl_keyfile_password="none",  # an encrypted key is refused; OpenSSL would ask on a terminal
         )
+        _load(config, how)
         scheme = "https" if how.certificate is not None else "http"
         host = f"[{how.host}]" if ":" in how.host else how.host
         print(printable(f"Listening on {scheme}://{host}:{bound.getsockname()[1]}"), file=sys.stderr, flush=True)
@@ -58,3 +61,18 @@ def listen(worker: NetworkWorker, limits: Limits, how: Listening) -> int:
         jobs.close()
         bound.close()
     return 0
+
+
+def _load(config: uvicorn.Config, how: Listening) -> None:
+    """Read certificate and key before the address is announced."""
+    for path in (how.certificate, how.key):
+        if path is not None:
+            read_small(path)
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        reason = str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()
+        raise UsageError(
+            f"{how.certificate} and {how.key} cannot be used ({reason}); give a certificate (PEM) and the key that "
+            "belongs to it, without a password."
+        ) from error

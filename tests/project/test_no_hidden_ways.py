@@ -67,6 +67,7 @@ CODE = (
 ALLOWED: dict[str, tuple[str, ...]] = {
     "download.py": ("socket", "http.client", "urllib.request"),  # the address that the user gave, with its sha256
     "pacs/archive.py": ("requests", "dicomweb_client"),  # the archive that the user named
+    "meduniseg_core/connections.py": ("ssl",),  # reads certificates; connects to nothing
     "serving/client.py": ("requests",),  # the server that the user named
     "training_cli/serving.py": ("socket",),  # 'serve' listens where the user says
     "training/processes.py": ("socket",),  # whether the first process of a training listens

@@ -13,6 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from meduniseg_core.addresses import address_fault
+from meduniseg_core.connections import BUNDLE, certificate_fault, check_authority, check_bundle, connection_reason
 from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError, message_of
 from meduniseg_core.pacs.credentials import Credentials
 
@@ -58,6 +59,7 @@ class DicomArchive:
 
     Raises:
         UsageError: the address cannot be used, or the library is missing.
+        BadInputError: ``authority``, or what the environment names in its place, holds no certificates.
     """
 
     def __init__(self, address: str, credentials: Credentials | None = None, authority: Path | None = None) -> None:
@@ -83,11 +85,22 @@ class DicomArchive:
                     return basic(request)
                 return request
 
-        session = requests.Session()
+        trusted = None
+        if authority is not None:
+            trusted = str(check_authority(authority))
+        else:
+            check_bundle()
+
+        class _Session(requests.Session):  # type: ignore[misc]  # requests is not typed here
+            """Trusts ``authority`` alone: requests prefers a file that the environment names to the session's."""
+
+            def merge_environment_settings(self, *given: Any) -> Any:
+                settings = super().merge_environment_settings(*given)
+                return settings if trusted is None else {**settings, "verify": trusted}
+
+        session = _Session()
         session.auth = _Authorization()
         session.max_redirects = 0  # a redirect would take images and passwords to another place
-        if authority is not None:
-            session.verify = str(authority)
         self.client: DICOMwebClient = DICOMwebClient(
             self.address, session=session, timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS)
         )
@@ -156,14 +169,13 @@ class DicomArchive:
         except requests.HTTPError as error:
             raise BadInputError(self._refusal(error.response)) from None
         except requests.exceptions.SSLError as error:
-            raise BadInputError(
-                f"The certificate of {self.address} cannot be verified ({_reason(error)}); name its authority (--ca)."
-            ) from None
+            remedy = f"name its authority's file (--ca, or the variable {BUNDLE})"
+            raise BadInputError(certificate_fault(self.address, error, remedy)) from None
         except requests.TooManyRedirects:
             raise BadInputError(f"{self.address} sends on to another address; give that one.") from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise BadInputError(
-                f"{self.address} cannot be reached, or went away ({_reason(error)}); try again later."
+                f"{self.address} cannot be reached, or went away ({connection_reason(error)}); try again later."
             ) from None
         except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
             raise BadInputError(
@@ -257,16 +269,3 @@ def _series(found: Dataset, study_uid: str) -> RemoteSeries:
 def _plain(value: object) -> str:
     text = "" if value is None else str(value)
     return "".join(letter if letter.isprintable() else " " for letter in text)[:120].strip()
-
-
-def _reason(error: Exception) -> str:
-    """The innermost cause in few words: libraries wrap theirs in addresses and objects."""
-    cause: BaseException = error
-    while (inner := next((one for one in cause.args if isinstance(one, BaseException)), None)) is not None or (
-        inner := getattr(cause, "reason", None)
-    ) is not None:
-        if not isinstance(inner, BaseException):
-            break
-        cause = inner
-    text = getattr(cause, "strerror", None) or getattr(cause, "verify_message", None) or type(cause).__name__
-    return str(text)[:100].lower() if isinstance(text, str) else type(cause).__name__

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.addresses import address_fault
+from meduniseg_core.connections import BUNDLE, certificate_fault, check_bundle
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
 from meduniseg_core.files import parse_json
@@ -139,6 +140,7 @@ class _Conversation:
             import requests
         except ImportError:
             raise UsageError("A server is reached by the library requests; run: pip install requests.") from None
+        check_bundle()
         self._requests, self._address = requests, server.address
         self._session = requests.Session()
         self._session.trust_env = True  # a hospital's proxy and certificates
@@ -210,10 +212,9 @@ class _Conversation:
 
         try:
             answer = self._session.request(method, f"{self._address}{path}", timeout=_TIMEOUT, auth=authorised, **more)
-        except requests.exceptions.SSLError:
-            raise BadInputError(
-                f"The certificate of {self._address} cannot be verified; see REQUESTS_CA_BUNDLE."
-            ) from None
+        except requests.exceptions.SSLError as error:
+            remedy = f"name its authority's file (PEM) in the variable {BUNDLE}"
+            raise BadInputError(certificate_fault(self._address, error, remedy)) from None
         except requests.TooManyRedirects:
             raise BadInputError(f"{self._address} sends on to another address; give that one.") from None
         except requests.RequestException as error:

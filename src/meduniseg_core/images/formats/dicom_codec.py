@@ -35,6 +35,7 @@ _COPIED = (
     "SegmentedBluePaletteColorLookupTableData",
 )
 _END = b"\xff\xd9"  # of every JPEG; decoders fill up what is missing before it without a word
+_JPEG_2000 = b"\xff\x4f"  # how its codestream begins
 _START_SECONDS = 60.0
 _FRAME_SECONDS = 8.0
 _BYTES_A_SECOND = 1 << 21  # on top, for large frames: JPEG 2000 on a slow machine
@@ -92,6 +93,8 @@ class FrameDecoder:
         request = json.dumps({"path": str(path), "room": room}).encode() + b"\n"
         answer = self._asked(process, request, room, name)
         if answer is None:
+            if frame.startswith(_JPEG_2000) and not _ends(frame):  # some that decode have no end, so it comes second
+                raise _broken_off(name)
             return None
         shape, dtype, data = answer
         wanted = (int(dataset.Rows), int(dataset.Columns), *((3,) if colour else ()))
@@ -194,10 +197,10 @@ def _checked(dataset: Dataset, frame: bytes, name: str) -> bytes:
     """The frame's codestream (without a JP2 wrapping), once its own size is that of the data set."""
     if frame[4:8] == b"jP  ":
         frame = _codestream(frame, name)
-    jpeg_2000 = frame.startswith(b"\xff\x4f")
+    jpeg_2000 = frame.startswith(_JPEG_2000)
     size = _jpeg_2000_size(frame) if jpeg_2000 else _jpeg_size(frame)
-    if size is not None and not jpeg_2000 and _END not in frame.rstrip(b"\0")[-16:]:
-        raise BadInputError(f"{name} is truncated: its compressed pixels break off; copy or export it again.")
+    if size is not None and not jpeg_2000 and not _ends(frame):
+        raise _broken_off(name)
     wanted = (int(dataset.Rows), int(dataset.Columns))
     if size is not None and size != wanted:
         raise BadInputError(
@@ -205,6 +208,14 @@ def _checked(dataset: Dataset, frame: bytes, name: str) -> bytes:
             f"{size[0]}x{size[1]}; export it again."
         )
     return frame
+
+
+def _broken_off(name: str) -> BadInputError:
+    return BadInputError(f"{name} is truncated: its compressed pixels break off; copy or export it again.")
+
+
+def _ends(frame: bytes) -> bool:
+    return _END in frame.rstrip(b"\0")[-16:]
 
 
 def _codestream(frame: bytes, name: str) -> bytes:

@@ -182,6 +182,11 @@ def _through_pydicom(dataset: Dataset, index: int, name: str) -> np.ndarray:
     try:
         array = np.asarray(pixel_array(dataset, index=index))  # YBR becomes RGB
     except (ValueError, AttributeError, NotImplementedError, RuntimeError, KeyError) as error:
+        if dataset.file_meta.TransferSyntaxUID == RLELossless:  # run lengths have no mark at their end
+            raise BadInputError(
+                f"{name} is damaged or truncated: its run lengths do not give {dataset.Rows}x{dataset.Columns} pixels; "
+                "copy or export it again."
+            ) from error
         raise BadInputError(f"{name} cannot be decoded ({brief(error)}); export it uncompressed.") from error
     shape = (int(dataset.Rows), int(dataset.Columns))
     return array.reshape(shape if int(dataset.SamplesPerPixel) == 1 else (*shape, 3))

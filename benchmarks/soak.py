@@ -26,7 +26,8 @@ from meduniseg_core.events import CancelToken, ignore
 from meduniseg_core.images import Geometry, Image, read_labels, write_image
 from napari_meduniseg._editing import Rule, apply, operation
 from napari_meduniseg._reader import read
-from napari_meduniseg._segmentation_job import Predictors, SegmentChoice, add_results, prepare_job, run_job
+from napari_meduniseg._result_layers import add_results
+from napari_meduniseg._segmentation_job import Predictors, SegmentChoice, prepare_job, run_job
 from napari_meduniseg._writer import write_labels_layer
 
 MEMORY_MB, HANDLES, THREADS = 60, 3, 2

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from meduniseg_core.evaluation.classification import ClassificationSummary
     from meduniseg_core.events import EventSink
     from meduniseg_core.images import Finding, Image
+    from meduniseg_core.inference.image_class import ImageClass
     from meduniseg_core.preprocessing import RawCase, RawDataset
 
 _LARGEST = 1 << 24  # bytes of a table of classes
@@ -33,13 +34,12 @@ class _Found:
     """What is kept of a case: its class, and what its user must know."""
 
     case: str
-    name: str
-    probabilities: dict[str, float]
+    found: ImageClass
     findings: tuple[Finding, ...]
 
     def as_json(self) -> dict[str, Any]:
         warnings = [finding.as_json() for finding in self.findings]
-        return {"case": self.case, "class": self.name, "probabilities": self.probabilities, "warnings": warnings}
+        return {"case": self.case, **self.found.as_json(), "warnings": warnings}
 
 
 def classify(
@@ -88,8 +88,8 @@ def classify(
                     raise case.fault
                 image = read_image(case.source).with_findings(*case.findings)
                 one = classify_image(predictor, image, known, events=session.events, cancel=session.cancel)
-                # not the segmentation, which holds the image
-                found.append(_Found(case.name, one.name, one.probabilities, one.segmentation.findings))
+                assert one.image_class is not None
+                found.append(_Found(case.name, one.image_class, one.findings))  # without the voxels
             except CancelledError:
                 raise
             except Exception as error:
@@ -97,7 +97,7 @@ def classify(
                     raise
                 failed.add(case.name, error)
         if found:
-            rows = [(one.case, one.name, f"{one.probabilities[one.name]:.3f}") for one in found]
+            rows = [(one.case, one.found.name, f"{one.found.probabilities[one.found.name]:.3f}") for one in found]
             session.show(table(("case", "class", "probability"), rows, right=("probability",)))
         summary = None if truth is None else _summary(known.classes, found, truth, session.events)
         if summary is not None:
@@ -112,7 +112,7 @@ def classify(
             "summary": None if summary is None else summary.model_dump(mode="json"),
             "intended_use": predictor.model.info.intended_use,
         }
-        session.result(payload, *(f"{one.case}: {one.name}" for one in found))
+        session.result(payload, *(f"{one.case}: {one.found.name}" for one in found))
         return failed.exit_code(len(cases))
 
 
@@ -244,7 +244,7 @@ def _summary(
         text = f"AUROC needs images of each class, and all of {', '.join(lost)} failed: it is left out."
         events(Message("warning", text))
         return None
-    shares = np.array([[one.probabilities[name] for name in classes] for one in known])
+    shares = np.array([[one.found.probabilities[name] for name in classes] for one in known])
     return summarise_classification(classes, [classes.index(truth[one.case]) for one in known], shares)
 
 

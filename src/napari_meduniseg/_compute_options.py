@@ -2,10 +2,11 @@
 
 # no postponed annotations: magicgui reads those of the fields as they are
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from magicgui import magicgui
-from magicgui.widgets import FunctionGui
+from magicgui.widgets import FileEdit, FunctionGui
 
 from meduniseg_core.model.compute import device_choices
 
@@ -24,6 +25,7 @@ class ComputeOptions:
         probabilities: Add image layers with every class's probability and with the uncertainty.
         server: The address of 'meduniseg serve' on another machine, which then computes; empty: this machine.
         boxes: Add a layer with a box and a score for each lesion (connected piece of a class).
+        head: A file of 'meduniseg classify-fit' for this model: the class of the whole image is said, too.
     """
 
     device: str = "auto"
@@ -33,6 +35,7 @@ class ComputeOptions:
     probabilities: bool = False
     server: str = ""
     boxes: bool = False
+    head: Path | None = None
 
 
 def compute_form() -> FunctionGui[..., ComputeOptions]:
@@ -52,5 +55,8 @@ def compute_form() -> FunctionGui[..., ComputeOptions]:
         probabilities={"text": "Probabilities and uncertainty"},
         server={"label": "Server"},
         boxes={"text": "Lesions as boxes"},
+        head={"label": "Class by head", "filter": "*.json"},
     )
+    assert isinstance(form.head, FileEdit)
+    form.head.choose_btn.text = "..."
     return form

@@ -1,17 +1,18 @@
-"""From the user's choices to a request for the core, and from its answer to layers. Knows no Qt."""
+"""From the user's choices to a request for the core, and its answer. Knows no Qt."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels, Shapes
+from napari.layers import Shapes
 
 from meduniseg_core.checks.image_checks import look_before
 from meduniseg_core.errors import UsageError
@@ -21,8 +22,8 @@ from meduniseg_core.images.boxes import Box, box_shape
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.images.modality_guess import ModalityGuess, guess_modality
 from meduniseg_core.images.oriented import oriented_as_said
-from meduniseg_core.images.palette import Colour, free_colours
 from meduniseg_core.inference import Predictor, Segmentation
+from meduniseg_core.inference.classification import check_head, segment_with_head
 from meduniseg_core.inference.derived import Derived, derived_measures
 from meduniseg_core.inference.run_times import RunTimes, WholeProgress
 from meduniseg_core.inference.segmentation import ClassRow
@@ -30,13 +31,11 @@ from meduniseg_core.paths import user_folder
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.preprocessing.working_size import readable_bytes
 from meduniseg_core.weights import PackRegistry, Registry, load_model
+from meduniseg_core.weights.classifier import ClassifierHead, read_head
 from napari_meduniseg._compute_options import ComputeOptions
 from napari_meduniseg._durations import duration_range
 from napari_meduniseg._foreign import left_out
-from napari_meduniseg._instance_boxes import box_layer
 from napari_meduniseg._layer_input import LayerImage, LayerSnapshot, read_layers, snapshot_layers
-from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer
-from napari_meduniseg._links import bind, image_of, labels_among
 from napari_meduniseg._region import Region, shapes_box, slice_box
 
 
@@ -116,6 +115,7 @@ class Forecast:
     low: float | None = None
     high: float | None = None
     server: str = ""  # which computes instead of this machine
+    unused_head: str = ""  # the task of a head of classes that is not ticked
 
     @property
     def text(self) -> str:
@@ -123,7 +123,8 @@ class Forecast:
         if self.server:
             return f"It is computed on {self.server}"
         memory = f"At most {readable_bytes(self.bytes)} of memory"
-        return memory if self.time is None else f"{memory}, {self.time}"
+        whole = memory if self.time is None else f"{memory}, {self.time}"
+        return f"{whole}. No class of the image: the head is for {self.unused_head}" if self.unused_head else whole
 
     @property
     def time(self) -> str | None:
@@ -223,12 +224,15 @@ def run_job(job: SegmentationJob, predictors: Predictors, events: EventSink, can
         tables = {task: result.table() for task, result in results.items()}
         return Outcome(taken, results, tables, _derived(results), time.perf_counter() - began)
     results = {}
-    before = forecast(job, predictors)
+    before, head = forecast(job, predictors), _head(choice)
     events = WholeProgress(_costs(job, predictors), events)
     for model, tasks in choice.by_model().items():
         predictor = predictors.get(choice, model)
         cancel.raise_if_cancelled()
-        results |= predictor.segment(
+        segment: Callable[..., dict[str, Segmentation]] = predictor.segment
+        if head is not None and head.task in tasks:
+            segment = partial(segment_with_head, predictor, head=head)
+        results |= segment(
             taken.image,
             tasks,
             tta=choice.compute.tta,
@@ -253,9 +257,11 @@ def _elsewhere(job: SegmentationJob, image: Image, events: EventSink, cancel: Ca
     from meduniseg_core.serving.client import RemoteRequest, Server, segment_on_server
 
     choice = job.choice
-    if choice.compute.probabilities or choice.compute.boxes:
-        what = "Probabilities" if choice.compute.probabilities else "Lesions as boxes"
-        raise UsageError(f"A server sends labels alone; untick {what}, or clear Server.")
+    compute = choice.compute
+    if compute.probabilities or compute.boxes or compute.head is not None:
+        what = "untick Probabilities" if compute.probabilities else "untick Lesions as boxes"
+        what = what if compute.probabilities or compute.boxes else "clear Class by head"
+        raise UsageError(f"A server sends labels alone; {what}, or clear Server.")
     request = RemoteRequest(
         choice.tasks,
         choice.compute.tta,
@@ -317,13 +323,18 @@ def findings_for(
 
 
 def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
-    """Estimate what `run_job` will take for all tasks. It reads no voxels, but may load models: for a thread."""
+    """Estimate what `run_job` will take for all tasks. It reads no voxels, but may load models: for a thread.
+
+    UsageError where the head of classes is another network's.
+    """
     choice = job.choice
     if choice.compute.server:
         return Forecast(0, server=choice.compute.server)
-    parts = []
+    parts, head = [], _head(choice)
     for model, tasks in choice.by_model().items():
         predictor = predictors.get(choice, model)
+        if head is not None and head.task in tasks:
+            check_head(predictor, head)
         if not predictor.knows_pace:
             predictor.measure_pace(tasks[0])
         outline, scale = job.snapshots[0].outline, choice.said.scale
@@ -331,9 +342,14 @@ def forecast(job: SegmentationJob, predictors: Predictors) -> Forecast:
         parts.append((found.bytes + found.device_bytes, found.seconds, found.windows))
     most = max(part[0] for part in parts)
     seconds = [_in_box(job, seconds, windows) for _, seconds, windows in parts if seconds is not None]
+    unused = "" if head is None or head.task in choice.tasks else head.task
     if len(seconds) < len(parts):
-        return Forecast(most)
-    return Forecast(most, sum(seconds), *run_times(choice).expect(sum(seconds)))
+        return Forecast(most, unused_head=unused)
+    return Forecast(most, sum(seconds), *run_times(choice).expect(sum(seconds)), unused_head=unused)
+
+
+def _head(choice: SegmentChoice) -> ClassifierHead | None:
+    return None if choice.compute.head is None else read_head(choice.compute.head)
 
 
 def _in_box(job: SegmentationJob, seconds: float, windows: int) -> float:
@@ -360,39 +376,3 @@ def recount(outcome: Outcome, now: dict[str, np.ndarray]) -> Outcome:
 
 def _derived(results: Mapping[str, Segmentation]) -> dict[str, list[Derived]]:
     return {task: derived_measures(result.labels, result.class_names) for task, result in results.items()}
-
-
-def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
-    """Add the results beside the layer they were computed from, wherever it is now.
-
-    Nothing where it is gone, or was given other voxels.
-    """
-    layer = job.choice.layers[0]
-    if layer not in viewer.layers or layer.data is not job.snapshots[0].data:
-        return []
-    added = []
-    for task, result in outcome.results.items():
-        name = f"{layer.name}: {task}"
-        for data, options, _ in probability_layers(result, outcome.taken.change, layer, name):
-            bind(viewer.add_image(data, **options), layer)
-        colours = free_colours(len(result.class_names), _colours_beside(task, layer, viewer))
-        data, options, _ = result_layer(result, outcome.taken.change, layer, name, colours)
-        added.append(viewer.add_labels(data, **options))
-        bind(added[-1], layer)
-        boxes = box_layer(result, outcome.taken.change, layer, name, colours)
-        if boxes is not None:
-            bind(viewer.add_shapes(boxes[0], **boxes[1]), layer)
-    return added
-
-
-def _colours_beside(task: str, image: ImageLayer, viewer: ViewerModel) -> set[Colour]:
-    """The colours of the classes that other tasks have found in the image: they are seen together."""
-    found: set[Colour] = set()
-    for labels in labels_among(viewer.layers):
-        record = labels.metadata.get(METADATA_KEY)
-        said = record.get("provenance", {}) if isinstance(record, dict) else {}
-        if said.get("task") in (None, task) or image_of(labels, viewer.layers) is not image:
-            continue
-        shown = (np.asarray(labels.get_color(label)) for label in range(1, len(said.get("classes", {})) + 1))
-        found |= {(round(255 * c[0]), round(255 * c[1]), round(255 * c[2])) for c in shown}
-    return found

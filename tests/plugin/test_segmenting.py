@@ -21,10 +21,10 @@ from meduniseg_core.weights import Registry
 from napari_meduniseg._compute_options import ComputeOptions
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._layers import image_layers
+from napari_meduniseg._result_layers import add_results
 from napari_meduniseg._segmentation_job import (
     Predictors,
     SegmentChoice,
-    add_results,
     findings_for,
     forecast,
     look_at_image,

@@ -24,10 +24,10 @@ from meduniseg_core.serving import JobQueue, Limits, NetworkWorker  # noqa: E402
 from meduniseg_core.serving.app import make_app  # noqa: E402
 from meduniseg_core.serving.jobs import ResultFile  # noqa: E402
 from napari_meduniseg._compute_options import ComputeOptions  # noqa: E402
+from napari_meduniseg._result_layers import add_results  # noqa: E402
 from napari_meduniseg._segmentation_job import (  # noqa: E402
     Predictors,
     SegmentChoice,
-    add_results,
     forecast,
     prepare_job,
     run_job,
@@ -126,9 +126,13 @@ def test_what_fails_there_is_one_sentence_here(
     viewer = ViewerModel()
     with pytest.raises(UsageError, match="There is no task 'liver' here"):
         run_job(order_of(viewer, address, tasks=("liver",)), Predictors(), ignore, CancelToken())
-    compute = ComputeOptions(server=address, probabilities=True)
-    with pytest.raises(UsageError, match="labels alone"):
-        run_job(order_of(viewer, address, compute=compute), Predictors(), ignore, CancelToken())
+    for more, remedy in (
+        ({"probabilities": True}, "untick Probabilities"),
+        ({"head": tmp_path / "head.json"}, "clear Class by head"),
+    ):
+        compute = ComputeOptions(server=address, **more)
+        with pytest.raises(UsageError, match=f"labels alone; {remedy}"):
+            run_job(order_of(viewer, address, compute=compute), Predictors(), ignore, CancelToken())
     monkeypatch.setenv("MEDUNISEG_TOKEN", "another")
     with pytest.raises(UsageError, match="the token is missing or wrong") as caught:
         run_job(order_of(viewer, address), Predictors(), ignore, CancelToken())

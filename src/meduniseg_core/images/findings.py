@@ -49,6 +49,7 @@ FindingCode = Literal[
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
     "opened_elsewhere",  # a layer of the viewer that another reader opened, which left out what the file says
     "refused",  # a task does not take the image, and why: what a run would end with
+    "class_not_said",  # the class of the image, and why
     "result_kept",  # a former result was corrected by hand, and is not replaced
     "precision_raised",  # logits were not finite in half precision, and the image was segmented once more in fp32
     "implausible_result",  # a class far outside the training's sizes, intensities or positions

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,9 @@ import numpy.typing as npt
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images import Image
+from meduniseg_core.images.boxes import Box
+from meduniseg_core.images.findings import Finding, merge, report
+from meduniseg_core.inference.image_class import ImageClass
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.quality.evidence import Evidence
 from meduniseg_core.inference.quality.features import VERSION
@@ -17,15 +22,6 @@ from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.weights.classifier import ClassifierHead, Inputs
 
 _PEAK = 12.0  # a logit beyond it says no more
-
-
-@dataclass(frozen=True, eq=False)
-class Classification:
-    """An image's class: the most probable one, and the probability of each. ``segmentation`` is the same pass's."""
-
-    name: str
-    probabilities: dict[str, float]
-    segmentation: Segmentation
 
 
 def head_inputs(evidence: Evidence, inputs: Inputs) -> npt.NDArray[np.float64]:
@@ -84,7 +80,8 @@ def check_head(predictor: Predictor, head: ClassifierHead) -> None:
         head: the head.
 
     Raises:
-        UsageError: it was fitted to another model, or to another version's features.
+        UsageError: it was fitted to another model, or to another version's features, or a pack changes the network for
+            its task.
     """
     info = predictor.model.info
     if head.model_sha256 != predictor.model.sha256:
@@ -95,6 +92,57 @@ def check_head(predictor: Predictor, head: ClassifierHead) -> None:
     if head.features_version != VERSION:
         raise UsageError("The head was fitted by another version of this program; fit it again with 'classify-fit'.")
     info.plan_of(head.task)
+    pack = predictor.packs.get(head.task)
+    if pack is not None:
+        raise UsageError(
+            f"The head was fitted to {head.model} alone, and {head.task} runs through the pack {pack.info.name}; leave "
+            "out the pack or the head."
+        )
+
+
+def segment_with_head(
+    predictor: Predictor,
+    image: Image,
+    tasks: Sequence[str],
+    head: ClassifierHead,
+    *,
+    box: Box | None = None,
+    events: EventSink = ignore,
+    cancel: CancelToken | None = None,
+    **settings: Any,
+) -> dict[str, Segmentation]:
+    """Segment an image, and say its class from the same pass.
+
+    A head is for whole images that show something: of a part, or of background alone, no class is said, which a finding
+    tells.
+
+    Args:
+        predictor: of the head's model, without a pack for its task.
+        image: (C, D, H, W).
+        tasks: the head's task, and others of the model.
+        head: the head.
+        box: as for `Predictor.segment`.
+        events: receives progress and messages.
+        cancel: stops after the current batch of windows.
+        **settings: the other arguments of `Predictor.segment`.
+
+    Returns:
+        The segmentation of each task; that of the head's task has an ``image_class``.
+
+    Raises:
+        UsageError: the head does not belong to the model, or as `Predictor.segment`.
+        BadInputError: as `Predictor.segment`.
+        CancelledError: ``cancel`` was set.
+    """
+    check_head(predictor, head)
+    results = predictor.segment(image, tasks, box=box, evidence=True, events=events, cancel=cancel, **settings)
+    own = results[head.task]
+    if box is None and own.evidence is not None and own.evidence.features.size:
+        return {**results, head.task: _classified(own, head)}
+    why = "it holds only background" if box is None else "a part of it was segmented, and the head is for whole images"
+    finding = Finding("class_not_said", f"The class of {image.name} is not said: {why}.", "info")
+    report([finding], events)
+    return {**results, head.task: replace(own, findings=merge(own.findings, [finding]))}
 
 
 def classify_image(
@@ -104,18 +152,18 @@ def classify_image(
     *,
     events: EventSink = ignore,
     cancel: CancelToken | None = None,
-) -> Classification:
-    """Classify an image; its segmentation comes with it, from the same pass.
+) -> Segmentation:
+    """Classify an image, as `segment_with_head` does, but for its class alone.
 
     Args:
-        predictor: of the head's model, without packs for the task.
+        predictor: of the head's model, without a pack for its task.
         image: (C, D, H, W).
         head: the head.
         events: receives progress and messages.
         cancel: stops after the current batch of windows.
 
     Returns:
-        The class.
+        The segmentation of the pass, with its ``image_class``.
 
     Raises:
         UsageError: the head does not belong to the model.
@@ -123,8 +171,14 @@ def classify_image(
         CancelledError: ``cancel`` was set.
     """
     check_head(predictor, head)
-    result = predictor.segment(image, head.task, evidence=True, events=events, cancel=cancel)[head.task]
+    return _classified(
+        predictor.segment(image, head.task, evidence=True, events=events, cancel=cancel)[head.task], head
+    )
+
+
+def _classified(result: Segmentation, head: ClassifierHead) -> Segmentation:
+    """Add the image's class to a result that has its evidence."""
     assert result.evidence is not None
     shares = head_probabilities(head, head_inputs(result.evidence, head.inputs))
     named = dict(zip(head.classes, (float(share) for share in shares), strict=True))
-    return Classification(head.classes[int(shares.argmax())], named, result)
+    return replace(result, image_class=ImageClass(head.classes[int(shares.argmax())], named, head.sha256))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from meduniseg_core.images import Image
+from meduniseg_core.inference.image_class import ImageClass
 from meduniseg_core.inference.segmentation import ClassRow
 
 
@@ -56,13 +57,20 @@ def derived_measures(labels: Image, class_names: Sequence[str]) -> list[Derived]
     return found
 
 
-def table_csv(image: str, tables: Mapping[str, Sequence[ClassRow]], derived: Mapping[str, Sequence[Derived]]) -> str:
-    """Write results as CSV: a row for each class, then one for each derived measure.
+def table_csv(
+    image: str,
+    tables: Mapping[str, Sequence[ClassRow]],
+    derived: Mapping[str, Sequence[Derived]],
+    image_classes: Mapping[str, ImageClass] | None = None,
+) -> str:
+    """Write results as CSV: a row for each class, one for each derived measure, then one for each class that the whole
+    image may have, with its probability.
 
     Args:
         image: the image's name.
         tables: the classes by task.
         derived: the derived measures by task.
+        image_classes: the class of the image by task, where a head says it.
 
     Returns:
         The text, with a header. Numbers have a decimal point and six digits; a mean that is not defined is empty.
@@ -78,6 +86,9 @@ def table_csv(image: str, tables: Mapping[str, Sequence[ClassRow]], derived: Map
             writer.writerow([image, task, row.label, row.name, row.voxels, f"{row.size:.6g}", row.unit, *values])
         for one in derived.get(task, ()):
             writer.writerow([image, task, "", one.name, "", f"{one.value:.6g}", "ratio"])
+        if image_classes is not None and task in image_classes:
+            for name, share in image_classes[task].ranked:
+                writer.writerow([image, task, "", f"image: {name}", "", f"{share:.6g}", "probability"])
     return stream.getvalue()
 
 

@@ -19,6 +19,7 @@ from meduniseg_core.images.label_tables import TABLES, LabelTable, table_name
 from meduniseg_core.images.palette import Colour, class_colour
 from meduniseg_core.images.upright import KEY, stored_orientation
 from meduniseg_core.images.writing import check_ending
+from meduniseg_core.inference.image_class import ImageClass
 from meduniseg_core.inference.quality.assessment import ResultQuality, quality_record
 from meduniseg_core.inference.quality.evidence import Evidence
 from meduniseg_core.outputs import Standing, identities, write_result
@@ -48,6 +49,7 @@ class Segmentation:
     for the model alone). ``findings`` are what readers and checks found out about
     the image and the result, the JSON's "warnings". ``quality`` says how far to trust the result, None if the model is
     not calibrated for the task. ``evidence`` is what the pass shows about itself, None unless requested.
+    ``image_class``: what a head says of the whole image, None without a head (`classification`).
     """
 
     labels: Image
@@ -69,6 +71,7 @@ class Segmentation:
     quality: ResultQuality | None = None
     evidence: Evidence | None = field(default=None, repr=False)
     instances: tuple[Instance, ...] | None = field(default=None, repr=False)
+    image_class: ImageClass | None = None
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -124,7 +127,8 @@ class Segmentation:
         """The provenance of the labels, for their JSON file.
 
         Returns:
-            Model and pack with their sha256, task, image, classes, settings and warnings, in JSON's types.
+            Model and pack with their sha256, task, image, classes, settings and warnings, in JSON's types; with a head
+            also the image's class.
         """
         return {
             "task": self.task,
@@ -144,6 +148,7 @@ class Segmentation:
             "intended_use": self.intended_use,
             "warnings": [finding.as_json() for finding in self.findings],
             "quality": quality_record(self.quality),
+            **({} if self.image_class is None else {"image_class": self.image_class.as_json()}),
         }
 
     def _turned(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ finite: a file may come from a stranger.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -51,6 +52,11 @@ class ClassifierHead(BaseModel):
             raise ValueError("each class has a row of weights and a bias")
         return self
 
+    @property
+    def sha256(self) -> str:
+        """Of its file as :func:`write_head` writes it: results name the head by it."""
+        return hashlib.sha256(_text(self).encode()).hexdigest()
+
 
 def write_head(head: ClassifierHead, path: Path) -> None:
     """Write a head, replacing an earlier one.
@@ -62,7 +68,7 @@ def write_head(head: ClassifierHead, path: Path) -> None:
     Raises:
         UnwritableError: it cannot be written.
     """
-    write_text(path, json_text(head.model_dump(mode="json")))
+    write_text(path, _text(head))
 
 
 def read_head(path: Path) -> ClassifierHead:
@@ -87,3 +93,7 @@ def read_head(path: Path) -> ClassifierHead:
         return ClassifierHead.model_validate(content)
     except ValidationError as error:
         raise BadInputError(f"{path}: {first_fault(error)}; fit the head again.") from error
+
+
+def _text(head: ClassifierHead) -> str:
+    return json_text(head.model_dump(mode="json"))

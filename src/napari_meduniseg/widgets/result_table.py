@@ -28,6 +28,7 @@ from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.files import write_text
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.inference.derived import table_csv
+from meduniseg_core.inference.image_class import ImageClass
 from napari_meduniseg._jobs import os_failure
 from napari_meduniseg._segmentation_job import Outcome, recount
 from napari_meduniseg.widgets.working import Working
@@ -35,6 +36,7 @@ from napari_meduniseg.widgets.working import Working
 _SETTLE_MS = 500  # strokes that follow each other faster are counted once
 _COLUMNS = ("class", "voxels", "size", "mean", "lesions")
 _LESIONS = _COLUMNS.index("lesions")
+_MOST_CLASSES = 5  # of an image, in a line
 
 
 class ResultTable(Working, QWidget):
@@ -68,6 +70,11 @@ class ResultTable(Working, QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.table)
+        self.image_class = QLabel()
+        self.image_class.setWordWrap(True)
+        self.image_class.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.image_class.setToolTip("What the head says of the whole image; corrections do not change that.")
+        layout.addWidget(self.image_class)
         self.derived = QLabel()
         self.derived.setWordWrap(True)
         self.derived.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -136,6 +143,9 @@ class ResultTable(Working, QWidget):
         self.table.setColumnHidden(_LESIONS, all(result.instances is None for result in outcome.results.values()))
         flat = all(result.labels.is_2d for result in outcome.results.values())
         self.table.setHorizontalHeaderLabels(("class", "pixels" if flat else "voxels", *_COLUMNS[2:]))
+        said = [_class_line(found.image_class) for found in outcome.results.values() if found.image_class is not None]
+        self.image_class.setText("\n".join(said))
+        self.image_class.setVisible(bool(said))
         lines = [f"{one.name}: {one.value:.2f}" for found in outcome.derived.values() for one in found]
         self.derived.setText("\n".join(line[0].upper() + line[1:] for line in lines))
         self.derived.setVisible(bool(lines))
@@ -167,11 +177,16 @@ class ResultTable(Working, QWidget):
         """Write the table as CSV."""
         if self._shown is not None:
             try:
-                write_text(path, table_csv(self._shown.taken.image.name, self._shown.tables, self._shown.derived))
+                write_text(path, self._csv(self._shown))
             except (MedUniSegError, OSError) as error:
                 self.said.emit(os_failure(error) if isinstance(error, OSError) else str(error), True)
                 return
             self.said.emit(f"Saved {path.name}.", False)
+
+    @staticmethod
+    def _csv(shown: Outcome) -> str:
+        classes = {task: one.image_class for task, one in shown.results.items() if one.image_class is not None}
+        return table_csv(shown.taken.image.name, shown.tables, shown.derived, classes)
 
     def _ask_and_export(self) -> None:
         proposed = (
@@ -182,13 +197,14 @@ class ResultTable(Working, QWidget):
             self.export(Path(name))
 
     def text(self) -> str:
-        """The table, tab separated, and the measures below it."""
+        """The table, tab separated, and what stands below it."""
         headers = (self.table.horizontalHeaderItem(column) for column in self._columns())
         lines = ["\t".join(header.text() if header else "" for header in headers)]
         for row in range(self.table.rowCount()):
             cells = (self.table.item(row, column) for column in self._columns())
             lines.append("\t".join(cell.text() if cell else "" for cell in cells))
-        return "\n".join([*lines, *self.derived.text().replace(": ", "\t").splitlines()])
+        below = [*self.image_class.text().splitlines(), *self.derived.text().splitlines()]
+        return "\n".join([*lines, *(line.replace(": ", "\t") for line in below)])
 
     def _columns(self) -> list[int]:
         return [column for column in range(len(_COLUMNS)) if not self.table.isColumnHidden(column)]
@@ -199,6 +215,13 @@ class ResultTable(Working, QWidget):
             layer, label = self._targets[row]
             layer.selected_label = label
             self.picked.emit(layer)
+
+
+def _class_line(found: ImageClass) -> str:
+    """The most probable classes of the image, each with its probability."""
+    listed = [f"{name} ({share:.2f})" for name, share in found.ranked]
+    more = f", and {len(listed) - _MOST_CLASSES} less probable" if len(listed) > _MOST_CLASSES else ""
+    return f"Class of the image: {', '.join(listed[:_MOST_CLASSES])}{more}"
 
 
 def _lesions(result: Segmentation, label: int) -> str:

@@ -27,6 +27,7 @@ from napari_meduniseg._durations import duration
 from napari_meduniseg._layer_input import LayerSnapshot, same_images, snapshot_layers
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._reader import read_one
+from napari_meduniseg._result_layers import add_results
 from napari_meduniseg._segmentation_job import (
     Forecast,
     Looked,
@@ -35,7 +36,6 @@ from napari_meduniseg._segmentation_job import (
     Said,
     SegmentationJob,
     SegmentChoice,
-    add_results,
     findings_for,
     forecast,
     look_at_image,

@@ -91,7 +91,7 @@ class SegmentForm(QWidget):
         advanced = QWidget()
         add_rows(QFormLayout(advanced), self.compute)
         self.advanced = QCollapsible("Advanced")
-        self.advanced.setToolTip("How it is computed: device, precision, overlap, mirroring, probabilities.")
+        self.advanced.setToolTip("How it is computed (device, precision, overlap, mirroring) and what is added to it.")
         self.advanced.addWidget(advanced)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +13,20 @@ from inference_samples import picture, picture_plan, tiny_model
 
 from meduniseg_core.adaptation.classifier import LabelledEvidence, fit_head
 from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.events import Message
+from meduniseg_core.files import sha256_of
+from meduniseg_core.images import Image
 from meduniseg_core.inference import Predictor
-from meduniseg_core.inference.classification import check_head, classify_image, head_inputs, head_probabilities
+from meduniseg_core.inference.classification import (
+    check_head,
+    classify_image,
+    head_inputs,
+    head_probabilities,
+    segment_with_head,
+)
 from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
 from meduniseg_core.weights import Model
-from meduniseg_core.weights.classifier import read_head, write_head
+from meduniseg_core.weights.classifier import ClassifierHead, read_head, write_head
 
 SURE = ClassEvidence(10, 9, 30, 12, 2, 4, 1, 3.0, 0, 0)
 
@@ -74,20 +85,49 @@ def test_too_few_classes_or_patients_are_refused(model: Model) -> None:
         fit_head(model, "spot", [*samples(("a", "b")), nothing])
 
 
-def test_a_head_classifies_images_of_its_own_model_alone(model: Model) -> None:
-    predictor, image = Predictor(model, "cpu", "fp32"), picture(40, 40)
+def near(predictor: Predictor, image: Image) -> ClassifierHead:
+    """A head whose class "here" has such images, and "there" others."""
     shown = predictor.segment(image, "spot", evidence=True)["spot"].evidence
     assert shown is not None
     rng = np.random.default_rng(0)
-    near = []
+    found = []
     for name, shift in (("here", 0.0), ("there", 1.0)):
         for number in range(6):
             features = shown.features + shift + rng.normal(size=shown.features.shape) * 0.01
-            near.append(LabelledEvidence(Evidence(shown.voxels, shown.classes, features), name, f"{name}{number}"))
-    head = fit_head(model, "spot", near)
-    found = classify_image(predictor, image, head)
-    assert found.name == "here" and found.probabilities["here"] > 0.5
-    assert found.segmentation.task == "spot" and sum(found.probabilities.values()) == pytest.approx(1)
+            found.append(LabelledEvidence(Evidence(shown.voxels, shown.classes, features), name, f"{name}{number}"))
+    return fit_head(predictor.model, "spot", found)
+
+
+def test_the_class_comes_with_the_segmentation_of_the_same_pass(model: Model) -> None:
+    predictor, image = Predictor(model, "cpu", "fp32"), picture(40, 40)
+    head, plain = near(predictor, image), predictor.segment(image, "spot")["spot"]
+    result = segment_with_head(predictor, image, ["spot"], head)["spot"]
+    found = result.image_class
+    assert found is not None and found.name == "here" and found.probabilities["here"] > 0.5
+    assert sum(found.probabilities.values()) == pytest.approx(1) and found.ranked[0][0] == "here"
+    assert classify_image(predictor, image, head).image_class == found
+    assert np.array_equal(result.labels.array, plain.labels.array)
+    assert result.provenance()["image_class"] == found.as_json() and "image_class" not in plain.provenance()
+
+
+def test_of_a_part_or_of_background_no_class_is_said(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, image = Predictor(model, "cpu", "fp32"), picture(40, 40)
+    head, messages = near(predictor, image), []
+    part = segment_with_head(predictor, image, ["spot"], head, box=((0, 1), (0, 20), (0, 20)), events=messages.append)
+    nothing = replace(predictor.segment(image, "spot")["spot"], evidence=Evidence(0, (), np.zeros(0)))
+    monkeypatch.setattr(predictor, "segment", lambda *_, **__: {"spot": nothing})
+    empty = segment_with_head(predictor, image, ["spot"], head, events=messages.append)
+    for found, why in ((part["spot"], "a part of it"), (empty["spot"], "only background")):
+        (finding,) = (one for one in found.findings if one.code == "class_not_said")
+        assert found.image_class is None and why in finding.text
+        assert Message("info", finding.text) in messages
+    with pytest.raises(BadInputError, match="only background"):
+        classify_image(predictor, image, head)
+
+
+def test_a_head_classifies_images_of_its_own_network_alone(model: Model) -> None:
+    predictor, image = Predictor(model, "cpu", "fp32"), picture(40, 40)
+    head = near(predictor, image)
     other = head.model_copy(update={"model_sha256": "cd" * 32})
     with pytest.raises(UsageError, match="was fitted to"):
         check_head(predictor, other)
@@ -95,12 +135,16 @@ def test_a_head_classifies_images_of_its_own_model_alone(model: Model) -> None:
         check_head(predictor, head.model_copy(update={"features_version": 99}))
     with pytest.raises(UsageError, match="fit it again"):
         head_probabilities(head, np.zeros(3))
+    predictor.packs = {"spot": SimpleNamespace(info=SimpleNamespace(name="mine"))}  # type: ignore[dict-item]
+    for refused in (segment_with_head, classify_image):
+        with pytest.raises(UsageError, match="runs through the pack mine"):
+            refused(predictor, image, *((["spot"], head) if refused is segment_with_head else (head,)))
 
 
 def test_a_head_is_read_back_and_damaged_ones_are_named(model: Model, tmp_path: Path) -> None:
     head, path = fit_head(model, "spot", samples(("a", "b"))), tmp_path / "head.json"
     write_head(head, path)
-    assert read_head(path) == head
+    assert read_head(path) == head and head.sha256 == sha256_of(path)
     whole = json.loads(path.read_text("utf-8"))
     for change, word in (
         ({"format": "other"}, "no classifier's head"),

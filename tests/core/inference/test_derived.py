@@ -9,6 +9,7 @@ import numpy as np
 
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.inference.derived import derived_measures, table_csv
+from meduniseg_core.inference.image_class import ImageClass
 from meduniseg_core.inference.segmentation import ClassRow
 
 
@@ -57,3 +58,10 @@ def test_the_table_as_csv_holds_classes_measures_and_no_nan() -> None:
     assert found[0]["class"] == "cup, say" and found[0]["mean_2"] == "2" and found[1]["mean_1"] == ""
     assert found[2] | {"class": "vertical cup/disc ratio", "size": "0.2", "unit": "ratio"} == found[2]
     assert "nan" not in text
+    classes = {"disc_cup": ImageClass("sick", {"well": 0.25, "sick": 0.75}, "ab" * 32)}
+    more = list(csv.DictReader(io.StringIO(table_csv("eye.png", {"disc_cup": rows}, {}, classes))))
+    assert more[:2] == found[:2]
+    assert [(row["class"], row["size"], row["unit"]) for row in more[2:]] == [
+        ("image: sick", "0.75", "probability"),
+        ("image: well", "0.25", "probability"),
+    ]

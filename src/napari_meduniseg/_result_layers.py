@@ -1,0 +1,50 @@
+"""The results of a segmentation as layers beside their image. Knows no Qt."""
+
+from __future__ import annotations
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels
+
+from meduniseg_core.images.palette import Colour, free_colours
+from napari_meduniseg._instance_boxes import box_layer
+from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer
+from napari_meduniseg._links import bind, image_of, labels_among
+from napari_meduniseg._segmentation_job import Outcome, SegmentationJob
+
+
+def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
+    """Add the results beside the layer they were computed from, wherever it is now.
+
+    Nothing where it is gone, or was given other voxels.
+    """
+    layer = job.choice.layers[0]
+    if layer not in viewer.layers or layer.data is not job.snapshots[0].data:
+        return []
+    added = []
+    for task, result in outcome.results.items():
+        name = f"{layer.name}: {task}"
+        for data, options, _ in probability_layers(result, outcome.taken.change, layer, name):
+            bind(viewer.add_image(data, **options), layer)
+        colours = free_colours(len(result.class_names), _colours_beside(task, layer, viewer))
+        data, options, _ = result_layer(result, outcome.taken.change, layer, name, colours)
+        added.append(viewer.add_labels(data, **options))
+        bind(added[-1], layer)
+        boxes = box_layer(result, outcome.taken.change, layer, name, colours)
+        if boxes is not None:
+            bind(viewer.add_shapes(boxes[0], **boxes[1]), layer)
+    return added
+
+
+def _colours_beside(task: str, image: ImageLayer, viewer: ViewerModel) -> set[Colour]:
+    """The colours of the classes that other tasks have found in the image: they are seen together."""
+    found: set[Colour] = set()
+    for labels in labels_among(viewer.layers):
+        record = labels.metadata.get(METADATA_KEY)
+        said = record.get("provenance", {}) if isinstance(record, dict) else {}
+        if said.get("task") in (None, task) or image_of(labels, viewer.layers) is not image:
+            continue
+        shown = (np.asarray(labels.get_color(label)) for label in range(1, len(said.get("classes", {})) + 1))
+        found |= {(round(255 * c[0]), round(255 * c[1]), round(255 * c[2])) for c in shown}
+    return found

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Stride = tuple[int, int, int]
-Method = Literal["meduniseg", "dodnet", "universal-model", "ccq", "hermes"]
+Method = Literal["meduniseg", "dodnet", "universal-model", "ccq", "hermes", "u-mamba-bot"]
+SINGLE_TASK: tuple[Method, ...] = ("u-mamba-bot",)
 
 
 class PriorDesign(BaseModel):
@@ -23,7 +24,8 @@ class PriorDesign(BaseModel):
 
     method: Method = Field(
         default="meduniseg",
-        description="another name: that paper's network on the same backbone (docs/spec.md section 13)",
+        description="another name: that paper's network; dodnet, universal-model, ccq and hermes on the same backbone "
+        "(docs/spec.md section 13), u-mamba-bot for one data set (section 15)",
     )
     modal_prior_at: Literal["image", "bottleneck"] = Field(
         default="image", description="image: MMap's map is added to it; bottleneck: SEFU's prior joins the features"
@@ -36,6 +38,11 @@ class PriorDesign(BaseModel):
     learned_prompts: bool = Field(default=True, description="False: all prompts are and stay zero")
     fuse_blocks: int = Field(default=3, ge=1, le=16, description="blocks of FUSE and SEFU")
     fuse_divisor: int = Field(default=4, ge=1, le=64, description="their middle blocks have C / fuse_divisor channels")
+
+    @property
+    def single_task(self) -> bool:
+        """Whether it is a network for one task, which is told neither task nor modality."""
+        return self.method in SINGLE_TASK
 
     @model_validator(mode="after")
     def _tells_tasks_apart(self) -> Self:
@@ -93,6 +100,10 @@ class ModelConfig(PriorDesign):
             raise ValueError("stems are distinct channel counts in rising order")
         if self.dimension == 2 and (self.modalities or self.tasks):
             raise ValueError("the 2D counterpart is a plain backbone: modalities = tasks = 0")
+        if self.single_task:
+            if self.tasks or self.modalities or len(self.stems) != 1:
+                raise ValueError(f"{self.method} is for one task: tasks = modalities = 0, and one stem")
+            return self
         if self.method != "meduniseg" and not self.tasks:
             raise ValueError(
                 f"{self.method} is for one task at least; the plain backbone is MedUniSeg's without priors"
@@ -131,4 +142,6 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "universal-model": ModelConfig(method="universal-model", modalities=0),
     "ccq": ModelConfig(method="ccq", modalities=0),
     "hermes": ModelConfig(method="hermes"),
+    # other papers' networks for one task (docs/spec.md section 15)
+    "u-mamba-bot": ModelConfig(method="u-mamba-bot", stems=(1,), classes=2, modalities=0, tasks=0),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,9 +83,15 @@ class ResidualBlock(nn.Module):
 
 
 def _average(x: Tensor, stride: Stride) -> Tensor:
-    if x.dim() == 5:
-        return F.avg_pool3d(x, stride, stride)
-    return F.avg_pool2d(x, stride[1:], stride[1:])
+    """Average at a stride; what is left over of an odd size counts, as it does for the strided convolution."""
+    sides = x.shape[2:]
+    steps = stride[-len(sides) :]
+    kernel = [min(step, side) for step, side in zip(steps, sides, strict=True)]
+    if x.dim() == 4:
+        return F.avg_pool2d(x, kernel, steps, ceil_mode=True)
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":  # torch 2.13 has no such kernel
+        return F.avg_pool3d(x.float(), kernel, steps, ceil_mode=True).bfloat16()
+    return F.avg_pool3d(x, kernel, steps, ceil_mode=True)
 
 
 class UNet(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ FLAT_KERNEL: Kernel = (1, 3, 3)
 CUBE_KERNEL: Kernel = (3, 3, 3)
 Touch = Callable[[int, Tensor], Tensor]
 """Changes a decoder level's features, given the level's position, deepest first."""
+Blocks = Callable[[int], nn.Module]
+"""Makes what a decoder level of this width does with the up-sampled features beside the skip's (twice the width)."""
 
 
 class Recomputed(nn.Module):
@@ -33,9 +35,17 @@ class Recomputed(nn.Module):
 
 
 class Encoder(Recomputed):
-    """Six stages of two blocks. The very first convolution exists once per number of input channels."""
+    """Six stages of two blocks. The very first convolution exists once per number of input channels.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: the architecture.
+        kernel: of the first convolution.
+        stages: other blocks, a module for each stage; None for the backbone's.
+    """
+
+    def __init__(
+        self, config: ModelConfig, kernel: Kernel = FLAT_KERNEL, stages: Iterable[nn.Module] | None = None
+    ) -> None:
         super().__init__()
         features, dimension = config.features, config.dimension
 
@@ -43,12 +53,14 @@ class Encoder(Recomputed):
             return ConvBlock(make_conv(dimension, inputs, outputs, kernel, stride), outputs)
 
         self.stems = nn.ModuleDict(
-            {str(channels): make_conv(dimension, channels, features[0], FLAT_KERNEL) for channels in config.stems}
+            {str(channels): make_conv(dimension, channels, features[0], kernel) for channels in config.stems}
         )
         self.stem_norm = InstanceNorm(features[0])
-        stages: list[nn.Module] = [nn.Sequential(block(features[0], features[0], FLAT_KERNEL))]
-        for before, now, stride in zip(features[:-1], features[1:], config.strides, strict=True):
-            stages.append(nn.Sequential(block(before, now, CUBE_KERNEL, stride), block(now, now, CUBE_KERNEL)))
+        if stages is None:
+            own: list[nn.Module] = [nn.Sequential(block(features[0], features[0], FLAT_KERNEL))]
+            for before, now, stride in zip(features[:-1], features[1:], config.strides, strict=True):
+                own.append(nn.Sequential(block(before, now, CUBE_KERNEL, stride), block(now, now, CUBE_KERNEL)))
+            stages = own
         self.stages = nn.ModuleList(stages)
 
     def stem(self, images: Tensor | Sequence[Tensor]) -> Tensor:
@@ -109,13 +121,19 @@ class Encoder(Recomputed):
 class DecoderLevel(nn.Module):
     """Up-sample, crop to the skip's size, concatenate, two blocks; and this level's head."""
 
-    def __init__(self, config: ModelConfig, level: int, inputs: int, outputs: int, late: int) -> None:
+    def __init__(
+        self, config: ModelConfig, level: int, inputs: int, outputs: int, late: int, blocks: Blocks | None
+    ) -> None:
         super().__init__()
         dimension, skip = config.dimension, config.features[level]
         self.up = make_up_conv(dimension, inputs, skip, config.strides[level])
-        self.blocks = nn.Sequential(
-            ConvBlock(make_conv(dimension, 2 * skip, skip, CUBE_KERNEL), skip),
-            ConvBlock(make_conv(dimension, skip, skip, CUBE_KERNEL), skip),
+        self.blocks = (
+            nn.Sequential(
+                ConvBlock(make_conv(dimension, 2 * skip, skip, CUBE_KERNEL), skip),
+                ConvBlock(make_conv(dimension, skip, skip, CUBE_KERNEL), skip),
+            )
+            if blocks is None
+            else blocks(skip)
         )
         self.head = make_conv(dimension, skip + late, outputs, (1, 1, 1), bias=False)
 
@@ -141,15 +159,25 @@ class Decoder(Recomputed):
         bottleneck: channels of the deepest input.
         outputs: channels that the heads give; None for the classes.
         late: channels that join the features of every level before its head.
+        blocks: other blocks for the levels; None for the backbone's.
     """
 
-    def __init__(self, config: ModelConfig, bottleneck: int, *, outputs: int | None = None, late: int = 0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        bottleneck: int,
+        *,
+        outputs: int | None = None,
+        late: int = 0,
+        blocks: Blocks | None = None,
+    ) -> None:
         super().__init__()
         inputs = [bottleneck, *config.features[1:-1][::-1]]
         levels = range(len(config.features) - 2, -1, -1)
         given = config.classes if outputs is None else outputs
         self.levels = nn.ModuleList(
-            DecoderLevel(config, level, channels, given, late) for level, channels in zip(levels, inputs, strict=True)
+            DecoderLevel(config, level, channels, given, late, blocks)
+            for level, channels in zip(levels, inputs, strict=True)
         )
 
     def finest(

@@ -36,8 +36,13 @@ class NetworkSettings(PriorDesign):
     task_prompt_channels: int = Field(default=100, description="of the task prompt (FUSE)")
     task_prompt_size: tuple[int, int, int] = Field(default=(4, 6, 6), description="grid of the task prompt (D, H, W)")
     modal_prompt_length: int = Field(default=512, description="of each modality's prompt (MMap)")
-    priors: bool = Field(default=True, description="False trains the plain backbone (single-task networks)")
+    priors: bool = Field(default=True, description="False trains the plain backbone, as for a single task")
     modal_prior: bool = Field(default=True, description="False leaves only the task prior (UniSeg)")
+
+    @property
+    def told_task(self) -> bool:
+        """Whether the network is told the task."""
+        return self.priors and not self.single_task
 
     @property
     def told_modality(self) -> bool:
@@ -226,6 +231,16 @@ class TrainingConfig(BaseModel):
         given = [name for name in ("class_embeddings", "pretrained_weights", "init") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give {given[0]} or {given[1]}, not both")
+        if given and self.network.single_task:
+            raise ValueError(f"{self.network.method} starts from random weights; leave {given[0]} out")
+        return self
+
+    @model_validator(mode="after")
+    def _one_task_where_the_network_has_one(self) -> Self:
+        if self.network.single_task and len(self.datasets) > 1:
+            raise ValueError(
+                f"{self.network.method} is a network for one task; give one data set, and train others apart"
+            )
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -26,7 +26,7 @@ from meduniseg_core.preprocessing.cache import source_files
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
-from meduniseg_core.training.config import PlanSettings, TrainingConfig
+from meduniseg_core.training.config import NetworkSettings, PlanSettings, TrainingConfig
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.split import Fold, Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
@@ -218,7 +218,12 @@ def _divided(entry: CachedDataset, split: Split, left_out: set[str]) -> Prepared
 
 
 def _model_config(
-    config: TrainingConfig, classes: int, tasks: int, stems: tuple[int, ...], modalities: int
+    config: TrainingConfig,
+    classes: int,
+    tasks: int,
+    stems: tuple[int, ...],
+    modalities: int,
+    dimension: Literal[2, 3] = 3,
 ) -> ModelConfig:
     """The architecture; UsageError for a network that cannot be built."""
     network = config.network
@@ -231,9 +236,10 @@ def _model_config(
             classes=classes,
             modalities=modalities if network.told_modality else 0,
             modal_prompt_length=network.modal_prompt_length,
-            tasks=tasks if network.priors else 0,
+            tasks=tasks if network.told_task else 0,
             task_prompt_channels=network.task_prompt_channels,
             task_prompt_size=network.task_prompt_size,
+            dimension=dimension,
             **design,
         )
     except ValidationError as error:
@@ -248,7 +254,7 @@ def _describe(
 ) -> ModelInfo:
     modalities = (*MODALITIES, *sorted({plan.modality for plan in plans} - set(MODALITIES)))
     provenance: dict[str, Any] = {
-        "kind": "universal training" if config.network.priors else "plain backbone",
+        "kind": _kind(config.network),
         "version": __version__,
         "seed": config.seed,
         "epochs": config.epochs,
@@ -264,8 +270,11 @@ def _describe(
             for dataset in datasets
         ],
     }
-    stems = (1, 2, 3, 4) if config.network.priors else tuple(sorted({len(plan.channels) for plan in plans}))
-    built = _model_config(config, max(plan.class_count for plan in plans), len(plans), tuple(stems), len(modalities))
+    stems = (1, 2, 3, 4) if config.network.told_task else tuple(sorted({len(plan.channels) for plan in plans}))
+    # the universal networks' three-dimensional kernels take images of depth 1; the others' have a two-dimensional form
+    dimension = plans[0].dimension if config.network.single_task else 3
+    classes = max(plan.class_count for plan in plans)
+    built = _model_config(config, classes, len(plans), stems, len(modalities), dimension)
     return ModelInfo(
         name=config.name,
         title=config.title,
@@ -276,6 +285,12 @@ def _describe(
         modalities=modalities if built.modalities else (),
         provenance=provenance,
     )
+
+
+def _kind(network: NetworkSettings) -> str:
+    if network.single_task:
+        return "single-task network"
+    return "universal training" if network.priors else "plain backbone"
 
 
 # settings added later: runs that do not use them keep the hash they had

@@ -50,6 +50,8 @@ class ModelInfo(BaseModel):
             raise ValueError("more tasks than task channels")
         if self.config.modalities and self.config.modalities < len(self.modalities):
             raise ValueError("more modalities than modal prompts")
+        if isinstance(self.config, ModelConfig) and self.config.single_task and len(self.tasks) > 1:
+            raise ValueError(f"a {self.config.method} network has one task")
         for plan in self.tasks:
             if plan.outputs > self.config.classes:
                 raise ValueError(f"task {plan.task} has more classes than the network's heads")

@@ -34,6 +34,25 @@ def test_variants_of_the_paper_have_the_counts_of_the_specification(architecture
     assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
 
 
+@pytest.mark.parametrize(
+    ("architecture", "parameters", "reported"),
+    [
+        ("u-mamba-bot", 48_163_200, 48.2),  # for one channel and two classes; the paper's table 3
+    ],
+)
+def test_networks_for_one_task_have_the_counts_of_the_specification(
+    architecture: str, parameters: int, reported: float
+) -> None:
+    """docs/spec.md section 15; ``reported`` in millions."""
+    assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
+    assert round(parameters / 1e6, 1) == reported
+
+
+def test_u_mamba_in_2d_has_flat_kernels() -> None:
+    flat = ARCHITECTURES["u-mamba-bot"].model_copy(update={"dimension": 2})
+    assert count_parameters(flat)["total"] == 17_162_048
+
+
 def test_what_the_variants_change_follows_from_their_definition() -> None:
     whole = 32_804_563
     modal_prompts, linear, task_prompt = 9 * 512, 512 * 144 + 144, 100 * 4 * 6 * 6

@@ -1,0 +1,5 @@
+"""Other papers' networks for one task, for comparisons (docs/spec.md section 15)."""
+
+from meduniseg_core.model.peers.u_mamba import UMambaBot
+
+__all__ = ["UMambaBot"]

@@ -1,0 +1,132 @@
+"""Other papers' networks for one task (docs/spec.md section 15), behind the interface of all networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from meduniseg_core.model import ARCHITECTURES, ModelConfig, UniversalNetwork, build_model
+from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
+from meduniseg_core.model.config import SINGLE_TASK
+from meduniseg_core.model.peers import UMambaBot
+from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
+
+KINDS: dict[str, type[UniversalNetwork]] = {"u-mamba-bot": UMambaBot}
+SMALL: dict[str, dict[str, Any]] = {
+    "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
+}
+NAMES = list(SMALL)
+SIZES = {2: (1, 64, 64), 3: (32, 64, 64)}
+
+
+def small(name: str, **changes: Any) -> ModelConfig:
+    return ModelConfig(
+        **{"method": name, "stems": (2,), "classes": 3, "modalities": 0, "tasks": 0, **SMALL[name], **changes}
+    )
+
+
+def network_of(name: str, **changes: Any) -> UniversalNetwork:
+    torch.manual_seed(0)
+    return build_model(small(name, **changes))
+
+
+def logits_of(network: UniversalNetwork, image: Tensor) -> Tensor:
+    return network.decode(network.encode(image))[0]
+
+
+def test_every_network_has_its_architecture_and_is_tested_here() -> None:
+    assert set(NAMES) == set(KINDS) == set(SINGLE_TASK)
+    for name, kind in KINDS.items():
+        with torch.device("meta"):
+            assert type(build_model(ARCHITECTURES[name])) is kind
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_batch_gives_per_sample_what_single_images_give(name: str, dimension: int) -> None:
+    network = network_of(name, dimension=dimension).double().eval()
+    size = SIZES[dimension]
+    samples = [torch.randn(2, *size, dtype=torch.float64) for _ in range(3)]
+    with torch.inference_mode():
+        together = network(samples)
+        assert len(together) == network.levels and together[0].shape == (3, 3, *size)
+        features = network.encode(torch.stack(samples))
+        assert network.decode_features(features).shape[2:] == size
+        torch.testing.assert_close(network.decode(features)[0], together[0])
+        for index, sample in enumerate(samples):
+            torch.testing.assert_close(logits_of(network, sample[None])[0], together[0][index], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_step_lowers_the_loss_and_every_weight_learns(name: str, dimension: int) -> None:
+    network = network_of(name, dimension=dimension)
+    image, labels = torch.randn(1, 2, *SIZES[dimension]), torch.zeros(1, *SIZES[dimension], dtype=torch.int64)
+    labels[..., 16:48, 16:40] = 1
+    image[:, 0] += 3 * labels
+    weights = deep_supervision_weights(network.levels)
+
+    def loss() -> Tensor:
+        return deep_supervision_loss(network(image), labels, 3, weights=weights)
+
+    sum(level.square().mean() for level in network(image)).backward()
+    assert not [weight for weight, own in network.named_parameters() if own.grad is None]
+    network.zero_grad()
+    before = loss()
+    before.backward()
+    torch.optim.SGD(network.parameters(), lr=1e-3).step()
+    assert loss().item() < before.item()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_all_run_in_half_precision_as_the_predictor_runs_them(name: str, dimension: int) -> None:
+    network = network_of(name, dimension=dimension).eval()
+    device, image = torch.device("cpu"), torch.randn(1, 2, *SIZES[dimension])
+    with torch.inference_mode():
+        exact = logits_of(network, image)
+        half = optimised_for(network, device, torch.bfloat16)
+        with inference_autocast(device, torch.bfloat16):
+            found = logits_of(half, image).float()
+    assert float((found - exact).abs().max()) < 0.15 * float(exact.abs().max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_train_in_mixed_precision(name: str) -> None:
+    network = network_of(name, dimension=2)
+    with autocast(torch.device("cpu"), torch.bfloat16):
+        levels = network(torch.randn(2, 2, *SIZES[2]))
+    sum(level.float().square().mean() for level in levels).backward()
+    assert all(own.grad is not None and own.grad.isfinite().all() for own in network.parameters())
+
+
+@pytest.mark.parametrize("change", [{"tasks": 1}, {"modalities": 2}, {"stems": (1, 2)}])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_one_task_does_not_need_is_refused(name: str, change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="is for one task"):
+        small(name, **change)
+
+
+def test_u_mamba_takes_every_size_and_images_of_depth_1_in_its_3d_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of("u-mamba-bot").double().eval()
+    with torch.inference_mode():
+        for size in ((1, 40, 33), (9, 33, 35), (5, 16, 16)):
+            assert network(torch.randn(1, 2, *size).double())[0].shape == (1, 3, *size)
+        image = torch.randn(2, 2, 1, 32, 48, dtype=torch.float64)
+        flat = network(image)
+        monkeypatch.setattr("meduniseg_core.model.peers.u_mamba.flattened", lambda images: images)
+        for ours, expected in zip(flat, network(image), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
+
+
+def test_u_mamba_s_bottleneck_sees_the_image_from_far_away() -> None:
+    """The Mamba block takes what is first in the sequence to its end."""
+    network = network_of("u-mamba-bot").double()
+    image = torch.randn(1, 2, 8, 32, 256, dtype=torch.float64, requires_grad=True)
+    network.encode(image).stages[-1][0, :, -1, -1, -1].sum().backward()
+    assert image.grad is not None
+    assert image.grad[0, :, 0, 0, 0].abs().sum() > 0

@@ -1,0 +1,70 @@
+"""Networks for one task in a training: a stopped run goes on bit for bit, and its model segments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from meduniseg_core.errors import BadInputError, CancelledError, UsageError
+from meduniseg_core.images import read_image
+from meduniseg_core.inference import Predictor
+from meduniseg_core.training import NetworkSettings, TrainingConfig, train
+from meduniseg_core.training.prepare import prepare
+from meduniseg_core.weights import ModelInfo, load_model
+from tests.stopping import StopAfter
+
+SMALL: dict[str, dict[str, Any]] = {
+    "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
+}
+
+
+def single(config: TrainingConfig, name: str, dataset: int) -> TrainingConfig:
+    network = NetworkSettings.model_validate({"method": name, **SMALL[name]})
+    change = {"network": network, "datasets": (config.datasets[dataset],), "epochs": 2, "validation_every": 1}
+    return config.model_copy(update=change)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    ("dataset", "task", "file"), [(0, "disc", "disc_0_0000.png"), (1, "ball", "ball_0_0000.nii.gz")]
+)
+def test_a_stopped_run_goes_on_and_its_model_segments(
+    config: TrainingConfig, name: str, dataset: int, task: str, file: str
+) -> None:
+    run = single(config, name, dataset)
+    whole = train(run)
+    stopped = run.model_copy(update={"output": config.output.parent / "stopped"})
+    token = StopAfter(2)
+    with pytest.raises(CancelledError):
+        train(stopped, events=token.listen, cancel=token)
+    resumed = train(stopped, resume=True)
+    model, other = load_model(whole.model), load_model(resumed.model)
+    first, second = model.network.state_dict(), other.network.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[weight], second[weight]) for weight in first)
+    built = model.info.universal_config
+    assert (built.method, built.dimension, built.tasks) == (name, 2 if task == "disc" else 3, 0)
+    assert model.info.provenance["kind"] == "single-task network"
+    image = read_image(config.datasets[dataset] / "imagesTr" / file)
+    found = Predictor(model, "cpu", "fp32").segment(image, task)[task].labels.array
+    assert found.shape == (1, *image.array.shape[1:])
+    assert np.isin(found, (0, 1)).all()
+    with pytest.raises(UsageError, match=f"is a {name} network"):
+        _ = model.universal_network
+
+
+def test_what_a_network_for_one_task_cannot_do_is_refused(config: TrainingConfig) -> None:
+    settings = {**config.model_dump(), "network": {"method": "u-mamba-bot"}}
+    with pytest.raises(BadInputError, match="u-mamba-bot is a network for one task; give one data set"):
+        TrainingConfig.from_settings(settings, config.output / "config.toml")
+    for start in ("init", "pretrained_weights"):
+        with pytest.raises(ValidationError, match=f"random weights; leave {start} out"):
+            TrainingConfig.model_validate({**settings, "datasets": config.datasets[:1], start: "starter"})
+    info = prepare(single(config, "u-mamba-bot", 1)).info
+    second = info.tasks[0].model_copy(update={"task": "second"})
+    with pytest.raises(ValidationError, match="a u-mamba-bot network has one task"):
+        ModelInfo.model_validate({**info.model_dump(), "tasks": (info.tasks[0].model_dump(), second.model_dump())})

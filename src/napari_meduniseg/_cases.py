@@ -115,7 +115,7 @@ def layers_of(images: Sequence[ImageLayer], layers: Sequence[Layer]) -> list[Lay
     own = [layer for layer in labels_among(layers) if image_of(layer, layers) in images]
     if any(_unsaved.is_unsaved(layer) for layer in own):
         return []
-    drawn: list[Layer] = [layer for layer in layers if isinstance(layer, ImageLayer | Labels) and is_derived(layer)]
+    drawn: list[Layer] = [layer for layer in layers if is_derived(layer)]
     drawn += [layer for layer in layers if is_measuring(layer)]
     belonging = [layer for layer in drawn if image_of(layer, layers) in images]
     return [*belonging, *own, *(layer for layer in images if layer in layers)]

@@ -146,7 +146,7 @@ class Current:
         If the image is still the current one, its newest labels become the current ones. If the user has moved on to
         another image, the labels stay hidden until their image is chosen.
         """
-        before = self.viewer.layers.selection.active
+        before, there = self.viewer.layers.selection.active, set(map(id, self.viewer.layers))
         added: list[Labels] = []
         with self._holding():
             yield added
@@ -156,8 +156,9 @@ class Current:
             self.choose_labels(added[-1])
             return
         with self._holding():
-            for layer in added:
-                self._hide(layer)
+            for layer in self.viewer.layers:  # boxes, too
+                if id(layer) not in there and layer.visible:
+                    self._hide(layer)
             self.viewer.layers.selection.active = before
         self._latest[image] = weakref.ref(added[-1])
         self._tell()
@@ -301,7 +302,7 @@ class Current:
             if self._goes_with(layer, image):
                 if layer in self._put_aside:
                     self._show(layer)
-            elif layer.visible and (isinstance(layer, ImageLayer | Labels) or is_measuring(layer)):
+            elif layer.visible and _is_of_an_image(layer):
                 self._hide(layer)
         self._show(image)
         before = self._image if self._image in self.viewer.layers else None
@@ -335,6 +336,11 @@ def _bare(thing: Thing) -> Thing:
     """The viewer or layer itself: panels get napari's proxies, which compare as unequal to it."""
     found: Thing = getattr(thing, "__wrapped__", thing)
     return found
+
+
+def _is_of_an_image(layer: Layer) -> bool:
+    """Whether a layer shows an image or something of one: it is hidden with its image."""
+    return isinstance(layer, ImageLayer | Labels) or is_measuring(layer) or is_derived(layer)
 
 
 def _covers(image: ImageLayer) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from napari.layers import Layer
+from napari.layers import Layer, Shapes
 
 from meduniseg_core.images import Reorientation
 from meduniseg_core.images.palette import Colour
 from meduniseg_core.inference import Segmentation
-from napari_meduniseg._layers import METADATA_KEY, LayerData, copied_placement
+from napari_meduniseg._layers import BOXES_OF, METADATA_KEY, LayerData, copied_placement
 
 _MOST = 1000
 """Rectangles of one layer; napari draws each one by itself, and gets slow."""
+_THIN = 400
+"""How many times an edge's width is the image's longest side."""
 
 
 def box_layer(
@@ -53,7 +55,7 @@ def box_layer(
         "shape_type": "rectangle",
         "face_color": "transparent",
         "edge_color": np.array(edges) if edges else "white",
-        "edge_width": 1,
+        "edge_width": max(result.labels.geometry.shape) / _THIN,
         "features": {
             "lesion": [number + 1 for number in of],
             "class": [one.name for one in listed],
@@ -61,8 +63,20 @@ def box_layer(
             "size": [round(one.size, 4) for one in listed],
             "unit": [one.unit for one in listed],
         },
-        "metadata": {METADATA_KEY: {"boxes_of": result.task}},
+        "metadata": {METADATA_KEY: {BOXES_OF: result.task, "drawn": [np.array(one) for one in rectangles]}},
     }
     if listed:
         options["text"] = {"string": "{score:.2f}", "size": 10, "color": "white", "anchor": "upper_left"}
     return rectangles, options, "shapes"
+
+
+def former_boxes(task: str, layers: Iterable[Layer]) -> list[Shapes]:
+    """The layers of a task's boxes, without those that the user has changed since."""
+    found = []
+    for layer in layers:
+        record = layer.metadata.get(METADATA_KEY)
+        if isinstance(layer, Shapes) and isinstance(record, dict) and record.get(BOXES_OF) == task:
+            now, drawn = layer.data, record["drawn"]
+            if len(now) == len(drawn) and all(map(np.array_equal, now, drawn)):
+                found.append(layer)
+    return found

@@ -30,6 +30,8 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 METADATA_KEY = "meduniseg"
 DERIVED = "derived"
+BOXES_OF = "boxes_of"
+"""The key of a record of boxes: the task whose lesions they show."""
 CHANNEL = "channel_of_file"  # in `Image.meta`: the image is one channel of what its file holds
 _NO_CHECKSUM = -1  # that no labels have
 _MOST_COLOURS = 2000  # labels of a layer (instances, say) whose colours are written down
@@ -166,8 +168,10 @@ def checksum(labels: np.ndarray) -> int:
 
 
 def is_derived(layer: Layer) -> bool:
-    """Whether an image layer shows probabilities or uncertainty, and not an image."""
-    return bool(layer.metadata.get(METADATA_KEY) == DERIVED)
+    """Whether a layer shows probabilities, uncertainty or a result's boxes: no image, no labels, and not drawn by the
+    user."""
+    record = layer.metadata.get(METADATA_KEY)
+    return bool(record == DERIVED) or (isinstance(record, dict) and BOXES_OF in record)
 
 
 def spacing_of(layer: Layer) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
 from meduniseg_core.images.palette import Colour, free_colours
-from napari_meduniseg._instance_boxes import box_layer
+from napari_meduniseg._instance_boxes import box_layer, former_boxes
 from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer
 from napari_meduniseg._links import bind, image_of, labels_among
 from napari_meduniseg._segmentation_job import Outcome, SegmentationJob
@@ -17,7 +17,7 @@ from napari_meduniseg._segmentation_job import Outcome, SegmentationJob
 def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
     """Add the results beside the layer they were computed from, wherever it is now.
 
-    Nothing where it is gone, or was given other voxels.
+    Boxes replace those of the task's former run. Nothing where it is gone, or was given other voxels.
     """
     layer = job.choice.layers[0]
     if layer not in viewer.layers or layer.data is not job.snapshots[0].data:
@@ -33,6 +33,9 @@ def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> 
         bind(added[-1], layer)
         boxes = box_layer(result, outcome.taken.change, layer, name, colours)
         if boxes is not None:
+            for former in former_boxes(task, viewer.layers):
+                if image_of(former, viewer.layers) is layer:
+                    viewer.layers.remove(former)
             bind(viewer.add_shapes(boxes[0], **boxes[1]), layer)
     return added
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels
+from napari.layers import Labels, Shapes
 
 from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress, ignore
@@ -19,8 +20,9 @@ from meduniseg_core.images import Geometry, Image
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.weights import Registry
 from napari_meduniseg._compute_options import ComputeOptions
+from napari_meduniseg._current import current_of
 from napari_meduniseg._layer_input import snapshot_layers
-from napari_meduniseg._layers import image_layers
+from napari_meduniseg._layers import image_layers, is_derived
 from napari_meduniseg._result_layers import add_results
 from napari_meduniseg._segmentation_job import (
     Predictors,
@@ -43,6 +45,7 @@ def viewer(tiny_home: Path) -> ViewerModel:
 
 
 FP32 = ComputeOptions(precision="fp32")
+BOXES = ComputeOptions(precision="fp32", boxes=True)
 
 
 def add_volume(viewer: ViewerModel, flipped: bool = False) -> ImageLayer:
@@ -126,7 +129,7 @@ def test_probabilities_and_uncertainty_come_as_layers(viewer: ViewerModel) -> No
 @pytest.mark.parametrize("flipped", [False, True])
 def test_lesions_come_as_boxes_that_enclose_their_labels(viewer: ViewerModel, flipped: bool) -> None:
     image = add_volume(viewer, flipped)
-    (labels,) = run(viewer, compute=ComputeOptions(precision="fp32", boxes=True))
+    (labels,) = run(viewer, compute=BOXES)
     boxes = viewer.layers[-1]
     assert boxes.name == "mr.nii.gz: organ: boxes" and (boxes.scale == image.scale).all()
     covered = np.zeros(labels.data.shape, dtype=bool)
@@ -142,10 +145,71 @@ def test_lesions_come_as_boxes_that_enclose_their_labels(viewer: ViewerModel, fl
     assert set(boxes.features["class"]) == {"liver"} and boxes.features["score"].between(0, 1).all()
 
 
+def test_of_a_photograph_boxes_are_flat_and_each_task_has_its_own(viewer: ViewerModel) -> None:
+    photograph = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    image = viewer.add_image(photograph, rgb=True, name="eye.png", scale=(0.5, 2.0), translate=(3, 4), rotate=30)
+    (labels,) = run(viewer, tasks=("disc_cup",), compute=BOXES)
+    boxes = viewer.layers[-1]
+    assert isinstance(boxes, Shapes) and boxes.ndim == 2 and labels.data.any()
+    covered = np.zeros(labels.data.shape, dtype=bool)
+    for rectangle in boxes.data:
+        (top, left), (bottom, right) = rectangle.min(axis=0) + 0.5, rectangle.max(axis=0) + 0.5
+        covered[int(top) : int(bottom), int(left) : int(right)] = True
+    assert covered[labels.data > 0].all()
+    np.testing.assert_allclose(boxes.data_to_world((5, 6)), image.data_to_world((5, 6)))
+    volume = add_volume(viewer)
+    run(viewer, layer=volume, tasks=("organ", "vessel"), compute=BOXES)
+    names = [layer.name for layer in viewer.layers if isinstance(layer, Shapes)]
+    assert names == ["eye.png: disc_cup: boxes", "mr.nii.gz: organ: boxes", "mr.nii.gz: vessel: boxes"]
+    assert {is_derived(layer) for layer in viewer.layers if isinstance(layer, Shapes)} == {True}
+
+
+def test_a_second_run_replaces_the_task_s_boxes_unless_they_were_changed(viewer: ViewerModel) -> None:
+    add_volume(viewer)
+    run(viewer, tasks=("organ", "vessel"), compute=BOXES)
+    organ, vessel = (layer for layer in viewer.layers if isinstance(layer, Shapes))
+    run(viewer, compute=BOXES)
+    now = [layer for layer in viewer.layers if isinstance(layer, Shapes)]
+    assert organ not in now and vessel in now and len(now) == 2
+    changed = now[-1]
+    changed.data = [*changed.data[1:]]
+    run(viewer, compute=BOXES)
+    now = [layer for layer in viewer.layers if isinstance(layer, Shapes)]
+    assert changed in now and vessel in now and len(now) == 3
+
+
+def test_where_nothing_is_found_the_layer_of_boxes_is_empty(viewer: ViewerModel) -> None:
+    layer = add_volume(viewer)
+    order = prepare_job(SegmentChoice(layers=(layer,), tasks=("organ",), model="tiny", compute=BOXES), viewer)
+    outcome = run_job(order, Predictors(), ignore, CancelToken())
+    add_results(order, outcome, viewer)
+    nothing = replace(outcome, results={"organ": replace(outcome.results["organ"], instances=())})
+    add_results(order, nothing, viewer)
+    (boxes,) = (layer for layer in viewer.layers if isinstance(layer, Shapes))
+    assert boxes.nshapes == 0 and boxes.ndim == 3 and boxes.name == "mr.nii.gz: organ: boxes"
+
+
+def test_boxes_are_seen_with_their_image_alone(viewer: ViewerModel) -> None:
+    image = add_volume(viewer)
+    current = current_of(viewer)
+    other = viewer.add_image(np.ones((6, 7, 8)), name="other")
+    order = prepare_job(SegmentChoice(layers=(image,), tasks=("organ",), model="tiny", compute=BOXES), viewer)
+    outcome = run_job(order, Predictors(), ignore, CancelToken())
+    current.choose_image(other)
+    with current.adding_to(image) as added:
+        added += add_results(order, outcome, viewer)
+    (boxes,) = (layer for layer in viewer.layers if isinstance(layer, Shapes))
+    assert not boxes.visible and not added[0].visible  # the user has moved on
+    current.choose_image(image)
+    assert boxes.visible
+    current.choose_image(other)
+    assert not boxes.visible
+
+
 def test_more_boxes_than_can_be_drawn_are_counted(viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch) -> None:
     add_volume(viewer)
     monkeypatch.setattr("napari_meduniseg._instance_boxes._MOST", 1)
-    run(viewer, compute=ComputeOptions(precision="fp32", boxes=True))
+    run(viewer, compute=BOXES)
     assert set(viewer.layers[-1].features["lesion"]) == {1}
 
 

@@ -1,8 +1,16 @@
-"""Turns pydantic's validation errors into one sentence for a reader."""
+"""Checks what files hold by pydantic's schemas, and turns a fault into one sentence for a reader."""
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from meduniseg_core.errors import BadInputError, message_of
+from meduniseg_core.files import MAX_SMALL_BYTES, parse_json, read_small
+
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 """Of names that become files' names: models, packs, tasks, cases, runs."""
@@ -39,3 +47,29 @@ def place_and_fault(error: ValidationError) -> tuple[str, str]:
     if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] == NAME_PATTERN:
         text = _NAME_RULE
     return ".".join(str(part) for part in fault["loc"]), text
+
+
+def read_as(path: Path, schema: type[_Schema], what: str, remedy: str, max_bytes: int = MAX_SMALL_BYTES) -> _Schema:
+    """Read a small JSON file of one kind.
+
+    Args:
+        path: the file.
+        schema: what it must hold.
+        what: the kind, in words ("a list of boxes").
+        remedy: what to do about a file that is none.
+        max_bytes: take no larger file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        BadInputError: it is missing, cannot be read, is larger, is not JSON, or holds something else; the sentence
+            names the file.
+    """
+    try:
+        return schema.model_validate(parse_json(read_small(path, max_bytes)))
+    except ValidationError as error:
+        fault = first_fault(error)
+    except ValueError as error:
+        fault = f"it is not JSON: {message_of(error)}"
+    raise BadInputError(f"{path} is not {what} ({fault}); {remedy}.")

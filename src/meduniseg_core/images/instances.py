@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import json_text, parse_json, read_small
+from meduniseg_core.files import json_text
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
-from meduniseg_core.validation import first_fault
+from meduniseg_core.validation import read_as
 
 FORMAT = "meduniseg-boxes"
 _LARGEST = 1 << 26  # bytes of a list of boxes
@@ -158,16 +158,8 @@ def read_boxes(path: Path) -> BoxFile:
     Raises:
         BadInputError: it is no such list; the file is named.
     """
-    try:
-        content = parse_json(read_small(path, _LARGEST))
-    except ValueError as error:
-        raise BadInputError(f"{path} is not JSON ({error!s:.150}); segment the image again with --boxes.") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise BadInputError(f"{path} is no list of boxes of 'segment --boxes'; segment the image again with --boxes.")
-    try:
-        found = BoxFile.model_validate(content)
-    except ValidationError as error:
-        raise BadInputError(f"{path}: {first_fault(error)}; segment the image again with --boxes.") from error
+    remedy = "segment the image again with --boxes"
+    found = read_as(path, BoxFile, "a list of boxes of 'segment --boxes'", remedy, _LARGEST)
     for one in found.instances:
         if any(high > size for (_, high), size in zip(one.box, found.shape, strict=True)):
             raise BadInputError(f"{path}: the box {one.box} leaves the image's grid {found.shape}; write it again.")

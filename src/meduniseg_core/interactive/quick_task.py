@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, parse_json, read_small, write_text
+from meduniseg_core.errors import UsageError
+from meduniseg_core.files import json_text, write_text
 from meduniseg_core.interactive.classifier import VoxelClassifier
 from meduniseg_core.interactive.taught import ImageFeatures
 from meduniseg_core.interactive.teacher import Teacher
-from meduniseg_core.validation import first_fault
+from meduniseg_core.validation import read_as
 
 _MAX_BYTES = 16 << 20
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -106,10 +106,4 @@ class QuickTask(BaseModel):
         Raises:
             BadInputError: it cannot be read or is no quick task.
         """
-        try:
-            return cls.model_validate(parse_json(read_small(path, _MAX_BYTES)))
-        except ValidationError as error:
-            fault = first_fault(error)
-        except ValueError:
-            fault = "it is not JSON"
-        raise BadInputError(f"{path} is not a quick task ({fault}); save it again from Teach.")
+        return read_as(path, cls, "a quick task", "save it again from Teach", _MAX_BYTES)

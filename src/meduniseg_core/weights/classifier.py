@@ -10,11 +10,10 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import json_text, parse_json, read_small, write_text
-from meduniseg_core.validation import first_fault
+from meduniseg_core.files import json_text, write_text
+from meduniseg_core.validation import read_as
 from meduniseg_core.weights.calibration import Name, Number, Positive
 
 Inputs = Literal["features", "features and logits"]
@@ -83,16 +82,7 @@ def read_head(path: Path) -> ClassifierHead:
     Raises:
         BadInputError: it is no head, or a damaged one; the file is named.
     """
-    try:
-        content = parse_json(read_small(path, _LARGEST))
-    except ValueError as error:
-        raise BadInputError(f"{path} is not JSON ({error!s:.150}); give a head of 'classify-fit'.") from error
-    if not isinstance(content, dict) or content.get("format") != "meduniseg-classifier":
-        raise BadInputError(f"{path} is no classifier's head; give one of 'classify-fit'.")
-    try:
-        return ClassifierHead.model_validate(content)
-    except ValidationError as error:
-        raise BadInputError(f"{path}: {first_fault(error)}; fit the head again.") from error
+    return read_as(path, ClassifierHead, "a classifier's head", "give one of 'classify-fit'", _LARGEST)
 
 
 def _text(head: ClassifierHead) -> str:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, read_small, write_text, writing_into
-from meduniseg_core.validation import first_fault
+from meduniseg_core.files import write_text, writing_into
+from meduniseg_core.validation import read_as
 
 VERSION = 1
 NAME = "worklist.json"
@@ -81,18 +81,13 @@ def read_state(folder: Path, task: str) -> WorklistFile:
     path = folder / NAME
     if not path.exists():
         return WorklistFile(task=task)
-    try:
-        found = WorklistFile.model_validate(parse_json(read_small(path)))
-    except ValidationError as error:
-        raise BadInputError(f"{path} is not a worklist of this version ({first_fault(error)}); {_REMEDY}") from None
-    except ValueError as error:
-        raise BadInputError(f"{path} is not JSON ({error}); {_REMEDY}") from None
+    found = read_as(path, WorklistFile, "a worklist of this version", _REMEDY)
     if found.task != task:
         raise BadInputError(f"{path} is the worklist of task {found.task}; choose another folder for {task}.")
     return found
 
 
-_REMEDY = "move it away: only the skipped cases and the order by worth are lost."
+_REMEDY = "move it away: only the skipped cases and the order by worth are lost"
 
 
 @contextmanager

@@ -149,7 +149,7 @@ def test_a_missing_or_damaged_list_is_named(tmp_path: Path) -> None:
     whole = {"format": "meduniseg-boxes", "image": "a", "task": "t", "shape": [1, 8, 8]}
     for content, word in (
         ("{", "not JSON"),
-        ("[]", "no list of boxes"),
+        ("[]", "not a list of boxes"),
         (json.dumps({**whole, "instances": [{**entry, "unit": "pixels", "score": 2}]}), "instances.0.score"),
         (json.dumps({**whole, "instances": [{**entry, "unit": "pixels", "box": [[0, 1], [5, 4], [0, 4]]}]}), "begins"),
         (json.dumps({**whole, "instances": [{**entry, "unit": "pixels", "box": [[0, 1], [0, 9], [0, 4]]}]}), "leaves"),

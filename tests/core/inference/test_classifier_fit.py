@@ -147,7 +147,7 @@ def test_a_head_is_read_back_and_damaged_ones_are_named(model: Model, tmp_path: 
     assert read_head(path) == head and head.sha256 == sha256_of(path)
     whole = json.loads(path.read_text("utf-8"))
     for change, word in (
-        ({"format": "other"}, "no classifier's head"),
+        ({"format": "other"}, "not a classifier's head"),
         ({"scale": [0.0] * len(whole["scale"])}, "scale"),
         ({"weights": [whole["weights"][0], [1.0]]}, "one length"),
         ({"bias": [0.0]}, "a row of weights and a bias"),

@@ -2,7 +2,8 @@
 
     export MEDUNISEG_SHARED=../shared
     git show 7b746ef:src/meduniseg_core/weights/shipped/starter.safetensors > runs/first_starter.safetensors
-    python experiments/starter/run.py train        # the universal network
+    python experiments/starter/run.py first        # the universal network's first part, into weights/
+    python experiments/starter/run.py train        # its second part, from there: the starter
     python experiments/starter/run.py baselines    # sixteen single-task networks, same budget; --task and --seed choose
     python experiments/starter/run.py ship         # the universal network, as fp16, into the package
     python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
@@ -32,7 +33,9 @@ from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
 HERE = Path(__file__).resolve().parent
-CONFIG = HERE / "sixteen.toml"
+FIRST, SECOND = HERE / "sixteen.toml", HERE / "sixteen_second.toml"
+"""The two parts of the universal training; why there are two stands in the second."""
+FIRST_WEIGHTS = HERE / "weights" / "first_part.safetensors"
 SEEDS = (1, 2, 3)
 """Of the single-task networks; seeds above 1 where their spread is wanted."""
 FORMER_ITERATIONS = 3000
@@ -41,17 +44,24 @@ LOG = logging.getLogger("starter")
 
 
 def universal() -> TrainingConfig:
-    """The configuration of the universal network, the starter."""
-    return TrainingConfig.from_toml(CONFIG)
+    """The configuration of the universal network's second part, whose network is the starter."""
+    return TrainingConfig.from_toml(SECOND)
+
+
+def first_part() -> TrainingConfig:
+    """The configuration of its first part."""
+    return TrainingConfig.from_toml(FIRST)
 
 
 def iterations_of(task: str) -> int:
-    """The universal network's iterations for a task: its share of all, and those of the network it starts from."""
-    config = universal()
-    shares = {name: config.task_shares.get(name, 1.0) for name in map(task_of, config.datasets)}
-    former = load_model(config.pretrained_weights).info.tasks if config.pretrained_weights else ()
-    own = round(config.total_iterations * shares[task] / sum(shares.values()))
-    return own + (FORMER_ITERATIONS if task in [plan.task for plan in former] else 0)
+    """The universal network's iterations for a task: of both parts, and those of the network that the first starts from."""
+    parts = (first_part(), universal())
+    former = load_model(parts[0].pretrained_weights).info.tasks if parts[0].pretrained_weights else ()
+    count = FORMER_ITERATIONS if task in [plan.task for plan in former] else 0
+    for config in parts:
+        shares = {name: config.task_shares.get(name, 1.0) for name in map(task_of, config.datasets)}
+        count += round(config.total_iterations * shares[task] / sum(shares.values()))
+    return count
 
 
 def task_of(folder: Path) -> str:
@@ -71,13 +81,14 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
     Returns:
         Their configurations, task by task.
     """
-    config = universal()
+    config = first_part()
+    mean = config.epochs + universal().epochs
     singles = []
     for folder in config.datasets:
         task = task_of(folder)
         if tasks and task not in tasks:
             continue
-        epochs = max(iterations_of(task) // config.iterations_per_dataset, config.epochs)
+        epochs = max(iterations_of(task) // config.iterations_per_dataset, mean)
         for seed in seeds:
             name = f"single-{task}" if seed == 1 else f"single-{task}-seed{seed}"
             singles.append(
@@ -130,10 +141,9 @@ def run_training(config: TrainingConfig, resume: bool) -> None:
     LOG.info("%s: %s in %.0f s", config.name, result.model.name, result.seconds)
 
 
-def ship(config: TrainingConfig) -> None:
-    """Put the trained network into the package, weights as fp16, its sha256 beside it."""
+def keep(config: TrainingConfig, path: Path) -> None:
+    """Write the trained network, weights as fp16, and its sha256 beside it."""
     model = load_model(config.output / f"{config.name}.safetensors")
-    path = SHIPPED / f"{config.name}.safetensors"
     path.parent.mkdir(exist_ok=True)
     # a model trained by now has statistics of its training images; one trained before gets them here
     missing = [RawDataset.open(folder) for folder in config.datasets]
@@ -145,24 +155,27 @@ def ship(config: TrainingConfig) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "baselines", "ship", "evaluate", "table"))
+    parser.add_argument("step", choices=("first", "train", "baselines", "ship", "evaluate", "table"))
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
     parser.add_argument("--task", action="append", default=[], help="baselines: only of this task; may be repeated")
     parser.add_argument("--seed", type=int, action="append", help="baselines: with this seed (default: 1)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    if arguments.step == "train":
+    if arguments.step == "first":
+        run_training(first_part(), arguments.resume)
+        keep(first_part(), FIRST_WEIGHTS)
+    elif arguments.step == "train":
         run_training(universal(), arguments.resume)
     elif arguments.step == "baselines":
         for config in baselines(arguments.task, arguments.seed or (1,)):
             run_training(config, arguments.resume)
     elif arguments.step == "ship":
-        ship(universal())
+        keep(universal(), SHIPPED / f"{universal().name}.safetensors")
     else:
         import tables
 
         if arguments.step == "evaluate":
-            tables.evaluate(CONFIG, baselines(), iterations_of)
+            tables.evaluate((FIRST, SECOND), baselines(), iterations_of)
         else:
             tables.write()
     return 0

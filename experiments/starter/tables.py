@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +33,17 @@ MARKS = ("<!-- table:begin (python experiments/starter/run.py table) -->", "<!--
 LOG = logging.getLogger("starter")
 
 
-def evaluate(config: Path, singles: list[TrainingConfig], iterations_of: Callable[[str], int]) -> None:
+def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations_of: Callable[[str], int]) -> None:
     """Segment every held-out image with all networks (fp32, CPU, no mirroring); write results/dice.json.
 
     What a network was measured on stays in the file under its sha256 and is not measured again.
 
     Args:
-        config: the shipped model's configuration.
+        parts: the configurations of the shipped model's training; the last one's network is the model.
         singles: of the single-task networks; those that are not finished are left out.
         iterations_of: how many iterations of a task the shipped model has seen.
     """
-    universal = TrainingConfig.from_toml(config)
+    first, universal = TrainingConfig.from_toml(parts[0]), TrainingConfig.from_toml(parts[-1])
     starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
     before = json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {}
     known: dict[str, dict[str, Any]] = before.get("networks", {})
@@ -77,13 +77,13 @@ def evaluate(config: Path, singles: list[TrainingConfig], iterations_of: Callabl
         LOG.info("%s: starter %.3f", task, _cases(networks[row["starter"]]["dice"]).mean())
         content = {
             "starter_sha256": starter.model.sha256,
-            "config_sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
+            "config_sha256": [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts],
             "iterations": {row["task"]: iterations_of(str(row["task"])) for row in rows},
             "tasks": rows,
             "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
         }
         write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
-    _keep_logs([universal, *singles])
+    _keep_logs({"starter-first-part": first, **{one.name: one for one in (universal, *singles)}})
 
 
 def measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:
@@ -203,10 +203,10 @@ def _model_of(config: TrainingConfig) -> Path:
     return config.output / f"{config.name}.safetensors"
 
 
-def _keep_logs(configs: Sequence[TrainingConfig]) -> None:
-    for config in configs:
+def _keep_logs(configs: Mapping[str, TrainingConfig]) -> None:
+    for folder, config in configs.items():
         for name in ("log.jsonl", "split.json", "plans.json"):
             if (config.output / name).is_file():
-                target = RESULTS / config.name / name
+                target = RESULTS / folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(config.output / name, target)

@@ -54,7 +54,7 @@ def first_part() -> TrainingConfig:
 
 
 def iterations_of(task: str) -> int:
-    """The universal network's iterations for a task: of both parts, and those of the network that the first starts from."""
+    """The universal network's iterations for a task: of both parts and of the network that the first starts from."""
     parts = (first_part(), universal())
     former = load_model(parts[0].pretrained_weights).info.tasks if parts[0].pretrained_weights else ()
     count = FORMER_ITERATIONS if task in [plan.task for plan in former] else 0

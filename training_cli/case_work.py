@@ -214,9 +214,9 @@ class CaseWork:
         return TaskRecord(task=task, status="kept", files=self._digests(before.record.parent, there), seconds=0.0)
 
     def _digests(self, folder: Path, names: Sequence[str]) -> dict[str, str]:
-        from meduniseg_core.files import sha256_of
+        from meduniseg_core.files import digest_of
 
-        return {(folder / name).relative_to(self.targets.output).as_posix(): sha256_of(folder / name) for name in names}
+        return {(folder / name).relative_to(self.targets.output).as_posix(): digest_of(folder / name) for name in names}
 
     def _keeps(
         self, case: Case, task: str, image: Image, kept: list[tuple[str, Finding]], say: Callable[[Event], None]

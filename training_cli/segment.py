@@ -108,8 +108,8 @@ def segment(
         typer.Option(
             "--format",
             metavar="EXT",
-            help="File format: nii.gz, nii, nrrd, seg.nrrd, mha, png, tif or npy; of DICOM images also dicom-seg, "
-            "rtstruct or dicom-sr. Default: nii.gz, for 2D png.",
+            help="File format: nii.gz, nii, nrrd, seg.nrrd, mha, png, tif, npy or ome-zarr; of DICOM images also "
+            "dicom-seg, rtstruct or dicom-sr. Default: nii.gz, for 2D png.",
         ),
     ] = None,
     series: Annotated[

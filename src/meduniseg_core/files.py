@@ -202,16 +202,19 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def place(source: Path, target: Path, *, replace: bool) -> None:
-    """Rename a file into place.
+    """Rename a file, or a folder, into place.
 
     Args:
-        source: the file.
+        source: the file or folder. A folder that it replaces is moved beside it first, as ``NAME.former``.
         target: its new name, on the same disk.
         replace: whether an existing file may be replaced.
 
     Raises:
         FileExistsError: the target exists and may not be replaced, even if it appeared only a moment ago.
     """
+    if source.is_dir():
+        _place_folder(source, target, replace=replace)
+        return
     if replace:
         source.replace(target)
         return
@@ -225,6 +228,22 @@ def place(source: Path, target: Path, *, replace: bool) -> None:
         source.replace(target)
         return
     source.unlink()
+
+
+def _place_folder(source: Path, target: Path, *, replace: bool) -> None:
+    """A folder that holds something can be neither linked nor renamed over."""
+    if not os.path.lexists(target):
+        source.rename(target)
+        return
+    if not replace:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    former = source.with_name(f"{source.name}.former")
+    target.rename(former)
+    try:
+        source.rename(target)
+    except OSError:
+        former.rename(target)
+        raise
 
 
 def write_bytes(target: Path, data: bytes, *, replace: bool = True) -> None:
@@ -409,6 +428,27 @@ def sha256_of(path: Path) -> str:
     with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Compute the SHA-256 of a result: of a file, or of the names and contents of a folder's files (OME-Zarr).
+
+    Args:
+        path: the file or folder.
+
+    Returns:
+        64 lower-case hexadecimal digits.
+
+    Raises:
+        BadInputError: it is neither, or cannot be read.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return sha256_of(path)
+    files = {one.relative_to(path).as_posix(): one for one in path.rglob("*") if one.is_symlink() or not one.is_dir()}
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(f"{sha256_of(files[name])}  {name}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 

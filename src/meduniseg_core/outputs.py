@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, place, sha256_of, sync_folder, try_read_json, write_text, writing_into
+from meduniseg_core.files import digest_of, json_text, place, sync_folder, try_read_json, write_text, writing_into
 
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
@@ -175,7 +175,8 @@ def standing(
         if path.name in agreed and not stat.S_ISDIR(status.st_mode):
             continue
         known = kind.is_ours(content) if path == record else path.name in vouched
-        if not known or not stat.S_ISREG(status.st_mode):
+        whole_folder = stat.S_ISDIR(status.st_mode) and path.suffix == ".zarr"  # the one result that is no file
+        if not known or not (whole_folder or stat.S_ISREG(status.st_mode)):
             raise UsageError(f"{path} is there already and is not a result of this program; choose another folder.")
     signatures = {
         name: None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -266,14 +267,14 @@ def _write_staged(
     try:
         for name, write in files.items():
             write(staging / name)
-        digests = {name: sha256_of(staging / name) for name in files}
+        digests = {name: digest_of(staging / name) for name in files}
         full = {**content, FILES: digests}
         earlier = {
             name: digest for name, digest in now.vouched.items() if name not in files and _is(folder / name, digest)
         }
         if earlier:
             full[EARLIER] = earlier
-        former = {name: sha256_of(folder / name) for name in files if now.signatures[name] is not None}
+        former = {name: digest_of(folder / name) for name in files if now.signatures[name] is not None}
         write_text(staging / _NOTE, json_text({"record": record.name, "former": former}))
         write_text(staging / record.name, json_text(full))
         moving = True
@@ -362,7 +363,7 @@ def _finish(staging: Path, record: Path, former: Mapping[str, Any]) -> None:
         if not _is(staged, digest):
             continue
         if _lstat(target) is None or _is(target, former.get(name)):
-            staged.replace(target)
+            place(staged, target, replace=True)
 
 
 @contextmanager
@@ -418,8 +419,8 @@ def _identity(path: Path) -> Identity | None:
 
 
 def _is(path: Path, digest: object) -> bool:
-    """Whether the file there has this sha256."""
+    """Whether the file (or folder) there has this sha256."""
     try:
-        return sha256_of(path) == digest
+        return digest_of(path) == digest
     except BadInputError:
         return False

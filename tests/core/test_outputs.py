@@ -181,6 +181,34 @@ outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.nii.gz":
 """
 
 
+KILLED_FOLDER = """
+import os, signal, sys
+from pathlib import Path
+from meduniseg_core import outputs
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+def write(path):
+    (path / "0").mkdir(parents=True)
+    (path / "0" / "c").write_text("new")
+    if "{when}" == "writing":
+        die()
+place = outputs.place
+def killed(source, target, *, replace):
+    if target.name == "{when}":
+        die()
+    place(source, target, replace=replace)
+outputs.place = killed
+rename = Path.rename
+def between(source, target):
+    rename(source, target)
+    if "{when}" == "between" and Path(target).name.endswith(".former"):
+        die()
+Path.rename = between
+kind = outputs.ResultKind(is_ours=lambda content: "made_by" in content)
+folder = Path(sys.argv[1])
+outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.ome.zarr": write}}, kind)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
 @pytest.mark.parametrize("former", [False, True])
 @pytest.mark.parametrize("when", ["writing", "scan.json", "scan.nii.gz", "scan_p.nii.gz"])
@@ -217,6 +245,57 @@ def test_a_result_edited_between_a_kill_and_the_next_run_is_kept(tmp_path: Path)
     assert (tmp_path / "scan.nii.gz").read_text() == "corrected"
     with pytest.raises(UsageError, match="changed by hand"):
         save(tmp_path, "again")
+
+
+def folder_writer(text: str) -> Callable[[Path], object]:
+    def write(target: Path) -> None:
+        (target / "0").mkdir(parents=True)
+        (target / "0" / "c").write_text(text)
+
+    return write
+
+
+def save_folder(folder: Path, text: str, **options: object) -> None:
+    files = {"scan.ome.zarr": folder_writer(text)}
+    write_result(folder / "scan.json", {"made_by": "us"}, files, OURS, **options)  # type: ignore[arg-type]
+
+
+def test_a_folder_is_replaced_whole_unless_anything_in_it_was_changed(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        save_folder(tmp_path, text)
+        assert names(tmp_path) == ["scan.json", "scan.ome.zarr"]
+        assert (tmp_path / "scan.ome.zarr" / "0" / "c").read_text() == text
+    (tmp_path / "scan.ome.zarr" / "0" / "more").write_text("")
+    with pytest.raises(UsageError, match=r"scan\.ome\.zarr was changed by hand"):
+        save_folder(tmp_path, "three")
+    save_folder(tmp_path, "three", replace_edited=True)
+    assert [path.name for path in (tmp_path / "scan.ome.zarr" / "0").iterdir()] == ["c"]
+    (tmp_path / "scan.json").unlink()
+    with pytest.raises(UsageError, match="is not a result of this program"):
+        save_folder(tmp_path, "four")
+    assert (tmp_path / "scan.ome.zarr" / "0" / "c").read_text() == "three"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
+@pytest.mark.parametrize("former", [False, True])
+@pytest.mark.parametrize("when", ["writing", "scan.json", "scan.ome.zarr", "between"])
+def test_a_process_killed_while_it_writes_a_folder_leaves_the_old_or_the_new_one(
+    tmp_path: Path, when: str, former: bool
+) -> None:
+    if former:
+        save_folder(tmp_path, "old")
+    program = KILLED_FOLDER.format(when=when)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=False)
+    assert done.returncode == (0 if when == "between" and not former else -9)
+    clear_leftovers(tmp_path)
+    there = tmp_path / "scan.ome.zarr" / "0" / "c"
+    if when in ("scan.ome.zarr", "between"):  # the record was there
+        assert there.read_text() == "new"
+    else:
+        assert there.read_text() == "old" if former else not there.exists()
+    save_folder(tmp_path, "again")
+    assert there.read_text() == "again" and names(tmp_path) == ["scan.json", "scan.ome.zarr"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, None])

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from meduniseg_core.archive.manifest_records import VERSION, CaseLine, InputRecord, ManifestHeader, TaskRecord
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, sha256_of, write_text, writing_into
+from meduniseg_core.files import digest_of, json_text, write_text, writing_into
 from meduniseg_core.json_lines import append_json_line, damaged_line, parsed_line, read_json_lines
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -195,7 +195,7 @@ class Manifest:
         for task in record.tasks:
             for name, digest in task.files.items():
                 path = self.output / name
-                if not path.is_file() or (redo_edited and sha256_of(path) != digest):
+                if not path.exists() or (redo_edited and digest_of(path) != digest):
                     return "lost"
         return "done"
 

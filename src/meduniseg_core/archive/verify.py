@@ -13,7 +13,7 @@ from meduniseg_core.archive.manifest_records import CaseLine
 from meduniseg_core.archive.shards import Shard, shard_manifests
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.files import sha256_of
+from meduniseg_core.files import digest_of
 
 _NAMED = 10  # cases, in a sentence
 
@@ -209,7 +209,7 @@ def _standing(records: Sequence[CaseLine]) -> tuple[CaseLine | None, bool]:
 
 def _digest(path: Path) -> str | None:
     try:
-        return sha256_of(path)
+        return digest_of(path)
     except (BadInputError, OSError):
         return None
 

@@ -13,6 +13,7 @@ from meduniseg_core.dicom_objects.labelled import LabelledSeries, PlacedLabels
 from meduniseg_core.dicom_objects.source import SourceSeries, source_series
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import atomic_path
+from meduniseg_core.images.formats.ome_zarr import OME_ZARR_ENDING, OME_ZARR_NAMES, check_ome_zarr
 from meduniseg_core.images.image import Image
 from meduniseg_core.images.writing import LABEL_ENDINGS
 
@@ -95,7 +96,7 @@ def result_ending(name: str) -> str:
     """The ending of the files of a format.
 
     Args:
-        name: An ending with or without its dot, or the name of a DICOM object.
+        name: An ending with or without its dot, or the name of a DICOM object or of OME-Zarr.
 
     Returns:
         The ending with its dot.
@@ -107,6 +108,9 @@ def result_ending(name: str) -> str:
     if dicom is not None:
         dicom.check()
         return dicom.ending
+    if name.lower().lstrip(".") in OME_ZARR_NAMES:
+        check_ome_zarr()
+        return OME_ZARR_ENDING
     dotted = "." + name.lower().lstrip(".")
     if dotted not in LABEL_ENDINGS:
         known = ", ".join((*(ending.lstrip(".") for ending in LABEL_ENDINGS), *DICOM_FORMATS))

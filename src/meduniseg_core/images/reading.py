@@ -15,6 +15,7 @@ from meduniseg_core.images.checks import brief
 from meduniseg_core.images.choices import which_frame
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import Format, ending_of, format_of
+from meduniseg_core.images.formats.ome_zarr import OME_ZARR_ENDING
 from meduniseg_core.images.formats.raw_data import reading_labels
 from meduniseg_core.images.formats.slicer_segments import join_segments
 from meduniseg_core.images.grid import relate, reorient_to
@@ -258,6 +259,8 @@ def _check_exists(path: Path) -> None:
         raise BadInputError(f"{str(path)[:200]!r} is not a usable path ({brief(error)}); check it.") from error
     if not found:
         raise BadInputError(f"{path} does not exist; check the path.")
+    if ending_of(path) == OME_ZARR_ENDING:
+        raise BadInputError(f"{path.name} is an OME-Zarr, which is written here and not read; convert it to NIfTI.")
     if not path.is_dir():
         check_regular(path)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images.formats import ENDINGS, ending_of
+from meduniseg_core.images.formats.ome_zarr import OME_ZARR_ENDING, write_ome_zarr
 from meduniseg_core.images.formats.slicer_segments import SEGMENTATION_ENDING, segment_pairs
 from meduniseg_core.images.grid import place_labels, reorient_to, same_grid
 from meduniseg_core.images.image import Image
@@ -17,7 +18,7 @@ from meduniseg_core.images.reading import LABEL_LIMIT, smallest_dtype
 from meduniseg_core.images.upright import as_stored, plain, stored_orientation
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".bmp", ".tif", ".tiff", ".npy")
-LABEL_ENDINGS = (*IMAGE_ENDINGS, SEGMENTATION_ENDING)
+LABEL_ENDINGS = (*IMAGE_ENDINGS, SEGMENTATION_ENDING, OME_ZARR_ENDING)
 
 
 def write_labels(
@@ -28,7 +29,8 @@ def write_labels(
     names: Mapping[int, str] | None = None,
     colours: Mapping[int, Colour] | None = None,
 ) -> None:
-    """Write a label map. The ending gives the format: .nii.gz .nii .nrrd .mha .png .bmp .tif .tiff .npy .seg.nrrd.
+    """Write a label map. The ending gives the format: .nii.gz .nii .nrrd .mha .png .bmp .tif .tiff .npy .seg.nrrd
+    .ome.zarr (a folder).
 
     Ids are stored as uint8, or as uint16 where one is above 255.
 
@@ -38,13 +40,14 @@ def write_labels(
         like: The image that the labels belong to. They are placed on its grid (`place_labels`) and take over its
             header's geometry, bit for bit from NIfTI to NIfTI. For a photograph that is stored rotated, they are
             written on the file's own pixels, with its orientation where the format has a field for it (`upright`).
-        names: The classes' names by id, for the format that holds them (3D Slicer's .seg.nrrd).
+        names: The classes' names by id, for the formats that hold them (3D Slicer's .seg.nrrd, OME-Zarr).
         colours: Their colours, likewise.
 
     Raises:
         BadInputError: The map has several channels, or negative, fractional or too large values; it does not lie on the
             grid of ``like``; or the format is unknown or cannot hold it (PNG holds one slice).
         UnwritableError: The folder or the disk refuses the file.
+        UsageError: The library for OME-Zarr is missing.
     """
     path = Path(path)
     array = labels.array
@@ -63,9 +66,13 @@ def write_labels(
     if like is not None:
         whole = place_labels(whole, like)
     pairs: dict[str, str] = {}
-    if check_ending(path) == SEGMENTATION_ENDING:
+    ending, on = check_ending(path), like if like is not None else labels
+    if ending == OME_ZARR_ENDING:
+        write_ome_zarr(path, as_stored(whole, stored_orientation(on)), names or {}, colours or {})
+        return
+    if ending == SEGMENTATION_ENDING:
         pairs = segment_pairs(whole.array[0], names or {}, colours or {})
-    _write(whole, path, LABEL_ENDINGS, like if like is not None else labels, pairs)
+    _write(whole, path, LABEL_ENDINGS, on, pairs)
 
 
 def write_image(image: Image, path: str | Path, *, like: Image | None = None) -> None:

@@ -13,6 +13,7 @@ from meduniseg_core.events import CancelToken, Event, ignore
 from meduniseg_core.images import Image, read_image
 from meduniseg_core.images.cases import folder_cases
 from meduniseg_core.images.formats import stem_of
+from meduniseg_core.images.formats.ome_zarr import OME_ZARR_ENDING
 from meduniseg_core.inference import Predictor, Segmentation
 from meduniseg_core.inference.run_times import WholeProgress
 from meduniseg_core.inference.together import save_together
@@ -71,8 +72,8 @@ class NetworkWorker:
                 raise UsageError(f"There is no task '{task[:60]}' here; there are: {', '.join(offer.models)}.")
         if not tasks:
             raise UsageError("No task is named.")
-        if order.format is not None:
-            result_ending(order.format)
+        if order.format is not None and result_ending(order.format) == OME_ZARR_ENDING:
+            raise UsageError("A server sends files, and OME-Zarr is a folder; choose another format.")
         return tasks
 
     def __call__(self, job: Job, events: Callable[[Event], None], cancel: CancelToken) -> list[ResultFile]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from meduniseg_core.errors import BadInputError
 
-Format = Literal["nifti", "nrrd", "metaimage", "dicom", "raster", "jpeg", "tiff", "numpy"]
+Format = Literal["nifti", "nrrd", "metaimage", "dicom", "raster", "jpeg", "tiff", "numpy", "ome-zarr"]
 
 ENDINGS: dict[str, Format] = {
     ".nii.gz": "nifti",
@@ -32,8 +32,9 @@ ENDINGS: dict[str, Format] = {
     ".tiff": "tiff",
     ".npy": "numpy",
     ".npz": "numpy",
+    ".ome.zarr": "ome-zarr",
 }
-"""Every ending that is read; the longest comes first where one ends another."""
+"""Every ending that is known; the longest comes first where one ends another. OME-Zarr is written only."""
 
 PHOTOGRAPH_FORMATS: frozenset[Format] = frozenset({"raster", "jpeg", "tiff"})
 

@@ -11,7 +11,6 @@ is installed; elsewhere it is a loop over the tokens in plain PyTorch.
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Callable
 from functools import cache
@@ -104,8 +103,8 @@ def selective_scan(x: Tensor, steps: Tensor, a: Tensor, b: Tensor, c: Tensor, d:
 @cache
 def _fused_scan() -> Callable[..., Any] | None:
     try:
-        module = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
     except (ImportError, OSError):  # not there, or built for another torch
         return None
-    fused: Callable[..., Any] = module.selective_scan_fn
+    fused: Callable[..., Any] = selective_scan_fn
     return fused

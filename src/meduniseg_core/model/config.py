@@ -7,8 +7,12 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 Stride = tuple[int, int, int]
-Method = Literal["meduniseg", "dodnet", "universal-model", "ccq", "hermes", "u-mamba-bot"]
-SINGLE_TASK: tuple[Method, ...] = ("u-mamba-bot",)
+Method = Literal["meduniseg", "dodnet", "universal-model", "ccq", "hermes", "u-mamba-bot", "ux-net"]
+SINGLE_TASK: tuple[Method, ...] = ("u-mamba-bot", "ux-net")
+_VOLUMES_ONLY: tuple[Method, ...] = ("ux-net",)
+_OWN_SIZES: dict[str, dict[str, Any]] = {
+    "ux-net": {"features": (48, 96, 192, 384, 768), "strides": ((2, 2, 2),) * 4},
+}
 
 
 class PriorDesign(BaseModel):
@@ -25,7 +29,7 @@ class PriorDesign(BaseModel):
     method: Method = Field(
         default="meduniseg",
         description="another name: that paper's network; dodnet, universal-model, ccq and hermes on the same backbone "
-        "(docs/spec.md section 13), u-mamba-bot for one data set (section 15)",
+        "(docs/spec.md section 13), u-mamba-bot and ux-net for one data set (section 15)",
     )
     modal_prior_at: Literal["image", "bottleneck"] = Field(
         default="image", description="image: MMap's map is added to it; bottleneck: SEFU's prior joins the features"
@@ -38,6 +42,12 @@ class PriorDesign(BaseModel):
     learned_prompts: bool = Field(default=True, description="False: all prompts are and stay zero")
     fuse_blocks: int = Field(default=3, ge=1, le=16, description="blocks of FUSE and SEFU")
     fuse_divisor: int = Field(default=4, ge=1, le=64, description="their middle blocks have C / fuse_divisor channels")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sizes_of_its_paper(cls, given: Any) -> Any:
+        method = given.get("method") if isinstance(given, dict) else None
+        return {**_OWN_SIZES.get(method, {}), **given} if isinstance(method, str) else given
 
     @property
     def single_task(self) -> bool:
@@ -103,6 +113,10 @@ class ModelConfig(PriorDesign):
         if self.single_task:
             if self.tasks or self.modalities or len(self.stems) != 1:
                 raise ValueError(f"{self.method} is for one task: tasks = modalities = 0, and one stem")
+            if self.dimension == 2 and self.method in _VOLUMES_ONLY:
+                raise ValueError(f"{self.method} is for volumes, not for 2D images")
+            if self.method == "ux-net" and set(self.strides) != {(2, 2, 2)}:
+                raise ValueError("ux-net halves every axis between its stages: its strides are (2, 2, 2)")
             return self
         if self.method != "meduniseg" and not self.tasks:
             raise ValueError(
@@ -144,4 +158,5 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "hermes": ModelConfig(method="hermes"),
     # other papers' networks for one task (docs/spec.md section 15)
     "u-mamba-bot": ModelConfig(method="u-mamba-bot", stems=(1,), classes=2, modalities=0, tasks=0),
+    "ux-net": ModelConfig(method="ux-net", stems=(1,), classes=2, modalities=0, tasks=0),
 }

@@ -9,7 +9,7 @@ import torch
 from meduniseg_core.model.baselines import CCQ, DoDNet, Hermes, UniversalModel
 from meduniseg_core.model.config import Method, ModelConfig
 from meduniseg_core.model.meduniseg import MedUniSeg
-from meduniseg_core.model.peers import UMambaBot
+from meduniseg_core.model.peers import UMambaBot, UXNet
 from meduniseg_core.model.plain_unet import UNet, UNetEnsemble
 from meduniseg_core.model.unet_config import UNetConfig
 from meduniseg_core.model.universal import UniversalNetwork
@@ -27,6 +27,7 @@ _METHODS: dict[Method, type[UniversalNetwork]] = {
     "ccq": CCQ,
     "hermes": Hermes,
     "u-mamba-bot": UMambaBot,
+    "ux-net": UXNet,
 }
 
 

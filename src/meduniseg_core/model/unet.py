@@ -135,7 +135,7 @@ class DecoderLevel(nn.Module):
             if blocks is None
             else blocks(skip)
         )
-        self.head = make_conv(dimension, skip + late, outputs, (1, 1, 1), bias=False)
+        self.head = make_conv(dimension, skip + late, outputs, (1, 1, 1), bias=False) if outputs else None
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Features of this level; the head is applied by the decoder, where its logits are wanted.
@@ -157,7 +157,7 @@ class Decoder(Recomputed):
     Args:
         config: the architecture.
         bottleneck: channels of the deepest input.
-        outputs: channels that the heads give; None for the classes.
+        outputs: channels that the heads give; None for the classes, 0 for no heads.
         late: channels that join the features of every level before its head.
         blocks: other blocks for the levels; None for the backbone's.
     """

@@ -19,6 +19,7 @@ from meduniseg_core.files import remove_leftovers
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.inference.memory import out_of_memory_means
 from meduniseg_core.model import UniversalNetwork, build_model, resolve_precision
+from meduniseg_core.model.unet import Recomputed
 from meduniseg_core.training.averaging import averaged
 from meduniseg_core.training.batches import BatchSource, TaskData, batches_from
 from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkpoint, newest_checkpoint, save_checkpoint
@@ -146,8 +147,9 @@ class Trainer:
         if self._device.type == "cuda":
             # on the CPU the training step of plain layouts is the faster one
             self._network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        for part in (self._network.encoder, self._network.decoder):
-            part.recompute = config.activation_checkpointing
+        for part in self._network.modules():
+            if isinstance(part, Recomputed):
+                part.recompute = config.activation_checkpointing
         self._step = Step(config, self._prepared, self._network, self._learner, self._dtype, group)
         self._optimizer = self._step.optimizer
         self._state = RunState(config_hash=self._prepared.config_hash)

@@ -88,8 +88,9 @@ def prepare(
         CancelledError: ``cancel`` was set.
     """
     start = start or start_of(config)
-    total_stride = _model_config(config, classes=2, tasks=1, stems=(1,), modalities=1).total_stride
     datasets = [RawDataset.open(folder) for folder in config.datasets]
+    dimension = _dimension(config, datasets)
+    total_stride = _model_config(config, 2, tasks=1, stems=(1,), modalities=1, dimension=dimension).total_stride
     names = [dataset.task for dataset in datasets]
     for name in names:
         if names.count(name) > 1:
@@ -271,10 +272,8 @@ def _describe(
         ],
     }
     stems = (1, 2, 3, 4) if config.network.told_task else tuple(sorted({len(plan.channels) for plan in plans}))
-    # the universal networks' three-dimensional kernels take images of depth 1; the others' have a two-dimensional form
-    dimension = plans[0].dimension if config.network.single_task else 3
     classes = max(plan.class_count for plan in plans)
-    built = _model_config(config, classes, len(plans), stems, len(modalities), dimension)
+    built = _model_config(config, classes, len(plans), stems, len(modalities), _dimension(config, datasets))
     return ModelInfo(
         name=config.name,
         title=config.title,
@@ -285,6 +284,11 @@ def _describe(
         modalities=modalities if built.modalities else (),
         provenance=provenance,
     )
+
+
+def _dimension(config: TrainingConfig, datasets: list[RawDataset]) -> Literal[2, 3]:
+    """Universal networks' three-dimensional kernels take images of depth 1; others have a two-dimensional form."""
+    return datasets[0].dimension if config.network.single_task else 3
 
 
 def _kind(network: NetworkSettings) -> str:

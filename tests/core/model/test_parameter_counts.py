@@ -37,7 +37,9 @@ def test_variants_of_the_paper_have_the_counts_of_the_specification(architecture
 @pytest.mark.parametrize(
     ("architecture", "parameters", "reported"),
     [
-        ("u-mamba-bot", 48_163_200, 48.2),  # for one channel and two classes; the paper's table 3
+        # for one channel and two classes
+        ("u-mamba-bot", 48_163_200, 48.2),  # the paper's table 3
+        ("ux-net", 53_019_362, 53.0),  # UX-Net's paper
     ],
 )
 def test_networks_for_one_task_have_the_counts_of_the_specification(

@@ -19,7 +19,9 @@ from tests.stopping import StopAfter
 
 SMALL: dict[str, dict[str, Any]] = {
     "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
+    "ux-net": {"features": (4, 6, 8, 8), "strides": ((2, 2, 2),) * 3},
 }
+DISCS, BALLS = (0, "disc", "disc_0_0000.png"), (1, "ball", "ball_0_0000.nii.gz")
 
 
 def single(config: TrainingConfig, name: str, dataset: int) -> TrainingConfig:
@@ -28,9 +30,9 @@ def single(config: TrainingConfig, name: str, dataset: int) -> TrainingConfig:
     return config.model_copy(update=change)
 
 
-@pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize(
-    ("dataset", "task", "file"), [(0, "disc", "disc_0_0000.png"), (1, "ball", "ball_0_0000.nii.gz")]
+    ("name", "dataset", "task", "file"),
+    [("u-mamba-bot", *DISCS), ("u-mamba-bot", *BALLS), ("ux-net", *BALLS)],
 )
 def test_a_stopped_run_goes_on_and_its_model_segments(
     config: TrainingConfig, name: str, dataset: int, task: str, file: str
@@ -64,6 +66,8 @@ def test_what_a_network_for_one_task_cannot_do_is_refused(config: TrainingConfig
     for start in ("init", "pretrained_weights"):
         with pytest.raises(ValidationError, match=f"random weights; leave {start} out"):
             TrainingConfig.model_validate({**settings, "datasets": config.datasets[:1], start: "starter"})
+    with pytest.raises(UsageError, match="ux-net is for volumes, not for 2D images; correct the config"):
+        prepare(single(config, "ux-net", 0))
     info = prepare(single(config, "u-mamba-bot", 1)).info
     second = info.tasks[0].model_copy(update={"task": "second"})
     with pytest.raises(ValidationError, match="a u-mamba-bot network has one task"):

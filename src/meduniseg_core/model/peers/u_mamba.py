@@ -26,9 +26,9 @@ from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.peers.mamba import Mamba
+from meduniseg_core.model.peers.residual import unet_of
 from meduniseg_core.model.plain_unet import ResidualBlock
-from meduniseg_core.model.unet import CUBE_KERNEL, FLAT_KERNEL, Decoder, Encoder
-from meduniseg_core.model.unet_config import UNetConfig
+from meduniseg_core.model.unet import Decoder, Encoder
 from meduniseg_core.model.universal import UniversalNetwork, flattened, with_depth
 
 _ENCODER_BLOCKS = 2
@@ -39,7 +39,7 @@ class UMambaBot(UniversalNetwork):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        shape = _unet(config)
+        shape = unet_of(config)
         # the 2D form has flat kernels in three-dimensional modules, as an imported U-Net has
         modules = config.model_copy(update={"dimension": 3, "strides": shape.strides[1:]})
         kernel = shape.kernels[0]
@@ -66,20 +66,3 @@ class UMambaBot(UniversalNetwork):
     @override
     def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
         return [with_depth(level) for level in self.decoder(features.stages[-1], features.stages[:-1], levels)]
-
-
-def _unet(config: ModelConfig) -> UNetConfig:
-    """The U-Net around the Mamba block."""
-    stages, flat = len(config.features), config.dimension == 2
-    strides = tuple((1 if flat else depth, height, width) for depth, height, width in config.strides)
-    return UNetConfig(
-        encoder="residual",
-        dimension=config.dimension,
-        channels=config.stems[0],
-        classes=config.classes,
-        features=config.features,
-        kernels=(FLAT_KERNEL if flat else CUBE_KERNEL,) * stages,
-        strides=((1, 1, 1), *strides),
-        encoder_blocks=(_ENCODER_BLOCKS,) * stages,
-        decoder_blocks=(1,) * (stages - 1),
-    )

@@ -12,13 +12,16 @@ from torch import Tensor
 from meduniseg_core.model import ARCHITECTURES, ModelConfig, UniversalNetwork, build_model
 from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
 from meduniseg_core.model.config import SINGLE_TASK
-from meduniseg_core.model.peers import UMambaBot
+from meduniseg_core.model.peers import UMambaBot, UXNet
+from meduniseg_core.model.unet import Recomputed
 from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
 
-KINDS: dict[str, type[UniversalNetwork]] = {"u-mamba-bot": UMambaBot}
+KINDS: dict[str, type[UniversalNetwork]] = {"u-mamba-bot": UMambaBot, "ux-net": UXNet}
 SMALL: dict[str, dict[str, Any]] = {
     "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
+    "ux-net": {"features": (4, 6, 8, 12), "strides": ((2, 2, 2),) * 3},
 }
+FORMS = [("u-mamba-bot", 2), ("u-mamba-bot", 3), ("ux-net", 3)]
 NAMES = list(SMALL)
 SIZES = {2: (1, 64, 64), 3: (32, 64, 64)}
 
@@ -45,8 +48,7 @@ def test_every_network_has_its_architecture_and_is_tested_here() -> None:
             assert type(build_model(ARCHITECTURES[name])) is kind
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize(("name", "dimension"), FORMS)
 def test_a_batch_gives_per_sample_what_single_images_give(name: str, dimension: int) -> None:
     network = network_of(name, dimension=dimension).double().eval()
     size = SIZES[dimension]
@@ -61,8 +63,7 @@ def test_a_batch_gives_per_sample_what_single_images_give(name: str, dimension: 
             torch.testing.assert_close(logits_of(network, sample[None])[0], together[0][index], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize(("name", "dimension"), FORMS)
 def test_a_step_lowers_the_loss_and_every_weight_learns(name: str, dimension: int) -> None:
     network = network_of(name, dimension=dimension)
     image, labels = torch.randn(1, 2, *SIZES[dimension]), torch.zeros(1, *SIZES[dimension], dtype=torch.int64)
@@ -82,8 +83,7 @@ def test_a_step_lowers_the_loss_and_every_weight_learns(name: str, dimension: in
     assert loss().item() < before.item()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize(("name", "dimension"), FORMS)
 def test_all_run_in_half_precision_as_the_predictor_runs_them(name: str, dimension: int) -> None:
     network = network_of(name, dimension=dimension).eval()
     device, image = torch.device("cpu"), torch.randn(1, 2, *SIZES[dimension])
@@ -97,9 +97,9 @@ def test_all_run_in_half_precision_as_the_predictor_runs_them(name: str, dimensi
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_train_in_mixed_precision(name: str) -> None:
-    network = network_of(name, dimension=2)
+    network = network_of(name)
     with autocast(torch.device("cpu"), torch.bfloat16):
-        levels = network(torch.randn(2, 2, *SIZES[2]))
+        levels = network(torch.randn(2, 2, 16, 32, 32))
     sum(level.float().square().mean() for level in levels).backward()
     assert all(own.grad is not None and own.grad.isfinite().all() for own in network.parameters())
 
@@ -130,3 +130,28 @@ def test_u_mamba_s_bottleneck_sees_the_image_from_far_away() -> None:
     network.encode(image).stages[-1][0, :, -1, -1, -1].sum().backward()
     assert image.grad is not None
     assert image.grad[0, :, 0, 0, 0].abs().sum() > 0
+
+
+def test_ux_net_says_which_sizes_it_takes() -> None:
+    network = network_of("ux-net").eval()
+    for size in ((1, 64, 64), (16, 20, 32)):
+        with pytest.raises(ValueError, match=r"sides are multiples of \(8, 8, 8\)"):
+            network.encode(torch.zeros(1, 2, *size))
+    with pytest.raises(ValidationError, match="ux-net is for volumes"):
+        small("ux-net", dimension=2)
+    with pytest.raises(ValidationError, match="its strides are"):
+        small("ux-net", strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)))
+    assert ModelConfig(method="ux-net", stems=(1,), modalities=0, tasks=0).total_stride == (16, 16, 16)
+
+
+def test_ux_net_recomputes_activations_to_the_same_gradient() -> None:
+    gradients = []
+    for again in (False, True):
+        network, image = network_of("ux-net"), torch.linspace(-1, 1, 2 * 16**3).view(1, 2, 16, 16, 16)
+        for part in network.modules():
+            if isinstance(part, Recomputed):
+                part.recompute = again
+        network(image)[0].square().mean().backward()
+        gradients.append([own.grad for own in network.parameters()])
+    for first, second in zip(*gradients, strict=True):
+        torch.testing.assert_close(first, second)

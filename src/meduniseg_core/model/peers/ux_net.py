@@ -1,0 +1,160 @@
+"""3D UX-Net (Lee, Bao, Huo, Landman: "3D UX-Net: A Large Kernel Volumetric ConvNet Modernizing Hierarchical
+Transformer for Medical Image Segmentation", ICLR 2023).
+
+The paper's idea: what makes Swin UNETR good is less its attention than its wide view and its few mixing of channels,
+and convolutions have both for less. So every block of the transformer becomes a depth-wise convolution of 7 x 7 x 7, a
+norm over the channels, and in place of the two dense layers two that work on each channel by itself ("depth-wise
+convolutional scaling": one channel to four, and back); what it computes is scaled, at first by almost nothing, and
+added. Two blocks a stage, four stages at 1/2 to 1/16 of the image; between them a norm and a strided convolution. As in
+Swin UNETR a residual block takes each stage (and the image itself) to the decoder: transposed convolutions, the skip,
+a residual block, one more at full resolution, and one head.
+
+Here as there, but for norms in the residual blocks that scale and shift, as all of this project's do (13,440 weights of
+53.0 million). For volumes whose sides are multiples of 16; images of depth 1 cannot be halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from meduniseg_core.model.baselines.attention import attended_features, tokens_of
+from meduniseg_core.model.blocks import initialise
+from meduniseg_core.model.config import ModelConfig
+from meduniseg_core.model.features import Features
+from meduniseg_core.model.peers.residual import unet_of
+from meduniseg_core.model.plain_unet import ResidualBlock
+from meduniseg_core.model.unet import Decoder, Recomputed
+from meduniseg_core.model.universal import UniversalNetwork
+
+_KERNEL, _EXPAND, _BLOCKS = 7, 4, 2
+_FIRST_SCALE = 1e-6
+
+
+class UXNet(UniversalNetwork):
+    """Large depth-wise kernels in the hierarchy of a Swin transformer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        shape = unet_of(config, bias=False)
+        channels, widths = config.stems[0], config.features
+
+        def residual(inputs: int, outputs: int) -> nn.Module:
+            return ResidualBlock(shape, inputs, outputs, shape.kernels[0], (1, 1, 1))
+
+        self.hierarchy = _Hierarchy(channels, widths[:-1])
+        self.laterals = nn.ModuleList(
+            residual(inputs, outputs) for inputs, outputs in zip((channels, *widths[:-1]), widths, strict=True)
+        )
+        self.decoder = Decoder(config, widths[-1], outputs=0, blocks=lambda width: residual(2 * width, width))
+        self.last = residual(widths[0], widths[0])
+        self.head = nn.Conv3d(widths[0], config.classes, 1)
+        self.apply(initialise)
+
+    @property
+    def levels(self) -> int:
+        """Number of heads: one."""
+        return 1
+
+    @override
+    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
+        volume = images if isinstance(images, Tensor) else torch.stack(list(images))
+        if any(side % step for side, step in zip(volume.shape[2:], self.config.total_stride, strict=True)):
+            raise ValueError(
+                f"ux-net takes volumes whose sides are multiples of {self.config.total_stride}, not "
+                f"{tuple(volume.shape[2:])}"
+            )
+        volume = volume.to(self.head.weight.dtype)
+        inputs = [volume, *self.hierarchy(volume)]
+        return Features(stages=tuple(one(x) for one, x in zip(self.laterals, inputs, strict=True)), priors=None)
+
+    @override
+    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
+        return [self.head(self.decode_features(features))]
+
+    @override
+    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
+        x: Tensor = self.last(self.decoder.finest(features.stages[-1], features.stages[:-1]))
+        return x
+
+
+class _Hierarchy(Recomputed):
+    """The stages of large kernels, each normalised for the decoder."""
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        before = (channels, *widths[:-1])
+        stem = nn.Sequential(nn.Conv3d(channels, widths[0], 7, 2, 3), _ChannelNorm(widths[0]))
+        self.down = nn.ModuleList(
+            [
+                stem,
+                *(
+                    nn.Sequential(_ChannelNorm(inputs), nn.Conv3d(inputs, outputs, 2, 2))
+                    for inputs, outputs in zip(before[1:], widths[1:], strict=True)
+                ),
+            ]
+        )
+        self.stages = nn.ModuleList(nn.Sequential(*(_Block(width) for _ in range(_BLOCKS))) for width in widths)
+        self.norms = nn.ModuleList(_ChannelNorm(width) for width in widths)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Features of the stages.
+
+        Args:
+            x: (B, C, D, H, W).
+
+        Returns:
+            One tensor for each stage, finest first, from half the image's size on.
+        """
+        found = []
+        for down, stage, norm in zip(self.down, self.stages, self.norms, strict=True):
+            x = self._run(stage, down(x))
+            found.append(norm(x))
+        return found
+
+
+class _Block(nn.Module):
+    """Depth-wise convolution, norm, and each channel's own expansion, scaled and added."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv3d(width, width, _KERNEL, padding=_KERNEL // 2, groups=width)
+        self.norm = _ChannelNorm(width)
+        self.expand = nn.Conv3d(width, _EXPAND * width, 1, groups=width)
+        self.reduce = nn.Conv3d(_EXPAND * width, width, 1, groups=width)
+        self.scale = nn.Parameter(torch.full((width,), _FIRST_SCALE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block.
+
+        Args:
+            x: (B, width, D, H, W).
+
+        Returns:
+            An array of the same shape.
+        """
+        change = self.reduce(F.gelu(self.expand(self.norm(self.depthwise(x)))))
+        result: Tensor = x + (self.scale[:, None, None, None] * change).to(x.dtype)
+        return result
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """Normalises every voxel over its channels, in single precision at least."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            x: (B, width, D, H, W).
+
+        Returns:
+            An array of the same shape and dtype.
+        """
+        return attended_features(super().forward(tokens_of(x)), x)

@@ -4,7 +4,7 @@
 #   run_tests ARGUMENTS...    pytest with these arguments; $PYTHON is the interpreter
 
 XVFB_PACKAGES="xvfb xauth libgl1 libegl1 libgl1-mesa-dri libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1
-  libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libxcb-image0 libxcb-render-util0 libxcb-randr0"
+  libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libxcb-image0 libxcb-render-util0 libxcb-randr0 libfontconfig1 libglib2.0-0"
 
 has_screen() {
   [ -n "${DISPLAY:-}" ] || [ "$(uname)" = Darwin ] || [ "${OS:-}" = Windows_NT ]

@@ -55,7 +55,7 @@ def compute_form() -> FunctionGui[..., ComputeOptions]:
         probabilities={"text": "Probabilities and uncertainty"},
         server={"label": "Server"},
         boxes={"text": "Lesions as boxes"},
-        head={"label": "Class by head", "filter": "*.json"},
+        head={"label": "Class head", "filter": "*.json"},
     )
     assert isinstance(form.head, FileEdit)
     form.head.choose_btn.text = "..."

@@ -260,7 +260,7 @@ def _elsewhere(job: SegmentationJob, image: Image, events: EventSink, cancel: Ca
     compute = choice.compute
     if compute.probabilities or compute.boxes or compute.head is not None:
         what = "untick Probabilities" if compute.probabilities else "untick Lesions as boxes"
-        what = what if compute.probabilities or compute.boxes else "clear Class by head"
+        what = what if compute.probabilities or compute.boxes else "clear Class head"
         raise UsageError(f"A server sends labels alone; {what}, or clear Server.")
     request = RemoteRequest(
         choice.tasks,

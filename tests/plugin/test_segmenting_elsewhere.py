@@ -128,7 +128,7 @@ def test_what_fails_there_is_one_sentence_here(
         run_job(order_of(viewer, address, tasks=("liver",)), Predictors(), ignore, CancelToken())
     for more, remedy in (
         ({"probabilities": True}, "untick Probabilities"),
-        ({"head": tmp_path / "head.json"}, "clear Class by head"),
+        ({"head": tmp_path / "head.json"}, "clear Class head"),
     ):
         compute = ComputeOptions(server=address, **more)
         with pytest.raises(UsageError, match=f"labels alone; {remedy}"):

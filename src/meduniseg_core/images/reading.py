@@ -259,10 +259,10 @@ def _check_exists(path: Path) -> None:
         raise BadInputError(f"{str(path)[:200]!r} is not a usable path ({brief(error)}); check it.") from error
     if not found:
         raise BadInputError(f"{path} does not exist; check the path.")
-    if ending_of(path) == OME_ZARR_ENDING:
-        raise BadInputError(f"{path.name} is an OME-Zarr, which is written here and not read; convert it to NIfTI.")
     if not path.is_dir():
         check_regular(path)
+    if ending_of(path) == OME_ZARR_ENDING:
+        raise BadInputError(f"{path.name} is an OME-Zarr, which is written here and not read; convert it to NIfTI.")
 
 
 def _with_table(labels: Image, path: Path) -> Image:

@@ -232,8 +232,9 @@ class Engines:
         key = _key(device, pack)
         if key not in self._made:
             self._make_room()
-            # what was asked for on the session's device need not exist on the one fallen back to
-            dtype = self._dtype if device == self._device else resolve_precision("auto", device)
+            # fp32 stays what it is; a half precision of the session's device need not exist on the one fallen back to
+            kept = device == self._device or self._dtype == torch.float32
+            dtype = self._dtype if kept else resolve_precision("auto", device)
             self._made[key] = Engine(self._network(pack), device, dtype, self._compile)
         return self._made[key]
 

@@ -53,15 +53,17 @@ def first_part() -> TrainingConfig:
     return TrainingConfig.from_toml(FIRST)
 
 
-def iterations_of(task: str) -> int:
-    """The universal network's iterations for a task: of both parts and of the network that the first starts from."""
+def iterations_by_task() -> dict[str, int]:
+    """The universal network's iterations for each task: of both parts and of the network that the first starts from."""
     parts = (first_part(), universal())
     former = load_model(parts[0].pretrained_weights).info.tasks if parts[0].pretrained_weights else ()
-    count = FORMER_ITERATIONS if task in [plan.task for plan in former] else 0
+    known = {plan.task for plan in former}
+    counts = {task: FORMER_ITERATIONS if task in known else 0 for task in map(task_of, parts[0].datasets)}
     for config in parts:
-        shares = {name: config.task_shares.get(name, 1.0) for name in map(task_of, config.datasets)}
-        count += round(config.total_iterations * shares[task] / sum(shares.values()))
-    return count
+        shares = {task: config.task_shares.get(task, 1.0) for task in counts}
+        for task, share in shares.items():
+            counts[task] += round(config.total_iterations * share / sum(shares.values()))
+    return counts
 
 
 def task_of(folder: Path) -> str:
@@ -83,12 +85,13 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
     """
     config = first_part()
     mean = config.epochs + universal().epochs
+    iterations = iterations_by_task()
     singles = []
     for folder in config.datasets:
         task = task_of(folder)
         if tasks and task not in tasks:
             continue
-        epochs = max(iterations_of(task) // config.iterations_per_dataset, mean)
+        epochs = max(iterations[task] // config.iterations_per_dataset, mean)
         for seed in seeds:
             name = f"single-{task}" if seed == 1 else f"single-{task}-seed{seed}"
             singles.append(
@@ -175,7 +178,7 @@ def main() -> int:
         import tables
 
         if arguments.step == "evaluate":
-            tables.evaluate((FIRST, SECOND), baselines(), iterations_of)
+            tables.evaluate((FIRST, SECOND), baselines(), iterations_by_task())
         else:
             tables.write()
     return 0

@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ MARKS = ("<!-- table:begin (python experiments/starter/run.py table) -->", "<!--
 LOG = logging.getLogger("starter")
 
 
-def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations_of: Callable[[str], int]) -> None:
+def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: Mapping[str, int]) -> None:
     """Segment every held-out image with all networks (fp32, CPU, no mirroring); write results/dice.json.
 
     What a network was measured on stays in the file under its sha256 and is not measured again.
@@ -41,7 +41,7 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations_of
     Args:
         parts: the configurations of the shipped model's training; the last one's network is the model.
         singles: of the single-task networks; those that are not finished are left out.
-        iterations_of: how many iterations of a task the shipped model has seen.
+        iterations: by task, how many the shipped model has seen.
     """
     first, universal = TrainingConfig.from_toml(parts[0]), TrainingConfig.from_toml(parts[-1])
     starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
@@ -78,7 +78,7 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations_of
         content = {
             "starter_sha256": starter.model.sha256,
             "config_sha256": [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts],
-            "iterations": {row["task"]: iterations_of(str(row["task"])) for row in rows},
+            "iterations": dict(iterations),
             "tasks": rows,
             "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
         }

@@ -6,16 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
-from meduniseg_core.errors import BadInputError, CancelledError, UsageError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.images import read_image
 from meduniseg_core.inference import Predictor
-from meduniseg_core.training import NetworkSettings, TrainingConfig, train
+from meduniseg_core.training import NetworkSettings, TrainingConfig
 from meduniseg_core.training.prepare import prepare
-from meduniseg_core.weights import ModelInfo, load_model
-from tests.stopping import StopAfter
+from meduniseg_core.weights import ModelInfo
+from tests.stopping import trained_the_same_when_stopped
 
 SMALL: dict[str, dict[str, Any]] = {
     "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
@@ -38,16 +37,7 @@ def test_a_stopped_run_goes_on_and_its_model_segments(
     config: TrainingConfig, name: str, dataset: int, task: str, file: str
 ) -> None:
     run = single(config, name, dataset)
-    whole = train(run)
-    stopped = run.model_copy(update={"output": config.output.parent / "stopped"})
-    token = StopAfter(2)
-    with pytest.raises(CancelledError):
-        train(stopped, events=token.listen, cancel=token)
-    resumed = train(stopped, resume=True)
-    model, other = load_model(whole.model), load_model(resumed.model)
-    first, second = model.network.state_dict(), other.network.state_dict()
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[weight], second[weight]) for weight in first)
+    model = trained_the_same_when_stopped(run)
     built = model.info.universal_config
     assert (built.method, built.dimension, built.tasks) == (name, 2 if task == "disc" else 3, 0)
     assert model.info.provenance["kind"] == "single-task network"

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from meduniseg_core.errors import CancelledError, UsageError
+from meduniseg_core.errors import UsageError
 from meduniseg_core.images import read_image
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import build_model
@@ -17,7 +16,7 @@ from meduniseg_core.training import NetworkSettings, TrainingConfig, train
 from meduniseg_core.training.prepare import prepare
 from meduniseg_core.training.pretrained import PretrainedWeights
 from meduniseg_core.weights import Model, load_model
-from tests.stopping import StopAfter
+from tests.stopping import trained_the_same_when_stopped
 
 SMALL: dict[str, Any] = {
     "features": (4, 6, 8, 8),
@@ -47,16 +46,7 @@ def with_network(config: TrainingConfig, choice: dict[str, Any]) -> TrainingConf
 @pytest.mark.parametrize("name", CHOICES)
 def test_a_stopped_run_goes_on_and_its_model_segments_both_tasks(config: TrainingConfig, name: str) -> None:
     run = with_network(config, CHOICES[name])
-    whole = train(run)
-    stopped = run.model_copy(update={"output": config.output.parent / "stopped"})
-    token = StopAfter(2)
-    with pytest.raises(CancelledError):
-        train(stopped, events=token.listen, cancel=token)
-    resumed = train(stopped, resume=True)
-    model, other = load_model(whole.model), load_model(resumed.model)
-    first, second = model.network.state_dict(), other.network.state_dict()
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[weight], second[weight]) for weight in first)
+    model = trained_the_same_when_stopped(run)
     written = model.info.config.model_dump(mode="json")
     chosen = {key: value for key, value in CHOICES[name].items() if key in PriorDesign.model_fields}
     assert {key: written[key] for key in chosen} == chosen

@@ -10,13 +10,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
 import napari
 import numpy as np
 from napari.layers import Layer
-from qtpy.QtCore import QPoint
+from qtpy.QtCore import QObject, QPoint, Qt, Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import (
     QApplication,
@@ -33,7 +34,6 @@ from qtpy.QtWidgets import (
     QTableWidget,
     QWidget,
 )
-from superqt.utils import ensure_main_thread
 
 Found = TypeVar("Found")
 
@@ -49,10 +49,33 @@ class TroubleError(Exception):
     """The program did not do what the documentation says."""
 
 
+class _Gui(QObject):
+    """Runs what other threads ask for in the thread that makes it, the GUI's.
+
+    One object for the whole walk: superqt's ``ensure_main_thread`` makes one for each call, which the asking thread may
+    delete while Qt still delivers to it (seen as a crash on a busy machine).
+    """
+
+    _asked = Signal(object, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked.connect(self._answer, Qt.ConnectionType.QueuedConnection)
+
+    def run(self, act: Callable[[], Found]) -> Found:
+        answer: Future[Found] = Future()
+        self._asked.emit(act, answer)
+        return answer.result(timeout=_GUI_SECONDS)
+
+    def _answer(self, act: Callable[[], Found], answer: Future[Found]) -> None:
+        answer.set_result(act())
+
+
 class User:
-    """``name`` stands before every line; screenshots go to ``shots``."""
+    """Made in the GUI's thread; ``name`` stands before every line; screenshots go to ``shots``."""
 
     def __init__(self, name: str, shots: Path, day: int) -> None:
+        self._gui = _Gui()
         self._name, self._shots, self._day, self._count = name, shots, day, 0
         shots.mkdir(parents=True, exist_ok=True)
 
@@ -67,7 +90,7 @@ class User:
             except Exception as error:  # it belongs to the user's thread
                 return None, error
 
-        found, error = _in_gui(act)
+        found, error = self._gui.run(act)
         if error is not None:
             raise error
         return found
@@ -453,6 +476,3 @@ def _area_around(widget: QWidget) -> QScrollArea | None:
 
 def _action(actions: Sequence[QAction], title: str) -> QAction:
     return next(action for action in actions if action.text().replace("&", "").startswith(title))
-
-
-_in_gui = ensure_main_thread(lambda act: act(), await_return=True, timeout=1000 * _GUI_SECONDS)

@@ -21,7 +21,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import atomic_path, write_text
 from meduniseg_core.preprocessing import CachedCase, TaskPlan
-from meduniseg_core.preprocessing.cache import CaseRecord, foreground_voxels, labelled_voxels
+from meduniseg_core.preprocessing.cache import foreground_voxels, labelled_voxels
+from meduniseg_core.preprocessing.cached_cases import CaseRecord
 from meduniseg_core.training.prepare import Prepared, PreparedTask
 from meduniseg_core.weights import ModelInfo
 

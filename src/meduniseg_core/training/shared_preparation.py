@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.preprocessing import CachedCase, TaskPlan
-from meduniseg_core.preprocessing.cache import CaseRecord
+from meduniseg_core.preprocessing.cached_cases import CaseRecord
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.prepare import Prepared, PreparedTask
 from meduniseg_core.validation import first_fault

@@ -23,7 +23,7 @@ def tasks(config: TrainingConfig) -> list[TaskData]:
 
 def two_lungs(folder: Path, sick: str) -> tuple[TaskPlan, CachedCase]:
     """Two bright lungs (1); the one on the ``sick`` side ("left", "right", "both") has a spot (2)."""
-    from meduniseg_core.preprocessing.cache import CaseRecord
+    from meduniseg_core.preprocessing.cached_cases import CaseRecord
 
     seg = np.zeros((1, 40, 60), dtype=np.uint8)
     seg[0, 8:32, 6:24] = seg[0, 8:32, 36:54] = 1

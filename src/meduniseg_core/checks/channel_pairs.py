@@ -12,7 +12,7 @@ import numpy as np
 
 from meduniseg_core.images import Finding, Image
 from meduniseg_core.preprocessing import TaskPlan, is_colour
-from meduniseg_core.preprocessing.dataset import modality_of_channel
+from meduniseg_core.preprocessing.channel_names import modality_of_channel
 
 _QUANTILES = (1, 5, 25, 50, 75, 95, 99)
 _ALIKE = 0.1  # of the range of values: how far apart the quantiles of two images of one kind may lie

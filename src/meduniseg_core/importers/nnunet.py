@@ -32,7 +32,8 @@ from meduniseg_core.importers.nnunet_plans import (
 )
 from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_of
 from meduniseg_core.importers.uniseg import Imported
-from meduniseg_core.preprocessing.dataset import is_colour, modality_of_channel, modality_of_channels, task_name
+from meduniseg_core.preprocessing.channel_names import is_colour, modality_of_channel, modality_of_channels
+from meduniseg_core.preprocessing.dataset import task_name
 from meduniseg_core.preprocessing.plan import IntensityStatistics, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.scheme import Resampling, Scheme
 from meduniseg_core.validation import place_and_fault

@@ -5,7 +5,8 @@ The scheme is nnU-Net's. Arrays are ``(C, D, H, W)``, spacings in mm along ``(D,
 
 from meduniseg_core.preprocessing.cache import preprocess_dataset
 from meduniseg_core.preprocessing.cached_cases import CachedCase, CachedDataset
-from meduniseg_core.preprocessing.dataset import RawCase, RawDataset, files_per_case, is_colour
+from meduniseg_core.preprocessing.channel_names import files_per_case, is_colour
+from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.dataset_check import check_dataset
 from meduniseg_core.preprocessing.dataset_plan import plan_dataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, extract_fingerprint

@@ -7,7 +7,7 @@ import numpy as np
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.events import EventSink, Message
 from meduniseg_core.images import Image
-from meduniseg_core.preprocessing.dataset import is_colour
+from meduniseg_core.preprocessing.channel_names import is_colour
 from meduniseg_core.preprocessing.plan import TaskPlan
 
 _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as grey conversions of photographs use

@@ -27,6 +27,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
 from meduniseg_core.images.formats import composed
+from meduniseg_core.preprocessing.channel_names import files_per_case, modality_of_channels
 from meduniseg_core.preprocessing.dataset_files import (
     CaseList,
     FoundFiles,
@@ -41,59 +42,6 @@ IGNORE = "ignore"
 """nnU-Net's name for the label of voxels that nobody has labelled."""
 
 _LIMIT = 64 * 2**20
-_COLOURS = ({"r", "red"}, {"g", "green"}, {"b", "blue"})
-# what nnU-Net users write as channel names, where it settles the modality
-_CHANNELS_OF_MODALITY = {
-    "ct": ("ct",),
-    "mri": ("mri", "mr", "t1", "t2", "t1w", "t2w", "t1c", "t1ce", "t1gd", "flair", "adc", "dwi"),
-    "pet": ("pet", "suv"),
-    "ultrasound": ("ultrasound", "us"),
-    "xray": ("xray", "x-ray"),
-    "fundus": ("fundus",),
-    "dermoscopy": ("dermoscopy",),
-    "pathology": ("pathology",),
-    "endoscopy": ("endoscopy",),
-}
-_MODALITY_OF_CHANNEL = {name: modality for modality, names in _CHANNELS_OF_MODALITY.items() for name in names}
-
-
-def is_colour(channels: tuple[str, ...]) -> bool:
-    """Say whether channels are the red, green and blue of one colour image.
-
-    Args:
-        channels: The channels' names, in order.
-
-    Returns:
-        True for R, G, B or red, green, blue.
-    """
-    return len(channels) == 3 and all(name.lower() in names for name, names in zip(channels, _COLOURS, strict=True))
-
-
-def modality_of_channel(name: str) -> str | None:
-    """Find the modality that a channel's name tells, such as "CT" or "T1".
-
-    Args:
-        name: The channel's name.
-
-    Returns:
-        The modality; None where the name does not tell.
-    """
-    return _MODALITY_OF_CHANNEL.get(name.strip().lower())
-
-
-def modality_of_channels(names: tuple[str, ...]) -> str | None:
-    """Find the modality that the names of an image's channels tell.
-
-    Args:
-        names: The names of all channels.
-
-    Returns:
-        The modality they share; PET for PET/CT (docs/spec.md section 3); None where they do not tell.
-    """
-    found = {modality_of_channel(name) for name in names}
-    if found == {"ct", "pet"}:
-        return "pet"
-    return found.pop() if len(found) == 1 else None
 
 
 def task_name(dataset: str) -> str:
@@ -107,18 +55,6 @@ def task_name(dataset: str) -> str:
     """
     plain = re.sub(r"^Dataset\d+_", "", dataset)
     return re.sub(r"[^a-z0-9_.\-]+", "_", plain.lower()).strip("_.-") or "task"
-
-
-def files_per_case(channels: tuple[str, ...]) -> int:
-    """Count the files that make one case.
-
-    Args:
-        channels: The channels' names.
-
-    Returns:
-        One per channel; 1 for a colour image.
-    """
-    return 1 if is_colour(channels) else len(channels)
 
 
 class DatasetDescription(BaseModel):

@@ -25,7 +25,7 @@ from store_kills import forked
 
 from meduniseg_core.adaptation import worker
 from meduniseg_core.adaptation.jobs import finetune_job
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.training.checkpoint import LAST, RunState
 
 EPOCHS = 6

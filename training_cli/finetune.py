@@ -61,7 +61,7 @@ def finetune(
     """
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.jobs import finetune_job
-        from meduniseg_core.adaptation.runs import runs_folder
+        from meduniseg_core.adaptation.run import runs_folder
         from meduniseg_core.weights import load_model
 
         model = load_model(base)

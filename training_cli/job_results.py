@@ -31,7 +31,7 @@ def carry_out(
         The result.
     """
     from meduniseg_core.adaptation.execution import execute, take_up, training_config
-    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.adaptation.run import Run
 
     config = training_config(job, base, folder)
     run = take_up(job, resume or finish) if listed else Run(folder, job)

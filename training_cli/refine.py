@@ -89,7 +89,7 @@ def refine(
         from meduniseg_core.adaptation.execution import check_pack_name
         from meduniseg_core.adaptation.jobs import refine_job
         from meduniseg_core.adaptation.refine import datasets_of
-        from meduniseg_core.adaptation.runs import runs_folder
+        from meduniseg_core.adaptation.run import runs_folder
         from meduniseg_core.weights import load_model
 
         check_pack_name(name, install=install and not (replace or resume or finish))

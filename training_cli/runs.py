@@ -13,7 +13,7 @@ from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
 
 if TYPE_CHECKING:
-    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.adaptation.run import Run
 
 app = typer.Typer(
     help="Start, list, compare, adopt, roll back and discard trainings; check runs of 'segment --manifest'.",
@@ -61,7 +61,7 @@ def start_run(
 @app.command("resume")
 def resume_run(name: Name, as_json: Json = False) -> None:
     """Continue a stopped run, in a process of its own."""
-    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.adaptation.run import Run
 
     run = Run.open(name)
     run.start()
@@ -71,7 +71,7 @@ def resume_run(name: Name, as_json: Json = False) -> None:
 @app.command("stop")
 def stop_run(name: Name, as_json: Json = False) -> None:
     """Stop a run and save its state; 'runs resume' continues it."""
-    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.adaptation.run import Run
 
     run = Run.open(name)
     run.stop()
@@ -89,7 +89,7 @@ def gate_run(
     """Compare a run's model with its base on the validation cases; the reports go to the run's folder."""
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.adaptation.gate import gate_folder, judge
-        from meduniseg_core.adaptation.runs import Run
+        from meduniseg_core.adaptation.run import Run
         from meduniseg_core.weights import load_model
 
         run = Run.open(name)
@@ -115,7 +115,7 @@ def adopt_run(
 ) -> None:
     """Install a run's model and put it into use for its task."""
     from meduniseg_core.adaptation.decisions import adopt
-    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.adaptation.run import Run
 
     run = Run.open(name)
     model = adopt(run, anyway=anyway)
@@ -141,7 +141,7 @@ def roll_back(
 def discard_run(name: Name, as_json: Json = False) -> None:
     """Delete a run and its files."""
     from meduniseg_core.adaptation.decisions import discard
-    from meduniseg_core.adaptation.runs import Run
+    from meduniseg_core.adaptation.run import Run
 
     discard(Run.open(name))
     print_answer(as_json, {"discarded": name}, f"{name} is deleted.")

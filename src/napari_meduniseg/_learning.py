@@ -8,7 +8,8 @@ from pathlib import Path
 
 from meduniseg_core.adaptation.expected_time import expected_time
 from meduniseg_core.adaptation.jobs import Job, finetune_job, refine_job
-from meduniseg_core.adaptation.runs import free_name, runs, runs_folder
+from meduniseg_core.adaptation.run import runs_folder
+from meduniseg_core.adaptation.runs import free_name, runs
 from meduniseg_core.corrections import Ledger, LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import CancelToken

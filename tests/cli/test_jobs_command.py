@@ -15,7 +15,7 @@ from small_inputs import save_tiny_model, write_dataset
 
 from meduniseg_core.adaptation import detached, execution, worker
 from meduniseg_core.adaptation.jobs import FinetuneJob, Job, RefineJob, command_line
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.weights import PackRegistry, Registry
 
 

@@ -14,7 +14,7 @@ import pytest
 from small_inputs import save_tiny_model, write_dataset
 
 from meduniseg_core.adaptation.gate_report import GateReport
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.files import sha256_of
 from meduniseg_core.weights import Registry
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from small_inputs import save_tiny_model
 
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.images import read_labels
 from napari_meduniseg import _autosave
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meduniseg_core.adaptation.gate import GATE, gate_folder
 from meduniseg_core.adaptation.gate_files import read_gate
 from meduniseg_core.adaptation.gate_report import GateReport
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.errors import UsageError
 from meduniseg_core.files import sha256_of
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry

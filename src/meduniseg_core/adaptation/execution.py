@@ -11,7 +11,8 @@ from meduniseg_core.adaptation.gate import gate_folder, judge
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.jobs import FinetuneJob, Job, RefineJob
 from meduniseg_core.adaptation.refine import refine, refine_config
-from meduniseg_core.adaptation.runs import Run, check_new_name, is_run, runs_folder
+from meduniseg_core.adaptation.run import Run, is_run, runs_folder
+from meduniseg_core.adaptation.runs import check_new_name
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.training import TrainingConfig, TrainingResult

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from meduniseg_core.adaptation.execution import training_config
 from meduniseg_core.adaptation.jobs import FinetuneJob, Job
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.inference import Predictor
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.weights import Model, load_model

@@ -11,7 +11,7 @@ from meduniseg_core.adaptation.finetune import data_of
 from meduniseg_core.adaptation.gate_bias import corrected, corrections_in
 from meduniseg_core.adaptation.gate_files import write_gate
 from meduniseg_core.adaptation.gate_report import PICTURES, GateReport, Pair, by_gain
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.evaluation import evaluate_case
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meduniseg_core.adaptation.execution import execute, training_config
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.errors import MedUniSegError, explain
 from meduniseg_core.events import CancelToken, Event, cancelled_by_signals, error_record, event_record
 from meduniseg_core.weights import load_model

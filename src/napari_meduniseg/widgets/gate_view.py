@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from meduniseg_core.adaptation.decisions import adopt, discard, in_use, roll_back, verdict
 from meduniseg_core.adaptation.gate import GATE
 from meduniseg_core.adaptation.gate_report import GateReport
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import ActiveModels
 from napari_meduniseg._signals import signals

@@ -16,7 +16,8 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import qdebounced, signals_blocked
 
-from meduniseg_core.adaptation.runs import Run, begin, runs
+from meduniseg_core.adaptation.run import Run
+from meduniseg_core.adaptation.runs import begin, runs
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._accepting import Collection, collection_at, collections

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer, QUrl, Signal
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout
 
-from meduniseg_core.adaptation.runs import Run, RunStatus
+from meduniseg_core.adaptation.run import Run, RunStatus
 from meduniseg_core.images.palette import class_colour
 from napari_meduniseg._durations import duration
 from napari_meduniseg.widgets.message import Sentence, keep_room

@@ -12,7 +12,7 @@ from meduniseg_core.adaptation import decisions
 from meduniseg_core.adaptation.gate_files import write_gate
 from meduniseg_core.adaptation.gate_report import GateReport, Pair
 from meduniseg_core.adaptation.jobs import RefineJob
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.errors import UsageError
 from meduniseg_core.evaluation import CaseScores, ClassScores
 from meduniseg_core.files import sha256_of

@@ -10,7 +10,7 @@ from small_network import write_discs
 
 from meduniseg_core.adaptation.expected_time import expected_time
 from meduniseg_core.adaptation.jobs import finetune_job
-from meduniseg_core.adaptation.runs import Run
+from meduniseg_core.adaptation.run import Run
 from meduniseg_core.weights import Model
 
 DESCRIPTION = {

@@ -10,7 +10,8 @@ import pytest
 
 import meduniseg_core
 from meduniseg_core.adaptation.jobs import FinetuneJob, Job, RefineJob, job_text, read_job, renamed, same_training
-from meduniseg_core.adaptation.runs import Run, runs
+from meduniseg_core.adaptation.run import Run
+from meduniseg_core.adaptation.runs import runs
 from meduniseg_core.errors import BadInputError, UsageError
 
 TUNING = FinetuneJob(

@@ -12,7 +12,8 @@ import pytest
 
 from meduniseg_core.adaptation import detached
 from meduniseg_core.adaptation.jobs import FinetuneJob
-from meduniseg_core.adaptation.runs import Run, RunStatus, free_name, runs
+from meduniseg_core.adaptation.run import Run, RunStatus
+from meduniseg_core.adaptation.runs import free_name, runs
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.training.checkpoint import LAST
 

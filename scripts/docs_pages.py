@@ -113,7 +113,8 @@ def settings_page() -> str:
     """The settings of a training's configuration, table by table, from the fields themselves."""
     from meduniseg_core.training.absence import AbsenceSettings
     from meduniseg_core.training.augmentation import AugmentationConfig
-    from meduniseg_core.training.config import NetworkSettings, PlanSettings, TrainingConfig
+    from meduniseg_core.training.config import TrainingConfig
+    from meduniseg_core.training.settings import NetworkSettings, PlanSettings
 
     tables: list[tuple[str, type[BaseModel]]] = [
         ("The run", TrainingConfig),

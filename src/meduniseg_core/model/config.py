@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from meduniseg_core.model.peer_table import PEERS
 
 Stride = tuple[int, int, int]
-Method = Literal["meduniseg", "dodnet", "universal-model", "ccq", "hermes", "u-mamba-bot", "ux-net"]
-SINGLE_TASK: tuple[Method, ...] = ("u-mamba-bot", "ux-net")
-_VOLUMES_ONLY: tuple[Method, ...] = ("ux-net",)
-_OWN_SIZES: dict[str, dict[str, Any]] = {
-    "ux-net": {"features": (48, 96, 192, 384, 768), "strides": ((2, 2, 2),) * 4},
-}
+_UNIVERSAL = ("meduniseg", "dodnet", "universal-model", "ccq", "hermes")
+
+
+def _known(method: str) -> str:
+    if method not in (*_UNIVERSAL, *PEERS):
+        raise ValueError(f"there is no method {method}; there are {', '.join((*_UNIVERSAL, *PEERS))}")
+    return method
 
 
 class PriorDesign(BaseModel):
@@ -26,10 +37,10 @@ class PriorDesign(BaseModel):
     also_left_out: ClassVar[tuple[str, ...]] = ()
     """Fields of a subclass that are named only where they differ from their defaults, too."""
 
-    method: Method = Field(
+    method: Annotated[str, AfterValidator(_known)] = Field(
         default="meduniseg",
-        description="another name: that paper's network; dodnet, universal-model, ccq and hermes on the same backbone "
-        "(docs/spec.md section 13), u-mamba-bot and ux-net for one data set (section 15)",
+        description=f"another name: that paper's network; {', '.join(_UNIVERSAL[1:])} on the same backbone "
+        f"(docs/spec.md section 13), {', '.join(PEERS)} for one data set (section 15)",
     )
     modal_prior_at: Literal["image", "bottleneck"] = Field(
         default="image", description="image: MMap's map is added to it; bottleneck: SEFU's prior joins the features"
@@ -47,12 +58,13 @@ class PriorDesign(BaseModel):
     @classmethod
     def _sizes_of_its_paper(cls, given: Any) -> Any:
         method = given.get("method") if isinstance(given, dict) else None
-        return {**_OWN_SIZES.get(method, {}), **given} if isinstance(method, str) else given
+        peer = PEERS.get(method) if isinstance(method, str) else None
+        return given if peer is None else {**peer.sizes, **given}
 
     @property
     def single_task(self) -> bool:
         """Whether it is a network for one task, which is told neither task nor modality."""
-        return self.method in SINGLE_TASK
+        return self.method in PEERS
 
     @model_validator(mode="after")
     def _tells_tasks_apart(self) -> Self:
@@ -113,10 +125,7 @@ class ModelConfig(PriorDesign):
         if self.single_task:
             if self.tasks or self.modalities or len(self.stems) != 1:
                 raise ValueError(f"{self.method} is for one task: tasks = modalities = 0, and one stem")
-            if self.dimension == 2 and self.method in _VOLUMES_ONLY:
-                raise ValueError(f"{self.method} is for volumes, not for 2D images")
-            if self.method == "ux-net" and set(self.strides) != {(2, 2, 2)}:
-                raise ValueError("ux-net halves every axis between its stages: its strides are (2, 2, 2)")
+            PEERS[self.method].check(self.strides, self.dimension)
             return self
         if self.method != "meduniseg" and not self.tasks:
             raise ValueError(
@@ -157,6 +166,10 @@ ARCHITECTURES: dict[str, ModelConfig] = {
     "ccq": ModelConfig(method="ccq", modalities=0),
     "hermes": ModelConfig(method="hermes"),
     # other papers' networks for one task (docs/spec.md section 15)
-    "u-mamba-bot": ModelConfig(method="u-mamba-bot", stems=(1,), classes=2, modalities=0, tasks=0),
-    "ux-net": ModelConfig(method="ux-net", stems=(1,), classes=2, modalities=0, tasks=0),
+    **{
+        peer.name: ModelConfig(
+            method=peer.name, stems=(1,), classes=2, modalities=0, tasks=0, dimension=max(peer.dimensions)
+        )
+        for peer in PEERS.values()
+    },
 }

@@ -6,10 +6,11 @@ from typing import overload
 
 import torch
 
+from meduniseg_core.model import peers
 from meduniseg_core.model.baselines import CCQ, DoDNet, Hermes, UniversalModel
-from meduniseg_core.model.config import Method, ModelConfig
+from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.meduniseg import MedUniSeg
-from meduniseg_core.model.peers import UMambaBot, UXNet
+from meduniseg_core.model.peer_table import PEERS
 from meduniseg_core.model.plain_unet import UNet, UNetEnsemble
 from meduniseg_core.model.unet_config import UNetConfig
 from meduniseg_core.model.universal import UniversalNetwork
@@ -20,14 +21,13 @@ Network = UniversalNetwork | UNetEnsemble
 
 Part = UniversalNetwork | UNet
 
-_METHODS: dict[Method, type[UniversalNetwork]] = {
+_METHODS: dict[str, type[UniversalNetwork]] = {
     "meduniseg": MedUniSeg,
     "dodnet": DoDNet,
     "universal-model": UniversalModel,
     "ccq": CCQ,
     "hermes": Hermes,
-    "u-mamba-bot": UMambaBot,
-    "ux-net": UXNet,
+    **{peer.name: getattr(peers, peer.builder) for peer in PEERS.values()},
 }
 
 

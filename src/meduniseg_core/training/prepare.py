@@ -26,8 +26,9 @@ from meduniseg_core.preprocessing.cache import source_files
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
-from meduniseg_core.training.config import NetworkSettings, PlanSettings, TrainingConfig
+from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.pretrained import start_of
+from meduniseg_core.training.settings import NetworkSettings, PlanSettings
 from meduniseg_core.training.split import Fold, Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
 from meduniseg_core.validation import first_fault

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -14,13 +12,11 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.training import NetworkSettings, TrainingConfig
 from meduniseg_core.training.prepare import prepare
 from meduniseg_core.weights import ModelInfo
+from tests.small_peers import FORMS
+from tests.small_peers import SIZES as SMALL
 from tests.stopping import trained_the_same_when_stopped
 
-SMALL: dict[str, dict[str, Any]] = {
-    "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
-    "ux-net": {"features": (4, 6, 8, 8), "strides": ((2, 2, 2),) * 3},
-}
-DISCS, BALLS = (0, "disc", "disc_0_0000.png"), (1, "ball", "ball_0_0000.nii.gz")
+DATASETS = {2: (0, "disc", "disc_0_0000.png"), 3: (1, "ball", "ball_0_0000.nii.gz")}
 
 
 def single(config: TrainingConfig, name: str, dataset: int) -> TrainingConfig:
@@ -29,17 +25,13 @@ def single(config: TrainingConfig, name: str, dataset: int) -> TrainingConfig:
     return config.model_copy(update=change)
 
 
-@pytest.mark.parametrize(
-    ("name", "dataset", "task", "file"),
-    [("u-mamba-bot", *DISCS), ("u-mamba-bot", *BALLS), ("ux-net", *BALLS)],
-)
-def test_a_stopped_run_goes_on_and_its_model_segments(
-    config: TrainingConfig, name: str, dataset: int, task: str, file: str
-) -> None:
+@pytest.mark.parametrize(("name", "dimension"), FORMS)
+def test_a_stopped_run_goes_on_and_its_model_segments(config: TrainingConfig, name: str, dimension: int) -> None:
+    dataset, task, file = DATASETS[dimension]
     run = single(config, name, dataset)
     model = trained_the_same_when_stopped(run)
     built = model.info.universal_config
-    assert (built.method, built.dimension, built.tasks) == (name, 2 if task == "disc" else 3, 0)
+    assert (built.method, built.dimension, built.tasks) == (name, dimension, 0)
     assert model.info.provenance["kind"] == "single-task network"
     image = read_image(config.datasets[dataset] / "imagesTr" / file)
     found = Predictor(model, "cpu", "fp32").segment(image, task)[task].labels.array

@@ -11,30 +11,18 @@ from torch import Tensor
 
 from meduniseg_core.model import ARCHITECTURES, ModelConfig, UniversalNetwork, build_model
 from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
-from meduniseg_core.model.config import SINGLE_TASK
-from meduniseg_core.model.peers import UMambaBot, UXNet
+from meduniseg_core.model.peer_table import PEERS
 from meduniseg_core.model.unet import Recomputed
 from meduniseg_core.training.losses import deep_supervision_loss, deep_supervision_weights
+from tests.small_peers import FORMS, SIZES, small_peer
 
-KINDS: dict[str, type[UniversalNetwork]] = {"u-mamba-bot": UMambaBot, "ux-net": UXNet}
-SMALL: dict[str, dict[str, Any]] = {
-    "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
-    "ux-net": {"features": (4, 6, 8, 12), "strides": ((2, 2, 2),) * 3},
-}
-FORMS = [("u-mamba-bot", 2), ("u-mamba-bot", 3), ("ux-net", 3)]
-NAMES = list(SMALL)
-SIZES = {2: (1, 64, 64), 3: (32, 64, 64)}
-
-
-def small(name: str, **changes: Any) -> ModelConfig:
-    return ModelConfig(
-        **{"method": name, "stems": (2,), "classes": 3, "modalities": 0, "tasks": 0, **SMALL[name], **changes}
-    )
+NAMES = list(PEERS)
+IMAGES = {2: (1, 64, 64), 3: (32, 64, 64)}
 
 
 def network_of(name: str, **changes: Any) -> UniversalNetwork:
     torch.manual_seed(0)
-    return build_model(small(name, **changes))
+    return build_model(small_peer(name, **changes))
 
 
 def logits_of(network: UniversalNetwork, image: Tensor) -> Tensor:
@@ -42,16 +30,16 @@ def logits_of(network: UniversalNetwork, image: Tensor) -> Tensor:
 
 
 def test_every_network_has_its_architecture_and_is_tested_here() -> None:
-    assert set(NAMES) == set(KINDS) == set(SINGLE_TASK)
-    for name, kind in KINDS.items():
+    assert set(SIZES) == set(PEERS)
+    for name, peer in PEERS.items():
         with torch.device("meta"):
-            assert type(build_model(ARCHITECTURES[name])) is kind
+            assert type(build_model(ARCHITECTURES[name])).__name__ == peer.builder
 
 
 @pytest.mark.parametrize(("name", "dimension"), FORMS)
 def test_a_batch_gives_per_sample_what_single_images_give(name: str, dimension: int) -> None:
     network = network_of(name, dimension=dimension).double().eval()
-    size = SIZES[dimension]
+    size = IMAGES[dimension]
     samples = [torch.randn(2, *size, dtype=torch.float64) for _ in range(3)]
     with torch.inference_mode():
         together = network(samples)
@@ -66,7 +54,7 @@ def test_a_batch_gives_per_sample_what_single_images_give(name: str, dimension: 
 @pytest.mark.parametrize(("name", "dimension"), FORMS)
 def test_a_step_lowers_the_loss_and_every_weight_learns(name: str, dimension: int) -> None:
     network = network_of(name, dimension=dimension)
-    image, labels = torch.randn(1, 2, *SIZES[dimension]), torch.zeros(1, *SIZES[dimension], dtype=torch.int64)
+    image, labels = torch.randn(1, 2, *IMAGES[dimension]), torch.zeros(1, *IMAGES[dimension], dtype=torch.int64)
     labels[..., 16:48, 16:40] = 1
     image[:, 0] += 3 * labels
     weights = deep_supervision_weights(network.levels)
@@ -86,7 +74,7 @@ def test_a_step_lowers_the_loss_and_every_weight_learns(name: str, dimension: in
 @pytest.mark.parametrize(("name", "dimension"), FORMS)
 def test_all_run_in_half_precision_as_the_predictor_runs_them(name: str, dimension: int) -> None:
     network = network_of(name, dimension=dimension).eval()
-    device, image = torch.device("cpu"), torch.randn(1, 2, *SIZES[dimension])
+    device, image = torch.device("cpu"), torch.randn(1, 2, *IMAGES[dimension])
     with torch.inference_mode():
         exact = logits_of(network, image)
         half = optimised_for(network, device, torch.bfloat16)
@@ -108,7 +96,7 @@ def test_all_train_in_mixed_precision(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_one_task_does_not_need_is_refused(name: str, change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="is for one task"):
-        small(name, **change)
+        small_peer(name, **change)
 
 
 def test_u_mamba_takes_every_size_and_images_of_depth_1_in_its_3d_form(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +126,9 @@ def test_ux_net_says_which_sizes_it_takes() -> None:
         with pytest.raises(ValueError, match=r"sides are multiples of \(8, 8, 8\)"):
             network.encode(torch.zeros(1, 2, *size))
     with pytest.raises(ValidationError, match="ux-net is for volumes"):
-        small("ux-net", dimension=2)
-    with pytest.raises(ValidationError, match="its strides are"):
-        small("ux-net", strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)))
+        small_peer("ux-net", dimension=2)
+    with pytest.raises(ValidationError, match="ux-net has strides of its own"):
+        small_peer("ux-net", strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)))
     assert ModelConfig(method="ux-net", stems=(1,), modalities=0, tasks=0).total_stride == (16, 16, 16)
 
 

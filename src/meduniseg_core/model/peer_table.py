@@ -1,0 +1,55 @@
+"""Other papers' networks for one task, as data: their names, their papers' sizes and the images that they serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Strides = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network of `meduniseg_core.model.peers` (docs/spec.md section 15).
+
+    ``builder`` is the name of its class there. ``features`` are its paper's widths, the image's resolution first, and
+    ``strides`` lie between them; both None: the backbone's. A network with strides of its own has no others, and may
+    only have fewer stages.
+    """
+
+    name: str
+    builder: str
+    dimensions: tuple[Literal[2, 3], ...] = (2, 3)
+    features: tuple[int, ...] | None = None
+    strides: Strides | None = None
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Its paper's sizes as settings of an architecture."""
+        given = {"features": self.features, "strides": self.strides}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def check(self, strides: Strides, dimension: int) -> None:
+        """Check that the network can be built so.
+
+        Args:
+            strides: between its stages, (D, H, W).
+            dimension: 2 or 3.
+
+        Raises:
+            ValueError: it does not serve such images, or has other strides.
+        """
+        if dimension not in self.dimensions:
+            serves = "volumes, not for 2D images" if dimension == 2 else "2D images, not for volumes"
+            raise ValueError(f"{self.name} is for {serves}")
+        if self.strides is not None and strides != self.strides[: len(strides)]:
+            raise ValueError(f"{self.name} has strides of its own, {self.strides}; leave strides out")
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        Peer("u-mamba-bot", "UMambaBot"),
+        Peer("ux-net", "UXNet", (3,), (48, 96, 192, 384, 768), ((2, 2, 2),) * 4),
+    )
+}

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import napari
 import numpy as np
 from napari.layers import Layer
-from qtpy.QtCore import QObject, QPoint, Qt, Signal
+from qtpy.QtCore import QObject, QPoint, Qt, QThread, Signal
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import (
     QApplication,
@@ -63,6 +63,8 @@ class _Gui(QObject):
         self._asked.connect(self._answer, Qt.ConnectionType.QueuedConnection)
 
     def run(self, act: Callable[[], Found]) -> Found:
+        if QThread.currentThread() is self.thread():
+            return act()
         answer: Future[Found] = Future()
         self._asked.emit(act, answer)
         return answer.result(timeout=_GUI_SECONDS)

@@ -9,6 +9,7 @@ from meduniseg_core.model.peer_table import PEERS
 
 SIZES: dict[str, dict[str, Any]] = {
     "u-mamba-bot": {"features": (4, 6, 8, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
+    "u-kan": {"features": (4, 4, 6, 8, 8), "strides": ((1, 2, 2),) * 4},
     "ux-net": {"features": (4, 6, 8, 12), "strides": ((2, 2, 2),) * 3},
 }
 FORMS = [(name, dimension) for name, peer in PEERS.items() for dimension in peer.dimensions]

@@ -120,13 +120,13 @@ class ModelConfig(PriorDesign):
             raise ValueError("one stride for every encoder stage after the first")
         if not self.stems or list(self.stems) != sorted(set(self.stems)) or self.stems[0] < 1:
             raise ValueError("stems are distinct channel counts in rising order")
-        if self.dimension == 2 and (self.modalities or self.tasks):
-            raise ValueError("the 2D counterpart is a plain backbone: modalities = tasks = 0")
         if self.single_task:
             if self.tasks or self.modalities or len(self.stems) != 1:
                 raise ValueError(f"{self.method} is for one task: tasks = modalities = 0, and one stem")
             PEERS[self.method].check(self.strides, self.dimension)
             return self
+        if self.dimension == 2 and (self.modalities or self.tasks):
+            raise ValueError("the 2D counterpart is a plain backbone: modalities = tasks = 0")
         if self.method != "meduniseg" and not self.tasks:
             raise ValueError(
                 f"{self.method} is for one task at least; the plain backbone is MedUniSeg's without priors"

@@ -50,6 +50,7 @@ PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("u-mamba-bot", "UMambaBot"),
+        Peer("u-kan", "UKAN", (2,), (16, 16, 32, 128, 160, 256), ((1, 2, 2),) * 5),
         Peer("ux-net", "UXNet", (3,), (48, 96, 192, 384, 768), ((2, 2, 2),) * 4),
     )
 }

@@ -1,6 +1,7 @@
 """Other papers' networks for one task, for comparisons (docs/spec.md section 15)."""
 
+from meduniseg_core.model.peers.u_kan import UKAN
 from meduniseg_core.model.peers.u_mamba import UMambaBot
 from meduniseg_core.model.peers.ux_net import UXNet
 
-__all__ = ["UMambaBot", "UXNet"]
+__all__ = ["UKAN", "UMambaBot", "UXNet"]

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from meduniseg_core.model.baselines.attention import attended_features, tokens_of
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
+from meduniseg_core.model.peers.channel_norm import ChannelNorm
 from meduniseg_core.model.peers.residual import unet_of
+from meduniseg_core.model.peers.sizes import whole
 from meduniseg_core.model.plain_unet import ResidualBlock
 from meduniseg_core.model.unet import Decoder, Recomputed
 from meduniseg_core.model.universal import UniversalNetwork
@@ -62,13 +63,7 @@ class UXNet(UniversalNetwork):
 
     @override
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        volume = images if isinstance(images, Tensor) else torch.stack(list(images))
-        if any(side % step for side, step in zip(volume.shape[2:], self.config.total_stride, strict=True)):
-            raise ValueError(
-                f"ux-net takes volumes whose sides are multiples of {self.config.total_stride}, not "
-                f"{tuple(volume.shape[2:])}"
-            )
-        volume = volume.to(self.head.weight.dtype)
+        volume = whole(images, self.config).to(self.head.weight.dtype)
         inputs = [volume, *self.hierarchy(volume)]
         return Features(stages=tuple(one(x) for one, x in zip(self.laterals, inputs, strict=True)), priors=None)
 
@@ -88,18 +83,18 @@ class _Hierarchy(Recomputed):
     def __init__(self, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
         before = (channels, *widths[:-1])
-        stem = nn.Sequential(nn.Conv3d(channels, widths[0], 7, 2, 3), _ChannelNorm(widths[0]))
+        stem = nn.Sequential(nn.Conv3d(channels, widths[0], 7, 2, 3), _norm(widths[0]))
         self.down = nn.ModuleList(
             [
                 stem,
                 *(
-                    nn.Sequential(_ChannelNorm(inputs), nn.Conv3d(inputs, outputs, 2, 2))
+                    nn.Sequential(_norm(inputs), nn.Conv3d(inputs, outputs, 2, 2))
                     for inputs, outputs in zip(before[1:], widths[1:], strict=True)
                 ),
             ]
         )
         self.stages = nn.ModuleList(nn.Sequential(*(_Block(width) for _ in range(_BLOCKS))) for width in widths)
-        self.norms = nn.ModuleList(_ChannelNorm(width) for width in widths)
+        self.norms = nn.ModuleList(_norm(width) for width in widths)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features of the stages.
@@ -123,7 +118,7 @@ class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv3d(width, width, _KERNEL, padding=_KERNEL // 2, groups=width)
-        self.norm = _ChannelNorm(width)
+        self.norm = _norm(width)
         self.expand = nn.Conv3d(width, _EXPAND * width, 1, groups=width)
         self.reduce = nn.Conv3d(_EXPAND * width, width, 1, groups=width)
         self.scale = nn.Parameter(torch.full((width,), _FIRST_SCALE))
@@ -142,19 +137,5 @@ class _Block(nn.Module):
         return result
 
 
-class _ChannelNorm(nn.LayerNorm):
-    """Normalises every voxel over its channels, in single precision at least."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise.
-
-        Args:
-            x: (B, width, D, H, W).
-
-        Returns:
-            An array of the same shape and dtype.
-        """
-        return attended_features(super().forward(tokens_of(x)), x)
+def _norm(width: int) -> ChannelNorm:
+    return ChannelNorm(width, eps=1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from meduniseg_core.training.losses import deep_supervision_loss, deep_supervisi
 from tests.small_peers import FORMS, SIZES, small_peer
 
 NAMES = list(PEERS)
+STRIDES_OF_THEIR_OWN = [name for name, peer in PEERS.items() if peer.strides is not None]
+ONE_FORM = {name: peer for name, peer in PEERS.items() if len(peer.dimensions) == 1}
 IMAGES = {2: (1, 64, 64), 3: (32, 64, 64)}
 
 
@@ -83,11 +86,11 @@ def test_all_run_in_half_precision_as_the_predictor_runs_them(name: str, dimensi
     assert float((found - exact).abs().max()) < 0.15 * float(exact.abs().max())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_all_train_in_mixed_precision(name: str) -> None:
-    network = network_of(name)
+@pytest.mark.parametrize(("name", "dimension"), FORMS)
+def test_all_train_in_mixed_precision(name: str, dimension: int) -> None:
+    network = network_of(name, dimension=dimension)
     with autocast(torch.device("cpu"), torch.bfloat16):
-        levels = network(torch.randn(2, 2, 16, 32, 32))
+        levels = network(torch.randn(2, 2, *IMAGES[dimension]))
     sum(level.float().square().mean() for level in levels).backward()
     assert all(own.grad is not None and own.grad.isfinite().all() for own in network.parameters())
 
@@ -120,26 +123,41 @@ def test_u_mamba_s_bottleneck_sees_the_image_from_far_away() -> None:
     assert image.grad[0, :, 0, 0, 0].abs().sum() > 0
 
 
-def test_ux_net_says_which_sizes_it_takes() -> None:
-    network = network_of("ux-net").eval()
-    for size in ((1, 64, 64), (16, 20, 32)):
-        with pytest.raises(ValueError, match=r"sides are multiples of \(8, 8, 8\)"):
+@pytest.mark.parametrize("name", STRIDES_OF_THEIR_OWN)
+def test_a_network_with_strides_of_its_own_says_what_it_takes(name: str) -> None:
+    network = network_of(name).eval()
+    steps = network.config.total_stride
+    for add in ((0, 0, 1), (0, 1, 0), (1, 0, 0)):
+        size = [2 * step + more for step, more in zip(steps, add, strict=True)]
+        with pytest.raises(
+            ValueError, match=rf"^{name} takes .* whose sides are multiples of \({steps[0]}, {steps[1]},"
+        ):
             network.encode(torch.zeros(1, 2, *size))
-    with pytest.raises(ValidationError, match="ux-net is for volumes"):
-        small_peer("ux-net", dimension=2)
-    with pytest.raises(ValidationError, match="ux-net has strides of its own"):
-        small_peer("ux-net", strides=((1, 2, 2), (2, 2, 2), (2, 2, 2)))
-    assert ModelConfig(method="ux-net", stems=(1,), modalities=0, tasks=0).total_stride == (16, 16, 16)
+    with pytest.raises(ValidationError, match=f"{name} has strides of its own"):
+        small_peer(name, strides=((1, 2, 4), *SIZES[name]["strides"][1:]))
+    assert ModelConfig(method=name, stems=(1,), modalities=0, tasks=0, dimension=network.config.dimension).strides == (
+        PEERS[name].strides
+    )
 
 
-def test_ux_net_recomputes_activations_to_the_same_gradient() -> None:
+@pytest.mark.parametrize(("name", "other"), [(name, 5 - max(peer.dimensions)) for name, peer in ONE_FORM.items()])
+def test_a_network_of_one_form_refuses_the_other_images(name: str, other: int) -> None:
+    with pytest.raises(ValidationError, match=rf"{name} is for (volumes|2D images), not for (2D images|volumes)"):
+        small_peer(name, dimension=other)
+
+
+@pytest.mark.parametrize(("name", "dimension"), FORMS)
+def test_all_recompute_activations_to_the_same_gradient(name: str, dimension: int) -> None:
     gradients = []
     for again in (False, True):
-        network, image = network_of("ux-net"), torch.linspace(-1, 1, 2 * 16**3).view(1, 2, 16, 16, 16)
-        for part in network.modules():
-            if isinstance(part, Recomputed):
-                part.recompute = again
+        network = network_of(name, dimension=dimension)
+        shape = (2, *(min(side, 32) for side in IMAGES[dimension]))
+        image = torch.linspace(-1, 1, math.prod(shape)).view(1, *shape)
+        parts = [part for part in network.modules() if isinstance(part, Recomputed)]
+        assert parts
+        for part in parts:
+            part.recompute = again
         network(image)[0].square().mean().backward()
-        gradients.append([own.grad for own in network.parameters()])
+        gradients.append([own.grad for own in network.parameters() if own.grad is not None])
     for first, second in zip(*gradients, strict=True):
         torch.testing.assert_close(first, second)

@@ -123,7 +123,7 @@ class ModelConfig(PriorDesign):
         if self.single_task:
             if self.tasks or self.modalities or len(self.stems) != 1:
                 raise ValueError(f"{self.method} is for one task: tasks = modalities = 0, and one stem")
-            PEERS[self.method].check(self.strides, self.dimension)
+            PEERS[self.method].check(self.features, self.strides, self.dimension)
             return self
         if self.dimension == 2 and (self.modalities or self.tasks):
             raise ValueError("the 2D counterpart is a plain backbone: modalities = tasks = 0")

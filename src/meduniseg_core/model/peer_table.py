@@ -14,7 +14,8 @@ class Peer:
 
     ``builder`` is the name of its class there. ``features`` are its paper's widths, the image's resolution first, and
     ``strides`` lie between them; both None: the backbone's. A network with strides of its own has no others, and may
-    only have fewer stages.
+    only have fewer stages. ``patches``: the image is read in patches and has no stage of its own, so that the first two
+    features are the same.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Peer:
     dimensions: tuple[Literal[2, 3], ...] = (2, 3)
     features: tuple[int, ...] | None = None
     strides: Strides | None = None
+    patches: bool = False
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -29,27 +31,33 @@ class Peer:
         given = {"features": self.features, "strides": self.strides}
         return {name: value for name, value in given.items() if value is not None}
 
-    def check(self, strides: Strides, dimension: int) -> None:
+    def check(self, features: tuple[int, ...], strides: Strides, dimension: int) -> None:
         """Check that the network can be built so.
 
         Args:
+            features: widths of its stages.
             strides: between its stages, (D, H, W).
             dimension: 2 or 3.
 
         Raises:
-            ValueError: it does not serve such images, or has other strides.
+            ValueError: it does not serve such images, or has other strides or widths.
         """
         if dimension not in self.dimensions:
             serves = "volumes, not for 2D images" if dimension == 2 else "2D images, not for volumes"
             raise ValueError(f"{self.name} is for {serves}")
         if self.strides is not None and strides != self.strides[: len(strides)]:
             raise ValueError(f"{self.name} has strides of its own, {self.strides}; leave strides out")
+        if self.patches and features[0] != features[1]:
+            raise ValueError(f"{self.name} reads the image in patches: its first two features are the same")
 
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("u-mamba-bot", "UMambaBot"),
+        Peer("nnformer", "NNFormer", (3,), (192, 192, 384, 768, 1536), ((2, 4, 4), *((2, 2, 2),) * 3), patches=True),
+        Peer("swin-unetr", "SwinUNETR", (3,), (48, 48, 96, 192, 384, 768), ((2, 2, 2),) * 5),
+        Peer("unetr", "UNETR", (3,), (16, 32, 64, 128, 768), ((2, 2, 2),) * 4),
         Peer("u-kan", "UKAN", (2,), (16, 16, 32, 128, 160, 256), ((1, 2, 2),) * 5),
         Peer("ux-net", "UXNet", (3,), (48, 96, 192, 384, 768), ((2, 2, 2),) * 4),
     )

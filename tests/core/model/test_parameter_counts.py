@@ -39,6 +39,9 @@ def test_variants_of_the_paper_have_the_counts_of_the_specification(architecture
     [
         # for one channel and two classes
         ("u-mamba-bot", 48_163_200, 48.2),  # the paper's table 3
+        ("nnformer", 149_538_078, 149.3),  # UX-Net's paper; 150.5 in UNETR++'s
+        ("swin-unetr", 62_196_020, 62.2),  # UX-Net's paper; 61.98 in Swin UNETR's
+        ("unetr", 92_785_890, 92.8),  # UX-Net's paper; 92.58 in UNETR's
         ("u-kan", 6_356_418, 6.35),  # U-KAN's paper, for three channels and one class (6,356,689 here)
         ("ux-net", 53_019_362, 53.0),  # UX-Net's paper
     ],

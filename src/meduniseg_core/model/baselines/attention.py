@@ -1,4 +1,4 @@
-"""Attention between tokens (class queries, priors) and features, for CCQ and Hermes."""
+"""Attention between tokens (class queries, priors) and features, and what turns the one into the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Attention(nn.Module):
         self.norm, self.norm_of = nn.LayerNorm(width), nn.LayerNorm(width)
         self.queries, self.keys, self.values = (nn.Linear(width, width) for _ in range(3))
         self.out = nn.Linear(width, width)
-        self._heads = math.gcd(width, max(1, width // _HEAD_WIDTH))
+        self._heads = heads_of(width)
 
     def forward(self, tokens: Tensor, of: Tensor) -> Tensor:
         """Let tokens attend to others.
@@ -60,6 +60,19 @@ class FeedForward(nn.Module):
         """
         result: Tensor = self.down(F.gelu(self.up(self.norm(tokens))))
         return result
+
+
+def heads_of(width: int, head_width: int = _HEAD_WIDTH) -> int:
+    """The number of heads that attention of a width has.
+
+    Args:
+        width: of the tokens.
+        head_width: what a head has if it divides the width.
+
+    Returns:
+        A divisor of the width.
+    """
+    return math.gcd(width, max(1, width // head_width))
 
 
 def tokens_of(x: Tensor) -> Tensor:

@@ -26,15 +26,15 @@ from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.peers.channel_norm import ChannelNorm
 from meduniseg_core.model.peers.kan import KANLayer
+from meduniseg_core.model.peers.one_head import OneHead
 from meduniseg_core.model.peers.sizes import whole
 from meduniseg_core.model.unet import Recomputed
-from meduniseg_core.model.universal import UniversalNetwork
 
 _CONVOLVED = 3  # stages of convolutions, before those of tokens
 _LAYERS = 3
 
 
-class UKAN(UniversalNetwork, Recomputed):
+class UKAN(OneHead, Recomputed):
     """Convolutions at large sizes, Kolmogorov-Arnold networks on tokens at small ones."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -55,14 +55,9 @@ class UKAN(UniversalNetwork, Recomputed):
         self.head = nn.Conv2d(last, config.classes, 1)
         self.apply(initialise)
 
-    @property
-    def levels(self) -> int:
-        """Number of heads: one."""
-        return 1
-
     @override
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        x = whole(images, self.config).squeeze(2).to(self.head.weight.dtype)
+        x = whole(images, self.config).squeeze(2).to(self.dtype)
         found = []
         for position, stage in enumerate(self.stages):
             x = self._run(stage, x)
@@ -72,14 +67,6 @@ class UKAN(UniversalNetwork, Recomputed):
         return Features(stages=tuple(found), priors=None)
 
     @override
-    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        logits: Tensor = self.head(self._finest(features))
-        return [logits.unsqueeze(2)]
-
-    @override
-    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        return self._finest(features).unsqueeze(2)
-
     def _finest(self, features: Features) -> Tensor:
         x = features.stages[-1]
         for position in range(len(features.stages) - 1, -1, -1):

@@ -26,17 +26,17 @@ from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.peers.channel_norm import ChannelNorm
+from meduniseg_core.model.peers.one_head import OneHead
 from meduniseg_core.model.peers.residual import unet_of
 from meduniseg_core.model.peers.sizes import whole
 from meduniseg_core.model.plain_unet import ResidualBlock
 from meduniseg_core.model.unet import Decoder, Recomputed
-from meduniseg_core.model.universal import UniversalNetwork
 
 _KERNEL, _EXPAND, _BLOCKS = 7, 4, 2
 _FIRST_SCALE = 1e-6
 
 
-class UXNet(UniversalNetwork):
+class UXNet(OneHead):
     """Large depth-wise kernels in the hierarchy of a Swin transformer."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -56,24 +56,15 @@ class UXNet(UniversalNetwork):
         self.head = nn.Conv3d(widths[0], config.classes, 1)
         self.apply(initialise)
 
-    @property
-    def levels(self) -> int:
-        """Number of heads: one."""
-        return 1
-
     @override
     def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        volume = whole(images, self.config).to(self.head.weight.dtype)
+        volume = whole(images, self.config).to(self.dtype)
         inputs = [volume, *self.hierarchy(volume)]
         return Features(stages=tuple(one(x) for one, x in zip(self.laterals, inputs, strict=True)), priors=None)
 
     @override
-    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        return [self.head(self.decode_features(features))]
-
-    @override
-    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        x: Tensor = self.last(self.decoder.finest(features.stages[-1], features.stages[:-1]))
+    def _finest(self, features: Features) -> Tensor:
+        x: Tensor = self.last(super()._finest(features))
         return x
 
 

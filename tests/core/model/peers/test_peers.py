@@ -140,6 +140,11 @@ def test_a_network_with_strides_of_its_own_says_what_it_takes(name: str) -> None
     )
 
 
+def test_nnformer_refuses_a_width_that_it_does_not_have() -> None:
+    with pytest.raises(ValidationError, match="nnformer reads the image in patches: its first two features"):
+        small_peer("nnformer", features=(4, 8, 12, 16))
+
+
 @pytest.mark.parametrize(("name", "other"), [(name, 5 - max(peer.dimensions)) for name, peer in ONE_FORM.items()])
 def test_a_network_of_one_form_refuses_the_other_images(name: str, other: int) -> None:
     with pytest.raises(ValidationError, match=rf"{name} is for (volumes|2D images), not for (2D images|volumes)"):

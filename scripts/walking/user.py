@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
     QDialog,
     QDockWidget,
     QFileDialog,
+    QLabel,
     QLineEdit,
     QMenu,
     QMessageBox,
@@ -139,7 +140,10 @@ class User:
         print(f"{self._name}: {line}", flush=True)
 
     def shot(self, name: str) -> None:
-        """Keep what the screen shows."""
+        """Keep what the screen shows; a text that is shown without any room is a fault that a picture does not tell."""
+        hidden = self.look(lambda: [label.text() for label in self.window.findChildren(QLabel) if _has_no_room(label)])
+        if hidden:
+            raise TroubleError(f"{name}: these texts have no room: {hidden}")
         self._count += 1
         path = self._shots / f"{self._day}_{self._count:02d}_{name}.png"
         self.look(lambda: QApplication.primaryScreen().grabWindow(0).save(str(path)))
@@ -474,6 +478,10 @@ def _area_around(widget: QWidget) -> QScrollArea | None:
             return above
         above = above.parentWidget()
     return None
+
+
+def _has_no_room(label: QLabel) -> bool:
+    return label.isVisible() and bool(label.text().strip()) and (label.width() < 4 or label.height() < 4)
 
 
 def _action(actions: Sequence[QAction], title: str) -> QAction:

@@ -46,6 +46,17 @@ def test_a_model_that_is_not_calibrated_says_so_and_has_no_threshold(verdict: Ve
     assert verdict.lines() == []
 
 
+def test_its_sentences_are_seen_whole(verdict: Verdict, qtbot: Any) -> None:
+    verdict.resize(320, 200)
+    verdict.show()
+    verdict.show_results(outcome(good=quality("liver", 0.9, 0.8), bad=quality("polyp", 0.6, 0.3), organ=None))
+    qtbot.waitUntil(lambda: all(sentence.isVisible() for _, sentence in verdict._rows))
+    for dot, sentence in verdict._rows:
+        assert dot.width() > 0
+        assert sentence.width() > 250
+        assert sentence.height() >= sentence.heightForWidth(sentence.width())
+
+
 def test_a_batch_is_sorted_with_the_worst_first(qtbot: Any) -> None:
     queue = CaseQueue()
     qtbot.addWidget(queue)

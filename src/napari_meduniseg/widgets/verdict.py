@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from magicgui.widgets import FloatSpinBox
-from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QWidget
 
 from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, REVIEW_BELOW, Light
 from napari_meduniseg._batch_options import REVIEW_FIELD
@@ -28,7 +29,6 @@ class Verdict(QWidget):
         self._rows: list[tuple[QLabel, Sentence]] = []
         self._form = QFormLayout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self._form.addRow(field.label, self.threshold)
         self.hide()
 
@@ -59,7 +59,7 @@ class Verdict(QWidget):
 
     def _show(self) -> None:
         for _, sentence in self._rows:
-            self._form.removeRow(sentence)
+            self._form.removeRow(sentence.parentWidget())
         self._rows = []
         lines = self.lines()
         for number, (light, text) in enumerate(lines):
@@ -67,7 +67,12 @@ class Verdict(QWidget):
             dot.setStyleSheet("" if light is None else f"color: {LIGHTS[light]};")
             sentence.setText(text)
             sentence.setToolTip("A prediction, calibrated on other images: it says where to look first.")
-            self._form.insertRow(number, dot, sentence)
+            row = QWidget()
+            beside = QHBoxLayout(row)
+            beside.setContentsMargins(0, 0, 0, 0)
+            beside.addWidget(dot, 0, Qt.AlignmentFlag.AlignTop)
+            beside.addWidget(sentence, 1)
+            self._form.insertRow(number, row)
             self._rows.append((dot, sentence))
         self._form.setRowVisible(self.threshold, any(light is not None for light, _ in lines))
         self.setVisible(bool(lines))

@@ -154,7 +154,7 @@ def annotate(folder: Path) -> None:
         drawn = labels.array[0].copy()
         drawn[0, 0, seed % 32] = 1
         viewer.add_labels(drawn, name="drawn", scale=(2, 2, 2), units="mm", features=features)
-        accepting.choose_folder(str(folder))
+        accepting.collection.choose_folder(folder)
         wait()
         accepting.accept()
         wait()

@@ -23,9 +23,9 @@ from meduniseg_core.corrections import (
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Image
 from meduniseg_core.outputs import read_record
-from meduniseg_core.paths import corrections_folder
 from meduniseg_core.provenance import provenance_path, read_provenance
 from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
+from napari_meduniseg._collections import Collection, collection_at
 from napari_meduniseg._editing import class_names_of
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, Origin
@@ -74,54 +74,6 @@ class Submission:
     classes: tuple[str, ...]
     seconds: float | None = None
     patient: str | None = None
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Where corrections go: an existing ledger, or one to be created there."""
-
-    folder: Path
-    task: str
-    modality: str | None = None
-    exists: bool = True
-    counts: tuple[int, int] = (0, 0)
-
-    @property
-    def text(self) -> str:
-        """The collection's line in a list."""
-        if not self.exists:
-            return f"{self.task} (new)"
-        training, validation = self.counts
-        return f"{self.task}: {training} for training, {validation} held back"
-
-
-def collections() -> list[Collection]:
-    """List this user's ledgers by name; folders that cannot be read are skipped."""
-    found = []
-    for path in sorted(corrections_folder().glob("*/ledger.jsonl")):
-        try:
-            found.append(collection_at(path.parent))
-        except Exception:
-            continue
-    return found
-
-
-def collection_at(folder: Path) -> Collection:
-    """Find the ledger in a folder; BadInputError where there is none."""
-    ledger = Ledger.open(folder)
-    sides = list(ledger.split().values())
-    counts = sides.count("training"), sides.count("validation")
-    return Collection(folder, ledger.task, ledger.dataset.modality, True, counts)
-
-
-def new_collection(task: str, modality: str | None) -> Collection:
-    """Describe a new ledger for this task; UsageError for a name that is not allowed, or without a modality."""
-    plain = task.strip().lower().replace(" ", "_")
-    if not plain or not plain[0].isalnum() or any(not (c.isalnum() or c in "_.-") or not c.isascii() for c in plain):
-        raise UsageError(f"'{task}' cannot be a task's name; use letters, digits, _ and -.")
-    if modality is None:
-        raise UsageError("Say under 'Modality' what kind of image it is; the labels do not tell.")
-    return Collection(corrections_folder() / plain, plain, modality, exists=False)
 
 
 def origins_of(layer: Labels) -> Origins:

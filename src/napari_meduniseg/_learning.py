@@ -16,6 +16,7 @@ from meduniseg_core.events import CancelToken
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
 from meduniseg_core.worklist import thumbnail
+from napari_meduniseg._collections import Collection, add_collection
 from napari_meduniseg._durations import duration_range
 from napari_meduniseg._learn_options import LearnOptions
 
@@ -49,6 +50,13 @@ class Cases:
     modality: str
     rows: tuple[CaseRow, ...]
     base: str
+
+
+def data_at(folder: Path) -> Collection:
+    """Find the collection or data set in a folder; BadInputError where there is neither."""
+    if Ledger.is_at(folder):
+        return add_collection(folder)
+    return Collection(folder, RawDataset.open(folder).task, counts=None)
 
 
 def look_up(folder: Path) -> Cases:

@@ -1,4 +1,4 @@
-"""What one panel tells the others: another model, a correction that was accepted, another reader."""
+"""What one panel tells the others: another model, an accepted correction, another collection, another reader."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ class Signals(QObject):
     """Signals between panels.
 
     ``models_changed`` brings the name of a model to use from now on, or "". ``accepted`` brings the ledger's folder,
-    ``reader_changed`` the name of the reader from now on.
+    ``reader_changed`` the name of the reader from now on. ``collections_changed`` says that a folder was added to the
+    collections.
     """
 
     models_changed = Signal(str)
     accepted = Signal(str)
+    collections_changed = Signal()
     reader_changed = Signal(str)
 
 

@@ -40,7 +40,10 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_home(_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's folder that holds the model ``tiny``: organ and vessel (MR), disc_cup (photographs)."""
+    from napari_meduniseg._collections import _elsewhere
+
     monkeypatch.setenv("MEDUNISEG_HOME", str(_home))
+    _elsewhere.cache_clear()  # folders that another test added
     for file in (_home / "last_modalities.json", *_home.glob("run_times_*.json")):  # of another test
         file.unlink(missing_ok=True)
     return _home

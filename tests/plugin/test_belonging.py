@@ -18,8 +18,9 @@ from napari.utils.notifications import notification_manager
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image
-from napari_meduniseg._accepting import Collection, accept, submission
+from napari_meduniseg._accepting import accept, submission
 from napari_meduniseg._belonging import image_layer_of, labels_image
+from napari_meduniseg._collections import Collection
 from napari_meduniseg._layers import image_layers
 from napari_meduniseg._reader import read
 from napari_meduniseg._writer import write_image_layer, write_labels_layer

@@ -35,7 +35,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def panel(gui: Any, qtbot: Any, ledger: Ledger) -> Any:
     found: Any = open_panel(gui, "Readers")
     qtbot.waitUntil(lambda: not found.busy, timeout=WAIT)
-    found.choose_folder(str(ledger.folder))
+    found.collection.choose_folder(ledger.folder)
     qtbot.waitUntil(lambda: not found.busy and found.cases.rowCount() == 1, timeout=WAIT)
     return found
 

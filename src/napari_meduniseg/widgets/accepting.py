@@ -10,7 +10,6 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QGroupBox,
     QLineEdit,
@@ -21,24 +20,15 @@ from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.corrections import LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg import _unsaved
-from napari_meduniseg._accepting import (
-    Collection,
-    EditingClock,
-    Origins,
-    accept,
-    collection_at,
-    collections,
-    new_collection,
-    origins_of,
-    submission,
-)
+from napari_meduniseg._accepting import EditingClock, Origins, accept, origins_of, submission
+from napari_meduniseg._collections import Collection, new_collection
 from napari_meduniseg._signals import signals
+from napari_meduniseg.widgets.collection_combo import CollectionCombo
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.reader_field import ReaderField
 from napari_meduniseg.widgets.working import Working
 
-_NEW, _OTHER = "new", "other"
-_ACCEPT, _LIST = "accept", "list"  # kinds of work
+_NEW = "new"
 
 
 class AcceptBox(Working, QGroupBox):
@@ -54,9 +44,8 @@ class AcceptBox(Working, QGroupBox):
         self._layer: Labels | None = None
         self._clocks: WeakKeyDictionary[Labels, EditingClock] = WeakKeyDictionary()
         self._changes = 0
-        self._others: list[Collection] = []
         self._own: Path | None = None  # the collection for labels that tell no task
-        self.collection = QComboBox()
+        self.collection = CollectionCombo(("New collection", _NEW))
         self.collection.setToolTip("Where the corrected case goes: a data set from which Learn makes a better model.")
         self.task = QLineEdit()
         self.task.setToolTip("A short name for what is segmented: letters, digits, _ and -.")
@@ -80,24 +69,30 @@ class AcceptBox(Working, QGroupBox):
         self._form.addRow("Modality", self.modality)
         self._form.addRow("Patient", self.patient)
         self._form.addRow("Reader", self.reader)
-        self.collection.activated.connect(self._picked)
+        self.collection.listed.connect(self._listed)
+        self.collection.picked.connect(self._picked)
+        self.collection.failed.connect(lambda sentence: self._say(sentence, trouble=True))
         self.button.clicked.connect(self.accept)
-        signals().accepted.connect(self._heard)
         self.show_layer(None)
-        self.refresh()
+        self.collection.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a correction is being accepted, or collections are looked for."""
+        return super().busy or self.collection.busy
 
     # -- what is shown ------------------------------------------------------------------------------------------
 
     def show_layer(self, layer: Labels | None) -> None:
         """Show what would be done with these labels."""
-        if layer is not self._layer and not self.does(_ACCEPT):
+        if layer is not self._layer and not self.does(""):
             self._say("")  # what was said of other labels is not of these
         self._layer = layer
-        self.button.setEnabled(layer is not None and not self.does(_ACCEPT))
+        self.button.setEnabled(layer is not None and not self.does(""))
         if layer is None:
             return
         known = origins_of(layer)
-        if known.task is None and self._select(self._own):
+        if known.task is None and self._choose_own():
             return  # labels that tell no task, one after the other, go where the last ones of that kind went
         self._tell_of(known)
         self._propose()
@@ -110,14 +105,10 @@ class AcceptBox(Working, QGroupBox):
         self.task.setText(known.task or "")
         self.modality.setCurrentIndex(self.modality.findData(known.modality))
 
-    def refresh(self) -> None:
-        """Look for collections, in a thread."""
-        self.start_job(lambda _events, _cancel: collections(), self._list, self._no_list, kind=_LIST)
-
     def tick(self) -> None:
         """Note a change of the shown labels."""
         self._changes += 1
-        if self.said.text() and not self.does(_ACCEPT):
+        if self.said.text() and not self.does(""):
             self._say("")  # what was accepted is no longer what is shown
         if self._layer is not None:
             self._clocks.setdefault(self._layer, EditingClock()).tick()
@@ -126,7 +117,7 @@ class AcceptBox(Working, QGroupBox):
 
     def accept(self) -> None:
         """Accept the correction, in a thread."""
-        if self.does(_ACCEPT) or self._layer is None:
+        if self.does("") or self._layer is None:
             return
         layer, clock, mark = self._layer, self._clocks.get(self._layer), _unsaved.mark(self._layer)
         try:
@@ -148,23 +139,7 @@ class AcceptBox(Working, QGroupBox):
             lambda _events, _cancel: accept(given, into, reader),
             lambda answer: self._accepted(layer, mark, *answer),
             self._failed,
-            kind=_ACCEPT,
         )
-
-    def choose_folder(self, folder: str) -> None:
-        """Choose a collection in another folder."""
-        self.start_job(
-            lambda _events, _cancel: collection_at(Path(folder)), self._found_other, self._no_other, kind=_LIST
-        )
-
-    def _no_other(self, sentence: str) -> None:
-        self._say(sentence, trouble=True)
-        self._propose()
-
-    def _found_other(self, found: Collection) -> None:
-        self._others = [known for known in self._others if known.folder != found.folder] + [found]
-        self._note(self._layer, found)
-        self._list_again(found)
 
     def _accepted(self, layer: Labels, mark: int, entry: LedgerEntry, collection: Collection) -> None:
         _unsaved.saved(layer, mark)
@@ -174,7 +149,7 @@ class AcceptBox(Working, QGroupBox):
         self._say(" ".join(said), trouble=bool(entry.findings))
         self._clocks.pop(layer, None)
         self._note(layer, collection)
-        self._remember(collection)
+        self.collection.show_collection(collection)
         signals().accepted.emit(str(collection.folder))
 
     def _failed(self, sentence: str) -> None:
@@ -184,92 +159,39 @@ class AcceptBox(Working, QGroupBox):
     def _say(self, text: str, trouble: bool = False) -> None:
         self.said.say(text, trouble)
 
-    # -- the list -----------------------------------------------------------------------------------------------
+    # -- where it goes ------------------------------------------------------------------------------------------
 
     def _chosen(self) -> Collection:
-        data = self.collection.currentData()
-        if isinstance(data, Collection):
-            return data
-        return new_collection(self.task.text(), self.modality.currentData())
+        return self.collection.current() or new_collection(self.task.text(), self.modality.currentData())
 
-    def _heard(self, folder: str) -> None:
-        if not self.does(_ACCEPT) and self._layer is not None:
-            self.refresh()
-
-    def _no_list(self, sentence: str) -> None:
-        self._list([])
-        self._say(sentence, trouble=True)
-
-    def _list(self, found: list[Collection]) -> None:
-        self._list_again(self._current(), found)
-
-    def _list_again(self, keep: Collection | None, found: list[Collection] | None = None) -> None:
-        if found is None:
-            found = [
-                data
-                for row in range(self.collection.count())
-                if isinstance(data := self.collection.itemData(row), Collection)
-            ]
-        known = {entry.folder: entry for entry in (*found, *self._others)}
-        self.collection.clear()
-        for entry in known.values():
-            self.collection.addItem(entry.text, entry)
-            self.collection.setItemData(self.collection.count() - 1, str(entry.folder), 3)  # the tooltip
-        self.collection.addItem("New collection", _NEW)
-        self.collection.addItem("Other folder ...", _OTHER)
-        if keep is not None and keep.folder in known:
-            self.collection.setCurrentIndex(list(known).index(keep.folder))
+    def _listed(self, kept: bool) -> None:
+        if kept:
             self._show_fields()
         else:
             self._propose()
-
-    def _remember(self, collection: Collection) -> None:
-        index = self.collection.findText(collection.text)
-        if index < 0:
-            entries = [self.collection.itemData(row) for row in range(self.collection.count())]
-            found = [entry for entry in entries if isinstance(entry, Collection) and entry.folder != collection.folder]
-            self._list_again(collection, [*found, collection])
-
-    def _current(self) -> Collection | None:
-        data = self.collection.currentData()
-        return data if isinstance(data, Collection) else None
 
     def _note(self, layer: Labels | None, collection: Collection | None) -> None:
         """Remember the collection for the next labels without a task. Labels with a task are never proposed it."""
         if layer is not None and collection is not None and origins_of(layer).task is None:
             self._own = collection.folder
 
-    def _select(self, folder: Path | None) -> bool:
-        for row in range(self.collection.count()):
-            data = self.collection.itemData(row)
-            if isinstance(data, Collection) and data.folder == folder:
-                self.collection.setCurrentIndex(row)
-                self._show_fields()
-                return True
-        return False
+    def _choose_own(self) -> bool:
+        found = self._own is not None and self.collection.choose(lambda entry: entry.folder == self._own)
+        if found:
+            self._show_fields()
+        return found
 
     def _propose(self) -> None:
         """Propose the collection of the layer's task, or a new one where there is none."""
         task = self.task.text()
-        for row in range(self.collection.count()):
-            data = self.collection.itemData(row)
-            if isinstance(data, Collection) and data.task == task:
-                self.collection.setCurrentIndex(row)
-                break
-        else:
-            self.collection.setCurrentIndex(self.collection.findData(_NEW))
+        if not self.collection.choose(lambda entry: entry.task == task):
+            self.collection.choose_entry(_NEW)
         self._show_fields()
 
-    def _picked(self, _index: int) -> None:
-        if self.collection.currentData() == _OTHER:
-            folder = QFileDialog.getExistingDirectory(self, "A collection of corrections")
-            if folder:
-                self.choose_folder(folder)
-            else:
-                self._propose()
-        elif self.collection.currentData() == _NEW and self._layer is not None:
+    def _picked(self) -> None:
+        if self.collection.currentData() == _NEW and self._layer is not None:
             self._tell_of(origins_of(self._layer))
-        self._note(self._layer, self._current())
+        self._note(self._layer, self.collection.current())
         self._show_fields()
 
     def _show_fields(self) -> None:

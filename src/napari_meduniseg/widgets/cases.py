@@ -26,7 +26,6 @@ from meduniseg_core.worklist import (
     results_of_reader,
 )
 from napari_meduniseg import _unsaved
-from napari_meduniseg._accepting import Collection, collection_at
 from napari_meduniseg._cases import (
     OpenedCase,
     add_case_labels,
@@ -36,6 +35,7 @@ from napari_meduniseg._cases import (
     open_case,
     with_labels,
 )
+from napari_meduniseg._collections import Collection, collection_at
 from napari_meduniseg._current import current_of
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_list import CaseList

@@ -8,7 +8,6 @@ import napari
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QGroupBox,
     QPushButton,
@@ -18,21 +17,19 @@ from superqt.utils import qdebounced, signals_blocked
 
 from meduniseg_core.adaptation.run import Run
 from meduniseg_core.adaptation.runs import begin, runs
-from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import MedUniSegError
-from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._learn_options import learn_form
-from napari_meduniseg._learning import Cases, forecast_training, job_of, look_up, proposed_name
+from napari_meduniseg._learning import Cases, data_at, forecast_training, job_of, look_up, proposed_name
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_table import CaseTable
+from napari_meduniseg.widgets.collection_combo import CollectionCombo
 from napari_meduniseg.widgets.gate_view import GateView
 from napari_meduniseg.widgets.message import Sentence
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.run_view import RunView
 from napari_meduniseg.widgets.typed_form import add_rows
 
-_OTHER = "other"
-_COLLECTIONS, _CASES, _TIME = "collections", "cases", "time"  # kinds of work: what is looked up
+_CASES, _TIME = "cases", "time"  # kinds of work: what is looked up
 _SETTLE_MS = 300  # changes of the form that follow each other faster are one
 _FEW = 3
 
@@ -43,8 +40,7 @@ class LearnWidget(Panel):
     def __init__(self, napari_viewer: napari.Viewer) -> None:
         super().__init__(napari_viewer)
         self._cases: Cases | None = None
-        self._asked: Path | None = None  # the data set whose cases are being looked up
-        self.data = QComboBox()
+        self.data = CollectionCombo(title="A collection of corrections, or a data set", find=data_at)
         self.data.setToolTip("What to learn from: accepted corrections, or any data set in nnU-Net's raw layout.")
         self.cases = CaseTable()
         self.options = learn_form()
@@ -58,18 +54,24 @@ class LearnWidget(Panel):
         self.run_view, self.gate_view = RunView(), GateView()
         self._lay_out()
 
-        self.data.activated.connect(self._data_picked)
+        self.data.listed.connect(self._show_chosen)
+        self.data.picked.connect(self._show_chosen)
+        self.data.failed.connect(self.say_failure)
         self.options.changed.connect(self._forecast_soon)
         self.start_button.clicked.connect(self.start)
         self.run_box.currentIndexChanged.connect(self._run_picked)
         self.run_view.changed.connect(self._phase_changed)
         self.gate_view.decided.connect(self._refresh_runs)
         # methods, not lambdas: those would outlive this widget
-        signals().accepted.connect(self._look_for_data)
         signals().models_changed.connect(self._refresh_models)
         self._refresh_models()
         self._refresh_runs(first=True)
-        self._look_for_data()
+        self.data.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is looked up."""
+        return super().busy or self.data.busy
 
     @property
     def found(self) -> Cases | None:
@@ -78,12 +80,7 @@ class LearnWidget(Panel):
 
     def choose_data(self, folder: Path) -> None:
         """Show a collection or a data set."""
-        index = self.data.findData(folder)
-        if index < 0:
-            self.data.insertItem(0, folder.name, folder)
-            index = 0
-        self.data.setCurrentIndex(index)
-        self._show_data(folder)
+        self.data.choose_folder(folder)
 
     def start(self) -> None:
         """Begin a training with what is chosen."""
@@ -99,40 +96,14 @@ class LearnWidget(Panel):
 
     # -- data ---------------------------------------------------------------------------------------------------
 
-    def _look_for_data(self, changed: str = "") -> None:
-        shown = self._asked or (Path(changed) if changed else None)
-        self.start_job(
-            lambda _events, _cancel: _collections_and(shown),
-            lambda found: self._list_data(found, shown),
-            self.say_failure,
-            kind=_COLLECTIONS,
-            anew=True,
-        )
-
-    def _list_data(self, found: list[Collection], show: Path | None) -> None:
-        self.data.clear()
-        for entry in found:
-            self.data.addItem(entry.text, entry.folder)
-        self.data.addItem("Other folder ...", _OTHER)
-        if show is not None:
-            self.choose_data(show)
-        elif found:
-            self.data.setCurrentIndex(0)
-            self._show_data(found[0].folder)
+    def _show_chosen(self, _kept: bool = False) -> None:
+        chosen = self.data.current()
+        if chosen is not None:
+            self._show_data(chosen.folder)
         else:
             self.say("No correction was accepted yet: correct a result in Edit and press Accept.")
 
-    def _data_picked(self, _index: int) -> None:
-        chosen = self.data.currentData()
-        if chosen != _OTHER:
-            self._show_data(chosen)
-            return
-        folder = QFileDialog.getExistingDirectory(self, "A collection of corrections, or a data set")
-        if folder:
-            self.choose_data(Path(folder))
-
     def _show_data(self, folder: Path) -> None:
-        self._asked = folder
         self.start_job(
             lambda _events, _cancel: look_up(folder), self._show_cases, self.say_failure, kind=_CASES, anew=True
         )
@@ -230,12 +201,3 @@ class LearnWidget(Panel):
         layout.addStretch(1)
         self.footer.addWidget(self.said)
         layout.setAlignment(Qt.AlignmentFlag.AlignTop)
-
-
-def _collections_and(folder: Path | None) -> list[Collection]:
-    """The user's collections, and the one in ``folder`` if it is one that lies elsewhere."""
-    found = collections()
-    elsewhere = folder is not None and folder not in [entry.folder for entry in found]
-    if folder is not None and elsewhere and Ledger.is_at(folder):
-        found.append(collection_at(folder))
-    return found

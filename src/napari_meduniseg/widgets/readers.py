@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import napari
 import numpy as np
@@ -15,7 +14,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
     QDoubleSpinBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QHeaderView,
@@ -29,7 +27,6 @@ from superqt.utils import signals_blocked
 
 from meduniseg_core.corrections import LedgerEntry
 from napari_meduniseg import _unsaved
-from napari_meduniseg._accepting import Collection, collection_at, collections
 from napari_meduniseg._current import current_of
 from napari_meduniseg._layers import LayerData
 from napari_meduniseg._napari_versions import camera_of
@@ -48,13 +45,13 @@ from napari_meduniseg._readings import (
 )
 from napari_meduniseg._signals import signals
 from napari_meduniseg._views import show_place
+from napari_meduniseg.widgets.collection_combo import CollectionCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
 from napari_meduniseg.widgets.window_key import bind_in_window
 
 DISPUTE_KEY = "F4"
-_LIST, _CASES, _OPEN, _BEGIN, _DECIDE = "list", "cases", "open", "begin", "decide"  # kinds of work
-_OTHER = "other"
+_CASES, _OPEN, _BEGIN, _DECIDE = "cases", "open", "begin", "decide"  # kinds of work
 
 
 class ReadersWidget(Panel):
@@ -70,8 +67,7 @@ class ReadersWidget(Panel):
         self._start = ""
         self._at = -1
         self._cases: list[SharedCase] = []
-        self._others: list[Collection] = []  # of other folders, chosen by hand
-        self.collection = QComboBox()
+        self.collection = CollectionCombo()
         self.collection.setToolTip("Where the readers accepted their labels.")
         self.cases = _table(("case", "readers", "decided by"), "Cases with several readers; double click opens one.")
         self.tolerance = QDoubleSpinBox()
@@ -93,63 +89,27 @@ class ReadersWidget(Panel):
         self.accept_button.setToolTip("Store it as the case's labels; every reader's own labels stay in the history.")
         self._lay_out()
         self._enable()
-        signals().accepted.connect(self._heard)
-        self.collection.activated.connect(self._picked)
+        self.collection.listed.connect(self._list_cases)
+        self.collection.picked.connect(self._list_cases)
+        self.collection.failed.connect(self.say_failure)
         self.cases.itemDoubleClicked.connect(lambda item: self.open(self._cases[item.row()].case))
         self.table.itemDoubleClicked.connect(lambda item: self._go_to_worst(item.row()))
         self.dispute_button.clicked.connect(self.next_dispute)
         self.decide_button.clicked.connect(self.decide)
         self.accept_button.clicked.connect(self.accept)
         list_keys([(DISPUTE_KEY, "Next dispute of the Readers panel")])
-        self.refresh()
+        self.collection.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is computed, or collections are looked for."""
+        return super().busy or self.collection.busy
 
     # -- the lists ----------------------------------------------------------------------------------------------
 
-    def refresh(self) -> None:
-        """Look for collections, in a thread."""
-        self.start_job(lambda _events, _cancel: collections(), self._list, self.say_failure, kind=_LIST, anew=True)
-
-    def choose_folder(self, folder: str) -> None:
-        """Choose a collection in another folder."""
-        self.start_job(
-            lambda _events, _cancel: collection_at(Path(folder)),
-            self._found_other,
-            self.say_failure,
-            kind=_LIST,
-            anew=True,
-        )
-
-    def _found_other(self, found: Collection) -> None:
-        self._others = [one for one in self._others if one.folder != found.folder] + [found]
-        self._list(self._known(), found)
-
-    def _list(self, found: list[Collection], choose: Collection | None = None) -> None:
-        before = choose or self.collection.currentData()
-        with signals_blocked(self.collection):
-            self.collection.clear()
-            for one in {entry.folder: entry for entry in (*found, *self._others)}.values():
-                self.collection.addItem(one.text, one)
-            self.collection.addItem("Other folder ...", _OTHER)
-            folders = [one.folder for one in self._known()]
-            if isinstance(before, Collection) and before.folder in folders:
-                self.collection.setCurrentIndex(folders.index(before.folder))
-        self._list_cases()
-
-    def _known(self) -> list[Collection]:
-        data = (self.collection.itemData(row) for row in range(self.collection.count()))
-        return [one for one in data if isinstance(one, Collection)]
-
-    def _picked(self, _index: int) -> None:
-        if self.collection.currentData() == _OTHER:
-            folder = QFileDialog.getExistingDirectory(self, "A collection of corrections")
-            if folder:
-                self.choose_folder(folder)
-        else:
-            self._list_cases()
-
-    def _list_cases(self) -> None:
-        chosen = self.collection.currentData()
-        if not isinstance(chosen, Collection):
+    def _list_cases(self, _kept: bool = False) -> None:
+        chosen = self.collection.current()
+        if chosen is None:
             self._show_cases([])
             return
         self.start_job(
@@ -166,15 +126,12 @@ class ReadersWidget(Panel):
         if not cases and self._opened is None:
             self.say("No case of this collection has several readers yet: each accepts under their own name, in Edit.")
 
-    def _heard(self, _folder: str) -> None:
-        self.refresh()
-
     # -- one case -----------------------------------------------------------------------------------------------
 
     def open(self, case: str) -> None:
         """Open a case with every reader's labels."""
-        chosen, decision = self.collection.currentData(), self._decision
-        if not isinstance(chosen, Collection):
+        chosen, decision = self.collection.current(), self._decision
+        if chosen is None:
             return
         if decision is not None and decision in self._current.viewer.layers and _unsaved.is_unsaved(decision):
             self.say_failure(f"{decision.name} is not accepted yet; accept it, or remove its layer, first.")

@@ -36,7 +36,7 @@ def collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's collections, of the test's own."""
     folder = tmp_path / "collections"
     monkeypatch.setattr("napari_meduniseg.widgets.cases.corrections_folder", lambda: folder)
-    monkeypatch.setattr("napari_meduniseg._accepting.corrections_folder", lambda: folder)
+    monkeypatch.setattr("napari_meduniseg._collections.corrections_folder", lambda: folder)
     return folder
 
 

@@ -71,7 +71,7 @@ def listed(panel: Any, qtbot: Any) -> None:
 
 
 def opened(panel: Any, qtbot: Any, name: str) -> Labels:
-    qtbot.waitUntil(lambda: panel._opened is not None and panel._opened.item.name == name, timeout=WAIT)
+    qtbot.waitUntil(lambda: panel._open_name == name, timeout=WAIT)
     qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
     labels: Labels = panel._current.labels
     return labels
@@ -142,8 +142,8 @@ def test_the_open_case_is_predicted_first_then_the_next_and_no_other(
     assert opened(panel, qtbot, "scan0") is None
     panel.ahead.setChecked(True)
     assert panel.prediction.case == "scan0" and panel.prediction.isVisibleTo(panel)
-    qtbot.waitUntil(lambda: panel._labels is not None, timeout=WAIT)
-    assert panel._current.labels is panel._labels and not _unsaved.is_unsaved(panel._labels)
+    qtbot.waitUntil(lambda: panel._case.labels is not None, timeout=WAIT)
+    assert panel._current.labels is panel._case.labels and not _unsaved.is_unsaved(panel._case.labels)
     qtbot.waitUntil(lambda: not panel.prediction.running and rows(panel)[1] == "scan1 predicted", timeout=WAIT)
     assert rows(panel) == ["scan0 predicted, open", "scan1 predicted", "scan2 new"]
 
@@ -206,7 +206,7 @@ def test_a_case_is_not_opened_while_it_is_saved_and_another_is_saved_meanwhile(
         given = case_correction(*arguments)
         return replace(given, write=lambda: (go_on.wait(WAIT / 1000), given.write()))
 
-    monkeypatch.setattr("napari_meduniseg.widgets.cases.case_correction", slow)
+    monkeypatch.setattr("napari_meduniseg._shown_case.case_correction", slow)
     listed(panel, qtbot)
     for name in ("scan0", "scan1"):
         panel.open(name)

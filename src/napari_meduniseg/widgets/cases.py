@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import napari
-from napari.layers import Image as ImageLayer
-from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton
@@ -26,17 +24,10 @@ from meduniseg_core.worklist import (
     results_of_reader,
 )
 from napari_meduniseg import _unsaved
-from napari_meduniseg._cases import (
-    OpenedCase,
-    add_case_labels,
-    add_image,
-    case_correction,
-    layers_of,
-    open_case,
-    with_labels,
-)
+from napari_meduniseg._cases import OpenedCase, open_case, with_labels
 from napari_meduniseg._collections import Collection, collection_at
 from napari_meduniseg._current import current_of
+from napari_meduniseg._shown_case import ShownCase
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.case_list import CaseList
 from napari_meduniseg.widgets.folder_field import folder_row
@@ -66,9 +57,7 @@ class CasesWidget(Panel):
         super().__init__(napari_viewer)
         self._current = current_of(napari_viewer)
         self._worklist: Worklist | None = None
-        self._opened: OpenedCase | None = None
-        self._images: list[ImageLayer] = []  # of the opened case
-        self._labels: Labels | None = None
+        self._case: ShownCase | None = None  # the open one
         self._plans: dict[str, TaskPlan] = {}
         self._listed_for: tuple[object, ...] = ()  # folder, results, task and second reader of the list
         self.folder, self.results = QLineEdit(), QLineEdit()
@@ -224,7 +213,7 @@ class CasesWidget(Panel):
         item = next((item for item in self.cases.listed() if item.name == name), None)
         if worklist is None or item is None or self.does(_OPEN):
             return
-        if name == self._open_name and self._shown_image() is not None:
+        if self._case is not None and name == self._case.name and self._case.image is not None:
             return
         if self.does(_KEEP + name):
             self.say(f"{name} is being saved; open it in a moment.")
@@ -241,12 +230,7 @@ class CasesWidget(Panel):
         if worklist is not self._worklist:
             return
         self._put_away()
-        viewer = self._current.viewer
-        self._opened, self._labels = opened, None
-        self._images = add_image(opened, viewer)
-        if self._images:
-            self._current.choose_image(self._images[0])
-        self._show_labels(opened)
+        self._case = ShownCase.show(opened, self._current)
         self._refresh()
         said = {
             "new": "There is no prediction yet; it will appear when it is done." if self.ahead.isChecked() else "",
@@ -257,65 +241,31 @@ class CasesWidget(Panel):
         }
         self.say(f"{opened.item.name}: {said[opened.item.state]}".rstrip(": "))
 
-    def _show_labels(self, opened: OpenedCase) -> None:
-        image = self._shown_image()
-        if image is not None:
-            self._labels = add_case_labels(opened, image, self._current.viewer)
-            if self._labels is not None:
-                self._current.choose_labels(self._labels)
-
     @property
     def _open_name(self) -> str | None:
-        return None if self._opened is None else self._opened.item.name
-
-    def _shown_image(self) -> ImageLayer | None:
-        """The open case's image; None if there is none, or the user has removed it."""
-        image = self._images[0] if self._images else None
-        return image if image in self._current.viewer.layers else None
+        return None if self._case is None else self._case.name
 
     def _put_away(self) -> None:
         """Save the open case's corrections, and remove its layers from the viewer once they are on the disk."""
-        opened, labels, images = self._opened, self._labels, self._images
-        self._opened, self._labels, self._images = None, None, []
-        layers = self._current.viewer.layers
+        case, self._case = self._case, None
         worklist = self._worklist
-        if opened is None or worklist is None:
+        if case is None or worklist is None:
             return
-        labels = self._to_keep(images, labels)
-        if labels is None:
-            self._remove(images)
+        given = case.correction(worklist.results)
+        if given is None:
+            case.remove()
             return
-        ending = ".png" if opened.image.is_2d else ".nii.gz"
-        target = opened.path or worklist.results / f"{opened.item.name}{ending}"
-        given = case_correction(labels, target, list(layers))
 
         def kept(_answer: Any) -> None:
             _unsaved.saved(given.layer, given.mark)
-            self._remove(images)
+            case.remove()
             self._refresh()
 
-        kind = _KEEP + opened.item.name
+        kind = _KEEP + case.name
         if not self.start_job(
             lambda _events, _cancel: given.write(), kept, self.say_failure, kind=kind, title="Saving"
         ):
-            self.say(f"{opened.item.name} stays open: it is still being saved.")
-
-    def _to_keep(self, images: list[ImageLayer], labels: Labels | None) -> Labels | None:
-        """The unsaved labels of a case: its own or, if it had none, the single layer that the user made."""
-        unsaved = self._unsaved_of(images)
-        if labels is not None:
-            return labels if labels in unsaved else None
-        return unsaved[0] if len(unsaved) == 1 else None
-
-    def _unsaved_of(self, images: list[ImageLayer]) -> list[Labels]:
-        if not images or images[0] not in self._current.viewer.layers:
-            return []
-        return [layer for layer in self._current.labels_of(images[0]) if _unsaved.is_unsaved(layer)]
-
-    def _remove(self, images: list[ImageLayer]) -> None:
-        layers = self._current.viewer.layers
-        for layer in layers_of(images, list(layers)):
-            layers.remove(layer)
+            self.say(f"{case.name} stays open: it is still being saved.")
 
     def skip(self) -> None:
         """Leave out the chosen case, or take it up again; if it is the open one, the next is opened."""
@@ -345,7 +295,7 @@ class CasesWidget(Panel):
             if worklist is not self._worklist or found.task != worklist.task:
                 return
             worklist.ledger = found.folder
-            done = self._opened is not None and not self._unsaved_of(self._images)
+            done = self._case is not None and not self._case.unsaved()
             self._refresh(self.next if done and self.next_on_accept.isChecked() else None)
 
         kind = _ACCEPTED + folder
@@ -394,17 +344,17 @@ class CasesWidget(Panel):
 
     def _take_prediction(self) -> None:
         """Show the prediction of the open case, if it waited for one and nobody has labelled it meanwhile."""
-        opened, image = self._opened, self._shown_image()
-        if opened is None or self._labels is not None or image is None or self.does(_OPEN):
+        case = self._case
+        if case is None or case.labels is not None or case.image is None or self.does(_OPEN):
             return
-        item = next((item for item in self.cases.listed() if item.name == opened.item.name), None)
-        if item is None or item.labels is None or self._current.labels_of(image):
+        opened = case.opened
+        item = next((item for item in self.cases.listed() if item.name == case.name), None)
+        if item is None or item.labels is None or self._current.labels_of(case.image):
             return
 
         def show(found: OpenedCase) -> None:
-            if opened is self._opened and self._shown_image() is not None:
-                self._opened = found
-                self._show_labels(found)
+            if case is self._case and case.image is not None:
+                case.show_labels(found)
                 self.say(f"{item.name} is predicted. Correct it in Edit, then Accept it there.")
 
         self.start_job(lambda _events, _cancel: with_labels(opened, item), show, self.say_failure, kind=_OPEN)

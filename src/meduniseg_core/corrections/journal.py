@@ -24,6 +24,18 @@ class Journal:
     whole: int = field(repr=False)
 
 
+def journal_path(folder: Path) -> Path:
+    """The journal of the ledger in a folder.
+
+    Args:
+        folder: the ledger's folder.
+
+    Returns:
+        The journal's file.
+    """
+    return folder / "ledger.jsonl"
+
+
 def start_journal(path: Path, header: LedgerHeader) -> None:
     """Write a new journal with its header, atomically.
 

@@ -166,6 +166,24 @@ def end_pending(root: Path) -> None:
     _pending_path(root).unlink(missing_ok=True)
 
 
+def copy_contents(root: Path, target: Path) -> None:
+    """Copy what a ledger needs for training. Files are linked if the disk supports it, else copied.
+
+    Args:
+        root: the ledger's folder.
+        target: the folder of the copy; it must not hold one.
+    """
+    for name in ("imagesTr", "labelsTr", "predictions"):
+        (target / name).mkdir(parents=True)
+        for file in (root / name).glob("[!.]*"):
+            try:
+                os.link(file, target / name / file.name)
+            except OSError:  # another disk, or one that knows no links
+                shutil.copyfile(file, target / name / file.name)
+    for name in ("dataset.json", "ledger.jsonl"):
+        shutil.copyfile(root / name, target / name)
+
+
 def holds_data(root: Path) -> bool:
     """Whether a folder holds cases already, so that no new ledger may be created there.
 

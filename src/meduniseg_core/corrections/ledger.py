@@ -7,28 +7,23 @@ next writer (or the next :meth:`Ledger.open`), so files and lines always agree.
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from meduniseg_core.catalog import find_modality
-from meduniseg_core.corrections.journal import Journal, append_entry, read_journal, start_journal
+from meduniseg_core.corrections.journal import Journal, journal_path, read_journal, start_journal
 from meduniseg_core.corrections.layout import (
     LedgerFolder,
-    Pending,
     case_name,
+    copy_contents,
     description_text,
-    end_pending,
     holds_data,
     may_describe,
     numbered,
-    read_pending,
     update_description,
 )
 from meduniseg_core.corrections.patient_split import assign_subset, patient_key
@@ -41,16 +36,15 @@ from meduniseg_core.corrections.records import (
     Subset,
 )
 from meduniseg_core.corrections.schema import check_classes, check_form, check_ledger_ending, longer_classes
+from meduniseg_core.corrections.transaction import recover, write_acceptance, writing
 from meduniseg_core.corrections.voxels import class_changes, labels_on, storable
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
-from meduniseg_core.images import Image, write_image, write_labels
+from meduniseg_core.images import Image
 from meduniseg_core.images.upright import plain
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.preprocessing.dataset import DatasetDescription
 from meduniseg_core.validation import first_fault
-
-_LOCK_SECONDS = 120.0
 
 
 class Ledger:
@@ -69,7 +63,7 @@ class Ledger:
         Returns:
             True if it has a journal.
         """
-        return Ledger(Path(folder))._journal_path.is_file()
+        return journal_path(Path(folder)).is_file()
 
     @classmethod
     def create(
@@ -120,15 +114,15 @@ class Ledger:
             header = LedgerHeader(task=task, validation_fraction=validation_fraction, created=datetime.now(UTC))
         except ValidationError as error:
             raise UsageError(f"A ledger cannot be made so: {first_fault(error)}; give another value.") from None
-        with ledger._locked():
-            if ledger._journal_path.is_file():
+        with writing(ledger.folder):
+            if journal_path(ledger.folder).is_file():
                 if not exist_ok or ledger.task != task:
                     raise BadInputError(f"{folder} holds a ledger already (of task {ledger.task}); open that one.")
                 return ledger
             if holds_data(ledger.folder) or not may_describe(ledger.folder, content):
                 raise BadInputError(f"{folder} holds a data set already; choose another folder for the ledger.")
             write_text(ledger.folder / "dataset.json", description_text(content))
-            start_journal(ledger._journal_path, header)
+            start_journal(journal_path(ledger.folder), header)
         return ledger
 
     @classmethod
@@ -145,14 +139,9 @@ class Ledger:
             BadInputError: there is no ledger, or its journal is damaged (the message names file and line).
         """
         ledger = cls(Path(folder))
-        if not ledger._journal_path.is_file():
+        if not journal_path(ledger.folder).is_file():
             raise BadInputError(f"There is no corrections ledger at {folder}; check the path or create one.")
-        if read_pending(ledger.folder) is not None:
-            try:
-                with ledger._locked(seconds=0):
-                    pass
-            except _BusyError:
-                pass  # no crash: another process is accepting something right now
+        recover(ledger.folder)
         ledger._read()
         _ = ledger.dataset
         return ledger
@@ -253,7 +242,7 @@ class Ledger:
         Raises:
             UsageError: a class would be renumbered or renamed.
         """
-        with self._locked():
+        with writing(self.folder):
             names = self._classes_with(classes, self.dataset)
             update_description(self.dataset, names, self.entries())
             return names
@@ -271,15 +260,10 @@ class Ledger:
         """
         if Ledger.is_at(target):
             return Ledger.open(target)
-        with self._locked():
+        with writing(self.folder):
             temporary = target.with_name(f".{target.name}.tmp")
             shutil.rmtree(temporary, ignore_errors=True)
-            for name in ("imagesTr", "labelsTr", "predictions"):
-                (temporary / name).mkdir(parents=True)
-                for file in (self.folder / name).glob("[!.]*"):
-                    _link_or_copy(file, temporary / name / file.name)
-            for name in ("dataset.json", "ledger.jsonl"):
-                shutil.copyfile(self.folder / name, temporary / name)
+            copy_contents(self.folder, temporary)
             temporary.rename(target)
         return Ledger.open(target)
 
@@ -341,7 +325,7 @@ class Ledger:
         key = patient_key(patient)
         image = storable(image)
         digest = image.sha256
-        with self._locked():
+        with writing(self.folder):
             journal, dataset = self._read(), self.dataset
             names = self._classes_with(classes, dataset)
             corrected = labels_on(image, labels, names, dataset.ignored)
@@ -371,7 +355,7 @@ class Ledger:
                 when=datetime.now(UTC),
             )
             # upright in the ledger, photographs that were stored turned, too: other programs need not know of EXIF
-            self._write(journal, dataset, entry, former, plain(image), corrected, before)
+            write_acceptance(journal, dataset, entry, former, plain(image), corrected, before)
         return entry
 
     # -- inside -------------------------------------------------------------------------------------------------
@@ -387,89 +371,8 @@ class Ledger:
             )
         return names
 
-    @property
-    def _journal_path(self) -> Path:
-        return self.folder / "ledger.jsonl"
-
     def _read(self) -> Journal:
-        return read_journal(self._journal_path)
-
-    def _write(
-        self,
-        journal: Journal,
-        dataset: RawDataset,
-        entry: LedgerEntry,
-        former: LedgerEntry | None,
-        image: Image,
-        labels: Image,
-        predicted: Image | None,
-    ) -> None:
-        """Write the note, dataset.json, the files and the journal's line: in this order a crash at any moment can be
-        undone."""
-        files = LedgerFolder(self.folder, dataset.description.file_ending)
-        images = files.images(entry.case, dataset.channels)
-        prediction = files.prediction(entry.case, entry.sequence)
-        new = [*images, files.labels(entry.case)] if former is None else []
-        created = [*new, prediction] if predicted is not None else new
-        files.begin(
-            Pending(
-                sequence=entry.sequence,
-                case=entry.case,
-                created=tuple(f"{path.parent.name}/{path.name}" for path in created),
-                archived=former.sequence if former is not None else None,
-            )
-        )
-        update_description(dataset, [change.name for change in entry.classes], (*journal.entries, entry))
-        if former is not None:
-            files.archive(entry.case, former.sequence)
-        if former is None or not all(path.is_file() for path in images):
-            for index, path in enumerate(images):
-                part = image if len(images) == 1 else image.with_array(image.array[index : index + 1])
-                write_image(part, path, like=image)
-        write_labels(labels, files.labels(entry.case), like=image)
-        if predicted is not None:
-            write_labels(predicted, prediction, like=image)
-        append_entry(self._journal_path, journal, entry)
-
-    @contextmanager
-    def _locked(self, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
-        """Only one process at a time writes; interrupted writes, of this or of a dead process, are undone."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock", timeout=seconds):
-                self._settle()
-                try:
-                    yield
-                finally:
-                    self._settle()
-        except Timeout as error:
-            raise _BusyError(f"{self.folder}: another process has been writing the ledger; try again.") from error
-        except OSError as error:
-            raise BadInputError(
-                f"{self.folder}: the ledger cannot be written ({error.strerror}); free space or check permissions."
-            ) from error
-
-    def _settle(self) -> None:
-        """Keep an acceptance that has its line in the journal, undo one that has none. Only under the lock."""
-        pending = read_pending(self.folder)
-        if pending is None:
-            return
-        journal, dataset = self._read(), self.dataset
-        if len(journal.entries) < pending.sequence:
-            LedgerFolder(self.folder, dataset.description.file_ending).undo(pending)
-            update_description(dataset, dataset.classes, journal.entries)
-        end_pending(self.folder)
-
-
-class _BusyError(BadInputError):
-    """Another process holds the lock."""
-
-
-def _link_or_copy(file: Path, target: Path) -> None:
-    try:
-        os.link(file, target)
-    except OSError:  # another disk, or one that knows no links
-        shutil.copyfile(file, target)
+        return read_journal(journal_path(self.folder))
 
 
 def _latest(entries: Sequence[LedgerEntry], digest: str) -> LedgerEntry | None:

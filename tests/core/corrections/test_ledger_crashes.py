@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from ledger_samples import begun, mask, volume
 
-import meduniseg_core.corrections.ledger as ledger_module
-from meduniseg_core.corrections import Ledger
+from meduniseg_core.corrections import Ledger, transaction
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.preprocessing import RawDataset
 
@@ -110,8 +109,8 @@ def test_a_crash_at_every_step_is_taken_back_or_complete(
     image = volume(1)
     ledger.accept(image, mask(image, 1), patient="A")
     image = image if again else volume(2)
-    assign_subset = ledger_module.LedgerFolder if step == "archive" else ledger_module
-    real = getattr(assign_subset, step)
+    owner = transaction.LedgerFolder if step == "archive" else transaction
+    real = getattr(owner, step)
 
     def dies(*arguments: object, **named: object) -> None:
         if after:
@@ -119,8 +118,8 @@ def test_a_crash_at_every_step_is_taken_back_or_complete(
         raise _Died
 
     with monkeypatch.context() as patch:
-        patch.setattr(assign_subset, step, dies)
-        patch.setattr(Ledger, "_settle", lambda self: None)  # a dead process does not tidy up
+        patch.setattr(owner, step, dies)
+        patch.setattr(transaction, "_settle", lambda folder: None)  # a dead process does not tidy up
         with pytest.raises(_Died):
             ledger.accept(image, mask(image, 2), patient="B", predicted=mask(image, 3), classes=("liver", "cyst"))
     (tmp_path / "labelsTr" / ".tmp-left.nii.gz").write_bytes(b"half")
@@ -145,7 +144,7 @@ def test_reading_does_not_wait_for_a_writer_and_sees_what_was_accepted(tmp_path:
         '{"sequence": 2, "case": "x", "created": ["imagesTr/x_0000.nii.gz"]}', encoding="utf-8"
     )
     (tmp_path / "imagesTr" / "x_0000.nii.gz").write_bytes(b"being written")
-    with ledger_module.FileLock(tmp_path / ".lock"):
+    with transaction.FileLock(tmp_path / ".lock"):
         begin = time.perf_counter()
         assert len(Ledger.open(tmp_path).entries()) == 1
         assert time.perf_counter() - begin < 5
@@ -158,5 +157,5 @@ def test_reading_does_not_wait_for_a_writer_and_sees_what_was_accepted(tmp_path:
 def test_a_note_that_names_other_files_is_not_followed(name: str, tmp_path: Path) -> None:
     begun(tmp_path)
     (tmp_path / ".pending.json").write_text(f'{{"sequence": 1, "case": "x", "created": ["{name}"]}}', encoding="utf-8")
-    with pytest.raises(ledger_module.BadInputError, match=r"\.pending\.json is damaged"):
+    with pytest.raises(transaction.BadInputError, match=r"\.pending\.json is damaged"):
         Ledger.open(tmp_path)

@@ -92,7 +92,7 @@ def main() -> None:
     layer.brush_size = 20
     stands_still("one brush stroke", lambda: layer.paint((60, 200, 200), 2), 1)
     stands_still("undo", layer.undo, 1)
-    stands_still("one ball of 5 mm", lambda: edit._paint_ball(layer, (90.0, 160.0, 160.0), False), 1)
+    stands_still("one ball of 5 mm", lambda: edit.tools._paint_ball(layer, (90.0, 160.0, 160.0), False), 1)
     stands_still("undo of the ball", layer.undo, 1)
     layer.selected_label = 3
     for name in edit.buttons:

@@ -152,7 +152,7 @@ def edit(gui: Any) -> Any:
     features = {"index": [0, 1], "name": ["background", "organ"]}
     layer = gui.add_labels(labels_of(array), scale=(3, 1, 1), units="mm", features=features, name="result")
     _, found = gui.window.add_plugin_dock_widget("napari-meduniseg", "Edit")
-    found._features = OwnFeatures()
+    found.tools._features = OwnFeatures()
     layer.selected_label = 1
     gui.dims.set_point(0, 12.0)
     return found
@@ -162,7 +162,7 @@ def drag(edit: Any, layer: Any, *places: tuple[float, ...], shift: bool = False)
     """A press, moves and the release, as napari tells its layers; then what they start comes to its end."""
     modifiers = ("Shift",) if shift else ()
     event = SimpleNamespace(button=1, type="mouse_press", position=places[0], modifiers=modifiers, handled=False)
-    running = edit._mouse(layer, event)
+    running = edit.tools.mouse(layer, event)
     next(running, None)
     for place in places[1:]:
         event.type, event.position = "mouse_move", place

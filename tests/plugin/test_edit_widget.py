@@ -48,7 +48,7 @@ def press(widget: Any, layer: Any, position: tuple[float, ...], *moves: tuple[fl
     event = SimpleNamespace(
         button=1, type="mouse_press", position=position, modifiers=("Shift",) if shift else (), handled=False
     )
-    generator = widget._mouse(layer, event)
+    generator = widget.tools.mouse(layer, event)
     next(generator, None)
     for place in moves:
         event.type, event.position = "mouse_move", place

@@ -11,7 +11,6 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QFormLayout,
     QHBoxLayout,
@@ -20,13 +19,10 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.editing import Edit
-from meduniseg_core.events import CancelToken, EventSink
-from napari_meduniseg._clicks import click_on, correction, surroundings
 from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import (
     AT_ONCE,
     PaintOver,
-    Rule,
     add_class,
     apply,
     apply_in_steps,
@@ -34,24 +30,18 @@ from napari_meduniseg._editing import (
     locks_fault,
     next_doubtful,
     operation,
-    relabel_at,
-    sphere_at,
     toggle_contour,
     uncertainty_for,
 )
-from napari_meduniseg._features import features_of
 from napari_meduniseg._layers import spacing_of, unit_of
-from napari_meduniseg._links import known_image
 from napari_meduniseg._steps import expect
 from napari_meduniseg._views import slice_axis
 from napari_meduniseg.widgets.accepting import AcceptBox
-from napari_meduniseg.widgets.canvas_overlay import overlay_of
 from napari_meduniseg.widgets.class_palette import ClassPalette
-from napari_meduniseg.widgets.click_tool import ClickTool
-from napari_meduniseg.widgets.intensity_range import IntensityRange
 from napari_meduniseg.widgets.label_list import OPEN_KEY, SAVE_KEY, LabelListButton
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
-from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons, spin
+from napari_meduniseg.widgets.mouse_tools import FindEdit, MouseTools, plain
+from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
@@ -67,10 +57,6 @@ _PAINT_OVER: tuple[tuple[str, PaintOver], ...] = (
     ("Visible classes", "visible"),
     ("Everything", "everything"),
 )
-
-
-Find = Callable[[EventSink, CancelToken], Edit]
-"""Computes an edit in a worker's thread."""
 
 
 class EditWidget(Panel):
@@ -93,11 +79,9 @@ class EditWidget(Panel):
         self.label_list = LabelListButton(lambda: self._watched)
         self.operations = OperationButtons()
         self.amount, self.buttons = self.operations.amount, self.operations.buttons
-        self.radius = spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
-        self.radius.setSuffix(" mm")
-        self.ball = QCheckBox("Paint balls in 3D (click or drag)")
-        self.ball.setToolTip("A left click paints the class as a ball, in all slices at once; with Shift it erases.")
-        self.range = IntensityRange()
+        self.tools = MouseTools(self, napari_viewer, self._locks, self._image)
+        self.ball, self.radius, self.relabel = self.tools.ball, self.tools.radius, self.tools.relabel
+        self.range, self.clicks = self.tools.range, self.tools.clicks
         self.range_on, self.low, self.high = self.range.box, self.range.low, self.range.high
         self.over_box = QComboBox()
         self.over_box.setToolTip(
@@ -108,12 +92,6 @@ class EditWidget(Panel):
             self.over_box.addItem(title, what)
         self.image_box = CurrentCombo(self._current, ImageLayer, self._image, self._choose_image)
         self.image_box.setToolTip("The image that the labels belong to; another one brings its own labels.")
-        self.relabel = QCheckBox("Relabel on click")
-        self.relabel.setToolTip(
-            "A click gives the component under it, whatever its class, the chosen class; with Shift it erases it."
-        )
-        self.clicks = ClickTool(napari_viewer, lambda: overlay_of(self, napari_viewer))
-        self._features = features_of(self._current)
         self.doubtful = QPushButton("Next doubtful slice")
         self.doubtful.setToolTip(f"Jump to the next doubtful slice, by the uncertainty layer. Key: {DOUBTFUL_KEY}.")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
@@ -136,18 +114,7 @@ class EditWidget(Panel):
         self.label_list.said.connect(self.say)
         self.label_list.renamed.connect(lambda: self.palette_table.show_layer(self._watched))
         self.over_box.currentIndexChanged.connect(self._set_paint_over)
-        self._tools = (self.ball, self.relabel, self.clicks)
-        for tool in self._tools:
-            tool.toggled.connect(self._pan)
-            others = [other for other in self._tools if other is not tool]
-            tool.toggled.connect(
-                lambda on, others=others: [other.setChecked(False) for other in others] if on else None
-            )
-        self.clicks.toggled.connect(self._prepare_clicks)
-        self.clicks.clicked_at.connect(self._correct_at)
-        self.clicks.said.connect(self.say)
-        self.ball.toggled.connect(self._outline_ball)
-        self.radius.valueChanged.connect(self._outline_ball)
+        self.tools.asked.connect(self._asked)
         self._layer_changed()
         self._current_changed()
         own = (
@@ -175,11 +142,12 @@ class EditWidget(Panel):
         if layer is None:
             self.say_failure("There is no labels layer; segment an image or add one.")
             return
-        self._work(
-            layer,
-            lambda: _plain(operation(name, layer, self._rule(layer), self._viewer, self.amount.value())),
-            self.buttons[name].text(),
-        )
+
+        def prepare() -> FindEdit:
+            rule = self._locks.rule(layer, int(layer.selected_label))
+            return plain(operation(name, layer, rule, self._viewer, self.amount.value()))
+
+        self._work(layer, prepare, self.buttons[name].text())
 
     def go_to_doubtful(self) -> None:
         """Show the next slice in doubt."""
@@ -200,7 +168,14 @@ class EditWidget(Panel):
         self._viewer.dims.point = point
         self.say(f"Slice {found}.")
 
-    def _work(self, layer: Labels, prepare: Callable[[], Find], title: str) -> None:
+    def _asked(self, layer: Labels, prepare: Callable[[], FindEdit], title: str) -> None:
+        """A click asks for an edit; one at a time."""
+        if self.does("") or self._steps.running:
+            self.say("The last step is not done yet; click again after it.")
+        else:
+            self._work(layer, prepare, title)
+
+    def _work(self, layer: Labels, prepare: Callable[[], FindEdit], title: str) -> None:
         """Compute an edit in a thread (large volumes take seconds), and apply it to the labels it was computed for."""
         if self.does("") or self._steps.running:
             return
@@ -251,76 +226,6 @@ class EditWidget(Panel):
         if self._watched is not None:
             act(self._watched)
 
-    # -- the mouse ----------------------------------------------------------------------------------------------
-
-    def _mouse(self, layer: Labels, event: Any) -> Any:
-        """napari's drag callback: a generator that runs from press to release."""
-        if event.button != 1 or not any(tool.isChecked() for tool in self._tools) or layer.mode != "pan_zoom":
-            return
-        event.handled = True
-        erase = "Shift" in {getattr(modifier, "name", str(modifier)) for modifier in event.modifiers}
-        if self.clicks.isChecked():
-            yield from self.clicks.mouse(layer, event, erase)
-            return
-        if self.relabel.isChecked():
-            label = 0 if erase else int(layer.selected_label)
-            position = tuple(event.position)
-            locked = Rule(frozenset(self._locks.of(layer)))
-            self._work(layer, lambda: _plain(relabel_at(layer, position, label, locked)), "Relabel")
-            return
-        with layer.block_history():
-            self._paint_ball(layer, event.position, erase)
-            yield
-            while event.type == "mouse_move":
-                self._paint_ball(layer, event.position, erase)
-                event.handled = True
-                yield
-
-    def _correct_at(self, position: tuple[float, ...], over: bool) -> None:
-        """Remove the part under a click, or grow the chosen class there; inside the lasso, where there is one."""
-        layer = self._watched
-        if layer is None:
-            return
-        if self.does("") or self._steps.running:
-            self.say("The last step is not done yet; click again after it.")
-            return
-
-        def prepare() -> Find:
-            click = click_on(layer, position, self.clicks.lasso, over)
-            return correction(layer, click, self._locks, self._image(), self._features)
-
-        self._work(layer, prepare, "Correct by a click")
-
-    def _prepare_clicks(self, on: bool) -> None:
-        """Compute the image's features before the first click needs them."""
-        layer, image = self._watched, self._image()
-        if not on or layer is None or image is None:
-            return
-        self._features.forget()
-        with self.saying_failures():
-            self.start_job(
-                surroundings(layer, image, self._features).look,
-                lambda found: self.say(f"Click on what is false, or on what is missed. {found.text}"),
-                self.say_failure,
-                kind="features",
-                anew=True,
-            )
-            self.say("Looking at the image ...")
-
-    def _paint_ball(self, layer: Labels, position: tuple[float, ...], erase: bool) -> None:
-        image, limits = (self._image(), self.range.limits()) if self.range.on else (None, None)
-        label = 0 if erase else int(layer.selected_label)
-        with self.saying_failures():
-            if limits is not None:
-                image = known_image(layer, image)
-            edit = sphere_at(layer, position, self.radius.value(), label, self._locks.rule(layer, label), image, limits)
-            if edit.count:
-                expect(layer, "Ball" if label else "Ball, erased")
-            apply(layer, edit)
-
-    def _rule(self, layer: Labels) -> Rule:
-        return self._locks.rule(layer, int(layer.selected_label))
-
     # -- keeping up ---------------------------------------------------------------------------------------------
 
     def _current_changed(self, _event: Any = None) -> None:
@@ -330,25 +235,20 @@ class EditWidget(Panel):
 
     def _layer_changed(self) -> None:
         layer = self._current.labels
-        if self._watched is not None and self._mouse in self._watched.mouse_drag_callbacks:
-            self._watched.mouse_drag_callbacks.remove(self._mouse)
-            self._watched.events.mode.disconnect(self._mode_changed)
+        if self._watched is not None:
             self._watched.events.paint.disconnect(self._count)
             self._watched.events.labels_update.disconnect(self._count)
         if self._watched is not None and self._watched is not layer and not self.busy:
             self.say("")  # what was said of other labels is not of these
         self._watched = layer
         self._changes += 1
-        self.clicks.drop()
         if self._watched is not None:
             self._locks.guard(self._watched)
-            self._watched.mouse_drag_callbacks.append(self._mouse)
-            self._watched.events.mode.connect(self._mode_changed)
             self._watched.events.paint.connect(self._count)
             self._watched.events.labels_update.connect(self._count)
             self._bind_keys(self._watched)
         unit = "mm" if self._watched is None else unit_of(self._watched)
-        self.radius.setSuffix(f" {unit}")
+        self.tools.work_on(self._watched, unit)
         self.operations.fit_to(() if self._watched is None else spacing_of(self._watched), unit)
         self.palette_table.show_layer(self._watched)
         self.accepting.show_layer(self._watched)
@@ -357,30 +257,13 @@ class EditWidget(Panel):
         """Switch to the brush: choosing a class means painting with it."""
         if self._watched is not None:
             self._current.choose_labels(self._watched)
-            if not any(tool.isChecked() for tool in self._tools):
+            if not self.tools.on:
                 self._watched.mode = "paint"
 
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble is highlighted."""
         self._said_of_step = False
         super().say(text, trouble)
-
-    def _mode_changed(self, _event: Any = None) -> None:
-        """Who takes one of napari's tools does not want this panel's."""
-        if self._watched is not None and self._watched.mode not in ("pan_zoom", "transform"):
-            for tool in self._tools:
-                tool.setChecked(False)
-
-    def _outline_ball(self, _value: Any = None) -> None:
-        """Show at the cursor how large the ball is."""
-        overlay = overlay_of(self, self._viewer)
-        if overlay is not None:
-            overlay.show_ball(self.radius.value() if self.ball.isChecked() else None)
-
-    def _pan(self, on: bool) -> None:
-        """Take clicks from napari's brush, because this panel's tools work on clicks."""
-        if on and self._watched is not None:
-            self._watched.mode = "pan_zoom"
 
     def _say_kept(self, sentence: str) -> None:
         self.say(sentence)
@@ -445,13 +328,7 @@ class EditWidget(Panel):
         over.addRow("Paint over", self.over_box)
         layout.addLayout(over)
         layout.addWidget(self.operations)
-        ball = QFormLayout()
-        ball.addRow(self.ball)
-        ball.addRow("Radius", self.radius)
-        ball.addRow(self.range)
-        ball.addRow(self.relabel)
-        ball.addRow(self.clicks)
-        layout.addLayout(ball)
+        layout.addWidget(self.tools)
         layout.addWidget(self.doubtful)
         layout.addWidget(self.accepting)
         layout.addStretch(1)
@@ -462,8 +339,3 @@ class EditWidget(Panel):
         for widget in (self.undo_button, self.redo_button, self.step_list, self.save_button, self.accepting.button):
             last.addWidget(widget)
         self.footer.addLayout(last)
-
-
-def _plain(find: Callable[[], Edit]) -> Find:
-    """What needs neither events nor a token."""
-    return lambda _events, _cancel: find()

@@ -40,7 +40,7 @@ from napari_meduniseg.widgets.accepting import AcceptBox
 from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.label_list import OPEN_KEY, SAVE_KEY, LabelListButton
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
-from napari_meduniseg.widgets.mouse_tools import FindEdit, MouseTools, plain
+from napari_meduniseg.widgets.mouse_tools import FindEdit, MouseTools, without_events
 from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
@@ -145,7 +145,7 @@ class EditWidget(Panel):
 
         def prepare() -> FindEdit:
             rule = self._locks.rule(layer, int(layer.selected_label))
-            return plain(operation(name, layer, rule, self._viewer, self.amount.value()))
+            return without_events(operation(name, layer, rule, self._viewer, self.amount.value()))
 
         self._work(layer, prepare, self.buttons[name].text())
 

@@ -101,7 +101,7 @@ class MouseTools(QWidget):
             label = 0 if erase else int(layer.selected_label)
             position = tuple(event.position)
             locked = Rule(frozenset(self._locks.of(layer)))
-            self.asked.emit(layer, lambda: plain(relabel_at(layer, position, label, locked)), "Relabel")
+            self.asked.emit(layer, lambda: without_events(relabel_at(layer, position, label, locked)), "Relabel")
             return
         with layer.block_history():
             self._paint_ball(layer, event.position, erase)
@@ -174,6 +174,6 @@ class MouseTools(QWidget):
                 tool.setChecked(False)
 
 
-def plain(find: Callable[[], Edit]) -> FindEdit:
+def without_events(find: Callable[[], Edit]) -> FindEdit:
     """The function for a worker's thread of an edit that needs neither events nor a token."""
     return lambda _events, _cancel: find()

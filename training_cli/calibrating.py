@@ -40,7 +40,10 @@ def calibrate(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="NAME|FILE", help="Name or file of the calibrated model. Default: the same."
+            "--output",
+            "-o",
+            metavar="NAME|FILE",
+            help="Name or file of the calibrated model. Default: replace the model.",
         ),
     ] = None,
     split: Annotated[
@@ -51,7 +54,7 @@ def calibrate(
             help="split.json of the model's training, where the data sets hold images that it was trained on.",
         ),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="Use at most so many images of each task.")] = 100,
+    images: Annotated[int, typer.Option("--images", min=1, help="Use at most this many images of each task.")] = 100,
     copies: Annotated[
         int, typer.Option("--copies", min=0, help="Worsened copies of each image: blurred, noisy, cut.")
     ] = 1,

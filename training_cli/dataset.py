@@ -173,7 +173,7 @@ def plan(
 
     there = os.path.lexists(output)
     if there and not replace:
-        raise UsageError(f"{output} is there already, perhaps edited; give another --output or --replace it.")
+        raise UsageError(f"{output} exists already and may have been edited; give another --output, or --replace it.")
     if there and not (output.suffix.lower() == ".json" and _broken(output)):
         load_plans(output)  # nothing else is replaced
     with work(progress, as_json=as_json) as session:

@@ -30,17 +30,23 @@ Authority = Annotated[
 @app.command("studies")
 def studies(
     address: Address,
-    patient_id: Annotated[str | None, typer.Option("--patient-id", metavar="ID", help="Only this patient's.")] = None,
+    patient_id: Annotated[
+        str | None, typer.Option("--patient-id", metavar="ID", help="Only studies of this patient.")
+    ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Only of such names; * stands for any letters.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Only patients of this name; * stands for any characters."),
     ] = None,
     date: Annotated[
-        str | None, typer.Option("--date", metavar="YYYYMMDD[-YYYYMMDD]", help="Only of these days.")
+        str | None, typer.Option("--date", metavar="YYYYMMDD[-YYYYMMDD]", help="Only studies of these days.")
     ] = None,
     modality: Annotated[
-        str | None, typer.Option("--modality", metavar="M", help="Only with such a series (CT, MR).")
+        str | None,
+        typer.Option("--modality", metavar="M", help="Only studies with a series of this modality (CT, MR)."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="At most so many.")] = 100,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="List at most this many studies.")
+    ] = 100,
     authority: Authority = None,
     as_json: Json = False,
 ) -> None:

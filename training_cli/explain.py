@@ -32,11 +32,13 @@ def explain(
         typer.Option(
             "--scores",
             metavar="CSV",
-            help="Scores of models (columns model, upstream, downstream): show how one goes with the other.",
+            help="Scores of models (columns model, upstream, downstream): show how the two correlate.",
         ),
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Patches of each data set.")] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of images, patches and t-SNE.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed of the choice of images and patches, and of t-SNE.")
+    ] = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     progress: ProgressOption = "auto",

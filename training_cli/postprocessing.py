@@ -25,13 +25,15 @@ def postprocess(
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="NAME|FILE", help="Name or file of the new model. Default: the same."),
+        typer.Option(
+            "--output", "-o", metavar="NAME|FILE", help="Name or file of the new model. Default: replace the model."
+        ),
     ] = None,
     split: Annotated[
         Path | None,
         typer.Option("--split", metavar="FILE", help="split.json of the model's training, whose cases are left out."),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=3, help="Use at most so many images of each task.")] = 100,
+    images: Annotated[int, typer.Option("--images", min=3, help="Use at most this many images of each task.")] = 100,
     replace: Replace = False,
     device: Device = "auto",
     precision: Precision = "auto",

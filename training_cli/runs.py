@@ -154,7 +154,7 @@ def verify_run(
         Path | None, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder of the results, if it was moved.")
     ] = None,
     inputs: Annotated[
-        bool, typer.Option("--inputs", help="Also read every image and compare it with that which was segmented.")
+        bool, typer.Option("--inputs", help="Also read every image and check that it is the one that was segmented.")
     ] = False,
     progress: ProgressOption = "auto",
     as_json: Json = False,

@@ -26,7 +26,10 @@ def serve(
     device: Device = "auto",
     precision: Precision = "auto",
     waiting: Annotated[
-        int, typer.Option("--queue", metavar="N", min=1, max=1000, help="Jobs that may wait; others are sent away.")
+        int,
+        typer.Option(
+            "--queue", metavar="N", min=1, max=1000, help="Number of jobs that may wait; further ones are refused."
+        ),
     ] = 16,
     largest: Annotated[
         float, typer.Option("--largest", metavar="GIB", min=0.001, help="The largest upload, in GiB.")

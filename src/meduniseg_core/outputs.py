@@ -177,7 +177,7 @@ def standing(
         known = kind.is_ours(content) if path == record else path.name in vouched
         whole_folder = stat.S_ISDIR(status.st_mode) and path.suffix == ".zarr"  # the one result that is no file
         if not known or not (whole_folder or stat.S_ISREG(status.st_mode)):
-            raise UsageError(f"{path} is there already and is not a result of this program; choose another folder.")
+            raise UsageError(f"{path} exists already and is not a result of this program; choose another folder.")
     signatures = {
         name: None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
         for name, status in found.items()

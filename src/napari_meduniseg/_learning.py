@@ -101,7 +101,7 @@ def forecast_training(job: Job) -> str:
     """
     found = expected_time(job, runs(), runs_folder() / job.name)
     if found is None:
-        return "How long it takes shows once it trains."
+        return "How long it takes can be said once it trains."
     return f"Training takes about {duration_range(*found)}, then it is compared with its base."
 
 

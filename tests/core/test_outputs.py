@@ -76,7 +76,7 @@ def test_a_stranger_s_file_is_not_replaced(tmp_path: Path, in_the_way: str) -> N
 def test_a_record_vouches_for_the_names_it_lists_and_no_other_of_its_stem(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_text("a photograph")
     save(tmp_path, name="scan.tif")
-    with pytest.raises(UsageError, match=r"scan\.png is there already"):
+    with pytest.raises(UsageError, match=r"scan\.png exists already"):
         save(tmp_path, name="scan.png")
     assert (tmp_path / "scan.png").read_text() == "a photograph"
 
@@ -89,7 +89,7 @@ def test_another_format_s_former_file_stays_ours(tmp_path: Path) -> None:
     assert (tmp_path / "scan.nii.gz").read_text() == "three"
     (tmp_path / "scan.nrrd").write_text("mine now")
     save(tmp_path, "four")
-    with pytest.raises(UsageError, match=r"scan\.nrrd is there already"):
+    with pytest.raises(UsageError, match=r"scan\.nrrd exists already"):
         save(tmp_path, name="scan.nrrd")
 
 

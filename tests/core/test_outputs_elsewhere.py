@@ -44,7 +44,7 @@ def test_a_report_replaces_a_former_one_and_vouches_for_its_files(tmp_path: Path
 def test_a_report_replaces_no_stranger_s_file(tmp_path: Path, report: Report, name: str) -> None:
     (tmp_path / name).write_text('{"cases": []}')
     for attempt in (lambda: write_report(report, tmp_path), lambda: report_standing(tmp_path)):
-        with pytest.raises(UsageError, match=rf"{name} is there already"):
+        with pytest.raises(UsageError, match=rf"{name} exists already"):
             attempt()
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -66,7 +66,7 @@ def test_a_report_from_before_the_list_vouches_for_what_was_written_with_it(tmp_
     write_report(report, tmp_path)
     record.write_text(json.dumps(content))
     os.utime(tmp_path / "worst.png", (1e9, 1e9))
-    with pytest.raises(UsageError, match=r"worst\.png is there already"):
+    with pytest.raises(UsageError, match=r"worst\.png exists already"):
         write_report(report, tmp_path)
 
 

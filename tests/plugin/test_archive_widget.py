@@ -48,7 +48,7 @@ def test_a_series_is_opened_and_its_labels_are_sent_back(
         qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
 
     panel.search()
-    assert "is no address" in panel.said.text()
+    assert "is not an archive's address" in panel.said.text()
     panel.address.setText(archive.address)
     panel.user.setText(USER)
     panel.password.setText("wrong")

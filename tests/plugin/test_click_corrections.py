@@ -177,7 +177,7 @@ def test_clicks_and_a_lasso_in_a_window_are_one_undo_step_each(gui: Any, edit: A
     before = np.array(layer.data)
     edit.clicks.setChecked(True)
     wait_for(lambda: not edit.busy)
-    assert layer.mode == "pan_zoom" and "Click on what is false" in edit.said.text()
+    assert layer.mode == "pan_zoom" and "Click on a false region" in edit.said.text()
     drag(edit, layer, (12.0, 20.0, 40.0))
     assert (np.asarray(layer.data)[2:7, 14:26, 34:46] == 1).mean() > 0.9
     edit.undo_button.click()

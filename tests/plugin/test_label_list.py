@@ -68,7 +68,7 @@ def test_in_the_panel(gui: Any, qtbot: Any, path: Path, tmp_path: Path) -> None:
     shown = [edit.palette_table.item(row, 0).text() for row in range(edit.palette_table.rowCount())]
     assert shown == ["liver", "spleen", "class 2", "class 3"]
     edit.label_list.read(Path(__file__))
-    qtbot.waitUntil(lambda: "is no list of labels" in edit.said.text(), timeout=20_000)
+    qtbot.waitUntil(lambda: "is not a list of labels" in edit.said.text(), timeout=20_000)
     assert class_names_of(layer)[1] == "liver"
     edit.label_list.write(tmp_path / "again.txt")
     qtbot.waitUntil(lambda: (tmp_path / "again.txt").is_file() and "4 classes" in edit.said.text(), timeout=20_000)

@@ -69,7 +69,7 @@ def test_a_json_that_is_not_ours_is_kept_and_a_label_file_is_replaced_as_the_dia
     target = scan.parent / "labels.nii.gz"
     target.write_bytes(b"an older file: the dialog has asked")
     (scan.parent / "labels.json").write_text('{"my": "notes"}')
-    with pytest.raises(UsageError, match=r"labels\.json is there already"):
+    with pytest.raises(UsageError, match=r"labels\.json exists already"):
         save(result_of(scan), target)
     assert target.read_bytes().startswith(b"an older") and "notes" in (scan.parent / "labels.json").read_text()
     (scan.parent / "labels.json").unlink()

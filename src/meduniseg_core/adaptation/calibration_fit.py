@@ -1,7 +1,8 @@
-"""Fits of a calibration: small models of few numbers, which a few dozen images can carry.
+"""Fits of a calibration: models with so few parameters that a few dozen images determine them.
 
-Logistic regression, of a Dice as of a probability, with a quadratic penalty; conformal intervals of what it says of
-images that it was not fitted to; and a Gaussian with few main directions for the encoder's features.
+These are a logistic regression with a quadratic penalty (which treats a Dice as a probability), conformal intervals of
+its predictions for images that it was not fitted to, and a Gaussian with few main directions for the encoder's
+features.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def expected_time(job: Job, former: Iterable[Run], folder: Path) -> tuple[float,
 
 
 def _alike(one: Job, other: Job) -> bool:
-    """Whether two jobs have steps of one kind: the same base, tasks and device."""
+    """Whether the steps of two jobs take equally long: same base, tasks and device."""
     return all(getattr(one, name) == getattr(other, name) for name in _SIMILAR) and _is_quick(one) == _is_quick(other)
 
 

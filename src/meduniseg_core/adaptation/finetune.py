@@ -178,7 +178,7 @@ def finetune_config(
     try:
         return TrainingConfig.model_validate({**fields, **(overrides or {})})
     except ValidationError as error:
-        raise UsageError(f"A fine-tuning cannot be done so: {first_fault(error)}; give another value.") from None
+        raise UsageError(f"The fine-tuning is not possible: {first_fault(error)}; give another value.") from None
 
 
 def frozen(datasets: Sequence[Path], output: Path) -> tuple[Path, ...]:

@@ -193,7 +193,7 @@ def validation_cases(run: Run, task: str) -> tuple[str, ...]:
     """
     path = run.output / CASES_FILE
     if not path.is_file():
-        raise BadInputError(f"{path}: is not there, so the cases held back are not known; start the run anew.")
+        raise BadInputError(f"{path}: is missing, so the held-back cases are not known; start the run again.")
     return read_splits(path)[task].validation
 
 

@@ -23,7 +23,7 @@ NEAR_COPY = 0.05
 """Share of a class's voxels. If fewer were changed, the accepted labels are a copy of the prediction."""
 
 ALIKE = 0.99
-"""Dice of a class. Labels that somebody drew agree so well with a model's output only by a rare chance."""
+"""Dice of a class. Labels that were drawn by hand rarely agree with a model's output so closely."""
 
 
 @dataclass(frozen=True)

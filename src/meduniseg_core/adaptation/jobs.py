@@ -84,7 +84,7 @@ class RefineJob(TrainingJob):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.activate and not self.install:
-            raise ValueError("a pack that is not installed cannot be taken into use")
+            raise ValueError("a pack that is not installed cannot be put into use")
         if len(self.tasks) != len(self.datasets):
             raise ValueError("every data set has one task")
         return self
@@ -175,9 +175,9 @@ def read_job(path: Path) -> Job:
         fields = fields_of_request(data) if path.name == OLD_FILE else parse_json(data)
         return _JOBS.validate_python(fields)
     except ValidationError as error:
-        raise BadInputError(f"{path}: is not a training job ({first_fault(error)}); delete it or mend it.") from None
+        raise BadInputError(f"{path}: is not a training job ({first_fault(error)}); delete or correct it.") from None
     except ValueError as error:
-        raise BadInputError(f"{path}: is not a training job ({error}); delete it or mend it.") from None
+        raise BadInputError(f"{path}: is not a training job ({error}); delete or correct it.") from None
 
 
 def job_text(job: Job) -> str:
@@ -241,4 +241,4 @@ def _made(kind: type[_Kind], name: str, base: str, fields: Mapping[str, object])
             raise UsageError(
                 f"'{name}' cannot be a name; it begins with a letter or digit and has letters, digits, _, - and . only."
             ) from None
-        raise UsageError(f"There is no such training: {first_fault(error)}; give another value.") from None
+        raise UsageError(f"The training is not possible: {first_fault(error)}; give another value.") from None

@@ -283,4 +283,4 @@ def refine_config(
     try:
         return TrainingConfig.model_validate({**fields, **(overrides or {})})
     except ValidationError as error:
-        raise UsageError(f"A refinement cannot be trained so: {first_fault(error)}; give another value.") from None
+        raise UsageError(f"The refinement is not possible: {first_fault(error)}; give another value.") from None

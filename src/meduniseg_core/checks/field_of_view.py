@@ -36,7 +36,7 @@ def scaled_plan(plan: TaskPlan, scale: float) -> TaskPlan:
     if plan.longest_side is None:
         raise UsageError(f"Task {plan.task} goes by the image's size in mm; correct that instead of giving a scale.")
     if not 0.02 <= scale <= 100:
-        raise UsageError(f"A scale of {scale:g} cannot be; give how many times more an image shows along a side.")
+        raise UsageError(f"A scale of {scale:g} is impossible; say how many times more an image shows along a side.")
     return plan.model_copy(update={"longest_side": max(16, min(MAX_SIDE, round(plan.longest_side * scale)))})
 
 

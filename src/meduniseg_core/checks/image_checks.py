@@ -271,8 +271,8 @@ def _nodata(image: Image, plan: TaskPlan, marks: Sequence[tuple[NoData, ...]]) -
             whose = image.name if image.channels == 1 else f"Channel {index + 1} of {image.name}"
             yield Finding(
                 "nodata_filled",
-                f"{whose} has {mark.value:.0f} in {mark.share:.2%} of its voxels, which no measurement has (outside "
-                f"the field of view?): they are taken for {taken}.",
+                f"{whose} has {mark.value:.0f} in {mark.share:.2%} of its voxels, a value that no measurement has "
+                f"(outside the field of view?); they are taken for {taken}.",
                 "info" if hounsfield and mark.value < 0 else "warning",
             )
 

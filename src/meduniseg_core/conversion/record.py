@@ -88,9 +88,7 @@ class Record:
         path = folder / FILE
         if not path.is_file():
             if folder.exists() and (not folder.is_dir() or any(_visible(folder))):
-                raise UsageError(
-                    f"{folder} is there already and was not made by 'dataset convert'; give another folder."
-                )
+                raise UsageError(f"{folder} exists already and was not made by 'dataset convert'; give another folder.")
             return cls(path, header)
         lines = read_small(path, _LIMIT).split(b"\n")
         try:

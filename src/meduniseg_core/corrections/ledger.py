@@ -113,7 +113,7 @@ class Ledger:
             DatasetDescription.model_validate(content)
             header = LedgerHeader(task=task, validation_fraction=validation_fraction, created=datetime.now(UTC))
         except ValidationError as error:
-            raise UsageError(f"A ledger cannot be made so: {first_fault(error)}; give another value.") from None
+            raise UsageError(f"The ledger cannot be created: {first_fault(error)}; give another value.") from None
         with writing(ledger.folder):
             if journal_path(ledger.folder).is_file():
                 if not exist_ok or ledger.task != task:

@@ -108,7 +108,7 @@ def header_mended(name: str, what: Sequence[str]) -> Finding:
     Returns:
         A finding of level "info".
     """
-    return Finding("header_mended", f"{name} has a faulty header that was mended: {'; '.join(what)}.", "info")
+    return Finding("header_mended", f"{name} has a faulty header that was corrected: {'; '.join(what)}.", "info")
 
 
 def pixels_not_square(name: str, ratio: float) -> Finding | None:

@@ -136,7 +136,7 @@ def read_label_table(path: Path) -> LabelTable:
     found = next((table for table in tables if table is not None and table.names), None)
     if found is None:
         raise BadInputError(
-            f"{path} is no list of labels: give ITK-SNAP's label descriptions (.txt, .label), the table of a BIDS "
+            f"{path} is not a list of labels; give ITK-SNAP's label descriptions (.txt, .label), the table of a BIDS "
             "segmentation (.tsv), or a colour table of FreeSurfer or 3D Slicer (.txt, .ctbl)."
         )
     return found

@@ -140,7 +140,7 @@ def segment_with_head(
     if box is None and own.evidence is not None and own.evidence.features.size:
         return {**results, head.task: _classified(own, head)}
     why = "it holds only background" if box is None else "a part of it was segmented, and the head is for whole images"
-    finding = Finding("class_not_said", f"The class of {image.name} is not said: {why}.", "info")
+    finding = Finding("class_not_said", f"{image.name} is given no class: {why}.", "info")
     report([finding], events)
     return {**results, head.task: replace(own, findings=merge(own.findings, [finding]))}
 

@@ -483,7 +483,7 @@ class Predictor:
 
 
 def _raised(work: Pass, image: Image, plans: list[TaskPlan]) -> Finding:
-    """What is said of an image that is segmented once more in fp32."""
+    """The finding about an image that is segmented once more in fp32."""
     tasks = ", ".join(plan.task for plan in plans)
     how = "sums in half precision" if work.dtype == torch.float32 else str(work.dtype).removeprefix("torch.")
     text = f"The network's output for {tasks} on {image.name} was not finite in {how}: it is run once more in fp32."

@@ -172,7 +172,7 @@ _VOXELS_AT_A_TIME = 4096  # stay in the cache
 
 
 def _is_plain_fp32(x: Tensor) -> bool:
-    """Whether inference in fp32 runs on the CPU, layer by layer (a compiled network has a norm of its own)."""
+    """Whether this is inference in fp32 on the CPU, not compiled (a compiled network has a norm of its own)."""
     eager = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return eager and x.device.type == "cpu" and x.dtype == torch.float32
 

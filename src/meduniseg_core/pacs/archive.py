@@ -172,7 +172,7 @@ class DicomArchive:
             remedy = f"name its authority's file (--ca, or the variable {BUNDLE})"
             raise BadInputError(certificate_fault(self.address, error, remedy)) from None
         except requests.TooManyRedirects:
-            raise BadInputError(f"{self.address} sends on to another address; give that one.") from None
+            raise BadInputError(f"{self.address} redirects to another address; give that one.") from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise BadInputError(
                 f"{self.address} cannot be reached, or went away ({connection_reason(error)}); try again later."
@@ -189,7 +189,7 @@ class DicomArchive:
         if status in (401, 403):
             if self._credentials is None:
                 return (
-                    f"{self.address} asks who you are; run 'meduniseg dicom login', or set the variables "
+                    f"{self.address} requires a login; run 'meduniseg dicom login', or set the variables "
                     "MEDUNISEG_DICOMWEB_USER and MEDUNISEG_DICOMWEB_PASSWORD."
                 )
             return f"{self.address} refuses the user or password of {self._credentials.source}; correct them."
@@ -212,11 +212,11 @@ def check_address(address: str) -> str:
     """
     fault, host = address_fault(address)
     if fault == "none":
-        raise UsageError(f"{address[:80]!r} is no address of an archive; give https://HOST/dicom-web.")
+        raise UsageError(f"{address[:80]!r} is not an archive's address; give https://HOST/dicom-web.")
     if fault == "password":
         raise UsageError("The address must not hold a user or password; see 'meduniseg dicom login'.")
     if fault == "unencrypted":
-        raise UsageError(f"{host} would be spoken to unencrypted; give its https address.")
+        raise UsageError(f"Data would go to {host} unencrypted; give its https address.")
     return address.rstrip("/")
 
 

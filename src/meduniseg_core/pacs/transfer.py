@@ -50,7 +50,7 @@ def pull(
     """
     target = folder / _folder_name(series)
     if target.exists():
-        raise BadInputError(f"{target} is there already; remove it or choose another folder.")
+        raise BadInputError(f"{target} exists already; remove it or choose another folder.")
     with writing_into(folder):
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
@@ -154,7 +154,7 @@ def _object(path: Path) -> Dataset:
             instance = pydicom.dcmread(stream)
             instance.walk(lambda _dataset, _element: None)  # reads what is read late
     except (InvalidDicomError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError) as error:
-        raise BadInputError(f"{path} is no whole DICOM object; give the .dcm files of results.") from error
+        raise BadInputError(f"{path} is not a complete DICOM object; give the .dcm files of results.") from error
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         check_uid(str(instance.get(keyword) or ""))
     return instance
@@ -164,7 +164,7 @@ def _check_stored(archive: DicomArchive, instance: Dataset, answer: Dataset, pat
     """Whether the archive says that it has the object, or (where its answer does not tell) finds it."""
     uid = str(instance.SOPInstanceUID)
     if any(str(item.get("ReferencedSOPInstanceUID")) == uid for item in answer.get("FailedSOPSequence", ())):
-        raise BadInputError(f"{archive.address} does not take it.")
+        raise BadInputError(f"{archive.address} does not accept it.")
     if any(str(item.get("ReferencedSOPInstanceUID")) == uid for item in answer.get("ReferencedSOPSequence", ())):
         return
     with archive.speaking():

@@ -55,7 +55,7 @@ class Server:
         """
         fault, host = address_fault(address.strip())
         if fault in ("none", "password"):
-            raise UsageError(f"{address[:80]!r} is no address of a server; give https://HOST:8470.")
+            raise UsageError(f"{address[:80]!r} is not a server's address; give https://HOST:8470.")
         if fault == "unencrypted":
             raise UsageError(
                 f"Images would cross the network to {host} unencrypted; give its https address or a tunnel."
@@ -216,7 +216,7 @@ class _Conversation:
             remedy = f"name its authority's file (PEM) in the variable {BUNDLE}"
             raise BadInputError(certificate_fault(self._address, error, remedy)) from None
         except requests.TooManyRedirects:
-            raise BadInputError(f"{self._address} sends on to another address; give that one.") from None
+            raise BadInputError(f"{self._address} redirects to another address; give that one.") from None
         except requests.RequestException as error:
             raise _UnreachableError(
                 f"{self._address} cannot be reached, or went away ({type(error).__name__}); check that it runs."

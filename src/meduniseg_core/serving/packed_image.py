@@ -87,7 +87,9 @@ def read_packed(path: Path, most: int) -> Image:
             with packed.open(_VOXELS) as voxels:
                 data = voxels.read(size + 1)
     except (*_DAMAGE, ValidationError) as error:
-        raise BadInputError(f"{path.name} is no image as a client sends them; update both programs.") from error
+        raise BadInputError(
+            f"{path.name} is not an image in the form that clients send; update both programs."
+        ) from error
     if len(data) != size:
         raise BadInputError(f"{path.name} broke off; send it again.")
     array = np.frombuffer(data, dtype).reshape(about.shape)

@@ -43,7 +43,7 @@ def unpack_upload(archive: Path, folder: Path, limits: Limits) -> None:
             for member, target in zip(members, targets, strict=True):
                 left -= _write(packed, member, target, left, archive.name)
     except _DAMAGE as error:
-        raise BadInputError(f"{archive.name} is no whole, unencrypted zip file; pack it again.") from error
+        raise BadInputError(f"{archive.name} is not a complete, unencrypted zip file; pack it again.") from error
 
 
 def _checked(member: zipfile.ZipInfo, archive: str) -> tuple[str, ...]:
@@ -62,7 +62,9 @@ def _checked(member: zipfile.ZipInfo, archive: str) -> tuple[str, ...]:
     )
     if not plain:
         shown = "".join(letter if letter.isprintable() else "?" for letter in name[:60])
-        raise BadInputError(f"{archive} holds '{shown}', which is no plain file below its own folder; pack it again.")
+        raise BadInputError(
+            f"{archive} holds '{shown}', which is not a plain file below its own folder; pack it again."
+        )
     return parts
 
 

@@ -153,9 +153,9 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
             checksum = (stream.metadata() or {}).get("crc32")
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, ValidationError, OSError) as error:
-        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run anew.") from error
+        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run again.") from error
     if checksum not in (None, _checksum(tensors)):
-        raise BadInputError(f"{path}: the checkpoint is damaged (its checksum is wrong); start the run anew.")
+        raise BadInputError(f"{path}: the checkpoint is damaged (its checksum is wrong); start the run again.")
     if state.config_hash != config_hash:
         raise BadInputError(
             f"{path}: the checkpoint belongs to another configuration or other data; "
@@ -166,7 +166,7 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     except (KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run anew.") from error
+        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run again.") from error
     return state
 
 

@@ -65,7 +65,7 @@ class TransferReport(BaseModel):
         return (
             f"Initial weights from {self.file} ({self.layout}): {len(self.taken)} of the network's "
             f"{len(self.taken) + len(self.fresh)} weights are its ({share:.1f} % of the parameters), the other "
-            f"{len(self.fresh)} begin anew; {len(self.unused)} of the file's are not used ({REPORT_FILE})."
+            f"{len(self.fresh)} begin at random; {len(self.unused)} of the file's are not used ({REPORT_FILE})."
         )
 
 

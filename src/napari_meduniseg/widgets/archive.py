@@ -69,9 +69,9 @@ class ArchiveWidget(Panel):
         self.open_button.setToolTip("Fetch the chosen series and open it as a layer.")
         self.send_button.setToolTip("Send the current labels to the archive, as a DICOM segmentation of their study.")
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop; nothing half is left, here or there.")
+        self.cancel_button.setToolTip("Stop; nothing incomplete stays here or in the archive.")
         self.progress = QProgressBar()
-        self.progress.setToolTip("Images that have come, or objects that were sent.")
+        self.progress.setToolTip("Images received, or objects sent.")
         keep_room(self.progress)
         form = QFormLayout()
         form.addRow("Archive", self.address)
@@ -156,7 +156,7 @@ class ArchiveWidget(Panel):
     ) -> None:
         """Do work with the archive in a thread."""
         if self.does(_WORK):
-            self.say("Something is being done already; wait, or cancel it.")
+            self.say("Another request is still running; wait, or cancel it.")
             return
         with self.saying_failures():
             address, user, password = check_address(self.address.text().strip()), self.user.text(), self.password.text()
@@ -175,7 +175,7 @@ class ArchiveWidget(Panel):
                 talk,
                 lambda answer: end(then, answer),
                 lambda sentence: end(self.say_failure, sentence),
-                cancelled=lambda: end(self.say, "Cancelled; nothing half is left."),
+                cancelled=lambda: end(self.say, "Cancelled; nothing incomplete is left."),
                 event=self._show_event,
                 kind=_WORK,
                 title="Work with the archive",

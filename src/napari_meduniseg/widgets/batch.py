@@ -229,7 +229,7 @@ class BatchWidget(Panel):
     def _choose(self, row: int, several: Several) -> None:
         """Ask which of a case's images is meant, and segment that."""
         if self.busy:
-            self.say("Choose once the others are done.")
+            self.say("Wait until the other cases are done, then choose.")
             return
         what = several.case or Path(self.folder.text().strip()).name
         text = f"{what} holds {len(several.choices)} images; choose the one to segment."

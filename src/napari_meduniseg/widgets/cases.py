@@ -95,7 +95,7 @@ class CasesWidget(Panel):
         self.next_button = QPushButton(f"Next ({NEXT_KEY})")
         self.next_button.setToolTip("Save your corrections, and open the next case that is not done.")
         self.skip_button = QPushButton("Skip")
-        self.skip_button.setToolTip("Leave out the chosen (else the open) case, or take it up again.")
+        self.skip_button.setToolTip("Leave out the chosen case (or else the open one), or take it up again.")
         self.prediction = CasePrediction()
         self._lay_out()
         self._fill_tasks()
@@ -147,7 +147,7 @@ class CasesWidget(Panel):
             return None
         name = self.reader.text().strip()
         if not name:
-            raise UsageError("A second reading is somebody's: give the reader's name.")
+            raise UsageError("A second reading needs a reader; enter the reader's name.")
         return name
 
     def _second_toggled(self, _on: bool) -> None:

@@ -119,7 +119,7 @@ class LearnWidget(Panel):
         few = len(cases.rows) < _FEW
         self.say(
             f"{len(cases.rows)} case{'' if len(cases.rows) == 1 else 's'}, {held} held back."
-            + (" A few more make a difference one can see." if few else "")
+            + (" A few more cases make a visible difference." if few else "")
         )
         self._forecast_soon()
 

@@ -144,7 +144,7 @@ class MouseTools(QWidget):
         with panel.saying_failures():
             panel.start_job(
                 surroundings(layer, image, self._features).look,
-                lambda found: panel.say(f"Click on what is false, or on what is missed. {found.text}"),
+                lambda found: panel.say(f"Click on a false region, or on a missed spot. {found.text}"),
                 panel.say_failure,
                 kind="features",
                 anew=True,
@@ -168,7 +168,7 @@ class MouseTools(QWidget):
                 other.setChecked(False)
 
     def _mode_changed(self, _event: Any = None) -> None:
-        """Who takes one of napari's tools does not want these."""
+        """Whoever takes one of napari's tools does not want these."""
         if self._layer is not None and self._layer.mode not in ("pan_zoom", "transform"):
             for tool in self._tools:
                 tool.setChecked(False)

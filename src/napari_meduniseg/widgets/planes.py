@@ -48,7 +48,7 @@ class PlanesWidget(Panel):
             view.stepped.connect(partial(self._stepped, view))
         self.follow = QCheckBox(f"Follow the mouse ({FOLLOW_KEY})")
         self.follow.setChecked(True)
-        self.follow.setToolTip("The crosshair is where the mouse is in the viewer; without it, where it was last.")
+        self.follow.setToolTip("The crosshair follows the mouse in the viewer; unticked, it stays where it was last.")
         self.cross = QCheckBox(f"Crosshair ({CROSS_KEY})")
         self.cross.setChecked(True)
         self.cross.setToolTip("Show the crosshair in the viewer and in both planes.")
@@ -140,7 +140,7 @@ class PlanesWidget(Panel):
         if overlay is not None:
             overlay.show_cross(place if seen and self.cross.isChecked() else None)
         if image is None or place is None:
-            self.say("Planes are of volumes; open one." if self._current.image is None else _FLAT)
+            self.say("Planes need a volume; open one." if self._current.image is None else _FLAT)
             return
         self.say("")
         index = index_of(image, tuple(float(value) for value in place))

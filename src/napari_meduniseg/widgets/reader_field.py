@@ -14,7 +14,8 @@ class ReaderField(QLineEdit):
     def __init__(self) -> None:
         super().__init__(reader_name())
         self.setToolTip(
-            "Whose labels these are. Each reader's are kept: the Readers panel compares them. It is remembered."
+            "The reader whose labels these are; remembered. Every reader's labels are kept, and the Readers panel "
+            "compares them."
         )
         self.editingFinished.connect(self._tell)
         signals().reader_changed.connect(self._hear)

@@ -63,7 +63,7 @@ def test_a_stranger_s_file_is_checked(tmp_path: Path, change: dict[str, object])
 
 
 def test_what_contradicts_itself_is_no_job() -> None:
-    with pytest.raises(ValueError, match="not installed cannot be taken into use"):
+    with pytest.raises(ValueError, match="not installed cannot be put into use"):
         RefineJob(name="a", base="b", datasets=(Path("/d"),), tasks=("t",), install=False, activate=True)
     with pytest.raises(UsageError, match="'a b' cannot be a name"):
         renamed(TUNING, "a b")

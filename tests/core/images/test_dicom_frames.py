@@ -67,7 +67,7 @@ def test_frames_missing_from_an_enhanced_file_are_noticed(tmp_path: Path) -> Non
     with pytest.raises(BadInputError, match=r"misses about 1 slice\(s\): 4 mm lie between e\.dcm \(frame 2\)"):
         read_image(path)
     path = save(enhanced([at(height) for height in (0, 2)], np.zeros((2, 5, 6)), NumberOfFrames=3), tmp_path / "n.dcm")
-    with pytest.raises(BadInputError, match=r"n\.dcm says that it holds 3 frames and describes 2"):
+    with pytest.raises(BadInputError, match=r"n\.dcm claims to hold 3 frames but describes 2"):
         read_image(path)
 
 

@@ -89,5 +89,5 @@ def test_a_table_stands_in_place_of_slope_and_intercept(tmp_path: Path) -> None:
     short = _table(np.arange(20), first=0, bits=12)
     short.LUTData = b"\0" * 10
     broken = dataset_of(Modality="CR", **UNSCALED, ModalityLUTSequence=[short])
-    with pytest.raises(BadInputError, match=r"short\.dcm has a table of values .* that cannot be"):
+    with pytest.raises(BadInputError, match=r"short\.dcm has an invalid table of values"):
         read_image(save(broken, tmp_path / "short.dcm"))

@@ -118,7 +118,7 @@ def test_colour_tables_of_freesurfer_and_slicer_are_read(tmp_path: Path) -> None
 def test_a_chosen_file_that_is_no_list_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(BadInputError, match=r"notes\.txt is no list of labels: give ITK-SNAP"):
+    with pytest.raises(BadInputError, match=r"notes\.txt is not a list of labels; give ITK-SNAP"):
         read_label_table(path)
     with pytest.raises(BadInputError):
         read_label_table(tmp_path / "missing.txt")

@@ -71,7 +71,7 @@ def test_a_series_comes_and_its_results_are_found_under_its_study(
     assert set(kinds) == {"CT", "SEG", "SR"}
     back = pull(archive, kinds["SEG"], tmp_path / "pulled")
     assert np.array_equal(place_labels(read_labels(next(back.iterdir()), like=image), image).array[0], labels)
-    with pytest.raises(BadInputError, match="is there already"):
+    with pytest.raises(BadInputError, match="exists already"):
         pull(archive, there, tmp_path / "pulled")
     assert PASSWORD not in caplog.text and PASSWORD not in repr(archive.__dict__) + repr(WHO)
 
@@ -79,7 +79,10 @@ def test_a_series_comes_and_its_results_are_found_under_its_study(
 @needs_orthanc
 def test_a_wrong_password_is_one_sentence(series: Path, address: str, tmp_path: Path) -> None:
     study, _ = stored(series)
-    for who, said in ((Credentials("the test", USER, "wrong"), "refuses the user or password"), (None, "asks who you")):
+    for who, said in (
+        (Credentials("the test", USER, "wrong"), "refuses the user or password"),
+        (None, "requires a login"),
+    ):
         archive = DicomArchive(address, who)
         for act in (archive.studies, lambda a=archive: push(a, sorted(series.iterdir()))):
             with pytest.raises(BadInputError, match=said) as caught:
@@ -121,7 +124,7 @@ def test_an_archive_that_is_not_there_is_one_sentence(tmp_path: Path, series: Pa
     with pytest.raises(BadInputError, match="cannot be reached"):
         DicomArchive("http://127.0.0.1:9/dicom-web", WHO).studies()
     (tmp_path / "x.dcm").write_bytes(b"no object")
-    with pytest.raises(BadInputError, match=r"x.dcm is no whole DICOM object"):  # before anything is sent
+    with pytest.raises(BadInputError, match=r"x.dcm is not a complete DICOM object"):  # before anything is sent
         push(DicomArchive("http://127.0.0.1:9/dicom-web", WHO), [*sorted(series.iterdir()), tmp_path / "x.dcm"])
 
 
@@ -130,9 +133,9 @@ def test_an_archive_that_is_not_there_is_one_sentence(tmp_path: Path, series: Pa
     [
         ("http://pacs.example/dicom-web", "unencrypted"),
         ("https://me:word@pacs.example/dicom-web", "must not hold a user or password"),
-        ("ftp://pacs.example", "is no address"),
-        ("pacs.example", "is no address"),
-        ("https://[::1", "is no address"),
+        ("ftp://pacs.example", "is not an archive's address"),
+        ("pacs.example", "is not an archive's address"),
+        ("https://[::1", "is not an archive's address"),
     ],
 )
 def test_addresses_that_would_leak_are_refused(address: str, said: str) -> None:

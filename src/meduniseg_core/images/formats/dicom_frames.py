@@ -122,7 +122,7 @@ def frame_headers(dataset: Dataset, name: str) -> list[HeaderOfFrame]:
     frames = int(dataset.get("NumberOfFrames") or 1)
     own = dataset.get("PerFrameFunctionalGroupsSequence")
     if frames < 1:
-        raise BadInputError(f"{name} says that it holds {frames} frames; export it again.")
+        raise BadInputError(f"{name} claims to hold {frames} frames; export it again.")
     if frames > 1 and class_of(dataset) == VLWholeSlideMicroscopyImageStorage:
         raise BadInputError(
             f"{name} holds a slide as {frames} tiles, which are not put together here; export a region of it as TIFF."
@@ -131,12 +131,12 @@ def frame_headers(dataset: Dataset, name: str) -> list[HeaderOfFrame]:
         if frames == 1:
             return [(dataset, None, ())]
         if frames > _MOST:
-            raise BadInputError(f"{name} says that it holds {frames:,} frames, too many to be read; export a part.")
+            raise BadInputError(f"{name} claims to hold {frames:,} frames, too many to be read; export a part.")
         # a place in the file's own header is that of none or of the first frame
         header = FrameHeader(dict.fromkeys(_PLACE), {}, dataset)
         return [(header, frame, ()) for frame in range(frames)]
     if len(own) != frames:
-        raise BadInputError(f"{name} says that it holds {frames} frames and describes {len(own)}; export it again.")
+        raise BadInputError(f"{name} claims to hold {frames} frames but describes {len(own)}; export it again.")
     shared_items = dataset.get("SharedFunctionalGroupsSequence")
     shared = _flat(shared_items[0]) if shared_items else {}
     headers = [FrameHeader(_flat(item), shared, dataset) for item in own]

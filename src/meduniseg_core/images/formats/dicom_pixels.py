@@ -21,7 +21,7 @@ from meduniseg_core.images.formats.dicom_source import naming, one_line, pixel_b
 _LOSSLESS_DTYPES = tuple(np.dtype(code) for code in ("u1", "i2", "u2", "i4"))
 _SMALL = 1 << 25
 _RATIO = 256
-"""Compressed pixels above ``_SMALL`` bytes that unpack to more than this many times their length are a lie."""
+"""Compressed pixels above ``_SMALL`` bytes cannot truly unpack to more than this many times their length."""
 _LARGEST_FRAME = 100_000_000  # bytes; mammograms have some 40 million
 _ROWS_AT_A_TIME = 1 << 20  # pixels
 _MEASURED = frozenset({"CT", "MR", "PT", "NM"})
@@ -224,7 +224,7 @@ def _through_table(dataset: Dataset, stored: np.ndarray, name: str) -> tuple[np.
     if bits == 8 and table.size < count:  # two to a word
         table = table.view(np.uint8)
     if not 1 <= bits <= 16 or table.size < count:
-        raise BadInputError(f"{name} has a table of values (Modality LUT) that cannot be; export it again.")
+        raise BadInputError(f"{name} has an invalid table of values (Modality LUT); export it again.")
     if int(dataset.PixelRepresentation) == 1 and first >= 1 << 15:
         first -= 1 << 16
     places = np.clip(stored.astype(np.int64) - first, 0, count - 1)

@@ -129,7 +129,7 @@ def _scaled(image: Image, fields: dict[str, str]) -> Image:
         return image
     if len(slope) != 1 or len(offset) != 1 or slope[0] == 0:
         raise BadInputError(
-            f"{image.name} scales its voxels by a function that cannot be; correct its ElementToIntensityFunction."
+            f"{image.name} scales its voxels by an impossible function; correct its ElementToIntensityFunction."
         )
     with np.errstate(over="ignore"):
         array = (image.array * slope[0] + offset[0]).astype(np.float32)

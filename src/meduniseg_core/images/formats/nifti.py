@@ -180,7 +180,7 @@ def _layout(header: Any, name: str) -> tuple[tuple[int, int, int], int, np.dtype
     if not 1 <= rank <= 7 or any(size < 1 for size in dims[1 : rank + 1]):
         raise BadInputError(f"{name} has impossible sizes in its header ({dims}); export the file again.")
     if rank < 2:
-        raise BadInputError(f"{name} has one axis only; save it as a 2D or 3D image.")
+        raise BadInputError(f"{name} has only one axis; save it as a 2D or 3D image.")
     sizes = dims[1 : rank + 1] + [1] * (7 - rank)
     pixdim = tuple(float(value) for value in header["pixdim"][1 : min(rank, 3) + 1])
     if int(header["sform_code"]) > 0:  # a negative size is against the standard, but has no meaning beside an sform

@@ -93,7 +93,9 @@ def read_nrrd(path: Path, frame: int | None = None) -> Image:
         sizes = whole_numbers(_need(fields, "sizes", name), name, "sizes")
         encoding = fields.get("encoding", "").lower()
         if encoding not in _ENCODINGS:
-            raise BadInputError(f"{name} has its voxels as '{encoding}'; save it with the encoding raw or gzip.")
+            raise BadInputError(
+                f"{name} stores its voxels as '{encoding}', which is not read; save it with the encoding raw or gzip."
+            )
         if len(sizes) != whole_number(fields, "dimension", 0, name):
             raise BadInputError(f"{name} has {len(sizes)} sizes and another dimension in its header; export it again.")
         axes = _axes(fields, sizes, name)  # before any voxel: a header that cannot be costs nothing

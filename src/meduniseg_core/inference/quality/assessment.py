@@ -16,7 +16,7 @@ from meduniseg_core.weights.calibration import Calibration, Interval, LogisticMo
 Light = Literal["green", "amber", "red"]
 
 REVIEW_BELOW = 0.5
-"""The default threshold: results whose predicted Dice lies below want to be looked at."""
+"""The default threshold: results with a predicted Dice below it should be reviewed."""
 
 NOT_CALIBRATED = "How far to trust this result is not known: the model is not calibrated for this task."
 _UNFAMILIAR = 0.01  # share of known images that lie as far away
@@ -59,7 +59,7 @@ class ResultQuality:
 
     @property
     def is_unfamiliar(self) -> bool:
-        """Whether hardly any image of the calibration was so unusual."""
+        """Whether the image is more unusual than nearly all images of the calibration."""
         return self.familiar is not None and self.familiar < _UNFAMILIAR
 
     @property
@@ -158,16 +158,16 @@ def quality_from(record: Mapping[str, Any]) -> ResultQuality | None:
 def assess(
     evidence: Evidence | None, plan: TaskPlan, calibration: Calibration | None, threshold: float = REVIEW_BELOW
 ) -> ResultQuality | None:
-    """How far to trust a result.
+    """Estimate how far to trust a result.
 
     Args:
-        evidence: what its pass showed.
+        evidence: what the pass showed about itself.
         plan: of its task.
         calibration: of its model.
         threshold: the Dice that the user wants.
 
     Returns:
-        The quality; None where the model is not calibrated for the task, or was by another version's features.
+        The quality; None where the model is not calibrated for the task, or was calibrated with other features.
     """
     if evidence is None or calibration is None or calibration.version != VERSION or not calibration.covers(plan):
         return None

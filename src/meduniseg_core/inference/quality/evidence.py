@@ -85,13 +85,13 @@ class EvidenceCollector:
         self.pool: FeaturePool | None = None
 
     def sink(self, sink: Sink) -> Sink:
-        """Look at the logits on their way.
+        """Collect evidence from logits on their way to a sink.
 
         Args:
-            sink: where they go.
+            sink: receives the logits.
 
         Returns:
-            What takes them instead.
+            A sink that takes the logits, looks at them and passes them on.
         """
         return _Look(self, sink)
 

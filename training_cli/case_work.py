@@ -14,11 +14,11 @@ from training_cli.targets import Targets
 
 if TYPE_CHECKING:
     from meduniseg_core.archive import InputRecord, TaskRecord
+    from meduniseg_core.former_results import Standing
     from meduniseg_core.images import Case, Finding, Image
     from meduniseg_core.inference import Predictor, Segmentation
     from meduniseg_core.inference.ensemble import Ensemble
     from meduniseg_core.inference.prepared import PreparedImage
-    from meduniseg_core.outputs import Standing
     from meduniseg_core.preprocessing import TaskPlan
 
 _AHEAD = 8
@@ -189,7 +189,7 @@ class CaseWork:
         self, segmentation: Segmentation, path: Path, warnings: tuple[str, ...], quality: dict[str, Any]
     ) -> TaskRecord:
         from meduniseg_core.archive import TaskRecord
-        from meduniseg_core.outputs import FILES, read_record
+        from meduniseg_core.former_results import FILES, read_record
         from meduniseg_core.provenance import provenance_path
 
         record = provenance_path(path)
@@ -223,8 +223,8 @@ class CaseWork:
     ) -> bool:
         """Whether the case's former result was corrected by hand: nobody wants to lose that. BadInputError where
         another image's result is there, or another program's of just now."""
+        from meduniseg_core.former_results import refuse_other, written_meanwhile
         from meduniseg_core.images import Finding
-        from meduniseg_core.outputs import refuse_other, written_meanwhile
         from meduniseg_core.provenance import RESULT, image_entries
 
         before, now = self.before[case.name, task], self.targets.standing(case.name, task)

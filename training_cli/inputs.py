@@ -32,7 +32,7 @@ def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
     over them, too. Each is named; BadInputError where nothing else is given."""
     from meduniseg_core.evaluation.writing import is_output
     from meduniseg_core.events import Message
-    from meduniseg_core.outputs import read_record
+    from meduniseg_core.former_results import read_record
     from meduniseg_core.provenance import recorded_task
 
     def written(path: Path) -> bool:

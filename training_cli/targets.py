@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.outputs import Identity, Standing, check_name, clear_leftovers, identities, standing
+from meduniseg_core.former_results import Identity, Standing, identities, standing
+from meduniseg_core.outputs import check_name, clear_leftovers
 from training_cli.inputs import same_name
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.files import sha256_of
+from meduniseg_core.former_results import Content, ResultKind, read_record
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.images.label_record import (
     PROBABILITIES,
@@ -17,7 +18,6 @@ from meduniseg_core.images.label_record import (
     provenance_path,
     read_provenance,
 )
-from meduniseg_core.outputs import Content, ResultKind, read_record
 
 if TYPE_CHECKING:
     from meduniseg_core.images import Image

@@ -21,8 +21,8 @@ from meduniseg_core.corrections import (
     model_beside,
 )
 from meduniseg_core.errors import UsageError
+from meduniseg_core.former_results import read_record
 from meduniseg_core.images import Image
-from meduniseg_core.outputs import read_record
 from meduniseg_core.provenance import provenance_path, read_provenance
 from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
 from napari_meduniseg._collections import Collection, collection_at

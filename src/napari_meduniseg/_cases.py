@@ -15,8 +15,8 @@ from napari.layers import Labels, Layer
 from meduniseg_core.corrections import model_beside
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.events import CancelToken
+from meduniseg_core.former_results import EARLIER, FILES, read_record
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
-from meduniseg_core.outputs import EARLIER, FILES, read_record
 from meduniseg_core.provenance import provenance_path, read_provenance
 from meduniseg_core.worklist import WorkItem, Worklist, thumbnail
 from napari_meduniseg import _unsaved

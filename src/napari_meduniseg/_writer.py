@@ -15,8 +15,9 @@ from napari.utils.notifications import show_warning
 from meduniseg_core import __version__
 from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_writers
 from meduniseg_core.dicom_objects.labelled import AlgorithmType
+from meduniseg_core.former_results import EARLIER, FILES, identities, read_record, refuse_input
 from meduniseg_core.images import Image, write_image, write_labels
-from meduniseg_core.outputs import EARLIER, FILES, identities, read_record, refuse_input, write_result
+from meduniseg_core.outputs import write_result
 from meduniseg_core.provenance import RESULT, image_entries, label_provenance, provenance_path, recorded_task
 from napari_meduniseg import _unsaved
 from napari_meduniseg._belonging import Placed, labels_image

@@ -12,8 +12,8 @@ import pytest
 from small_inputs import write_photograph
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.former_results import Standing, read_record
 from meduniseg_core.images import Case, Geometry, Image, write_labels
-from meduniseg_core.outputs import Standing, read_record
 from meduniseg_core.provenance import recorded_task
 from training_cli.targets import chosen_ending, targets_of, with_name_faults
 

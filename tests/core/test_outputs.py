@@ -16,7 +16,8 @@ import pytest
 from meduniseg_core import outputs
 from meduniseg_core.errors import BadInputError, UnwritableError, UsageError
 from meduniseg_core.files import sha256_of
-from meduniseg_core.outputs import ResultKind, check_name, clear_leftovers, identities, standing, write_result
+from meduniseg_core.former_results import ResultKind, identities, standing
+from meduniseg_core.outputs import check_name, clear_leftovers, write_result
 
 OURS = ResultKind(is_ours=lambda content: "made_by" in content)
 
@@ -165,6 +166,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from meduniseg_core import outputs
+from meduniseg_core.former_results import ResultKind
 if "{when}" == "writing":
     write = lambda path: (path.write_text("half"), os.kill(os.getpid(), signal.SIGKILL))
 else:
@@ -175,7 +177,7 @@ else:
             os.kill(os.getpid(), signal.SIGKILL)
         place(source, target, replace=replace)
     outputs.place = killed
-kind = outputs.ResultKind(is_ours=lambda content: "made_by" in content)
+kind = ResultKind(is_ours=lambda content: "made_by" in content)
 folder = Path(sys.argv[1])
 outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.nii.gz": write, "scan_p.nii.gz": write}}, kind)
 """
@@ -185,6 +187,7 @@ KILLED_FOLDER = """
 import os, signal, sys
 from pathlib import Path
 from meduniseg_core import outputs
+from meduniseg_core.former_results import ResultKind
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 def write(path):
     (path / "0").mkdir(parents=True)
@@ -203,7 +206,7 @@ def between(source, target):
     if "{when}" == "between" and Path(target).name.endswith(".former"):
         die()
 Path.rename = between
-kind = outputs.ResultKind(is_ours=lambda content: "made_by" in content)
+kind = ResultKind(is_ours=lambda content: "made_by" in content)
 folder = Path(sys.argv[1])
 outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.ome.zarr": write}}, kind)
 """

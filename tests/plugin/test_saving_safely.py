@@ -15,9 +15,9 @@ from small_inputs import write_volume
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import sha256_of
+from meduniseg_core.former_results import standing
 from meduniseg_core.images import read_image, read_labels
 from meduniseg_core.inference import Segmentation
-from meduniseg_core.outputs import standing
 from meduniseg_core.provenance import RESULT
 from napari_meduniseg._layers import image_layers, label_layer, result_layer
 from napari_meduniseg._reader import read

@@ -9,7 +9,8 @@ from pathlib import Path
 from meduniseg_core.evaluation.html import html_text
 from meduniseg_core.evaluation.report import Report
 from meduniseg_core.files import sha256_of, write_bytes, write_text
-from meduniseg_core.outputs import Content, ResultKind, Standing, read_record, standing, write_result
+from meduniseg_core.former_results import Content, ResultKind, Standing, read_record, standing
+from meduniseg_core.outputs import write_result
 from meduniseg_core.provenance import is_result
 
 RECORD = "report.json"

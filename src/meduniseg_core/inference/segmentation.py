@@ -12,6 +12,7 @@ import numpy as np
 
 from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_writers
 from meduniseg_core.files import write_text
+from meduniseg_core.former_results import Standing, identities
 from meduniseg_core.images import Image, write_image, write_labels
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.instances import Instance, boxes_name, boxes_text
@@ -22,7 +23,7 @@ from meduniseg_core.images.writing import check_ending
 from meduniseg_core.inference.image_class import ImageClass
 from meduniseg_core.inference.quality.assessment import ResultQuality, quality_record
 from meduniseg_core.inference.quality.evidence import Evidence
-from meduniseg_core.outputs import Standing, identities, write_result
+from meduniseg_core.outputs import write_result
 from meduniseg_core.provenance import RESULT, image_entries, probabilities_name, provenance_path
 
 
@@ -193,7 +194,7 @@ class Segmentation:
             path: the label file; its ending chooses the format (.nii.gz, .nrrd, .seg.nrrd, .mha, .png, .tif, .npy),
                 or the DICOM object, where the image was read from DICOM (`dicom_objects.DICOM_FORMATS`). A report
                 (.sr.dcm) comes with the segmentation that it refers to.
-            before: what was there when the work began (`outputs.standing`).
+            before: what was there when the work began (`former_results.standing`).
             replace_edited: also replace a result that was edited since it was written.
             tables: tables of the classes to write beside the labels (`label_tables.TABLES`).
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from meduniseg_core.dicom_objects.formats import placed_writers
 from meduniseg_core.dicom_objects.labelled import Segment
+from meduniseg_core.former_results import Standing, identities
 from meduniseg_core.images.findings import merge
 from meduniseg_core.inference.quality.assessment import quality_record
 from meduniseg_core.inference.segmentation import Segmentation
-from meduniseg_core.outputs import Standing, identities, write_result
+from meduniseg_core.outputs import write_result
 from meduniseg_core.provenance import RESULT, joint_task, provenance_path
 
 
@@ -23,7 +24,7 @@ def save_together(
     Args:
         results: the results of one image, without probabilities.
         path: the file; its ending says which object (`dicom_objects.DICOM_FORMATS`).
-        before: what was there when the work began (`outputs.standing`).
+        before: what was there when the work began (`former_results.standing`).
         replace_edited: also replace a result that was edited since it was written.
 
     Returns:

@@ -17,11 +17,12 @@ from meduniseg_core.corrections.voxels import storable
 from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError
 from meduniseg_core.evaluation.writing import is_output
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
+from meduniseg_core.former_results import Standing, identities, read_record, standing
 from meduniseg_core.images import Image, read_image
 from meduniseg_core.images.cases import Case, folder_cases
 from meduniseg_core.images.label_record import PROBABILITIES
 from meduniseg_core.inference import Predictor
-from meduniseg_core.outputs import Standing, check_name, clear_leftovers, identities, read_record, standing
+from meduniseg_core.outputs import check_name, clear_leftovers
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.provenance import IMAGE_SHA256, RESULT, recorded_task
 from meduniseg_core.worklist.items import State, WorkItem

@@ -34,7 +34,7 @@ from annotators import first_strokes, next_click, next_stroke, painted
 from skimage.transform import resize
 
 from meduniseg_core.evaluation import bootstrap_interval
-from meduniseg_core.files import json_text, write_text
+from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, read_image, read_labels
 from meduniseg_core.images.grid import place_labels
 from meduniseg_core.inference import Predictor
@@ -42,6 +42,7 @@ from meduniseg_core.interactive import FeatureCache, ImageFeatures, Stroke, Teac
 from meduniseg_core.interactive.network_features import fitting_tasks
 from meduniseg_core.interactive.walk import WalkGrid
 from meduniseg_core.preprocessing import RawCase, RawDataset
+from meduniseg_core.structured_text import json_text
 from meduniseg_core.weights import load_model
 
 ROOT = Path(__file__).parents[1].resolve()

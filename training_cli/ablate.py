@@ -38,7 +38,8 @@ def ablate(
     The tables are also written to tables.md and tables.json in the suite's output folder.
     """
     with work(progress, as_json=as_json) as session:
-        from meduniseg_core.files import json_text, write_text
+        from meduniseg_core.files import write_text
+        from meduniseg_core.structured_text import json_text
         from meduniseg_core.training.ablation import read_suite, run_suite, trainings
         from meduniseg_core.training.ablation_tables import ablation_tables, suite_markdown, table_rows
 

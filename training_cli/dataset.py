@@ -12,7 +12,8 @@ import typer
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import Event, Message
-from meduniseg_core.files import parse_json, read_small
+from meduniseg_core.files import read_small
+from meduniseg_core.structured_text import parse_json
 from training_cli.catalog import TASK_COLUMNS, task_row
 from training_cli.options import Json, ProgressOption
 from training_cli.output import table

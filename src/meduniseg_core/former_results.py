@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import digest_of, try_read_json
+from meduniseg_core.files import digest_of
+from meduniseg_core.structured_text import try_read_json
 
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import json_text, parse_json
+from meduniseg_core.structured_text import json_text, parse_json
 from meduniseg_core.validation import first_fault
 
 _RecordT = TypeVar("_RecordT", bound=BaseModel)

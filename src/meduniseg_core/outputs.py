@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import digest_of, json_text, place, sync_folder, write_text, writing_into
+from meduniseg_core.files import digest_of, place, sync_folder, write_text, writing_into
 from meduniseg_core.former_results import (
     EARLIER,
     FILES,
@@ -33,6 +33,7 @@ from meduniseg_core.former_results import (
     standing,
     written_meanwhile,
 )
+from meduniseg_core.structured_text import json_text
 
 _STAGING = ".meduniseg-writing-"
 _LOCK = ".meduniseg-lock"

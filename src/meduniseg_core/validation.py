@@ -8,7 +8,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from meduniseg_core.errors import BadInputError, message_of
-from meduniseg_core.files import MAX_SMALL_BYTES, parse_json, read_small
+from meduniseg_core.files import MAX_SMALL_BYTES, read_small
+from meduniseg_core.structured_text import parse_json
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 

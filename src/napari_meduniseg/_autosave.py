@@ -27,9 +27,10 @@ from napari.layers import Labels
 
 from meduniseg_core.adaptation.detached import Mark
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, remove_orphans, write_bytes
+from meduniseg_core.files import remove_orphans, write_bytes
 from meduniseg_core.images import canonical_orientation, read_image
 from meduniseg_core.paths import user_folder
+from meduniseg_core.structured_text import parse_json
 from napari_meduniseg import _edit_bin
 from napari_meduniseg._belonging import source_of
 from napari_meduniseg._editing import class_names_of

@@ -12,9 +12,9 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.files import try_read_json, try_write_json
 from meduniseg_core.images.modality_guess import ModalityGuess, guess_modality
 from meduniseg_core.paths import user_folder
+from meduniseg_core.structured_text import try_read_json, try_write_json
 from napari_meduniseg._belonging import has_length
 from napari_meduniseg._layer_input import snapshot_layers
 from napari_meduniseg._links import lies_on

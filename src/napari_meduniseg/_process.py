@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 from qtpy.QtCore import QObject, QProcess, QTimer, Signal
 
-from meduniseg_core.files import parse_json
+from meduniseg_core.structured_text import parse_json
 
 _STOP_MS = 15_000  # a command that was asked to stop gets this long
 

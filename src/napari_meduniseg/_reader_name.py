@@ -7,8 +7,9 @@ from pathlib import Path
 
 from meduniseg_core.corrections import user_logged_in
 from meduniseg_core.errors import MedUniSegError
-from meduniseg_core.files import json_text, parse_json, read_small, write_text
+from meduniseg_core.files import read_small, write_text
 from meduniseg_core.paths import user_folder
+from meduniseg_core.structured_text import json_text, parse_json
 
 _LONGEST = 80  # characters
 

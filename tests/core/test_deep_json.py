@@ -8,8 +8,8 @@ import pytest
 
 from meduniseg_core.adaptation.run_events import newest_events
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json
 from meduniseg_core.provenance import read_provenance
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.training.log import RunLog
 from meduniseg_core.training.split import read_splits
 

@@ -23,13 +23,14 @@ from meduniseg_core.adaptation.worsened import worsened
 from meduniseg_core.errors import UsageError
 from meduniseg_core.evaluation import dice
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
-from meduniseg_core.files import parse_json, write_text
+from meduniseg_core.files import write_text
 from meduniseg_core.images import Image, read_image, read_labels
 from meduniseg_core.images.grid import place_labels
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
 from meduniseg_core.inference.quality.features import VERSION
 from meduniseg_core.preprocessing import RawCase, RawDataset
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.training.split import Split
 from meduniseg_core.version import __version__
 from meduniseg_core.weights import ModelInfo

@@ -16,8 +16,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from meduniseg_core.adaptation.legacy_request import fields_of_request
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import json_text, parse_json, read_small
+from meduniseg_core.files import read_small
 from meduniseg_core.preprocessing import RawDataset
+from meduniseg_core.structured_text import json_text, parse_json
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 FILE = "job.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meduniseg_core.files import parse_json
+from meduniseg_core.structured_text import parse_json
 
 _FLAGS: dict[str, tuple[str, bool]] = {"--quick": ("quick", True), "--no-install": ("install", False)}
 _VALUES = ("--output", "--base", "--iterations", "--rank", "--seed", "--device", "--precision", "--modality")

@@ -29,8 +29,9 @@ from meduniseg_core.adaptation import detached
 from meduniseg_core.adaptation.jobs import FILE, OLD_FILE, Job, command_line, job_text, read_job, same_training
 from meduniseg_core.adaptation.run_events import append_event, newest_events, newest_progress
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import remove_orphans, try_read_json, write_text
+from meduniseg_core.files import remove_orphans, write_text
 from meduniseg_core.paths import user_folder
+from meduniseg_core.structured_text import try_read_json
 from meduniseg_core.training.checkpoint import has_checkpoint
 from meduniseg_core.training.log import RunLog
 

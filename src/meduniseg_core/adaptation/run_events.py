@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from meduniseg_core.events import Progress
-from meduniseg_core.files import parse_json, writing_into
+from meduniseg_core.files import writing_into
+from meduniseg_core.structured_text import parse_json
 
 _TAIL = 1 << 16  # bytes of the newest events that are looked at
 

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.files import json_text, write_text, writing_into
+from meduniseg_core.files import write_text, writing_into
 from meduniseg_core.former_results import read_record
+from meduniseg_core.structured_text import json_text
 from meduniseg_core.version import __version__
 
 BIDS_VERSION = "1.9.0"

@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 
 from meduniseg_core.archive.manifest_records import VERSION, CaseLine, InputRecord, ManifestHeader, TaskRecord
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import digest_of, json_text, write_text, writing_into
+from meduniseg_core.files import digest_of, write_text, writing_into
 from meduniseg_core.json_lines import append_json_line, damaged_line, parsed_line, read_json_lines
+from meduniseg_core.structured_text import json_text
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 COMPARED = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from meduniseg_core.conversion.record import Record
 from meduniseg_core.conversion.table import BACKGROUND, Conversion
-from meduniseg_core.files import json_text, write_text
+from meduniseg_core.files import write_text
+from meduniseg_core.structured_text import json_text
 
 
 def write_description(conversion: Conversion, folder: Path, record: Record) -> None:

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meduniseg_core.conversion.table import Subset
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import parse_json, read_small, write_text
+from meduniseg_core.files import read_small, write_text
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.validation import first_fault
 
 FILE = "conversion.jsonl"

@@ -24,12 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from meduniseg_core.corrections.records import CaseName, LedgerEntry
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import atomic_path, parse_json, remove_leftovers, write_text
+from meduniseg_core.files import atomic_path, remove_leftovers, write_text
 from meduniseg_core.former_results import read_record
 from meduniseg_core.images import Image
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.preprocessing import RawDataset, files_per_case
 from meduniseg_core.preprocessing.dataset import IGNORE
+from meduniseg_core.structured_text import parse_json
 
 _OURS = ("imagesTr", "labelsTr", "history", "predictions")
 

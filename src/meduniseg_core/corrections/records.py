@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from meduniseg_core.files import parse_json
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.provenance import provenance_path, read_provenance
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.validation import NAME_PATTERN
 
 VERSION = 1

@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import json_text
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.formats import stem_of
 from meduniseg_core.images.geometry import Geometry
 from meduniseg_core.images.image import Image
+from meduniseg_core.structured_text import json_text
 from meduniseg_core.validation import read_as
 
 FORMAT = "meduniseg-boxes"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from meduniseg_core.files import try_read_json
 from meduniseg_core.images.formats import ending_of, stem_of
+from meduniseg_core.structured_text import try_read_json
 
 PROBABILITIES = "_probabilities"
 _LARGEST = 1 << 20  # bytes; ours have a few hundred

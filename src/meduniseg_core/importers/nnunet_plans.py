@@ -9,7 +9,8 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, read_small
+from meduniseg_core.files import read_small
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.validation import place_and_fault
 
 PLANS, DATASET = "plans.json", "dataset.json"

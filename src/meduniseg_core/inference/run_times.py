@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meduniseg_core.events import Event, EventSink, Progress
-from meduniseg_core.files import try_read_json, try_write_json
+from meduniseg_core.structured_text import try_read_json, try_write_json
 
 _KEPT = 40  # runs that are remembered
 _NEAREST = 5  # of them that a forecast is made from

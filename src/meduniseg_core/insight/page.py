@@ -11,7 +11,7 @@ from typing import Any
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
-from meduniseg_core.files import json_text, write_bytes, write_text
+from meduniseg_core.files import write_bytes, write_text
 from meduniseg_core.insight.correlation import correlation, read_scores
 from meduniseg_core.insight.embedding import Embedding, embed
 from meduniseg_core.insight.neighbours import Neighbour, neighbours
@@ -21,6 +21,7 @@ from meduniseg_core.insight.resources import PAPER_RATIO, ResourceRow, resource_
 from meduniseg_core.model import resolve_device
 from meduniseg_core.pages import render
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, make_plan
+from meduniseg_core.structured_text import json_text
 from meduniseg_core.weights import Model
 
 

@@ -8,10 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.files import json_text, write_text
+from meduniseg_core.files import write_text
 from meduniseg_core.interactive.classifier import VoxelClassifier
 from meduniseg_core.interactive.taught import ImageFeatures
 from meduniseg_core.interactive.teacher import Teacher
+from meduniseg_core.structured_text import json_text
 from meduniseg_core.validation import read_as
 
 _MAX_BYTES = 16 << 20

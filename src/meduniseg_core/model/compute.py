@@ -15,11 +15,12 @@ import torch
 from torch import nn
 
 from meduniseg_core.errors import UsageError
-from meduniseg_core.files import remove_orphans, try_read_json, try_write_json
+from meduniseg_core.files import remove_orphans
 from meduniseg_core.model.fast_layers import can_speed_up, speed_up
 from meduniseg_core.model.networks import Network
 from meduniseg_core.model.plain_unet import UNet
 from meduniseg_core.paths import user_folder
+from meduniseg_core.structured_text import try_read_json, try_write_json
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 

@@ -24,7 +24,6 @@ from pydantic import (
 )
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json
 from meduniseg_core.images import read_image
 from meduniseg_core.images.formats import composed
 from meduniseg_core.preprocessing.channel_names import files_per_case, modality_of_channels
@@ -36,6 +35,7 @@ from meduniseg_core.preprocessing.dataset_files import (
     by_name,
     named_list,
 )
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 
 IGNORE = "ignore"

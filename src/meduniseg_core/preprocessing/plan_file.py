@@ -11,8 +11,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.files import parse_json, read_small, write_if_changed, write_text
+from meduniseg_core.files import read_small, write_if_changed, write_text
 from meduniseg_core.preprocessing.plan import TaskPlan
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.validation import first_fault
 
 # a list over several lines without texts or lists in it; inside JSON texts line breaks are escaped, so they never match

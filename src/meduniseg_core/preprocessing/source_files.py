@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from meduniseg_core.files import sha256_of, try_read_json, write_if_changed
+from meduniseg_core.files import sha256_of, write_if_changed
 from meduniseg_core.preprocessing.dataset import RawCase
+from meduniseg_core.structured_text import try_read_json
 
 _YOUNG = 2.0  # seconds: a file may be written twice within one tick of the disk's clock
 _LARGEST = 256 << 20  # bytes of the record; 100,000 files take 20 million

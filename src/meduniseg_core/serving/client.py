@@ -18,13 +18,13 @@ from meduniseg_core.addresses import address_fault
 from meduniseg_core.connections import BUNDLE, certificate_fault, check_bundle
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
-from meduniseg_core.files import parse_json
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.inference.quality.assessment import quality_from
 from meduniseg_core.serving.packed_image import ENDING, write_packed
+from meduniseg_core.structured_text import parse_json
 
 TOKEN = "MEDUNISEG_TOKEN"
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and to answer

@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import open_regular, parse_json
+from meduniseg_core.files import open_regular
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.images.checks import check_finite, check_spacing
 from meduniseg_core.images.upright import KEY
+from meduniseg_core.structured_text import parse_json
 
 ENDING = ".mseg"
 """Of such files; nobody keeps them."""

@@ -17,9 +17,9 @@ from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.evaluation import Report
 from meduniseg_core.evaluation.gaps import REPORT_FILE, read_reports
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
-from meduniseg_core.files import read_toml
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawCase, RawDataset
+from meduniseg_core.structured_text import read_toml
 from meduniseg_core.training.config import TrainingConfig, resolved
 from meduniseg_core.training.cross_validation import trained
 from meduniseg_core.training.measure import held_back_cases, predict_cases, report_cases

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, read_small
+from meduniseg_core.files import read_small
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.baselines import UniversalModel
 from meduniseg_core.model.baselines.universal_model import EMBEDDING
+from meduniseg_core.structured_text import parse_json
 from meduniseg_core.training.start import Start
 from meduniseg_core.weights import ModelInfo
 

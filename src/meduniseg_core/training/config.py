@@ -12,9 +12,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import read_toml
 from meduniseg_core.paths import expanded
 from meduniseg_core.preprocessing.planners import Planner
+from meduniseg_core.structured_text import read_toml
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.settings import NetworkSettings, PlanSettings

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from meduniseg_core.files import parse_json, write_text, writing_into
+from meduniseg_core.files import write_text, writing_into
+from meduniseg_core.structured_text import parse_json
 
 LOG_FILE = "log.jsonl"
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from meduniseg_core.evaluation import Report, evaluate_folders, write_report
 from meduniseg_core.evaluation.gaps import REPORT_FILE, read_reports
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.files import atomic_path, json_text, sha256_of, try_read_json, write_text
+from meduniseg_core.files import atomic_path, sha256_of, write_text
 from meduniseg_core.former_results import read_record
 from meduniseg_core.images import Image, read_image
 from meduniseg_core.images.formats import ending_of, stem_of
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.provenance import IMAGE_SHA256, RESULT, provenance_path
+from meduniseg_core.structured_text import json_text, try_read_json
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.prepare import CASES_FILE
 from meduniseg_core.training.split import read_splits

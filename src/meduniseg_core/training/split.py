@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import parse_json, write_if_changed
+from meduniseg_core.files import write_if_changed
+from meduniseg_core.structured_text import parse_json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from meduniseg_core.files import json_text, write_text
+from meduniseg_core.files import write_text
+from meduniseg_core.structured_text import json_text
 from meduniseg_core.validation import read_as
 from meduniseg_core.weights.calibration import Name, Number, Positive
 

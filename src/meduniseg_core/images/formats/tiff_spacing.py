@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import tifffile
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import try_read_json
 from meduniseg_core.images.checks import brief, check_spacing
 from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import channel_of
+from meduniseg_core.structured_text import try_read_json
 
 _MM_PER_UNIT = {
     "m": 1000.0,

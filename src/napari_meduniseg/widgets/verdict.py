@@ -58,8 +58,8 @@ class Verdict(QWidget):
         return found
 
     def _show(self) -> None:
-        for _, sentence in self._rows:
-            self._form.removeRow(sentence.parentWidget())
+        for _ in self._rows:  # the form's first rows
+            self._form.removeRow(0)
         self._rows = []
         lines = self.lines()
         for number, (light, text) in enumerate(lines):

@@ -12,6 +12,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "nnformer": {"features": (8, 8, 12, 16), "strides": ((2, 4, 4), (2, 2, 2), (2, 2, 2))},
     "swin-unetr": {"features": (4, 4, 6, 8, 12), "strides": ((2, 2, 2),) * 4},
     "unetr": {"features": (4, 6, 8, 24), "strides": ((2, 2, 2),) * 3},
+    "cotr": {"features": (4, 4, 8, 12, 12), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))},
     "u-kan": {"features": (4, 4, 6, 8, 8), "strides": ((1, 2, 2),) * 4},
     "ux-net": {"features": (4, 6, 8, 12), "strides": ((2, 2, 2),) * 3},
 }

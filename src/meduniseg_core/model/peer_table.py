@@ -14,8 +14,8 @@ class Peer:
 
     ``builder`` is the name of its class there. ``features`` are its paper's widths, the image's resolution first, and
     ``strides`` lie between them; both None: the backbone's. A network with strides of its own has no others, and may
-    only have fewer stages. ``patches``: the image is read in patches and has no stage of its own, so that the first two
-    features are the same.
+    only have fewer stages. ``strided``: it begins with a stride and has no stage of the image's size, so that the first
+    two features are the same.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Peer:
     dimensions: tuple[Literal[2, 3], ...] = (2, 3)
     features: tuple[int, ...] | None = None
     strides: Strides | None = None
-    patches: bool = False
+    strided: bool = False
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -47,15 +47,16 @@ class Peer:
             raise ValueError(f"{self.name} is for {serves}")
         if self.strides is not None and strides != self.strides[: len(strides)]:
             raise ValueError(f"{self.name} has strides of its own, {self.strides}; leave strides out")
-        if self.patches and features[0] != features[1]:
-            raise ValueError(f"{self.name} reads the image in patches: its first two features are the same")
+        if self.strided and features[0] != features[1]:
+            raise ValueError(f"{self.name} begins with a stride: its first two features are the same")
 
 
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("u-mamba-bot", "UMambaBot"),
-        Peer("nnformer", "NNFormer", (3,), (192, 192, 384, 768, 1536), ((2, 4, 4), *((2, 2, 2),) * 3), patches=True),
+        Peer("nnformer", "NNFormer", (3,), (192, 192, 384, 768, 1536), ((2, 4, 4), *((2, 2, 2),) * 3), strided=True),
+        Peer("cotr", "CoTr", (3,), (64, 64, 192, 384, 384), ((1, 2, 2), *((2, 2, 2),) * 3), strided=True),
         Peer("swin-unetr", "SwinUNETR", (3,), (48, 48, 96, 192, 384, 768), ((2, 2, 2),) * 5),
         Peer("unetr", "UNETR", (3,), (16, 32, 64, 128, 768), ((2, 2, 2),) * 4),
         Peer("u-kan", "UKAN", (2,), (16, 16, 32, 128, 160, 256), ((1, 2, 2),) * 5),

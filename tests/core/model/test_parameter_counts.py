@@ -42,6 +42,7 @@ def test_variants_of_the_paper_have_the_counts_of_the_specification(architecture
         ("nnformer", 149_538_078, 149.3),  # UX-Net's paper; 150.5 in UNETR++'s
         ("swin-unetr", 62_196_020, 62.2),  # UX-Net's paper; 61.98 in Swin UNETR's
         ("unetr", 92_785_890, 92.8),  # UX-Net's paper; 92.58 in UNETR's
+        ("cotr", 41_864_008, 41.9),  # PHTrans' paper
         ("u-kan", 6_356_418, 6.35),  # U-KAN's paper, for three channels and one class (6,356,689 here)
         ("ux-net", 53_019_362, 53.0),  # UX-Net's paper
     ],

@@ -140,9 +140,10 @@ def test_a_network_with_strides_of_its_own_says_what_it_takes(name: str) -> None
     )
 
 
-def test_nnformer_refuses_a_width_that_it_does_not_have() -> None:
-    with pytest.raises(ValidationError, match="nnformer reads the image in patches: its first two features"):
-        small_peer("nnformer", features=(4, 8, 12, 16))
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.strided])
+def test_a_network_that_begins_with_a_stride_refuses_a_width_for_the_image_s_size(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name} begins with a stride: its first two features are the same"):
+        small_peer(name, features=(3, *SIZES[name]["features"][1:]))
 
 
 @pytest.mark.parametrize(("name", "other"), [(name, 5 - max(peer.dimensions)) for name, peer in ONE_FORM.items()])

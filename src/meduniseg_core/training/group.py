@@ -14,6 +14,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from meduniseg_core.errors import CancelledError, RequeueError
+from meduniseg_core.events import CancelToken
+
 
 class Group:
     """A training in a single process, which exchanges nothing; `processes.Joined` is one of several processes."""
@@ -119,3 +122,35 @@ class Group:
 
 
 ALONE = Group()
+
+
+def asked_to_stop(cancel: CancelToken | None, group: Group) -> tuple[bool, bool]:
+    """Look whether this process of several was asked to stop. A process that trains alone may stop at any place.
+
+    Args:
+        cancel: the process's token.
+        group: the processes that train together.
+
+    Returns:
+        Whether it is to stop, and whether it will be started again; both False for a process alone.
+    """
+    if cancel is None or group.size == 1:
+        return False, False
+    return cancel.cancelled, cancel.requeue
+
+
+def raise_if_asked(stop: bool, requeue: bool) -> None:
+    """Stop, at the same place in all processes.
+
+    Args:
+        stop: whether any process was asked to stop.
+        requeue: whether any process will be started again.
+
+    Raises:
+        RequeueError: ``requeue`` is set.
+        CancelledError: ``stop`` is set.
+    """
+    if requeue:
+        raise RequeueError("Asked to make room.")
+    if stop:
+        raise CancelledError("Stopped on request.")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from meduniseg_core.files import write_text, writing_into
 from meduniseg_core.structured_text import parse_json
@@ -63,3 +66,35 @@ class RunLog:
             if isinstance(line, dict) and isinstance(line.get("epoch"), int):
                 lines.append(line)
         return lines
+
+
+def loss_figures(names: Sequence[str], losses: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    """Sum up an epoch's losses for its line of the log.
+
+    Args:
+        names: the tasks' names, by number.
+        losses: by a task's number, the loss of each of its steps.
+
+    Returns:
+        The mean loss of each task, and the mean over the tasks.
+    """
+    means = {names[task]: float(np.mean(values)) for task, values in sorted(losses.items())}
+    return {"loss": float(np.mean(list(means.values()))), "task_loss": means}
+
+
+def gradient_figures(names: Sequence[str], lengths: Mapping[int, Sequence[float]], longest: float) -> dict[str, Any]:
+    """Sum up the lengths of an epoch's gradients for its line of the log.
+
+    Args:
+        names: the tasks' names, by number.
+        lengths: by a task's number, the length of the gradient of each of its steps, before clipping.
+        longest: the length to which gradients are clipped.
+
+    Returns:
+        For each task the mean length, and the share of steps that were clipped.
+    """
+    by_name = {names[task]: own for task, own in sorted(lengths.items()) if own}
+    return {
+        "task_gradient": {task: float(np.mean(own)) for task, own in by_name.items()},
+        "task_cut": {task: float(np.mean(np.array(own) > longest)) for task, own in by_name.items()},
+    }

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from meduniseg_core.errors import BadInputError, CancelledError, LostProcessError, RequeueError
+from meduniseg_core.errors import BadInputError, CancelledError, LostProcessError
 from meduniseg_core.events import CancelToken, EventSink, Message, Metric, Progress, ignore
 from meduniseg_core.files import remove_leftovers
 from meduniseg_core.inference.engine import Engine
@@ -26,15 +26,15 @@ from meduniseg_core.training.checkpoint import BEST, LAST, RunState, load_checkp
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.curves import write_curves
 from meduniseg_core.training.devices import device_of
-from meduniseg_core.training.group import ALONE, Group
-from meduniseg_core.training.log import RunLog
+from meduniseg_core.training.group import ALONE, Group, asked_to_stop, raise_if_asked
+from meduniseg_core.training.log import RunLog, gradient_figures, loss_figures
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.shared_preparation import read_preparation, write_preparation
 from meduniseg_core.training.standing import CONFIG_HASH, move_former_run, standing_of
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.step import Step
-from meduniseg_core.training.validation import validate
+from meduniseg_core.training.validation import validate_tasks
 from meduniseg_core.weights import save_model
 from meduniseg_core.weights.model_file import read_info
 
@@ -133,9 +133,7 @@ class Trainer:
         group.connect(self._device)
         self._dtype = self._agreed_precision()
         start = start or start_of(config)
-        if prepared is None:
-            prepared = self._prepare(start, trust_times)
-        self._prepared: Prepared = prepared
+        self._prepared = self._prepare(start, trust_times) if prepared is None else prepared
         torch.manual_seed(config.seed)
         network = build_model(self._prepared.info.universal_config)
         if start is not None:
@@ -258,8 +256,7 @@ class Trainer:
         batches = batches_from(
             source, state.iteration, config.workers, pin=self._device.type == "cuda", device=self._device
         )
-        before, began, first = state.seconds, time.monotonic(), state.iteration
-        stopped_early = False
+        before, began, first, stopped_early = state.seconds, time.monotonic(), state.iteration, False
         while state.epoch < config.epochs and not stopped_early:
             losses: dict[int, list[float]] = defaultdict(list, {task: list(of) for task, of in state.losses.items()})
             gradients = defaultdict(list, {task: list(of) for task, of in (state.gradients or {}).items()})
@@ -268,14 +265,14 @@ class Trainer:
                     if self._cancel is not None and self._group.size == 1:
                         self._cancel.raise_if_cancelled()
                     batch = next(batches)
-                    stop, requeue = self._asked_to_stop()
+                    stop, requeue = asked_to_stop(self._cancel, self._group)
                     made = self._step.run(batch, state.iteration, stop=stop, requeue=requeue)
                     losses[batch.task].append(made.loss)
                     if np.isfinite(made.gradient):  # otherwise fp16 overflowed and the step was skipped
                         gradients[batch.task].append(made.gradient)
                     state.iteration += 1
                     self._report(first, time.monotonic() - began, losses)
-                    _raise_if_asked(made.stop, made.requeue)  # by all processes in the same step
+                    raise_if_asked(made.stop, made.requeue)  # by all processes in the same step
                 state.seconds = before + time.monotonic() - began
                 stopped_early = self._finish_epoch(losses, gradients)
             except (CancelledError, LostProcessError) as error:
@@ -284,12 +281,6 @@ class Trainer:
                     self._group.leave()
                 raise
         return self._export(stopped_early)
-
-    def _asked_to_stop(self) -> tuple[bool, bool]:
-        """Whether this process of several was asked to stop, and to be started again."""
-        if self._cancel is None or self._group.size == 1:
-            return False, False
-        return self._cancel.cancelled, self._cancel.requeue
 
     def _pause(self, losses: dict[int, list[float]], gradients: dict[int, list[float]], seconds: float) -> None:
         """Save the steps of an unfinished epoch, so that a pause loses nothing."""
@@ -316,13 +307,11 @@ class Trainer:
         config, state = self._config, self._state
         epoch = state.epoch + 1  # the state counts it once its validation is complete
         names = [task.plan.task for task in self._prepared.tasks]
-        means = {names[task]: float(np.mean(values)) for task, values in sorted(losses.items())}
         line: dict[str, Any] = {
             "epoch": state.epoch,
             "iteration": state.iteration,
-            "loss": float(np.mean(list(means.values()))),
-            "task_loss": means,
-            **self._of_gradients(gradients),
+            **loss_figures(names, losses),
+            **gradient_figures(names, gradients, config.longest_gradient),
             "seconds": round(state.seconds, 1),
         }
         self._events(Metric("loss", line["loss"], state.iteration))
@@ -354,56 +343,19 @@ class Trainer:
             self._save(LAST, state)
         return stop
 
-    def _of_gradients(self, lengths: dict[int, list[float]]) -> dict[str, dict[str, float]]:
-        """By task: the mean length of the gradients before clipping, and the share of steps that were clipped."""
-        longest = self._config.longest_gradient
-        by_name = {self._prepared.tasks[task].plan.task: own for task, own in sorted(lengths.items()) if own}
-        return {
-            "task_gradient": {task: float(np.mean(own)) for task, own in by_name.items()},
-            "task_cut": {task: float(np.mean(np.array(own) > longest)) for task, own in by_name.items()},
-        }
-
     def _validate(self) -> dict[str, dict[str, float]]:
-        """Compute the mean Dice by task and class over the validation cases, of which each process scores its share."""
+        """Compute the mean Dice by task and class over the validation cases."""
         engine = Engine.borrowing(self._network.eval(), self._device, self._dtype)
-        dice = {}
-        try:
-            for task in self._prepared.tasks:
-                cases = task.validation[: self._config.validation_cases]
-                own = self._group.share_of(len(cases))
-                dice[task.plan.task] = np.zeros((len(cases), len(task.plan.classes)))
-                if own:
-                    with averaged(self._optimizer):
-                        found = validate(engine, self._info, task.plan, cases[own.start : own.stop], self._cancel)
-                    dice[task.plan.task][own.start : own.stop] = found
-        except CancelledError:
-            if self._group.size == 1:
-                raise
-        if self._group.size > 1:
-            self._exchange(dice)
+        tasks, most = self._prepared.tasks, self._config.validation_cases
+        with averaged(self._optimizer):
+            dice = validate_tasks(engine, self._info, tasks, most, self._group, self._cancel)
         scores = {}
-        for task in self._prepared.tasks:
+        for task in tasks:
             if len(dice[task.plan.task]):
                 means = dice[task.plan.task].mean(axis=0)
                 scores[task.plan.task] = dict(zip(task.plan.classes, means.tolist(), strict=True))
                 self._events(Metric("dice", float(means.mean()), self._state.iteration, task.plan.task))
         return scores
-
-    def _exchange(self, dice: dict[str, np.ndarray]) -> None:
-        """Fill in the other processes' scores; all raise CancelledError if one was asked to stop."""
-        shapes = [
-            (task.plan.task, (len(task.validation[: self._config.validation_cases]), len(task.plan.classes)))
-            for task in self._prepared.tasks
-        ]
-        flat = [dice.get(name, np.zeros(shape)).ravel() for name, shape in shapes]
-        stop, requeue = self._asked_to_stop()
-        numbers = torch.from_numpy(np.concatenate([*flat, [float(stop), float(requeue)]]))
-        numbers = self._group.add_up(numbers.to(self._device, torch.float32)).double().cpu()
-        _raise_if_asked(bool(numbers[-2] > 0), bool(numbers[-1] > 0))
-        sums = numbers.numpy()
-        for name, shape in shapes:
-            count = shape[0] * shape[1]
-            dice[name], sums = sums[:count].reshape(shape), sums[count:]
 
     def _export(self, stopped_early: bool) -> TrainingResult:
         config, state = self._config, self._state
@@ -446,10 +398,3 @@ class Trainer:
             self._events(Message("warning", text))
             return False
         return True
-
-
-def _raise_if_asked(stop: bool, requeue: bool) -> None:
-    if requeue:
-        raise RequeueError("Asked to make room.")
-    if stop:
-        raise CancelledError("Stopped on request.")

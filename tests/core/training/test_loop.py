@@ -21,7 +21,7 @@ from meduniseg_core.errors import (
 from meduniseg_core.events import Event, Message, Metric, Progress
 from meduniseg_core.files import sha256_of
 from meduniseg_core.model import MedUniSeg
-from meduniseg_core.training import TrainingConfig, loop, step, train
+from meduniseg_core.training import TrainingConfig, loop, step, train, validation
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.checkpoint import BEST, LAST
 from meduniseg_core.weights import load_model
@@ -87,15 +87,15 @@ def test_a_pause_before_the_first_checkpoint_loses_nothing(config: TrainingConfi
 def test_a_pause_during_validation_does_it_again(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(config)
     paused = other_output(config, "paused")
-    real = loop.validate
+    real = loop.validate_tasks
 
     def broken_off(*_arguments: object) -> object:
         raise CancelledError("Stopped on request.")
 
-    monkeypatch.setattr(loop, "validate", broken_off)
+    monkeypatch.setattr(loop, "validate_tasks", broken_off)
     with pytest.raises(CancelledError):
         train(paused)
-    monkeypatch.setattr(loop, "validate", real)
+    monkeypatch.setattr(loop, "validate_tasks", real)
     resumed = train(paused, resume=True)
     assert (resumed.best_dice, resumed.best_epoch) == (whole.best_dice, whole.best_epoch)
     lines = [json.loads(line) for line in (paused.output / "log.jsonl").read_text().splitlines()]
@@ -303,7 +303,7 @@ def scored(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     def validate(_engine: object, _info: object, _plan: object, cases: list[object], *_: object) -> np.ndarray:
         return np.full((len(cases), 1), next(left))
 
-    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(validation, "validate", validate)
 
 
 @pytest.mark.parametrize(

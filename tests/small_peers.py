@@ -13,6 +13,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "swin-unetr": {"features": (4, 4, 6, 8, 12), "strides": ((2, 2, 2),) * 4},
     "unetr": {"features": (4, 6, 8, 24), "strides": ((2, 2, 2),) * 3},
     "cotr": {"features": (4, 4, 8, 12, 12), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))},
+    "mit": {"features": (4, 4, 6, 8), "strides": ((1, 2, 2), (2, 2, 2), (2, 2, 2))},
     "u-kan": {"features": (4, 4, 6, 8, 8), "strides": ((1, 2, 2),) * 4},
     "ux-net": {"features": (4, 6, 8, 12), "strides": ((2, 2, 2),) * 3},
 }

@@ -55,9 +55,17 @@ def test_networks_for_one_task_have_the_counts_of_the_specification(
     assert parameters / 1e6 == pytest.approx(reported, rel=2e-3)
 
 
-def test_u_mamba_in_2d_has_flat_kernels() -> None:
-    flat = ARCHITECTURES["u-mamba-bot"].model_copy(update={"dimension": 2})
-    assert count_parameters(flat)["total"] == 17_162_048
+@pytest.mark.parametrize(("name", "parameters"), [("u-mamba-bot", 17_162_048), ("mit", 23_474_842)])
+def test_networks_that_serve_both_have_flat_kernels_in_2d(name: str, parameters: int) -> None:
+    flat = ARCHITECTURES[name].model_copy(update={"dimension": 2})
+    assert count_parameters(flat)["total"] == parameters
+
+
+def test_mit_has_the_count_of_its_authors_program() -> None:
+    """26.47 million are reported, which none of its program's variants has (docs/spec.md section 15)."""
+    parts = count_parameters(ARCHITECTURES["mit"])
+    assert parts["total"] == 43_638_106
+    assert parts["places"] + parts["places_up"] == 2 * (55_296 * 48 + 6_912 * 128 + 864 * 256) + 108 * 512
 
 
 def test_what_the_variants_change_follows_from_their_definition() -> None:

@@ -24,8 +24,9 @@ def whole(images: Tensor | Sequence[Tensor], config: ModelConfig) -> Tensor:
         ValueError: they do not, or it is a network for 2D images and they are volumes.
     """
     volume = images if isinstance(images, Tensor) else torch.stack(list(images))
-    sides, steps = tuple(volume.shape[2:]), config.total_stride
-    flat = config.dimension == 2
+    sides, flat = tuple(volume.shape[2:]), config.dimension == 2
+    depth, height, width = config.total_stride
+    steps = (1 if flat else depth, height, width)
     if any(side % step for side, step in zip(sides, steps, strict=True)) or (flat and sides[0] > 1):
         takes = "images of depth 1" if flat else "volumes"
         raise ValueError(f"{config.method} takes {takes} whose sides are multiples of {steps}, not {sides}")

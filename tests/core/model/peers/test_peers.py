@@ -146,6 +146,25 @@ def test_a_network_that_begins_with_a_stride_refuses_a_width_for_the_image_s_siz
         small_peer(name, features=(3, *SIZES[name]["features"][1:]))
 
 
+def test_cotr_refuses_two_widths_for_one_sequence() -> None:
+    with pytest.raises(ValidationError, match="cotr makes one sequence of its last two sizes"):
+        small_peer("cotr", features=(4, 4, 8, 12, 16))
+
+
+@pytest.mark.parametrize("name", STRIDES_OF_THEIR_OWN)
+def test_networks_run_with_the_fewest_stages_and_refuse_fewer(name: str) -> None:
+    features, strides = SIZES[name]["features"], SIZES[name]["strides"]
+    few = {"features": (features[0], *features[1:2] * 2), "strides": strides[:2]}
+    network = network_of(name, **few).eval()
+    size = [2 * step for step in network.config.total_stride]
+    if network.config.dimension == 2:
+        size[0] = 1
+    with torch.inference_mode():
+        assert network(torch.randn(1, 2, *size))[0].shape == (1, 3, *size)
+    with pytest.raises(ValidationError, match=f"{name} has 3 features at least"):
+        small_peer(name, features=features[:2], strides=strides[:1])
+
+
 @pytest.mark.parametrize(("name", "other"), [(name, 5 - max(peer.dimensions)) for name, peer in ONE_FORM.items()])
 def test_a_network_of_one_form_refuses_the_other_images(name: str, other: int) -> None:
     with pytest.raises(ValidationError, match=rf"{name} is for (volumes|2D images), not for (2D images|volumes)"):

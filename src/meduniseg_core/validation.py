@@ -14,7 +14,7 @@ from meduniseg_core.structured_text import parse_json
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
-"""Of names that become files' names: models, packs, tasks, cases, runs."""
+"""The form of names that become files' names: of models, packs, tasks, cases and runs."""
 
 _NAME_RULE = "a name is of letters, digits, '_', '.' and '-', and begins with a letter or digit"
 

@@ -22,7 +22,7 @@ from napari_meduniseg._layer_input import file_of
 from napari_meduniseg._layers import METADATA_KEY, Origin, is_derived
 
 _links: WeakKeyDictionary[Layer, tuple[weakref.ref[ImageLayer], Path]] = WeakKeyDictionary()
-"""Of each layer the image that it is tied to, and that image's file."""
+"""For each layer the image that it is tied to, and that image's file."""
 
 
 def bind(layer: Layer, image: ImageLayer) -> None:

@@ -275,7 +275,7 @@ def write_observation(path: Path, observation: Observation) -> None:
 
 
 def read_observation(path: Path) -> Observation:
-    """Read what :func:`write_observation` wrote: of the user's own, not a stranger's.
+    """Read what :func:`write_observation` wrote. The file is trusted: it is the user's own.
 
     Args:
         path: the file.

@@ -1,4 +1,4 @@
-"""How well results know themselves: what they said of their quality against the truth."""
+"""How good predictions of quality are: what results said of themselves, compared with the truth."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 VERSION = 1
-"""Of the lines; a reader refuses lines of a newer version."""
+"""The version of the lines; a reader refuses lines of a newer one."""
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, Field(min_length=1)]

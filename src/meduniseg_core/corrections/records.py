@@ -15,7 +15,7 @@ from meduniseg_core.structured_text import parse_json
 from meduniseg_core.validation import NAME_PATTERN
 
 VERSION = 1
-"""Of the lines; a reader refuses lines of a newer version."""
+"""The version of the lines; a reader refuses lines of a newer one."""
 
 Subset = Literal["training", "validation"]
 Consensus = Literal["majority", "staple", "reading"]

@@ -157,7 +157,7 @@ def completed(header: Dataset) -> Dataset:
 
 
 def _pixel_measures(image: Image, source: SourceSeries) -> hd.PixelMeasuresSequence | None:
-    """Of series of single frames: the distance of the planes, by which a reader finds those that are left out."""
+    """The distance of the planes, for series of single frames: a reader finds by it the planes that are left out."""
     header, geometry = source.first, image.geometry
     if source.origin.frames[0].frame is not None or "ImagePositionPatient" not in header or not image.physical:
         return None

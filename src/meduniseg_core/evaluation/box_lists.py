@@ -66,7 +66,7 @@ class BoxComparison:
         self.cases.append((candidates, {label: lesion_boxes(array == label) for label in there}))
 
     def summary(self, names: Mapping[int, str], only: int | None = None) -> tuple[DetectionSummary, ...]:
-        """Sum up each class.
+        """Summarise the detection of each class.
 
         Args:
             names: the classes, label id -> name.

@@ -15,7 +15,8 @@ _RESAMPLES = 2000
 
 
 class ClassificationSummary(BaseModel):
-    """Of all images. ``auroc``: of two classes that of the second, of more the mean over all pairs (Hand and Till)."""
+    """Figures over all images. ``auroc`` is that of the second of two classes, or the mean over all pairs of more (Hand
+    and Till)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,7 +59,7 @@ def balanced_accuracy(truth: npt.NDArray[np.intp], shares: npt.NDArray[np.float6
 def summarise_classification(
     classes: Sequence[str], truth: Sequence[int], shares: npt.NDArray[np.float64], *, seed: int = 0
 ) -> ClassificationSummary:
-    """Sum up.
+    """Summarise the classification of all images.
 
     Args:
         classes: their names.

@@ -163,7 +163,7 @@ def sensitivities(images: Sequence[Matched], false_per_image: Sequence[float] = 
 def summarise_detection(
     label: int, name: str, images: Sequence[Matched], overlap: float = OVERLAP, *, seed: int = 0
 ) -> DetectionSummary:
-    """Sum up one class.
+    """Summarise the detection of one class.
 
     Args:
         label: the class's id.

@@ -20,7 +20,7 @@ class ImageClass:
         return sorted(self.probabilities.items(), key=lambda entry: -entry[1])
 
     def as_json(self) -> dict[str, Any]:
-        """Write it down.
+        """Describe the class as JSON.
 
         Returns:
             The class, all probabilities and the head, in JSON's types.

@@ -19,7 +19,7 @@ from meduniseg_core.images.upright import KEY
 from meduniseg_core.structured_text import parse_json
 
 ENDING = ".mseg"
-"""Of such files; nobody keeps them."""
+"""The ending of such files, which nobody keeps."""
 
 _ABOUT, _VOXELS = "image.json", "voxels"
 _LARGEST_ABOUT = 1 << 20

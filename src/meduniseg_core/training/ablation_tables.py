@@ -14,7 +14,7 @@ from meduniseg_core.training.ablation import Suite, SuiteTable, suite_reports, s
 from meduniseg_core.weights import find_model
 
 Reports = Mapping[int, Mapping[str, Report]]
-"""Of one run, by seed and task."""
+"""The reports of one run, by seed and task."""
 
 
 class Score(BaseModel):
@@ -219,7 +219,7 @@ def _against(own: Reports, reference: Reports) -> tuple[list[float], np.ndarray]
 
 
 def _parameters(suite: Suite, name: str) -> int | None:
-    """Of all networks of a run's first seed, once they are trained."""
+    """The parameters of all networks of a run's first seed; None until they are trained."""
     total = 0
     for one in trainings(suite, [name]):
         if one.seed != suite.seeds[0]:

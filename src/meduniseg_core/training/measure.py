@@ -26,7 +26,7 @@ from meduniseg_core.version import __version__
 
 PREDICTIONS, REFERENCES = "predictions", "references"
 MEASURED_FILE = "measured.json"
-"""Of which predictions and references a folder's report is."""
+"""The file that says of which predictions and references a folder's report is."""
 
 
 def held_back_cases(config: TrainingConfig, dataset: RawDataset) -> list[RawCase]:

@@ -89,14 +89,14 @@ class TaskCalibration(_Stored):
 
 
 class Calibration(_Stored):
-    """Of a model's own results; every task shares the three models.
+    """The calibration of a model's own results; every task shares the three models.
 
     ``present_found`` and ``present_missed``: whether a class is in the image, where the result holds it and where not.
     ``dice``: of a class that the result holds. ``intervals``: by rising prediction; the last one's ``until`` is 1. They
     hold ``coverage`` of the true values.
     """
 
-    version: int = Field(default=1, ge=1, description="of what the features mean")
+    version: int = Field(default=1, ge=1, description="of the features' meaning (`quality.features.VERSION`)")
     present_found: LogisticModel
     present_missed: LogisticModel
     dice: LogisticModel

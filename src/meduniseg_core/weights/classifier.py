@@ -33,7 +33,7 @@ class ClassifierHead(BaseModel):
     model: Name
     model_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     task: Name
-    features_version: int = Field(ge=1, description="of what the features mean (`quality.features.VERSION`)")
+    features_version: int = Field(ge=1, description="of the features' meaning (`quality.features.VERSION`)")
     inputs: Inputs
     classes: tuple[Name, ...] = Field(min_length=2, max_length=100)
     centre: tuple[Number, ...] = Field(min_length=1, max_length=1 << 14)
@@ -54,7 +54,7 @@ class ClassifierHead(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Of its file as :func:`write_head` writes it: results name the head by it."""
+        """The sha256 of its file as :func:`write_head` writes it: results name the head by it."""
         return hashlib.sha256(_text(self).encode()).hexdigest()
 
 

@@ -34,7 +34,7 @@ class Offer:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Of all models."""
+        """The modalities of all models."""
         return tuple(dict.fromkeys(name for info in self.infos.values() for name in info.modalities))
 
     @property

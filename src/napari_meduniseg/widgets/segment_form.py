@@ -212,7 +212,7 @@ class SegmentForm(QWidget):
             self._follow_image()
 
     def _index_of(self, modality: str | None) -> int:
-        """Of a modality in the box; the present one where the model has none of that name."""
+        """The place of a modality in the box; that of the present one where the model has none of that name."""
         index = self.modality_box.findData(modality)
         return index if index >= 0 else self.modality_box.currentIndex()
 

@@ -132,7 +132,7 @@ def choose(
 
 
 def _volumes(slices: list[Slice]) -> Volumes:
-    """Of slices of several files those at one place; else all."""
+    """The slices of several files by volume, where several lie at one place; else all as one."""
     placed = len(slices) > 1 and slices[0].frame is None and is_placed(slices)
     return volumes_of(slices) if placed else [("", slices)]
 

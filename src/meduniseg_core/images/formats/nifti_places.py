@@ -11,7 +11,7 @@ from nibabel.spatialimages import HeaderDataError
 from meduniseg_core.images.findings import Finding
 
 _TOLERANCE = 0.05
-"""Of the smallest voxel edge, as of grids (`images.grid`)."""
+"""The largest difference that counts as none, as a fraction of the smallest voxel edge (as in `images.grid`)."""
 
 
 def places_that_differ(header: Any, name: str) -> Finding | None:

@@ -275,7 +275,7 @@ def _quoted(fields: dict[str, str], field: str) -> list[str]:
 
 
 def _axis_units(fields: dict[str, str], rank: int) -> list[str]:
-    """Of each axis, where spacings stand alone; none where they are not said."""
+    """The unit of each axis, where spacings stand alone; none where the header gives no units."""
     units = _quoted(fields, "units")
     return units if len(units) == rank else [""] * rank
 

@@ -38,9 +38,11 @@ class ClassQuality:
 
 @dataclass(frozen=True)
 class ResultQuality:
-    """Of one result: its ``classes``, in the plan's order. ``familiar``: the share of the images of calibration that
-    are at least as unusual as this one, None where not known. The bounds hold ``coverage`` of the true values.
-    ``threshold``: the Dice that the user wants every class to have."""
+    """The quality of one result: that of its ``classes``, in the plan's order.
+
+    ``familiar``: the share of the images of calibration that are at least as unusual, None where not known. The bounds
+    hold ``coverage`` of the true values. ``threshold``: the Dice that the user wants every class to have.
+    """
 
     classes: tuple[ClassQuality, ...]
     familiar: float | None
@@ -85,7 +87,7 @@ class ResultQuality:
         return any(one.low < self.threshold for one in self.classes)
 
     def as_json(self) -> dict[str, Any]:
-        """Write it down.
+        """Describe the quality as JSON.
 
         Returns:
             Light, sentence, threshold and all numbers, rounded to four digits, in JSON's types.
@@ -193,7 +195,7 @@ def assess(
 
 
 def probability(model: LogisticModel, features: Mapping[str, float], offset: float = 0.0) -> float:
-    """What a logistic model says.
+    """Compute the prediction of a logistic model.
 
     Args:
         model: the model; features that it does not name are passed over.

@@ -54,7 +54,7 @@ class ClassEvidence:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Of one task on one image: its ``classes``, in the plan's order, and the mean of the encoder's ``features``.
+    """What a pass shows of one task on one image: its ``classes``, in the plan's order, and its mean ``features``.
 
     ``voxels`` of the network's grid were looked at. ``features`` is float64 (n,): over all windows the means of a
     stage's channels, then mean and spread of the task's prior where the network has priors; empty where nothing was
@@ -170,10 +170,10 @@ class EvidenceCollector:
         self._rows += torch.stack([row[: shares.shape[0]].double() for row in sums]).cpu()
 
     def result(self) -> Evidence:
-        """Sum up.
+        """Compute the evidence from the sums.
 
         Returns:
-            What was gathered.
+            The evidence of what was gathered.
         """
         empty = ClassEvidence(0, 0, 0, 0, 0, 0, 0, -4 * _MOST, 0, 0)
         found = [empty] * self._classes
@@ -276,7 +276,7 @@ class FeaturePool:
         self._windows += pooled.shape[0]
 
     def result(self) -> npt.NDArray[np.float64]:
-        """Sum up.
+        """Compute the mean of what was gathered.
 
         Returns:
             The mean, (n,); empty where no window was run.
@@ -307,7 +307,7 @@ def _places(labels: Tensor, axis: int, start: int) -> Tensor:
 
 
 def _exclusive(shares: Tensor) -> Tensor:
-    """Of overlapping regions' probabilities those of the labels they write: the later one lies over the earlier."""
+    """The probabilities of the labels that overlapping regions write: a later region lies over an earlier one."""
     free = torch.ones_like(shares[0])
     rows = []
     for share in shares.flip(0):

@@ -11,7 +11,7 @@ from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence
 from meduniseg_core.weights.calibration import ClassCalibration, FeatureSpace
 
 VERSION = 1
-"""Of what the features mean; a calibration of another version is not used."""
+"""The version of the features' meaning; a calibration of another version is not used."""
 
 FEATURES = (
     "expected_dice",
@@ -29,7 +29,7 @@ FEATURES = (
     "unfamiliar",
 )
 MISSED_FEATURES = ("peak", "mass_everywhere", "unfamiliar")
-"""Of a class of which nothing was found."""
+"""The features of a class of which nothing was found."""
 
 _BOUND = 6.0
 
@@ -68,7 +68,7 @@ def class_features(evidence: Evidence, position: int, known: ClassCalibration, u
 
 
 def _agreement(one: ClassEvidence) -> float:
-    """Of overlapping windows, as a Dice; 1 where nothing overlaps."""
+    """How far overlapping windows agree, as a Dice; 1 where nothing overlaps."""
     return one.agreed / one.votes if one.votes else 1.0
 
 
@@ -106,7 +106,7 @@ def distance(features: npt.NDArray[np.float64], space: FeatureSpace) -> float | 
 
 
 def unfamiliarity(features: npt.NDArray[np.float64], space: FeatureSpace | None) -> float:
-    """How unusual an image is.
+    """Measure how unusual an image is.
 
     Args:
         features: of an `Evidence`.
@@ -125,7 +125,7 @@ def unfamiliarity(features: npt.NDArray[np.float64], space: FeatureSpace | None)
 
 
 def familiar(features: npt.NDArray[np.float64], space: FeatureSpace | None) -> float | None:
-    """How common it is to be so unusual.
+    """Compute which share of known images is at least as unusual as this one.
 
     Args:
         features: of an `Evidence`.

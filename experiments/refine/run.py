@@ -94,6 +94,7 @@ def choose() -> None:
         "chosen": [gap.task for gap in gaps[:WEAKEST]],
         "validation": [gap.model_dump(mode="json", exclude={"worst"}) for gap in gaps],
     }
+    RESULTS.mkdir(exist_ok=True)
     write_text(RESULTS / "choice.json", json.dumps(content, indent=1) + "\n")
     LOG.info("chosen: %s", ", ".join(content["chosen"]))
 

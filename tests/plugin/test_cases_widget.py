@@ -311,4 +311,4 @@ def test_a_second_reader_sees_nothing_of_the_first_one(
     panel.second.setChecked(True)
     panel.reader.setText("")
     panel.reader.editingFinished.emit()
-    assert "give the reader's name" in panel.said.text()
+    assert "enter the reader's name" in panel.said.text()

@@ -47,7 +47,7 @@ def test_tasks_of_another_model_are_left_out(offer: Offer) -> None:
 def test_a_task_of_a_much_finer_grid_is_left_out_unless_the_labels_are_its_own(offer: Offer) -> None:
     plans = list(offer.plans.values())
     fine, thick = image_of((40, 64, 64), (1.2, 1, 1)), image_of((10, 64, 64), (10, 1.5, 1.5))
-    assert fitting_tasks(plans, fine, "mri")[0] == "hippocampus"
+    assert "hippocampus" in fitting_tasks(plans, fine, "mri")
     assert "hippocampus" not in fitting_tasks(plans, thick, "mri")
     assert fitting_tasks(plans, thick, "mri", first="hippocampus")[0] == "hippocampus"
 

@@ -481,7 +481,9 @@ def _area_around(widget: QWidget) -> QScrollArea | None:
 
 
 def _has_no_room(label: QLabel) -> bool:
-    return label.isVisible() and bool(label.text().strip()) and (label.width() < 4 or label.height() < 4)
+    around = label.parentWidget()  # of a closed part, "Advanced", nothing has room
+    opened = around is not None and min(around.width(), around.height()) >= 4
+    return opened and label.isVisible() and bool(label.text().strip()) and min(label.width(), label.height()) < 4
 
 
 def _action(actions: Sequence[QAction], title: str) -> QAction:

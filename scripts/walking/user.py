@@ -141,12 +141,17 @@ class User:
 
     def shot(self, name: str) -> None:
         """Keep what the screen shows; a text that is shown without any room is a fault that a picture does not tell."""
-        hidden = self.look(lambda: [label.text() for label in self.window.findChildren(QLabel) if _has_no_room(label)])
+        hidden = self.look(self._texts_without_room)
         if hidden:
             raise TroubleError(f"{name}: these texts have no room: {hidden}")
         self._count += 1
         path = self._shots / f"{self._day}_{self._count:02d}_{name}.png"
         self.look(lambda: QApplication.primaryScreen().grabWindow(0).save(str(path)))
+
+    def _texts_without_room(self) -> list[str]:
+        """Of this program's own panels."""
+        panels = [dock for dock in self.window.findChildren(QDockWidget) if "MedUniSeg" in dock.windowTitle()]
+        return [label.text() for dock in panels for label in dock.findChildren(QLabel) if _has_no_room(label)]
 
     @property
     def viewer(self) -> napari.Viewer:

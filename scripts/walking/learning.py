@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from meduniseg_core.weights import ActiveModels, Registry
+from walking.correcting import tick_cup
 from walking.images import Images
 from walking.user import LONG, User
 
@@ -73,6 +74,7 @@ def adopted_is_chosen(user: User, name: str) -> None:
     user.tab("Segment")
     form: Any = user.panel("Segment").form
     user.choose(form.modality_box, "undus")  # which a photograph does not tell
+    tick_cup(user, form)
     user.check(lambda: name in form.choice().models.values(), f"Segment uses {name}")
 
 

@@ -212,6 +212,11 @@ outputs.write_result(folder / "scan.json", {{"made_by": "us"}}, {{"scan.ome.zarr
 """
 
 
+def exit_code_of(program: str, folder: Path) -> int:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", program, str(folder)], env=environment, check=False).returncode
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
 @pytest.mark.parametrize("former", [False, True])
 @pytest.mark.parametrize("when", ["writing", "scan.json", "scan.nii.gz", "scan_p.nii.gz"])
@@ -220,9 +225,7 @@ def test_a_process_killed_at_any_moment_leaves_nothing_that_the_next_refuses(
 ) -> None:
     if former:
         save(tmp_path, "old")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", KILLED.format(when=when), str(tmp_path)], env=environment, check=False)
-    assert done.returncode == -9
+    assert exit_code_of(KILLED.format(when=when), tmp_path) == -9
     visible = [name for name in names(tmp_path) if not name.startswith(".")]
     assert "scan.nii.gz" not in visible or "scan.json" in visible
     clear_leftovers(tmp_path)
@@ -240,9 +243,7 @@ def test_a_process_killed_at_any_moment_leaves_nothing_that_the_next_refuses(
 
 def test_a_result_edited_between_a_kill_and_the_next_run_is_kept(tmp_path: Path) -> None:
     save(tmp_path, "old")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    program = KILLED.format(when="scan.nii.gz")
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=False)
+    exit_code_of(KILLED.format(when="scan.nii.gz"), tmp_path)
     (tmp_path / "scan.nii.gz").write_text("corrected")
     clear_leftovers(tmp_path)
     assert (tmp_path / "scan.nii.gz").read_text() == "corrected"
@@ -287,10 +288,8 @@ def test_a_process_killed_while_it_writes_a_folder_leaves_the_old_or_the_new_one
 ) -> None:
     if former:
         save_folder(tmp_path, "old")
-    program = KILLED_FOLDER.format(when=when)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment, check=False)
-    assert done.returncode == (0 if when == "between" and not former else -9)
+    code = exit_code_of(KILLED_FOLDER.format(when=when), tmp_path)
+    assert code == (0 if when == "between" and not former else -9)
     clear_leftovers(tmp_path)
     there = tmp_path / "scan.ome.zarr" / "0" / "c"
     if when in ("scan.ome.zarr", "between"):  # the record was there

@@ -28,17 +28,17 @@ from meduniseg_core.model.features import Features
 from meduniseg_core.model.peers.deformable import DeformableAttention, Grid
 from meduniseg_core.model.peers.residual import unet_of
 from meduniseg_core.model.peers.sizes import whole
+from meduniseg_core.model.peers.strided_heads import StridedHeads
 from meduniseg_core.model.plain_unet import ConvNorm
 from meduniseg_core.model.unet import CUBE_KERNEL, Recomputed
 from meduniseg_core.model.unet_config import UNetConfig
-from meduniseg_core.model.universal import UniversalNetwork
 
 _BLOCKS, _LAST_BLOCKS = 3, 2
 _LAYERS, _SIZES, _HEAD_WIDTH, _EXPAND = 6, 2, 64, 4
 _LONGEST = 10_000.0  # wave of the sines
 
 
-class CoTr(UniversalNetwork, Recomputed):
+class CoTr(StridedHeads, Recomputed):
     """Deformable attention over a convolutional network's two coarsest sizes."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -69,30 +69,11 @@ class CoTr(UniversalNetwork, Recomputed):
         return Features(stages=(*found[:-_SIZES], *self.transformer(found[-_SIZES:])), priors=None)
 
     @override
-    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        logits: list[Tensor] = []
-        for position, x in self._decoded(features):
-            if position + 1 < levels:
-                logits.insert(0, self.heads[position + 1](x))
-            if position == 0:
-                logits.insert(0, self._enlarged(self.heads[0](x)))
-        return logits
-
-    @override
-    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        *_, (_, x) = self._decoded(features)
-        return self._enlarged(x)
-
     def _decoded(self, features: Features) -> Iterator[tuple[int, Tensor]]:
-        """The decoder's levels by position, the finest last."""
         x = features.stages[-1]
         for position in range(len(self.ups) - 1, -1, -1):
             x = self._run(self.blocks[position], self.ups[position](x) + features.stages[position])
             yield position, x
-
-    def _enlarged(self, x: Tensor) -> Tensor:
-        """To the image's size."""
-        return F.interpolate(x, scale_factor=self.config.strides[0], mode="trilinear")
 
 
 class _Residual(nn.Module):

@@ -29,8 +29,8 @@ from meduniseg_core.model.blocks import ConvBlock, initialise, make_conv, make_u
 from meduniseg_core.model.config import ModelConfig, Stride
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.peers.sizes import whole
+from meduniseg_core.model.peers.strided_heads import StridedHeads
 from meduniseg_core.model.unet import CUBE_KERNEL, Recomputed
-from meduniseg_core.model.universal import UniversalNetwork, with_depth
 
 _DEPTHS, _HEADS, _REDUCTIONS = (2, 3, 4, 3), (1, 2, 4, 8), (6, 4, 2, 1)  # of the stages, finest first
 _UP_DEPTHS, _UP_HEADS = (3, 4, 3), (2, 4, 8)  # of the decoder's levels, likewise
@@ -38,7 +38,7 @@ _LEARNED_FOR: dict[int, Stride] = {2: (1, 224, 224), 3: (48, 192, 192)}
 _FIRST_PLACES = 0.02
 
 
-class MiT(UniversalNetwork, Recomputed):
+class MiT(StridedHeads, Recomputed):
     """A pyramid of transformer blocks between convolutions of two or three dimensions."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -87,22 +87,7 @@ class MiT(UniversalNetwork, Recomputed):
         return Features(stages=tuple(found), priors=None)
 
     @override
-    def decode(self, features: Features, task: Tensor | None = None, levels: int = 1) -> list[Tensor]:
-        logits: list[Tensor] = []
-        for level, x in self._decoded(features):
-            if level + 1 < levels:
-                logits.insert(0, with_depth(self.heads[level + 1](x)))
-            if level == 0:
-                logits.insert(0, with_depth(self._enlarged(self.heads[0](x))))
-        return logits
-
-    @override
-    def decode_features(self, features: Features, task: Tensor | None = None) -> Tensor:
-        *_, (_, x) = self._decoded(features)
-        return with_depth(self._enlarged(x))
-
     def _decoded(self, features: Features) -> Iterator[tuple[int, Tensor]]:
-        """The decoder's levels by position, the finest last."""
         x = features.stages[-1]
         for level in range(len(self.ups) - 1, -1, -1):
             x = self.ups[level](x) + features.stages[level]
@@ -113,11 +98,6 @@ class MiT(UniversalNetwork, Recomputed):
             if level == 0:
                 x = self.finest(x)
             yield level, x
-
-    def _enlarged(self, x: Tensor) -> Tensor:
-        """To the image's size."""
-        steps = self.config.strides[0][-(x.dim() - 2) :]
-        return F.interpolate(x, scale_factor=steps, mode="bilinear" if x.dim() == 4 else "trilinear")
 
 
 class _Block(nn.Module):

@@ -21,47 +21,31 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from typing_extensions import override
 
 from meduniseg_core.model.baselines.attention import heads_of
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.model.features import Features
-from meduniseg_core.model.peers.one_head import OneHead
-from meduniseg_core.model.peers.residual import unet_of
-from meduniseg_core.model.peers.sizes import whole
+from meduniseg_core.model.peers.lateral_blocks import LateralBlocks, residual_blocks, residual_decoder
 from meduniseg_core.model.peers.windows import WindowStage, channels_first, channels_last
-from meduniseg_core.model.plain_unet import ResidualBlock
-from meduniseg_core.model.unet import Decoder, Recomputed
+from meduniseg_core.model.unet import Recomputed
 
 _HEAD_WIDTH, _WINDOW = 16, 7
 
 
-class SwinUNETR(OneHead):
+class SwinUNETR(LateralBlocks):
     """A Swin transformer as the encoder of a U-Net."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        shape = unet_of(config, bias=False)
-        channels, widths = config.stems[0], config.features
-
-        def residual(inputs: int, outputs: int) -> nn.Module:
-            return ResidualBlock(shape, inputs, outputs, shape.kernels[0], (1, 1, 1))
-
+        residual, channels, widths = residual_blocks(config), config.stems[0], config.features
         self.hierarchy = _Hierarchy(channels, widths[1:])
         self.laterals = nn.ModuleList(
             nn.Identity() if position == len(widths) - 2 else residual(inputs, outputs)
             for position, (inputs, outputs) in enumerate(zip((channels, *widths[1:]), widths, strict=True))
         )
-        self.decoder = Decoder(config, widths[-1], outputs=0, blocks=lambda width: residual(2 * width, width))
+        self.decoder = residual_decoder(config, widths[-1], residual)
         self.head = nn.Conv3d(widths[0], config.classes, 1)
         self.apply(initialise)
-
-    @override
-    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        volume = whole(images, self.config).to(self.dtype)
-        inputs = [volume, *self.hierarchy(volume)]
-        return Features(stages=tuple(one(x) for one, x in zip(self.laterals, inputs, strict=True)), priors=None)
 
 
 class _Hierarchy(Recomputed):

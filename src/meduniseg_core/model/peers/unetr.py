@@ -24,11 +24,10 @@ from meduniseg_core.model.baselines.attention import FeedForward, attended_featu
 from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig, Stride
 from meduniseg_core.model.features import Features
+from meduniseg_core.model.peers.lateral_blocks import residual_blocks, residual_decoder
 from meduniseg_core.model.peers.one_head import OneHead
-from meduniseg_core.model.peers.residual import unet_of
 from meduniseg_core.model.peers.sizes import whole
-from meduniseg_core.model.plain_unet import ResidualBlock
-from meduniseg_core.model.unet import Decoder, Recomputed
+from meduniseg_core.model.unet import Recomputed
 
 _BLOCKS, _HEAD_WIDTH = 12, 64
 _TAPS = (4, 7, 10)  # after so many blocks, for the finest size first
@@ -40,12 +39,9 @@ class UNETR(OneHead, Recomputed):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        shape = unet_of(config, bias=False)
+        residual = residual_blocks(config)
         channels, (*widths, hidden) = config.stems[0], config.features
         patch = config.total_stride
-
-        def residual(inputs: int, outputs: int) -> nn.Module:
-            return ResidualBlock(shape, inputs, outputs, shape.kernels[0], (1, 1, 1))
 
         def enlarging(width: int, strides: Sequence[Stride]) -> nn.Module:
             first, *others = (
@@ -62,7 +58,7 @@ class UNETR(OneHead, Recomputed):
         self.laterals = nn.ModuleList(
             enlarging(width, config.strides[level:][::-1]) for level, width in enumerate(widths[1:], 1)
         )
-        self.decoder = Decoder(config, hidden, outputs=0, blocks=lambda width: residual(2 * width, width))
+        self.decoder = residual_decoder(config, hidden, residual)
         self.head = nn.Conv3d(widths[0], config.classes, 1)
         self.apply(initialise)
         if not self.places.is_meta:

@@ -26,41 +26,27 @@ from meduniseg_core.model.blocks import initialise
 from meduniseg_core.model.config import ModelConfig
 from meduniseg_core.model.features import Features
 from meduniseg_core.model.peers.channel_norm import ChannelNorm
-from meduniseg_core.model.peers.one_head import OneHead
-from meduniseg_core.model.peers.residual import unet_of
-from meduniseg_core.model.peers.sizes import whole
-from meduniseg_core.model.plain_unet import ResidualBlock
-from meduniseg_core.model.unet import Decoder, Recomputed
+from meduniseg_core.model.peers.lateral_blocks import LateralBlocks, residual_blocks, residual_decoder
+from meduniseg_core.model.unet import Recomputed
 
 _KERNEL, _EXPAND, _BLOCKS = 7, 4, 2
 _FIRST_SCALE = 1e-6
 
 
-class UXNet(OneHead):
+class UXNet(LateralBlocks):
     """Large depth-wise kernels in the hierarchy of a Swin transformer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        shape = unet_of(config, bias=False)
-        channels, widths = config.stems[0], config.features
-
-        def residual(inputs: int, outputs: int) -> nn.Module:
-            return ResidualBlock(shape, inputs, outputs, shape.kernels[0], (1, 1, 1))
-
+        residual, channels, widths = residual_blocks(config), config.stems[0], config.features
         self.hierarchy = _Hierarchy(channels, widths[:-1])
         self.laterals = nn.ModuleList(
             residual(inputs, outputs) for inputs, outputs in zip((channels, *widths[:-1]), widths, strict=True)
         )
-        self.decoder = Decoder(config, widths[-1], outputs=0, blocks=lambda width: residual(2 * width, width))
+        self.decoder = residual_decoder(config, widths[-1], residual)
         self.last = residual(widths[0], widths[0])
         self.head = nn.Conv3d(widths[0], config.classes, 1)
         self.apply(initialise)
-
-    @override
-    def encode(self, images: Tensor | Sequence[Tensor], modality: Tensor | None = None) -> Features:
-        volume = whole(images, self.config).to(self.dtype)
-        inputs = [volume, *self.hierarchy(volume)]
-        return Features(stages=tuple(one(x) for one, x in zip(self.laterals, inputs, strict=True)), priors=None)
 
     @override
     def _finest(self, features: Features) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from meduniseg_core.preprocessing import IGNORED
 from meduniseg_core.training.augmentation import AugmentationConfig, for_task, sample_patch
 from meduniseg_core.training.augmentation.appearance import change_appearance
 from meduniseg_core.training.augmentation.config import AppearanceConfig
@@ -23,11 +24,19 @@ def picture(channels: int = 3, shape: tuple[int, int, int] = (1, 64, 72)) -> np.
     return (image / image.std(axis=(1, 2, 3), keepdims=True)).astype(np.float32)
 
 
+def right_half(image: np.ndarray) -> np.ndarray:
+    """Labels (D, H, W): class 1 in the right half of a picture."""
+    labels = np.zeros(image.shape[1:], dtype=np.uint8)
+    labels[..., image.shape[3] // 2 :] = 1
+    return labels
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_each_operation_changes_a_picture_and_keeps_its_mean_and_spread(operation: str) -> None:
     before = picture()
     after = before.copy()
-    change_appearance(after, np.random.default_rng(1), AppearanceConfig.model_validate({operation: 1.0}))
+    config = AppearanceConfig.model_validate({operation: 1.0})
+    change_appearance(after, np.random.default_rng(1), config, right_half(before))
     assert np.isfinite(after).all()
     assert not np.allclose(before, after, atol=1e-3)
     assert after.mean(axis=(1, 2, 3)) == pytest.approx(before.mean(axis=(1, 2, 3)), abs=1e-4)
@@ -41,9 +50,36 @@ def test_all_together_take_every_shape_and_the_same_generator_gives_the_same_bit
 ) -> None:
     every = AppearanceConfig.model_validate(dict.fromkeys(OPERATIONS, 1.0))
     first, second = picture(channels, shape), picture(channels, shape)
-    change_appearance(first, np.random.default_rng(7), every)
-    change_appearance(second, np.random.default_rng(7), every)
+    change_appearance(first, np.random.default_rng(7), every, right_half(first))
+    change_appearance(second, np.random.default_rng(7), every, right_half(second))
     assert np.array_equal(first, second) and np.isfinite(first).all()
+
+
+def test_another_contrast_moves_the_classes_and_nothing_else() -> None:
+    config = AppearanceConfig(p_class_contrast=1.0, class_contrast=0.4)
+    labels = np.zeros((1, 64, 72), dtype=np.uint8)
+    labels[0, 8:24, 8:24], labels[0, 8:24, 44:60], labels[0, 40:60, 8:60] = 1, 2, IGNORED
+    ramp = np.broadcast_to(np.linspace(-1, 1, 72, dtype=np.float32), (1, 1, 64, 72))
+    steps: list[tuple[float, float]] = []
+    for seed in range(40):
+        image = ramp.copy()
+        change_appearance(image, np.random.default_rng(seed), config, labels)
+        outside = image[0, 0, 30]  # a row far from both classes: what the sample's new mean and spread make of the ramp
+        assert image[0, 0, 50] == pytest.approx(outside, abs=1e-6)  # nobody knows what an ignored part is
+        scale = float(outside[-1] - outside[0]) / 2
+        change = (image[0, 0, 16] - outside) / scale
+        steps.append((float(change[16]), float(change[52])))
+    first, second = np.array(steps).T
+    assert (np.abs(first) < 1e-3).sum() > 5 and (np.abs(first) > 0.1).sum() > 10  # half of the time
+    assert first.min() < -0.1 and first.max() > 0.1 and abs(np.corrcoef(first, second)[0, 1]) < 0.5
+    assert max(np.abs(first).max(), np.abs(second).max()) <= 0.8 + 1e-3  # 0.4 of the range from -1 to 1
+
+
+def test_without_labels_no_class_changes() -> None:
+    before = picture()
+    after = before.copy()
+    change_appearance(after, np.random.default_rng(0), AppearanceConfig(p_class_contrast=1.0))
+    assert after == pytest.approx(before, abs=1e-4)
 
 
 def test_a_constant_picture_stays_as_it_is() -> None:

@@ -1,4 +1,4 @@
-"""Changes that other cameras and scanners make: colour, light, contrast curves, reflections, overlays, compression.
+"""Changes that other cameras, scanners and contrast agents make: colour, light, curves, spots, overlays, compression.
 
 In place on float32 (C, D, H, W), normalised intensities. A sample keeps each channel's mean and standard deviation,
 because images are standardised one by one: of another camera's picture the network sees the standardised version, too.
@@ -15,6 +15,7 @@ from PIL import Image as Picture
 from scipy import ndimage
 from torch.nn import functional
 
+from meduniseg_core.preprocessing import IGNORED
 from meduniseg_core.training.augmentation.config import AppearanceConfig
 
 FloatArray = npt.NDArray[np.float32]
@@ -22,7 +23,10 @@ _EPS = 1e-6
 
 
 def change_appearance(
-    image: FloatArray, rng: np.random.Generator, config: AppearanceConfig
+    image: FloatArray,
+    rng: np.random.Generator,
+    config: AppearanceConfig,
+    labels: npt.NDArray[np.integer] | None = None,
 ) -> npt.NDArray[np.bool_] | None:
     """Change an image as another device would.
 
@@ -30,6 +34,7 @@ def change_appearance(
         image: float32 (C, D, H, W), changed in place.
         rng: decides what is changed and how much.
         config: how often and how strongly.
+        labels: (D, H, W), whose classes may become brighter or darker; None: none of them.
 
     Returns:
         The part that a black frame hides, bool (D, H, W); None without a frame.
@@ -42,16 +47,20 @@ def change_appearance(
         return None  # a constant channel has nothing to change
     image -= low
     image /= white
-    hidden = _change(image, rng, config)
+    hidden = _change(image, rng, config, labels)
     image -= image.mean(axis=(1, 2, 3), keepdims=True)
     image *= spreads / (image.std(axis=(1, 2, 3), keepdims=True) + _EPS)
     image += means
     return hidden
 
 
-def _change(image: FloatArray, rng: np.random.Generator, config: AppearanceConfig) -> npt.NDArray[np.bool_] | None:
-    """Apply the operations to ``image`` (values 0 to 1) in the order in which a device makes them."""
+def _change(
+    image: FloatArray, rng: np.random.Generator, config: AppearanceConfig, labels: npt.NDArray[np.integer] | None
+) -> npt.NDArray[np.bool_] | None:
+    """Apply the operations to ``image`` (values 0 to 1) in the order in which patient and device make them."""
     hidden = None
+    if labels is not None and rng.random() < config.p_class_contrast:
+        _enhance(image, labels, config.class_contrast, rng)
     if rng.random() < config.p_illumination:
         image *= np.exp(_smooth_field(image.shape[1:], config.illumination, rng))
     if rng.random() < config.p_gain:
@@ -80,6 +89,18 @@ def _change(image: FloatArray, rng: np.random.Generator, config: AppearanceConfi
     if image.shape[1] == 1 and len(image) in (1, 3) and rng.random() < config.p_jpeg:
         _compress(image, int(rng.integers(config.jpeg[0], config.jpeg[1] + 1)))
     return hidden
+
+
+def _enhance(image: FloatArray, labels: npt.NDArray[np.integer], strength: float, rng: np.random.Generator) -> None:
+    """Make each class, with probability a half, brighter or darker as a whole; its border stays soft."""
+    for name in np.unique(labels[(labels > 0) & (labels != IGNORED)]):
+        if rng.random() < 0.5:
+            continue
+        sigma, amount = rng.uniform(0.5, 2.0), rng.uniform(-strength, strength)
+        inside = (labels == name).astype(np.float32)
+        sigmas = [sigma if size > 1 else 0.0 for size in inside.shape]
+        image += np.float32(amount) * ndimage.gaussian_filter(inside, sigmas, truncate=3.0)
+    np.clip(image, 0.0, 1.0, out=image)
 
 
 def _smooth_field(shape: tuple[int, ...], strength: float, rng: np.random.Generator) -> FloatArray:

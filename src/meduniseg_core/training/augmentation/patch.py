@@ -103,7 +103,7 @@ def sample_maps(
     else:
         image, labels = resampled(data, maps, start, patch, matrix, in_plane)
     if config.appearance.active:
-        hidden = change_appearance(image, rng, config.appearance)
+        hidden = change_appearance(image, rng, config.appearance, labels[0])
         if hidden is not None:
             labels[:, hidden] = 0
     change_intensities(image, in_plane, rng, config)

@@ -12,6 +12,7 @@ from typing import Any
 from meduniseg_core.training.augmentation.config import AppearanceConfig, AugmentationConfig
 
 GROUPS: dict[str, dict[str, float]] = {
+    "contrast": {"p_class_contrast": 0.4},
     "colour": {"p_colour": 0.5},
     "light": {"p_illumination": 0.3},
     "curve": {"p_grey_curve": 0.4},
@@ -30,9 +31,9 @@ MODALITY_GROUPS: dict[str, tuple[str, ...]] = {
     "endoscopy": ("colour", "light", "curve", "sharpness", "overlay", "frame", "spots"),
     "ultrasound": ("light", "curve", "sharpness", "overlay", "frame", "sound"),
     "xray": ("light", "curve", "sharpness", "overlay", "frame"),
-    "mri": ("light", "curve"),
+    "mri": ("contrast", "light", "curve"),
     "pet": (),
-    "ct": ("curve", "sharpness"),
+    "ct": ("contrast", "curve", "sharpness"),
 }
 """The groups that are on for 2D images of a modality; for volumes see `_VOLUME_GROUPS`."""
 

@@ -33,8 +33,8 @@ def train(
         typer.Option(
             "--init",
             metavar="FILE",
-            help="Start from what fits of trained weights: of a model, nnU-Net v2, UniSeg, or MONAI's SegResNet or "
-            "SwinUNETR. With --resume give it again.",
+            help="Start from what fits of trained weights: of a model, nnU-Net v2, UniSeg, or MONAI's SegResNet, "
+            "SwinUNETR or UNETR. With --resume give it again.",
         ),
     ] = None,
     fold: Annotated[

@@ -1,8 +1,9 @@
 """Trained weights of other networks, and the places that the backbone has for them.
 
-Read are this program's models, checkpoints of nnU-Net v2 and UniSeg, state dicts of MONAI's SegResNet and SwinUNETR,
-and published encoders (`published`). Pickles go through the restricted reader. A place is a layer of the backbone
-(docs/spec.md section 2) at the same stage; whether the shapes agree is for the caller to compare.
+Read are this program's models, checkpoints of nnU-Net v2 and UniSeg, state dicts of MONAI's SegResNet, SwinUNETR and
+UNETR, and published encoders (`published`). Pickles go through the restricted reader. A place is a layer of the
+backbone (docs/spec.md section 2) at the same stage, or of another network where it takes such a file whole
+(`monai_transformers`); whether the shapes agree is for the caller to compare.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular, sha256_of
+from meduniseg_core.importers.monai_transformers import PEER_LAYOUTS
 from meduniseg_core.importers.nnunet_network import our_name_of_nnunet
 from meduniseg_core.importers.places import HEAD, NO_LAYER, TWIN, Place, Placer, PlacerOf, count_of, shifted
 from meduniseg_core.importers.published import LAYOUTS
@@ -39,7 +41,7 @@ _PREFIX = re.compile(r"(?:module\.|_orig_mod\.|model\.|network\.|net\.)+")
 class ForeignWeights:
     """Tensors of a file by its own names.
 
-    ``places`` names the backbone's weight for each of them that has one, ``passed_over`` says why another has none.
+    ``places`` names the network's weight for each of them that has one, ``passed_over`` says why another has none.
     ``info`` describes the model where the file is one of this program's.
     """
 
@@ -52,12 +54,13 @@ class ForeignWeights:
     info: ModelInfo | None = None
 
 
-def read_foreign_weights(name_or_path: str | Path, levels: int) -> ForeignWeights:
-    """Read trained weights and find the places that the backbone has for them.
+def read_foreign_weights(name_or_path: str | Path, levels: int, method: str = "meduniseg") -> ForeignWeights:
+    """Read trained weights and find the places that a network has for them.
 
     Args:
         name_or_path: a file, or the name of an installed model.
-        levels: number of the backbone's decoder levels; those of other networks are counted from the finest.
+        levels: number of the network's decoder levels; those of other networks are counted from the finest.
+        method: the network's; those that do not take such a file whole have the backbone's places.
 
     Returns:
         The weights (float32, on the CPU).
@@ -76,8 +79,8 @@ def read_foreign_weights(name_or_path: str | Path, levels: int) -> ForeignWeight
             header = read_safetensors_header(stream, path)
         if METADATA_KEY in header.metadata:
             return _of_model(path, levels)
-        return _placed(path, _tensors_of_safetensors(path), levels)
-    return _placed(path, _tensors_of_checkpoint(path), levels)
+        return _placed(path, _tensors_of_safetensors(path), levels, method)
+    return _placed(path, _tensors_of_checkpoint(path), levels, method)
 
 
 def _of_model(name_or_path: str | Path, levels: int) -> ForeignWeights:
@@ -98,12 +101,16 @@ def _of_model(name_or_path: str | Path, levels: int) -> ForeignWeights:
     return ForeignWeights(path, model.sha256, f"model {model.info.name}", tensors, places, {}, model.info)
 
 
-def _placed(path: Path, tensors: Mapping[str, Tensor], levels: int) -> ForeignWeights:
+def _placed(path: Path, tensors: Mapping[str, Tensor], levels: int, method: str) -> ForeignWeights:
+    peer = PEER_LAYOUTS.get(method)
+    if peer is not None and any(re.match(peer.typical, name) for name in tensors):
+        return ForeignWeights(path, sha256_of(path), peer.name, *peer.read(tensors))
     for layout, typical, placer in _LAYOUTS:
         if any(re.match(typical, name) for name in tensors):
             places, rest = _sorted(tensors, placer(tensors, levels))
             return ForeignWeights(path, sha256_of(path), layout, tensors, places, rest)
-    known = ", ".join(layout for layout, _, _ in _LAYOUTS)
+    layouts = [*(() if peer is None else (peer.name,)), *(layout for layout, _, _ in _LAYOUTS)]
+    known = ", ".join(dict.fromkeys(layouts))
     raise BadInputError(
         f"{path}: its weights ({next(iter(tensors))!r:.60}, ...) are of no network known here ({known}, or a model of "
         "this program); give another file."

@@ -42,7 +42,7 @@ class TrainingConfig(BaseModel):
     init: str | None = Field(
         default=None,
         description="trained weights of which whatever fits is taken (`--init`): a model's name, or a file of this "
-        "program, nnU-Net v2, UniSeg, or MONAI's SegResNet or SwinUNETR",
+        "program, nnU-Net v2, UniSeg, or MONAI's SegResNet, SwinUNETR or UNETR",
     )
     class_embeddings: Path | None = Field(
         default=None, description="for method universal-model: a JSON file with 512 numbers for every TASK/CLASS"

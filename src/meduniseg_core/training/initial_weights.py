@@ -17,6 +17,7 @@ from meduniseg_core.importers.foreign_weights import ForeignWeights, read_foreig
 from meduniseg_core.importers.places import HEAD, NO_LAYER
 from meduniseg_core.model import UniversalNetwork
 from meduniseg_core.model.config import ModelConfig, Stride
+from meduniseg_core.model.peer_table import PEERS
 from meduniseg_core.model.weight_rows import rows_of, same_rows, with_rows
 from meduniseg_core.training.rescaling import rescale_like
 from meduniseg_core.training.start import Start
@@ -75,21 +76,25 @@ class InitialWeights(Start):
     Of a model of this program all that fits is taken: rows of FUSE by task name, modal prompts by modality, heads by
     class number. Of other programs' networks the layers that the backbone has, too: kernels of 2D networks become the
     middle slice of 3D ones (images pass through those alone), and heads are left out. Convolutions before a norm are
-    scaled to the length that they have in a fresh network (`rescale_like`).
+    scaled to the length that they have in a fresh network (`rescale_like`). Swin UNETR and UNETR take MONAI's files of
+    the same network whole but for the head.
 
     Args:
         source: a file, or the name of an installed model.
         features: of the run's encoder stages, finest first.
         strides: between the stages (D, H, W).
+        method: of the run's network.
 
     Raises:
         UsageError: no model of this name is installed, or nothing of the encoder fits.
         BadInputError: the file is damaged or of no network known here.
     """
 
-    def __init__(self, source: str | Path, features: Sequence[int], strides: Sequence[Stride]) -> None:
-        self._source: ForeignWeights = read_foreign_weights(source, len(strides))
-        self._check_encoder(tuple(features), tuple(strides))
+    def __init__(
+        self, source: str | Path, features: Sequence[int], strides: Sequence[Stride], method: str = "meduniseg"
+    ) -> None:
+        self._source: ForeignWeights = read_foreign_weights(source, len(strides), method)
+        self._check_encoder(_bare(method, tuple(features), tuple(strides)))
         self._report: TransferReport | None = None
 
     @property
@@ -158,13 +163,14 @@ class InitialWeights(Start):
         write_text(folder / REPORT_FILE, self._report.model_dump_json(indent=1) + "\n")
         events(Message("info", self._report.sentence()))
 
-    def _check_encoder(self, features: tuple[int, ...], strides: tuple[Stride, ...]) -> None:
+    def _check_encoder(self, bare: ModelConfig) -> None:
         """UsageError where no kernel of the encoder fits: before a run's images are prepared for hours."""
-        bare = ModelConfig(features=features, strides=strides, classes=2, modalities=0, tasks=0)
         shapes, source, differing = expected_shapes(bare), self._source, ""
+        fewest = 2 if bare.single_task else 4  # axes of a kernel; transformers have dense layers
         for theirs, ours in source.places.items():
             kernel = source.tensors[theirs]
-            if ours.startswith("encoder.") and kernel.dim() > 3 and ours in shapes:
+            of_encoder = ours.endswith("weight") and not ours.startswith(("decoder.", "head"))
+            if of_encoder and kernel.dim() >= fewest and ours in shapes:
                 own = shapes[ours]
                 if tuple(kernel.shape) == own or (kernel.dim() == 4 and (*own[:2], *own[3:]) == tuple(kernel.shape)):
                     return
@@ -181,7 +187,8 @@ class InitialWeights(Start):
             return None
         known = self._source.info.config
         backbone = ours.startswith(("encoder.", "decoder.")) and ".head." not in ours
-        if backbone or known.method == config.method == "meduniseg":
+        alike = known.method == config.method and (config.single_task or config.method == "meduniseg")
+        if backbone or alike:
             return None
         return HEAD if ".head." in ours else "it belongs to the tasks of the file's model"
 
@@ -216,6 +223,23 @@ class InitialWeights(Start):
         if not rows or old.dim() != own.dim() or old.shape[1:] != own.shape[1:] or max(rows.values()) >= len(old):
             return None
         return with_rows(own, old, rows), "rows of the same names"
+
+
+def _bare(method: str, features: tuple[int, ...], strides: tuple[Stride, ...]) -> ModelConfig:
+    """The run's network as far as it is known before its data sets are read."""
+    peer = PEERS.get(method)
+    if peer is None:
+        return ModelConfig(features=features, strides=strides, classes=2, modalities=0, tasks=0)
+    return ModelConfig(
+        method=method,
+        features=features,
+        strides=strides,
+        dimension=max(peer.dimensions),
+        stems=(1,),
+        classes=2,
+        modalities=0,
+        tasks=0,
+    )
 
 
 def _deepened(flat: Tensor, own: Tensor, *, upwards: bool) -> Tensor:

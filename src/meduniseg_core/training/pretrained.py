@@ -123,7 +123,8 @@ def start_of(config: TrainingConfig) -> Start | None:
         BadInputError: the file of the weights or of the embeddings cannot be used.
     """
     if config.init is not None:
-        return InitialWeights(config.init, config.network.features, config.network.strides)
+        network = config.network
+        return InitialWeights(config.init, network.features, network.strides, network.method)
     if config.class_embeddings is not None:
         return ClassEmbeddings(config.class_embeddings)
     return None if config.pretrained_weights is None else PretrainedWeights(load_model(config.pretrained_weights))

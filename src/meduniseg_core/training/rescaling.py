@@ -27,7 +27,7 @@ def rescale_like(fresh: dict[str, Tensor], state: dict[str, Tensor], *, flat: bo
             continue
         length = _length(state[name], flat)
         if length > 0:
-            for own in (name, f"{layer}.bias"):
+            for own in {name, f"{layer}.bias"} & state.keys():
                 scaled[own] = state[own] * (_length(fresh[name], flat) / length)
     return scaled
 

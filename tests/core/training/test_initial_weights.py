@@ -44,7 +44,7 @@ def loaded(source: Path, config: ModelConfig) -> tuple[TransferReport, dict[str,
     torch.manual_seed(0)
     network = build_model(config)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    start = InitialWeights(source, config.features, config.strides)
+    start = InitialWeights(source, config.features, config.strides, config.method)
     start.load(network, ModelInfo.model_construct(tasks=(), modalities=()))
     assert start._report is not None
     return start._report, before, network.state_dict()

@@ -29,7 +29,7 @@ from meduniseg_core.model.peers.lateral_blocks import LateralBlocks, residual_bl
 from meduniseg_core.model.peers.windows import WindowStage, channels_first, channels_last
 from meduniseg_core.model.unet import Recomputed
 
-_HEAD_WIDTH, _WINDOW = 16, 7
+HEAD_WIDTH, _WINDOW = 16, 7
 
 
 class SwinUNETR(LateralBlocks):
@@ -54,7 +54,7 @@ class _Hierarchy(Recomputed):
     def __init__(self, channels: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.embedding = nn.Conv3d(channels, widths[0], 2, 2)
-        self.stages = nn.ModuleList(WindowStage(width, _WINDOW, heads_of(width, _HEAD_WIDTH)) for width in widths[:-1])
+        self.stages = nn.ModuleList(WindowStage(width, _WINDOW, heads_of(width, HEAD_WIDTH)) for width in widths[:-1])
         self.merges = nn.ModuleList(_Merge(inputs, outputs) for inputs, outputs in pairwise(widths))
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -25,6 +25,16 @@ Address = Annotated[
 Authority = Annotated[
     Path | None, typer.Option("--ca", metavar="FILE", help="Trust the certificates of this authority (PEM).")
 ]
+Certificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--certificate", metavar="FILE", help="Show this certificate (PEM) to an archive that asks its clients for one."
+    ),
+]
+Key = Annotated[
+    Path | None,
+    typer.Option("--key", metavar="FILE", help="The certificate's key (PEM), unless it stands in the same file."),
+]
 
 
 @app.command("studies")
@@ -48,12 +58,14 @@ def studies(
         int, typer.Option("--limit", metavar="N", min=1, max=10_000, help="List at most this many studies.")
     ] = 100,
     authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """List the studies of an archive."""
     wanted = {"PatientID": patient_id, "PatientName": name, "StudyDate": date, "ModalitiesInStudy": modality}
     filters = {keyword: text for keyword, text in wanted.items() if text}
-    found = _archive(address, authority).studies(limit, **filters)
+    found = _archive(address, authority, certificate, key).studies(limit, **filters)
     if as_json:
         print_json({"studies": [vars(study) for study in found]})
         return
@@ -69,10 +81,12 @@ def series(
     address: Address,
     study: Annotated[str, typer.Option("--study", metavar="UID", help="The study.")],
     authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """List the series of a study."""
-    found = _archive(address, authority).series(study)
+    found = _archive(address, authority, certificate, key).series(study)
     if as_json:
         print_json({"series": [vars(one) for one in found]})
         return
@@ -93,6 +107,8 @@ def pull(
         typer.Option("--series", metavar="UID|MODALITY", help="Only this series, or those of a modality. Repeatable."),
     ] = None,
     authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -100,7 +116,7 @@ def pull(
     with work(progress, as_json=as_json) as session:
         from meduniseg_core.pacs import pull as fetch
 
-        archive = _archive(address, authority)
+        archive = _archive(address, authority, certificate, key)
         chosen = _chosen(archive.series(study), wanted)
         folders = [fetch(archive, one, output, events=session.events, cancel=session.cancel) for one in chosen]
         session.result({"folders": [str(folder) for folder in folders]}, *map(str, folders))
@@ -113,6 +129,8 @@ def push(
         list[Path], typer.Argument(metavar="FILE...", help="DICOM files, or folders of results (their .dcm files).")
     ],
     authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
     progress: ProgressOption = "auto",
     as_json: Json = False,
 ) -> None:
@@ -123,7 +141,7 @@ def push(
         paths = [one for path in files for one in (sorted(path.glob("*.dcm")) if path.is_dir() else [path])]
         if not paths:
             raise UsageError(f"{files[0]} holds no .dcm file; write results with --format dicom-seg.")
-        sent = send(_archive(address, authority), paths, events=session.events, cancel=session.cancel)
+        sent = send(_archive(address, authority, certificate, key), paths, events=session.events, cancel=session.cancel)
         session.result({"stored": sent}, *sent)
 
 
@@ -132,22 +150,25 @@ def login(
     address: Address,
     user: Annotated[str, typer.Option("--user", metavar="NAME", prompt=True, help="The user's name there.")],
     authority: Authority = None,
+    certificate: Certificate = None,
+    key: Key = None,
 ) -> None:
     """Ask for the password for an archive, try it, and keep it in the system's keyring."""
-    from meduniseg_core.pacs import Credentials, DicomArchive, keep_credentials
+    from meduniseg_core.pacs import Certificates, Credentials, DicomArchive, keep_credentials
 
     password = typer.prompt("Password", hide_input=True, err=True)
-    archive = DicomArchive(address, Credentials("the prompt", user=user, password=password), authority)
+    given = Credentials("the prompt", user=user, password=password)
+    archive = DicomArchive(address, given, Certificates(authority, certificate, key))
     archive.studies(limit=1)
     keep_credentials(archive.address, user, password)
 
 
-def _archive(address: str, authority: Path | None) -> DicomArchive:
-    from meduniseg_core.pacs import DicomArchive, credentials_for
+def _archive(address: str, authority: Path | None, certificate: Path | None, key: Path | None) -> DicomArchive:
+    from meduniseg_core.pacs import Certificates, DicomArchive, credentials_for
     from meduniseg_core.pacs.archive import check_address
 
     checked = check_address(address)
-    return DicomArchive(checked, credentials_for(checked), authority)
+    return DicomArchive(checked, credentials_for(checked), Certificates(authority, certificate, key))
 
 
 def _chosen(there: list[RemoteSeries], wanted: list[str] | None) -> list[RemoteSeries]:

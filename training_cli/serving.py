@@ -9,9 +9,9 @@ from pathlib import Path
 
 import uvicorn
 
+from meduniseg_core.connections import check_pair
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, cancelled_by_signals
-from meduniseg_core.files import read_small
 from meduniseg_core.serving import JobQueue, Limits, NetworkWorker
 from meduniseg_core.serving.app import make_app
 from training_cli.output import printable
@@ -51,7 +51,9 @@ def listen(worker: NetworkWorker, limits: Limits, how: Listening) -> int:
             ssl_keyfile=how.key,
             ssl_keyfile_password="none",  # an encrypted key is refused; OpenSSL would ask on a terminal
         )
-        _load(config, how)
+        if how.certificate is not None and how.key is not None:  # before the address is announced
+            check_pair(how.certificate, how.key)
+        config.load()
         scheme = "https" if how.certificate is not None else "http"
         host = f"[{how.host}]" if ":" in how.host else how.host
         print(printable(f"Listening on {scheme}://{host}:{bound.getsockname()[1]}"), file=sys.stderr, flush=True)
@@ -61,18 +63,3 @@ def listen(worker: NetworkWorker, limits: Limits, how: Listening) -> int:
         jobs.close()
         bound.close()
     return 0
-
-
-def _load(config: uvicorn.Config, how: Listening) -> None:
-    """Read certificate and key before the address is announced."""
-    for path in (how.certificate, how.key):
-        if path is not None:
-            read_small(path)
-    try:
-        config.load()
-    except OSError as error:  # ssl.SSLError is one
-        reason = str(getattr(error, "reason", None) or error.strerror or error).replace("_", " ").lower()
-        raise UsageError(
-            f"{how.certificate} and {how.key} cannot be used ({reason}); give a certificate (PEM) and the key that "
-            "belongs to it, without a password."
-        ) from error

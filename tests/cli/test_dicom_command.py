@@ -52,3 +52,29 @@ def test_pull_segment_push(meduniseg: Any, tiny_model: Path, tmp_path: Path, mon
         refused = meduniseg("dicom", "push", address, tmp_path / "out")
         assert refused.returncode == 3 and "refuses the user or password" in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1 and "wrong" not in refused.stderr
+
+
+def test_certificates_are_named_by_files(meduniseg: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cryptography")
+    from studies_server import STUDY, archive_over_tls
+
+    from tests.certificate_making import Authority
+
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    authority = Authority.in_folder(tmp_path)
+    certificate, key = authority.sign(tmp_path, "reader")
+    with archive_over_tls(*authority.sign(tmp_path, "localhost"), clients=authority.file) as (port, _):
+        ask = ("dicom", "studies", f"https://localhost:{port}/dicom-web", "--json")
+        shown = ("--certificate", certificate, "--key", key)
+        found = meduniseg(*ask, "--ca", authority.file, *shown)
+        assert found.returncode == 0 and json.loads(found.stdout)["studies"][0]["uid"] == STUDY, found.stderr
+        for options, code, said in (
+            (shown, 3, "name its authority's file (--ca"),
+            (("--ca", authority.file), 3, "give a certificate with its key (--certificate and --key"),
+            (("--ca", authority.file, "--key", key), 2, "name its file, too"),
+            (("--ca", authority.file, "--certificate", certificate), 2, "and the key that belongs to it"),
+        ):
+            refused = meduniseg(*ask, *options)
+            assert refused.returncode == code and said in refused.stderr, refused.stderr
+            assert len(refused.stderr.strip().splitlines()) == 1

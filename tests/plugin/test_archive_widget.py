@@ -88,3 +88,41 @@ def test_a_series_is_opened_and_its_labels_are_sent_back(
     )
     kinds = {one.modality for one in archive.series(archive.studies()[0].uid)}
     assert kinds == {"CT", "SEG"}
+
+
+def test_certificates_are_chosen_as_files(
+    gui: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cryptography")
+    from qtpy.QtWidgets import QFileDialog, QPushButton
+    from studies_server import STUDY, archive_over_tls
+
+    from tests.certificate_making import Authority
+
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    authority = Authority.in_folder(tmp_path)
+    certificate, key = authority.sign(tmp_path, "reader")
+    panel: Any = open_panel(gui, "Archive")
+
+    def choose(field: Any, path: Path) -> None:
+        monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+        field.parent().findChild(QPushButton).click()
+        assert field.text() == str(path)
+
+    def searched() -> str:
+        panel.search_button.click()
+        qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+        return str(panel.said.text())
+
+    with archive_over_tls(*authority.sign(tmp_path, "localhost"), clients=authority.file) as (port, _):
+        panel.address.setText(f"https://localhost:{port}/dicom-web")
+        assert "cannot be verified" in searched() and "Authority in the Archive panel" in searched()
+        panel.certificates.expand(animate=False)
+        choose(panel.authority, authority.file)
+        assert "give a certificate with its key" in searched()
+        choose(panel.key, key)
+        assert "name its file, too" in searched()
+        choose(panel.certificate, certificate)
+        assert searched() == "1 study."
+    assert STUDY in [panel.tree.topLevelItem(0).data(0, 256).uid]

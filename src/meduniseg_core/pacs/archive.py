@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from email.message import Message
 from typing import TYPE_CHECKING, Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from meduniseg_core.addresses import address_fault
-from meduniseg_core.connections import BUNDLE, certificate_fault, check_authority, check_bundle, connection_reason
+from meduniseg_core.connections import BUNDLE, Certificates, certificate_fault, connection_reason
 from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError, message_of
 from meduniseg_core.pacs.credentials import Credentials
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
+_TAIL = 4096  # bytes at an answer's end among which its last line is
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, InvalidDicomError)
 _STUDY = ("StudyInstanceUID", "PatientName", "PatientID", "StudyDate", "StudyDescription", "ModalitiesInStudy")
 _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
@@ -55,14 +58,17 @@ class DicomArchive:
     Args:
         address: of its DICOMweb service, ``https://HOST/dicom-web``.
         credentials: who asks; None for an archive that wants nobody's name.
-        authority: certificates to trust instead of the system's (a PEM file).
+        certificates: whom to trust instead of the system's authorities, and what is shown to an archive that asks its
+            clients for a certificate.
 
     Raises:
-        UsageError: the address cannot be used, or the library is missing.
-        BadInputError: ``authority``, or what the environment names in its place, holds no certificates.
+        UsageError: the address, or a certificate with its key, cannot be used, or the library is missing.
+        BadInputError: the authority's file, or what the environment names in its place, holds no certificates.
     """
 
-    def __init__(self, address: str, credentials: Credentials | None = None, authority: Path | None = None) -> None:
+    def __init__(
+        self, address: str, credentials: Credentials | None = None, certificates: Certificates | None = None
+    ) -> None:
         self.address = check_address(address)
         self._credentials = credentials
         try:
@@ -85,20 +91,20 @@ class DicomArchive:
                     return basic(request)
                 return request
 
-        trusted = None
-        if authority is not None:
-            trusted = str(check_authority(authority))
-        else:
-            check_bundle()
+        files = certificates or Certificates()
+        files.check()
 
         class _Session(requests.Session):  # type: ignore[misc]  # requests is not typed here
-            """Trusts ``authority`` alone: requests prefers a file that the environment names to the session's."""
+            """Trusts the authority alone: requests prefers a file that the environment names to the session's."""
 
             def merge_environment_settings(self, *given: Any) -> Any:
                 settings = super().merge_environment_settings(*given)
-                return settings if trusted is None else {**settings, "verify": trusted}
+                return settings if files.authority is None else {**settings, "verify": str(files.authority)}
 
         session = _Session()
+        session.hooks["response"].append(self._whole)
+        if files.certificate is not None:
+            session.cert = str(files.certificate), str(files.key or files.certificate)
         session.auth = _Authorization()
         session.max_redirects = 0  # a redirect would take images and passwords to another place
         self.client: DICOMwebClient = DICOMwebClient(
@@ -169,20 +175,45 @@ class DicomArchive:
         except requests.HTTPError as error:
             raise BadInputError(self._refusal(error.response)) from None
         except requests.exceptions.SSLError as error:
-            remedy = f"name its authority's file (--ca, or the variable {BUNDLE})"
-            raise BadInputError(certificate_fault(self.address, error, remedy)) from None
+            remedy = f"name its authority's file (--ca, Authority in the Archive panel, or the variable {BUNDLE})"
+            shown = "give a certificate with its key (--certificate and --key, or in the Archive panel)"
+            raise BadInputError(certificate_fault(self.address, error, remedy, shown)) from None
         except requests.TooManyRedirects:
             raise BadInputError(f"{self.address} redirects to another address; give that one.") from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise BadInputError(
                 f"{self.address} cannot be reached, or went away ({connection_reason(error)}); try again later."
             ) from None
-        except (requests.RequestException, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        except (requests.RequestException, *_UNREADABLE) as error:
             raise BadInputError(
                 f"{self.address} does not answer as DICOMweb does ({message_of(error, 100)}); check the address."
             ) from None
         finally:
             talkative.setLevel(level)
+
+    def _whole(self, response: Any, **_: Any) -> Any:
+        """Refuse several objects in one answer that ends before they do.
+
+        Archives may send them without a length and close the line at the end; a line that breaks looks the same, and
+        the library takes what it has of the last object for all of it.
+        """
+        told = Message()
+        told["Content-Type"] = response.headers.get("Content-Type", "")
+        boundary = told.get_boundary()
+        if boundary is None or told.get_content_maintype() != "multipart":
+            return response
+        blocks, closing = response.iter_content, f"--{boundary}--".encode()
+
+        def whole(*given: Any, **options: Any) -> Iterator[bytes]:
+            last = b""
+            for block in blocks(*given, **options):
+                yield block
+                last = (last + block[-_TAIL:])[-_TAIL:]
+            if closing not in last:
+                raise BadInputError(f"{self.address} went away before its answer was whole; try again later.")
+
+        response.iter_content = whole
+        return response
 
     def _refusal(self, response: Any) -> str:
         status = response.status_code

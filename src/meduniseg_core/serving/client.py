@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.addresses import address_fault
-from meduniseg_core.connections import BUNDLE, certificate_fault, check_bundle
+from meduniseg_core.connections import BUNDLE, certificate_fault, check_bundle, line_broke
 from meduniseg_core.errors import BadInputError, CancelledError, MedUniSegError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
 from meduniseg_core.images import Image
@@ -214,7 +214,8 @@ class _Conversation:
             answer = self._session.request(method, f"{self._address}{path}", timeout=_TIMEOUT, auth=authorised, **more)
         except requests.exceptions.SSLError as error:
             remedy = f"name its authority's file (PEM) in the variable {BUNDLE}"
-            raise BadInputError(certificate_fault(self._address, error, remedy)) from None
+            said = certificate_fault(self._address, error, remedy, "reach it by an SSH tunnel")
+            raise (_UnreachableError if line_broke(error) else BadInputError)(said) from None
         except requests.TooManyRedirects:
             raise BadInputError(f"{self._address} redirects to another address; give that one.") from None
         except requests.RequestException as error:

@@ -18,8 +18,11 @@ from qtpy.QtWidgets import (
     QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
+    QWidget,
 )
+from superqt import QCollapsible
 
+from meduniseg_core.connections import Certificates
 from meduniseg_core.dicom_objects.formats import SEGMENTATION
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, Progress
@@ -30,7 +33,7 @@ from napari_meduniseg._layers import LayerData
 from napari_meduniseg._links import image_of
 from napari_meduniseg._reader import read_one
 from napari_meduniseg._writer import layers_around, write_on_grid
-from napari_meduniseg.widgets.folder_field import folder_row
+from napari_meduniseg.widgets.folder_field import file_row, folder_row
 from napari_meduniseg.widgets.message import keep_room
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import suggestion, with_ending
@@ -38,6 +41,7 @@ from napari_meduniseg.widgets.working import T
 
 _WORK = "archive"
 _DATA = Qt.ItemDataRole.UserRole
+_PEM = "PEM (*.pem *.crt *.cer *.key);;All files (*)"
 
 
 class ArchiveWidget(Panel):
@@ -54,6 +58,14 @@ class ArchiveWidget(Panel):
         )
         self.password.setToolTip("Your password there. It is used now and kept nowhere.")
         self.password.setEchoMode(QLineEdit.EchoMode.Password)
+        self.authority, self.certificate, self.key = QLineEdit(), QLineEdit(), QLineEdit()
+        self.authority.setToolTip(
+            "A file (PEM) with the certificates to trust, such as your hospital's; empty: those that the system trusts."
+        )
+        self.certificate.setToolTip(
+            "Your certificate's file (PEM), for an archive that asks its clients for one; else empty."
+        )
+        self.key.setToolTip("The file of your certificate's key (PEM); empty where it stands in the same file.")
         self.patient, self.date = QLineEdit(), QLineEdit()
         self.patient.setToolTip("Only studies of this patient ID; empty: of all patients.")
         self.date.setPlaceholderText("YYYYMMDD or YYYYMMDD-YYYYMMDD")
@@ -80,10 +92,20 @@ class ArchiveWidget(Panel):
         form.addRow("Patient ID", self.patient)
         form.addRow("Date", self.date)
         form.addRow("Folder", folder_row(self.folder, "The folder for series and labels"))
+        rows = QWidget()
+        files = QFormLayout(rows)
+        files.setContentsMargins(0, 0, 0, 0)
+        files.addRow("Authority", file_row(self.authority, "The authority's certificate", _PEM))
+        files.addRow("Certificate", file_row(self.certificate, "Your certificate", _PEM))
+        files.addRow("Key", file_row(self.key, "Your certificate's key", _PEM))
+        self.certificates = QCollapsible("Certificates")
+        self.certificates.setToolTip("Whom to trust, and what to show to an archive that asks for a certificate.")
+        self.certificates.addWidget(rows)
         buttons = QHBoxLayout()
         for button in (self.open_button, self.send_button, self.cancel_button):
             buttons.addWidget(button)
         self.content.addLayout(form)
+        self.content.addWidget(self.certificates)
         self.content.addWidget(self.search_button)
         self.content.addWidget(self.tree)
         for widget in (self.said, self.progress):
@@ -162,10 +184,11 @@ class ArchiveWidget(Panel):
             address, user, password = check_address(self.address.text().strip()), self.user.text(), self.password.text()
             if bool(user) != bool(password):
                 raise UsageError("User and password belong together; give both, or neither.")
+            certificates = self._certificates()
 
             def talk(report: Callable[[object], None], cancel: CancelToken) -> T:
                 given = Credentials("this panel", user=user, password=password) if user else credentials_for(address)
-                return work(DicomArchive(address, given), report, cancel)
+                return work(DicomArchive(address, given, certificates), report, cancel)
 
             def end(act: Callable[..., None], *answer: object) -> None:
                 self._ended()
@@ -199,6 +222,11 @@ class ArchiveWidget(Panel):
         if not text or not Path(text).is_dir():
             raise UsageError("Choose a folder in which series and labels are kept.")
         return Path(text)
+
+    def _certificates(self) -> Certificates:
+        """The chosen files; only their names stay in the panel."""
+        texts = (field.text().strip() for field in (self.authority, self.certificate, self.key))
+        return Certificates(*(Path(text) if text else None for text in texts))
 
     def _chosen(self) -> RemoteStudy | RemoteSeries | None:
         item = self.tree.currentItem()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import shutil
 import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,10 +31,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[str]:
-    """An empty archive; yields the address of its DICOMweb service."""
+def orthanc(folder: Path, tls: tuple[Path, Path] | None = None, clients: Path | None = None) -> Iterator[str]:
+    """An empty archive; yields the address of its DICOMweb service.
+
+    With a certificate and its key (``tls``) it speaks https, with ``clients`` only to those who show a certificate of
+    that authority.
+    """
     port = free_port()
-    settings = {
+    settings: dict[str, object] = {
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
         "HttpPort": port,
@@ -46,35 +50,55 @@ def orthanc(folder: Path) -> Iterator[str]:
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     folder.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ)
+    if tls is not None:
+        (folder / "both.pem").write_bytes(b"".join(path.read_bytes() for path in tls))
+        settings |= {"SslEnabled": True, "SslCertificate": str(folder / "both.pem")}
+        if clients is not None:
+            settings |= {"SslVerifyPeers": True, "SslTrustedClientCertificates": str(clients)}
+        environment["LD_LIBRARY_PATH"] = str(_old_name(folder / "libraries"))
     (folder / "orthanc.json").write_text(json.dumps(settings))
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([str(ORTHANC), str(folder / "orthanc.json")], stdout=log, stderr=log)
-    address = f"http://127.0.0.1:{port}/dicom-web"
+        command = [str(ORTHANC), str(folder / "orthanc.json")]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     try:
         deadline = time.monotonic() + 60
-        while not _answers(address):
+        while "Orthanc has started" not in (folder / "log").read_text():
             assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.1)
-        yield address
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/dicom-web"
     finally:
         process.kill()
         process.wait(30)
 
 
-def _answers(address: str) -> bool:
+def _old_name(folder: Path) -> Path:
+    """A folder with a library of OpenSSL 3 that knows a function by the name that it had in OpenSSL 1.1, too.
+
+    Debian 12's Orthanc wants that one: its web server (civetweb 1.15) looks it up by its old name, does not find it,
+    and ends with the first https request.
+    """
+    folder.mkdir(parents=True)
     try:
-        urllib.request.urlopen(f"{address}/studies", timeout=5).close()
-    except urllib.error.HTTPError:
-        return True  # it asks who is there
+        known = hasattr(ctypes.CDLL("libssl.so.3"), "SSL_get_peer_certificate")
     except OSError:
-        return False
-    return True
+        known = True  # another OpenSSL
+    compiler = shutil.which("cc")
+    if known or compiler is None:
+        return folder if known else pytest.skip("Orthanc's https needs a C compiler here")
+    (folder / "old.c").write_text(
+        "void *SSL_get1_peer_certificate(const void *);\n"
+        "void *SSL_get_peer_certificate(const void *ssl) { return SSL_get1_peer_certificate(ssl); }\n"
+    )
+    command = [compiler, "-shared", "-fPIC", "-o", "libssl.so", "old.c", "-Wl,--no-as-needed", "-l:libssl.so.3"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder
 
 
 @contextmanager
 def breaking_line(address: str, *, up: int | None = None, down: int | None = None) -> Iterator[str]:
     """A line to the archive that breaks off after so many bytes of a request (``up``) or an answer (``down``)."""
-    port = int(address.split(":")[2].split("/")[0])
+    scheme, port = address.split(":")[0], int(address.split(":")[2].split("/")[0])
     listening = socket.create_server(("127.0.0.1", 0))
     listening.settimeout(0.1)
     over = threading.Event()
@@ -113,7 +137,7 @@ def breaking_line(address: str, *, up: int | None = None, down: int | None = Non
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/dicom-web"
+        yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/dicom-web"
     finally:
         over.set()
         thread.join(10)

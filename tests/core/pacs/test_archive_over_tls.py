@@ -2,66 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from studies_server import STUDY, Server, Studies, archive_over_tls
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, UsageError
 
 pytest.importorskip("cryptography")
 pytest.importorskip("dicomweb_client")
 
-from meduniseg_core.pacs import Credentials, DicomArchive
+from meduniseg_core.pacs import Certificates, Credentials, DicomArchive
 from tests.certificate_making import Authority
 
-STUDY = "1.2.826.0.1.3680043.8.498.1"
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
-
-class _Studies(BaseHTTPRequestHandler):
-    """Answers every search with one study."""
-
-    def do_GET(self) -> None:  # the library's name
-        self.server.asked.append(self.headers.get("Authorization"))  # type: ignore[attr-defined]
-        body = json.dumps([{"0020000D": {"vr": "UI", "Value": [STUDY]}}]).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/dicom+json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """A client that does not trust us hangs up: that is what is tested."""
-
-
-@contextmanager
-def archive_over_tls(certificate: Path, key: Path) -> Iterator[tuple[int, list[str | None]]]:
-    """A port of this machine that answers over TLS, and the Authorization of each request that came through."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    server = _Server(("127.0.0.1", 0), _Studies)
-    server.asked = []  # type: ignore[attr-defined]
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield server.server_port, server.asked  # type: ignore[attr-defined]
-    finally:
-        server.shutdown()
-        thread.join(10)
-        server.server_close()
 
 
 @pytest.fixture
@@ -71,9 +28,11 @@ def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
     return Authority.in_folder(tmp_path)
 
 
-def sentence(address: str, ca: Path | None) -> str:
-    with pytest.raises(BadInputError) as caught:
-        DicomArchive(address, Credentials("the test", "reader", "secret word"), ca).studies()
+def sentence(address: str, ca: Path | None, certificate: Path | None = None, key: Path | None = None) -> str:
+    with pytest.raises((BadInputError, UsageError)) as caught:
+        DicomArchive(
+            address, Credentials("the test", "reader", "secret word"), Certificates(ca, certificate, key)
+        ).studies()
     said = str(caught.value)
     assert "secret word" not in said and "\n" not in said and said.count(". ") == 0
     return said
@@ -86,17 +45,18 @@ def test_the_named_authority_is_trusted_and_no_other(
     with archive_over_tls(*authority.sign(tmp_path, "localhost", "127.0.0.1")) as (port, asked):
         for host in ("localhost", "127.0.0.1"):
             address = f"https://{host}:{port}/dicom-web"
-            (found,) = DicomArchive(address, authority=authority.file).studies()
+            (found,) = DicomArchive(address, certificates=Certificates(authority.file)).studies()
             assert found.uid == STUDY
             refused = f"The certificate of {address} cannot be verified (unable to get local issuer certificate); "
             assert sentence(address, None) == (
-                f"{refused}name its authority's file (--ca, or the variable REQUESTS_CA_BUNDLE)."
+                f"{refused}name its authority's file (--ca, Authority in the Archive panel, or the variable "
+                "REQUESTS_CA_BUNDLE)."
             )
             assert sentence(address, other.file).startswith(refused)
         # what is named for this command goes before what the environment names for all
         for variable in BUNDLES:
             monkeypatch.setenv(variable, str(other.file))
-            assert DicomArchive(address, authority=authority.file).studies()
+            assert DicomArchive(address, certificates=Certificates(authority.file)).studies()
             assert sentence(address, None).startswith(refused)
             monkeypatch.setenv(variable, str(authority.file))
             assert DicomArchive(address).studies()
@@ -120,7 +80,7 @@ def test_another_name_and_another_time_have_their_own_remedy(authority: Authorit
 
 
 def test_a_port_without_tls_is_not_called_a_certificate(authority: Authority, tmp_path: Path) -> None:
-    server = _Server(("127.0.0.1", 0), _Studies)
+    server = Server(("127.0.0.1", 0), Studies)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -152,3 +112,51 @@ def test_a_file_without_certificates_is_refused_before_anything_is_sent(
             monkeypatch.setenv(variable, str(tmp_path / name))
             assert sentence("https://localhost:1", None).startswith(f"The variable {variable} names {tmp_path / name}")
             assert "cannot be reached" in sentence("https://localhost:1", authority.file)
+
+
+WANTED = "give a certificate with its key (--certificate and --key, or in the Archive panel)"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_an_archive_that_asks_its_clients_for_a_certificate_is_shown_one(
+    authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    certificate, key = authority.sign(tmp_path, "reader")
+    both = tmp_path / "both.pem"
+    both.write_bytes(certificate.read_bytes() + key.read_bytes())
+    strange = Authority.in_folder(tmp_path, "other").sign(tmp_path, "stranger")
+    late = authority.sign(tmp_path, "late", days=(-9, -1))
+    server = authority.sign(tmp_path, "localhost")
+    with archive_over_tls(*server, clients=authority.file, version=version) as (port, asked):
+        address = f"https://localhost:{port}/dicom-web"
+        for files in (Certificates(authority.file, certificate, key), Certificates(authority.file, both)):
+            assert DicomArchive(address, certificates=files).studies()
+        assert len(asked) == 2
+        for shown in ((None, None), strange, late):
+            said = sentence(address, authority.file, *shown)
+            assert WANTED in said and said.startswith(address), said
+        assert len(asked) == 2  # no password went to a server that had not let us in
+        other = sentence(address, tmp_path / "other.pem", certificate, key)
+        assert other.startswith(f"The certificate of {address} cannot be verified")
+
+
+def test_a_certificate_that_cannot_be_shown_is_refused_before_anything_is_sent(
+    authority: Authority, tmp_path: Path
+) -> None:
+    certificate, key = authority.sign(tmp_path, "reader")
+    locked = authority.sign(tmp_path, "locked", password=b"hidden")
+    both = tmp_path / "locked_both.pem"
+    both.write_bytes(locked[0].read_bytes() + locked[1].read_bytes())
+    remedy = "give a certificate (PEM) and the key that belongs to it, without a password."
+    for shown, reason in (
+        ((certificate, locked[1]), remedy),
+        (locked, remedy),
+        ((both, None), remedy),
+        ((certificate, None), remedy),  # has no key in it
+        ((key, certificate), remedy),
+        ((authority.file, key), remedy),
+        ((tmp_path / "absent.crt", key), "absent.crt"),
+        ((certificate, tmp_path / "absent.key"), "absent.key"),
+        ((None, key), f"The key {key} belongs to a certificate; name its file, too."),
+    ):
+        assert reason in sentence("https://localhost:1", authority.file, *shown)

@@ -20,6 +20,7 @@ def napari(
     if not is_installed("napari"):
         raise UsageError("napari is not installed here; install it with: pip install 'napari-meduniseg[napari]'.")
     from napari_meduniseg._reader import read_one
+    from napari_meduniseg._session import leave_out_the_notice_of_units, read_without_asking
 
     layers = [
         layer for path in images or [] for layer in read_one(path)
@@ -30,6 +31,8 @@ def napari(
     from napari_meduniseg.widgets.opening import open_panel
 
     viewer = viewer_library.Viewer(title="MedUniSeg")
+    read_without_asking()
+    leave_out_the_notice_of_units()
     for data, options, kind in layers:
         viewer.add_layer(Layer.create(data, options, kind))
     open_panel(viewer, "Segment")

@@ -195,10 +195,11 @@ class Current:
                     self._show(active)
             self._set(image or self._image, active)
         elif isinstance(active, ImageLayer):
-            if not self._is_seen(active):
+            opened = self._opened is not None and self._opened() is active
+            if not self._is_seen(active) or (opened and self._is_apart(active)):
                 with self._holding():
                     self._show_alone(active)
-            elif self._opened is not None and self._opened() is active:
+            elif opened:
                 bring_into_view(self.viewer, active, self._image if self._image in self.viewer.layers else None)
             elif is_out_of_sight(self.viewer, active):
                 bring_into_view(self.viewer, active, None)
@@ -292,6 +293,13 @@ class Current:
             return False
         others = (other for other in images_among(self.viewer.layers) if other.visible and self._above(other, image))
         return not any(_covers(other) and not are_siblings(other, image) for other in others)
+
+    def _is_apart(self, image: ImageLayer) -> bool:
+        """Whether an image hides others that it does not lie on, whose edges would stick out around it."""
+        others = (
+            other for other in images_among(self.viewer.layers) if other.visible and not are_siblings(other, image)
+        )
+        return _covers(image) and any(not lies_on(other, image) for other in others)
 
     def _above(self, one: Layer, other: Layer) -> bool:
         layers = list(self.viewer.layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,8 +18,9 @@ from napari.layers import Labels
 from meduniseg_core import editing
 from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
+from meduniseg_core.images.palette import Colour
 from napari_meduniseg._intensities import intensities
-from napari_meduniseg._layers import class_options, spacing_of
+from napari_meduniseg._layers import class_options, colour_of, spacing_of
 from napari_meduniseg._links import lies_on
 from napari_meduniseg._views import slice_axis
 
@@ -29,6 +31,7 @@ AT_ONCE = 1 << 18
 """Voxels that are changed in the window's thread before it may do something else."""
 
 _CONTOUR = 2  # pixels
+_MOST_BALLS = 32  # for one move of the mouse
 _LOCKED = "A locked class was left as it is; unlock it in the palette to change it."
 _KEPT = {
     "background": "Other classes were left as they are: Paint over says background only.",
@@ -254,6 +257,20 @@ def sphere_at(
     )
 
 
+def places_between(
+    layer: Labels, start: tuple[float, ...], end: tuple[float, ...], radius: float
+) -> list[tuple[float, ...]]:
+    """Find the places in the world, the last one ``end``, at which balls (radius in mm) join to a stroke.
+
+    A mouse that moves fast is told of far apart.
+    """
+    way = np.asarray(layer.world_to_data(end)) - np.asarray(layer.world_to_data(start))
+    length = float(np.linalg.norm(way[-layer.ndim :] * np.asarray(spacing_of(layer))))
+    count = min(_MOST_BALLS, max(1, math.ceil(length / (radius / 2))))
+    first, last = np.asarray(start, float), np.asarray(end, float)
+    return [tuple((first + (last - first) * number / count).tolist()) for number in range(1, count + 1)]
+
+
 def class_names_of(layer: Labels) -> dict[int, str]:
     """The class names in the layer's features."""
     features = layer.features
@@ -262,21 +279,19 @@ def class_names_of(layer: Labels) -> dict[int, str]:
     return {int(index): str(name) for index, name in zip(features["index"], features["name"], strict=True) if index}
 
 
-def add_class(layer: Labels, name: str) -> int:
-    """Give a name and a colour to the lowest label that has no name; returns the label.
+def add_class(layer: Labels, name: str, colour: Colour | None = None) -> int:
+    """Give a name and a colour (the palette's where none is given) to the lowest label that has no name.
 
-    Voxels that are painted with it have the name from now on. Raises UsageError for a name that exists already.
+    Returns the label. Voxels that are painted with it have the name from now on. Raises UsageError for a name that
+    exists already.
     """
     names = class_names_of(layer)
     if name in names.values() or name.lower() in ("background", "ignore"):
         raise UsageError(f"'{name}' cannot be a new class: there is one of that name; give another.")
     label = next(number for number in range(1, len(names) + 2) if number not in names)
     names = dict(sorted({**names, label: name}.items()))
-    known = [number for number in names if number != label]
-    colours = {number: layer.get_color(number) for number in known}
-    kept = {
-        number: (int(255 * c[0]), int(255 * c[1]), int(255 * c[2])) for number, c in colours.items() if c is not None
-    }
+    colours = {number: colour_of(layer, number) if number != label else colour for number in names}
+    kept = {number: found for number, found in colours.items() if found is not None}
     options = class_options(names, kept)
     layer.features = options["features"]
     layer.colormap = options["colormap"]

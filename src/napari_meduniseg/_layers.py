@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet, ref
 
 import numpy as np
-from napari.layers import Layer
+from napari.layers import Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 
 from meduniseg_core.editing import unique_labels
@@ -260,6 +260,12 @@ def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, in
     colormap = DirectLabelColormap(color_dict={**table, 0: np.zeros(4), None: np.ones(4)})
     features = {"index": [0, *classes], "name": ["background", *classes.values()]}
     return {"colormap": colormap, "features": features}
+
+
+def colour_of(layer: Labels, label: int) -> Colour | None:
+    """The colour that a label is shown in; None where it has none."""
+    shown = layer.get_color(label)
+    return None if shown is None else (round(255 * shown[0]), round(255 * shown[1]), round(255 * shown[2]))
 
 
 def world_of(layer: Layer) -> np.ndarray:

@@ -36,15 +36,16 @@ class LikelyModality:
     def __init__(self) -> None:
         self._by_hand: WeakKeyDictionary[Layer, ByHand] = WeakKeyDictionary()
         self._waiting: ByHand | None = None  # chosen while there was no image
-        self._latest: str | None = None  # of this session, for whatever image
+        self._latest: str | None = None  # of this session, for whatever image that does not tell
         self._guesses: WeakKeyDictionary[Layer, ModalityGuess] = WeakKeyDictionary()
 
     def note(self, image: Layer | None, choice: ByHand) -> None:
         """The user has chosen this for the image that is shown, or for the one to come."""
-        self._latest = choice.modality
         if image is None:
-            self._waiting = choice
+            self._latest, self._waiting = choice.modality, choice
             return
+        if choice.modality != self._guess(image).best:  # what an image tells by itself says nothing of the next one
+            self._latest = choice.modality
         self._by_hand[image] = choice
         self._remember(image, choice.modality)
 

@@ -314,10 +314,15 @@ def _taken(snapshots: tuple[LayerSnapshot, ...]) -> LayerImage:
 
 
 def findings_for(
-    at_once: Sequence[Finding], found: Mapping[str, Sequence[Finding]], tasks: Iterable[str]
+    at_once: Sequence[Finding], found: Mapping[str, Sequence[Finding]], tasks: Sequence[str]
 ) -> tuple[Finding, ...]:
-    """The findings to show for ``tasks``, each once. What was ``found`` replaces what was seen ``at_once``."""
-    of_tasks = merge(*(found.get(task, ()) for task in tasks))
+    """The findings to show for ``tasks``, each once; without tasks those that hold for every one.
+
+    What was ``found`` replaces what was seen ``at_once``.
+    """
+    of_tasks = merge(*(found.get(task, ()) for task in tasks or found))
+    if not tasks:
+        of_tasks = tuple(one for one in of_tasks if all(one in of_task for of_task in found.values()))
     codes = {finding.code for finding in of_tasks}
     return merge((finding for finding in at_once if finding.code not in codes), of_tasks)
 

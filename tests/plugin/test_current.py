@@ -89,6 +89,15 @@ def test_a_chosen_image_is_seen_alone_with_its_own_labels_until_all_are_shown(
     assert current.image is viewer.layers["d"]  # it is the one that is seen then
 
 
+def test_an_image_of_another_grid_is_seen_alone_as_it_opens(viewer: ViewerModel, current: Current) -> None:
+    other = viewer.add_image(np.zeros((5, 5)), name="small", units="mm")
+    assert visible(viewer) == {"small"} and current.image is other
+    current.show_all()
+    assert visible(viewer) == {"a", "b", "c", "d", "small"}
+    viewer.add_image(np.zeros((7, 7)), name="over it", blending="additive")
+    assert visible(viewer) == {"a", "b", "c", "d", "small", "over it"}
+
+
 def test_what_the_user_had_hidden_stays_hidden(viewer: ViewerModel, current: Current) -> None:
     viewer.layers["c"].visible = False
     current.choose_image(viewer.layers["a"])

@@ -11,11 +11,12 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtCore import QEvent, QPoint, Qt
-from qtpy.QtWidgets import QApplication, QTabBar
+from qtpy.QtWidgets import QApplication, QLabel, QTabBar
 
 from napari_meduniseg import _unsaved
 from napari_meduniseg._steps import go_to_step, steps_of
 from napari_meduniseg.widgets.layer_combo import labels_combo
+from napari_meduniseg.widgets.message import Name
 from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.target_name import TargetName
 
@@ -58,6 +59,38 @@ def test_an_amount_that_does_nothing_on_this_grid_is_offered_larger(gui: Any, ed
     assert edit.amount.value() == 3.0 and "mm³" in edit.operations.label.text()  # the smallest voxel is 3 mm wide
     gui.add_labels(np.zeros((30, 30), np.uint8), name="flat")
     assert edit.amount.value() == 2.0 and "px²" in edit.operations.label.text()  # the user's own again
+
+
+def test_an_amount_grows_a_shape_within_a_plane_where_slices_are_thinner_than_pixels(gui: Any, edit: Any) -> None:
+    gui.add_labels(THICK.copy(), scale=(2.5, 3.9, 3.9), units="mm", name="coarse")
+    assert edit.amount.value() == pytest.approx(3.9)
+
+
+def test_a_picture_has_discs_and_no_tools_for_slices(gui: Any, edit: Any) -> None:
+    assert "balls in 3D" in edit.ball.text() and edit.buttons["fill_between"].isEnabled()
+    gui.add_labels(np.zeros((30, 30), np.uint8), name="flat")
+    assert edit.ball.text() == "Paint discs (click or drag)" and "slices" not in edit.ball.toolTip()
+    slices = (edit.buttons["fill_between"], edit.buttons["fill_holes_in_slices"], edit.doubtful)
+    assert not any(button.isEnabled() for button in slices)
+
+
+def test_what_did_nothing_speaks_of_the_amount_only_where_there_is_one(gui: Any, edit: Any, qtbot: Any) -> None:
+    gui.layers[0].selected_label = 1
+    for name, speaks in (("fill_holes", False), ("remove_islands", True)):
+        edit.buttons[name].click()
+        qtbot.waitUntil(lambda: not edit.busy, timeout=30_000)
+        assert "Nothing changed" in edit.said.text() and ("amount" in edit.said.text()) == speaks
+
+
+def test_a_name_that_is_too_long_keeps_its_end_in_sight(gui: Any, qtbot: Any) -> None:
+    name = Name()
+    qtbot.addWidget(name)
+    name.setStyleSheet("padding: 4px;")  # as napari's own style has it
+    name.setText("Labels: head_neck_organs_000_0000.nii.gz: head_neck_organs, not saved")
+    name.resize(300, 20)
+    name.show()
+    assert QLabel.text(name).endswith("not saved") and "…" in QLabel.text(name)
+    assert QLabel.sizeHint(name).width() <= name.width()
 
 
 def test_what_was_said_of_a_step_goes_when_it_is_undone(gui: Any, edit: Any, qtbot: Any) -> None:
@@ -115,7 +148,8 @@ def test_the_result_table_tells_the_cup_disc_ratio_and_goes_out_as_text_and_csv(
     assert "Vertical cup/disc ratio: 0.50" in table.derived.text() and "0.12" in table.derived.text()
     table.copy_button.click()
     copied = QApplication.clipboard().text()
-    assert copied.startswith("class\tpixels") and "ertical cup/disc ratio\t0.50" in copied
+    assert table.table.height() < 150  # two rows: what stands below them is in sight
+    assert copied.startswith("class\tpixels\tmean\n") and "ertical cup/disc ratio\t0.50" in copied
     table.export(tmp_path / "out.csv")
     with (tmp_path / "out.csv").open() as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}

@@ -13,6 +13,8 @@ import pytest
 import qt_waiting
 from qtpy.QtWidgets import QApplication
 
+from napari_meduniseg._steps import steps_of
+
 wait_for = partial(qt_waiting.wait_for, seconds=30.0)
 
 SCALE = (3.0, 1.0, 1.0)
@@ -121,6 +123,17 @@ def test_a_ball_is_painted_in_all_slices_as_one_undo_step_and_shift_erases(widge
     np.testing.assert_array_equal(labels.data, before)
     press(widget, labels, (3.0 * 4, 10.0, 10.0), shift=True)
     assert labels.data[4, 10, 10] == 0 and labels.selected_label == 1
+
+
+def test_balls_of_a_fast_mouse_join_to_a_stroke(widget: Any, labels: Any) -> None:
+    labels.data[:] = 0
+    widget.ball.setChecked(True)
+    widget.radius.setValue(2.0)
+    press(widget, labels, (3.0 * 4, 3.0, 3.0), (3.0 * 4, 3.0, 26.0))
+    assert (labels.data[4, 3, 3:27] == 1).all() and (labels.data[4, 4, 3:27] == 1).all()
+    assert steps_of(labels).done[-1] == "Ball: liver"
+    widget.undo_button.click()
+    assert not labels.data.any()
 
 
 def test_the_ball_keeps_to_intensities(gui: Any, widget: Any, labels: Any) -> None:

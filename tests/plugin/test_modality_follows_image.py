@@ -73,6 +73,14 @@ def test_what_was_chosen_by_hand_stays(gui: Any, form: Any, tmp_path: Path) -> N
     assert form.modality() == "pet" and ticked(form) == ["sarcoma"]
 
 
+def test_what_a_ct_tells_by_itself_is_not_taken_for_the_next_volume(gui: Any, form: Any, tmp_path: Path) -> None:
+    opened(gui, write_ct(tmp_path / "ct.nii.gz"))
+    form.choose(tasks=("head_neck_organs",))
+    assert form.modality() == "ct" and ticked(form) == ["head_neck_organs"]
+    opened(gui, write_volume(tmp_path / "mr.nii.gz"))
+    assert form.modality() is None  # its values are no Hounsfield units: it is asked
+
+
 def test_what_was_chosen_before_an_image_was_there_is_for_the_first_one(gui: Any, form: Any, tmp_path: Path) -> None:
     form.modality_box.setCurrentIndex(form.modality_box.findData("fundus"))
     opened(gui, write_ct(tmp_path / "ct.nii.gz"))

@@ -322,10 +322,14 @@ def test_what_a_result_s_findings_say_stands_below_run(gui: Any, widget: Any, qt
 def test_what_a_result_says_stays_when_the_form_looks_again(
     gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import napari_meduniseg.widgets.segment as module
     from meduniseg_core.inference import predictor
 
     implausible = Finding("implausible_result", "The organ is unlike the training's: look at it.")
     monkeypatch.setattr(predictor, "check_result", lambda *_, **__: (implausible,))
+    told: list[str] = []
+    for tell in ("show_info", "show_warning"):
+        monkeypatch.setattr(module, tell, told.append)
     gui.add_image(np.random.default_rng(0).normal(size=(20, 36, 40)), units="mm", name="mr", contrast_limits=(-3, 3))
     widget.form.choose(modality="mri", tasks=("organ",))
     qtbot.waitUntil(lambda: "At most" in widget.said.text(), timeout=30_000)
@@ -333,6 +337,7 @@ def test_what_a_result_says_stays_when_the_form_looks_again(
     until_idle(qtbot, widget)
     qtbot.wait(1000)  # the new layer made the form look again
     assert widget.warning.text() == implausible.text
+    assert implausible.text not in "".join(told)  # the panel shows it: no notification covers the image for it
     other = np.random.default_rng(1).normal(size=(21, 36, 40))  # nothing is said of it
     widget.form.image.set_layer(gui.add_image(other, units="mm", name="other", contrast_limits=(-3, 3)))
     qtbot.waitUntil(lambda: widget.warning.isHidden(), timeout=30_000)
@@ -351,7 +356,7 @@ def test_a_sheared_layer_is_resampled_and_that_is_said(
     widget.form.choose(modality="mri", tasks=("organ",))
     widget.run()
     until_idle(qtbot, widget)
-    assert any("right angles" in text for text in told)
+    assert "right angles" in widget.note.text() and not told  # the panel says it: no notification is needed
     np.testing.assert_allclose(gui.layers[-1].data_to_world((3, 4, 5)), layer.data_to_world((3, 4, 5)))
 
 
@@ -368,6 +373,7 @@ def test_the_napari_command_opens_images_beside_the_panel(
 ) -> None:
     import napari
 
+    from napari_meduniseg import _session
     from training_cli.main import main
 
     viewers = []
@@ -378,6 +384,10 @@ def test_the_napari_command_opens_images_beside_the_panel(
 
     monkeypatch.setattr(napari, "Viewer", viewer)
     monkeypatch.setattr(napari, "run", lambda: None)
+    set_up: list[str] = []  # in napari's own settings, which are the user's
+    for name in ("read_without_asking", "leave_out_the_notice_of_units"):
+        monkeypatch.setattr(_session, name, lambda name=name: set_up.append(name))
     assert main(("napari", str(write_volume(tmp_path / "mr.nii.gz")))) == 0
     assert [layer.name for layer in viewers[0].layers] == ["mr.nii.gz"]
     assert list(viewers[0].window.dock_widgets) == ["Segment (MedUniSeg)"]  # as napari's menu calls it
+    assert set_up == ["read_without_asking", "leave_out_the_notice_of_units"]

@@ -281,6 +281,13 @@ def warnings_of(found: Mapping[str, Sequence[Finding]], tasks: list[str]) -> lis
     return [finding.text for finding in findings_for((), found, tasks) if finding.level == "warning"]
 
 
+def test_without_a_ticked_task_only_what_holds_for_every_task_is_said() -> None:
+    both, one = Finding("no_orientation", "It has no orientation."), Finding("field_of_view", "It is too fine.")
+    found = {"disc": (both,), "vessel": (both, one)}
+    assert findings_for((), found, []) == (both,)
+    assert findings_for((), found, ["vessel"]) == (both, one)
+
+
 def test_a_grey_volume_is_no_photograph(viewer: ViewerModel) -> None:
     layer = add_volume(viewer)
     snapshots = snapshot_layers([layer])

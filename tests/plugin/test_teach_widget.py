@@ -69,6 +69,11 @@ def test_strokes_correct_a_copy_of_the_labels_and_the_labels_stay(gui: Any, widg
     widget.correct.setChecked(True)
     widget.start_button.click()
     assert widget.class_box.itemText(0) == "organ"
+    assert not labels.visible and widget.taught.visible
+    np.testing.assert_allclose(widget.taught.get_color(1), labels.get_color(1), atol=0.01)
+    np.testing.assert_allclose(widget.strokes.get_color(2), labels.get_color(1), atol=0.01)  # its strokes
+    widget.add_class("vessel")
+    np.testing.assert_allclose(widget.strokes.get_color(3), widget.taught.get_color(2), atol=0.01)
     paint(widget, 2, 20, 22, 26)
     assert np.array_equal(labels.data, partly)
     assert dice(np.asarray(widget.taught.data) == 1, mask) > dice(partly == 1, mask)

@@ -41,7 +41,7 @@ from napari_meduniseg.widgets.class_palette import ClassPalette
 from napari_meduniseg.widgets.label_list import OPEN_KEY, SAVE_KEY, LabelListButton
 from napari_meduniseg.widgets.layer_combo import CurrentCombo, labels_combo
 from napari_meduniseg.widgets.mouse_tools import FindEdit, MouseTools, without_events
-from napari_meduniseg.widgets.operation_buttons import KEYS, OperationButtons
+from napari_meduniseg.widgets.operation_buttons import KEYS, MEASURED, OperationButtons
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.save_button import SaveButton
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
@@ -195,22 +195,21 @@ class EditWidget(Panel):
             self._failed("The labels were changed meanwhile; do it again.")
         elif edit.count > AT_ONCE:
             expect(layer, step)
-            self._steps.run(apply_in_steps(layer, edit), lambda count: self._changed(layer, count))
+            self._steps.run(apply_in_steps(layer, edit), lambda count: self._changed(layer, count, step))
         else:
             if edit.count:
                 expect(layer, step)
-            self._changed(layer, apply(layer, edit))
+            self._changed(layer, apply(layer, edit), step)
 
-    def _changed(self, layer: Labels, count: int) -> None:
+    def _changed(self, layer: Labels, count: int, step: str) -> None:
         self._enable(True)
         if count:
             self.clicks.drop()
         what = "pixels" if layer.ndim == 2 else "voxels"
         size = " x ".join(f"{length:.3g}" for length in spacing_of(layer))
-        nothing = (
-            f"Nothing changed: the amount may be smaller than the grid ({size} {unit_of(layer)}), or what is there "
-            "may be protected (locks, Paint over)."
-        )
+        small = f"the amount may be smaller than the grid ({size} {unit_of(layer)})"
+        reason = small if step.startswith(MEASURED) else "there may be nothing to do"
+        nothing = f"Nothing changed: {reason}, or what is there may be protected (locks, Paint over)."
         self.say(f"{count:,} {what} changed." if count else nothing)
         self._said_of_step = True
 
@@ -250,6 +249,7 @@ class EditWidget(Panel):
         unit = "mm" if self._watched is None else unit_of(self._watched)
         self.tools.work_on(self._watched, unit)
         self.operations.fit_to(() if self._watched is None else spacing_of(self._watched), unit)
+        self.doubtful.setEnabled(self._watched is None or self._watched.ndim > 2)
         self.palette_table.show_layer(self._watched)
         self.accepting.show_layer(self._watched)
 

@@ -82,4 +82,8 @@ class Name(QLabel):
         return QSize(0, super().minimumSizeHint().height())
 
     def _fit(self) -> None:
-        super().setText(self.fontMetrics().elidedText(self._plain, Qt.TextElideMode.ElideMiddle, self.width()))
+        super().setText(self._plain)
+        metrics = self.fontMetrics()
+        around = super().sizeHint().width() - metrics.horizontalAdvance(self._plain)  # the style's padding
+        shown = metrics.elidedText(self._plain, Qt.TextElideMode.ElideMiddle, self.width() - around)
+        super().setText(shown)

@@ -16,7 +16,7 @@ from meduniseg_core.editing import Edit
 from meduniseg_core.events import CancelToken, EventSink
 from napari_meduniseg._clicks import click_on, correction, surroundings
 from napari_meduniseg._current import current_of
-from napari_meduniseg._editing import Locks, Rule, apply, relabel_at, sphere_at
+from napari_meduniseg._editing import Locks, Rule, apply, class_names_of, places_between, relabel_at, sphere_at
 from napari_meduniseg._features import features_of
 from napari_meduniseg._links import known_image
 from napari_meduniseg._steps import expect
@@ -47,9 +47,9 @@ class MouseTools(QWidget):
         self._overlay = partial(overlay_of, panel, viewer)
         self._features = features_of(current_of(viewer))
         self._layer: Labels | None = None
-        self.ball = QCheckBox("Paint balls in 3D (click or drag)")
-        self.ball.setToolTip("A left click paints the class as a ball, in all slices at once; with Shift it erases.")
-        self.radius = spin(5.0, 0.1, 200.0, "Radius of the ball that is painted.")
+        self._ball_name = "ball"
+        self.ball = QCheckBox()
+        self.radius = spin(5.0, 0.1, 200.0, "")
         self.range = IntensityRange()
         self.relabel = QCheckBox("Relabel on click")
         self.relabel.setToolTip(
@@ -68,6 +68,7 @@ class MouseTools(QWidget):
         self.clicks.toggled.connect(self._prepare_clicks)
         self.clicks.clicked_at.connect(self._correct_at)
         self.clicks.said.connect(panel.say)
+        self._name_ball(flat=False)
         self.ball.toggled.connect(self._outline_ball)
         self.radius.valueChanged.connect(self._outline_ball)
 
@@ -84,9 +85,17 @@ class MouseTools(QWidget):
         self._layer = layer
         self.clicks.drop()
         self.radius.setSuffix(f" {unit}")
+        self._name_ball(flat=layer is not None and layer.ndim == 2)
         if layer is not None:
             layer.mouse_drag_callbacks.append(self.mouse)
             layer.events.mode.connect(self._mode_changed)
+
+    def _name_ball(self, *, flat: bool) -> None:
+        """What is a ball in a volume is a disc in a picture."""
+        self._ball_name, slices = ("disc", "") if flat else ("ball", ", in all slices at once")
+        self.ball.setText(f"Paint {self._ball_name}s{'' if flat else ' in 3D'} (click or drag)")
+        self.ball.setToolTip(f"A left click paints the class as a {self._ball_name}{slices}; with Shift it erases.")
+        self.radius.setToolTip(f"Radius of the {self._ball_name} that is painted.")
 
     def mouse(self, layer: Labels, event: Any) -> Iterator[None]:
         """napari's drag callback: a generator that runs from press to release."""
@@ -104,10 +113,13 @@ class MouseTools(QWidget):
             self.asked.emit(layer, lambda: without_events(relabel_at(layer, position, label, locked)), "Relabel")
             return
         with layer.block_history():
-            self._paint_ball(layer, event.position, erase)
+            last = tuple(event.position)
+            self._paint_ball(layer, last, erase)
             yield
             while event.type == "mouse_move":
-                self._paint_ball(layer, event.position, erase)
+                for place in places_between(layer, last, tuple(event.position), self.radius.value()):
+                    self._paint_ball(layer, place, erase)
+                last = tuple(event.position)
                 event.handled = True
                 yield
 
@@ -119,7 +131,8 @@ class MouseTools(QWidget):
                 image = known_image(layer, image)
             edit = sphere_at(layer, position, self.radius.value(), label, self._locks.rule(layer, label), image, limits)
             if edit.count:
-                expect(layer, "Ball" if label else "Ball, erased")
+                what = self._ball_name.capitalize()
+                expect(layer, f"{what}: {class_names_of(layer).get(label, label)}" if label else f"{what}, erased")
             apply(layer, edit)
 
     def _correct_at(self, position: tuple[float, ...], over: bool) -> None:

@@ -21,12 +21,14 @@ _PLAIN = (
     ),
 )
 _MEASURED = (
-    ("Grow", "grow", "Add everything within this distance (mm)."),
-    ("Shrink", "shrink", "Remove everything within this distance of the outside (mm)."),
-    ("Smooth", "smooth", "Smooth the surface at this scale (mm)."),
-    ("Remove islands", "remove_islands", "Erase components smaller than this (mm3; mm2 in 2D)."),
+    ("Grow", "grow", "Add everything within this distance."),
+    ("Shrink", "shrink", "Remove everything within this distance of the outside."),
+    ("Smooth", "smooth", "Smooth the surface at this scale."),
+    ("Remove islands", "remove_islands", "Erase components smaller than this (a volume; an area in 2D)."),
 )
-
+MEASURED = tuple(title for title, _, _ in _MEASURED)
+"""What the buttons say that take the amount."""
+_OF_VOLUMES = ("fill_holes_in_slices", "fill_between")  # of a picture there is one slice
 
 # napari leaves Shift with a letter free; a manifest's key bindings do nothing in napari 0.9
 KEYS = {
@@ -78,7 +80,9 @@ class OperationButtons(QWidget):
         power = "²" if len(spacing) == 2 else "³"
         self.amount.setSuffix(f" {unit}")
         self.label.setText(f"Amount (islands: {unit}{power})")
-        least = min(spacing, default=0.0)
+        for name in _OF_VOLUMES:
+            self.buttons[name].setEnabled(len(spacing) != 2)
+        least = sorted(spacing)[1] if spacing else 0.0  # by which a shape grows within at least one plane
         self.amount.setValue(max(self._typed, ceil(10 * least) / 10))
 
     def _keep(self) -> None:

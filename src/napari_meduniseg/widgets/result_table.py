@@ -26,6 +26,7 @@ from superqt.utils import qdebounced
 
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.files import write_text
+from meduniseg_core.images.modality_check import looks_like_ct
 from meduniseg_core.inference import Segmentation
 from meduniseg_core.inference.derived import table_csv
 from meduniseg_core.inference.image_class import ImageClass
@@ -35,7 +36,8 @@ from napari_meduniseg.widgets.working import Working
 
 _SETTLE_MS = 500  # strokes that follow each other faster are counted once
 _COLUMNS = ("class", "voxels", "size", "mean", "lesions")
-_LESIONS = _COLUMNS.index("lesions")
+_SIZE, _LESIONS = _COLUMNS.index("size"), _COLUMNS.index("lesions")
+_MOST_ROWS = 7  # further ones are scrolled to
 _MOST_CLASSES = 5  # of an image, in a line
 
 
@@ -53,7 +55,8 @@ class ResultTable(Working, QWidget):
         self.table = QTableWidget(0, len(_COLUMNS))
         self.table.setHorizontalHeaderLabels(_COLUMNS)
         self.table.setToolTip(
-            "What was found: click a row to pick the class; sizes are ml in volumes, mm² or pixels in pictures. "
+            "What was found: click a row to pick the class. Mean: the mean intensity of the image there, for "
+            "each channel (in colour pictures red, green, blue). "
             "Lesions: how many the network found and how sure it is of the surest; corrections do not change that."
         )
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -142,7 +145,10 @@ class ResultTable(Working, QWidget):
         self._shown = outcome
         self.table.setColumnHidden(_LESIONS, all(result.instances is None for result in outcome.results.values()))
         flat = all(result.labels.is_2d for result in outcome.results.values())
-        self.table.setHorizontalHeaderLabels(("class", "pixels" if flat else "voxels", *_COLUMNS[2:]))
+        mean = "mean (HU)" if looks_like_ct(outcome.taken.image) else "mean"
+        self.table.setHorizontalHeaderLabels(("class", "pixels" if flat else "voxels", "size", mean, "lesions"))
+        rows = [row for task in outcome.results for row in outcome.tables[task]]
+        self.table.setColumnHidden(_SIZE, all(row.unit == "pixels" for row in rows))  # they are counted already
         said = [_class_line(found.image_class) for found in outcome.results.values() if found.image_class is not None]
         self.image_class.setText("\n".join(said))
         self.image_class.setVisible(bool(said))
@@ -166,7 +172,14 @@ class ResultTable(Working, QWidget):
                         )  # Qt.DecorationRole: a coloured square
                     self.table.setItem(number, column, item)
                 self._targets.append((layer, row.label))
+        self._fit()
         self.show()
+
+    def _fit(self) -> None:
+        """No higher than its rows, so that what stands below it is in sight."""
+        header, frame = self.table.horizontalHeader().sizeHint().height(), 2 * self.table.frameWidth()
+        rows = min(_MOST_ROWS, self.table.rowCount()) * self.table.verticalHeader().defaultSectionSize()
+        self.table.setFixedHeight(header + rows + frame)
 
     def copy(self) -> None:
         """Put the table on the clipboard."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class SegmentWidget(Panel):
         self._current = current_of(napari_viewer)
         self._results: WeakKeyDictionary[Labels, tuple[Outcome, list[Labels]]] = WeakKeyDictionary()
         self._predictors = Predictors()
+        self._heard: list[Message] = []  # of the run
         self._acted = False  # something was done with the labels since the choice changed
         self._looked_at: tuple[tuple[LayerSnapshot, ...], list[TaskPlan], Said] = (), [], Said()
         self._at_once: tuple[Finding, ...] = ()
@@ -137,6 +138,7 @@ class SegmentWidget(Panel):
             self.progress.setFormat("")
             self.progress.show()
             self.say("Running ...")
+            self._heard = []
             announced = self._announced
             self.start_job(
                 lambda events, cancel: run_job(order, self._predictors, events, cancel),
@@ -184,6 +186,14 @@ class SegmentWidget(Panel):
         if not elsewhere:
             # the new labels layer makes the form look again: what results say stays while the image is the same
             self._look_done({**self._found, **{task: result.findings for task, result in results.items()}})
+        self._notify(() if elsewhere else [one.text for result in results.values() for one in result.findings])
+
+    def _notify(self, shown: Collection[str]) -> None:
+        """Tell what the panel does not show, in one notification: napari's cover each other."""
+        unseen = [event for event in self._heard if event.text not in shown]
+        if unseen:
+            tell = show_warning if any(event.level == "warning" for event in unseen) else show_info
+            tell(without_options("\n".join(dict.fromkeys(event.text for event in unseen))))
 
     def _show_table(self, _event: Any = None) -> None:
         """What was found in the current image, where its labels are a result."""
@@ -217,7 +227,8 @@ class SegmentWidget(Panel):
             left = event.remaining_seconds
             self.progress.setFormat("%p %" if left is None else f"%p %  (about {duration(left)} left)")
         elif isinstance(event, Message):
-            (show_warning if event.level == "warning" else show_info)(without_options(event.text))
+            self._heard.append(event)
+            self.say(f"Running ... {event.text}")
 
     def _choice_changed(self) -> None:
         self._announced = None
@@ -294,7 +305,7 @@ class SegmentWidget(Panel):
 
     def _show_found(self) -> None:
         """What was found out about the image, for the tasks that are ticked."""
-        tasks = [plan.task for plan in self.form.chosen_plans()] or list(self._found)
+        tasks = [plan.task for plan in self.form.chosen_plans()]
         found = findings_for(self._at_once, self._found, tasks)
         self._warn([finding.text for finding in found if finding.level == "warning"])
         notes = [finding.text for finding in found if finding.level == "info"]

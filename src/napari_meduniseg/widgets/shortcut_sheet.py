@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QHeaderView, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QHeaderView,
+    QLabel,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 _KEY = "F1"
 _NAPARI = (
@@ -88,5 +97,6 @@ class ShortcutSheet(QDialog):
         buttons.rejected.connect(self.close)
         layout = QVBoxLayout(self)
         layout.addWidget(self.table)
+        layout.addWidget(QLabel("Keys of a panel are listed, and work, once it was opened (Plugins > MedUniSeg)."))
         layout.addWidget(buttons)
-        self.resize(460, 480)
+        self.resize(520, 640)

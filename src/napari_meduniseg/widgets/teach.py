@@ -29,6 +29,7 @@ from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import add_class, class_names_of
 from napari_meduniseg._features import MadeBy, features_of, made_by
 from napari_meduniseg._layer_input import snapshot_layers
+from napari_meduniseg._layers import colour_of
 from napari_meduniseg._teaching import (
     NOT_TARGET,
     Lesson,
@@ -125,8 +126,10 @@ class TeachWidget(Panel):
             self._made_by = made_by(self._current.labels)
             classes = classes_of(base)
             self._base = None if base is None else np.array(base.data)
+            for other in self._current.labels_of(image):
+                other.visible = False  # it may have the same colours
             self.taught = add_labels(self._viewer, image, classes, base)
-            self.strokes = add_strokes(self._viewer, image, classes)
+            self.strokes = add_strokes(self._viewer, image, self.taught)
             self._image, self._teacher = image, None
             for event in (self.strokes.events.paint, self.strokes.events.labels_update):
                 event.connect(self._painted)
@@ -313,8 +316,8 @@ class TeachWidget(Panel):
             self.say_failure("Press Start first.")
             return
         with self.saying_failures():
-            add_class(self.taught, name)
-            label = add_class(self.strokes, name)
+            colour = colour_of(self.taught, add_class(self.taught, name))
+            label = add_class(self.strokes, name, colour)
             self._fill_classes()
             self.class_box.setCurrentIndex(self.class_box.findData(label))
 

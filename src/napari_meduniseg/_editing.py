@@ -20,7 +20,7 @@ from meduniseg_core.editing import Edit
 from meduniseg_core.errors import UsageError
 from meduniseg_core.images.palette import Colour
 from napari_meduniseg._intensities import intensities
-from napari_meduniseg._layers import class_options, colour_of, spacing_of
+from napari_meduniseg._layers import class_options, shown_colour, spacing_of
 from napari_meduniseg._links import lies_on
 from napari_meduniseg._views import slice_axis
 
@@ -290,7 +290,7 @@ def add_class(layer: Labels, name: str, colour: Colour | None = None) -> int:
         raise UsageError(f"'{name}' cannot be a new class: there is one of that name; give another.")
     label = next(number for number in range(1, len(names) + 2) if number not in names)
     names = dict(sorted({**names, label: name}.items()))
-    colours = {number: colour_of(layer, number) if number != label else colour for number in names}
+    colours = {number: shown_colour(layer, number) if number != label else colour for number in names}
     kept = {number: found for number, found in colours.items() if found is not None}
     options = class_options(names, kept)
     layer.features = options["features"]

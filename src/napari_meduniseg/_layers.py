@@ -262,7 +262,7 @@ def class_options(classes: dict[int, str], colours: dict[int, tuple[int, int, in
     return {"colormap": colormap, "features": features}
 
 
-def colour_of(layer: Labels, label: int) -> Colour | None:
+def shown_colour(layer: Labels, label: int) -> Colour | None:
     """The colour that a label is shown in; None where it has none."""
     shown = layer.get_color(label)
     return None if shown is None else (round(255 * shown[0]), round(255 * shown[1]), round(255 * shown[2]))

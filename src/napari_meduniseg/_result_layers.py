@@ -8,7 +8,7 @@ from napari.layers import Labels
 
 from meduniseg_core.images.palette import Colour, free_colours
 from napari_meduniseg._instance_boxes import box_layer, former_boxes
-from napari_meduniseg._layers import METADATA_KEY, colour_of, probability_layers, result_layer
+from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer, shown_colour
 from napari_meduniseg._links import bind, image_of, labels_among
 from napari_meduniseg._segmentation_job import Outcome, SegmentationJob
 
@@ -47,6 +47,6 @@ def _colours_beside(task: str, image: ImageLayer, viewer: ViewerModel) -> set[Co
         said = record.get("provenance", {}) if isinstance(record, dict) else {}
         if said.get("task") in (None, task) or image_of(labels, viewer.layers) is not image:
             continue
-        shown = (colour_of(labels, label) for label in range(1, len(said.get("classes", {})) + 1))
+        shown = (shown_colour(labels, label) for label in range(1, len(said.get("classes", {})) + 1))
         found |= {colour for colour in shown if colour is not None}
     return found

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from napari.settings import get_settings
-from napari.utils.notifications import notification_manager
+from napari.utils.notifications import Notification, notification_manager
 from npe2 import PluginManifest
 
 _PLUGIN = "napari-meduniseg"
@@ -36,11 +35,13 @@ def _is_an_ending(pattern: str) -> bool:
 def leave_out_the_notice_of_units() -> None:
     """Keep napari from saying, with each layer that is added, that photographs and scans have no unit in common.
 
-    Nothing but its scale bar depends on it, and two of its notices at once cover each other and stay.
+    Nothing but its scale bar depends on it, and two of its notices at once cover each other and stay. Who listens to
+    napari's notifications hears them after its window has; so they are stopped before they are sent.
     """
-    notification_manager.notification_ready.connect(_leave_out, position="first")
+    send = notification_manager.dispatch
 
+    def dispatch(notification: Notification) -> None:
+        if not notification.message.startswith(_UNITS):
+            send(notification)
 
-def _leave_out(notification: Any) -> None:
-    if str(notification.message).startswith(_UNITS):
-        notification.blocked = True  # for those who are told after this function
+    setattr(notification_manager, "dispatch", dispatch)  # noqa: B010 - mypy minds an assigned method

@@ -19,7 +19,7 @@ from meduniseg_core.interactive import QuickTask, Teacher, strokes_in
 from napari_meduniseg._editing import AT_ONCE, apply, class_names_of
 from napari_meduniseg._features import FeatureSource, MadeBy
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, to_image
-from napari_meduniseg._layers import DERIVED, METADATA_KEY, class_options, colour_of, copied_placement
+from napari_meduniseg._layers import DERIVED, METADATA_KEY, class_options, copied_placement, shown_colour
 from napari_meduniseg._links import bind
 from napari_meduniseg._views import slice_axis
 
@@ -65,7 +65,7 @@ class TooFew:
 def add_strokes(viewer: ViewerModel, image: ImageLayer, taught: Labels) -> Labels:
     """Add the layer that strokes are painted on, in the colours of the classes that they teach."""
     classes = class_names_of(taught)
-    known = {label + 1: colour_of(taught, label) for label in classes}
+    known = {label + 1: shown_colour(taught, label) for label in classes}
     colours = {label: colour for label, colour in known.items() if colour is not None}
     names = {NOT_TARGET: "not target", **{label + 1: name for label, name in classes.items()}}
     shape = image.data.shape[: image.ndim]
@@ -85,7 +85,7 @@ def add_labels(viewer: ViewerModel, image: ImageLayer, classes: dict[int, str], 
     """Add the layer for the taught labels: empty, or a copy of the labels to be corrected."""
     shape = image.data.shape[: image.ndim]
     data = np.zeros(shape, np.uint8) if base is None else np.array(base.data)
-    known = {} if base is None else {label: colour_of(base, label) for label in classes}
+    known = {} if base is None else {label: shown_colour(base, label) for label in classes}
     colours = {label: colour for label, colour in known.items() if colour is not None}
     options = {**copied_placement(image), **class_options(classes, colours), "name": f"{image.name}: taught"}
     layer = viewer.add_labels(data, **options)

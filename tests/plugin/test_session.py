@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from napari.utils.notifications import Notification, notification_manager
+from napari.utils.notifications import notification_manager, show_warning
 
 from napari_meduniseg import _session
 
@@ -42,19 +42,10 @@ def test_files_of_nifti_gz_open_without_a_question(readers: Any) -> None:
     assert readers.extension2reader["*.nii.gz"] == "napari-meduniseg"
 
 
-def test_the_notice_of_units_is_left_out_and_others_are_not() -> None:
-    heard: list[str] = []
-
-    def hear(notification: Any) -> None:
-        heard.append(notification.message)
-
-    ready = notification_manager.notification_ready
-    ready.connect(hear)
+def test_the_notice_of_units_is_left_out_and_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(notification_manager, "dispatch", lambda notification: shown.append(notification.message))
     _session.leave_out_the_notice_of_units()
-    try:
-        notification_manager.dispatch(Notification("Inconsistent units across layers; units will not be used."))
-        notification_manager.dispatch(Notification("The disk is full."))
-    finally:
-        ready.disconnect(_session._leave_out)
-        ready.disconnect(hear)
-    assert heard == ["The disk is full."]
+    show_warning("Inconsistent units across layers; units will not be used for rendering.")  # as napari's canvas says
+    show_warning("The disk is full.")
+    assert shown == ["The disk is full."]

@@ -29,7 +29,7 @@ from napari_meduniseg._current import current_of
 from napari_meduniseg._editing import add_class, class_names_of
 from napari_meduniseg._features import MadeBy, features_of, made_by
 from napari_meduniseg._layer_input import snapshot_layers
-from napari_meduniseg._layers import colour_of
+from napari_meduniseg._layers import shown_colour
 from napari_meduniseg._teaching import (
     NOT_TARGET,
     Lesson,
@@ -316,7 +316,7 @@ class TeachWidget(Panel):
             self.say_failure("Press Start first.")
             return
         with self.saying_failures():
-            colour = colour_of(self.taught, add_class(self.taught, name))
+            colour = shown_colour(self.taught, add_class(self.taught, name))
             label = add_class(self.strokes, name, colour)
             self._fill_classes()
             self.class_box.setCurrentIndex(self.class_box.findData(label))

@@ -5,8 +5,8 @@
 napari: a viewer whose user accepts corrections without a pause is killed; every acceptance that was confirmed on screen
 must be in the ledger, with image and labels as they were, and the next acceptance must work. Fine-tuning:
 `training_kills.py`. Preprocessing, and training in two processes: `run_kills.py`. Batch, and two programs on one output
-folder: `batch_kills.py`. Runs with a manifest: `archive_kills.py`. Acceptances and installations of models, and two
-programs on one ledger: `store_kills.py`.
+folder: `batch_kills.py`. Runs with a manifest, and a full disk: `archive_kills.py`. Acceptances and installations of
+models, and two programs on one ledger: `store_kills.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from archive_kills import kill_archive
+from archive_kills import fill_disk, kill_archive
 from batch_kills import kill_batch, two_programs
 from run_kills import kill_preprocessing, kill_together
 from store_kills import kill_install, kill_ledger, two_on_one_ledger
@@ -60,6 +60,7 @@ def main() -> None:
         if arguments.only in (None, "archive"):
             save_base(home)
             print(kill_archive(home, home / "base.safetensors", arguments.kills, rng), flush=True)
+            print(fill_disk(home, home / "base.safetensors"), flush=True)
         if arguments.only in (None, "ledger"):
             ledger = new_ledger(home / "corrections" / "killed")
             print(kill_ledger(ledger, ball, arguments.kills, rng), flush=True)

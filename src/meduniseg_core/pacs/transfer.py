@@ -156,7 +156,12 @@ def _object(path: Path) -> Dataset:
     except (InvalidDicomError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError) as error:
         raise BadInputError(f"{path} is not a complete DICOM object; give the .dcm files of results.") from error
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        check_uid(str(instance.get(keyword) or ""))
+        try:
+            check_uid(str(instance.get(keyword) or ""))
+        except BadInputError as error:
+            raise BadInputError(
+                f"{path} has no valid {keyword}, by which archives file objects; correct it."
+            ) from error
     return instance
 
 

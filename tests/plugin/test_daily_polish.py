@@ -11,6 +11,7 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Labels
 from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QApplication, QLabel, QTabBar
 
 from napari_meduniseg import _unsaved
@@ -20,6 +21,7 @@ from napari_meduniseg.widgets.message import Name
 from napari_meduniseg.widgets.opening import open_panel
 from napari_meduniseg.widgets.target_name import TargetName
 
+Role = QPalette.ColorRole
 THICK = np.zeros((6, 20, 20), np.uint8)
 THICK[1:4, 5:12, 5:12] = 1
 
@@ -91,6 +93,25 @@ def test_a_name_that_is_too_long_keeps_its_end_in_sight(gui: Any, qtbot: Any) ->
     name.show()
     assert QLabel.text(name).endswith("not saved") and "…" in QLabel.text(name)
     assert QLabel.sizeHint(name).width() <= name.width()
+
+
+def test_trouble_can_be_read_on_dark_and_on_light_and_follows_the_theme(gui: Any, edit: Any, qtbot: Any) -> None:
+    def contrast() -> float:
+        """Of text and ground, as the WCAG define it: 1 to 21, from 4.5 on easily read."""
+        palette = edit.said.palette()
+        text, ground = (_luminance(palette.color(role)) for role in (Role.WindowText, Role.Window))
+        return (max(text, ground) + 0.05) / (min(text, ground) + 0.05)
+
+    edit.say("The image has no orientation.", trouble=True)
+    for theme in ("dark", "light", "dark"):
+        gui.theme = theme
+        qtbot.waitUntil(lambda: contrast() > 4.5, timeout=10_000)
+        assert edit.said.palette().color(Role.WindowText).saturation() > 150  # amber, not black or white
+
+
+def _luminance(colour: QColor) -> float:
+    parts = zip((0.2126, 0.7152, 0.0722), colour.getRgbF()[:3], strict=True)
+    return sum(share * (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4) for share, part in parts)
 
 
 def test_what_was_said_of_a_step_goes_when_it_is_undone(gui: Any, edit: Any, qtbot: Any) -> None:

@@ -13,6 +13,7 @@ from superqt.utils import qdebounced
 
 from meduniseg_core.worklist import Order, WorkItem, ordered
 from napari_meduniseg._cases import THUMBNAIL, pictures
+from napari_meduniseg.widgets.message import readable
 from napari_meduniseg.widgets.verdict import LIGHTS
 from napari_meduniseg.widgets.working import Working
 
@@ -134,7 +135,7 @@ class CaseList(Working, QTableWidget):
     def _colour(self, row: int, column: int, colour: str) -> None:
         cell = self.item(row, column)
         if cell is not None:
-            cell.setForeground(QColor(colour))
+            cell.setForeground(QColor(readable(colour, self)))
 
     def sort_by(self, order: Order) -> None:
         """Change the order."""

@@ -11,13 +11,13 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
 from meduniseg_core.images.choices import Choice
+from napari_meduniseg.widgets.message import AMBER, readable
 from napari_meduniseg.widgets.verdict import LIGHTS
 
 _PATH = Qt.ItemDataRole.UserRole
 _SEVERAL = Qt.ItemDataRole.UserRole + 1
 _CASE, _WARNINGS, _TEXT, _TASK, _SECONDS, _DICE = range(6)
 _TEXT_WIDTH = 190  # pixels: beside the case in a narrow panel; long sentences are wrapped
-_AMBER = QColor("#d98c00")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class CaseQueue(QTableWidget):
             self.setSortingEnabled(False)
             item = QTableWidgetItem()
             item.setData(Qt.ItemDataRole.DisplayRole, round(float(dice), 2))  # a number: sorted as one
-            item.setForeground(QColor(LIGHTS[light]))
+            item.setForeground(QColor(readable(LIGHTS[light], self)))
             item.setToolTip(str(quality["sentence"]) if quality is not None else "")
             self.setItem(first.row(), _DICE, item)
             self.setSortingEnabled(True)
@@ -126,7 +126,7 @@ class CaseQueue(QTableWidget):
         for column, item in enumerate(cells):
             item.setToolTip("\n".join(texts) or case)
             if texts:
-                item.setForeground(_AMBER)
+                item.setForeground(QColor(readable(AMBER, self)))
             self.setItem(row, column, item)
         cells[_CASE].setData(_PATH, path)
         self.setSortingEnabled(True)

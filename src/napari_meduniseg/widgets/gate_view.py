@@ -26,6 +26,7 @@ from meduniseg_core.adaptation.run import Run
 from meduniseg_core.errors import MedUniSegError
 from meduniseg_core.weights import ActiveModels
 from napari_meduniseg._signals import signals
+from napari_meduniseg.widgets.message import AMBER, readable
 from napari_meduniseg.widgets.working import Working
 
 _COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
@@ -153,7 +154,8 @@ class GateView(Working, QGroupBox):
     def _fill(self, report: GateReport | None) -> None:
         self.heading.setText(report.headline if report is not None else "Not compared")
         self.heading.setStyleSheet(
-            "font-weight: bold;" + ("color: #d98c00;" if report is not None and not report.recommended else "")
+            "font-weight: bold;"
+            + (f"color: {readable(AMBER, self)};" if report is not None and not report.recommended else "")
         )
         self.reason.setText(report.reason if report is not None else "")
         self.notes.setText(" ".join([report.bias, *report.notes]).strip() if report is not None else "")

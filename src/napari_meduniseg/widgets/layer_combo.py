@@ -17,9 +17,9 @@ from superqt.utils import signals_blocked
 from napari_meduniseg import _unsaved
 from napari_meduniseg._current import Current
 from napari_meduniseg._layers import is_derived
+from napari_meduniseg.widgets.message import AMBER
 
 _DOT = 12  # px
-UNSAVED = "#d98c00"  # readable on dark and on light
 
 
 class LayerCombo(QComboBox):
@@ -144,7 +144,7 @@ def _dot() -> QIcon:
     painter = QPainter(picture)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(QColor(UNSAVED))
+    painter.setBrush(QColor(AMBER))
     painter.drawEllipse(2, 2, _DOT - 4, _DOT - 4)
     painter.end()
     return QIcon(picture)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QResizeEvent
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QColor, QPalette, QResizeEvent
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
-_TROUBLE = "color: #d98c00;"
+AMBER = "#d98c00"
+_DARKER = 160  # percent, on napari's light theme
+_RESTYLED = (QEvent.Type.PaletteChange, QEvent.Type.StyleChange)
 _BREAK = "\u200b"  # a place where a line may end that cannot be seen: file names and paths have no blanks
+
+
+def readable(colour: str, widget: QWidget) -> str:
+    """A colour in which texts of a widget can be read: as it is on a dark theme, darker on a light one."""
+    dark = widget.palette().color(QPalette.ColorRole.Window).lightness() < 128
+    return colour if dark else QColor(colour).darker(_DARKER).name()
 
 
 def keep_room(widget: QWidget) -> None:
@@ -24,7 +32,7 @@ class Sentence(QLabel):
 
     def __init__(self, lines: int = 2) -> None:
         super().__init__()
-        self._plain = ""
+        self._plain, self._trouble = "", False
         self.setWordWrap(True)
         self.setTextFormat(Qt.TextFormat.PlainText)
         self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
@@ -46,7 +54,18 @@ class Sentence(QLabel):
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble stands out."""
         self.setText(text)
-        self.setStyleSheet(_TROUBLE if trouble else "")
+        self._trouble = trouble
+        self._colour()
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        super().changeEvent(event)
+        if event.type() in _RESTYLED and self._trouble:
+            self._colour()  # napari has another theme now
+
+    def _colour(self) -> None:
+        wanted = f"color: {readable(AMBER, self)};" if self._trouble else ""
+        if wanted != self.styleSheet():
+            self.setStyleSheet(wanted)
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         return QSize(0, self.minimumHeight())

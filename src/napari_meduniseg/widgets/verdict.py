@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QWidget
 from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, REVIEW_BELOW, Light
 from napari_meduniseg._batch_options import REVIEW_FIELD
 from napari_meduniseg._segmentation_job import Outcome
-from napari_meduniseg.widgets.message import Sentence
+from napari_meduniseg.widgets.message import AMBER, Sentence, readable
 
-LIGHTS: dict[Light, str] = {"green": "#2e9e4f", "amber": "#d98c00", "red": "#d03b3b"}
+LIGHTS: dict[Light, str] = {"green": "#2e9e4f", "amber": AMBER, "red": "#d03b3b"}
 _DOT = "●"
 
 
@@ -64,7 +64,7 @@ class Verdict(QWidget):
         lines = self.lines()
         for number, (light, text) in enumerate(lines):
             dot, sentence = QLabel(_DOT if light is not None else ""), Sentence(1)
-            dot.setStyleSheet("" if light is None else f"color: {LIGHTS[light]};")
+            dot.setStyleSheet("" if light is None else f"color: {readable(LIGHTS[light], self)};")
             sentence.setText(text)
             sentence.setToolTip("A prediction, calibrated on other images: it says where to look first.")
             row = QWidget()

@@ -266,6 +266,12 @@ def test_the_image_is_no_uncertainty_by_default_and_a_lock_that_stops_the_brush_
     labels.selected_label = 1
     labels.paint((4, 22, 12), 1)
     assert "locked class" in found.said.text()
+    labels.paint((4, 2, 2), 1)  # a stroke that nothing stops
+    assert found.said.text() == ""
+    labels.paint((4, 22, 12), 1)
+    assert "locked class" in found.said.text()
+    found.over_box.setCurrentIndex(found.over_box.findData("everything"))
+    assert found.said.text() == ""
 
 
 def test_all_panels_docked_at_once_leave_the_window_on_a_screen_of_800_pixels(gui: Any, labels: Any) -> None:

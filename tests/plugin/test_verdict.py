@@ -78,3 +78,21 @@ def test_results_without_quality_are_listed_as_before(qtbot: Any) -> None:
     queue.add_result("a", "organ", "a.png", 1.0, ["look"], {"calibrated": False, "sentence": NOT_CALIBRATED})
     queue.add_result("b", "organ", "b.png", 1.0, [])
     assert queue.lines() == ["✓ a (organ, 1.0 s) look", "✓ b (organ, 1.0 s)"]
+
+
+def test_what_went_wrong_is_wrapped_in_a_narrow_panel(gui_screen: None, qtbot: Any) -> None:
+    queue = CaseQueue()
+    qtbot.addWidget(queue)
+    queue.resize(400, 300)
+    queue.show()
+    sentence = "half_a_photograph.png is truncated or damaged (image file is truncated); copy or export it again."
+    queue.add_failure(sentence, "half_a_photograph_with_a_long_name")
+    queue.add_result("eye", "disc_cup", "", 1.0, [])
+    qtbot.waitUntil(lambda: queue.rowHeight(0) > 3 * queue.rowHeight(1) / 2, timeout=5000)
+    assert queue.horizontalScrollBar().maximum() == 0  # all columns are in sight
+    high = queue.rowHeight(0)
+    queue.resize(800, 300)
+    qtbot.waitUntil(lambda: queue.rowHeight(0) < high, timeout=5000)
+    assert queue.isColumnHidden(3)  # one task
+    queue.add_result("eye", "retinal_vessel", "", 1.0, [])
+    assert not queue.isColumnHidden(3)

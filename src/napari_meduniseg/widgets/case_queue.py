@@ -17,7 +17,7 @@ from napari_meduniseg.widgets.verdict import LIGHTS
 _PATH = Qt.ItemDataRole.UserRole
 _SEVERAL = Qt.ItemDataRole.UserRole + 1
 _CASE, _WARNINGS, _TEXT, _TASK, _SECONDS, _DICE = range(6)
-_TEXT_WIDTH = 190  # pixels: beside the case in a narrow panel; long sentences are wrapped
+_CASE_WIDTH = 120  # pixels; what happened to a case has the rest of a narrow panel, and is wrapped
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class CaseQueue(QTableWidget):
 
     def __init__(self) -> None:
         super().__init__(0, 6)
+        self._tasks: set[str] = set()  # of the rows
         self.setHorizontalHeaderLabels(["case", "!", "found out", "task", "s", "Dice"])
         self.setToolTip(
             "What happened to each case and what to look at; click a header to sort, double click to open the result, "
@@ -45,14 +46,18 @@ class CaseQueue(QTableWidget):
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(_TEXT, QHeaderView.ResizeMode.Interactive)
-        header.resizeSection(_TEXT, _TEXT_WIDTH)
+        header.setSectionResizeMode(_CASE, QHeaderView.ResizeMode.Interactive)
+        header.resizeSection(_CASE, _CASE_WIDTH)
+        header.setSectionResizeMode(_TEXT, QHeaderView.ResizeMode.Stretch)
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # as they come, until a header is clicked
         self.setSortingEnabled(True)
+        self.clear()
 
     def clear(self) -> None:
         """Remove all rows; the header stays."""
         self.setRowCount(0)
+        self._tasks.clear()
+        self.setColumnHidden(_TASK, True)
 
     def add_result(
         self,
@@ -129,6 +134,8 @@ class CaseQueue(QTableWidget):
                 item.setForeground(QColor(readable(AMBER, self)))
             self.setItem(row, column, item)
         cells[_CASE].setData(_PATH, path)
+        self._tasks |= {task} - {""}
+        self.setColumnHidden(_TASK, len(self._tasks) < 2)  # the same of all is chosen above the table
         self.setSortingEnabled(True)
         return cells[_CASE]
 

@@ -69,6 +69,8 @@ class EditWidget(Panel):
         self._locks.blocked = self._say_kept
         self._watched: Labels | None = None
         self._said_of_step = False  # what is said is about labels that the next change makes others
+        self._strokes = 0  # of napari's tools and ours
+        self._kept_from: int | None = None  # the stroke that what is said is about
         self._steps = Steps(self)
         self._changes = 0  # of the watched layer, so that a result for labels that are no more is not applied
         self.layer_box = labels_combo(self._current)
@@ -235,7 +237,7 @@ class EditWidget(Panel):
     def _layer_changed(self) -> None:
         layer = self._current.labels
         if self._watched is not None:
-            self._watched.events.paint.disconnect(self._count)
+            self._watched.events.paint.disconnect(self._painted)
             self._watched.events.labels_update.disconnect(self._count)
         if self._watched is not None and self._watched is not layer and not self.busy:
             self.say("")  # what was said of other labels is not of these
@@ -243,7 +245,7 @@ class EditWidget(Panel):
         self._changes += 1
         if self._watched is not None:
             self._locks.guard(self._watched)
-            self._watched.events.paint.connect(self._count)
+            self._watched.events.paint.connect(self._painted)
             self._watched.events.labels_update.connect(self._count)
             self._bind_keys(self._watched)
         unit = "mm" if self._watched is None else unit_of(self._watched)
@@ -262,14 +264,24 @@ class EditWidget(Panel):
 
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble is highlighted."""
-        self._said_of_step = False
+        self._said_of_step, self._kept_from = False, None
         super().say(text, trouble)
 
     def _say_kept(self, sentence: str) -> None:
+        """Say why a stroke of napari's tools left something as it is; the next stroke takes it away."""
         self.say(sentence)
+        self._kept_from = self._strokes
 
     def _set_paint_over(self, _index: int) -> None:
         self._locks.paint_over = self.over_box.currentData()
+        if self._kept_from is not None:
+            self.say("")
+
+    def _painted(self, _event: Any = None) -> None:
+        self._count()
+        self._strokes += 1
+        if self._kept_from is not None and self._strokes > self._kept_from + 1:
+            self.say("")  # it was said of a stroke before this one
 
     def _count(self, _event: Any = None) -> None:
         self._changes += 1

@@ -234,16 +234,24 @@ def test_steps_of_an_array_that_was_replaced_are_neither_listed_nor_undone() -> 
     assert steps_of(layer).done == []
 
 
+def tabs_of(bar: QTabBar) -> set[str]:
+    return {bar.tabText(tab) for tab in range(bar.count())}
+
+
 def test_tabs_show_the_panels_own_names(gui_screen: None, tiny_home: Path, make_napari_viewer: Any, qtbot: Any) -> None:
     viewer = make_napari_viewer(show=True)
     edit = open_panel(viewer, "Edit")
     open_panel(viewer, "Segment")
 
     def tabs() -> set[str]:
-        bars = viewer.window._qt_window.findChildren(QTabBar)
-        return {bar.tabText(tab) for bar in bars for tab in range(bar.count())}
+        return {title for bar in viewer.window._qt_window.findChildren(QTabBar) for title in tabs_of(bar)}
 
     qtbot.waitUntil(lambda: {"Edit", "Segment"} <= tabs(), timeout=10_000)
+    for panel in ("Teach", "Measure", "Planes", "Readers", "Models", "Review"):
+        open_panel(viewer, panel)
+    bars = [bar for bar in viewer.window._qt_window.findChildren(QTabBar) if "Readers" in tabs_of(bar)]
+    qtbot.waitUntil(lambda: all(bar.elideMode() == Qt.TextElideMode.ElideNone for bar in bars), timeout=10_000)
+    assert len(bars) == 1 and bars[0].usesScrollButtons()  # whole names, however many panels there are
     assert open_panel(viewer, "Edit") is edit  # and they are found by the name that napari's menu has
 
 

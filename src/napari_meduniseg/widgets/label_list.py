@@ -68,7 +68,7 @@ class LabelListButton(Working, QPushButton):
         apply_list(layer, table)
         self.renamed.emit()
         count = len(table.names)
-        self.said.emit(f"{path.name}: {count} class{'' if count == 1 else 'es'}.", False)
+        self.said.emit(f"Opened {path.name}: {count} class{'' if count == 1 else 'es'}.", False)
 
     def _failed(self, sentence: str) -> None:
         self.said.emit(sentence, True)

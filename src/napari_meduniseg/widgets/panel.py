@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import napari
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QMainWindow, QTabBar, QWidget
 
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg._jobs import Work, os_failure
@@ -41,6 +42,14 @@ class Panel(Working, QWidget):
         super().showEvent(event)
         overlay_of(self, self._viewer)
         bind_sheet(self.window())
+        QTimer.singleShot(0, self, self._name_tabs)  # the tab of a panel that opens is made after it
+
+    def _name_tabs(self) -> None:
+        """Tabs show whole names, and arrows where they do not fit; Qt would shorten a dozen to a letter each."""
+        for bar in self.window().findChildren(QTabBar):
+            if isinstance(bar.parent(), QMainWindow):
+                bar.setElideMode(Qt.TextElideMode.ElideNone)
+                bar.setUsesScrollButtons(True)
 
     def say(self, text: str, trouble: bool = False) -> None:
         """Show a sentence; trouble is highlighted."""

@@ -162,7 +162,8 @@ class ResultTable(Working, QWidget):
                 name = row.name if len(outcome.results) == 1 else f"{task}: {row.name}"
                 unit = {"ml": "ml", "mm2": "mm²", "pixels": "px"}[row.unit]
                 size = f"{row.size:,.0f} {unit}" if row.unit == "pixels" else f"{row.size:,.2f} {unit}"
-                means = ", ".join("-" if math.isnan(mean) else f"{mean:.4g}" for mean in row.mean_intensity)
+                digits = 4 if len(row.mean_intensity) == 1 else 3  # three must fit beside each other
+                means = ", ".join("-" if math.isnan(mean) else f"{mean:.{digits}g}" for mean in row.mean_intensity)
                 lesions = _lesions(outcome.results[task], row.label)
                 for column, text in enumerate((name, f"{row.voxels:,}", size, means, lesions)):
                     item = QTableWidgetItem(text)

@@ -172,8 +172,8 @@ class TrainingConfig(BaseModel):
         given = [name for name in ("class_embeddings", "pretrained_weights", "init") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give {given[0]} or {given[1]}, not both")
-        if given and self.network.single_task:
-            raise ValueError(f"{self.network.method} starts from random weights; leave {given[0]} out")
+        if given and given[0] != "init" and self.network.single_task:
+            raise ValueError(f"{self.network.method} starts from random weights or an init; leave {given[0]} out")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.model import ModelConfig, build_model
-from meduniseg_core.training import NetworkSettings, TrainingConfig, train
+from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.initial_weights import InitialWeights
 from tests.small_peers import small_peer
 
@@ -151,9 +151,9 @@ def test_files_of_other_networks_and_widths_are_refused(tmp_path: Path) -> None:
 def test_a_training_starts_from_monai_s_file_and_from_its_own_model(config: TrainingConfig, tmp_path: Path) -> None:
     theirs = UNETR(1, 2, img_size=96, feature_size=4, hidden_size=64, mlp_dim=256, num_heads=1)
     path = checkpoint(tmp_path, theirs.state_dict())
-    network = NetworkSettings(method="unetr", features=(4, 8, 16, 32, 64), strides=((2, 2, 2),) * 4)
-    change = {"network": network, "datasets": (config.datasets[1],), "epochs": 1, "validation_every": 1}
-    run = config.model_copy(update={**change, "init": str(path)})
+    network = {"method": "unetr", "features": (4, 8, 16, 32, 64), "strides": ((2, 2, 2),) * 4}
+    change = {"network": network, "datasets": config.datasets[1:], "epochs": 1, "validation_every": 1}
+    run = TrainingConfig.from_settings({**config.model_dump(), **change, "init": str(path)}, tmp_path / "run.toml")
     first = train(run)
     report = (config.output / "initial_weights.json").read_text("utf-8")
     assert "blocks.11.feed_forward.down.weight" in report

@@ -45,9 +45,11 @@ def test_what_a_network_for_one_task_cannot_do_is_refused(config: TrainingConfig
     settings = {**config.model_dump(), "network": {"method": "u-mamba-bot"}}
     with pytest.raises(BadInputError, match="u-mamba-bot is a network for one task; give one data set"):
         TrainingConfig.from_settings(settings, config.output / "config.toml")
-    for start in ("init", "pretrained_weights"):
-        with pytest.raises(ValidationError, match=f"random weights; leave {start} out"):
-            TrainingConfig.model_validate({**settings, "datasets": config.datasets[:1], start: "starter"})
+    one = {**settings, "datasets": config.datasets[:1]}
+    with pytest.raises(ValidationError, match="random weights or an init; leave pretrained_weights out"):
+        TrainingConfig.model_validate({**one, "pretrained_weights": "starter"})
+    with pytest.raises(UsageError, match=r"nothing of its encoder .* fits the run's network"):
+        prepare(TrainingConfig.model_validate({**one, "init": "starter"}))
     with pytest.raises(UsageError, match="ux-net is for volumes, not for 2D images; correct the config"):
         prepare(single(config, "ux-net", 0))
     info = prepare(single(config, "u-mamba-bot", 1)).info

@@ -1,17 +1,20 @@
 """Is the target in the picture? Heads on the frozen starter against a baseline that sees only the segmentation's area.
 
     export MEDUNISEG_SHARED=../shared
-    python experiments/classification/run.py [MODEL]    # the starter; writes results/classification.*
+    python experiments/classification/run.py validation [MODEL]   # tried on images that the training held back
+    python experiments/classification/run.py evaluate [MODEL]     # imagesTs, once; both write results/STEP.*
 
 Of every 2D picture two crops are made, as `experiments/starter/nothing_there.py` does: the largest window that holds no
 target, and one of the same size around the target. Heads are fitted on crops of training images (imagesTr), a patient's
-together; everything about them is chosen there, by cross-validation. Held-out pictures (imagesTs) are looked at once.
+together; everything about them is chosen there, by cross-validation. Held-out pictures (imagesTs) are looked at once;
+``validation`` takes in their place the training images that the starter has not learnt from, and fits without them.
 The baseline is the same kind of fit on one number: the share of the picture that the model calls target.
 What was found in a crop is kept by the model's sha256: run the command again after a stop.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -42,9 +45,11 @@ from meduniseg_core.inference.classification import head_inputs, head_probabilit
 from meduniseg_core.inference.quality.evidence import ClassEvidence, Evidence  # noqa: E402
 from meduniseg_core.preprocessing import RawCase, RawDataset  # noqa: E402
 from meduniseg_core.training import TrainingConfig  # noqa: E402
+from meduniseg_core.training.split import read_splits  # noqa: E402
 from meduniseg_core.weights import load_model  # noqa: E402
 
 RESULTS = HERE / "results"
+SPLIT = HERE.parent / "starter" / "results" / "starter" / "split.json"
 CACHE = HERE.parents[1] / "runs" / "classification"
 MOST = 60
 """Training pictures of a task: enough for a fit, and an hour less on a CPU."""
@@ -131,11 +136,13 @@ def compared(truth: list[int], ours: np.ndarray, theirs: np.ndarray) -> dict[str
 
 
 def table(found: dict[str, Any]) -> str:
+    of = "held-back training" if found["step"] == "validation" else "held-out"
     lines = [
         f"# Is the target in the picture? {found['model']} {found['sha256'][:8]}",
         "",
-        f"Crops of held-out pictures with and without the target (sizes {', '.join(map(str, SIZES))} of the sides), "
-        "each looked at once. Written by experiments/classification/run.py.",
+        f"Crops with and without the target (sizes {', '.join(map(str, SIZES))} of the sides) of {of} pictures. Chance "
+        "is 0.5 in both figures. In brackets 95 % intervals by resampling crops. Written by "
+        f"experiments/classification/run.py {found['step']}.",
         "",
         "| task | pictures | head: AUROC | area: AUROC | difference | head: balanced accuracy | area | difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -150,12 +157,18 @@ def table(found: dict[str, Any]) -> str:
             cells.append(f"{gap['value']:+.3f} ({gap['low']:+.3f} to {gap['high']:+.3f})")
         lines.append(f"| {' | '.join(cells)} |")
     for task, (train, test) in found["left_out"].items():
-        lines += ["", f"Left out, too few crops: {task} ({train} for the fit, {test} held out)."]
+        lines += ["", f"Left out, too few crops: {task} ({train} for the fit, {test} to test)."]
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    predictor = Predictor(load_model(sys.argv[1] if len(sys.argv) > 1 else "starter"), "cpu", "fp32")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("validation", "evaluate"))
+    parser.add_argument("model", nargs="?", default="starter")
+    parser.add_argument("--most", type=int, default=MOST, metavar="N", help="training pictures of a task (%(default)s)")
+    parser.add_argument("--only", action="append", metavar="TASK", help="this task alone; no file")
+    arguments = parser.parse_args()
+    predictor, splits = Predictor(load_model(arguments.model), "cpu", "fp32"), read_splits(SPLIT)
     known = [plan.task for plan in predictor.model.info.tasks]
     tasks: dict[str, Any] = {}
     left_out: dict[str, list[int]] = {}
@@ -165,10 +178,16 @@ def main() -> int:
         dataset = RawDataset.open(folder)
         if dataset.dimension != 2 or dataset.task not in known or dataset.task in (*EVERYWHERE, CHEST):
             continue
-        cases = dataset.cases("Tr")
-        chosen = np.random.default_rng(0).permutation(len(cases))[:MOST]
+        if arguments.only and dataset.task not in arguments.only:
+            continue
+        cases, tested = dataset.cases("Tr"), dataset.cases("Ts")
+        if arguments.step == "validation":
+            held = set(splits[dataset.task].validation)
+            tested = [case for case in cases if case.case in held]
+            cases = [case for case in cases if case.case not in held]
+        chosen = np.random.default_rng(0).permutation(len(cases))[: arguments.most]
         train = [row for at in sorted(chosen) for row in seen(predictor, dataset, cases[at])]
-        test = [row for case in dataset.cases("Ts") for row in seen(predictor, dataset, case)]
+        test = [row for case in tested for row in seen(predictor, dataset, case)]
         print(f"{dataset.task}: {len(train)} and {len(test)} crops", flush=True)
         if len(train) < 2 * LEAST[0] or len(test) < 2 * LEAST[1]:
             left_out[dataset.task] = [len(train), len(test)]
@@ -182,11 +201,19 @@ def main() -> int:
         truths += truth
         shares["head"].append(own)
         shares["area"].append(theirs)
-    tasks["all"] = compared(truths, np.concatenate(shares["head"]), np.concatenate(shares["area"]))
-    found = {"model": predictor.model.info.name, "sha256": predictor.model.sha256, "tasks": tasks, "left_out": left_out}
-    write_text(RESULTS / "classification.json", json.dumps(found, indent=1) + "\n")
-    write_text(RESULTS / "classification.md", table(found))
+    if not truths:
+        sys.exit("No task has enough crops; give --most a larger number.")
+    found = {
+        "step": arguments.step,
+        "model": predictor.model.info.name,
+        "sha256": predictor.model.sha256,
+        "tasks": {**tasks, "all": compared(truths, np.concatenate(shares["head"]), np.concatenate(shares["area"]))},
+        "left_out": left_out,
+    }
     print(table(found))
+    if not arguments.only:
+        write_text(RESULTS / f"{arguments.step}.json", json.dumps(found, indent=1) + "\n")
+        write_text(RESULTS / f"{arguments.step}.md", table(found))
     return 0
 
 

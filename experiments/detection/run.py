@@ -190,6 +190,7 @@ def table(found: Found) -> str:
 def with_interval(value: float, interval: dict[str, float], *, turned: bool = False) -> str:
     low, high = (-interval["high"], -interval["low"]) if turned else (interval["low"], interval["high"])
     sign = "+" if turned else ""
+    value, low, high = (round(one, 3) + 0.0 for one in (value, low, high))  # no "-0.000"
     return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 

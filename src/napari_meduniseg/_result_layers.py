@@ -7,10 +7,11 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
 from meduniseg_core.images.palette import Colour, free_colours
-from napari_meduniseg._instance_boxes import box_layer, former_boxes
+from napari_meduniseg._instance_boxes import box_layer, follow, former_boxes
 from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer, shown_colour
 from napari_meduniseg._links import bind, image_of, labels_among
 from napari_meduniseg._segmentation_job import Outcome, SegmentationJob
+from napari_meduniseg._views import slice_axis
 
 
 def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> list[Labels]:
@@ -30,12 +31,14 @@ def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> 
         data, options, _ = result_layer(result, outcome.taken.change, layer, name, colours)
         added.append(viewer.add_labels(data, **options))
         bind(added[-1], layer)
-        boxes = box_layer(result, outcome.taken.change, layer, name, colours)
+        boxes = box_layer(result, outcome.taken.change, layer, name, colours, slice_axis(layer, viewer))
         if boxes is not None:
             for former in former_boxes(task, viewer.layers):
                 if image_of(former, viewer.layers) is layer:
                     viewer.layers.remove(former)
-            bind(viewer.add_shapes(boxes[0], **boxes[1]), layer)
+            shapes = viewer.add_shapes(boxes[0], **boxes[1])
+            bind(shapes, layer)
+            follow(shapes, viewer)
     return added
 
 

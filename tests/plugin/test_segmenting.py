@@ -36,7 +36,7 @@ from napari_meduniseg._segmentation_job import (
     run_times,
     tasks_for,
 )
-from napari_meduniseg._views import set_view
+from napari_meduniseg._views import set_view, slice_axis
 
 
 @pytest.fixture
@@ -143,6 +143,34 @@ def test_lesions_come_as_boxes_that_enclose_their_labels(viewer: ViewerModel, fl
         others = tuple(other for other in range(3) if other != axis)
         assert np.array_equal(covered.any(axis=others), (labels.data > 0).any(axis=others))
     assert set(boxes.features["class"]) == {"liver"} and boxes.features["score"].between(0, 1).all()
+
+
+def test_boxes_follow_the_axis_that_the_viewer_slices_along(viewer: ViewerModel) -> None:
+    add_volume(viewer)
+    set_view(viewer, "sagittal")
+    (labels,) = run(viewer, compute=BOXES)
+    boxes = viewer.layers[-1]
+    for view in ("sagittal", "coronal", "axial"):
+        set_view(viewer, view)
+        axis = slice_axis(boxes, viewer)
+        for place in range(labels.data.shape[axis]):
+            viewer.dims.set_point(axis, labels.data_to_world([place] * 3)[axis])
+            assert len(boxes.data) == len(boxes.features) == len(boxes.edge_color)
+            shown = sum(bool((one[:, axis] == place).all()) for one in boxes.data)
+            assert np.count_nonzero(boxes._data_view._displayed) == shown
+            assert shown or not labels.data.take(place, axis).any()
+        covered = np.zeros(labels.data.shape, dtype=bool)
+        for one in boxes.data:
+            low, high = np.ceil(one.min(axis=0)).astype(int), np.floor(one.max(axis=0)).astype(int) + 1
+            covered[tuple(map(slice, low, high))] = True
+        assert covered[labels.data > 0].all()
+    assert set(boxes.features["class"]) == {"liver"}
+    boxes.data = [*boxes.data[1:]]
+    kept = len(boxes.data)
+    set_view(viewer, "coronal")
+    assert len(boxes.data) == kept and (boxes.data[0][:, 0] == boxes.data[0][0, 0]).all()
+    viewer.layers.remove(boxes)
+    set_view(viewer, "axial")
 
 
 def test_of_a_photograph_boxes_are_flat_and_each_task_has_its_own(viewer: ViewerModel) -> None:

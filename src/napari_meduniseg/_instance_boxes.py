@@ -80,7 +80,7 @@ def box_layer(
 ) -> LayerData | None:
     """Make the layer of a result's boxes, the surest first; None where boxes were not asked for.
 
-    In a volume a box is a rectangle on each of its slices along ``axis``; :func:`follow` keeps them on those that are
+    In a volume a box is a rectangle on each of its slices along ``axis``; :func:`follow_boxes` keeps them on those that are
     shown. Each carries the class, the score and the size as features, and its score as text. Boxes that would exceed
     1,000 rectangles along any axis are left out, which the layer's name says.
     """
@@ -123,7 +123,7 @@ def box_layer(
     return drawn.rectangles, options, "shapes"
 
 
-def follow(layer: Shapes, viewer: ViewerModel) -> None:
+def follow_boxes(layer: Shapes, viewer: ViewerModel) -> None:
     """Keep a layer of boxes on the slices that the viewer shows."""
     layer.metadata[METADATA_KEY][_DRAWN].follow(layer, viewer)
 

@@ -7,7 +7,7 @@ from napari.layers import Image as ImageLayer
 from napari.layers import Labels
 
 from meduniseg_core.images.palette import Colour, free_colours
-from napari_meduniseg._instance_boxes import box_layer, follow, former_boxes
+from napari_meduniseg._instance_boxes import box_layer, follow_boxes, former_boxes
 from napari_meduniseg._layers import METADATA_KEY, probability_layers, result_layer, shown_colour
 from napari_meduniseg._links import bind, image_of, labels_among
 from napari_meduniseg._segmentation_job import Outcome, SegmentationJob
@@ -38,7 +38,7 @@ def add_results(job: SegmentationJob, outcome: Outcome, viewer: ViewerModel) -> 
                     viewer.layers.remove(former)
             shapes = viewer.add_shapes(boxes[0], **boxes[1])
             bind(shapes, layer)
-            follow(shapes, viewer)
+            follow_boxes(shapes, viewer)
     return added
 
 

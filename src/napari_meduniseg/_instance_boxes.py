@@ -80,9 +80,9 @@ def box_layer(
 ) -> LayerData | None:
     """Make the layer of a result's boxes, the surest first; None where boxes were not asked for.
 
-    In a volume a box is a rectangle on each of its slices along ``axis``; :func:`follow_boxes` keeps them on those that are
-    shown. Each carries the class, the score and the size as features, and its score as text. Boxes that would exceed
-    1,000 rectangles along any axis are left out, which the layer's name says.
+    In a volume a box is a rectangle on each of its slices along ``axis``; :func:`follow_boxes` keeps them on those that
+    are shown. Each carries the class, the score and the size as features, and its score as text. Boxes that would
+    exceed 1,000 rectangles along any axis are left out, which the layer's name says.
     """
     if result.instances is None:
         return None

@@ -5,7 +5,8 @@
 A timer of 5 ms in the GUI's thread notes the gaps between its ticks: from Start on while the layers are added (beside
 napari's own time for two empty labels layers of that size), from the first stroke until the whole volume is labelled
 (with the network's features, computed once), at a second stroke (nothing new to compute but labels), and at its undo.
-Then a click in Edit that removes, and one that grows. On a busy machine the gaps hold time in which others had the
+Then a click in Edit that removes, and one that grows; and the panel Planes, while the mouse moves, slices change and a
+stroke is painted. On a busy machine the gaps hold time in which others had the
 core; the second figure is the longest time that the GUI's thread itself computed without a tick.
 """
 
@@ -20,6 +21,8 @@ import napari
 import numpy as np
 from qtpy.QtWidgets import QApplication
 from responsiveness import SCALE, SHAPE, Gaps, until
+
+from napari_meduniseg.widgets.opening import open_panel
 
 LIMIT = 100  # ms
 
@@ -93,8 +96,8 @@ def main() -> None:
             viewer.theme = "dark"
             until_quiet()
 
-    def until_quiet() -> None:
-        end = time.perf_counter() + 0.5
+    def until_quiet(seconds: float = 0.5) -> None:
+        end = time.perf_counter() + seconds
         until(lambda: time.perf_counter() > end)
 
     def stroke(value: int, row: int, first: int, last: int) -> None:
@@ -138,6 +141,20 @@ def main() -> None:
             until(lambda: not edit.busy)
         print(edit.said.text())
     shoot("edit")
+    planes = open_panel(viewer, "Planes")
+    until(lambda: planes.views[0].plane is not None)
+    with Watch(gaps, "Planes: mouse"):
+        for column in range(100, 400, 5):
+            viewer.cursor.position = image.data_to_world((60, 230, column))
+            until_quiet(0.02)
+    with Watch(gaps, "Planes: slices"):
+        for depth in range(40, 70):
+            viewer.dims.set_point(0, depth * SCALE[0])
+            until_quiet(0.05)
+    with Watch(gaps, "Planes: a stroke"):
+        panel.taught.paint((60, 300, 300), 1)
+        until_quiet()
+    shoot("planes")
     viewer.close()
 
 

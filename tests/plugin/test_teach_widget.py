@@ -53,8 +53,10 @@ def test_two_strokes_label_the_volume_undo_takes_one_back_and_a_quick_task_goes_
     widget.undo_button.click()
     wait_for(lambda: not widget.learning)
     assert not np.asarray(widget.taught.data).any()
+    assert widget.undo_button.isEnabled() and widget.class_box.isEnabled()
     following = gui.add_image(gui.layers["scan"].data[:, ::-1] * 5, name="next", scale=(3, 1, 1), units="mm")
     gui.layers.selection.active = following
+    assert not widget.undo_button.isEnabled() and not widget.class_box.isEnabled()  # the strokes are another image's
     widget.apply_quick_task(tmp_path / "square.json")
     wait_for(lambda: not widget.learning)
     assert dice(np.asarray(gui.layers["next: taught"].data) == 1, mask[:, ::-1]) > 0.8

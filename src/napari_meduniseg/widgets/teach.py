@@ -106,6 +106,7 @@ class TeachWidget(Panel):
         self.save_button.clicked.connect(self._ask_and_save)
         self.apply_button.clicked.connect(self._ask_and_apply)
         napari_viewer.layers.events.removed.connect(self._removed)
+        self._current.events.changed.connect(self._enable)
         self._lay_out()
         self._enable()
 
@@ -331,8 +332,8 @@ class TeachWidget(Panel):
         if path:
             self.apply_quick_task(Path(path))
 
-    def _enable(self) -> None:
-        started = self.strokes is not None
+    def _enable(self, _event: Any = None) -> None:
+        started = self.strokes is not None and self._current.image is self._image  # else one would act on hidden ones
         for widget in (self.class_box, self.class_button, self.undo_button):
             widget.setEnabled(started)
         self.save_button.setEnabled(self._teacher is not None)

@@ -37,12 +37,16 @@ class Panel(Working, QWidget):
         self.content.addWidget(self.recovery)
         self.footer = footer_layout(self)
         KeptFocus(self)
+        self._naming = QTimer(self)  # the tab of a panel that opens is made after it
+        self._naming.setSingleShot(True)
+        self._naming.setInterval(0)
+        self._naming.timeout.connect(self._name_tabs)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
         super().showEvent(event)
         overlay_of(self, self._viewer)
         bind_sheet(self.window())
-        QTimer.singleShot(0, self, self._name_tabs)  # the tab of a panel that opens is made after it
+        self._naming.start()
 
     def _name_tabs(self) -> None:
         """Tabs show whole names, and arrows where they do not fit; Qt would shorten a dozen to a letter each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from meduniseg_core.evaluation.classification import (
     balanced_accuracy,
@@ -30,6 +31,18 @@ def test_balanced_accuracy_weighs_classes_alike() -> None:
     truth = np.array([0] * 8 + [1] * 2)
     assert balanced_accuracy(truth, two([0.1] * 10)) == pytest.approx(0.5)
     assert balanced_accuracy(truth, two([0.1] * 4 + [0.9] * 6)) == pytest.approx((0.5 + 1) / 2)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_both_are_scikit_learn_s(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    truth = np.concatenate([np.arange(classes), rng.integers(classes, size=40)])
+    shares = rng.dirichlet(np.ones(classes), len(truth)).round(1)  # with ties
+    shares /= shares.sum(axis=1, keepdims=True)
+    pairs = {"multi_class": "ovo", "labels": range(classes)} if classes > 2 else {}
+    expected = roc_auc_score(truth, shares if classes > 2 else shares[:, 1], **pairs)
+    assert class_auroc(truth, shares) == pytest.approx(expected)
+    assert balanced_accuracy(truth, shares) == pytest.approx(balanced_accuracy_score(truth, shares.argmax(axis=1)))
 
 
 def test_every_draw_holds_all_classes() -> None:

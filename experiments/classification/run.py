@@ -51,8 +51,8 @@ from meduniseg_core.weights import load_model  # noqa: E402
 RESULTS = HERE / "results"
 SPLIT = HERE.parent / "starter" / "results" / "starter" / "split.json"
 CACHE = HERE.parents[1] / "runs" / "classification"
-MOST = 60
-"""Training pictures of a task: enough for a fit, and an hour less on a CPU."""
+MOST = 200
+"""Training pictures of a task: all."""
 SIZES = (0.8, 0.65, 0.5, 0.35)
 """Of a crop, as shares of the picture's sides; the first that has a place without the target is taken."""
 CHEST = "chest"
@@ -158,6 +158,8 @@ def table(found: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     for task, (train, test) in found["left_out"].items():
         lines += ["", f"Left out, too few crops: {task} ({train} for the fit, {test} to test)."]
+    for task, (train, test) in found["blank"].items():
+        lines += ["", f"Crops of background alone, passed over: {task} ({train} for the fit, {test} to test)."]
     return "\n".join(lines) + "\n"
 
 
@@ -172,6 +174,7 @@ def main() -> int:
     known = [plan.task for plan in predictor.model.info.tasks]
     tasks: dict[str, Any] = {}
     left_out: dict[str, list[int]] = {}
+    blank: dict[str, list[int]] = {}
     truths: list[int] = []
     shares: dict[str, list[np.ndarray]] = {"head": [], "area": []}
     for folder in TrainingConfig.from_toml(HERE.parent / "starter" / "sixteen.toml").datasets:
@@ -186,8 +189,12 @@ def main() -> int:
             tested = [case for case in cases if case.case in held]
             cases = [case for case in cases if case.case not in held]
         chosen = np.random.default_rng(0).permutation(len(cases))[: arguments.most]
-        train = [row for at in sorted(chosen) for row in seen(predictor, dataset, cases[at])]
-        test = [row for case in tested for row in seen(predictor, dataset, case)]
+        shown = [row for at in sorted(chosen) for row in seen(predictor, dataset, cases[at])]
+        asked = [row for case in tested for row in seen(predictor, dataset, case)]
+        # a crop of background alone, of which the product says nothing
+        train, test = ([row for row in rows if row["features"]] for rows in (shown, asked))
+        if len(train) < len(shown) or len(test) < len(asked):
+            blank[dataset.task] = [len(shown) - len(train), len(asked) - len(test)]
         print(f"{dataset.task}: {len(train)} and {len(test)} crops", flush=True)
         if len(train) < 2 * LEAST[0] or len(test) < 2 * LEAST[1]:
             left_out[dataset.task] = [len(train), len(test)]
@@ -209,6 +216,7 @@ def main() -> int:
         "sha256": predictor.model.sha256,
         "tasks": {**tasks, "all": compared(truths, np.concatenate(shares["head"]), np.concatenate(shares["area"]))},
         "left_out": left_out,
+        "blank": blank,
     }
     print(table(found))
     if not arguments.only:

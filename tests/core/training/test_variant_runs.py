@@ -28,9 +28,10 @@ SMALL: dict[str, Any] = {
 CHOICES: dict[str, dict[str, Any]] = {
     "uniseg": {"modal_prior": False},
     "multiple prompts": {"task_prompts": "each"},
+    "universal prompts": {"modal_prompts": "one"},
     "fixed prompts": {"learned_prompts": False},
     "bottleneck prompts": {"modal_prior_at": "bottleneck", "fuse_blocks": 1},
-    "meduniseg-t": {"task_prior_at": "decoder", "modal_prompts": "one", "fuse_divisor": 2},
+    "meduniseg-t": {"task_prior_at": "decoder", "fuse_divisor": 2},
     "dodnet": {"method": "dodnet"},
     "universal-model": {"method": "universal-model"},
     "ccq": {"method": "ccq"},

@@ -21,6 +21,7 @@ from napari_meduniseg._clicks import click_on, correction, draw_lasso
 from napari_meduniseg._editing import Locks, apply
 from napari_meduniseg._features import FeatureSource
 from napari_meduniseg._layers import METADATA_KEY, Origin
+from napari_meduniseg._napari_versions import camera_of
 from napari_meduniseg.widgets.canvas_overlay import overlay_of
 
 wait_for = partial(qt_waiting.wait_for, seconds=300.0)
@@ -186,7 +187,7 @@ def test_clicks_and_a_lasso_in_a_window_are_one_undo_step_each(gui: Any, edit: A
     assert edit.clicks.lasso is not None and "inside the lasso" in edit.said.text()
     overlay = overlay_of(edit, gui)
     line = overlay.line_pixels()
-    zoom = gui.scene.camera.zoom
+    zoom = camera_of(gui).zoom
     assert line is not None and line[1, 0] - line[0, 0] == pytest.approx(9.5 * zoom)
     drag(edit, layer, (12.0, 20.0, 10.0))
     changed = np.nonzero(before != np.asarray(layer.data))

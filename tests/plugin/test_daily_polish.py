@@ -15,6 +15,7 @@ from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QApplication, QLabel, QTabBar
 
 from napari_meduniseg import _unsaved
+from napari_meduniseg._napari_versions import camera_of
 from napari_meduniseg._steps import go_to_step, steps_of
 from napari_meduniseg.widgets.layer_combo import labels_combo
 from napari_meduniseg.widgets.message import Name
@@ -49,7 +50,7 @@ def test_the_ball_s_outline_is_in_mm_on_the_screen(gui: Any, edit: Any) -> None:
     assert overlay is not None and overlay.ball_pixels() is None
     edit.radius.setValue(7.0)
     edit.ball.setChecked(True)
-    gui.scene.camera.zoom = 4.0
+    camera_of(gui).zoom = 4.0
     assert overlay.ball_pixels() == pytest.approx(28)
     edit.radius.setValue(3.0)
     assert overlay.ball_pixels() == pytest.approx(12)

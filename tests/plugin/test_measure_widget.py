@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_meduniseg._current import current_of
 from napari_meduniseg._measuring import add_measurements, measure_shapes, measurements_of
+from napari_meduniseg._napari_versions import camera_of
 from napari_meduniseg.widgets.canvas_overlay import _canvas_in
 from napari_meduniseg.widgets.opening import open_panel
 
@@ -69,7 +70,7 @@ def test_drawn_by_hand_listed_copied_and_saved(gui: Any, qtbot: Any, tmp_path: P
     panel: Any = open_panel(gui, "Measure")
     canvas: Any = _canvas_in(gui.window._qt_window.centralWidget())
     middle = canvas.width() // 2, canvas.height() // 2
-    zoom = gui.scene.camera.zoom
+    zoom = camera_of(gui).zoom
 
     def at(x: float, y: float) -> QPoint:
         return QPoint(round(middle[0] + x * zoom), round(middle[1] + y * zoom))

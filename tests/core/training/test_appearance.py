@@ -70,7 +70,7 @@ def test_another_contrast_moves_the_classes_and_nothing_else() -> None:
         change = (image[0, 0, 16] - outside) / scale
         steps.append((float(change[16]), float(change[52])))
     first, second = np.array(steps).T
-    assert (np.abs(first) < 1e-3).sum() > 5 and (np.abs(first) > 0.1).sum() > 10  # half of the time
+    assert (np.abs(first) < 1e-3).sum() > 5 and (np.abs(first) > 0.1).sum() > 10  # not always
     assert first.min() < -0.1 and first.max() > 0.1 and abs(np.corrcoef(first, second)[0, 1]) < 0.5
     assert max(np.abs(first).max(), np.abs(second).max()) <= 0.8 + 1e-3  # 0.4 of the range from -1 to 1
 

@@ -41,7 +41,7 @@ class AppearanceConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     p_class_contrast: Probability = Field(default=0.0, description="classes become brighter or darker (contrast agent)")
-    class_contrast: float = Field(default=0.5, ge=0, le=1, description="largest change, as a share of the range")
+    class_contrast: float = Field(default=0.6, ge=0, le=1, description="largest change, as a share of the range")
     p_colour: Probability = Field(default=0.0, description="hue and saturation: mixes the three channels")
     colour: float = Field(default=0.25, ge=0, le=1, description="largest share that one channel takes of another")
     p_grey_curve: Probability = Field(default=0.0, description="a random rising curve of intensities (window, gamma)")

@@ -12,7 +12,7 @@ from typing import Any
 from meduniseg_core.training.augmentation.config import AppearanceConfig, AugmentationConfig
 
 GROUPS: dict[str, dict[str, float]] = {
-    "contrast": {"p_class_contrast": 0.4},
+    "contrast": {"p_class_contrast": 0.8},
     "colour": {"p_colour": 0.5},
     "light": {"p_illumination": 0.3},
     "curve": {"p_grey_curve": 0.4},
@@ -31,7 +31,7 @@ MODALITY_GROUPS: dict[str, tuple[str, ...]] = {
     "endoscopy": ("colour", "light", "curve", "sharpness", "overlay", "frame", "spots"),
     "ultrasound": ("light", "curve", "sharpness", "overlay", "frame", "sound"),
     "xray": ("light", "curve", "sharpness", "overlay", "frame"),
-    "mri": ("contrast", "light", "curve"),
+    "mri": ("light", "curve"),
     "pet": (),
     "ct": ("contrast", "curve", "sharpness"),
 }

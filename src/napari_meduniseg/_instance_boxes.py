@@ -69,10 +69,11 @@ class DrawnBoxes:
         axis = slice_axis(layer, viewer)
         if axis == self._axis or not 0 <= axis < layer.ndim or not self.unchanged(layer):
             return
-        options = self.options(axis, layer.ndim)
+        options, width, faces = self.options(axis, layer.ndim), layer.edge_width[0], layer.face_color[0]
         layer.data = self.rectangles
-        layer.features = options["features"]
-        layer.edge_color = options["edge_color"]
+        # more rectangles than before would have napari's own width and faces
+        layer.edge_width, layer.face_color = width, faces
+        layer.features, layer.edge_color = options["features"], options["edge_color"]
 
 
 def box_layer(

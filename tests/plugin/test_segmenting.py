@@ -159,6 +159,8 @@ def test_boxes_follow_the_axis_that_the_viewer_slices_along(viewer: ViewerModel)
             shown = sum(bool((one[:, axis] == place).all()) for one in boxes.data)
             assert np.count_nonzero(boxes._data_view._displayed) == shown
             assert shown or not labels.data.take(place, axis).any()
+        assert len(set(boxes.edge_width)) == 1 and not boxes.face_color[:, 3].any()
+        assert set(boxes.shape_type) == {"rectangle"} and len({tuple(colour) for colour in boxes.edge_color}) == 1
         covered = np.zeros(labels.data.shape, dtype=bool)
         for one in boxes.data:
             low, high = np.ceil(one.min(axis=0)).astype(int), np.floor(one.max(axis=0)).astype(int) + 1

@@ -93,6 +93,8 @@ def test_what_went_wrong_is_wrapped_in_a_narrow_panel(gui_screen: None, qtbot: A
     high = queue.rowHeight(0)
     queue.resize(800, 300)
     qtbot.waitUntil(lambda: queue.rowHeight(0) < high, timeout=5000)
-    assert queue.isColumnHidden(3)  # one task
+    assert queue.isColumnHidden(3) and queue.isColumnHidden(5)  # one task, and no Dice is known
     queue.add_result("eye", "retinal_vessel", "", 1.0, [])
     assert not queue.isColumnHidden(3)
+    queue.add_result("ear", "disc_cup", "", 1.0, [], quality("cup", 0.9, 0.8).as_json())
+    assert not queue.isColumnHidden(5)

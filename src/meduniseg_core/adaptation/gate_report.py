@@ -20,7 +20,7 @@ WORSE_BY = 0.01
 PICTURES = 3
 
 SELECTED = (
-    "The training chose its best checkpoint on these same cases, so the scores after it are slightly optimistic; the "
+    "The training chose its best state on these same cases, so the scores after it are slightly optimistic; the "
     "fewer cases, the more."
 )
 """Applies to every run that selects its best checkpoint."""

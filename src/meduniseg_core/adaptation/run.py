@@ -179,7 +179,7 @@ class Run:
         if self.result() is not None:
             raise UsageError(f"Run '{self.job.name}' is finished.")
         if finish and not self.has_checkpoint:
-            raise UsageError(f"Run '{self.job.name}' has no checkpoint yet; nothing can be kept of it.")
+            raise UsageError(f"Run '{self.job.name}' has saved nothing yet; nothing can be kept of it.")
         if finish:
             write_text(self.folder / "finish", "")
         if not (self.folder / FILE).is_file():  # begun by a version before

@@ -57,7 +57,8 @@ class CaseQueue(QTableWidget):
         """Remove all rows; the header stays."""
         self.setRowCount(0)
         self._tasks.clear()
-        self.setColumnHidden(_TASK, True)
+        for column in (_TASK, _DICE):  # until there is something to say in them
+            self.setColumnHidden(column, True)
 
     def add_result(
         self,
@@ -85,6 +86,7 @@ class CaseQueue(QTableWidget):
             item.setForeground(QColor(readable(LIGHTS[light], self)))
             item.setToolTip(str(quality["sentence"]) if quality is not None else "")
             self.setItem(first.row(), _DICE, item)
+            self.setColumnHidden(_DICE, False)
             self.setSortingEnabled(True)
 
     def add_message(self, text: str) -> None:

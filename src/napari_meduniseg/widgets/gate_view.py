@@ -29,7 +29,7 @@ from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.message import AMBER, readable
 from napari_meduniseg.widgets.working import Working
 
-_COLUMNS = ("class", "Dice before", "after", "HD95 before", "after")
+_COLUMNS = ("class", "Dice\nbefore", "after", "HD95\nbefore", "after")  # narrow: names of classes need room
 
 
 class GateView(Working, QGroupBox):
@@ -170,7 +170,8 @@ class GateView(Working, QGroupBox):
             )
             for column, text in enumerate(cells):
                 self.table.setItem(row, column, QTableWidgetItem(text))
-        self.table.setFixedHeight(30 + 30 * min(len(classes), 6))
+        header = self.table.horizontalHeader().sizeHint().height() + 2 * self.table.frameWidth()
+        self.table.setFixedHeight(header + 30 * min(len(classes), 6))
         while self.pictures.count():
             item = self.pictures.takeAt(0)
             picture = None if item is None else item.widget()

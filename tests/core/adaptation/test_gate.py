@@ -136,7 +136,7 @@ def test_labels_that_are_the_base_s_own_output_plus_one_stroke_are_said_to_favou
     assert "On 1 of 1 held-back cases the accepted labels began as the output of base itself" in found.bias
     assert "liver 1.4%" in found.bias and "That favours base; of liver the Dice before says little" in found.bias
     assert "Of the 1 voxels that were changed the new model has 100% as accepted, base 0%." in found.bias
-    assert "chose its best checkpoint on these same cases" in found.bias  # the other bias, in the same breath
+    assert "chose its best state on these same cases" in found.bias  # the other bias, in the same breath
     assert found.headline == "Worse than before in liver: the accepted labels are base's own output, hardly touched"
     folder = tmp_path / "gate"
     page = write_gate(found, folder)["html"].read_text()

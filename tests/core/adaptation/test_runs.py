@@ -105,7 +105,7 @@ def test_what_was_said_before_the_last_start_is_not_this_process_s_trouble(run: 
 
 
 def test_nothing_is_finished_that_has_no_checkpoint_and_nothing_finished_goes_on(run: Run) -> None:
-    with pytest.raises(UsageError, match="no checkpoint yet"):
+    with pytest.raises(UsageError, match="saved nothing yet"):
         run.start(finish=True)
     run.answered({})
     with pytest.raises(UsageError, match="is finished"):

@@ -26,6 +26,7 @@ from meduniseg_core.preprocessing.cache import source_files
 from meduniseg_core.preprocessing.class_statistics import task_statistics
 from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
+from meduniseg_core.training.augmentation.config import AppearanceConfig
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.settings import NetworkSettings, PlanSettings
@@ -312,6 +313,10 @@ _OPTIONAL = (
 )
 
 
+_LATER_APPEARANCE = ("p_class_contrast", "class_contrast")
+"""Settings that runs of the versions before do not know: they keep their hash where these stand at their defaults."""
+
+
 def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
     # where files lie, how many processes there are and how they go through a batch may change between start and resume
     settings = config.model_dump(
@@ -343,6 +348,10 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             *(name for name in _OPTIONAL if not getattr(config, name)),
         },
     )
+    appearance = settings["augmentation"]["appearance"]
+    for name in _LATER_APPEARANCE:
+        if appearance[name] == AppearanceConfig.model_fields[name].default:
+            del appearance[name]
     cases = [[case.run_key for case in (*task.train, *task.validation)] for task in tasks]
     # statistics follow from the cases, which are hashed
     plans = [plan.model_dump(mode="json", exclude={"statistics"} | unsaid_before(plan)) for plan in info.tasks]

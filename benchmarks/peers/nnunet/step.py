@@ -60,6 +60,9 @@ def main() -> None:
         for _ in range(options.turns):
             for side, python in (("theirs", options.peer), ("ours", sys.executable)):
                 found[side].append(_answer(python, side, precision, options))
+        counts = {round(answers[0]["parameters"] / 1e5) for answers in found.values()}
+        if len(counts) != 1:
+            raise SystemExit(f"the networks differ: {counts} x 100,000 parameters")
         _report(precision, found)
 
 
@@ -122,6 +125,11 @@ def theirs(patch: Sequence[int], batch: int, precision: str) -> tuple[Steps, int
     settings["architecture"] = models._architecture(False, FEATURES, kernels, [[1, 1, 1], *STRIDES], [2] * 6)
     dataset |= {"numTraining": 8, "file_ending": ".nii.gz", "name": plans["dataset_name"]}
     trainer = models._trainer(plans, configuration, 0, dataset)
+    for block in trainer.network.decoder.stages[-1].convs:  # the paper's backbone has cubes there, nnU-Net flat kernels
+        flat = block.conv
+        block.conv = torch.nn.Conv3d(flat.in_channels, flat.out_channels, 3, padding=1)
+        block.all_modules[0] = block.conv
+    trainer.optimizer, _ = trainer.configure_optimizers()
     trainer.network.train()
     sizes = [np.divide(patch, np.prod([[1, 1, 1], *STRIDES][: level + 1], axis=0)) for level in range(5)]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
 
+from meduniseg_core.evaluation.classification import two_class_auroc
 from meduniseg_core.inference.quality.assessment import ResultQuality
 
 _BINS = 10
@@ -70,7 +70,7 @@ def auroc(score: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> fl
     """
     if positive.all() or not positive.any():
         return None
-    return float(roc_auc_score(positive, score))
+    return two_class_auroc(positive, score)
 
 
 def calibration_error(probability: npt.NDArray[np.float64], happened: npt.NDArray[np.float64]) -> float | None:

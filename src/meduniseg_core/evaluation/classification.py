@@ -41,11 +41,11 @@ def class_auroc(truth: npt.NDArray[np.intp], shares: npt.NDArray[np.float64]) ->
     """
     classes = shares.shape[1]
     if classes == 2:
-        return _two_class_auroc(truth == 1, shares[:, 1])
+        return two_class_auroc(truth == 1, shares[:, 1])
     pairs = []
     for one, other in permutations(range(classes), 2):
         both = (truth == one) | (truth == other)
-        pairs.append(_two_class_auroc(truth[both] == one, shares[both, one]))
+        pairs.append(two_class_auroc(truth[both] == one, shares[both, one]))
     return float(np.mean(pairs))
 
 
@@ -109,10 +109,18 @@ def drawn_by_class(truth: npt.NDArray[np.intp], rng: np.random.Generator) -> npt
     return np.concatenate([own[rng.integers(len(own), size=len(own))] for own in places])
 
 
-def _two_class_auroc(positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64]) -> float:
-    """The share of pairs of a positive and a negative that the score orders rightly, ties half (Mann and Whitney).
+def two_class_auroc(positive: npt.NDArray[np.bool_], score: npt.NDArray[np.float64]) -> float:
+    """The area under the ROC curve: how many pairs of a positive and a negative the score orders rightly.
 
-    scikit-learn's gives the same; its checks of every call took most of the time of two thousand draws.
+    That is Mann and Whitney's statistic. scikit-learn's function gives the same; its checks of every call took most of
+    the time of two thousand draws.
+
+    Args:
+        positive: (n,), what is; some are and some are not.
+        score: (n,), higher for what is thought positive.
+
+    Returns:
+        0 to 1, ties counted half.
     """
     count = int(positive.sum())
     above = rankdata(score)[positive].sum() - count * (count + 1) / 2

@@ -360,6 +360,34 @@ def test_a_sheared_layer_is_resampled_and_that_is_said(
     np.testing.assert_allclose(gui.layers[-1].data_to_world((3, 4, 5)), layer.data_to_world((3, 4, 5)))
 
 
+def test_what_a_run_found_out_stays_when_the_look_at_the_image_ends_later(
+    gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_meduniseg.widgets.segment as module
+
+    go_on, ended = threading.Event(), threading.Event()
+
+    def late(*of: Any) -> Any:
+        go_on.wait(60)
+        found = module.Looked({})
+        ended.set()
+        return found
+
+    monkeypatch.setattr(module, "look_at_image", late)
+    affine = np.eye(4)
+    affine[:3, :3] = [[2, 0, 0], [0.5, 2, 0], [0, 0, 2]]
+    gui.add_image(np.random.default_rng(0).normal(size=(20, 36, 40)), affine=affine, units="mm")
+    widget.form.choose(modality="mri", tasks=("organ",))
+    widget.run()
+    until_idle(qtbot, widget)
+    assert "right angles" in widget.note.text()
+    go_on.set()
+    qtbot.waitUntil(lambda: ended.is_set() and not widget.does(module._LOOK), timeout=30_000)
+    assert "right angles" in widget.note.text()
+    gui.add_image(np.zeros((8, 9, 10)), name="another")  # nothing was run on it
+    qtbot.waitUntil(lambda: "right angles" not in widget.note.text(), timeout=30_000)
+
+
 def test_the_views_show_the_head_up_and_the_left_on_the_right(gui: Any, widget: Any, tmp_path: Path) -> None:
     open_volume(gui, tmp_path)
     widget.view_bar.buttons["coronal"].click()

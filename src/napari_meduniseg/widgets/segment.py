@@ -69,6 +69,8 @@ class SegmentWidget(Panel):
         self._looked_at: tuple[tuple[LayerSnapshot, ...], list[TaskPlan], Said] = (), [], Said()
         self._at_once: tuple[Finding, ...] = ()
         self._found: dict[str, tuple[Finding, ...]] = {}
+        self._in_results: dict[str, tuple[Finding, ...]] = {}  # what runs found out, of the image below
+        self._run_on: tuple[tuple[LayerSnapshot, ...], Said] = (), Said()
         self._trouble = ""  # why the voxels cannot be used
         self._announced: str | None = None  # the time that was forecast for the choice
         self._ahead = False  # what is said is about the choice, not about what was done
@@ -184,8 +186,12 @@ class SegmentWidget(Panel):
         self.say(f"Done in {outcome.seconds:.1f} s{promised}.{elsewhere} {first.intended_use}")
         self.said.setToolTip(how)
         if not elsewhere:
-            # the new labels layer makes the form look again: what results say stays while the image is the same
-            self._look_done({**self._found, **{task: result.findings for task, result in results.items()}})
+            # a look at the image that ends later, or that the new labels layer asks for, does not replace this
+            if not self._ran_on(order.snapshots, order.choice.said):
+                self._in_results = {}
+            self._run_on = order.snapshots, order.choice.said
+            self._in_results |= {task: result.findings for task, result in results.items()}
+            self._look_at_image(self._choice())
         self._notify(() if elsewhere else [one.text for result in results.values() for one in result.findings])
 
     def _notify(self, shown: Collection[str]) -> None:
@@ -303,10 +309,14 @@ class SegmentWidget(Panel):
         self._found = found
         self._show_found()
 
+    def _ran_on(self, snapshots: tuple[LayerSnapshot, ...], said: Said) -> bool:
+        return said == self._run_on[1] and same_images(snapshots, self._run_on[0])
+
     def _show_found(self) -> None:
         """What was found out about the image, for the tasks that are ticked."""
         tasks = [plan.task for plan in self.form.chosen_plans()]
-        found = findings_for(self._at_once, self._found, tasks)
+        of_results = self._in_results if self._ran_on(self._looked_at[0], self._looked_at[2]) else {}
+        found = findings_for(self._at_once, {**self._found, **of_results}, tasks)
         self._warn([finding.text for finding in found if finding.level == "warning"])
         notes = [finding.text for finding in found if finding.level == "info"]
         self.note.say(without_options("\n".join(notes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Literal
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -86,7 +86,7 @@ class Locks:
         They all write through one method, which is replaced on this layer by one that leaves protected voxels out
         before anything is written. So a stroke stays one undo step, and undo restores exactly what it changed. napari
         has no public hook for this (its *preserve labels* protects all classes or none). Before 0.8 the method is
-        ``data_setitem``, which :func:`apply` therefore calls on the class.
+        ``data_setitem``, through which programs write, too: there it follows the rule only while a tool is at work.
         """
         step = "_apply_mask_to_data" if hasattr(layer, "_apply_mask_to_data") else "data_setitem"
         write: Callable[..., np.ndarray | None] | None = getattr(layer, step, None)
@@ -99,13 +99,18 @@ class Locks:
             allowed[mask] = self._free(layer, data[mask], new_label)
             return write(data, allowed, new_label, *rest)
 
+        if step == "_apply_mask_to_data":
+            setattr(layer, step, write_mask)
+            return
+        is_tool_at_work = _notice_tools(layer)
+
         def write_indices(indices: tuple[np.ndarray, ...], value: Any, refresh: bool = True) -> None:
-            if np.ndim(value) == 0:  # tools paint one class; programs that set many may do so in any napari
+            if is_tool_at_work():
                 free = self._free(layer, np.asarray(layer.data)[tuple(indices)], int(value))
                 indices = tuple(np.asarray(axis)[free] for axis in indices)
             write(indices, value, refresh)
 
-        setattr(layer, step, write_mask if step == "_apply_mask_to_data" else write_indices)
+        setattr(layer, step, write_indices)
 
     def _free(self, layer: Labels, before: np.ndarray, new_label: int) -> np.ndarray:
         """Find which of these voxels a tool may change, and say so where it may not change others."""
@@ -120,6 +125,27 @@ class Locks:
     def why(self, locked: bool) -> str:
         """Say why something was left as it is: by a lock, or by the choice of what to paint over."""
         return _LOCKED if locked or self.paint_over == "everything" else _KEPT[self.paint_over]
+
+
+def _notice_tools(layer: Labels) -> Callable[[], bool]:
+    """Replace napari's tools on this layer by ones that are noticed; returns whether one of them is at work."""
+    at_work = 0
+
+    def noticed(tool: Callable[..., None]) -> Callable[..., None]:
+        @wraps(tool)
+        def use(*arguments: Any, **options: Any) -> None:
+            nonlocal at_work
+            at_work += 1
+            try:
+                tool(*arguments, **options)
+            finally:
+                at_work -= 1
+
+        return use
+
+    for name in ("paint", "fill", "paint_polygon"):
+        setattr(layer, name, noticed(getattr(layer, name)))
+    return lambda: at_work > 0
 
 
 @cache

@@ -111,6 +111,23 @@ def test_who_points_at_a_component_means_its_class(labels: Labels) -> None:
     assert losers(before, labels.data) == {2}
 
 
+@pytest.mark.parametrize("choice", ["background", "visible", "everything"])
+def test_what_programs_write_is_theirs_to_decide(labels: Labels, choice: str) -> None:
+    said: list[str] = []
+    locks = Locks(blocked=said.append, paint_over=choice)  # type: ignore[arg-type]
+    locks.guard(labels)
+    locks.set(labels, 2, True)
+    before = labels.data.copy()
+    everywhere = np.nonzero(np.ones_like(before))
+    labels.paint((1, 10, 12), 1)  # once a tool has been used it is at work no more
+    said.clear()
+    labels.data_setitem(everywhere, 1)
+    assert (labels.data == 1).all() and not said
+    labels.undo()
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, before)
+
+
 def test_whether_napari_s_own_tools_keep_locks_is_tried_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     locks_fault.cache_clear()
     assert locks_fault() is None

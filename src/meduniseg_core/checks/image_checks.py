@@ -7,7 +7,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from meduniseg_core.checks.channel_pairs import doubtful_channels
 from meduniseg_core.checks.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image
@@ -29,6 +28,7 @@ from meduniseg_core.images.modality_check import (
 from meduniseg_core.images.nodata import NoData, filled, nodata_of
 from meduniseg_core.images.oriented import is_oriented, oriented_as_said
 from meduniseg_core.preprocessing import TaskPlan, is_colour
+from meduniseg_core.preprocessing.channel_pairs import doubtful_channels
 from meduniseg_core.preprocessing.planning import tells_left_from_right
 from meduniseg_core.preprocessing.scheme_pipeline import working_geometry
 from meduniseg_core.preprocessing.working_size import check_working_size, unusual_spacing
@@ -58,7 +58,7 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
     found += _blank(image, plan)
     found += _outliers(_filled(image, marks), plan)
     found += _intensities(_filled(image, marks), plan)
-    pair = doubtful_channels(image, plan)
+    pair = doubtful_channels(image, plan.channels)
     if pair is not None:
         found.append(pair)
     if image.physical:

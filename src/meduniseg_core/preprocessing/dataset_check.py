@@ -10,8 +10,10 @@ from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.events import CancelToken, EventSink, Message, Progress, ignore
 from meduniseg_core.images import Image, place_labels, read_image, read_labels
 from meduniseg_core.preprocessing.dataset import RawDataset
+from meduniseg_core.preprocessing.dataset_doubts import DatasetDoubts
 from meduniseg_core.preprocessing.dataset_files import CaseFiles
 from meduniseg_core.preprocessing.label_ids import check_ids
+from meduniseg_core.preprocessing.planning import is_sided
 
 
 def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: CancelToken | None = None) -> list[str]:
@@ -22,7 +24,9 @@ def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: Ca
 
     Args:
         dataset: The data set.
-        events: Receives progress, and warnings: a class that no training case holds, fewer cases than stated.
+        events: Receives progress, and warnings: a class that no training case holds, fewer cases than stated, and what
+            looks wrong in what can be read (`dataset_doubts`): findings of the readers, CT in another scale than the
+            rest, orientations that are not known, channels that look like two patients, one image twice.
         cancel: Ends the work between two cases.
 
     Returns:
@@ -32,10 +36,12 @@ def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: Ca
         CancelledError: ``cancel`` was set.
     """
     problems = [*dataset.name_faults("Tr"), *dataset.name_faults("Ts")]
+    modality = None
     try:
-        _ = dataset.modality
+        modality = dataset.modality
     except BadInputError as error:
         problems.append(str(error))
+    doubts = DatasetDoubts(dataset.channels, modality, is_sided(dataset))
     work = [files for split in ("Tr", "Ts") for files in dataset.files(split).cases]
 
     begin = time.monotonic()
@@ -44,19 +50,18 @@ def check_dataset(dataset: RawDataset, *, events: EventSink = ignore, cancel: Ca
     for done, case in enumerate(work, start=1):
         if cancel is not None:
             cancel.raise_if_cancelled()
-        problems += _check_case(dataset, case, depths, held)
+        problems += _check_case(dataset, case, depths, held, doubts)
         events(Progress("check", done, len(work), time.monotonic() - begin, case.case))
     if len(depths) == 2:
         problems.append(
             f"{dataset.folder} mixes 2D images ({depths[True]}) and volumes ({depths[False]}); make it two data sets."
         )
-    if not problems:
-        for text in _doubts(dataset, held):
-            events(Message("warning", text))
+    for text in (*doubts.sentences(), *(_lacking(dataset, held) if not problems else ())):
+        events(Message("warning", text))
     return problems
 
 
-def _doubts(dataset: RawDataset, held: set[int]) -> Iterator[str]:
+def _lacking(dataset: RawDataset, held: set[int]) -> Iterator[str]:
     """What a data set without a problem may lack all the same."""
     count = len(dataset.files("Tr").cases)
     absent = [name for number, name in enumerate(dataset.classes, start=1) if number not in held]
@@ -73,7 +78,9 @@ def _doubts(dataset: RawDataset, held: set[int]) -> Iterator[str]:
         )
 
 
-def _check_case(dataset: RawDataset, case: CaseFiles, depths: dict[bool, str], held: set[int]) -> list[str]:
+def _check_case(
+    dataset: RawDataset, case: CaseFiles, depths: dict[bool, str], held: set[int], doubts: DatasetDoubts
+) -> list[str]:
     problems: list[str] = []
     try:
         image: Image | None = read_image(case.images)
@@ -87,25 +94,33 @@ def _check_case(dataset: RawDataset, case: CaseFiles, depths: dict[bool, str], h
                 f"{case.images[0]} has {image.channels} channel(s) and dataset.json names {len(dataset.channels)}; "
                 "make them agree."
             )
+    placed: Image | None = None
     if case.label is not None and case.label.is_file():
-        problems += _check_label(dataset, case.label, image, held)
+        found, placed = _check_label(dataset, case.label, image, held)
+        problems += found
+    if image is not None:
+        doubts.add(image, placed)
     return problems
 
 
-def _check_label(dataset: RawDataset, path: Path, image: Image | None, held: set[int]) -> list[str]:
+def _check_label(
+    dataset: RawDataset, path: Path, image: Image | None, held: set[int]
+) -> tuple[list[str], Image | None]:
+    """The label map's problems, and it on the image's grid, if it fits."""
     try:
         labels = read_labels(path)
     except MedUniSegError as error:
-        return [str(error)]
+        return [str(error)], None
+    placed: Image | None = None
     held |= {n for n in range(1, len(dataset.classes) + 1) if n not in held and bool((labels.array == n).any())}
     problems: list[str] = []
     if image is not None:
         try:
-            place_labels(labels, image)
+            placed = place_labels(labels, image)
         except BadInputError as error:
             problems.append(str(error))
     try:
         check_ids(labels, dataset.classes, dataset.ignored)
     except BadInputError as error:
         problems.append(str(error))
-    return problems
+    return problems, placed

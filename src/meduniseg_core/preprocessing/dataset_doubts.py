@@ -1,0 +1,126 @@
+"""What looks wrong in a data set that can be read: a training would learn from it without a word.
+
+Each kind of doubt is one sentence for the whole data set, which names a few files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from meduniseg_core.images import Finding, Image
+from meduniseg_core.images.modality_check import is_surely_ct, not_hounsfield
+from meduniseg_core.images.oriented import is_oriented
+from meduniseg_core.preprocessing.channel_names import modality_of_channel
+from meduniseg_core.preprocessing.channel_pairs import doubtful_channels
+from meduniseg_core.preprocessing.fingerprint import ct_channels
+
+_NAMED = 3  # files that a sentence names besides the first
+_NEVER_HOUNSFIELD = ("mri", "pet", "ultrasound", "xray")
+
+
+class DatasetDoubts:
+    """Looks at the cases of a data set one after the other, and sums up.
+
+    Args:
+        channels: The channels' names.
+        modality: The data set's modality; None where it does not say.
+        sided: Whether classes differ by body side.
+    """
+
+    def __init__(self, channels: tuple[str, ...], modality: str | None, sided: bool) -> None:
+        self._channels, self._sided = channels, sided
+        self._ct = ct_channels(channels, modality or "")
+        self._kinds = [modality_of_channel(name) or (modality if len(channels) == 1 else None) for name in channels]
+        self._findings: dict[str, list[tuple[str, str]]] = {}  # code -> (file, text)
+        self._hounsfield: list[list[tuple[str, str | None]]] = [[] for _ in channels]  # (file, what is wrong)
+        self._oriented: dict[bool, list[str]] = {True: [], False: []}
+        self._same: dict[str, list[str]] = {}  # sha256 -> names
+
+    def add(self, image: Image, labels: Image | None) -> None:
+        """Look at one case.
+
+        Args:
+            image: Its image, as it was read.
+            labels: Its label map on the image's grid, where there is one that fits.
+        """
+        name = image.name
+        self._same.setdefault(image.sha256, []).append(f"{image.files[0].parent.name}/{name}")
+        unknown = "orientation_unknown"
+        if image.physical and not image.is_2d:
+            self._oriented[is_oriented(image)].append(name)
+        found = [finding for finding in image.findings if finding.code != unknown]
+        found += [] if labels is None else [finding for finding in labels.findings if finding.code != unknown]
+        pair = doubtful_channels(image, self._channels)
+        for finding in (*found, *((pair,) if pair is not None else ())):
+            self._note(finding, name)
+        if image.channels != len(self._channels) or image.is_2d or not image.physical:
+            return  # pictures of CT have another scale, and are learned from as such
+        for index, channel in enumerate(image.array):
+            if self._ct[index]:
+                self._hounsfield[index].append((_file(image, index), not_hounsfield(channel)))
+            elif self._kinds[index] in _NEVER_HOUNSFIELD and is_surely_ct(channel):
+                text = (
+                    f"{_file(image, index)} looks like CT (Hounsfield units) and is taken for "
+                    f"{self._channels[index]}: check that it is the right file."
+                )
+                self._note(Finding("intensity_mismatch", text), name)
+
+    def sentences(self) -> Iterator[str]:
+        """Sum up.
+
+        Yields:
+            One sentence per kind of doubt.
+        """
+        yield from self._of_orientation()
+        yield from self._of_hounsfield()
+        for noted in self._findings.values():
+            (_, text), *others = noted
+            yield text if not others else f"{text} The same holds of {_listed([name for name, _ in others])}."
+        for names in self._same.values():
+            if len(names) > 1:
+                split = {name.split("/")[0] for name in names}
+                worse = "; what was trained on is no test" if len(split) > 1 else ""
+                yield f"{_listed(names)} are one and the same image{worse}: keep it once."
+
+    def _note(self, finding: Finding, name: str) -> None:
+        if finding.level == "warning":
+            self._findings.setdefault(finding.code, []).append((name, finding.text))
+
+    def _of_orientation(self) -> Iterator[str]:
+        known, unknown = self._oriented[True], self._oriented[False]
+        if unknown and (known or self._sided):
+            why = "and others do" if known else "and classes differ by side"
+            yield (
+                f"{_listed(unknown)} {'do' if len(unknown) > 1 else 'does'} not say how it lies in the patient, {why}: "
+                "left and right may be swapped, and would be learned so; save it with its orientation (NIfTI: an sform "
+                "code)."
+            )
+
+    def _of_hounsfield(self) -> Iterator[str]:
+        for channel, looked_at in zip(self._channels, self._hounsfield, strict=True):
+            wrong = [(name, fault) for name, fault in looked_at if fault is not None]
+            if not wrong:
+                continue
+            if len(wrong) == len(looked_at):
+                yield (
+                    f"No image of channel {channel} looks like CT ({wrong[0][0]}: {wrong[0][1]}): what is trained on "
+                    "them fits only images that are scaled the same way."
+                )
+                continue
+            names = [name for name, _ in wrong]
+            yield (
+                f"{_listed(names)} {'do' if len(names) > 1 else 'does'} not look like CT, as the other images do: "
+                f"{wrong[0][1]}; export it in Hounsfield units."
+            )
+
+
+def _file(image: Image, channel: int) -> str:
+    """The file that a channel comes from."""
+    files = image.files
+    return files[channel].name if len(files) == image.channels else image.name
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(names))[: _NAMED + 1]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

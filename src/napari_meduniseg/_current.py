@@ -29,7 +29,7 @@ from napari_meduniseg._links import (
     tells_its_image,
 )
 from napari_meduniseg._measuring import is_measuring
-from napari_meduniseg._views import bring_into_view, is_out_of_sight
+from napari_meduniseg._views import bring_into_view, is_out_of_sight, reach_all_intensities
 
 Thing = TypeVar("Thing")
 
@@ -170,6 +170,8 @@ class Current:
         layer.events.visible.connect(self._visibility)
         self._opened = weakref.ref(layer)
         image = self._image
+        if isinstance(layer, ImageLayer):
+            reach_all_intensities(layer)
         of_several = isinstance(layer, Labels) and not tells_its_image(layer) and self.image_of(layer) is None
         if of_several and image is not None and lies_on(layer, image):
             bind(layer, image)  # labels added to one of several images of one grid belong to the current one
@@ -203,6 +205,8 @@ class Current:
                 bring_into_view(self.viewer, active, self._image if self._image in self.viewer.layers else None)
             elif is_out_of_sight(self.viewer, active):
                 bring_into_view(self.viewer, active, None)
+            if opened:
+                self._put_below_its_labels(active)
             self._opened = None
             self._set(active, self._labels if active is self._image else self._labels_for(active))
 
@@ -315,6 +319,13 @@ class Current:
         self._show(image)
         before = self._image if self._image in self.viewer.layers else None
         bring_into_view(self.viewer, image, before)
+
+    def _put_below_its_labels(self, image: ImageLayer) -> None:
+        """Move an image that was opened after its labels below them: it would hide them."""
+        layers = self.viewer.layers
+        lowest = min((layers.index(labels) for labels in self.labels_of(image)), default=len(layers))
+        if _covers(image) and lowest < layers.index(image):
+            layers.move(layers.index(image), lowest)
 
     def _goes_with(self, layer: Layer, image: ImageLayer) -> bool:
         if isinstance(layer, ImageLayer) and not is_derived(layer):

@@ -20,7 +20,7 @@ from napari.utils.colormaps import DirectLabelColormap
 
 from meduniseg_core.editing import unique_labels
 from meduniseg_core.images import Geometry, Image, Reorientation, canonical_orientation
-from meduniseg_core.images.modality_check import CT_WINDOWS, looks_like_ct
+from meduniseg_core.images.display_range import display_range
 from meduniseg_core.images.palette import Colour, class_colour
 
 if TYPE_CHECKING:  # the reader, which every image that is opened asks, needs no network
@@ -78,8 +78,9 @@ def image_layers(image: Image) -> list[LayerData]:
         one = image if image.channels == 1 else image.with_array(part, **{CHANNEL: channel})
         data = canonical.array[channel, 0] if image.is_2d else canonical.array[channel]
         own = {**options, "name": name if image.channels == 1 else f"{name} [{channel}]"}
-        if looks_like_ct(one):
-            own["contrast_limits"] = (CT_WINDOWS[0].low, CT_WINDOWS[0].high)
+        shown = display_range(one)
+        if shown is not None:
+            own["contrast_limits"] = shown
         layers.append((data, {**own, **origin_metadata(one, change, data, options)}, "image"))
     return layers
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +158,17 @@ def _titled(image: Image, title: str) -> list[LayerData]:
 
 
 def _placed_as(labels: Image, name: str) -> Image:
-    """Labels of a file that has no place for mm (PNG, of an X-ray), at the place of their image where that is open."""
-    if labels.physical:
+    """Labels of a file that cannot say where they lie in the patient (PNG, TIFF), on their image where that is open."""
+    if labels.physical and labels.meta.get("orientation_known", True):
         return labels
     images = [origin.image for origin in living_origins() if origin.image.name == name and origin.image.physical]
-    places = {image.geometry for image in images if image.geometry.shape == labels.geometry.shape}
-    return replace(labels, geometry=places.pop(), physical=True) if len(places) == 1 else labels
+    on_it = {image.geometry: image for image in images if image.geometry.shape == labels.geometry.shape}
+    if len(on_it) != 1:
+        return labels
+    try:
+        return place_labels(labels, next(iter(on_it.values())))
+    except BadInputError:  # of other voxels than this image's: they were changed since
+        return labels
 
 
 def _is_ours(path: Path) -> bool:

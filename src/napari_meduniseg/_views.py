@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image as ImageLayer
 from napari.layers import Layer
 
-from meduniseg_core.images.modality_check import Window
+from meduniseg_core.images.modality_check import Window, sample
 from napari_meduniseg._layers import METADATA_KEY, Origin, is_length, millimetres
 from napari_meduniseg._napari_versions import camera_of, canvas_size
 
@@ -301,6 +301,18 @@ def set_window(layer: ImageLayer, window: Window) -> None:
     low, high = layer.contrast_limits_range
     layer.contrast_limits_range = (min(low, window.low), max(high, window.high))
     layer.contrast_limits = (window.low, window.high)
+
+
+def reach_all_intensities(layer: ImageLayer) -> None:
+    """Let the slider of the contrast reach all of an image that was opened in a part of its range."""
+    record = layer.metadata.get(METADATA_KEY)
+    if layer.rgb or not isinstance(record, Origin):
+        return
+    values = sample(record.image.array[0])  # of a large volume not each: one outlier would make the slider useless
+    values = values[np.isfinite(values)]
+    if values.size:
+        low, high = layer.contrast_limits_range
+        layer.contrast_limits_range = (min(low, float(values.min())), max(high, float(values.max())))
 
 
 def slice_axis(layer: Layer, viewer: ViewerModel) -> int:

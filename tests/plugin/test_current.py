@@ -258,3 +258,14 @@ def test_a_label_file_belongs_to_the_image_that_its_json_names(tmp_path: Path) -
     assert image_of(labels, viewer.layers) is viewer.layers["second.nii.gz"]
     viewer.layers.remove("second.nii.gz")
     assert image_of(labels, viewer.layers) is None  # not the other one of the same grid
+
+
+def test_an_image_that_is_opened_after_its_labels_does_not_hide_them() -> None:
+    viewer = ViewerModel()
+    current = current_of(viewer)
+    labels = viewer.add_labels(np.eye(5, 6, dtype=np.uint8), name="labels")
+    image = viewer.add_image(np.zeros((5, 6, 3), np.uint8), name="photo", rgb=True)
+    assert current.image is image and current.labels is labels
+    assert list(viewer.layers) == [image, labels] and visible(viewer) == {"photo", "labels"}
+    other = viewer.add_image(np.zeros((7, 6, 3), np.uint8), name="another", rgb=True)  # the labels are not its
+    assert list(viewer.layers) == [image, labels, other]

@@ -163,6 +163,35 @@ def test_labels_in_a_format_without_mm_come_back_at_the_place_of_their_image(tmp
     assert str(opened(tmp_path / "lung.png").units[0]) == "pixel"  # its image is not open: no place is guessed
 
 
+def test_a_stack_without_orientation_comes_back_on_its_image(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from meduniseg_core.images import Geometry, Image, write_image
+    from napari_meduniseg._current import current_of
+    from napari_meduniseg._writer import write_on_grid
+
+    turned = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0))[::-1]
+    geometry = replace(Geometry((6, 30, 40), (2.0, 1.0, 1.0)), origin=(5.0, -7.0, 2.0), direction=turned)
+    array = np.random.default_rng(0).uniform(0, 9, (1, 6, 30, 40)).astype(np.float32)
+    write_image(Image(array, geometry), tmp_path / "mr.nii.gz")
+    viewer = ViewerModel()
+    current = current_of(viewer)
+    image = viewer.add_layer(opened(tmp_path / "mr.nii.gz"))
+    mine = viewer.add_labels(
+        np.zeros(image.data.shape, np.uint8), name="mr.nii.gz: mine", **class_options(NAMES, COLOURS)
+    )
+    mine.scale, mine.translate, mine.units = image.scale, image.translate, image.units
+    mine.data[1, 2:9, 4:7] = 1
+    current.choose_labels(mine)
+    data, attributes, _ = mine.as_layer_data_tuple()
+    write_on_grid(str(tmp_path / "lesion.tif"), data, attributes, list(viewer.layers), image)
+    again = viewer.add_layer(opened(tmp_path / "lesion.tif"))
+    np.testing.assert_array_equal(again.data, mine.data)
+    np.testing.assert_allclose(again.extent.world, image.extent.world)
+    assert current.image_of(again) is image
+    assert list(again.features["name"]) == ["background", *NAMES.values()]
+
+
 def read_image_geometry(path: Path) -> Any:
     from meduniseg_core.images import read_image
 

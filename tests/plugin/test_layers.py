@@ -187,3 +187,22 @@ def test_a_dicom_folder_opens_as_one_ct_layer_in_a_soft_tissue_window(shared_dat
     ((data, options, kind),) = reader(folder)
     assert kind == "image" and data.ndim == 3 and options["units"] == ("mm",) * 3
     assert options["contrast_limits"] == (-160.0, 240.0)
+
+
+def test_an_mr_opens_bright_and_its_slider_reaches_every_intensity(tmp_path: Path) -> None:
+    from napari.components import ViewerModel
+
+    from meduniseg_core.images import Geometry, Image, write_image
+    from napari_meduniseg._current import current_of
+
+    array = np.random.default_rng(0).uniform(100, 500, (1, 10, 20, 30)).astype(np.float32)
+    array[0, 5, 5, 5] = 8000
+    write_image(Image(array, Geometry((10, 20, 30), (1.0, 1.0, 1.0))), tmp_path / "mr.nii.gz")
+    reader = get_reader(str(tmp_path / "mr.nii.gz"))
+    assert reader is not None
+    ((data, options, _),) = reader(str(tmp_path / "mr.nii.gz"))
+    viewer = ViewerModel()
+    current = current_of(viewer)
+    layer = viewer.add_image(data, **options)
+    assert current.image is layer and 95 < layer.contrast_limits[0] < 110 and 490 < layer.contrast_limits[1] < 500
+    assert layer.contrast_limits_range == [array.min(), 8000]

@@ -119,6 +119,7 @@ def evaluate_folders(
         notes.append(f"Labels without a class name were left out: {ids}.")
     if only is not None:
         findings.append(sides.matched(only, names.get(only, f"label {only}")))
+    findings += sides.swapped(only)
     warnings = merge(findings)
     report = Report(
         title=title,

@@ -3,18 +3,23 @@
 The rule looks at all cases together. If no id occurs on both sides and each side holds a single one, the masks are
 binary (0/255 and 0/1, say) and the two ids are one class, which a finding says. With several ids and none in common,
 nothing is guessed. Two ids that both have a class name stay two classes. Names that label files carry (3D Slicer's
-segments) must agree.
+segments) must agree. Ids that meet and lie at each other's places are said: classes in another order, an
+inverted mask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image
+
+_ELSEWHERE = 0.5  # Dice with another label from which on the two may be one class
+_INVERTED = 0.8  # Dice of a label with the other side's background
 
 
 @dataclass
@@ -26,17 +31,20 @@ class Sides:
     predicted: set[int] = field(default_factory=set)
     referred: set[int] = field(default_factory=set)
     names: dict[int, tuple[str, str]] = field(default_factory=dict)  # id -> (name, the file that says so)
+    _joint: Counter[tuple[int, int]] = field(default_factory=Counter)  # (predicted, reference) -> voxels
 
     def add(self, prediction: Image | None, reference: Image) -> None:
         """Add the ids and names of one case.
 
         Args:
             prediction: its label map, if there is one.
-            reference: its reference.
+            reference: its reference, on the same grid.
 
         Raises:
             BadInputError: two files call an id by different names.
         """
+        if prediction is not None:
+            self._count(prediction.array, reference.array)
         for labels, ids in ((prediction, self.predicted), (reference, self.referred)):
             if labels is None:
                 continue
@@ -121,6 +129,47 @@ class Sides:
             f"{_listed(self.referred)}: both were taken for {name} (binary masks)."
         )
         return Finding("labels_matched", text)
+
+    def swapped(self, only: int | None) -> Iterator[Finding]:
+        """Look for labels that lie where the other side has another label, or nothing.
+
+        Args:
+            only: the id that stands for the class of binary masks (see `same_class`), whose ids may differ.
+
+        Yields:
+            A warning for each.
+        """
+        binary = len(self.predicted) == len(self.referred) == 1  # `same_class` has judged it
+        for label in sorted(self.predicted):
+            own = self._dice(label, label)
+            for other in sorted(self.referred - {label}) if only is None and not binary else ():
+                dice = self._dice(label, other)
+                if dice >= _ELSEWHERE and max(own, self._dice(other, other)) < dice / 2:
+                    text = (
+                        f"Label {label} of the predictions lies where the references hold label {other} (Dice "
+                        f"{dice:.2f}; with label {label} {own:.2f}): check that both sides number their classes alike."
+                    )
+                    yield Finding("labels_swapped", text)
+            for other in sorted(self.referred):
+                if min(self._dice(label, 0), self._dice(0, other)) >= _INVERTED:
+                    text = (
+                        f"Label {label} of the predictions covers the references' background, and their label {other} "
+                        "the predictions' background: one side seems to be inverted."
+                    )
+                    yield Finding("labels_swapped", text)
+
+    def _count(self, guess: np.ndarray, truth: np.ndarray) -> None:
+        """Count the voxels of each pair of labels; those that are ignored do not count."""
+        theirs = np.unique(truth)
+        for label in np.unique(guess):
+            counts = np.bincount(np.searchsorted(theirs, truth[guess == label]), minlength=len(theirs))
+            pairs = {(int(label), int(other)): int(n) for other, n in zip(theirs, counts, strict=True)}
+            self._joint.update({pair: n for pair, n in pairs.items() if n and pair[1] != self.ignored})
+
+    def _dice(self, label: int, other: int) -> float:
+        """Dice of a label of the predictions with one of the references, over the voxels of all cases."""
+        total = sum(count * ((ours == label) + (theirs == other)) for (ours, theirs), count in self._joint.items())
+        return 2 * self._joint[label, other] / total if total else 0.0
 
     def one_sided(self) -> str | None:
         """Say which ids occur on one side only.

@@ -45,6 +45,7 @@ FindingCode = Literal[
     "labels_overlap",  # segments that overlap, of which a voxel can have one
     "labels_of_other_series",  # labels that were drawn on another series, or do not say on which
     "labels_left_out",  # parts of a label file that mark no voxels: points, open contours
+    "labels_swapped",  # a label of one map lies where the other map has another one, or none
     "labels_matched",  # ids (or names) of two label maps that differ were taken for one class
     "grid_not_comparable",  # a place in the patient is not known for both: taken to fit voxel by voxel
     "opened_elsewhere",  # a layer of the viewer that another reader opened, which left out what the file says

@@ -31,6 +31,9 @@ voxels. Half a voxel would be too much: there another neighbour becomes the near
 _MOST_JOINED = 2**28
 """The most voxels of a grid for two label maps: more than any scan has, so that a wrong origin cannot fill memory."""
 
+_LITTLE_SHARED = 0.5
+"""Of the smaller of two label maps: less of it lies on the other one only by a wrong origin, or in separate crops."""
+
 Relation = Literal["same", "reordered", "shifted", "other"]
 
 
@@ -172,7 +175,7 @@ def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
         second: Another one, which gives the order and direction of the axes.
 
     Returns:
-        Both maps, on one grid.
+        Both maps, on one grid; a finding of the first says if they share little of it.
 
     Raises:
         BadInputError: The maps lie on different grids, or so far apart that no image holds both.
@@ -187,6 +190,8 @@ def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
     low = [min(0, start) for start in placement.shift]
     high = [max(n, s + m) for n, s, m in zip(second.geometry.shape, placement.shift, size, strict=True)]
     shape = (high[0] - low[0], high[1] - low[1], high[2] - low[2])
+    apart = _hardly_shared(first, second, size, placement.shift)
+    first = first if apart is None else first.with_findings(apart)
     if np.prod(shape, dtype=float) > max(_MOST_JOINED, 4 * first.array.size, 4 * second.array.size):
         raise BadInputError(
             f"{_name(first)} and {_name(second)} lie too far apart to be of one image (it would take {_times(shape)} "
@@ -267,6 +272,22 @@ def _placed(labels: Image, target: Geometry, placement: Placement, name: str) ->
     array = np.zeros((1, *target.shape), dtype=labels.array.dtype)
     array[:, *outer] = kept
     return replace(labels, array=array, geometry=target)
+
+
+def _hardly_shared(first: Image, second: Image, size: Shape3, shift: Shape3) -> Finding | None:
+    """Two maps of which neither is a crop of the other: an origin with a wrong sign (RAS taken for LPS) looks so."""
+    steps = zip(second.geometry.shape, shift, size, strict=True)
+    shared = float(np.prod([max(0, min(n, start + m) - max(0, start)) for n, start, m in steps]))
+    share = shared / min(first.array.size, second.array.size)
+    if share >= _LITTLE_SHARED:
+        return None
+    one, other = _name(first), _name(second)
+    names = f"Both label maps {one}" if one == other else f"{one} and {other}"
+    text = (
+        f"{names} share {share:.0%} of their extent: they are compared where their headers say that they lie; check "
+        "their origins."
+    )
+    return Finding("labels_placed", text)
 
 
 def _as_stored(labels: Image, image: Image) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,3 +158,47 @@ def test_names_that_files_carry_are_taken_and_must_agree() -> None:
     with pytest.raises(BadInputError, match=r"p\.seg\.nrrd calls the label 1 'bone' and q\.seg\.nrrd calls it 'fat'"):
         sides.add(segments({1: "fat"}, "q.seg.nrrd"), mask())
     Sides(trust_names=False).add(segments({1: "bone"}, "p"), segments({1: "fat"}, "q"))
+
+
+def organs(first: int, second: int) -> Image:
+    """Two blocks apart from each other."""
+    ids = np.zeros((1, *GEOMETRY.shape), dtype=np.uint16)
+    ids[0, 1:5, 4:9, 4:9], ids[0, 1:5, 12:18, 4:9] = first, second
+    return Image(ids, GEOMETRY)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        ((1, 2), (2, 1), ["Label 1 .* hold label 2 .Dice 1.00", "Label 2 .* hold label 1 .Dice 1.00"]),
+        ((1, 2), (2, 3), ["Label 1 .* hold label 2", "Label 2 .* hold label 3"]),  # one more class before them
+        ((1, 2), (1, 3), ["Label 2 .* hold label 3"]),
+        ((1, 2), (1, 2), []),
+        ((1, 0), (1, 2), []),  # one was not found: that is what Dice is for
+    ],
+)
+def test_classes_in_another_order_are_said(
+    ours: tuple[int, int], theirs: tuple[int, int], said: list[str], tmp_path: Path
+) -> None:
+    pairs = {"a": (organs(*ours), organs(*theirs)), "b": (organs(*ours), organs(*theirs))}
+    report = evaluate_folders(*folders(tmp_path, pairs))
+    found = [finding.text for finding in report.warnings if finding.code == "labels_swapped"]
+    assert len(found) == len(said)
+    for text, pattern in zip(found, said, strict=True):
+        assert re.match(pattern, text) and text in report.notes
+
+
+def test_an_inverted_mask_is_said(tmp_path: Path) -> None:
+    inverted = Image(255 * (mask().array == 0).astype(np.uint16), GEOMETRY)
+    report = evaluate_folders(*folders(tmp_path, {"a": (mask(1), inverted)}))
+    assert [case.dice for case in report.cases] == [0.0]
+    assert any("one side seems to be inverted" in finding.text for finding in report.warnings)
+    nothing_found = evaluate_folders(*folders(tmp_path / "missed", {"a": (mask(0), mask(1))}))
+    assert nothing_found.warnings == ()
+
+
+def test_label_maps_that_hardly_share_a_place_are_said(tmp_path: Path) -> None:
+    there = replace(GEOMETRY, origin=(4.0, 5.0 - 19.0, 6.0))  # as if RAS were taken for LPS
+    report = evaluate_folders(*folders(tmp_path, {"a": (mask(), mask(geometry=there))}))
+    (warning,) = report.warnings
+    assert warning.text.startswith("Both label maps a.nii.gz share 5% of their extent")

@@ -46,6 +46,20 @@ def test_radiographs_of_a_folder_are_cases_of_their_own(tmp_path: Path) -> None:
     assert list(found(tmp_path / "xrays")) == ["a", "b.IMA", "c", "d"]
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"version https://git-lfs.github.com/spec/v1\n" * 9])
+def test_what_is_named_as_dicom_and_is_not_costs_itself_and_no_slice_vanishes(content: bytes, tmp_path: Path) -> None:
+    for name in ("a.dcm", "b.dcm"):
+        write_xray(tmp_path / "xrays", name)
+    (tmp_path / "xrays" / "c.dcm").write_bytes(content)
+    assert list(found(tmp_path / "xrays")) == ["a", "b", "c"]
+    with pytest.raises(BadInputError, match=r"c\.dcm is (empty|not a DICOM image, though it is named as one)"):
+        read_image(tmp_path / "xrays" / "c.dcm")
+    write_stack(tmp_path / "ct", HEIGHTS)
+    (tmp_path / "ct" / "IM99.dcm").write_bytes(content)  # the last slice, say: no gap would tell that it is lost
+    with pytest.raises(BadInputError, match=r"IM99\.dcm is"):
+        read_image(tmp_path / "ct")
+
+
 def test_photographs_and_ultrasound_are_cases_of_their_own(tmp_path: Path) -> None:
     kinds = {"XC": SecondaryCaptureImageStorage, "US": "1.2.840.10008.5.1.4.1.1.6.1"}
     for modality, kind in kinds.items():

@@ -114,16 +114,16 @@ def _below(folder: Path, parts: tuple[str, ...], seen: set[Path], quick: bool = 
 
 
 def _may_be_dicom(path: Path) -> bool:
-    """By content, for names of no other format; a file of DICOM's ending that cannot be read counts."""
+    """By content, for names of no other format; a file of DICOM's ending counts, whatever it holds: it gets a fault."""
     ending = ending_of(path)
-    if ending is not None and ENDINGS[ending] != "dicom":
-        return False
+    if ending is not None:
+        return ENDINGS[ending] == "dicom"
     from meduniseg_core.images.formats.dicom_source import is_dicom  # late: pydicom takes long to import
 
     try:
         return is_dicom(path)
     except BadInputError:
-        return ending is not None
+        return False
 
 
 def _images(folder: Path, parts: tuple[str, ...], files: Iterable[Path]) -> Iterator[Found]:

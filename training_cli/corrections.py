@@ -74,6 +74,7 @@ def add(
         from meduniseg_core.images import read_image, read_labels
         from meduniseg_core.images.findings import merge
         from meduniseg_core.images.upright import meet
+        from meduniseg_core.preprocessing import image_doubts
 
         image = read_image(one_case(images, _channels(folder, split_names(channels))))
         corrected = meet(read_labels(labels, like=image), image, drawn_on)
@@ -93,7 +94,9 @@ def add(
             classes=split_names(classes),
         )
         line = f"{entry.case}: {entry.subset}, patient {entry.patient}, changed: {_changes(entry)}"
-        found = merge(image.findings, taken.findings, before.findings if before is not None else (), entry.findings)
+        doubts = image_doubts(image, ledger.dataset.channels, ledger.dataset.modality)
+        of_labels = (*taken.findings, *(before.findings if before is not None else ()))
+        found = merge(image.findings, doubts, of_labels, entry.findings)
         warnings = [finding.as_json() for finding in found]
         content = {"ledger": folder, "entry": entry.model_dump(mode="json"), "warnings": warnings}
         session.result(content, line, *(finding["text"] for finding in warnings))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_inputs import write_photograph, write_volume
 
-from meduniseg_core.images import read_image, write_labels
+from meduniseg_core.images import Geometry, Image, read_image, write_image, write_labels
 from training_cli.main import main
 
 BEGIN = ("--task", "organ", "--modality", "mr", "--classes", "liver")
@@ -88,6 +88,26 @@ def test_a_correction_without_any_label_is_a_warning(image: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert [warning["code"] for warning in json.loads(done.stdout)["warnings"]] == ["labels_empty"]
     assert "scan.nii.gz was accepted without any label" in meduniseg(*arguments).stdout
+
+
+def test_a_ct_of_another_scale_or_for_another_modality_is_learned_from_with_a_warning(
+    tmp_path: Path, meduniseg
+) -> None:
+    array = np.full((1, 8, 24, 24), -1000, np.int16)
+    array[0, :, 4:20, 4:20] = np.random.default_rng(0).normal(40, 15, (8, 16, 16))
+    sound, higher = (Image(values, Geometry((8, 24, 24), (3.0, 2.0, 2.0))) for values in (array, array + 1024))
+    for name, image, modality, said in (
+        ("hu", sound, "ct", None),
+        ("higher", higher, "ct", "higher.nii.gz does not look like CT"),
+        ("mr", sound, "mri", "looks like CT (Hounsfield units) and is taken for"),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        write_image(image, path)
+        words = ("--labels", labels_of(path, tmp_path / "l.nii.gz", 6), "--task", "t", "--modality", modality)
+        done = meduniseg("corrections", "add", tmp_path / f"{name}-ledger", path, *words, "--classes", "a", "--json")
+        assert done.returncode == 0, done.stderr
+        texts = [warning["text"] for warning in json.loads(done.stdout)["warnings"]]
+        assert len(texts) == (said is not None) and all(said in text for text in texts)
 
 
 def test_what_is_wrong_is_said_in_one_sentence(image: Path, tmp_path: Path, meduniseg) -> None:

@@ -8,6 +8,7 @@ from meduniseg_core.preprocessing.cached_cases import CachedCase, CachedDataset
 from meduniseg_core.preprocessing.channel_names import files_per_case, is_colour
 from meduniseg_core.preprocessing.dataset import RawCase, RawDataset
 from meduniseg_core.preprocessing.dataset_check import check_dataset
+from meduniseg_core.preprocessing.dataset_doubts import image_doubts
 from meduniseg_core.preprocessing.dataset_plan import plan_dataset
 from meduniseg_core.preprocessing.fingerprint import Fingerprint, case_seed, extract_fingerprint
 from meduniseg_core.preprocessing.label_ids import IGNORED
@@ -35,6 +36,7 @@ __all__ = [
     "check_dataset",
     "extract_fingerprint",
     "files_per_case",
+    "image_doubts",
     "is_colour",
     "load_plans",
     "make_plan",

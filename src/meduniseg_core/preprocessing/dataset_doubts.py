@@ -6,6 +6,7 @@ Each kind of doubt is one sentence for the whole data set, which names a few fil
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from meduniseg_core.images import Finding, Image
 from meduniseg_core.images.modality_check import is_surely_ct, not_hounsfield
@@ -16,6 +17,54 @@ from meduniseg_core.preprocessing.fingerprint import ct_channels
 
 _NAMED = 3  # files that a sentence names besides the first
 _NEVER_HOUNSFIELD = ("mri", "pet", "ultrasound", "xray")
+
+
+@dataclass(frozen=True)
+class _ValuesOf:
+    """What the values of one channel look like: ``fault`` says what is wrong with them, if anything."""
+
+    channel: int
+    file: str
+    is_ct: bool
+    fault: str | None
+
+
+def image_doubts(image: Image, channels: tuple[str, ...], modality: str | None) -> tuple[Finding, ...]:
+    """Look at an image that is to be learned from.
+
+    Args:
+        image: ``(C, D, H, W)``.
+        channels: The channels' names.
+        modality: The modality; None where it is not known.
+
+    Returns:
+        What looks wrong in its values: a CT that is not in Hounsfield units, a CT taken for something else, channels
+        that look like two patients.
+    """
+    pair = doubtful_channels(image, channels)
+    found = [] if pair is None else [pair]
+    for doubt in _values(image, channels, modality):
+        if doubt.fault is not None:
+            text = f"{doubt.file} does not look like CT: {doubt.fault}." if doubt.is_ct else doubt.fault
+            found.append(Finding("intensity_mismatch", text))
+    return tuple(found)
+
+
+def _values(image: Image, channels: tuple[str, ...], modality: str | None) -> Iterator[_ValuesOf]:
+    if image.channels != len(channels) or image.is_2d or not image.physical:
+        return  # pictures of CT have another scale, and are learned from as such
+    for index, (channel, is_ct) in enumerate(zip(image.array, ct_channels(channels, modality or ""), strict=True)):
+        file = image.files[index].name if len(image.files) == image.channels else image.name
+        kind = modality_of_channel(channels[index]) or (modality if len(channels) == 1 else None)
+        fault = None
+        if is_ct:
+            fault = not_hounsfield(channel)
+        elif kind in _NEVER_HOUNSFIELD and is_surely_ct(channel):
+            fault = (
+                f"{file} looks like CT (Hounsfield units) and is taken for {channels[index]}: check that it is the "
+                "right file."
+            )
+        yield _ValuesOf(index, file, is_ct, fault)
 
 
 class DatasetDoubts:
@@ -29,8 +78,7 @@ class DatasetDoubts:
 
     def __init__(self, channels: tuple[str, ...], modality: str | None, sided: bool) -> None:
         self._channels, self._sided = channels, sided
-        self._ct = ct_channels(channels, modality or "")
-        self._kinds = [modality_of_channel(name) or (modality if len(channels) == 1 else None) for name in channels]
+        self._modality = modality
         self._findings: dict[str, list[tuple[str, str]]] = {}  # code -> (file, text)
         self._hounsfield: list[list[tuple[str, str | None]]] = [[] for _ in channels]  # (file, what is wrong)
         self._oriented: dict[bool, list[str]] = {True: [], False: []}
@@ -53,17 +101,11 @@ class DatasetDoubts:
         pair = doubtful_channels(image, self._channels)
         for finding in (*found, *((pair,) if pair is not None else ())):
             self._note(finding, name)
-        if image.channels != len(self._channels) or image.is_2d or not image.physical:
-            return  # pictures of CT have another scale, and are learned from as such
-        for index, channel in enumerate(image.array):
-            if self._ct[index]:
-                self._hounsfield[index].append((_file(image, index), not_hounsfield(channel)))
-            elif self._kinds[index] in _NEVER_HOUNSFIELD and is_surely_ct(channel):
-                text = (
-                    f"{_file(image, index)} looks like CT (Hounsfield units) and is taken for "
-                    f"{self._channels[index]}: check that it is the right file."
-                )
-                self._note(Finding("intensity_mismatch", text), name)
+        for doubt in _values(image, self._channels, self._modality):
+            if doubt.is_ct:
+                self._hounsfield[doubt.channel].append((doubt.file, doubt.fault))
+            elif doubt.fault is not None:
+                self._note(Finding("intensity_mismatch", doubt.fault), name)
 
     def sentences(self) -> Iterator[str]:
         """Sum up.
@@ -112,12 +154,6 @@ class DatasetDoubts:
                 f"{_listed(names)} {'do' if len(names) > 1 else 'does'} not look like CT, as the other images do: "
                 f"{wrong[0][1]}; export it in Hounsfield units."
             )
-
-
-def _file(image: Image, channel: int) -> str:
-    """The file that a channel comes from."""
-    files = image.files
-    return files[channel].name if len(files) == image.channels else image.name
 
 
 def _listed(names: Sequence[str]) -> str:

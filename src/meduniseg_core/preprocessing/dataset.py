@@ -25,7 +25,7 @@ from pydantic import (
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import read_image
-from meduniseg_core.images.formats import composed
+from meduniseg_core.images.formats import ENDINGS, composed, ending_of, stem_of
 from meduniseg_core.preprocessing.channel_names import files_per_case, modality_of_channels
 from meduniseg_core.preprocessing.dataset_files import (
     CaseList,
@@ -290,7 +290,7 @@ class RawDataset:
                     f"{self.folder / 'dataset.json'} lists no label for {files.case}; add it or remove the case."
                 )
             elif not files.label.is_file():
-                faults.append(f"{files.label} is missing; add the labels or remove the case.")
+                faults.append(_without_label(files.label))
         if split == "Tr":
             folder = self.folder / "imagesTr"
             if self._listed is None and not folder.is_dir():
@@ -326,6 +326,21 @@ class RawDataset:
         if self.description.dataset is not None:
             return self.description.dataset
         return None if (self.folder / "imagesTr").is_dir() else self.description.training
+
+
+def _without_label(label: Path) -> str:
+    """The fault of a case without a label file; one of another format may be there."""
+    formats = (label.with_name(f"{stem_of(label)}{ending}") for ending in ENDINGS)
+    other = next((path for path in formats if path.is_file()), None)
+    if other is None:
+        return f"{label} is missing; add the labels or remove the case."
+    ending = ending_of(label)
+    remedy = (
+        "save the images as PNG, too, because JPEG changes labels"
+        if ending is not None and ENDINGS[ending] == "jpeg"
+        else f"save it as {label.name}"
+    )
+    return f"{other} has another ending than the images, and in nnU-Net's layout both have the same; {remedy}."
 
 
 def _exclusive(labels: dict[str, Any]) -> dict[str, int]:

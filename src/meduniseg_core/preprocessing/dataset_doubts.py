@@ -38,16 +38,25 @@ def image_doubts(image: Image, channels: tuple[str, ...], modality: str | None) 
         modality: The modality; None where it is not known.
 
     Returns:
-        What looks wrong in its values: a CT that is not in Hounsfield units, a CT taken for something else, channels
-        that look like two patients.
+        What looks wrong in its values: an image that shows nothing, a CT that is not in Hounsfield units, a CT taken
+        for something else, channels that look like two patients.
     """
     pair = doubtful_channels(image, channels)
-    found = [] if pair is None else [pair]
+    found = [*_blank(image), *([] if pair is None else [pair])]
     for doubt in _values(image, channels, modality):
         if doubt.fault is not None:
             text = f"{doubt.file} does not look like CT: {doubt.fault}." if doubt.is_ct else doubt.fault
             found.append(Finding("intensity_mismatch", text))
     return tuple(found)
+
+
+def _blank(image: Image) -> Iterator[Finding]:
+    """An image that has one value: a failed export, or a mask in its place."""
+    if image.array.size and image.array.min() == image.array.max():
+        value = float(image.array.flat[0])
+        yield Finding(
+            "intensity_mismatch", f"{image.name} has the same value ({value:g}) everywhere: it shows nothing."
+        )
 
 
 def _values(image: Image, channels: tuple[str, ...], modality: str | None) -> Iterator[_ValuesOf]:
@@ -99,7 +108,7 @@ class DatasetDoubts:
         found = [finding for finding in image.findings if finding.code != unknown]
         found += [] if labels is None else [finding for finding in labels.findings if finding.code != unknown]
         pair = doubtful_channels(image, self._channels)
-        for finding in (*found, *((pair,) if pair is not None else ())):
+        for finding in (*found, *_blank(image), *((pair,) if pair is not None else ())):
             self._note(finding, name)
         for doubt in _values(image, self._channels, self._modality):
             if doubt.is_ct:

@@ -115,3 +115,12 @@ def test_one_image_under_two_names_is_said(make_dataset: MakeDataset, ct_case: C
     image, labels = ct_case(0)
     (text,) = warnings_of(make_dataset({"a": (image, labels), "b": (image, labels), "c": ct_case(1)}))
     assert "imagesTr/a_0000.nii.gz, imagesTr/b_0000.nii.gz are one and the same image: keep it once." in text
+
+
+def test_an_image_that_shows_nothing_is_said(
+    make_dataset: MakeDataset, ct_case: CtCase, make_volume: Callable[..., Image]
+) -> None:
+    (image,), labels = ct_case(0)
+    blank = make_volume(np.full(image.array.shape[1:], 40, np.int16), (3.0, 1.0, 1.0))
+    found = warnings_of(make_dataset({"a": ([image], labels), "b": ([blank], labels)}))
+    assert any(text.startswith("b_0000.nii.gz has the same value (40) everywhere") for text in found)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from meduniseg_core.errors import BadInputError, CancelledError
 from meduniseg_core.events import CancelToken, Event, Message
-from meduniseg_core.images import Image
+from meduniseg_core.images import Image, write_labels
 from meduniseg_core.preprocessing import RawDataset, check_dataset
 
 MakeDataset = Callable[..., Path]
@@ -194,6 +195,29 @@ def test_photographs_are_one_file_of_three_channels(
     dataset = RawDataset.open(folder)
     assert check_dataset(dataset) == []
     assert dataset.dimension == 2
+
+
+def test_sizes_that_preparing_would_refuse_are_problems(
+    make_dataset: MakeDataset, ct_case: CtCase, make_volume: Callable[..., Image]
+) -> None:
+    cases = {name: ct_case(seed) for seed, name in enumerate("abc")}
+    metres = [make_volume(image.array[0], (0.003, 0.001, 0.001)) for image in (cases["a"][0][0], cases["a"][1])]
+    (problem,) = check_dataset(RawDataset.open(make_dataset({**cases, "m": ([metres[0]], metres[1])})))
+    assert problem.startswith("m_0000.nii.gz has voxels of 0.003 x 0.001 x 0.001 mm")
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"), [(".jpg", "save the images as PNG, too, because JPEG changes labels"), (".bmp", "c.bmp")]
+)
+def test_labels_of_another_ending_than_the_images_are_named(
+    ending: str, said: str, make_dataset: MakeDataset, make_photograph: Callable[..., Image]
+) -> None:
+    folder = make_dataset({}, ending=ending, channel_names={"0": "R", "1": "G", "2": "B"}, modality="endoscopy")
+    colours = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    PillowImage.fromarray(colours).save(folder / "imagesTr" / f"c_0000{ending}")
+    write_labels(make_photograph(np.eye(20, 30, dtype=np.uint8)), folder / "labelsTr" / "c.png")
+    (problem,) = check_dataset(RawDataset.open(folder))
+    assert "c.png has another ending than the images" in problem and said in problem
 
 
 def test_an_empty_data_set_is_a_problem(make_dataset: MakeDataset) -> None:

@@ -46,15 +46,19 @@ def tasks(
     models = _models_by_name(model)
     if as_json:
         reports = [
-            {"model": name, **plan.model_dump(mode="json")} for name, info in models.items() for plan in info.tasks
+            {"model": name, **plan.model_dump(mode="json"), "title": plan.shown_title}
+            for name, info in models.items()
+            for plan in info.tasks
         ]
         print_json({"tasks": reports})
         return
-    rows = [(*task_row(plan), name) for name, info in models.items() for plan in info.tasks]
+    rows = [
+        (plan.task, plan.shown_title, *task_row(plan)[1:], name) for name, info in models.items() for plan in info.tasks
+    ]
     if not rows:
         print("No model is installed; 'meduniseg models install FILE' adds one, --catalogue lists the paper's tasks.")
         return
-    print_table((*TASK_COLUMNS, "model"), rows)
+    print_table((TASK_COLUMNS[0], "title", *TASK_COLUMNS[1:], "model"), rows)
 
 
 def _models_by_name(model: str | None) -> dict[str, ModelInfo]:

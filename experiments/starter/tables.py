@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from mean_shape import MeanShape
 
+from meduniseg_core.catalog import task_title
 from meduniseg_core.evaluation import dice
 from meduniseg_core.files import write_text
 from meduniseg_core.images import read_image, read_labels
@@ -125,7 +126,7 @@ def tables(figures: dict[str, Any]) -> str:
             single = f"{100 * _single(row):.1f}"
             difference = f"{100 * paired.mean():+.1f} ({_interval(paired, '+.1f')})"
         lines.append(
-            f"| {row.task} | {row.modality} | {row.dimension}D | {row.train_cases} / {len(row.trivial)} "
+            f"| {_titled(row)} | {row.modality} | {row.dimension}D | {row.train_cases} / {len(row.trivial)} "
             f"| {100 * _cases(row.starter).mean():.1f} ({_interval(_cases(row.starter), '.1f')}) | {single} "
             f"| {100 * _cases(row.trivial).mean():.1f} | {difference} |"
         )
@@ -175,6 +176,12 @@ class _Row:
             starter=networks[row["starter"]]["dice"],
             singles={seed: networks[key]["dice"] for seed, key in row["singles"].items()},
         )
+
+
+def _titled(row: _Row) -> str:
+    """The task's name, and what people call it where that is another."""
+    title = task_title(row.task, row.modality, row.classes)
+    return row.task if title.lower() == row.task else f"{row.task}: {title}"
 
 
 def _trivial(shape: MeanShape, case: RawCase) -> list[float]:

@@ -156,7 +156,7 @@ def test_orientation_and_scale_are_options_where_the_task_can_take_them(
     widget.orientation.setEditText("sideways")
     widget.run()
     assert "is not an orientation" in widget.said.text() and not widget.busy
-    widget.task.setCurrentText("disc_cup")
+    widget.task.choose("disc_cup")
     assert shown(widget.scale) and not shown(widget.orientation)
     widget.scale.setValue(2.5)
     assert widget.arguments()[-2:] == ["--scale", "2.5"]

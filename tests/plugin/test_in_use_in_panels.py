@@ -81,12 +81,13 @@ def test_batch_runs_what_is_in_use_says_so_and_can_be_told_otherwise(viewer: Any
     panel = dock(viewer, "Batch")
     panel.folder.setText(str(tmp_path))
     panel.output.setText(str(tmp_path / "out"))
-    panel.task.setCurrentText("skin_lesion")
+    panel.task.choose("skin_lesion")
     assert panel.in_use.isHidden()
-    panel.task.setCurrentText("polyp")
+    panel.task.choose("polyp")
     assert "mine is used for polyp" in panel.in_use.text() and "--model" not in panel.arguments()
     panel.in_use.linkActivated.emit("starter")
-    assert panel.task.currentText() == "polyp" and panel.arguments()[-2:] == ["--model", "starter"]
+    assert (panel.task.task(), panel.task.currentText()) == ("polyp", "Polyp")
+    assert panel.arguments()[-2:] == ["--model", "starter"]
     assert "mine was adopted for polyp" in panel.in_use.text()
 
 

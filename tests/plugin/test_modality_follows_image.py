@@ -108,7 +108,10 @@ def test_another_reader_s_image_is_looked_at_in_a_thread(gui: Any, form: Any, qt
 def test_a_fundus_photograph_is_told_by_its_colours(gui: Any, form: Any) -> None:
     gui.open_sample("napari-meduniseg", "retina")
     assert form.modality() == "fundus" and ticked(form) == []  # two tasks: the user says which
-    assert [form.tasks.item(row).text() for row in range(form.tasks.count())] == ["disc_cup", "retinal_vessel"]
+    assert [form.tasks.item(row).text() for row in range(form.tasks.count())] == [
+        "Optic disc and cup",
+        "Retinal vessels",
+    ]
 
 
 def test_a_grey_picture_after_a_photograph_is_asked_about_once(gui: Any, form: Any, qtbot: Any) -> None:

@@ -18,7 +18,8 @@ def quality(name: str, dice: float, low: float) -> ResultQuality:
 
 
 def outcome(**results: ResultQuality | None) -> Any:
-    return SimpleNamespace(results={task: SimpleNamespace(quality=one) for task, one in results.items()})
+    named = {task: SimpleNamespace(quality=one, shown_title=task) for task, one in results.items()}
+    return SimpleNamespace(results=named)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from meduniseg_core.catalog import task_title
 from meduniseg_core.dicom_objects import LabelledSeries, dicom_format_of, dicom_writers
 from meduniseg_core.files import write_text
 from meduniseg_core.former_results import Standing, identities
@@ -73,6 +74,11 @@ class Segmentation:
     evidence: Evidence | None = field(default=None, repr=False)
     instances: tuple[Instance, ...] | None = field(default=None, repr=False)
     image_class: ImageClass | None = None
+
+    @property
+    def shown_title(self) -> str:
+        """What people call the task: the catalogue's title, else the task's name."""
+        return task_title(self.task, self.modality, self.class_names)
 
     @property
     def colours(self) -> tuple[Colour, ...]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from meduniseg_core.catalog import task_title
 from meduniseg_core.preprocessing.scheme import Scheme
 from meduniseg_core.preprocessing.statistics import TaskStatistics
 from meduniseg_core.validation import NAME_PATTERN
@@ -175,6 +176,11 @@ class TaskPlan(BaseModel):
     def outputs(self) -> int:
         """How many output channels of the network the task uses: classes with background, or regions."""
         return self.class_count if self.region_labels is None else len(self.region_labels)
+
+    @property
+    def shown_title(self) -> str:
+        """What people call the task: the plan's title, else the catalogue's, else the task's name."""
+        return self.title or task_title(self.task, self.modality, self.classes)
 
     @property
     def class_count(self) -> int:

@@ -39,6 +39,7 @@ from napari_meduniseg.widgets.folder_field import folder_row
 from napari_meduniseg.widgets.in_use_line import IN_USE, InUseLine, ModelCombo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.said_fields import OrientationBox, ScaleBox
+from napari_meduniseg.widgets.task_combo import TaskCombo
 from napari_meduniseg.widgets.typed_form import add_rows
 
 
@@ -57,7 +58,7 @@ class BatchWidget(Panel):
         self.folder, self.output = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases; CASE_0000, CASE_0001, ... are the channels of one case.")
         self.output.setToolTip("Where the results go: CASE.nii.gz, for 2D images CASE.png.")
-        self.model, self.task = ModelCombo(), QComboBox()
+        self.model, self.task = ModelCombo(), TaskCombo()
         self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
         self.in_use = InUseLine()
         self.task.setToolTip("What to segment.")
@@ -101,7 +102,7 @@ class BatchWidget(Panel):
         self.model.currentIndexChanged.connect(self._fill_tasks)
         self.in_use.instead.connect(self._use_instead)
         self.in_use.packs_changed.connect(self._show_options)
-        self.task.currentTextChanged.connect(self._show_options)
+        self.task.currentIndexChanged.connect(self._show_options)
         self.run_button.clicked.connect(self.run)
         self.cancel_button.clicked.connect(self.cancel)
         self.copy_button.clicked.connect(self.copy_command)
@@ -124,7 +125,7 @@ class BatchWidget(Panel):
             )
         if not output:
             raise UsageError("Choose a folder for the results.")
-        common = ["segment", folder, "-o", output, "--task", self.task.currentText()]
+        common = ["segment", folder, "-o", output, "--task", self.task.task()]
         model = [] if self.model.currentData() == IN_USE else ["--model", self.model.currentData()]
         return [*common, *model, *self._options()]
 
@@ -285,16 +286,12 @@ class BatchWidget(Panel):
     def _fill_tasks(self, *_: Any) -> None:
         self._offer = self.model.offer()
         self._plans = self._offer.plans
-        before = self.task.currentText()
-        with signals_blocked(self.task):
-            self.task.clear()
-            self.task.addItems(list(self._plans))
-            self.task.setCurrentIndex(max(0, self.task.findText(before)))
+        self.task.fill(self._plans)
         self._show_options()
 
     def _show_options(self, *_: Any) -> None:
         """Only what the task can be told: photographs have no orientation, and scans have their size in mm."""
-        task = self.task.currentText()
+        task = self.task.task()
         plan = self._plans.get(task)
         models = {task: self._offer.models[task]} if self._offer is not None and plan is not None else {}
         self.in_use.show_for(models, self.model, self._offer)

@@ -36,6 +36,7 @@ from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.prediction import CasePrediction
 from napari_meduniseg.widgets.reader_field import ReaderField
 from napari_meduniseg.widgets.shortcut_sheet import list_keys
+from napari_meduniseg.widgets.task_combo import TaskCombo
 from napari_meduniseg.widgets.window_key import bind_in_window
 
 NEXT_KEY = "F3"
@@ -67,7 +68,7 @@ class CasesWidget(Panel):
             "A second reading has a folder of its own beside it, with the reader's name."
         )
         self.results.setPlaceholderText("beside the cases")
-        self.model, self.task = ModelCombo(), QComboBox()
+        self.model, self.task = ModelCombo(), TaskCombo()
         self.model.setToolTip("The network: what is in use for the task, or one of the installed models.")
         self.task.setToolTip("What is segmented.")
         self.second = QCheckBox("Second reading")
@@ -121,7 +122,7 @@ class CasesWidget(Panel):
     def list_cases(self) -> None:
         """List the cases of the chosen folder, task and model."""
         with self.saying_failures():
-            text, task = self.folder.text().strip(), self.task.currentText()
+            text, task = self.folder.text().strip(), self.task.task()
             if not text or not Path(text).is_dir():
                 raise UsageError(f"'{text}' is not a folder; choose the folder of the cases.")
             if not task:
@@ -182,11 +183,7 @@ class CasesWidget(Panel):
 
     def _fill_tasks(self, *_: Any) -> None:
         self._plans = self.model.offer().plans
-        before = self.task.currentText()
-        with signals_blocked(self.task):
-            self.task.clear()
-            self.task.addItems(list(self._plans))
-            self.task.setCurrentIndex(max(0, self.task.findText(before)))
+        self.task.fill(self._plans)
 
     def _refresh_models(self, _name: str = "") -> None:
         with signals_blocked(self.model):

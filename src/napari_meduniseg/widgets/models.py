@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.errors import BadInputError, MedUniSegError
+from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ActiveModels, PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
 from napari_meduniseg._jobs import Work
 from napari_meduniseg._signals import signals
@@ -214,6 +215,12 @@ def _model_text(entry: StoredAsset) -> str:
         *([f"Adopted for: {', '.join(used)}"] if used else []),
         "",
         "Tasks:",
-        *(f"  {plan.task} ({plan.modality}, {plan.dimension}D): {', '.join(plan.classes)}" for plan in info.tasks),
+        *(f"  {_named(plan)}{plan.modality}, {plan.dimension}D): {', '.join(plan.classes)}" for plan in info.tasks),
     ]
     return "\n".join(lines)
+
+
+def _named(plan: TaskPlan) -> str:
+    """A task's title, and the name by which commands know it where that is another."""
+    title = plan.shown_title
+    return f"{title} (" if title == plan.task else f"{title} ({plan.task}, "

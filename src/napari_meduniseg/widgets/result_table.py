@@ -159,7 +159,7 @@ class ResultTable(Working, QWidget):
             for row in outcome.tables[task]:
                 number = self.table.rowCount()
                 self.table.insertRow(number)
-                name = row.name if len(outcome.results) == 1 else f"{task}: {row.name}"
+                name = row.name if len(outcome.results) == 1 else f"{outcome.results[task].shown_title}: {row.name}"
                 unit = {"ml": "ml", "mm2": "mm²", "pixels": "px"}[row.unit]
                 size = f"{row.size:,.0f} {unit}" if row.unit == "pixels" else f"{row.size:,.2f} {unit}"
                 digits = 4 if len(row.mean_intensity) == 1 else 3  # three must fit beside each other

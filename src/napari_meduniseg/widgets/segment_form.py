@@ -239,7 +239,7 @@ class SegmentForm(QWidget):
         with signals_blocked(self.tasks):
             self.tasks.clear()
             for plan in plans:
-                item = QListWidgetItem(plan.title or plan.task)
+                item = QListWidgetItem(plan.shown_title)
                 item.setData(Qt.ItemDataRole.UserRole, plan.task)
                 item.setToolTip(f"{plan.task}: {', '.join(plan.classes)}\nchannels: {', '.join(plan.channels)}")
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)

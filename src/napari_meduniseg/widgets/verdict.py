@@ -50,9 +50,10 @@ class Verdict(QWidget):
         judged.sort(key=lambda entry: entry[1].dice)
         several = len(results) > 1
         found: list[tuple[Light | None, str]] = [
-            (quality.light, f"{task}: {quality.sentence}" if several else quality.sentence) for task, quality in judged
+            (quality.light, f"{results[task].shown_title}: {quality.sentence}" if several else quality.sentence)
+            for task, quality in judged
         ]
-        unknown = [task for task, result in results.items() if result.quality is None]
+        unknown = [result.shown_title for result in results.values() if result.quality is None]
         if unknown:
             found.append((None, f"{', '.join(unknown)}: {NOT_CALIBRATED}" if several else NOT_CALIBRATED))
         return found

@@ -50,8 +50,18 @@ def tiny_home(_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def gui_screen() -> None:
-    """For tests that open a window of their own."""
+def gui_screen() -> Iterator[None]:
+    """For tests that open a window. Afterwards no OpenGL context is current.
+
+    vispy makes one current for a window that is not shown, as windows of tests are not. Python may take it away later
+    in another thread (a server's, say): Qt does not notice, and uses it once more when the process ends (code 139).
+    """
+    yield
+    from qtpy.QtGui import QOpenGLContext
+
+    left = QOpenGLContext.currentContext()
+    if left is not None:
+        left.doneCurrent()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from meduniseg_core.images.findings import Finding
 from meduniseg_core.images.formats import ENDINGS, channel_of, ending_of, stem_of
 from meduniseg_core.images.formats.dicom_folders import dicom_places
 
+_LEVELS, _LOOKED_INTO = 4, 50  # how far below a folder an error looks for images, and into how many folders of a level
 _ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 
 
@@ -105,8 +106,27 @@ def folder_cases(
         cases += [Case(place.name, place.paths, place.fault, place.findings) for place in dicom_places(folder)]
     if not cases:
         wanted = f"{file_ending} files" if file_ending else "known image files, and no DICOM in it or below it"
-        raise BadInputError(f"{folder} holds no {wanted}; check the folder.")
+        raise BadInputError(f"{folder} holds no {wanted}; {_where_images_are(folder, file_ending)}.")
     return sorted(each_once(cases), key=lambda case: case.name)
+
+
+def _where_images_are(folder: Path, file_ending: str | None) -> str:
+    """What to do about a folder without images: images of other formats than DICOM are not looked for below it."""
+    level = [folder]
+    for _ in range(_LEVELS):
+        level = [item for above in level for item in _entries(above) if item.is_dir()][:_LOOKED_INTO]
+        for below in level:
+            found = next((path for path in _entries(below) if _ending(path, file_ending) and path.is_file()), None)
+            if found is not None:
+                return f"there are images below it, in {below.relative_to(folder)}: give that folder, or a wildcard"
+    return "check the folder"
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
 
 
 def group_files(files: Iterable[Path], channels: int | None = None, file_ending: str | None = None) -> list[Case]:

@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Case, find_cases, read_image
 from meduniseg_core.images.cases import folder_cases, group_files
+from meduniseg_core.images.formats import format_of
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -159,3 +160,21 @@ def test_colour_pictures_are_not_stacked_and_no_path_is_refused(tmp_path: Path) 
         read_image([tmp_path / "a.png", tmp_path / "a.png"])
     with pytest.raises(BadInputError, match="No file"):
         read_image([])
+
+
+def test_images_that_lie_deeper_are_said_where(tmp_path: Path) -> None:
+    deep = tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    deep.parent.mkdir(parents=True)
+    deep.write_bytes(b"x")
+    with pytest.raises(
+        BadInputError, match=r"there are images below it, in sub-01.anat: give that folder, or a wildcard"
+    ):
+        find_cases(tmp_path)
+    with pytest.raises(BadInputError, match="holds no .nrrd files; check the folder"):
+        find_cases(tmp_path, ".nrrd")
+
+
+def test_an_ending_that_is_not_read_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"a\.webp has an ending that is not read here") as caught:
+        format_of(tmp_path / "a.webp")
+    assert "zarr" not in str(caught.value) and ".nii.gz" in str(caught.value)

@@ -136,3 +136,15 @@ def test_what_may_be_a_picture_with_its_colours_last_is_said(tmp_path: Path) -> 
         image = read_image(saved(tmp_path / "p.npy", np.zeros(shape, np.float32)))
         assert image.geometry.shape == shape
         assert [finding.code for finding in image.findings] == (["axes_doubtful"] if said else [])
+
+
+def test_what_may_be_a_picture_with_its_colours_first_is_said(tmp_path: Path) -> None:
+    for shape, dtype, said in (
+        ((3, 40, 60), np.uint8, True),
+        ((3, 40, 60), np.float32, False),
+        ((5, 40, 60), np.uint8, False),
+    ):
+        image = read_image(saved(tmp_path / "p.npy", np.zeros(shape, dtype)))
+        assert image.geometry.shape == shape
+        found = [finding.text for finding in image.findings if finding.code == "axes_doubtful"]
+        assert len(found) == said and all("3 values a pixel" in text for text in found)

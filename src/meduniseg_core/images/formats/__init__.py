@@ -68,9 +68,8 @@ def format_of(path: Path) -> Format:
     """
     ending = ending_of(path)
     if ending is None:
-        raise BadInputError(
-            f"{path.name} has an ending that is not read here; convert it to one of {' '.join(ENDINGS)}."
-        )
+        readable = " ".join(ending for ending in ENDINGS if ending.count(".") == 1 or ending == ".nii.gz")
+        raise BadInputError(f"{path.name} has an ending that is not read here; convert it to one of {readable}.")
     return ENDINGS[ending]
 
 

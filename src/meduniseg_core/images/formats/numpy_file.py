@@ -56,7 +56,7 @@ def read_numpy(path: Path, frame: int | None = None) -> Image:
     array = np.ascontiguousarray(array)
     check_finite(array, name)
     shape = (int(array.shape[1]), int(array.shape[2]), int(array.shape[3]))
-    if _may_be_colours(shape):
+    if _may_be_colours(shape) or (array.dtype == np.uint8 and _may_be_colours(shape[::-1])):
         findings = (*findings, Finding("axes_doubtful", _doubt(name, shape)))
     meta: dict[str, Any] = {"format": "numpy", "dtype": str(array.dtype)}
     if shape[0] == 1:
@@ -70,9 +70,11 @@ def _may_be_colours(shape: tuple[int, int, int]) -> bool:
 
 
 def _doubt(name: str, shape: tuple[int, int, int]) -> str:
+    last = _may_be_colours(shape)
+    remedy = "uint8, and channels first" if last else "uint8, and channels as (C, 1, H, W)"
     return (
         f"{name} is read as {shape[0]} slices of {shape[1]} x {shape[2]} pixels, which looks like one picture with "
-        f"{shape[2]} values a pixel: save a colour picture as (H, W, 3) in uint8, and channels first."
+        f"{shape[2] if last else shape[0]} values a pixel: save a colour picture as (H, W, 3) in {remedy}."
     )
 
 

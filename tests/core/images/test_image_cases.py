@@ -170,7 +170,7 @@ def test_images_that_lie_deeper_are_said_where(tmp_path: Path) -> None:
         BadInputError, match=r"there are images below it, in sub-01.anat: give that folder, or a wildcard"
     ):
         find_cases(tmp_path)
-    with pytest.raises(BadInputError, match="holds no .nrrd files; check the folder"):
+    with pytest.raises(BadInputError, match=r"holds no \.nrrd files; check the folder"):
         find_cases(tmp_path, ".nrrd")
 
 

@@ -13,10 +13,11 @@ from meduniseg_core.structured_text import parse_json
 
 _Schema = TypeVar("_Schema", bound=BaseModel)
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
-"""The form of names that become files' names: of models, packs, tasks, cases and runs."""
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$"
+"""The form of names that become files' names: of models, packs, tasks, cases and runs. Disks take 255 bytes, of which
+endings and the marks of temporary files take some."""
 
-_NAME_RULE = "a name is of letters, digits, '_', '.' and '-', and begins with a letter or digit"
+_NAME_RULE = "a name is of letters, digits, '_', '.' and '-', and begins with a letter or digit; at most 200 of them"
 
 
 def first_fault(error: ValidationError) -> str:

@@ -22,6 +22,7 @@ FindingCode = Literal[
     "orientation_assumed",  # given by the user, where the file does not say
     "orientation_applied",  # EXIF: shown and segmented upright, labels on the file's own pixel grid
     "places_differ",  # a header that gives its place in space, or its voxel sizes, twice and differently
+    "more_than_said",  # a file holds far more voxels than its header says, which may be wrong
     "header_mended",  # a header field that other readers mend without doubt
     "spacing_assumed",  # taken from another field than usual (detector, region calibration), or nominal
     "pixels_not_square",  # the file says so, where sizes in mm are missing or not used

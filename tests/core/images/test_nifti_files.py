@@ -287,3 +287,25 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_labels(image, tmp_path / "l.nii.gz", like=image)
     assert (tmp_path / "l.nii.gz").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nii", "l.nii.gz"]
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("field", "value", "times"), [("datatype", 4, "2"), ("datatype", 2, "4"), ("dim", (3, 6, 5, 2, 1, 1, 1, 1), "2")]
+)
+def test_a_header_that_says_less_than_the_file_holds_is_no_image_without_a_word(
+    field: str, value: Any, times: str, ending: str, tmp_path: Path
+) -> None:
+    image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32), np.eye(4))
+    nib.save(image, tmp_path / "a.nii")
+    whole = (tmp_path / "a.nii").read_bytes()
+    header = nib.Nifti1Header(whole[:348], check=False)
+    header[field] = value
+    wrong = header.binaryblock + whole[348:]
+    path = tmp_path / f"b{ending}"
+    path.write_bytes(gzip.compress(wrong) if ending == ".nii.gz" else wrong)
+    (finding,) = read_image(path).findings
+    assert finding.code == "more_than_said" and finding.level == "warning"
+    assert f"holds {times} times the bytes that its header says" in finding.text
+    path.write_bytes(whole + bytes(100))  # padding is no doubt
+    assert read_image(path).findings == ()

@@ -272,6 +272,7 @@ def test_a_foreign_safetensors_file_is_refused(path: Path) -> None:
         ({"name": "../../evil"}, "'name'"),
         ({"tasks": []}, "'tasks'"),
         ({"modalities": ["ct"]}, "has no prompt"),
+        ({"name": "a" * 201}, "at most 200"),
     ],
 )
 def test_a_wrong_description_is_refused_naming_the_place(path: Path, change: dict[str, Any], said: str) -> None:

@@ -27,7 +27,7 @@ from meduniseg_core.images.checks import (
     check_spacing,
 )
 from meduniseg_core.images.choices import frame_chosen, which_frame
-from meduniseg_core.images.findings import header_mended, orientation_unknown
+from meduniseg_core.images.findings import Finding, header_mended, orientation_unknown
 from meduniseg_core.images.formats.nifti_mending import mend_header
 from meduniseg_core.images.formats.nifti_places import places_that_differ
 from meduniseg_core.images.formats.raw_data import (
@@ -86,11 +86,12 @@ def read_nifti(path: Path, frame: int | None = None) -> Image:
         skip(stream, offset - header.sizeof_hdr + volume * first, name)
         data = read_exactly(stream, size, name)
         skip(stream, after, name)
+        left = max(0, path.stat().st_size - offset - volume * count)
         if guessed:
             read_to_end(stream, 0, name)  # only where every byte is accounted for is there no doubt where voxels begin
             mended.append(f"its voxels were said to begin at byte 0 and begin at {offset}")
         elif packed:
-            read_to_end(stream, volume * count + (1 << 20), name)
+            left = read_to_end(stream, volume * count + (1 << 20), name)
     array = _arrange(data, dtype, (channels, *reversed(spatial)))
     array, scaled = _scale(check_numeric(array, name), header, name)
     check_finite(array, name)
@@ -112,6 +113,12 @@ def read_nifti(path: Path, frame: int | None = None) -> Image:
         findings.append(differing)
     if mended:
         findings.append(header_mended(name, mended))
+    if left >= volume * count and not guessed:
+        text = (
+            f"{name} holds {1 + left / (volume * count):.3g} times the bytes that its header says: if its voxel type "
+            "or sizes are wrong, the image is garbage; look at it, and export it again."
+        )
+        findings.append(Finding("more_than_said", text))
     if frame is not None:
         findings += frame_chosen(frame, count, name)
     return Image(array=array, geometry=geometry, physical=True, source=path, meta=meta, findings=tuple(findings))

@@ -275,13 +275,16 @@ def _too_large(size: int, name: str) -> BadInputError:
     )
 
 
-def read_to_end(stream: ByteStream, most: int, name: str) -> None:
+def read_to_end(stream: ByteStream, most: int, name: str) -> int:
     """Read the rest of a stream, which makes gzip compare its checksum.
 
     Args:
         stream: The stream.
         most: The most bytes that may be left.
         name: The file's name, for the message.
+
+    Returns:
+        How many bytes were left.
 
     Raises:
         BadInputError: More bytes are left, or the data are damaged.
@@ -296,6 +299,7 @@ def read_to_end(stream: ByteStream, most: int, name: str) -> None:
                 )
     except (EOFError, zlib.error, OSError) as error:
         raise BadInputError(f"{name} is truncated or damaged ({brief(error)}); copy or export it again.") from error
+    return most - left
 
 
 class ZlibStream:

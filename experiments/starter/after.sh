@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export MEDUNISEG_SHARED="${MEDUNISEG_SHARED:-../shared}" PYTHONPATH="$PWD/src:$PWD"
 python="${PYTHON:-.venv/bin/python}"
 [ -x "$python" ] || python=python
-split=runs/starter-16-second/split.json
+split=runs/starter-16-fifth/split.json
 shipped=src/meduniseg_core/weights/shipped
 
 step() { # NAME: whether it is asked for

@@ -2,8 +2,12 @@
 
     export MEDUNISEG_SHARED=../shared
     git show 7b746ef:src/meduniseg_core/weights/shipped/starter.safetensors > runs/first_starter.safetensors
-    python experiments/starter/run.py first        # the universal network's first part, into weights/
-    python experiments/starter/run.py train        # its second part, from there: the starter
+    python experiments/starter/run.py train --part 1   # the universal network's first part, into weights/
+    python experiments/starter/run.py train --part 2   # its second, third and fourth, each from there, likewise
+    python experiments/starter/run.py train --part 3
+    python experiments/starter/run.py train --part 4
+    python experiments/starter/run.py mean         # the mean of the second's and the fourth's weights
+    python experiments/starter/run.py train        # its fifth and last part, from there: the starter
     python experiments/starter/run.py baselines    # sixteen single-task networks, same budget; --task and --seed choose
     python experiments/starter/run.py ship         # the universal network, as fp16, into the package
     python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
@@ -22,6 +26,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from meduniseg_core.events import Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
@@ -33,9 +39,12 @@ from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
 HERE = Path(__file__).resolve().parent
-FIRST, SECOND = HERE / "sixteen.toml", HERE / "sixteen_second.toml"
-"""The two parts of the universal training; why there are two stands in the second."""
-FIRST_WEIGHTS = HERE / "weights" / "first_part.safetensors"
+PARTS = tuple(HERE / f"sixteen{part}.toml" for part in ("", "_second", "_third", "_fourth", "_fifth"))
+"""The parts of the universal training, each from what the one before ends with, and why."""
+WEIGHTS = tuple(HERE / "weights" / f"{part}_part.safetensors" for part in ("first", "second", "third", "fourth"))
+"""What the parts before the last one end with."""
+AVERAGED = (WEIGHTS[1], WEIGHTS[3])
+"""Of these the last part starts from the mean (Wortsman et al. 2022, "Model soups")."""
 SEEDS = (1, 2, 3)
 """Of the single-task networks; seeds above 1 where their spread is wanted."""
 FORMER_ITERATIONS = 3000
@@ -43,19 +52,14 @@ FORMER_ITERATIONS = 3000
 LOG = logging.getLogger("starter")
 
 
-def universal() -> TrainingConfig:
-    """The configuration of the universal network's second part, whose network is the starter."""
-    return TrainingConfig.from_toml(SECOND)
-
-
-def first_part() -> TrainingConfig:
-    """The configuration of its first part."""
-    return TrainingConfig.from_toml(FIRST)
+def universal(part: int = len(PARTS)) -> TrainingConfig:
+    """The configuration of a part of the universal training, counted from 1; the last one trains the starter."""
+    return TrainingConfig.from_toml(PARTS[part - 1])
 
 
 def iterations_by_task() -> dict[str, int]:
-    """The universal network's iterations for each task: of both parts and of the network that the first starts from."""
-    parts = (first_part(), universal())
+    """The universal network's iterations for each task: of all parts and of the network that the first starts from."""
+    parts = [TrainingConfig.from_toml(path) for path in PARTS]
     former = load_model(parts[0].pretrained_weights).info.tasks if parts[0].pretrained_weights else ()
     known = {plan.task for plan in former}
     counts = {task: FORMER_ITERATIONS if task in known else 0 for task in map(task_of, parts[0].datasets)}
@@ -83,8 +87,8 @@ def baselines(tasks: Sequence[str] = (), seeds: Sequence[int] = SEEDS) -> list[T
     Returns:
         Their configurations, task by task.
     """
-    config = first_part()
-    mean = config.epochs + universal().epochs
+    config = universal(1)
+    mean = sum(TrainingConfig.from_toml(path).epochs for path in PARTS)
     iterations = iterations_by_task()
     singles = []
     for folder in config.datasets:
@@ -156,19 +160,32 @@ def keep(config: TrainingConfig, path: Path) -> None:
     LOG.info("%s: %.1f MB, sha256 %s", path, path.stat().st_size / 1e6, sha256)
 
 
+def save_mean(paths: Sequence[Path], path: Path) -> None:
+    """Write a model file with the mean of the weights of models of one architecture; all else is the last one's."""
+    models = [load_model(one) for one in paths]
+    states = [model.network.state_dict() for model in models]
+    mean = {key: torch.stack([state[key].float() for state in states]).mean(0) for key in states[0]}
+    sha256 = save_model(path, models[-1].info, mean, "fp32")
+    LOG.info("%s: sha256 %s", path, sha256)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("first", "train", "baselines", "ship", "evaluate", "table"))
+    parser.add_argument("step", choices=("train", "mean", "baselines", "ship", "evaluate", "table"))
+    parser.add_argument("--part", type=int, choices=range(1, len(PARTS) + 1), default=len(PARTS), help="train: which")
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
     parser.add_argument("--task", action="append", default=[], help="baselines: only of this task; may be repeated")
     parser.add_argument("--seed", type=int, action="append", help="baselines: with this seed (default: 1)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    if arguments.step == "first":
-        run_training(first_part(), arguments.resume)
-        keep(first_part(), FIRST_WEIGHTS)
-    elif arguments.step == "train":
-        run_training(universal(), arguments.resume)
+    if arguments.step == "train":
+        run_training(universal(arguments.part), arguments.resume)
+        if arguments.part < len(PARTS):
+            keep(universal(arguments.part), WEIGHTS[arguments.part - 1])
+    elif arguments.step == "mean":
+        start = universal().pretrained_weights
+        assert start is not None
+        save_mean(AVERAGED, Path(start))
     elif arguments.step == "baselines":
         for config in baselines(arguments.task, arguments.seed or (1,)):
             run_training(config, arguments.resume)
@@ -178,7 +195,7 @@ def main() -> int:
         import tables
 
         if arguments.step == "evaluate":
-            tables.evaluate((FIRST, SECOND), baselines(), iterations_by_task())
+            tables.evaluate(PARTS, baselines(), iterations_by_task())
         else:
             tables.write()
     return 0

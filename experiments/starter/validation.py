@@ -32,7 +32,7 @@ LOG = logging.getLogger("validation")
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
-    config = TrainingConfig.from_toml(HERE / "sixteen_second.toml")
+    config = TrainingConfig.from_toml(HERE / "sixteen_fifth.toml")
     given = sys.argv[1] if len(sys.argv) > 1 else str(config.output / f"{config.name}.safetensors")
     splits = read_splits(config.output / "split.json")
     predictor = Predictor(load_model(given), "cpu", "fp32")

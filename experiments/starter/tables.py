@@ -44,7 +44,8 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
         singles: of the single-task networks; those that are not finished are left out.
         iterations: by task, how many the shipped model has seen.
     """
-    first, universal = TrainingConfig.from_toml(parts[0]), TrainingConfig.from_toml(parts[-1])
+    trained = [TrainingConfig.from_toml(part) for part in parts]
+    universal = trained[-1]
     starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
     before = json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {}
     known: dict[str, dict[str, Any]] = before.get("networks", {})
@@ -84,7 +85,8 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
             "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
         }
         write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
-    _keep_logs({"starter-first-part": first, **{one.name: one for one in (universal, *singles)}})
+    of_parts = {f"part-{number}": config for number, config in enumerate(trained, 1)}
+    _keep_logs({**of_parts, **{single.name: single for single in singles}})
 
 
 def measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
             "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
         }
         write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
-    of_parts = {f"part-{number}": config for number, config in enumerate(trained, 1)}
-    _keep_logs({**of_parts, **{single.name: single for single in singles}})
+    before_it = {f"part-{number}": config for number, config in enumerate(trained[:-1], 1)}
+    _keep_logs({**before_it, **{one.name: one for one in (universal, *singles)}})
 
 
 def measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 LIVER, KIDNEYS = (5,), (2, 3)  # of the reference's 117 classes
 
 
-def test_liver_and_kidneys_are_found_at_the_window_that_the_plan_names_and_the_result_says_so(shared_data: Path) -> None:
+def test_liver_and_kidneys_are_found_at_the_window_of_the_plan_and_the_result_says_so(shared_data: Path) -> None:
     folder = shared_data / "Dataset301_Geometry"
     image = read_image(folder / "ct_sm.nii.gz")
     organs = read_labels(folder / "ct_organs_reference.nii.gz").array[0]

@@ -147,12 +147,13 @@ def classify_fit(
         from meduniseg_core.inference import Predictor
         from meduniseg_core.preprocessing import RawDataset
         from meduniseg_core.weights import load_model
-        from meduniseg_core.weights.classifier import write_head
+        from meduniseg_core.weights.classifier import check_place_of_head, write_head
 
         if (labels is None) == (present is None):
             raise UsageError("Say the classes by --labels CSV or by --present CLASS, and not by both.")
         if output.suffix != ".json":
             raise UsageError(f"A head is a JSON file; give --output a name that ends in .json, not {output.name}.")
+        check_place_of_head(output)
         opened = RawDataset.open(dataset)
         predictor = Predictor(load_model(model), device, precision)
         name = task or opened.task
@@ -204,7 +205,9 @@ def _classes_in(path: Path) -> dict[str, str]:
         text = read_small(path, _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path} is not text in UTF-8; save the table as CSV in UTF-8.") from error
-    rows = list(csv.DictReader(io.StringIO(text)))
+    head = text.partition("\n")[0]
+    between = max(",;\t", key=head.count)  # where the comma separates decimals, spreadsheets write semicolons
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=between, skipinitialspace=True))
     found: dict[str, str] = {}
     for number, row in enumerate(rows, start=2):
         case, label = row.get("case"), row.get("class")

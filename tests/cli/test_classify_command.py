@@ -43,8 +43,12 @@ def test_a_head_is_fitted_and_says_classes_with_intervals(meduniseg, tiny_model,
     head, labels = tmp_path / "head.json", tmp_path / "classes.csv"
     rows = [f"eye{number},{'bright' if number % 2 else 'dark'}" for number in range(12)]
     labels.write_text("case,class\n" + "\n".join(rows) + "\n", "utf-8")
+    labels.write_text(
+        "case; class\n" + "\n".join(row.replace(",", "; ") for row in rows) + "\n", "utf-8"
+    )  # a spreadsheet's
     done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--labels", labels)
     assert done.returncode == 0, done.stderr
+    labels.write_text("case,class\n" + "\n".join(rows) + "\n", "utf-8")
     options = ("--head", head, "-m", tiny_model)
     done = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels, "--json")
     assert done.returncode == 0, done.stderr
@@ -116,5 +120,10 @@ def test_what_cannot_be_fitted_is_said_at_once(meduniseg, tiny_model, eyes, tmp_
         labels.write_text(text, "utf-8")
         done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--labels", labels)
         assert done.returncode == 3 and word in done.stderr, done.stderr
+    description = eyes / "dataset.json"
+    before = description.read_bytes()
+    done = meduniseg("classify-fit", eyes, "-o", description, "-m", tiny_model, "--present", "cup")
+    assert done.returncode == 2 and "exists already and is not a head" in done.stderr
+    assert description.read_bytes() == before
     done = meduniseg("classify-fit", eyes, "-o", tmp_path / "head.safetensors", "-m", tiny_model, "--present", "cup")
     assert done.returncode == 2 and ".json" in done.stderr and not head.exists()

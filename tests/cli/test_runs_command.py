@@ -99,6 +99,8 @@ def test_a_run_with_cases_left_out_never_sees_them(meduniseg, inputs, home) -> N
         "finetune", dataset, "--base", base, "-o", "b", *QUICK, *(w for c in "abcd" for w in ("--leave-out", c))
     )
     assert done.returncode == 3 and "no training cases left" in done.stderr
+    done = meduniseg("finetune", dataset, "--base", base, "-o", "c", *QUICK, "--leave-out", "aa")
+    assert done.returncode == 2 and "no case 'aa' to leave out" in done.stderr and "nearest is 'a'" in done.stderr
 
 
 def test_names_that_are_none_and_taken_ones_are_refused(meduniseg, home) -> None:

@@ -149,7 +149,8 @@ def take_up(job: Job, going_on: bool) -> Run:
     if isinstance(job, FinetuneJob):
         if going_on:
             raise BadInputError(
-                f"{runs_folder() / job.name}: there is no checkpoint to resume from; start it without --resume."
+                f"{runs_folder() / job.name}: there is no checkpoint to resume from; start it without --resume or "
+                "--finish."
             )
         check_new_name(job.name)
     run = Run.create(job)

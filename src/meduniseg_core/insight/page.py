@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.files import write_bytes, write_text
+from meduniseg_core.former_results import ResultKind, standing
 from meduniseg_core.insight.correlation import correlation, read_scores
 from meduniseg_core.insight.embedding import Embedding, embed
 from meduniseg_core.insight.neighbours import Neighbour, neighbours
@@ -19,10 +21,14 @@ from meduniseg_core.insight.pictures import maps_picture, scatter_picture
 from meduniseg_core.insight.priors import SAMPLES, PriorSample, modal_maps, sample_priors
 from meduniseg_core.insight.resources import PAPER_RATIO, ResourceRow, resource_table
 from meduniseg_core.model import resolve_device
+from meduniseg_core.outputs import write_result
 from meduniseg_core.pages import render
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, make_plan
-from meduniseg_core.structured_text import json_text
 from meduniseg_core.weights import Model
+
+RECORD = "explain.json"
+_NAMES = ("explain.html", "priors.csv", "resources.csv", "nearest.csv", "tsne.png", "pca.png", "modal_priors.png")
+_LOOK = ResultKind(is_ours=lambda content: {"model_sha256", "silhouette", "resources", "nearest"} <= content.keys())
 
 
 def explain_model(
@@ -46,7 +52,7 @@ def explain_model(
         datasets: of tasks that the model has.
         new: data sets whose nearest known task is asked for; their tasks need not be the model's.
         folder: receives ``explain.html``, ``explain.json``, ``priors.csv``, ``resources.csv``, ``nearest.csv`` and
-            pictures; files of an earlier look are replaced.
+            pictures; files of an earlier look are replaced, others never.
         scores: a table of models with upstream and downstream scores (`correlation.read_scores`), to be correlated.
         samples: patches of each data set.
         seed: of images, patches and t-SNE.
@@ -59,10 +65,12 @@ def explain_model(
         What ``explain.json`` holds.
 
     Raises:
-        UsageError: the model has no task priors, or not the task of one of ``datasets``.
+        UsageError: the model has no task priors, or not the task of one of ``datasets``; or a file of others, or one
+            that was changed since, is in the way.
         BadInputError: an image cannot be used, or the table of scores.
         CancelledError: ``cancel`` was set.
     """
+    before = standing(folder / RECORD, _NAMES, _LOOK)  # before the work, which takes long
     listed = [] if scores is None else read_scores(scores)
     correlated = None if scores is None else correlation(listed)
     plans = [model.info.plan_of(dataset.task) for dataset in datasets]
@@ -101,17 +109,24 @@ def explain_model(
     pictures = {} if embedding is None else _pictures(embedding)
     if maps:
         pictures["modal_priors.png"] = maps_picture(maps)
-    for name, data in pictures.items():
-        write_bytes(folder / name, data)
-    if embedding is not None:
-        write_text(folder / "priors.csv", _priors_csv(embedding))
-    write_text(folder / "resources.csv", _resources_csv(rows))
-    if nearest:
-        write_text(folder / "nearest.csv", _nearest_csv(nearest))
-    write_text(folder / "explain.json", json_text(content))
     page = render("explain.html", title=f"Inside {model.info.name}", pictures=pictures, **content)
-    write_text(folder / "explain.html", page)
+    texts = {"explain.html": page, "resources.csv": _resources_csv(rows)}
+    if embedding is not None:
+        texts["priors.csv"] = _priors_csv(embedding)
+    if nearest:
+        texts["nearest.csv"] = _nearest_csv(nearest)
+    files: dict[str, Callable[[Path], object]] = {name: partial(_write_text, text) for name, text in texts.items()}
+    files |= {name: partial(_write_bytes, data) for name, data in pictures.items()}
+    write_result(folder / RECORD, content, files, _LOOK, before=before)
     return content
+
+
+def _write_text(text: str, path: Path) -> None:
+    write_text(path, text)
+
+
+def _write_bytes(data: bytes, path: Path) -> None:
+    write_bytes(path, data)
 
 
 def _plan(

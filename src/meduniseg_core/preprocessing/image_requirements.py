@@ -38,7 +38,9 @@ def check_volume(image: Image, plan: TaskPlan) -> None:
         BadInputError: The image is 2D and the task takes volumes.
     """
     if plan.dimension == 3 and image.is_2d:
-        raise BadInputError(f"{image.name} is a 2D image and task {plan.task} takes volumes; give a volume.")
+        slice_of_series = image.meta.get("format") == "dicom" and image.meta.get("orientation_known")
+        remedy = "the folder of its series, with all slices" if slice_of_series else "a volume"
+        raise BadInputError(f"{image.name} is a 2D image and task {plan.task} takes volumes; give {remedy}.")
 
 
 def check_network_values(array: np.ndarray, name: str) -> None:

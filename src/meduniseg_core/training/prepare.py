@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -85,8 +87,8 @@ def prepare(
 
     Raises:
         BadInputError: a data set cannot be used.
-        UsageError: two data sets hold the same task, the configuration plans a task that none holds, or its network
-            cannot be built.
+        UsageError: two data sets hold the same task, the configuration plans a task that none holds or leaves out a
+            case that none holds, or its network cannot be built.
         CancelledError: ``cancel`` was set.
     """
     start = start or start_of(config)
@@ -109,6 +111,8 @@ def prepare(
             raise UsageError(
                 f"The config {what} the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
             )
+    if config.leave_out:
+        _check_left_out(config.leave_out, datasets)
     cached = [
         _with_statistics(
             _cache(config, dataset, total_stride, start, trust_times, events, cancel), dataset, config, events, cancel
@@ -133,6 +137,17 @@ def prepare(
     if start is not None:
         info = start.describe(info)
     return Prepared(info=info, tasks=tasks, config_hash=_config_hash(config, info, tasks, start))
+
+
+def _check_left_out(names: Sequence[str], datasets: Sequence[RawDataset]) -> None:
+    """UsageError for a case that is nowhere: with its name misspelt, it would be trained on."""
+    known = {case.case for dataset in datasets for case in dataset.cases()}
+    unknown = sorted(set(names) - known)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        where = ", ".join(dataset.name for dataset in datasets)
+        hint = f"; the nearest is '{near[0]}'" if near else ""
+        raise UsageError(f"There is no case '{unknown[0]}' to leave out in {where}{hint}; correct the name.")
 
 
 def _cache(

@@ -7,11 +7,13 @@ finite: a file may come from a stranger.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import write_text
 from meduniseg_core.structured_text import json_text
 from meduniseg_core.validation import read_as
@@ -59,16 +61,35 @@ class ClassifierHead(BaseModel):
 
 
 def write_head(head: ClassifierHead, path: Path) -> None:
-    """Write a head, replacing an earlier one.
+    """Write a head, replacing an earlier one, but no other file.
 
     Args:
         head: the head.
         path: the file; its name ends in ``.json``.
 
     Raises:
+        UsageError: the file is there and is no head.
         UnwritableError: it cannot be written.
     """
+    check_place_of_head(path)
     write_text(path, _text(head))
+
+
+def check_place_of_head(path: Path) -> None:
+    """Refuse to replace what is no head.
+
+    Args:
+        path: where a head is to be written.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    if not os.path.lexists(path):
+        return
+    try:
+        read_head(path)
+    except BadInputError:
+        raise UsageError(f"{path} exists already and is not a head; choose another name.") from None
 
 
 def read_head(path: Path) -> ClassifierHead:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -30,6 +31,9 @@ from napari_meduniseg._editing import class_names_of
 from napari_meduniseg._layer_input import LayerSnapshot, read_layers, snapshot_layers
 from napari_meduniseg._layers import METADATA_KEY, Origin
 from napari_meduniseg._links import known_image
+
+_ELSEWHERE: WeakKeyDictionary[Labels, str] = WeakKeyDictionary()
+"""Labels that Edit does not accept, and what it says instead."""
 
 PAUSE = 60.0
 """Seconds without a change after which the annotator is taken to be away."""
@@ -76,6 +80,11 @@ class Submission:
     patient: str | None = None
 
 
+def accept_elsewhere(layer: Labels, sentence: str) -> None:
+    """Have labels refused here, in these words: another panel accepts them."""
+    _ELSEWHERE[layer] = sentence
+
+
 def origins_of(layer: Labels) -> Origins:
     """Find what the layer's metadata, or the file it was read from, say about it."""
     record = layer.metadata.get(METADATA_KEY)
@@ -116,6 +125,8 @@ def submission(
     submission is accepted, which may take a while; if ``changes`` goes on counting until then, the submission is
     refused. Raises UsageError or BadInputError where something is missing.
     """
+    if layer in _ELSEWHERE:
+        raise UsageError(_ELSEWHERE[layer])
     source: Image | tuple[LayerSnapshot, ...]
     grid = made_for(layer)
     if grid is not None and grid.image is not None:

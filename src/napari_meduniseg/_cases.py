@@ -64,7 +64,8 @@ def with_labels(opened: OpenedCase, item: WorkItem) -> OpenedCase:
         about = {key: value for key, value in record.items() if key not in (FILES, EARLIER)}
         model = model_beside(path)  # checked: the JSON may be anybody's
         about["model_sha256"] = None if model is None else model.sha256
-        made = stored_result_layer(labels, opened.image, path.name, about, edited=item.state != "predicted")
+        name = f"{opened.image.name}: {provenance.task}"  # as in Segment; the file has the image's own name
+        made = stored_result_layer(labels, opened.image, name, about, edited=item.state != "predicted")
         return replace(opened, item=item, path=path, labels=made)
     classes, colours = ({}, {}) if provenance is None else (provenance.classes, provenance.colours)
     layer = label_layer(labels, classes, colours)

@@ -28,6 +28,7 @@ from meduniseg_core.readers import (
     shared_cases,
 )
 from napari_meduniseg import _unsaved
+from napari_meduniseg._accepting import accept_elsewhere
 from napari_meduniseg._belonging import Grid
 from napari_meduniseg._layers import (
     DERIVED,
@@ -115,8 +116,9 @@ def add_readings(opened: OpenedReadings, viewer: ViewerModel) -> tuple[ImageLaye
     layers: list[Layer] = [viewer.add_layer(Layer.create(data, options, kind)) for data, options, kind in made]
     image = layers[0]
     assert isinstance(image, ImageLayer)
-    for labels in opened.layers.values():
+    for name, labels in opened.layers.items():
         added = _add(labels, image, viewer)
+        accept_elsewhere(added, f"{added.name} is what {name} accepted; begin the decision in the panel Readers.")
         added.visible = len(layers) == len(made)
         layers.append(added)
     disputed = viewer.add_labels(
@@ -144,6 +146,7 @@ def begin_decision(opened: OpenedReadings, start: str) -> LayerData:
 def add_decision(made: LayerData, image: ImageLayer, viewer: ViewerModel) -> Labels:
     """Add the labels that the decision begins with."""
     layer = _add(made, image, viewer)
+    accept_elsewhere(layer, f"{layer.name} is accepted in the panel Readers, with its history.")
     _unsaved.watch(layer)
     _unsaved.changed(layer)  # they are stored nowhere else
     return layer

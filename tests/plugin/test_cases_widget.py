@@ -21,6 +21,7 @@ from meduniseg_core.weights import load_model
 from meduniseg_core.worklist import Worklist
 from napari_meduniseg import _unsaved
 from napari_meduniseg._cases import CaseCorrection, case_correction
+from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.opening import open_panel
 
 WAIT = 120_000
@@ -91,7 +92,7 @@ def test_one_case_after_the_other_keeps_corrections_and_the_acceptance_counts(
     assert panel.said.text() == "3 cases, 3 to do."
     panel.next_button.click()
     labels = opened(panel, qtbot, "scan0")
-    assert [layer.name for layer in gui.layers] == ["scan0.nii.gz", labels.name]
+    assert [layer.name for layer in gui.layers] == ["scan0.nii.gz", "scan0.nii.gz: vessel"]
     assert not _unsaved.is_unsaved(labels) and list(labels.features["name"]) == ["background", "artery", "vein"]
     painted(labels)
     assert _unsaved.is_unsaved(labels)
@@ -312,3 +313,25 @@ def test_a_second_reader_sees_nothing_of_the_first_one(
     panel.reader.setText("")
     panel.reader.editingFinished.emit()
     assert "enter the reader's name" in panel.said.text()
+
+
+def test_what_is_accepted_of_another_image_opens_no_other_case(
+    gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
+) -> None:
+    predicted(cases, "scan0", "scan1")
+    listed(panel, qtbot)
+    panel.next_on_accept.setChecked(True)
+    panel.open("scan0")
+    opened(panel, qtbot, "scan0")
+    edit: Any = open_panel(gui, "Edit")
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    edit.accepting.accept()
+    opened(panel, qtbot, "scan1")
+    other = gui.add_image(np.zeros((4, 5, 6), np.float32), name="of Readers, say")
+    panel._current.choose_image(other)
+    signals().accepted.emit(str(collections / "vessel"))
+    qtbot.waitUntil(lambda: panel.busy, timeout=WAIT)
+    qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
+    qtbot.wait(200)
+    assert not panel.busy and panel._open_name == "scan1"
+    assert rows(panel) == ["scan0 accepted", "scan1 predicted, open", "scan2 new"]

@@ -67,6 +67,14 @@ def test_from_disputes_to_a_decision(gui: Any, panel: Any, qtbot: Any, ledger: L
     assert "not accepted yet" in panel.said.text() and panel._decision is decision and not panel.busy
     assert panel._current.labels is decision and int(decision.data.sum()) == 120
     decision.data_setitem((np.array([2]), np.array([4]), np.array([5])), 1)
+    edit: Any = open_panel(gui, "Edit")  # where it would become one more reading
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    edit.accepting.accept()
+    assert "accepted in the panel Readers" in edit.accepting.said.text() and not edit.accepting.busy
+    panel._current.choose_labels(gui.layers[f"Ada: {case}"])
+    edit.accepting.accept()
+    assert "what Ada accepted" in edit.accepting.said.text() and len(ledger.entries()) == 2
+    panel._current.choose_labels(decision)
     remember_reader("Eve")
     try:
         panel.accept()

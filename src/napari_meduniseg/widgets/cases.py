@@ -284,15 +284,16 @@ class CasesWidget(Panel):
 
     def _accepted(self, folder: str) -> None:
         """A correction was accepted in some panel: it counts here if the collection is of this task."""
-        worklist = self._worklist
+        worklist, case = self._worklist, self._case
         if worklist is None:
             return
+        of_case = case is not None and self._current.image in case.images  # or of another image: in Readers, say
 
         def count(found: Collection) -> None:
             if worklist is not self._worklist or found.task != worklist.task:
                 return
             worklist.ledger = found.folder
-            done = self._case is not None and not self._case.unsaved()
+            done = of_case and case is not None and case is self._case and not case.unsaved()
             self._refresh(self.next if done and self.next_on_accept.isChecked() else None)
 
         kind = _ACCEPTED + folder

@@ -111,6 +111,7 @@ def main() -> None:
             QApplication.processEvents()
     with Watch(gaps, "Start"):
         panel.start_button.click()
+        until(lambda: not panel.starting)
     with Watch(gaps, "first strokes, with features"):
         stroke(2, 230, 260, 340)
         until(lambda: not panel.learning)

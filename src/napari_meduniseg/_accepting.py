@@ -85,6 +85,12 @@ def accept_elsewhere(layer: Labels, sentence: str) -> None:
     _ELSEWHERE[layer] = sentence
 
 
+def check_accepted_here(layer: Labels) -> None:
+    """UsageError for labels that another panel accepts."""
+    if layer in _ELSEWHERE:
+        raise UsageError(_ELSEWHERE[layer])
+
+
 def origins_of(layer: Labels) -> Origins:
     """Find what the layer's metadata, or the file it was read from, say about it."""
     record = layer.metadata.get(METADATA_KEY)
@@ -125,8 +131,6 @@ def submission(
     submission is accepted, which may take a while; if ``changes`` goes on counting until then, the submission is
     refused. Raises UsageError or BadInputError where something is missing.
     """
-    if layer in _ELSEWHERE:
-        raise UsageError(_ELSEWHERE[layer])
     source: Image | tuple[LayerSnapshot, ...]
     grid = made_for(layer)
     if grid is not None and grid.image is not None:

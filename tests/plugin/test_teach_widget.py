@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import qt_waiting
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 wait_for = partial(qt_waiting.wait_for, seconds=300.0)
@@ -34,6 +35,11 @@ def paint(widget: Any, value: int, row: int, first: int, last: int, depth: int =
     wait_for(lambda: not widget.learning)
 
 
+def start(widget: Any) -> None:
+    widget.start_button.click()
+    wait_for(lambda: not widget.starting)
+
+
 def dice(one: np.ndarray, other: np.ndarray) -> float:
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
@@ -42,7 +48,7 @@ def test_two_strokes_label_the_volume_undo_takes_one_back_and_a_quick_task_goes_
     gui: Any, widget: Any, tmp_path: Path
 ) -> None:
     mask = gui.layers["scan"].metadata["mask"]
-    widget.start_button.click()
+    start(widget)
     assert "Paint a stroke" in widget.said.text()
     paint(widget, 2, 20, 16, 24)
     assert "not target" in widget.said.text()
@@ -69,7 +75,7 @@ def test_strokes_correct_a_copy_of_the_labels_and_the_labels_stay(gui: Any, widg
     features = {"index": [0, 1], "name": ["background", "organ"]}
     labels = gui.add_labels(partly.copy(), name="result", scale=(3, 1, 1), units="mm", features=features)
     widget.correct.setChecked(True)
-    widget.start_button.click()
+    start(widget)
     assert widget.class_box.itemText(0) == "organ"
     assert not labels.visible and widget.taught.visible
     np.testing.assert_allclose(widget.taught.get_color(1), labels.get_color(1), atol=0.01)
@@ -82,9 +88,10 @@ def test_strokes_correct_a_copy_of_the_labels_and_the_labels_stay(gui: Any, widg
 
 
 def test_removing_the_strokes_ends_the_lesson_and_without_an_image_it_says_so(gui: Any, widget: Any) -> None:
-    widget.start_button.click()
+    start(widget)
     gui.layers.remove(widget.strokes)
     assert widget.strokes is None and not widget.undo_button.isEnabled()
+    start(widget)
     gui.layers.clear()
     widget.start_button.click()
     assert "There is no image" in widget.said.text()
@@ -99,7 +106,7 @@ def test_a_network_s_features_are_computed_at_the_start_and_the_panel_says_whose
     layer = gui.add_image(picture, name="picture")
     gui.layers.selection.active = layer
     widget.network.setChecked(True)
-    widget.start_button.click()
+    start(widget)
     assert widget.does("features")
     wait_for(lambda: not widget.busy)
     for value, row, first, last in ((2, 45, 34, 56), (1, 80, 10, 90)):
@@ -120,7 +127,7 @@ def test_a_large_change_is_made_in_steps_as_one_undo_step(
 ) -> None:
     monkeypatch.setattr("napari_meduniseg._teaching.AT_ONCE", 1600)  # a slice
     mask = gui.layers["scan"].metadata["mask"]
-    widget.start_button.click()
+    start(widget)
     paint(widget, 2, 20, 16, 24)
     widget.class_box.setCurrentIndex(widget.class_box.findData(1))
     widget.strokes.data_setitem((np.full(32, 3), np.full(32, 4), np.arange(4, 36)), 1)
@@ -130,3 +137,20 @@ def test_a_large_change_is_made_in_steps_as_one_undo_step(
         QApplication.processEvents()
         turns += 1
     assert turns >= 6 and dice(np.asarray(widget.taught.data) == 1, mask) > 0.8
+
+
+def test_the_window_works_between_the_layers_of_a_lesson_and_an_image_may_go_meanwhile(gui: Any, widget: Any) -> None:
+    before, seen = len(gui.layers), set()
+    other = QTimer()
+    other.timeout.connect(lambda: seen.add(len(gui.layers) - before))
+    widget.start_button.click()
+    assert not widget.start_button.isEnabled()
+    other.start(0)
+    wait_for(lambda: not widget.starting)
+    assert {0, 1} <= seen and widget.start_button.isEnabled() and len(gui.layers) == before + 2
+    gui.layers.remove(widget.strokes)
+    widget.start_button.click()
+    gui.layers.clear()
+    wait_for(lambda: not widget.starting)
+    assert "was removed meanwhile" in widget.said.text() and widget.strokes is None
+    assert len(gui.layers) == 0 and widget.start_button.isEnabled()

@@ -20,7 +20,7 @@ from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.corrections import LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg import _unsaved
-from napari_meduniseg._accepting import EditingClock, Origins, accept, origins_of, submission
+from napari_meduniseg._accepting import EditingClock, Origins, accept, check_accepted_here, origins_of, submission
 from napari_meduniseg._collections import Collection, new_collection
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.collection_combo import CollectionCombo
@@ -121,6 +121,7 @@ class AcceptBox(Working, QGroupBox):
             return
         layer, clock, mark = self._layer, self._clocks.get(self._layer), _unsaved.mark(self._layer)
         try:
+            check_accepted_here(layer)
             into = self._chosen()
             given = submission(
                 layer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ class TeachWidget(Panel):
         self.taught: Labels | None = None
         self._base: np.ndarray | None = None
         self._teacher: Teacher | None = None
-        self._putting = Steps(self)
+        self._starting, self._putting = Steps(self), Steps(self)
         self.image_box = image_combo(self._current)
         self.image_box.setToolTip("The image to teach on.")
         self.correct = QCheckBox("Correct the present labels")
@@ -125,20 +125,39 @@ class TeachWidget(Panel):
             self._drop()
             self._features.forget()
             self._made_by = made_by(self._current.labels)
-            classes = classes_of(base)
-            self._base = None if base is None else np.array(base.data)
-            for other in self._current.labels_of(image):
-                other.visible = False  # it may have the same colours
-            self.taught = add_labels(self._viewer, image, classes, base)
-            self.strokes = add_strokes(self._viewer, image, self.taught)
-            self._image, self._teacher = image, None
+            self._forget_lesson()
+            self._starting.run(self._add_layers(image, base), lambda _count: self._started())
+            self.say("Starting ...")
+        self._enable()
+
+    def _add_layers(self, image: ImageLayer, base: Labels | None) -> Iterator[int]:
+        """Add the layers in steps, between which the window works: napari needs a while for each."""
+        kept = None if base is None else np.array(base.data)
+        for other in self._current.labels_of(image):
+            other.visible = False  # it may have the same colours
+        yield 0
+        if image not in self._viewer.layers:
+            return
+        taught = add_labels(self._viewer, image, classes_of(base), base)
+        yield 0
+        if image not in self._viewer.layers or taught not in self._viewer.layers:
+            return
+        strokes = add_strokes(self._viewer, image, taught)
+        self.strokes, self.taught, self._image, self._base = strokes, taught, image, kept
+        yield 0
+
+    def _started(self) -> None:
+        """Begin the lesson, now that its layers are there."""
+        with self.saying_failures():
+            if self.strokes is None or self._image is None:
+                raise UsageError("The image or a layer of it was removed meanwhile; press Start again.")
             for event in (self.strokes.events.paint, self.strokes.events.labels_update):
                 event.connect(self._painted)
             self._fill_classes()
             self._viewer.layers.selection.active = self.strokes
             self._choose_class()
             self.say("Paint a stroke on the target, then choose 'not target' and paint one beside it.")
-            self._look_at(image)
+            self._look_at(self._image)
         self._enable()
 
     def _look_at(self, image: ImageLayer) -> None:
@@ -167,6 +186,11 @@ class TeachWidget(Panel):
     def learning(self) -> bool:
         """Whether the labels are about to change: strokes wait or are being learned, or labels are being shown."""
         return self._timer.isActive() or self.does("teach") or self._putting.running
+
+    @property
+    def starting(self) -> bool:
+        """Whether the layers of a lesson are being added."""
+        return self._starting.running
 
     def learn(self) -> None:
         """Learn from all strokes; drop an earlier computation."""
@@ -289,9 +313,12 @@ class TeachWidget(Panel):
             self._drop()
             self.drop_job("features")
             self._timer.stop()
-            self.strokes = self.taught = self._image = self._base = self._teacher = None
-            self.class_box.clear()
+            self._forget_lesson()
             self._enable()
+
+    def _forget_lesson(self) -> None:
+        self.strokes = self.taught = self._image = self._base = self._teacher = None
+        self.class_box.clear()
 
     def _fill_classes(self) -> None:
         assert self.strokes is not None
@@ -334,6 +361,7 @@ class TeachWidget(Panel):
 
     def _enable(self, _event: Any = None) -> None:
         started = self.strokes is not None and self._current.image is self._image  # else one would act on hidden ones
+        self.start_button.setEnabled(not self._starting.running)
         for widget in (self.class_box, self.class_button, self.undo_button):
             widget.setEnabled(started)
         self.save_button.setEnabled(self._teacher is not None)

@@ -10,13 +10,14 @@ from qtpy.QtCore import QObject, QTimer
 class Steps(QObject):
     """Runs one iterator at a time in the window's thread, one step for each turn of the event loop."""
 
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, parent: QObject, pause: int = 0) -> None:
+        """``pause``: ms between two steps, in which what the window draws and other timers have their turn."""
         super().__init__(parent)
         self._steps: Iterator[int] | None = None
         self._then: Callable[[int], None] = lambda _total: None
         self._total = 0
         self._timer = QTimer(self)
-        self._timer.setInterval(0)
+        self._timer.setInterval(pause)
         self._timer.timeout.connect(self._step)
 
     @property

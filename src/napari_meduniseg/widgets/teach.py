@@ -48,6 +48,7 @@ from napari_meduniseg.widgets.layer_combo import image_combo
 from napari_meduniseg.widgets.panel import Panel
 from napari_meduniseg.widgets.stepping import Steps
 
+_BETWEEN_LAYERS = 20  # ms
 _PAUSE = 50  # ms after a stroke before it is learned: napari reports one stroke in several events
 
 
@@ -64,7 +65,7 @@ class TeachWidget(Panel):
         self.taught: Labels | None = None
         self._base: np.ndarray | None = None
         self._teacher: Teacher | None = None
-        self._starting, self._putting = Steps(self), Steps(self)
+        self._starting, self._putting = Steps(self, _BETWEEN_LAYERS), Steps(self)
         self.image_box = image_combo(self._current)
         self.image_box.setToolTip("The image to teach on.")
         self.correct = QCheckBox("Correct the present labels")

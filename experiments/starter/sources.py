@@ -127,6 +127,7 @@ def by_the_starters_recipe() -> TrainingConfig:
             "epochs": 20,
             "validation_every": 21,
             "validation_fraction": 0.0,
+            "threads": 1,
         }
     )
 

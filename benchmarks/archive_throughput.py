@@ -38,9 +38,11 @@ def main() -> None:
     task = arguments.task or json.loads((arguments.dataset / "dataset.json").read_text("utf-8"))["task"]
     if arguments.part:
         part = {"singly": _singly, "folder": _folder}[arguments.part]
+        before = time.process_time()
         seconds = part(arguments.images, arguments.out, task, arguments.model, arguments.device)
+        used = time.process_time() - before
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"seconds": seconds, "peak": peak}))
+        print(json.dumps({"seconds": seconds, "peak": peak, "cpu": used}))
         return
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"

@@ -1,4 +1,4 @@
-"""All cases of ``segment``: one after the other or overlapped, with or without a manifest."""
+"""All cases of ``segment``: overlapped or side by side, with or without a manifest."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from meduniseg_core.errors import CancelledError, UnwritableError
-from meduniseg_core.events import Event, Progress
+from meduniseg_core.events import Event, Message, Progress
 from training_cli.case_failures import CaseFailures
 from training_cli.case_work import CaseWork, FinishedCase, ReadyCase, SegmentedCase
 from training_cli.explaining import explain_error
 from training_cli.results import Result, results_table, verdicts
 from training_cli.session import Session
+from training_cli.side_progress import SideBySideEvents
 
 if TYPE_CHECKING:
     from meduniseg_core.archive import Manifest
@@ -33,7 +34,8 @@ class _StopError(Exception):
 class CaseRun:
     """Segments cases; one that fails is reported and the others go on.
 
-    ``elsewhere`` runs the cases on other machines. ``retries`` is how often failed cases are tried again at the end.
+    ``elsewhere`` runs the cases on other machines. ``retries`` is how often failed cases are tried again at the end,
+    one by one. ``at_once`` is how many are segmented at once on a CPU at most; None chooses it by the cores.
     """
 
     session: Session
@@ -41,6 +43,7 @@ class CaseRun:
     manifest: Manifest | None = None
     elsewhere: Runner | None = None
     retries: int = 0
+    at_once: int | None = None
     results: list[Result] = field(default_factory=list)
     kept: list[tuple[str, str, Finding]] = field(default_factory=list)
     failed: CaseFailures = field(init=False)
@@ -48,6 +51,7 @@ class CaseRun:
     not_begun: int = 0
     began: float = field(default_factory=time.perf_counter)
     _begun: int = 0
+    _most: int = 1
 
     def __post_init__(self) -> None:
         self.failed = CaseFailures(self.session)
@@ -72,6 +76,10 @@ class CaseRun:
         except CancelledError as error:
             whole = f"{self.done} of {len(cases)} cases are done, and their results whole"
             raise CancelledError(f"Interrupted; {whole if self.done else 'nothing was written'}.") from error
+        # they ended in the order in which they were done
+        places = {case.name: place for place, case in enumerate(cases)}
+        self.results.sort(key=lambda result: places[result.case])
+        self.kept.sort(key=lambda kept: places[kept[0]])
 
     def _some(self, cases: Sequence[Case], total: int, *, only: bool, in_turn: bool = False) -> None:
         from meduniseg_core.archive import Stages, overlapped
@@ -88,6 +96,10 @@ class CaseRun:
         if self.elsewhere is not None:
             if cases:
                 self.elsewhere(cases, end)
+            return
+        count = 1 if in_turn else self._at_once(len(cases))
+        if count > 1:
+            self._side_by_side(cases, total, count)
             return
         work = self.work
 
@@ -107,6 +119,48 @@ class CaseRun:
             room=(lambda: False) if in_turn else work.has_room,
         )
         overlapped(cases, stages)
+
+    def _at_once(self, cases: int) -> int:
+        """How many cases to segment at once, as far as memory allows."""
+        import torch
+
+        from meduniseg_core.allowance import usable_cores
+        from meduniseg_core.archive import items_at_once
+
+        if cases < 2 or not self.work.can_share:
+            return 1
+        if self.at_once is not None:
+            return min(self.at_once, cases)
+        return items_at_once(min(usable_cores(), torch.get_num_threads()), cases)
+
+    def _side_by_side(self, cases: Sequence[Case], total: int, count: int) -> None:
+        from meduniseg_core.archive import Lanes, side_by_side
+
+        work, events = self.work, self.session.events
+        joined = SideBySideEvents(total, self.began, lambda: self.done + len(self.failed), events)
+
+        def end(case: Case, finished: object, error: Exception | None) -> None:
+            joined.end(case.name)
+            self._end(case, finished, error, raised=False)
+
+        def again(case: Case) -> None:
+            joined.forget(case.name)
+            text = f"Memory ran out beside other cases: {case.name} is done again, and all others one by one."
+            events(Message("warning", text))
+
+        lanes = Lanes(
+            read=work.read,
+            work=lambda ready, alone, hear: work.work(ready, hear, fall_back=alone),
+            write=work.write,
+            begin=lambda case: joined.begin(case.name),
+            heard=lambda case, event: joined.heard(case.name, event),
+            again=again,
+            end=end,
+            need=work.need,
+            ahead=work.ahead,
+            free=work.free,
+        )
+        self._most = max(self._most, side_by_side(cases, lanes, count))
 
     def _end(self, case: Case, finished: object, error: Exception | None, *, raised: bool) -> None:
         """Take a case's outcome: tell it, and write its line. CancelledError and, where ``raised``, any error is
@@ -165,6 +219,7 @@ class CaseRun:
                 for task, pack in team.predictor.packs.items()
             },
             "intended_use": models[0].info.intended_use,
+            "cases_at_once": self._most,
             "seconds": round(time.perf_counter() - self.began, 3),
             "results": [result.report for result in self.results],
             "failed": self.failed.as_json(),

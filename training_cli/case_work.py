@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meduniseg_core.errors import BadInputError
+from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.events import CancelToken, CaseDone, Event, EventSink, Message
 from training_cli.results import Result, result_of
 from training_cli.targets import Targets
@@ -101,7 +102,6 @@ class CaseWork:
         """Read a case and preprocess it."""
         from meduniseg_core.images import read_image
         from meduniseg_core.inference import Predictor
-        from meduniseg_core.inference.execution import Request
 
         options, said = self.options, list[Event]()
         image = read_image(case.source, series=options.series, frame=options.frame).with_findings(*case.findings)
@@ -116,13 +116,11 @@ class CaseWork:
             team = next(team for team in self.teams if any(task in team.tasks for task in tasks))
             own = [task for task in tasks if task in team.tasks]
             if isinstance(team.predictor, Predictor):  # an ensemble prepares the image for each of its models in turn
-                how = {**options.settings}
-                modality = how.pop("modality", None)
-                prepared = team.predictor.prepare(image, own, modality, Request(**how), events=said.append)
+                prepared = self._prepared(team.predictor, image, own, said.append)
         return ReadyCase(case, image, tasks, prepared, kept, said)
 
-    def work(self, ready: ReadyCase, events: EventSink) -> SegmentedCase:
-        """Run the network for all tasks of a case."""
+    def work(self, ready: ReadyCase, events: EventSink, *, fall_back: bool = True) -> SegmentedCase:
+        """Run the network for all tasks of a case; ``fall_back`` is as for `Predictor.segment_prepared`."""
         from meduniseg_core.inference import Predictor
 
         for event in ready.said:
@@ -134,8 +132,12 @@ class CaseWork:
             if not own:
                 continue
             prepared, ready.prepared = ready.prepared, None
-            if prepared is not None and isinstance(team.predictor, Predictor):
-                found |= team.predictor.segment_prepared(prepared, events=events, cancel=self.cancel)
+            if isinstance(team.predictor, Predictor):
+                if prepared is None:
+                    prepared = self._prepared(team.predictor, ready.image, own, events)
+                found |= team.predictor.segment_prepared(
+                    prepared, fall_back=fall_back, events=events, cancel=self.cancel
+                )
                 del prepared
             else:
                 settings = self.options.settings
@@ -177,13 +179,50 @@ class CaseWork:
             path, before=before, replace_edited=self.options.overwrite_edited, tables=self.targets.tables
         )
 
+    def _prepared(self, predictor: Predictor, image: Image, tasks: list[str], events: EventSink) -> PreparedImage:
+        from meduniseg_core.inference.execution import Request
+
+        how = {**self.options.settings}
+        modality = how.pop("modality", None)
+        return predictor.prepare(image, tasks, modality, Request(**how), events=events)
+
+    @property
+    def can_share(self) -> bool:
+        """Whether cases can be segmented side by side: on a CPU. An ensemble prepares an image for each of its models
+        in turn, and its need is not estimated."""
+        from meduniseg_core.inference import Predictor
+
+        return all(isinstance(team.predictor, Predictor) and team.predictor.device.type == "cpu" for team in self.teams)
+
+    def need(self, ready: ReadyCase) -> int:
+        """Bytes of main memory that segmenting a case takes besides its image, at most."""
+        from meduniseg_core.inference import Predictor
+
+        settings, needs = self.options.settings, [0]
+        kept = bool(settings.get("probabilities") or settings.get("instances"))
+        image = ready.image if ready.prepared is None else ready.prepared.image
+        for team in self.teams:
+            own = [task for task in ready.tasks if task in team.tasks]
+            if own and isinstance(team.predictor, Predictor):
+                how = {name: settings[name] for name in ("tta", "overlap", "scale") if name in settings}
+                with suppress(MedUniSegError):  # an image that does not suit this model: its work will say so
+                    needs.append(team.predictor.estimate(image, own, probabilities=kept, **how).bytes)
+        return max(needs)
+
+    def ahead(self) -> int:
+        """Bytes that reading another image may take; 0 as long as none was read."""
+        return _AHEAD * self._largest
+
     def has_room(self) -> bool:
         """Whether there is memory for reading another image while one is segmented and one is written."""
-        import torch
+        return self.free() >= self.ahead()
 
-        from meduniseg_core.inference.memory import free_bytes
+    @staticmethod
+    def free() -> int:
+        """Bytes of main memory that are free now."""
+        from meduniseg_core.allowance import available_memory
 
-        return free_bytes(torch.device("cpu")) >= _AHEAD * self._largest
+        return available_memory()
 
     def _written_record(
         self, segmentation: Segmentation, path: Path, warnings: tuple[str, ...], quality: dict[str, Any]

@@ -159,6 +159,16 @@ def segment(
     retries: Annotated[
         int, typer.Option("--retries", metavar="N", min=0, max=100, help="Try failed cases again, N times at most.")
     ] = 0,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            "--at-once",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Segment at most N cases at once on a CPU, as memory allows. Default: by its cores, 4 at most.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -240,7 +250,7 @@ def segment(
                 written = stack.enter_context(Manifest.opened(path, header))
                 cases = left_to_do(written, cases, session.events, redo_edited=overwrite_edited)
             elsewhere = None if scheduler is None else remote_runner(scheduler, case_work, orders, session.events)
-            run = CaseRun(session, case_work, written, elsewhere, retries)
+            run = CaseRun(session, case_work, written, elsewhere, retries, at_once)
             run.all(cases)
             return run.finish(len(cases))
 

@@ -1,14 +1,17 @@
-"""Runs over many cases: the manifest that proves them, shards, the overlap of reading, network and writing."""
+"""Runs over many cases: the manifest that proves them, shards, the overlap of reading, network and writing, and several
+cases at once."""
 
 from meduniseg_core.archive.manifest import Manifest, ManifestFile, input_record, read_manifest, relative_output
 from meduniseg_core.archive.manifest_records import CaseLine, InputRecord, ManifestHeader, TaskRecord, UsedModel
 from meduniseg_core.archive.overlap import Stages, overlapped
 from meduniseg_core.archive.shards import Shard
+from meduniseg_core.archive.side_by_side import Lanes, items_at_once, side_by_side
 from meduniseg_core.archive.verify import ManifestReport, verify_manifest
 
 __all__ = [
     "CaseLine",
     "InputRecord",
+    "Lanes",
     "Manifest",
     "ManifestFile",
     "ManifestHeader",
@@ -18,8 +21,10 @@ __all__ = [
     "TaskRecord",
     "UsedModel",
     "input_record",
+    "items_at_once",
     "overlapped",
     "read_manifest",
     "relative_output",
+    "side_by_side",
     "verify_manifest",
 ]

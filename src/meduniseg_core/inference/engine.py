@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
@@ -215,6 +216,7 @@ class Engines:
         self._dtype = dtype
         self._compile = compile
         self._made: dict[tuple[torch.device, str | None], Engine] = {}
+        self._making = threading.Lock()  # several images may be segmented at once
 
     def __len__(self) -> int:
         return len(self._made)
@@ -230,13 +232,14 @@ class Engines:
             The network.
         """
         key = _key(device, pack)
-        if key not in self._made:
-            self._make_room()
-            # fp32 stays what it is; a half precision of the session's device need not exist on the one fallen back to
-            kept = device == self._device or self._dtype == torch.float32
-            dtype = self._dtype if kept else resolve_precision("auto", device)
-            self._made[key] = Engine(self._network(pack), device, dtype, self._compile)
-        return self._made[key]
+        with self._making:
+            if key not in self._made:
+                self._make_room()
+                # fp32 stays what it is; a half precision of the session's device need not exist on another one
+                kept = device == self._device or self._dtype == torch.float32
+                dtype = self._dtype if kept else resolve_precision("auto", device)
+                self._made[key] = Engine(self._network(pack), device, dtype, self._compile)
+            return self._made[key]
 
     def exact(self, pack: Pack | None = None) -> ExactEngines:
         """Give the same network in fp32, for one image that needs it.

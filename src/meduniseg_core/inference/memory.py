@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-import psutil
 import torch
 
+from meduniseg_core.allowance import available_memory
 from meduniseg_core.errors import OutOfMemoryError, is_out_of_memory
 from meduniseg_core.events import EventSink, Message, ignore
 from meduniseg_core.images import Image
@@ -167,7 +167,7 @@ def free_bytes(device: torch.device) -> int:
         return int(free + cached)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return int(psutil.virtual_memory().available)
+    return available_memory()
 
 
 def activation_bytes(config: NetworkConfig, window: Shape3, batch: int, dtype: torch.dtype) -> int:

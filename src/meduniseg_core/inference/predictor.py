@@ -51,7 +51,8 @@ _REMEDY = "restrict the segmentation to a box, ask for fewer tasks at a time or 
 
 
 class Predictor:
-    """A model on a device, ready to segment images. The model itself does not change.
+    """A model on a device, ready to segment images, on a CPU several at once from threads. The model itself does not
+    change.
 
     Args:
         model: the model.
@@ -214,12 +215,19 @@ class Predictor:
         return PreparedImage(given, image, plans, asked, request, desheared, checked, source)
 
     def segment_prepared(
-        self, prepared: PreparedImage, *, events: EventSink = ignore, cancel: CancelToken | None = None
+        self,
+        prepared: PreparedImage,
+        *,
+        fall_back: bool = True,
+        events: EventSink = ignore,
+        cancel: CancelToken | None = None,
     ) -> dict[str, Segmentation]:
         """Segment an image that :meth:`prepare` of this predictor made ready.
 
         Args:
             prepared: the image; it can be segmented once.
+            fall_back: run with less where memory is short; without, OutOfMemoryError is raised at once. For images
+                that are segmented beside others: alone there may be enough.
             events: as for :meth:`segment`.
             cancel: as for :meth:`segment`.
 
@@ -232,7 +240,7 @@ class Predictor:
             NonFiniteOutputError: as for :meth:`segment`.
             CancelledError: as for :meth:`segment`.
         """
-        results = self._segment_all(prepared, events, cancel)
+        results = self._segment_all(prepared, fall_back, events, cancel)
         desheared, scale = prepared.desheared, prepared.asked.scale
         if desheared is not None:
             results = {task: desheared.restore(result, prepared.asked.box) for task, result in results.items()}
@@ -250,7 +258,7 @@ class Predictor:
         return {plan.task: with_instances(results[plan.task], plan, keep_probabilities=keep) for plan in prepared.plans}
 
     def _segment_all(
-        self, prepared: PreparedImage, events: EventSink, cancel: CancelToken | None
+        self, prepared: PreparedImage, fall_back: bool, events: EventSink, cancel: CancelToken | None
     ) -> dict[str, Segmentation]:
         image, plans, request = prepared.image, prepared.plans, prepared.request
         results: dict[str, Segmentation] = {}
@@ -263,7 +271,7 @@ class Predictor:
             if source is None or source[0] != key:
                 source = None  # the array before is not needed any more
                 source = key, self._prepare(image, group[0], request, events)
-            results.update(self._segment(image, group, source[1], request, events, cancel))
+            results.update(self._segment(image, group, source[1], request, fall_back, events, cancel))
             # anew, not kept during the pass: a clipped copy of a CT is as large as the CT
             taken = in_the_tasks_window(image, group[0])
             for plan in group:
@@ -276,7 +284,14 @@ class Predictor:
         }
 
     def estimate(
-        self, image: Image, tasks: str | Sequence[str], *, tta: bool = False, overlap: float = 0.5, scale: float = 1.0
+        self,
+        image: Image,
+        tasks: str | Sequence[str],
+        *,
+        tta: bool = False,
+        overlap: float = 0.5,
+        scale: float = 1.0,
+        probabilities: bool = False,
     ) -> Estimate:
         """Estimate what :meth:`segment` will need at most, before it starts.
 
@@ -288,6 +303,7 @@ class Predictor:
             tta: as for :meth:`segment`.
             overlap: as for :meth:`segment`.
             scale: as for :meth:`segment`.
+            probabilities: as for :meth:`segment`; instances need them, too.
 
         Returns:
             The estimate; its seconds are None until this session has segmented something (or see :meth:`measure_pace`).
@@ -300,7 +316,7 @@ class Predictor:
         config = self.model.network.config
         loads = []
         for group in shared_passes(self._scaled_plans(tasks, None, scale), self.packs):
-            load = workload_before(image, group, config, overlap)
+            load = replace(workload_before(image, group, config, overlap), probabilities=probabilities)
             loads.append((load, group, self._batch_of(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
 
@@ -405,6 +421,7 @@ class Predictor:
         plans: list[TaskPlan],
         source: VolumeSource | SliceSource,
         request: Request,
+        fall_back: bool,
         events: EventSink,
         cancel: CancelToken | None,
     ) -> dict[str, Segmentation]:
@@ -417,7 +434,7 @@ class Predictor:
         work = Pass(*common, lambda device: self.engine(device, pack), events, cancel, watched)
         collectors, execution, raised = None, None, None
         try:
-            collectors, execution = self._run(work, image, plans, request, events)
+            collectors, execution = self._run(work, image, plans, request, fall_back, events)
         except NonFiniteOutputError:
             if work.exact:
                 raise
@@ -425,7 +442,7 @@ class Predictor:
         if raised is not None:  # outside the handler, whose traceback holds the logits
             report([raised], events)
             work = Pass(*common, self._engines.exact(pack), events, cancel, watched, exact=True)
-            collectors, execution = self._run(work, image, plans, request, events)
+            collectors, execution = self._run(work, image, plans, request, fall_back, events)
         assert collectors is not None and execution is not None
         with out_of_memory_means(_remedy(request)):
             restored = [collector.result() for collector in collectors]
@@ -465,12 +482,13 @@ class Predictor:
         }
 
     def _run(
-        self, work: Pass, image: Image, plans: list[TaskPlan], request: Request, events: EventSink
+        self, work: Pass, image: Image, plans: list[TaskPlan], request: Request, fall_back: bool, events: EventSink
     ) -> tuple[list[Collector], ExecutionPlan]:
         load = work.load(workload_before(image, plans, self.model.info.config, request.overlap))
         there = torch.float32 if work.wants_exact else self.dtype
+        ways = fallbacks(self.device, self._batch_of(load.grid.window))
         return run_with_fallback(
-            fallbacks(self.device, self._batch_of(load.grid.window)),
+            ways if fall_back else ways[:1],
             work.run,
             need=lambda execution: load.need(execution, there if execution.device == self.device else torch.float32),
             free=self._free,

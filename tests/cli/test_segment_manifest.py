@@ -28,10 +28,10 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(meduniseg, tiny_model, images, tmp_path):
-    """Segment the folder with a manifest."""
+    """Segment the folder with a manifest, one case after the other: tests count on the order."""
 
     def go(*options, out: Path = tmp_path / "out", manifest: Path = tmp_path / "RUN.jsonl"):
-        common = ["-m", tiny_model, "-t", "organ", "--precision", "fp32", "--manifest", manifest]
+        common = ["-m", tiny_model, "-t", "organ", "--precision", "fp32", "--manifest", manifest, "--at-once", "1"]
         return meduniseg("segment", images, "-o", out, *common, *options)
 
     return go

@@ -169,6 +169,11 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
     def _anything_there(self) -> bool:
         return bool(self._reading or self._ready or self._busy or self._writing)
 
+    @property
+    def _free_lanes(self) -> int:
+        """How many more items can be worked on; where the disk is the slowest, no more results are kept for it."""
+        return self.count - max(len(self._busy), len(self._busy) + len(self._writing) - self.count)
+
     def _may_read(self) -> bool:
         if not self._anything_there:
             return True
@@ -176,7 +181,7 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
             return False
         # an item that is read and waits, waits for a lane or for memory: no reason to read more
         there = len(self._reading) + len(self._ready)
-        if there >= (1 if self._ready else self.count - len(self._busy) + 1):
+        if there >= (1 if self._ready else self._free_lanes + 1):
             return False
         ahead = self.lanes.ahead()
         needs = sum(self._busy.values()) + sum(need for _, _, need in self._ready)
@@ -200,13 +205,11 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
             self._end(index, None, error)
 
     def _work_more(self) -> None:
-        while self._ready and len(self._busy) < self.count and not self._stopped:
+        while self._ready and self._free_lanes > 0 and not self._stopped:
             index, ready, need = self._ready[0]
             alone = self._one_by_one or self.lanes.free() < need + sum(self._busy.values())
             if (self._busy or self._writing) and (alone or self._alone is not None):
                 return
-            if len(self._busy) + len(self._writing) >= 2 * self.count:
-                return  # the disk is the slowest: no more results are kept waiting for it
             if alone:
                 self._alone = index
             self._ready.popleft()

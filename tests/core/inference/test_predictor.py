@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -296,6 +297,32 @@ def test_a_machine_with_too_little_memory_is_told_before_anything_runs(monkeypat
     with pytest.raises(OutOfMemoryError, match="are needed and 0 MiB are free"):
         session.segment(volume((16, 64, 64)), "organ")
     assert failing.seen == []
+
+
+def test_beside_other_images_nothing_cheaper_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = tiny_model([volume_plan()]), volume((32, 64, 96))
+    failing, events = Failing(16 * 64 * 64, MemoryError()), list[Event]()
+    failing.install(monkeypatch)
+    session = predictor(model, batch=4)
+    with pytest.raises(OutOfMemoryError):
+        session.segment_prepared(session.prepare(image, "organ"), fall_back=False, events=events.append)
+    assert len(failing.seen) == 1 and not [event for event in events if isinstance(event, Message)]
+    found = session.segment_prepared(session.prepare(image, "organ"), events=events.append)["organ"]
+    assert found.execution == "cpu, 1 window at a time"
+
+
+def test_images_segmented_at_once_from_threads_have_the_results_of_one_after_the_other() -> None:
+    plans = [volume_plan("a"), volume_plan("b", patch=(16, 32, 32))]
+    images = [volume((24, 80, 72), seed=seed) for seed in range(6)]
+    session = predictor(tiny_model(plans))
+    wanted = [session.segment(image, ["a", "b"], probabilities=True) for image in images]
+    other = predictor(tiny_model(plans))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda image: other.segment(image, ["a", "b"], probabilities=True), images))
+    for before, after in zip(wanted, found, strict=True):
+        for task in ("a", "b"):
+            assert np.array_equal(probabilities_of(before[task]), probabilities_of(after[task]))
+            assert np.array_equal(before[task].labels.array, after[task].labels.array)
 
 
 def test_estimate_counts_windows_and_gives_seconds_only_after_a_first_image() -> None:

@@ -134,7 +134,7 @@ class CaseRun:
         return items_at_once(min(usable_cores(), torch.get_num_threads()), cases)
 
     def _side_by_side(self, cases: Sequence[Case], total: int, count: int) -> None:
-        from meduniseg_core.archive import Lanes, side_by_side
+        from meduniseg_core.archive import Lanes, run_in_lanes
 
         work, events = self.work, self.session.events
         joined = SideBySideEvents(total, self.began, lambda: self.done + len(self.failed), events)
@@ -160,7 +160,7 @@ class CaseRun:
             ahead=work.ahead,
             free=work.free,
         )
-        self._most = max(self._most, side_by_side(cases, lanes, count))
+        self._most = max(self._most, run_in_lanes(cases, lanes, count))
 
     def _end(self, case: Case, finished: object, error: Exception | None, *, raised: bool) -> None:
         """Take a case's outcome: tell it, and write its line. CancelledError and, where ``raised``, any error is

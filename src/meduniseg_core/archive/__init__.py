@@ -5,7 +5,7 @@ from meduniseg_core.archive.manifest import Manifest, ManifestFile, input_record
 from meduniseg_core.archive.manifest_records import CaseLine, InputRecord, ManifestHeader, TaskRecord, UsedModel
 from meduniseg_core.archive.overlap import Stages, overlapped
 from meduniseg_core.archive.shards import Shard
-from meduniseg_core.archive.side_by_side import Lanes, items_at_once, side_by_side
+from meduniseg_core.archive.side_by_side import Lanes, items_at_once, run_in_lanes
 from meduniseg_core.archive.verify import ManifestReport, verify_manifest
 
 __all__ = [
@@ -25,6 +25,6 @@ __all__ = [
     "overlapped",
     "read_manifest",
     "relative_output",
-    "side_by_side",
+    "run_in_lanes",
     "verify_manifest",
 ]

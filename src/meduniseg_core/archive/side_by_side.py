@@ -65,7 +65,7 @@ class Lanes(Generic[_ItemT, _ReadyT, _DoneT]):
     free: Callable[[], int]
 
 
-def side_by_side(items: Sequence[_ItemT], lanes: Lanes[_ItemT, _ReadyT, _DoneT], count: int) -> int:
+def run_in_lanes(items: Sequence[_ItemT], lanes: Lanes[_ItemT, _ReadyT, _DoneT], count: int) -> int:
     """Run all items through the stages, up to ``count`` at once and as many as memory allows.
 
     An item is worked on beside others only where its need and theirs are free, as if those had taken nothing yet. One

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from meduniseg_core.archive import Lanes, items_at_once, side_by_side
+from meduniseg_core.archive import Lanes, items_at_once, run_in_lanes
 from meduniseg_core.errors import OutOfMemoryError
 
 MEET = 30.0  # seconds that threads wait for each other before a test fails
@@ -91,7 +91,7 @@ class Machine:
 
 
 def run(items: Sequence[int], machine: Machine, count: int = 3) -> int:
-    return side_by_side(items, machine.lanes, count)
+    return run_in_lanes(items, machine.lanes, count)
 
 
 def test_every_item_is_done_once_and_as_many_at_once_as_are_wanted() -> None:
@@ -102,7 +102,7 @@ def test_every_item_is_done_once_and_as_many_at_once_as_are_wanted() -> None:
         meeting.wait(MEET)  # would never end with fewer at work
         return done
 
-    assert side_by_side(range(12), replace(machine.lanes, work=work), 3) == 3
+    assert run_in_lanes(range(12), replace(machine.lanes, work=work), 3) == 3
     assert machine.ends == {item: (item, "") for item in range(12)} and machine.alive == 0
     assert not any(machine.alone.values())
     for item in range(12):
@@ -127,7 +127,7 @@ def test_memory_bounds_how_many_are_worked_on_at_once() -> None:
 def test_what_does_not_fit_beside_others_is_worked_on_alone() -> None:
     machine = Machine(memory=100)
     lanes = replace(machine.lanes, need=lambda item: 500 if item == 4 else 10)
-    side_by_side(range(10), lanes, 3)
+    run_in_lanes(range(10), lanes, 3)
     assert machine.beside[4] == set() and machine.most > 1
     assert {item for item, alone in machine.alone.items() if alone} == {4}
     assert machine.ends == {item: (item, "") for item in range(10)}
@@ -140,7 +140,7 @@ def test_the_read_and_the_written_are_few_where_the_disk_is_the_slowest() -> Non
         time.sleep(0.02)
         return machine.write(item)
 
-    side_by_side(range(24), replace(machine.lanes, write=write), 2)
+    run_in_lanes(range(24), replace(machine.lanes, write=write), 2)
     assert machine.most_alive <= 2 * 2 + 1 and len(machine.ends) == 24
 
 
@@ -156,7 +156,7 @@ def test_results_are_written_while_all_lanes_work_on_others() -> None:
         assert item > 1 or working.wait(MEET)
         return machine.write(item)
 
-    side_by_side(range(4), replace(machine.lanes, work=work, write=write), 2)
+    run_in_lanes(range(4), replace(machine.lanes, work=work, write=write), 2)
     assert len(machine.ends) == 4
 
 
@@ -170,7 +170,7 @@ def test_where_memory_runs_out_beside_others_all_that_is_left_is_done_one_by_one
             raise shortage
         return done
 
-    side_by_side(range(12), replace(machine.lanes, work=work), 3)
+    run_in_lanes(range(12), replace(machine.lanes, work=work), 3)
     assert [item for what, item in machine.told if what == "again"] == [3]
     assert machine.alone[3] and all(machine.alone[item] for item in range(8, 12))
     assert machine.ends == {item: (item, "") for item in range(12)}
@@ -185,7 +185,7 @@ def test_an_item_for_which_memory_runs_out_alone_fails_and_the_others_go_on() ->
             raise OutOfMemoryError("Not enough memory.")
         return done
 
-    side_by_side(range(6), replace(machine.lanes, work=work), 3)
+    run_in_lanes(range(6), replace(machine.lanes, work=work), 3)
     assert machine.ends == {item: (None, "Not enough memory.") if item == 3 else (item, "") for item in range(6)}
 
 
@@ -198,7 +198,7 @@ def test_an_item_that_cannot_be_read_beside_others_is_read_again_when_they_are_d
             raise MemoryError
         return machine.read(item)
 
-    side_by_side(range(8), replace(machine.lanes, read=read), 3)
+    run_in_lanes(range(8), replace(machine.lanes, read=read), 3)
     assert tries[-1] == 2 and len(tries) == 9 and list(machine.ends)[-1] == 2
     assert machine.alone[2] and machine.ends == {item: (item, "") for item in range(8)}
 
@@ -216,7 +216,7 @@ def test_an_item_that_takes_long_holds_up_no_other_ones_end() -> None:
         if len(machine.ends) == 5:
             others.set()
 
-    side_by_side(range(6), replace(machine.lanes, work=work, end=end), 2)
+    run_in_lanes(range(6), replace(machine.lanes, work=work, end=end), 2)
     assert list(machine.ends) == [1, 2, 3, 4, 5, 0]
 
 
@@ -248,7 +248,7 @@ def test_a_stop_ends_what_is_worked_on_and_what_is_written_by_then_ends_too() ->
 
     machine = Machine()
     with pytest.raises(KeyError):
-        side_by_side(range(9), replace(machine.lanes, work=work, write=write, end=end), 2)
+        run_in_lanes(range(9), replace(machine.lanes, work=work, write=write, end=end), 2)
     assert ended == [(1, "'stop'"), (0, "")]
     assert {item for what, item in machine.told if what == "begin"} == {0, 1, 2}
 
@@ -261,7 +261,7 @@ def test_where_the_end_of_a_written_item_cannot_be_told_nothing_more_is() -> Non
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        side_by_side(range(50), replace(Machine().lanes, end=end), 3)
+        run_in_lanes(range(50), replace(Machine().lanes, end=end), 3)
     assert len(ended) == 1
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
 _TAIL = 4096  # bytes at an answer's end among which its last line is
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, InvalidDicomError)
+_LONGEST_LIST, _LIST_SECONDS = 256 << 20, 300.0  # bytes and time that a list of studies, series or instances may take
+_UNREADABLE = (
+    *(ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, InvalidDicomError),
+    RecursionError,  # of lists in lists without end
+)
 _STUDY = ("StudyInstanceUID", "PatientName", "PatientID", "StudyDate", "StudyDescription", "ModalitiesInStudy")
 _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
@@ -165,6 +171,9 @@ class DicomArchive:
         """
         import requests
 
+        quiet = warnings.catch_warnings()
+        quiet.__enter__()
+        warnings.simplefilter("ignore")  # pydicom's remarks on values outside the standard
         talkative = logging.getLogger("retrying")  # it prints tracebacks of what becomes a sentence here
         level = talkative.level
         talkative.setLevel(logging.CRITICAL)
@@ -190,9 +199,10 @@ class DicomArchive:
             ) from None
         finally:
             talkative.setLevel(level)
+            quiet.__exit__(None, None, None)
 
     def _whole(self, response: Any, **_: Any) -> Any:
-        """Refuse several objects in one answer that ends before they do.
+        """Refuse a list without end, and several objects in one answer that ends before they do.
 
         Archives may send them without a length and close the line at the end; a line that breaks looks the same, and
         the library takes what it has of the last object for all of it.
@@ -200,9 +210,10 @@ class DicomArchive:
         told = Message()
         told["Content-Type"] = response.headers.get("Content-Type", "")
         boundary = told.get_boundary()
-        if boundary is None or told.get_content_maintype() != "multipart":
-            return response
         blocks, closing = response.iter_content, f"--{boundary}--".encode()
+        if boundary is None or told.get_content_maintype() != "multipart":
+            response.iter_content = lambda *given, **options: self._bounded(blocks(*given, **options), response)
+            return response
 
         def whole(*given: Any, **options: Any) -> Iterator[bytes]:
             last = b""
@@ -214,6 +225,15 @@ class DicomArchive:
 
         response.iter_content = whole
         return response
+
+    def _bounded(self, blocks: Iterator[bytes], response: Any) -> Iterator[bytes]:
+        left, until = _LONGEST_LIST, time.monotonic() + _LIST_SECONDS
+        for block in blocks:
+            left -= len(block)
+            if left < 0 or time.monotonic() > until:
+                response.close()
+                raise BadInputError(f"{self.address} answers without end; check the address, or ask for less.")
+            yield block
 
     def _refusal(self, response: Any) -> str:
         status = response.status_code

@@ -217,3 +217,19 @@ def test_a_blob_stays_where_it_is_in_the_patient(data: st.DataObject) -> None:
     apart = np.linalg.norm(found[:3] - centre[:3])
     assert apart < 0.5 * max(*spacing, *target)
     assert np.allclose(np.array(made.trace.grid.direction).T @ np.array(made.trace.grid.direction), np.eye(3))
+
+
+@pytest.mark.parametrize(
+    ("meta", "remedy"),
+    [
+        ({"format": "dicom", "orientation_known": True}, "give the folder of its series, with all slices"),
+        ({"format": "dicom", "orientation_known": False}, "give a volume"),
+        ({"format": "png"}, "give a volume"),
+    ],
+)
+def test_a_slice_for_a_task_of_volumes_is_told_what_to_give(
+    meta: dict[str, Any], remedy: str, make_plan_of: Callable[..., TaskPlan]
+) -> None:
+    image = Image(np.zeros((1, 1, 40, 40), np.float32), Geometry((1, 40, 40), (3.0, 1.0, 1.0)), meta=meta)
+    with pytest.raises(BadInputError, match=f"the image is a 2D image and task organ takes volumes; {remedy}"):
+        preprocess(image, make_plan_of())

@@ -45,7 +45,7 @@ def meeting(monkeypatch) -> None:
 
     def work(self, ready, events, **how):
         if next(begun, CASES) < 2:
-            met.wait(30)
+            met.wait(120)
         return whole(self, ready, events, **how)
 
     monkeypatch.setattr(case_work.CaseWork, "work", work)

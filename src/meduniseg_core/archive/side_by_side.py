@@ -43,6 +43,9 @@ def items_at_once(cores: int, items: int) -> int:
 class Lanes(Generic[_ItemT, _ReadyT, _DoneT]):
     """What happens to each item. ``read``, ``work`` and ``write`` run in threads, all else in the caller's.
 
+    One item at a time is read, and one is written: decoders change what holds for the whole process, as filters of
+    warnings.
+
     ``work`` gets what was read, whether it may use cheaper ways of running (nothing else is being worked on), and a
     function by which it reports: ``heard`` receives what it is called with, and it ends the work where the run ends.
     ``begin`` is called before an item is worked on, ``end`` after it was written, with what ``write`` returned or the
@@ -86,11 +89,11 @@ def run_in_lanes(items: Sequence[_ItemT], lanes: Lanes[_ItemT, _ReadyT, _DoneT],
             time they report. Those that are written by then end, unless it was the end of a written one that failed.
     """
     with (
-        ThreadPoolExecutor(count, "read") as readers,
+        ThreadPoolExecutor(1, "read") as reader,
         ThreadPoolExecutor(count, "work") as workers,
-        ThreadPoolExecutor(count, "write") as writers,
+        ThreadPoolExecutor(1, "write") as writer,
     ):
-        run = _LaneRun(items, lanes, count, readers, workers, writers)
+        run = _LaneRun(items, lanes, count, reader, workers, writer)
         try:
             run.all()
         finally:
@@ -107,14 +110,14 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
     items: Sequence[_ItemT]
     lanes: Lanes[_ItemT, _ReadyT, _DoneT]
     count: int
-    readers: ThreadPoolExecutor
+    reader: ThreadPoolExecutor
     workers: ThreadPoolExecutor
-    writers: ThreadPoolExecutor
+    writer: ThreadPoolExecutor
     most: int = 0
     _inbox: queue.SimpleQueue[Callable[[], None]] = field(default_factory=queue.SimpleQueue)
     _waiting: deque[int] = field(init=False)
     _again: deque[int] = field(default_factory=deque)
-    _reading: set[int] = field(default_factory=set)
+    _reading: int | None = None
     _ready: deque[tuple[int, _ReadyT, int]] = field(default_factory=deque)
     _busy: dict[int, int] = field(default_factory=dict)  # the need of each item that is worked on
     _writing: set[int] = field(default_factory=set)
@@ -130,7 +133,7 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
         while True:
             self._work_more()  # first: an item that waits for a lane keeps others from being read
             self._read_more()
-            if not (self._reading or self._busy or self._writing):
+            if self._reading is None and not (self._busy or self._writing):
                 break
             self._next()()
         if self._raised is not None:
@@ -142,7 +145,7 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
         self._waiting.clear()
         self._again.clear()
         self._ready.clear()
-        self.readers.shutdown(wait=False, cancel_futures=True)
+        self.reader.shutdown(wait=False, cancel_futures=True)
 
     def _next(self) -> Callable[[], None]:
         while True:
@@ -161,13 +164,13 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
                 self._alone = index if self._one_by_one else self._alone
             else:
                 return
-            self._reading.add(index)
-            future = self.readers.submit(self._read, self.items[index])
+            self._reading = index
+            future = self.reader.submit(self._read, self.items[index])
             future.add_done_callback(partial(self._tell, partial(self._was_read, index)))
 
     @property
     def _anything_there(self) -> bool:
-        return bool(self._reading or self._ready or self._busy or self._writing)
+        return self._reading is not None or bool(self._ready or self._busy or self._writing)
 
     @property
     def _free_lanes(self) -> int:
@@ -180,19 +183,17 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
         if self._alone is not None or self._one_by_one or not self._waiting:
             return False
         # an item that is read and waits, waits for a lane or for memory: no reason to read more
-        there = len(self._reading) + len(self._ready)
-        if there >= (1 if self._ready else self._free_lanes + 1):
+        if self._reading is not None or self._ready:
             return False
         ahead = self.lanes.ahead()
-        needs = sum(self._busy.values()) + sum(need for _, _, need in self._ready)
-        return ahead > 0 and self.lanes.free() >= needs + ahead * (len(self._reading) + 1)
+        return ahead > 0 and self.lanes.free() >= sum(self._busy.values()) + ahead
 
     def _read(self, item: _ItemT) -> tuple[_ReadyT, int]:
         ready = self.lanes.read(item)
         return ready, self.lanes.need(ready)
 
     def _was_read(self, index: int, future: Future[tuple[_ReadyT, int]]) -> None:
-        self._reading.discard(index)
+        self._reading = None
         if self._stopped:
             return
         error = _error_of(future)
@@ -236,7 +237,7 @@ class _LaneRun(Generic[_ItemT, _ReadyT, _DoneT]):
             self._was_done(index, future)
             return
         self._writing.add(index)
-        written = self.writers.submit(self.lanes.write, future.result())
+        written = self.writer.submit(self.lanes.write, future.result())
         written.add_done_callback(partial(self._tell, partial(self._was_done, index)))
 
     def _was_done(self, index: int, future: Future[Any]) -> None:

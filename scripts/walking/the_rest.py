@@ -93,7 +93,7 @@ def batch(user: User, images: Images, model: str) -> None:
     user.enter(panel.folder, str(images.batch))
     user.enter(panel.output, str(results))
     user.choose(panel.model, model)
-    user.choose(panel.task, "disc_cup")
+    user.choose(panel.task, "Optic disc and cup")
     user.press(panel.run_button)
     user.wait(lambda: panel.busy, 10, "the batch")
     user.wait(lambda: not panel.busy, LONG, "the end of the batch")

@@ -80,7 +80,7 @@ def start_batch() -> Callable[[], bool]:
     cases = FOLDER / "cases"
     cases.mkdir()
     write_volume(cases / "a.nii.gz")
-    write_volume(cases / "b.nii.gz", (128, 192, 192))
+    write_volume(cases / "b.nii.gz", (160, 256, 256))
     panel = dock("Batch")
     panel.model.setCurrentText("tiny")
     panel.task.setCurrentText("organ")

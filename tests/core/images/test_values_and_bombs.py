@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -140,7 +141,7 @@ class TestBombs:
         assert np.array_equal(read_exactly(io.BytesIO(bytes(data)), len(data), "x"), np.frombuffer(data, np.uint8))
 
     def test_more_than_the_machine_has_is_refused_before(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(raw_data.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000})())
         write_image(Image(np.ones((1, 10, 10, 11), np.uint8), Geometry((10, 10, 11), (1, 1, 1))), tmp_path / "a.nii")
         with pytest.raises(BadInputError, match=r"a\.nii unpacks to 0\.0 GB and less memory is free"):
             read_image(tmp_path / "a.nii")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Protocol, cast
 
 import numpy as np
-import psutil
 
+from meduniseg_core.allowance import available_memory
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.checks import brief
@@ -247,7 +247,7 @@ def skip(stream: ByteStream, size: int, name: str) -> None:
 
 
 def check_memory(size: int, name: str) -> None:
-    """Check that the machine has memory free.
+    """Check that this process can have the memory.
 
     Args:
         size: Bytes that are needed.
@@ -256,8 +256,7 @@ def check_memory(size: int, name: str) -> None:
     Raises:
         BadInputError: Less is free.
     """
-    free = psutil.virtual_memory().available
-    if size > free:
+    if size > available_memory():
         raise _too_large(size, name)
 
 

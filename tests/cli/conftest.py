@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_inputs import save_tiny_model
@@ -15,6 +20,19 @@ from training_cli.main import main
 
 Completed = subprocess.CompletedProcess[str]
 RunCommand = Callable[..., Completed]
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """How a command ended that got a signal, and how many seconds after it."""
+
+    returncode: int
+    stdout: str
+    error: dict[str, Any]
+    seconds: float
+
+
+Interrupt = Callable[..., Interrupted]
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +78,34 @@ def meduniseg_process(process_environment: dict[str, str], tmp_path: Path) -> Ru
             env=process_environment,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def interrupt(process_environment: dict[str, str]) -> Interrupt:
+    """Run ``meduniseg ARGUMENTS...`` in a process of its own, and send a signal at the event that is awaited."""
+
+    def run(
+        *arguments: object, at: Callable[[dict[str, Any]], bool], number: signal.Signals = signal.SIGINT
+    ) -> Interrupted:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "training_cli", *map(str, arguments), "--progress", "json"],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env=process_environment,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            event = json.loads(line)
+            if event["event"] == "progress" and at(event):
+                break
+        process.send_signal(number)
+        begin = time.monotonic()
+        printed, errors = process.communicate(timeout=60)
+        seconds = time.monotonic() - begin
+        return Interrupted(process.returncode, printed, json.loads(errors.splitlines()[-1]), seconds)
 
     return run
 

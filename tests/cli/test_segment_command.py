@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -169,41 +165,14 @@ def test_the_image_s_own_folder_as_output_does_not_overwrite_the_image(meduniseg
     assert volume.read_bytes() == before
 
 
-def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_path, process_environment) -> None:
+def test_interrupting_in_the_middle_leaves_nothing_half_written(tiny_model, tmp_path, interrupt) -> None:
     large = write_volume(tmp_path / "large.nii.gz", (96, 192, 192))
-    command = [
-        "segment",
-        large,
-        "-o",
-        tmp_path / "out",
-        "-t",
-        "organ",
-        "-m",
-        tiny_model,
-        "--progress",
-        "json",
-        "--overlap",
-        "0.9",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training_cli", *map(str, command)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env=process_environment,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        event = json.loads(line)
-        if event["event"] == "progress" and event["stage"] == "segment" and 0 < event["done"] < event["total"]:
-            break
-    process.send_signal(signal.SIGINT)
-    begin = time.monotonic()
-    printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert time.monotonic() - begin < 20
-    assert printed == ""
-    assert json.loads(errors.splitlines()[-1])["exit_code"] == 130
+    command = ("segment", large, "-o", tmp_path / "out", "-t", "organ", "-m", tiny_model, "--overlap", "0.9")
+    ended = interrupt(*command, at=lambda event: event["stage"] == "segment" and 0 < event["done"] < event["total"])
+    assert ended.returncode == 130
+    assert ended.seconds < 20
+    assert ended.stdout == ""
+    assert ended.error["exit_code"] == 130
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
 
 

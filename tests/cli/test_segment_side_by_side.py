@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -177,7 +175,7 @@ def test_the_cores_decide_and_a_single_case_runs_as_ever(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_all_cases_at_work_and_what_is_there_is_whole(
-    number, meduniseg, tiny_model, process_environment, tmp_path
+    number, meduniseg, tiny_model, interrupt, tmp_path
 ) -> None:
     (tmp_path / "in").mkdir()
     write_volume(tmp_path / "in" / "a.nii.gz", (16, 32, 32))
@@ -185,21 +183,10 @@ def test_a_signal_ends_all_cases_at_work_and_what_is_there_is_whole(
         write_volume(tmp_path / "in" / f"{name}.nii.gz", (40, 150, 150))
     command = ["segment", tmp_path / "in", "-o", tmp_path / "out", "-t", "organ", "-m", tiny_model, "--overlap", "0.9"]
     command += ["--at-once", "2", "--manifest", tmp_path / "RUN.jsonl", "--precision", "fp32"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training_cli", *map(str, command), "--progress", "json"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env=process_environment,
+    ended = interrupt(
+        *command, at=lambda event: sorted(event["detail"]) == [" ", ",", "b", "c"] and event["done"] > 0, number=number
     )
-    assert process.stderr is not None
-    for line in process.stderr:
-        event = json.loads(line)
-        if event["event"] == "progress" and sorted(event["detail"]) == [" ", ",", "b", "c"] and event["done"] > 0:
-            break
-    process.send_signal(number)
-    printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and printed == ""
-    assert "1 of 3 cases are done" in json.loads(errors.splitlines()[-1])["message"]
+    assert ended.returncode == 130 and ended.stdout == ""
+    assert "1 of 3 cases are done" in ended.error["message"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "a.nii.gz"]
     assert [line.case for line in read_manifest(tmp_path / "RUN.jsonl").records] == ["a"]

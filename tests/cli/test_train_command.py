@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -68,24 +65,10 @@ def test_resuming_what_never_ran_is_an_error(meduniseg, tmp_path) -> None:
     assert str(tmp_path / "run") in done.stderr
 
 
-def test_an_interrupted_training_says_how_to_go_on(tmp_path, process_environment) -> None:
+def test_an_interrupted_training_says_how_to_go_on(tmp_path, interrupt) -> None:
     config = config_file(tmp_path, 10_000)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "training_cli", "train", str(config), "--progress", "json"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env=process_environment,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        event = json.loads(line)
-        if event["event"] == "progress" and event["stage"] == "train" and event["done"] > 4:
-            break
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    error = json.loads(errors.splitlines()[-1])
-    assert "--resume goes on from" in error["message"]
+    ended = interrupt("train", config, at=lambda event: event["stage"] == "train" and event["done"] > 4)
+    assert ended.returncode == 130
+    assert "--resume goes on from" in ended.error["message"]
     assert not (tmp_path / "run" / "blobs.safetensors").exists()
     assert not list((tmp_path / "run").glob(".tmp-*"))

@@ -23,7 +23,9 @@ from meduniseg_core.corrections import (
 )
 from meduniseg_core.errors import UsageError
 from meduniseg_core.former_results import read_record
-from meduniseg_core.images import Image
+from meduniseg_core.images import Finding, Image
+from meduniseg_core.images.findings import merge
+from meduniseg_core.preprocessing import image_doubts
 from meduniseg_core.provenance import provenance_path, read_provenance
 from napari_meduniseg._belonging import Grid, grid_of, image_layers_at, labels_image, made_for
 from napari_meduniseg._collections import Collection, collection_at
@@ -78,6 +80,15 @@ class Submission:
     classes: tuple[str, ...]
     seconds: float | None = None
     patient: str | None = None
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What was accepted, into what, and what the annotator must know of it."""
+
+    entry: LedgerEntry
+    collection: Collection
+    findings: tuple[Finding, ...]
 
 
 def accept_elsewhere(layer: Labels, sentence: str) -> None:
@@ -161,7 +172,7 @@ def submission(
     )
 
 
-def accept(given: Submission, into: Collection, reader: str | None = None) -> tuple[LedgerEntry, Collection]:
+def accept(given: Submission, into: Collection, reader: str | None = None) -> Acceptance:
     """Accept a submission of a reader into a ledger, which is created where needed. Runs in a worker's thread.
 
     Raises what `Ledger.accept` raises.
@@ -200,4 +211,5 @@ def accept(given: Submission, into: Collection, reader: str | None = None) -> tu
         who=reader,
         classes=given.classes,
     )
-    return entry, collection_at(into.folder)
+    doubts = image_doubts(image, ledger.dataset.channels, ledger.dataset.modality)
+    return Acceptance(entry, collection_at(into.folder), merge(doubts, entry.findings))

@@ -227,7 +227,7 @@ def test_new_labels_on_an_oblique_scan_are_accepted_on_its_grid_and_others_refus
     labels.features = {"index": [0, 1], "name": ["background", "liver"]}
     labels.data[SPOT] = 1
     into = Collection(tmp_path / "liver", "liver", "mri", exists=False)
-    entry, _ = accept(submission(labels, image), into)
+    entry = accept(submission(labels, image), into).entry
     kept = read_labels(Ledger.open(tmp_path / "liver").files.labels(entry.case))
     source = read_image(path)
     assert kept.geometry.is_close(source.geometry)

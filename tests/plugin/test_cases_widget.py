@@ -111,11 +111,31 @@ def test_one_case_after_the_other_keeps_corrections_and_the_acceptance_counts(
     edit.accepting.accept()
     opened(panel, qtbot, "scan1")
     assert rows(panel)[0] == "scan0 accepted"
+    assert panel.said.text() == "scan0 is accepted. scan1: Correct it in Edit, then Accept it there."
     (entry,) = Ledger.open(collections / "vessel").entries()
     assert not entry.has_prediction and entry.model is not None and entry.model.name == "tiny"
     panel.skip()
     opened(panel, qtbot, "scan2")
     assert rows(panel)[1] == "scan1 skipped"
+
+
+def test_a_case_about_which_acceptance_says_something_stays_open(
+    gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
+) -> None:
+    predicted(cases, "scan0", "scan1")
+    listed(panel, qtbot)
+    panel.next_on_accept.setChecked(True)
+    panel.open("scan0")
+    labels = opened(panel, qtbot, "scan0")
+    labels.data = np.zeros_like(labels.data)
+    edit: Any = open_panel(gui, "Edit")
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    edit.accepting.accept()
+    qtbot.waitUntil(lambda: rows(panel)[0] == "scan0 accepted, open", timeout=WAIT)
+    qtbot.waitUntil(lambda: not panel.busy and not edit.accepting.busy, timeout=WAIT)
+    qtbot.wait(200)
+    assert panel._open_name == "scan0"
+    assert "without any label" in edit.accepting.said.text()
 
 
 def test_accepting_a_prediction_as_it_was_opened_knows_what_was_changed(
@@ -329,7 +349,7 @@ def test_what_is_accepted_of_another_image_opens_no_other_case(
     opened(panel, qtbot, "scan1")
     other = gui.add_image(np.zeros((4, 5, 6), np.float32), name="of Readers, say")
     panel._current.choose_image(other)
-    signals().accepted.emit(str(collections / "vessel"))
+    signals().accepted.emit(str(collections / "vessel"), False)
     qtbot.waitUntil(lambda: panel.busy, timeout=WAIT)
     qtbot.waitUntil(lambda: not panel.busy, timeout=WAIT)
     qtbot.wait(200)

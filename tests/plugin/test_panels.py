@@ -175,6 +175,24 @@ def test_labels_in_which_nothing_is_labelled_are_accepted_with_a_warning(
     assert "Accepted" in box.said.text() and "without any label" not in box.said.text()
 
 
+def test_what_looks_wrong_in_an_image_is_said_when_its_labels_are_accepted(
+    four: Any, panel: Callable[[str], Any], qtbot: Any
+) -> None:
+    edit, classes = panel("Edit"), {"index": [0, 1], "name": ["background", "spot"]}
+    box = edit.accepting
+    edit.image_box.set_layer(four.add_image(np.full((40, 48), 7, np.uint8), name="blank"))
+    labels = np.zeros((40, 48), np.uint8)
+    labels[:9, :9] = 1
+    four.add_labels(labels, name="mine", features=classes)
+    qtbot.waitUntil(lambda: not box.busy, timeout=30_000)
+    box.task.setText("blanks")
+    box.collection.setCurrentIndex(box.collection.findData("new"))
+    box.modality.setCurrentIndex(box.modality.findData("dermoscopy"))
+    box.button.click()
+    qtbot.waitUntil(lambda: not box.busy, timeout=60_000)
+    assert "Accepted" in box.said.text() and "the same value (7) everywhere" in box.said.text()
+
+
 def test_labels_of_no_task_are_not_proposed_the_collection_of_a_task(
     four: Any, panel: Callable[[str], Any], qtbot: Any
 ) -> None:

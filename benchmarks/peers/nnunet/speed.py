@@ -13,9 +13,11 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import SimpleITK
 import torch
 from compare import HERE, commit, labels_of, lines_of, run_command
 
@@ -28,11 +30,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--precision", nargs="*", default=["fp32", "auto"])
     parser.add_argument("--tta", action="store_true", help="with mirroring")
+    parser.add_argument("--spacing", type=float, nargs=3, metavar="MM", help="resample the CT to this first (x, y, z)")
     options = parser.parse_args()
     flags = ["--tta"] if options.tta else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        image = _at_spacing(options.image, options.spacing, folder) if options.spacing else options.image
         environment["MEDUNISEG_HOME"] = str(folder / "home")
         (model,) = lines_of([options.peer, str(HERE / "models.py"), str(folder / "models"), "paper-3d"], environment)
         cli = [sys.executable, "-m", "training_cli", "models", "import", "nnunet", str(model["folder"])]
@@ -44,18 +48,32 @@ def main() -> None:
             for name, command in sides.items():
                 place = folder / name
                 place.mkdir(exist_ok=True)
-                line = [*command, str(place), str(options.image), *flags]
+                line = [*command, str(place), str(image), *flags]
                 found[name] += lines_of(line, {**environment, "PRECISION": name})
         capability = torch.backends.cpu.get_cpu_capability()
-        print(
-            f"{commit()}, torch {torch.__version__}, {capability}, {options.turns} turns, {options.image.name} {flags}"
-        )
+        size = "x".join(map(str, SimpleITK.ReadImage(str(image)).GetSize()))
+        name = f"{options.image.name} {size} {flags}"
+        print(f"{commit()}, torch {torch.__version__}, {capability}, {options.turns} turns, {name}")
         _report(found)
         theirs = labels_of(next((folder / "nnU-Net").glob("*.nii.gz")))
         for name in options.precision:
             own = labels_of(next((folder / name).glob("*.nii.gz")))
             either = (own > 0) | (theirs > 0)
             print(f"{name}: the same label in {np.mean((own == theirs)[either]):.4%} of {either.sum():,} voxels")
+
+
+def _at_spacing(path: Path, spacing: Sequence[float], folder: Path) -> Path:
+    """The CT on a grid of another spacing (mm), of the same extent: a hospital's pixels are finer than 3 mm."""
+    image = SimpleITK.ReadImage(str(path))
+    extent = [count * step for count, step in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    size = [round(whole / step) for whole, step in zip(extent, spacing, strict=True)]
+    air = float(SimpleITK.GetArrayViewFromImage(image).min())
+    finer = SimpleITK.Resample(
+        image, size, SimpleITK.Transform(), SimpleITK.sitkLinear, image.GetOrigin(), spacing, image.GetDirection(), air
+    )
+    out = folder / path.name
+    SimpleITK.WriteImage(finer, str(out))
+    return out
 
 
 def _report(found: dict[str, list[dict[str, object]]]) -> None:

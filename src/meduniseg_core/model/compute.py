@@ -16,7 +16,7 @@ from torch import nn
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.files import remove_orphans
-from meduniseg_core.model.fast_layers import can_speed_up, speed_up
+from meduniseg_core.model.fast_layers import gains_here, speed_up
 from meduniseg_core.model.networks import Network
 from meduniseg_core.model.plain_unet import UNet
 from meduniseg_core.paths import user_folder
@@ -145,10 +145,11 @@ def optimised_for(network: AnyNetwork, device: torch.device, dtype: torch.dtype,
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
                 module.to(dtype)
-    if device.type == "cpu" and dtype == torch.float32 and eager and can_speed_up():
+    gains = gains_here()
+    if device.type == "cpu" and dtype == torch.float32 and eager and gains is not None:
         for part in network.parts:
             if isinstance(part, UNet):
-                speed_up(part)
+                speed_up(part, gains)
     return network
 
 

@@ -2,10 +2,12 @@
 
 torch's own kernels for a first convolution of one channel, for kernels of one voxel and for transposed convolutions
 leave the channels-last layout or copy their results; each is one matrix product. The wide convolutions run by
-Winograd's algorithm.
+Winograd's algorithm. What gains depends on the CPU: ``benchmarks/fast_layers.py`` measures each layer.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,45 +21,68 @@ _FEW_CHANNELS = 4
 _CHUNK_BYTES = 16 * 2**20
 
 
-def can_speed_up() -> bool:
-    """Whether matrix products are known to gain on this CPU.
+@dataclass(frozen=True)
+class Gains:
+    """Which layers a kind of CPU computes sooner as matrix products.
+
+    ``up``: transposed convolutions; ``flat`` and ``deep``: by Winograd's algorithm, kernels of one plane and of several
+    with that many channels and more. First convolutions and heads gain on all.
+    """
+
+    up: bool
+    flat: int
+    deep: int
+
+
+GAINS = {
+    "AVX2": Gains(up=True, flat=64, deep=64),
+    # torch's own convolutions are twice as fast with wider units
+    "AVX512": Gains(up=False, flat=256, deep=64),
+}
+"""The kinds of CPU that were measured, by torch's name; on others all layers stay torch's."""
+
+
+def gains_here() -> Gains | None:
+    """What gains on this CPU.
 
     Returns:
-        True with MKL on AVX2: with wider units torch's own convolutions are twice as fast, and nothing is measured.
+        Which layers; None where nothing is known, or without MKL.
     """
     mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    return mkl and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return GAINS.get(torch.backends.cpu.get_cpu_capability()) if mkl else None
 
 
-def speed_up(network: UNet) -> None:
+def speed_up(network: UNet, gains: Gains) -> None:
     """Replace layers by faster ones that compute the same.
 
     Args:
         network: in evaluation mode, float32 and channels last, on the CPU; changed in place, for inference only.
+        gains: which layers are faster.
     """
     head = network.head
     if isinstance(head, Conv):
         network.add_module("head", PointConv(head))
-    _replace(network)
+    _replace(network, gains)
 
 
-def _replace(parent: nn.Module) -> None:
+def _replace(parent: nn.Module, gains: Gains) -> None:
     for name, child in parent.named_children():
-        faster = _faster(child)
+        faster = _faster(child, gains)
         if faster is None:
-            _replace(child)
+            _replace(child, gains)
         else:
             setattr(parent, name, faster)
 
 
-def _faster(layer: nn.Module) -> nn.Module | None:
+def _faster(layer: nn.Module, gains: Gains) -> nn.Module | None:
     if type(layer) is UpConv:
-        return MatmulUpConv(layer)
+        return MatmulUpConv(layer) if gains.up else None
     if type(layer) is not Conv:
         return None
     if layer.in_channels <= _FEW_CHANNELS and layer.stride == (1, 1, 1):
         return NarrowConv(layer)
-    return WinogradConv(layer) if can_replace(layer) else None
+    least = gains.flat if layer.kernel_size[0] == 1 else gains.deep
+    return WinogradConv(layer) if can_replace(layer, least) else None
 
 
 class PointConv(nn.Module):

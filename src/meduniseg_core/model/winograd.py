@@ -20,7 +20,6 @@ _IN = _OUT + _KERNEL - 1
 _POINTS = (0.0, 1.0, -1.0, 2.0, -0.5)
 _CHUNK_BYTES = 24 * 2**20
 _PLANES = 8
-_LEAST_CHANNELS = 64  # with fewer, moving tiles costs more than the products save
 _MOST_KERNEL_BYTES = 16 * 2**20  # of transformed kernels; larger ones are the deepest layers', which take little time
 _LEAST_ROWS = 64  # tiles in a product; with fewer, reading the four times larger kernels costs more
 _MOST_PADDING = 1.3  # the plane in whole tiles over the plane itself
@@ -53,16 +52,17 @@ class Workspace(threading.local):
 _WORKSPACE = Workspace()
 
 
-def can_replace(conv: nn.Conv3d) -> bool:
+def can_replace(conv: nn.Conv3d, least: int) -> bool:
     """Whether a convolution gains by Winograd's algorithm, where its images are large enough.
 
     Args:
         conv: keeps the size of its images up to its stride.
+        least: channels; with fewer, moving tiles costs more than the products save.
 
     Returns:
         True for stride 1, kernels of 3 x 3 in plane and many channels, but not so many that memory would suffer.
     """
-    narrow = min(conv.in_channels, conv.out_channels) < _LEAST_CHANNELS
+    narrow = min(conv.in_channels, conv.out_channels) < least
     large = 4 * conv.kernel_size[0] * _IN * _IN * conv.in_channels * conv.out_channels > _MOST_KERNEL_BYTES
     fits = conv.kernel_size[1:] == (_KERNEL, _KERNEL) and conv.stride == (1, 1, 1)
     return fits and not narrow and not large

@@ -17,10 +17,17 @@ from qtpy.QtWidgets import (
 )
 
 from meduniseg_core.catalog import MODALITIES
-from meduniseg_core.corrections import LedgerEntry
 from meduniseg_core.errors import MedUniSegError
 from napari_meduniseg import _unsaved
-from napari_meduniseg._accepting import EditingClock, Origins, accept, check_accepted_here, origins_of, submission
+from napari_meduniseg._accepting import (
+    Acceptance,
+    EditingClock,
+    Origins,
+    accept,
+    check_accepted_here,
+    origins_of,
+    submission,
+)
 from napari_meduniseg._collections import Collection, new_collection
 from napari_meduniseg._signals import signals
 from napari_meduniseg.widgets.collection_combo import CollectionCombo
@@ -138,20 +145,21 @@ class AcceptBox(Working, QGroupBox):
         self._say("Accepting ...")
         self.start_job(
             lambda _events, _cancel: accept(given, into, reader),
-            lambda answer: self._accepted(layer, mark, *answer),
+            lambda done: self._accepted(layer, mark, done),
             self._failed,
         )
 
-    def _accepted(self, layer: Labels, mark: int, entry: LedgerEntry, collection: Collection) -> None:
+    def _accepted(self, layer: Labels, mark: int, done: Acceptance) -> None:
+        entry, collection = done.entry, done.collection
         _unsaved.saved(layer, mark)
         self.button.setEnabled(self._layer is not None)
         side = "for training" if entry.subset == "training" else "held back for comparisons"
-        said = [f"Accepted as {entry.case}, {side}.", *(finding.text for finding in entry.findings)]
-        self._say(" ".join(said), trouble=bool(entry.findings))
+        said = [f"Accepted as {entry.case}, {side}.", *(finding.text for finding in done.findings)]
+        self._say(" ".join(said), trouble=bool(done.findings))
         self._clocks.pop(layer, None)
         self._note(layer, collection)
         self.collection.show_collection(collection)
-        signals().accepted.emit(str(collection.folder))
+        signals().accepted.emit(str(collection.folder), bool(done.findings))
 
     def _failed(self, sentence: str) -> None:
         self.button.setEnabled(self._layer is not None)

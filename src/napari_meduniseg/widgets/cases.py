@@ -60,6 +60,7 @@ class CasesWidget(Panel):
         self._worklist: Worklist | None = None
         self._case: ShownCase | None = None  # the open one
         self._plans: dict[str, TaskPlan] = {}
+        self._just_accepted = ""  # the case that the next one follows, for its message
         self._listed_for: tuple[object, ...] = ()  # folder, results, task and second reader of the list
         self.folder, self.results = QLineEdit(), QLineEdit()
         self.folder.setToolTip("The folder of the cases, or a data set (a folder with dataset.json).")
@@ -92,7 +93,9 @@ class CasesWidget(Panel):
         self.all_button.setCheckable(True)
         self.all_button.setToolTip("Predict every new case, one after the other; only then is the worth of all known.")
         self.next_on_accept = QCheckBox("Next case after Accept")
-        self.next_on_accept.setToolTip("Open the next case once you have accepted a correction in Edit.")
+        self.next_on_accept.setToolTip(
+            "Open the next case once you have accepted a correction in Edit, unless something was said about it there."
+        )
         self.next_button = QPushButton(f"Next ({NEXT_KEY})")
         self.next_button.setToolTip("Save your corrections, and open the next case that is not done.")
         self.skip_button = QPushButton("Skip")
@@ -200,7 +203,7 @@ class CasesWidget(Panel):
         found = next_item(self.cases.listed(), self._open_name)
         if found is None:
             self._put_away()
-            self.say("Every other case is accepted or skipped.")
+            self.say(f"{self._after_acceptance()}Every other case is accepted or skipped.")
         else:
             self.open(found.name)
 
@@ -236,7 +239,12 @@ class CasesWidget(Panel):
             "accepted": "It is accepted; accepting it again replaces its labels.",
             "skipped": "It was skipped.",
         }
-        self.say(f"{opened.item.name}: {said[opened.item.state]}".rstrip(": "))
+        self.say(f"{self._after_acceptance()}{opened.item.name}: {said[opened.item.state]}".rstrip(": "))
+
+    def _after_acceptance(self) -> str:
+        """The sentence that the case before was accepted, once: Edit shows the next case's labels by now."""
+        name, self._just_accepted = self._just_accepted, ""
+        return f"{name} is accepted. " if name else ""
 
     @property
     def _open_name(self) -> str | None:
@@ -282,8 +290,11 @@ class CasesWidget(Panel):
         work = item.name, skipped
         self.start_job(lambda _events, _cancel: worklist.skip(*work), done, self.say_failure, kind=_SKIP)
 
-    def _accepted(self, folder: str) -> None:
-        """A correction was accepted in some panel: it counts here if the collection is of this task."""
+    def _accepted(self, folder: str, doubtful: bool) -> None:
+        """A correction was accepted in some panel: it counts here if the collection is of this task.
+
+        Where something was said about it, the case stays open: the next one's labels would wipe that from Edit.
+        """
         worklist, case = self._worklist, self._case
         if worklist is None:
             return
@@ -294,7 +305,9 @@ class CasesWidget(Panel):
                 return
             worklist.ledger = found.folder
             done = of_case and case is not None and case is self._case and not case.unsaved()
-            self._refresh(self.next if done and self.next_on_accept.isChecked() else None)
+            moves_on = done and not doubtful and self.next_on_accept.isChecked()
+            self._just_accepted = case.name if moves_on and case is not None else ""
+            self._refresh(self.next if moves_on else None)
 
         kind = _ACCEPTED + folder
         self.start_job(

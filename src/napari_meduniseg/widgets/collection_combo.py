@@ -137,6 +137,6 @@ class CollectionCombo(Working, QComboBox):
         self._before = row
         self.setCurrentIndex(row)
 
-    def _heard(self, _folder: str = "") -> None:
+    def _heard(self, *_: object) -> None:
         if not self._telling:
             self.refresh()

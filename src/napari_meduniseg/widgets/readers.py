@@ -254,8 +254,9 @@ class ReadersWidget(Panel):
         def done(entry: LedgerEntry) -> None:
             _unsaved.saved(layer, mark)
             who = entry.who or "somebody"
-            self.say(f"Accepted as {entry.case}, decided by {who} between {len(entry.adjudicates)} readings.")
-            signals().accepted.emit(str(opened.folder))
+            said = f"Accepted as {entry.case}, decided by {who} between {len(entry.adjudicates)} readings."
+            self.say(" ".join([said, *(finding.text for finding in entry.findings)]))
+            signals().accepted.emit(str(opened.folder), bool(entry.findings))
 
         if self.start_job(
             lambda _events, _cancel: accept_decision(opened, shown, start, reader),

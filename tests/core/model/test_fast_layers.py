@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from meduniseg_core.inference.engine import Engine
 from meduniseg_core.model import build_model, compute, fast_layers, optimised_for, winograd
 from meduniseg_core.model.blocks import Conv, UpConv
-from meduniseg_core.model.fast_layers import MatmulUpConv, NarrowConv, PointConv
+from meduniseg_core.model.fast_layers import GAINS, MatmulUpConv, NarrowConv, PointConv
 from meduniseg_core.model.unet_config import UNetConfig
 from meduniseg_core.model.winograd import WinogradConv, can_replace, cook_toom
 
@@ -84,13 +84,14 @@ def test_small_images_are_convolved_directly(shape: tuple[int, ...]) -> None:
 
 
 def test_only_wide_convolutions_without_stride_are_replaced() -> None:
-    assert can_replace(conv(64, 64, (3, 3, 3)))
-    assert can_replace(conv(256, 128, (3, 3, 3)))
-    assert not can_replace(conv(256, 256, (3, 3, 3)))  # its transformed kernels would take 28 MB
-    assert not can_replace(conv(32, 64, (3, 3, 3)))
-    assert not can_replace(conv(64, 64, (3, 1, 3)))
-    assert not can_replace(conv(64, 64, (3, 5, 5)))
-    assert not can_replace(Conv(64, 64, (3, 3, 3), (1, 2, 2)))
+    assert can_replace(conv(64, 64, (3, 3, 3)), 64)
+    assert can_replace(conv(256, 128, (3, 3, 3)), 64)
+    assert not can_replace(conv(256, 256, (3, 3, 3)), 64)  # its transformed kernels would take 28 MB
+    assert not can_replace(conv(32, 64, (3, 3, 3)), 64)
+    assert not can_replace(conv(64, 128, (3, 3, 3)), 128)
+    assert not can_replace(conv(64, 64, (3, 1, 3)), 64)
+    assert not can_replace(conv(64, 64, (3, 5, 5)), 64)
+    assert not can_replace(Conv(64, 64, (3, 3, 3), (1, 2, 2)), 64)
 
 
 def test_threads_do_not_share_the_workspace() -> None:
@@ -182,21 +183,27 @@ def network(encoder: str, dimension: int, **changes: object) -> UNetConfig:
     return UNetConfig.model_validate({**settings, **changes})
 
 
-CASES = list(itertools.product(("plain", "residual"), (2, 3)))
+CASES = list(itertools.product(GAINS, ("plain", "residual"), (2, 3)))
 
 
-@pytest.mark.parametrize(("encoder", "dimension"), CASES)
-def test_a_faster_network_gives_the_same_logits(encoder: str, dimension: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("cpu", "encoder", "dimension"), CASES)
+def test_a_faster_network_gives_the_same_logits(
+    cpu: str, encoder: str, dimension: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     plain = build_model(network(encoder, dimension, members=2)).eval()
-    monkeypatch.setattr(compute, "can_speed_up", lambda: True)
+    monkeypatch.setattr(compute, "gains_here", lambda: GAINS[cpu])
     faster = optimised_for(copy.deepcopy(plain), CPU, torch.float32)
-    kinds = [type(module) for module in faster.modules()]
-    assert {WinogradConv, NarrowConv, MatmulUpConv, PointConv} <= set(kinds)
+    kinds = {type(module) for module in faster.modules()}
+    assert {NarrowConv, PointConv} <= kinds
+    assert (MatmulUpConv in kinds) == GAINS[cpu].up
+    wide = dimension == 3 or GAINS[cpu].flat <= 64  # the widest layers have 64 channels
+    assert (WinogradConv in kinds) == wide
     x = image(2, 2, 1 if dimension == 2 else 8, 96, 88)
     with torch.inference_mode():
         torch.testing.assert_close(faster(x), plain(x), atol=1e-4, rtol=0)
-    assert any(module._kernels is not None for module in faster.modules() if isinstance(module, WinogradConv))
+    ran = [module._kernels is not None for module in faster.modules() if isinstance(module, WinogradConv)]
+    assert any(ran) == wide
 
 
 def test_only_single_precision_on_known_cpus_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,10 +213,10 @@ def test_only_single_precision_on_known_cpus_is_changed(monkeypatch: pytest.Monk
         assert not any(isinstance(module, PointConv) for module in built.modules())  # a copy is changed
         return {type(module) for module in engine.network.modules()}
 
-    monkeypatch.setattr(compute, "can_speed_up", lambda: True)
+    monkeypatch.setattr(compute, "gains_here", lambda: GAINS["AVX2"])
     assert PointConv in kinds(torch.float32)
     assert PointConv not in kinds(torch.bfloat16)
     monkeypatch.setattr("meduniseg_core.inference.engine.shutil.which", lambda _: "c++")
     assert PointConv not in kinds(torch.float32, compile=True)
-    monkeypatch.setattr(compute, "can_speed_up", lambda: False)
+    monkeypatch.setattr(compute, "gains_here", lambda: None)
     assert PointConv not in kinds(torch.float32)

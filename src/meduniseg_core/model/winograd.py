@@ -18,7 +18,7 @@ from torch import Tensor, nn
 _OUT, _KERNEL = 4, 3
 _IN = _OUT + _KERNEL - 1
 _POINTS = (0.0, 1.0, -1.0, 2.0, -0.5)
-_CHUNK_BYTES = 24 * 2**20
+_CHUNK_BYTES = 4 * 2**20  # a core's own cache holds most of it
 _PLANES = 8
 _MOST_KERNEL_BYTES = 16 * 2**20  # of transformed kernels; larger ones are the deepest layers', which take little time
 _LEAST_ROWS = 64  # tiles in a product; with fewer, reading the four times larger kernels costs more

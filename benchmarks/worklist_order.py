@@ -6,9 +6,12 @@ cases of the pool by what the present model shows on it, as `meduniseg_core.work
 base is fine-tuned anew on all that are. Dice on the held-out images after each round. Both orders of a seed begin with
 the same two cases. Images are small and trainings short, so figures say which order is better, not how good a model is.
 
-    python benchmarks/worklist_order.py DATA [--tasks Dataset114_BrainTumourT1c Dataset115_FetalHead] [--seeds 0 1 2]
-        [--rounds 3] [--each 2] [--iterations 40] [--side 96] --work FOLDER [-o benchmarks/results/worklist_order.md]
+    git show 7b746ef:src/meduniseg_core/weights/shipped/starter.safetensors > runs/first_starter.safetensors
+    python benchmarks/worklist_order.py DATA --base runs/first_starter.safetensors --work FOLDER
+        [--tasks Dataset114_BrainTumourT1c Dataset115_FetalHead] [--seeds 0 1 2] [--rounds 3] [--each 2]
+        [--iterations 100] [--side 96] [-o benchmarks/results/worklist_order.md]
 
+The base is the first starter: today's was trained on these images.
 What is done is kept in FOLDER (one JSON line each) and not done again.
 """
 
@@ -35,7 +38,7 @@ from meduniseg_core.worklist.state_file import Predicted
 from meduniseg_core.worklist.worth import novelties, uncertainty_of
 
 ORDERS = ("worth", "random")
-TASKS = ("Dataset114_BrainTumourT1c", "Dataset115_FetalHead")  # that the shipped starter does not know
+TASKS = ("Dataset114_BrainTumourT1c", "Dataset115_FetalHead")  # that the first starter does not know
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Settings:
 
     rounds: int = 3
     each: int = 2
-    iterations: int = 40
+    iterations: int = 100
     side: int = 96
     pool: int = 24
     held_out: int = 12
@@ -170,7 +173,7 @@ def _dice(model: Predictor, dataset: RawDataset, cases: Sequence[RawCase], image
     return float(np.mean(scores))
 
 
-def table(rows: Sequence[Measured], settings: Settings) -> str:
+def table(rows: Sequence[Measured], settings: Settings, base: str) -> str:
     """The results as Markdown: Dice after each round, and the paired difference of the means over all rounds."""
     tasks = list(dict.fromkeys(row.task for row in rows))
     seeds = sorted({row.seed for row in rows})
@@ -179,7 +182,7 @@ def table(rows: Sequence[Measured], settings: Settings) -> str:
     lines = [
         "# The worklist's order against random order",
         "",
-        f"`python benchmarks/worklist_order.py`: {settings}, base starter, seeds {', '.join(map(str, seeds))}.",
+        f"`python benchmarks/worklist_order.py`: {settings}, base {base}, seeds {', '.join(map(str, seeds))}.",
         "Mean Dice (%) of the held-out images after so many accepted cases, with the spread over the seeds.",
         "",
         f"| task | order | {' | '.join(str(count) for count in counts)} |",
@@ -213,7 +216,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--base", default="starter")
+    parser.add_argument("--base", required=True, help="a model that does not know the tasks: its name or file")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path)
     for name, default in asdict(Settings()).items():
@@ -238,8 +241,8 @@ def main() -> None:
             rows += new
             write_text(kept, "".join(f"{json.dumps(asdict(row))}\n" for row in rows))
             if given.output is not None:
-                write_text(given.output, table(rows, settings))
-    print(table(rows, settings))
+                write_text(given.output, table(rows, settings, Path(given.base).stem))
+    print(table(rows, settings, Path(given.base).stem))
 
 
 if __name__ == "__main__":

@@ -28,15 +28,14 @@ def doctor(as_json: Json = False) -> None:
 
 def examine() -> dict[str, Any]:
     """Collect everything that ``doctor`` reports."""
-    import psutil
     import torch
 
     from meduniseg_core import __version__
+    from meduniseg_core.allowance import available_memory, total_memory, usable_cores
     from meduniseg_core.model.compute import probe_cpu, resolve_device, resolve_precision
     from meduniseg_core.paths import user_folder
 
     device = resolve_device("auto")
-    memory = psutil.virtual_memory()
     folder = user_folder()
     return {
         "meduniseg": __version__,
@@ -47,11 +46,11 @@ def examine() -> dict[str, Any]:
         "precision": str(resolve_precision("auto", device)).removeprefix("torch."),
         "cpu": {
             "instructions": torch.backends.cpu.get_cpu_capability(),
-            "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+            "cores": usable_cores(),
             "threads": torch.get_num_threads(),
             "probe": probe_cpu(),
         },
-        "memory": {"total_bytes": memory.total, "available_bytes": memory.available},
+        "memory": {"total_bytes": total_memory(), "available_bytes": available_memory()},
         "folder": {"path": str(folder), "exists": folder.is_dir(), "from": _folder_source()},
         "models": _models(),
         "napari_plugin": is_installed("napari_meduniseg"),

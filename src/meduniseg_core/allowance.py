@@ -42,7 +42,19 @@ def available_memory(root: Path = _ROOT) -> int:
     Returns:
         Bytes.
     """
-    return max(0, min([int(psutil.virtual_memory().available), *_left(root)]))
+    return max(0, min([int(psutil.virtual_memory().available), *(left for _, left in _memory(root))]))
+
+
+def total_memory(root: Path = _ROOT) -> int:
+    """The main memory of the machine, or what this process and those of its groups may have of it.
+
+    Args:
+        root: where the file system begins.
+
+    Returns:
+        Bytes.
+    """
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory(root))])
 
 
 def _quotas(root: Path) -> Iterator[float]:
@@ -55,8 +67,11 @@ def _quotas(root: Path) -> Iterator[float]:
             yield int(quota) / int(period)
 
 
-def _left(root: Path) -> Iterator[int]:
-    """Bytes below the limits of memory, of every level. What the kernel keeps of files it gives back when asked."""
+def _memory(root: Path) -> Iterator[tuple[int, int]]:
+    """Limits of memory and what is left below them in bytes, of every level.
+
+    What the kernel keeps of files it gives back when asked.
+    """
     for folder in _groups(root, "memory"):
         for limit_name, used_name, kept_name in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -67,7 +82,7 @@ def _left(root: Path) -> Iterator[int]:
                 continue
             kept = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
             files = kept.get(kept_name, "0")
-            yield int(limit) - int(used) + (int(files) if files.isdigit() else 0)
+            yield int(limit), int(limit) - int(used) + (int(files) if files.isdigit() else 0)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from meduniseg_core.allowance import available_memory, usable_cores
+from meduniseg_core.allowance import available_memory, total_memory, usable_cores
 
 GIB = 1 << 30
 
@@ -16,7 +16,8 @@ GIB = 1 << 30
 @pytest.fixture(autouse=True)
 def large_machine(monkeypatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(16)), raising=False)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 64 * GIB})())
+    memory = type("Memory", (), {"available": 64 * GIB, "total": 96 * GIB})
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory())
 
 
 def files(root: Path, content: dict[str, str]) -> Path:
@@ -29,6 +30,7 @@ def files(root: Path, content: dict[str, str]) -> Path:
 
 def test_without_control_groups_the_machine_decides(tmp_path) -> None:
     assert usable_cores(tmp_path) == 16 and available_memory(tmp_path) == 64 * GIB
+    assert total_memory(tmp_path) == 96 * GIB
 
 
 def test_the_tightest_level_of_version_2_counts(tmp_path) -> None:
@@ -47,6 +49,7 @@ def test_the_tightest_level_of_version_2_counts(tmp_path) -> None:
         },
     )
     assert usable_cores(root) == 3 and available_memory(root) == 3 * GIB
+    assert total_memory(root) == 8 * GIB
 
 
 def test_version_1_has_a_place_for_each_controller(tmp_path) -> None:
@@ -66,6 +69,7 @@ def test_version_1_has_a_place_for_each_controller(tmp_path) -> None:
         },
     )
     assert usable_cores(root) == 2 and available_memory(root) == 3 * GIB
+    assert total_memory(root) == 4 * GIB
 
 
 def test_a_container_sees_its_limits_at_the_top_under_its_hosts_name(tmp_path) -> None:

@@ -79,5 +79,5 @@ def test_the_table_says_the_difference() -> None:
         for order, values in (("worth", (0.5, 0.7)), ("random", (0.5, 0.6)))
         for count, value in zip((2, 4), values, strict=True)
     ]
-    text = worklist_order.table(rows, worklist_order.Settings())
+    text = worklist_order.table(rows, worklist_order.Settings(), "first")
     assert "| blocks | worth | 50.0 ± 0.0 | 70.0 ± 0.0 |" in text and "seed 0: +10.0" in text and "1 of 1" in text

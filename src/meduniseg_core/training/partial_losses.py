@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from meduniseg_core.training.losses import SMOOTH, binary_entropy, downsample_labels
+from meduniseg_core.training.dice_ce import SMOOTH
+from meduniseg_core.training.losses import binary_entropy, downsample_labels
 
 
 @dataclass(frozen=True)

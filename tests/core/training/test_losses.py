@@ -13,7 +13,6 @@ from meduniseg_core.training.losses import (
     deep_supervision_weights,
     dice_ce,
     downsample_labels,
-    weighted_dice_ce,
 )
 
 
@@ -24,15 +23,18 @@ def example(batch: int = 2, channels: int = 4, classes: int = 3) -> tuple[torch.
     return logits, labels
 
 
-def by_hand(logits: torch.Tensor, labels: torch.Tensor, classes: int, *, batch_dice: bool) -> torch.Tensor:
-    """The formula as nnU-Net states it, written the slow way."""
+def by_hand(
+    logits: torch.Tensor, labels: torch.Tensor, classes: int, weights: torch.Tensor | None = None, *, batch_dice: bool
+) -> torch.Tensor:
+    """The formula as nnU-Net states it, with a weight for each voxel, written the slow way."""
     logits = logits[:, :classes].double()
     p = torch.softmax(logits, 1)
     truth = functional.one_hot(labels, classes).movedim(-1, 1).double()
+    w = (torch.ones(labels.shape) if weights is None else weights).double()[:, None]
     axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
-    dice = (2 * (p * truth).sum(axes) + 1e-5) / (p.sum(axes) + truth.sum(axes) + 1e-5)
+    dice = (2 * (w * p * truth).sum(axes) + 1e-5) / ((w * p).sum(axes) + (w * truth).sum(axes) + 1e-5)
     foreground = dice[1:] if batch_dice else dice[:, 1:]
-    return 1 - foreground.mean() - (truth * torch.log(p)).sum(1).mean()
+    return 1 - foreground.mean() - (w * truth * torch.log(p)).sum() / w.sum()
 
 
 def test_weights_halve_leave_out_the_coarsest_and_sum_to_one() -> None:
@@ -53,14 +55,47 @@ def test_value_is_the_formula_and_monai_s(batch_dice: bool) -> None:
 
 
 @pytest.mark.parametrize("batch_dice", [False, True])
-def test_gradient_is_the_formula_s_and_zero_in_other_tasks_channels(batch_dice: bool) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_gradient_is_the_formula_s_and_zero_in_other_tasks_channels(batch_dice: bool, weighted: bool) -> None:
     logits, labels = example()
+    weights = torch.rand(labels.shape, generator=torch.Generator().manual_seed(4)) if weighted else None
     logits.requires_grad_()
-    (ours,) = torch.autograd.grad(dice_ce(logits, labels, 3, batch_dice=batch_dice), logits)
-    (expected,) = torch.autograd.grad(by_hand(logits, labels, 3, batch_dice=batch_dice), logits)
+    loss = dice_ce(logits, labels, 3, weights, batch_dice=batch_dice)
+    reference = by_hand(logits, labels, 3, weights, batch_dice=batch_dice)
+    assert float(loss.detach()) == pytest.approx(float(reference.detach()), abs=1e-5)
+    (ours,) = torch.autograd.grad(3 * loss, logits)
+    (expected,) = torch.autograd.grad(3 * reference, logits)
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
     assert torch.count_nonzero(ours[:, 3]) == 0
     assert torch.count_nonzero(ours[:, :3]) > 0
+
+
+def test_the_gradient_of_half_precision_logits_is_that_of_single_precision_rounded() -> None:
+    logits, labels = example()
+    rounded = logits.bfloat16()
+    single = rounded.float().requires_grad_()
+    half = rounded.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(dice_ce(single, labels, 3), single)
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # the backward pass, too
+        (found,) = torch.autograd.grad(dice_ce(half, labels, 3), half)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected.bfloat16(), atol=0, rtol=2**-7)
+
+
+def test_one_array_of_the_logits_size_is_kept_until_the_gradient_is_known() -> None:
+    logits = torch.randn(1, 5, 16, 24, 24, requires_grad=True)
+    labels = torch.randint(0, 5, (1, 16, 24, 24))
+    kept: list[int] = []
+
+    def pack(saved: torch.Tensor) -> torch.Tensor:
+        kept.append(saved.numel() * saved.element_size())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        loss = dice_ce(logits, labels, 5)
+    own = logits.numel() * 4
+    assert own <= sum(kept) - labels.numel() * 8 < 1.01 * own
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def test_channels_of_other_tasks_do_not_change_the_loss() -> None:
@@ -129,20 +164,20 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("batch_dice", [False, True])
 def test_a_voxel_of_weight_two_counts_twice(batch_dice: bool) -> None:
     logits, labels = example()
-    plain = weighted_dice_ce(logits, labels, 3, torch.ones(labels.shape), batch_dice=batch_dice)
+    plain = dice_ce(logits, labels, 3, torch.ones(labels.shape), batch_dice=batch_dice)
     torch.testing.assert_close(plain, dice_ce(logits, labels, 3, batch_dice=batch_dice), atol=1e-6, rtol=1e-5)
     # the same as an image in which these voxels stand twice
     weights = torch.ones(labels.shape)
     weights[:, :, :, -2:] = 2
     twice = torch.cat((logits, logits[..., -2:]), dim=-1), torch.cat((labels, labels[..., -2:]), dim=-1)
     torch.testing.assert_close(
-        weighted_dice_ce(logits, labels, 3, weights, batch_dice=batch_dice),
+        dice_ce(logits, labels, 3, weights, batch_dice=batch_dice),
         dice_ce(*twice, 3, batch_dice=batch_dice),
         atol=1e-6,
         rtol=1e-5,
     )
     with pytest.raises(ValueError, match="weights of shape"):
-        weighted_dice_ce(logits, labels, 3, weights[:1])
+        dice_ce(logits, labels, 3, weights[:1])
 
 
 def test_weighted_voxels_pull_harder_on_the_logits_of_every_level() -> None:
@@ -166,12 +201,12 @@ def test_voxels_of_weight_0_take_no_part(batch_dice: bool) -> None:
     logits.requires_grad_()
     counted = torch.ones(labels.shape)
     counted[:, :, 3:] = 0
-    loss = weighted_dice_ce(logits, labels, 3, counted, batch_dice=batch_dice)
+    loss = dice_ce(logits, labels, 3, counted, batch_dice=batch_dice)
     kept = by_hand(logits[:, :, :, :3], labels[:, :, :3], 3, batch_dice=batch_dice)
     assert float(loss.detach()) == pytest.approx(float(kept.detach()), abs=1e-5)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert (gradient[:, :, :, 3:] == 0).all() and (gradient[:, :3, :, :3] != 0).all()
-    nothing = weighted_dice_ce(logits, labels, 3, torch.zeros(labels.shape), batch_dice=batch_dice)
+    nothing = dice_ce(logits, labels, 3, torch.zeros(labels.shape), batch_dice=batch_dice)
     assert float(nothing.detach()) == pytest.approx(0.0, abs=1e-6)
 
 

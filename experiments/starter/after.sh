@@ -42,6 +42,7 @@ if step quality; then "$python" experiments/quality/run.py table --split "$split
 if step adapt; then "$python" experiments/quick_adapt/run.py; fi
 if step transfer; then
   "$python" experiments/transfer/run.py train
+  mkdir -p experiments/transfer/results
   "$python" experiments/transfer/run.py table > experiments/transfer/results/table.md.new
   mv experiments/transfer/results/table.md.new experiments/transfer/results/table.md
 fi

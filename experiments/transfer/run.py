@@ -9,7 +9,7 @@ r"""Fine-tuning from the starter against the same network from scratch: the pape
         --results experiments/transfer/results/more_runs                         # each of its four images twice
     python experiments/transfer/run.py choose                                    # how the product's rates were chosen
 
-Four data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
+Five data sets that the starter has never seen, 20, 50 and 100 % of their training images, three runs each. Both arms of
 a run see the same images, plan, recipe, seed and number of iterations, and differ in the weights they start from. One
 exception: the product's recipe spares what the base knows of such images; from scratch, with nothing to keep, all
 learns at the full rate from the first iteration. Nothing is chosen within a run: the last iteration's weights are
@@ -58,6 +58,7 @@ DATASETS = {
     "nuclei": "Dataset202_Nuclei",
     "kidney": "Dataset203_KidneyCT",
     "brain": "Dataset204_BrainTumour",
+    "cardiac_3d": "Dataset205_CardiacMR",
 }
 PERCENT = (20, 50, 100)
 SEEDS = (0, 1, 2)
@@ -257,7 +258,7 @@ def choose(name: str, seeds: Sequence[int], results: Path) -> None:
 def choice_table(results: Path) -> str:
     """Markdown: Dice in %, mean over the seeds, by choice."""
     rows = read_rows(results, "choice")
-    columns = [(name, "left_out") for name in DATASETS] + [("kidney", "other_patients")]
+    columns = [(name, "left_out") for name in CHOOSING_SEEDS] + [("kidney", "other_patients")]
     titles = [name if kind == "left_out" else f"{name}s of other patients" for name, kind in columns]
     lines = [f"| rates | {' | '.join(titles)} |", f"|{' --- |' * (len(columns) + 1)}"]
     for choice in CHOICES:
@@ -314,7 +315,7 @@ def main() -> int:
             )
             print(choice_table(arguments.results))
         return 0
-    for name in arguments.only or DATASETS:
+    for name in arguments.only or (CHOOSING_SEEDS if arguments.step == "choose" else DATASETS):
         if arguments.step == "choose":
             choose(name, arguments.seed or CHOOSING_SEEDS[name], arguments.results)
             continue

@@ -82,13 +82,15 @@ class FeatureSource:
         if made_by is None:
             return Found(self._cache.get(image, None, events=events, cancel=cancel), "Without a network's features.")
         modality = made_by.modality or guess_modality(image).best
-        choice = choose_network(_offer(made_by.model, events), image, modality, made_by.task)
+        offer = _offer(made_by.model, events)
+        choice = choose_network(offer, image, modality, made_by.task)
         if choice is None:
             found = self._cache.get(image, None, events=events, cancel=cancel)
             return Found(found, "No task of the model in use takes such an image: its own features alone are used.")
         predictor = self.predictor(choice.model)
         found = self._cache.get(image, predictor, choice.tasks, events=events, cancel=cancel)
-        return Found(found, f"Features of {predictor.model.info.name}: {', '.join(choice.tasks)}.")
+        titles = [offer.plans[task].shown_title for task in choice.tasks]
+        return Found(found, f"Features of {predictor.model.info.name}: {', '.join(titles)}.")
 
     def of_tasks(
         self, image: Image, model_sha256: str | None, tasks: tuple[str, ...], events: EventSink, cancel: CancelToken

@@ -50,7 +50,7 @@ def test_features_are_of_the_labels_model_where_it_is_installed_else_of_what_is_
     image = layer_image([layer]).image
     found = source.get(image, MadeBy("starter", "chest", "xray"), ignore, CancelToken())
     assert loaded == ["starter"] and found.features.tasks[0] == "chest"
-    assert "starter" in found.text and "chest" in found.text
+    assert "starter" in found.text and "Lungs and infection" in found.text
     source.get(image, MadeBy("gone", "chest", "xray"), ignore, CancelToken())
     source.get(image, MadeBy(), ignore, CancelToken())
     assert loaded == ["starter", "adopted", "adopted"]

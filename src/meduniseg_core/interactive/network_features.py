@@ -44,8 +44,9 @@ def fitting_tasks(
     """Choose the tasks whose features describe an image.
 
     Tasks of slices serve a volume only where no task of volumes does. Those of the image's modality come first, then
-    those whose images have as many channels. Tasks of CT in HU serve CT alone. Tasks that work on a much finer grid
-    than the image's are left out, those of another modality sooner.
+    those whose images have as many channels; tasks of volumes of another modality serve only where there is none of
+    the image's, since each costs a pass over the volume. Tasks of CT in HU serve CT alone. Tasks that work on a much
+    finer grid than the image's are left out, those of another modality sooner.
 
     Args:
         plans: the tasks of a model.
@@ -69,6 +70,8 @@ def fitting_tasks(
         ranked.append((not wanted, other_dimension, other_kind, len(plan.channels) != image.channels, plan.task))
     ranked.sort()
     own = [row for row in ranked if row[1] == ranked[0][1]]
+    if own and not image.is_2d and not own[0][1]:  # a volume, and tasks of volumes
+        own = [row for row in own if row[2] == own[0][2]]
     return tuple(row[-1] for row in own[:MOST_TASKS])
 
 

@@ -104,9 +104,12 @@ def suite_markdown(tables: Sequence[AblationTable], suite: Suite) -> str:
         lines += [_row(head), _row(["---"] * len(head)), *(_row(row) for row in body), ""]
     seeds = ", ".join(str(seed) for seed in suite.seeds)
     reference = suite.run(suite.reference)
+    done = max((_most(table) for table in tables), default=0)
+    if done < len(suite.seeds):
+        lines += [f"**{done} of {len(suite.seeds)} seeds {'is' if done == 1 else 'are'} done.**", ""]
     lines += [
         f"Mean Dice in %, on the {suite.cases} cases, mean ± standard deviation over seeds ({seeds}; in brackets how "
-        "many are done where not all are). Differences are to "
+        "many are done where others have more). Differences are to "
         f"{reference.title or reference.name}, on the same seeds, tasks and cases, with the 95 % interval by "
         "resampling the cases.",
         "",
@@ -124,7 +127,7 @@ def table_rows(table: AblationTable) -> list[list[str]]:
         The head, and the rows.
     """
     means = (("3D mean", "mean_3d"), ("2D mean", "mean_2d"), ("mean", "mean"))
-    most = max((score.seeds for column in table.columns for score in column.means.values()), default=0)
+    most = _most(table)
     if table.rows == "sets":
         head = ["data set", *(column.title for column in table.columns)]
         body = [[task, *(_text(column.tasks.get(task), most) for column in table.columns)] for task in table.tasks]
@@ -144,6 +147,11 @@ def table_rows(table: AblationTable) -> list[list[str]]:
             for column in table.columns
         ),
     ]
+
+
+def _most(table: AblationTable) -> int:
+    """The seeds that a run of a table has at most."""
+    return max((score.seeds for column in table.columns for score in column.means.values()), default=0)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -52,5 +52,15 @@ def test_a_task_of_a_much_finer_grid_is_left_out_unless_the_labels_are_its_own(o
     assert fitting_tasks(plans, thick, "mri", first="hippocampus")[0] == "hippocampus"
 
 
+def test_of_a_volume_only_tasks_of_its_modality_serve_where_there_are_some(offer: Offer) -> None:
+    plans = list(offer.plans.values())
+    volume = image_of((40, 64, 64), (2, 1, 1))
+    assert fitting_tasks(plans, volume, "ct") == ("head_neck_organs",)
+    assert {offer.plans[task].modality for task in fitting_tasks(plans, volume, "mri")} == {"mri"}
+    others = fitting_tasks(plans, volume, "ultrasound")
+    assert others and all(offer.plans[task].dimension == 3 for task in others)
+    assert len(fitting_tasks(plans, image_of((1, 64, 64), (1, 1, 1), 3), "fundus")) == 3  # of pictures others, too
+
+
 def test_an_image_that_no_task_takes_has_no_network(offer: Offer) -> None:
     assert choose_network(offer, image_of((1, 64, 64), (1, 1, 1), 5), "mri") is None

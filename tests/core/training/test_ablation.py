@@ -165,6 +165,13 @@ def put(suite: ablation.Suite, run: str, seed: int, task: str, dimension: int, s
     write_report(Report(task=task, tolerance=2.0, cases=cases), folder)
 
 
+def test_tables_of_some_seeds_say_how_many_there_are(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    put(suite, "meduniseg", 0, "disc", 2, [0.4])
+    put(suite, "meduniseg", 0, "ball", 3, [0.8])
+    assert "**1 of 2 seeds is done.**" in suite_markdown(ablation_tables(suite), suite)
+
+
 def test_means_spread_and_paired_differences(suite_file: Path) -> None:
     suite = read_suite(suite_file)
     for seed, lift in ((0, 0.0), (1, 0.1)):
@@ -186,5 +193,5 @@ def test_means_spread_and_paired_differences(suite_file: Path) -> None:
         ["MedUniSeg", "-", "85.0 ± 7.1", "55.0 ± 7.1", "70.0 ± 7.1", "-"],
     ]
     text = suite_markdown(ablation_tables(suite), suite)
-    assert "## Table 5: variants" in text and "| MedUniSeg | - | 85.0 ± 7.1 |" in text
+    assert "## Table 5: variants" in text and "| MedUniSeg | - | 85.0 ± 7.1 |" in text and "seeds are done" not in text
     assert json.loads(five.model_dump_json())["columns"][0]["run"] == "uniseg"

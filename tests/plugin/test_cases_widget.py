@@ -134,7 +134,7 @@ def test_a_case_about_which_acceptance_says_something_stays_open(
     qtbot.waitUntil(lambda: rows(panel)[0] == "scan0 accepted, open", timeout=WAIT)
     qtbot.waitUntil(lambda: not panel.busy and not edit.accepting.busy, timeout=WAIT)
     qtbot.wait(200)
-    assert panel._open_name == "scan0"
+    assert panel._open_name == "scan0" and panel.said.text() == "scan0 is accepted."
     assert "without any label" in edit.accepting.said.text()
 
 

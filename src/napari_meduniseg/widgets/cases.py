@@ -305,8 +305,12 @@ class CasesWidget(Panel):
                 return
             worklist.ledger = found.folder
             done = of_case and case is not None and case is self._case and not case.unsaved()
-            moves_on = done and not doubtful and self.next_on_accept.isChecked()
-            self._just_accepted = case.name if moves_on and case is not None else ""
+            if not done or case is None:
+                self._refresh()
+                return
+            moves_on = not doubtful and self.next_on_accept.isChecked()
+            self._just_accepted = case.name if moves_on else ""
+            self.say(f"{case.name} is accepted.")
             self._refresh(self.next if moves_on else None)
 
         kind = _ACCEPTED + folder

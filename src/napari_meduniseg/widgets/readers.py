@@ -123,8 +123,12 @@ class ReadersWidget(Panel):
     def _show_cases(self, cases: list[SharedCase]) -> None:
         self._cases = cases
         _fill(self.cases, [(one.case, ", ".join(one.readers), one.decided) for one in cases])
-        if not cases and self._opened is None:
-            self.say("No case of this collection has several readers yet: each accepts under their own name, in Edit.")
+        if self._opened is None:
+            self.say(
+                "Open a case with a double click."
+                if cases
+                else "No case of this collection has several readers yet: each accepts under their own name, in Edit."
+            )
 
     # -- one case -----------------------------------------------------------------------------------------------
 

@@ -83,6 +83,18 @@ def painted(layer: Labels) -> None:
     layer.events.paint(value=[])
 
 
+def first_of_two(gui: Any, panel: Any, qtbot: Any, cases: Path) -> tuple[Any, Labels]:
+    """The first of two predicted cases is open, in Edit, too; the second follows its acceptance. Edit, and the labels."""
+    predicted(cases, "scan0", "scan1")
+    listed(panel, qtbot)
+    panel.next_on_accept.setChecked(True)
+    panel.open("scan0")
+    labels = opened(panel, qtbot, "scan0")
+    edit: Any = open_panel(gui, "Edit")
+    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    return edit, labels
+
+
 def test_one_case_after_the_other_keeps_corrections_and_the_acceptance_counts(
     gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
 ) -> None:
@@ -122,14 +134,8 @@ def test_one_case_after_the_other_keeps_corrections_and_the_acceptance_counts(
 def test_a_case_about_which_acceptance_says_something_stays_open(
     gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
 ) -> None:
-    predicted(cases, "scan0", "scan1")
-    listed(panel, qtbot)
-    panel.next_on_accept.setChecked(True)
-    panel.open("scan0")
-    labels = opened(panel, qtbot, "scan0")
+    edit, labels = first_of_two(gui, panel, qtbot, cases)
     labels.data = np.zeros_like(labels.data)
-    edit: Any = open_panel(gui, "Edit")
-    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
     edit.accepting.accept()
     qtbot.waitUntil(lambda: rows(panel)[0] == "scan0 accepted, open", timeout=WAIT)
     qtbot.waitUntil(lambda: not panel.busy and not edit.accepting.busy, timeout=WAIT)
@@ -338,13 +344,7 @@ def test_a_second_reader_sees_nothing_of_the_first_one(
 def test_what_is_accepted_of_another_image_opens_no_other_case(
     gui: Any, panel: Any, qtbot: Any, cases: Path, collections: Path
 ) -> None:
-    predicted(cases, "scan0", "scan1")
-    listed(panel, qtbot)
-    panel.next_on_accept.setChecked(True)
-    panel.open("scan0")
-    opened(panel, qtbot, "scan0")
-    edit: Any = open_panel(gui, "Edit")
-    qtbot.waitUntil(lambda: not edit.accepting.busy, timeout=WAIT)
+    edit, _ = first_of_two(gui, panel, qtbot, cases)
     edit.accepting.accept()
     opened(panel, qtbot, "scan1")
     other = gui.add_image(np.zeros((4, 5, 6), np.float32), name="of Readers, say")

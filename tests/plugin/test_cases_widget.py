@@ -84,7 +84,7 @@ def painted(layer: Labels) -> None:
 
 
 def first_of_two(gui: Any, panel: Any, qtbot: Any, cases: Path) -> tuple[Any, Labels]:
-    """The first of two predicted cases is open, in Edit, too; the second follows its acceptance. Edit, and the labels."""
+    """Edit, and the labels of the open one of two predicted cases; the other follows its acceptance."""
     predicted(cases, "scan0", "scan1")
     listed(panel, qtbot)
     panel.next_on_accept.setChecked(True)

@@ -182,7 +182,8 @@ def table(rows: Sequence[Measured], settings: Settings, base: str) -> str:
     lines = [
         "# The worklist's order against random order",
         "",
-        f"`python benchmarks/worklist_order.py DATA --base runs/first_starter.safetensors --work FOLDER`: {settings}, base {base}, seeds {', '.join(map(str, seeds))}.",
+        "`python benchmarks/worklist_order.py DATA --base runs/first_starter.safetensors --work FOLDER`: "
+        f"{settings}, base {base}, seeds {', '.join(map(str, seeds))}.",
         "Mean Dice (%) of the held-out images after so many accepted cases, with the spread over the seeds.",
         "",
         f"| task | order | {' | '.join(str(count) for count in counts)} |",

@@ -212,7 +212,7 @@ def test_an_image_that_is_constant_and_a_wrong_modality_do_no_harm(gui: Any, wid
     until_idle(qtbot, widget)
     assert gui.layers[-1].data.shape == (20, 36, 40)
     widget.form.image.set_layer(gui.layers[0])
-    widget.form.choose(modality="fundus")
+    widget.form.choose(modality="fundus", tasks=("disc_cup",))
     # that it shows nothing is said before, too
     qtbot.waitUntil(lambda: "grey" in widget.warning.text(), timeout=10_000)
     assert not widget.warning.isHidden() and "shows nothing" in widget.warning.text()

@@ -44,7 +44,8 @@ def main() -> None:
     for path, task in chosen:
         image = read_image(path)
         found = {name: _segment(predictor, image, task) for name, predictor in sides.items()}
-        assert found["with"]() > 0 and found["without"]() > 0  # warm
+        for warm in found.values():
+            warm()
         times: dict[str, list[float]] = {name: [] for name in found}
         for _ in range(given.turns):
             for name, call in found.items():
@@ -66,7 +67,7 @@ def _segment(predictor: Predictor, image: Image, task: str) -> Callable[[], floa
 
 def _examples() -> list[tuple[Path, str]]:
     data = Path(os.environ.get("MEDUNISEG_SHARED", "../shared")) / "data"
-    return [(next(iter(sorted((data / folder / "imagesTr").iterdir()))), task) for folder, task in IMAGES]
+    return [(min((data / folder / "imagesTr").iterdir()), task) for folder, task in IMAGES]
 
 
 if __name__ == "__main__":

@@ -241,9 +241,16 @@ def main() -> None:
                 new.append(row)
             rows += new
             write_text(kept, "".join(f"{json.dumps(asdict(row))}\n" for row in rows))
-            if given.output is not None:
-                write_text(given.output, table(rows, settings, Path(given.base).stem))
-    print(table(rows, settings, Path(given.base).stem))
+            _write(given.output, table(rows, settings, Path(given.base).stem))
+    text = table(rows, settings, Path(given.base).stem)
+    _write(given.output, text)
+    print(text)
+
+
+def _write(path: Path | None, text: str) -> None:
+    """Write the table, where a file for it was named."""
+    if path is not None:
+        write_text(path, text)
 
 
 if __name__ == "__main__":

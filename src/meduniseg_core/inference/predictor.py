@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,41 +12,28 @@ import torch
 from meduniseg_core.checks.field_of_view import scaled_plan
 from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
 from meduniseg_core.checks.plausibility import check_result
-from meduniseg_core.errors import NonFiniteOutputError, UsageError, is_out_of_memory
+from meduniseg_core.errors import UsageError, is_out_of_memory
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge, report
-from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.inference.deshear import Desheared
 from meduniseg_core.inference.engine import Engine, Engines
-from meduniseg_core.inference.execution import Pass, Request, chosen_plans, preprocessing_key, shared_passes
+from meduniseg_core.inference.execution import Request, chosen_plans, preprocessing_key, shared_passes
 from meduniseg_core.inference.instances import with_instances
-from meduniseg_core.inference.memory import (
-    Estimate,
-    ExecutionPlan,
-    estimate,
-    fallbacks,
-    free_bytes,
-    out_of_memory_means,
-    run_with_fallback,
-    windows_at_a_time,
-    workload_before,
-)
-from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
+from meduniseg_core.inference.memory import Estimate, estimate, free_bytes, out_of_memory_means, workload_before
+from meduniseg_core.inference.pass_runner import MEMORY_REMEDY, PassRunner
 from meduniseg_core.inference.prepared import PreparedImage
-from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, assess
+from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
 from meduniseg_core.inference.segmentation import Segmentation
-from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
+from meduniseg_core.inference.source import SliceSource, VolumeSource
 from meduniseg_core.model.compute import resolve_device, resolve_precision
 from meduniseg_core.preprocessing import TaskPlan, preprocess
-from meduniseg_core.version import __version__
 from meduniseg_core.weights import Model, Pack
 from meduniseg_core.weights.pack_file import packs_by_task
 
 _USUAL = Request()
-_REMEDY = "restrict the segmentation to a box, ask for fewer tasks at a time or close other programs"
 
 
 class Predictor:
@@ -85,11 +71,11 @@ class Predictor:
         self.model = model
         self.use_packs(packs or {})
         self.device = resolve_device(device)
-        self._batch = batch
         self._free = free
         self._pace: float | None = None
         self._dtype = resolve_precision(precision, self.device)
         self._engines = Engines(model, self.device, self._dtype, compile)
+        self._runner = PassRunner(model, self._engines, self.device, self._dtype, batch, free)
         try:
             self.engine(self.device)
         except (MemoryError, RuntimeError) as error:
@@ -271,7 +257,12 @@ class Predictor:
             if source is None or source[0] != key:
                 source = None  # the array before is not needed any more
                 source = key, self._prepare(image, group[0], request, events)
-            results.update(self._segment(image, group, source[1], request, fall_back, events, cancel))
+            pack = self.packs.get(group[0].task)
+            found, pace = self._runner.run(
+                image, group, source[1], pack, request, fall_back=fall_back, events=events, cancel=cancel
+            )
+            results.update(found)
+            self._pace = self._pace if pace is None else pace
             # anew, not kept during the pass: a clipped copy of a CT is as large as the CT
             taken = in_the_tasks_window(image, group[0])
             for plan in group:
@@ -317,7 +308,7 @@ class Predictor:
         loads = []
         for group in shared_passes(self._scaled_plans(tasks, None, scale), self.packs):
             load = replace(workload_before(image, group, config, overlap), probabilities=probabilities)
-            loads.append((load, group, self._batch_of(load.grid.window)))
+            loads.append((load, group, self._runner.batch_of(load.grid.window)))
         return estimate(loads, self.device, self.dtype, tta, self._pace)
 
     def pass_costs(
@@ -410,103 +401,7 @@ class Predictor:
             events(Message("info", text))
         if plan.dimension == 2 and not image.is_2d and plan.scheme is None:
             return SliceSource(image, plan, request.box, events)
-        with out_of_memory_means(_REMEDY):
+        with out_of_memory_means(MEMORY_REMEDY):
             room = self._free(torch.device("cpu"))
             prepared = preprocess(image, plan, room=room, events=events)
             return VolumeSource(prepared, request.box, whole_grid=plan.scheme is not None)
-
-    def _segment(
-        self,
-        image: Image,
-        plans: list[TaskPlan],
-        source: VolumeSource | SliceSource,
-        request: Request,
-        fall_back: bool,
-        events: EventSink,
-        cancel: CancelToken | None,
-    ) -> dict[str, Segmentation]:
-        began = time.perf_counter()
-        info = self.model.info
-        pack = self.packs.get(plans[0].task)
-        calibration = info.calibration if pack is None else None  # which is of the model alone
-        watched = [p.task for p in plans if request.evidence or (calibration is not None and calibration.covers(p))]
-        common = info, plans, source, image.name, request
-        work = Pass(*common, lambda device: self.engine(device, pack), events, cancel, watched)
-        collectors, execution, raised = None, None, None
-        try:
-            collectors, execution = self._run(work, image, plans, request, fall_back, events)
-        except NonFiniteOutputError:
-            if work.exact:
-                raise
-            raised = _raised(work, image, plans)
-        if raised is not None:  # outside the handler, whose traceback holds the logits
-            report([raised], events)
-            work = Pass(*common, self._engines.exact(pack), events, cancel, watched, exact=True)
-            collectors, execution = self._run(work, image, plans, request, fall_back, events)
-        assert collectors is not None and execution is not None
-        with out_of_memory_means(_remedy(request)):
-            restored = [collector.result() for collector in collectors]
-            restored = [(cleaned(found, plan), p) for plan, (found, p) in zip(plans, restored, strict=True)]
-        if work.pace is not None and raised is None:
-            self._pace = work.pace
-        settings = {
-            "precision": str(work.dtype).removeprefix("torch."),
-            "overlap": request.overlap,
-            "tta": request.tta,
-            "box": request.box,
-        }
-        evidence = {task: collector.result() for task, collector in work.evidence.items()}
-        seconds = time.perf_counter() - began
-        return {
-            plan.task: Segmentation(
-                labels=labels,
-                image=image,
-                task=plan.task,
-                modality=plan.modality,
-                class_names=plan.classes,
-                model=info.name,
-                model_sha256=self.model.sha256,
-                pack=None if pack is None else pack.info.name,
-                pack_sha256=None if pack is None else pack.sha256,
-                version=__version__,
-                seconds=seconds,
-                execution=execution.name,
-                intended_use=info.intended_use,
-                probabilities=probabilities,
-                settings={**settings, **postprocessing_record(plan)},
-                evidence=evidence.get(plan.task) if request.evidence else None,
-                quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
-                findings=() if raised is None else (raised,),
-            )
-            for plan, (labels, probabilities) in zip(plans, restored, strict=True)
-        }
-
-    def _run(
-        self, work: Pass, image: Image, plans: list[TaskPlan], request: Request, fall_back: bool, events: EventSink
-    ) -> tuple[list[Collector], ExecutionPlan]:
-        load = work.load(workload_before(image, plans, self.model.info.config, request.overlap))
-        there = torch.float32 if work.wants_exact else self.dtype
-        ways = fallbacks(self.device, self._batch_of(load.grid.window))
-        return run_with_fallback(
-            ways if fall_back else ways[:1],
-            work.run,
-            need=lambda execution: load.need(execution, there if execution.device == self.device else torch.float32),
-            free=self._free,
-            remedy=_remedy(request),
-            events=events,
-        )
-
-    def _batch_of(self, window: Shape3) -> int:
-        return self._batch if self._batch is not None else windows_at_a_time(window, self.device)
-
-
-def _raised(work: Pass, image: Image, plans: list[TaskPlan]) -> Finding:
-    """The finding about an image that is segmented once more in fp32."""
-    tasks = ", ".join(plan.task for plan in plans)
-    how = "sums in half precision" if work.dtype == torch.float32 else str(work.dtype).removeprefix("torch.")
-    text = f"The network's output for {tasks} on {image.name} was not finite in {how}: it is run once more in fp32."
-    return Finding("precision_raised", text, "info")
-
-
-def _remedy(request: Request) -> str:
-    return f"do not ask for probabilities or boxes, or {_REMEDY}" if request.needs_probabilities else _REMEDY

@@ -4,7 +4,7 @@
 #
 #   MEDUNISEG_SHARED=../shared experiments/starter/after.sh [STEP...]     (default: all steps)
 #
-# Steps: ship calibrate evaluate nothing_there quality adapt transfer refine
+# Steps: ship calibrate evaluate nothing_there hounsfield quality adapt transfer refine
 # `refine` needs the single-task networks (`run.py baselines`); `evaluate` takes those that are finished.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,7 +21,7 @@ step() { # NAME: whether it is asked for
 }
 
 chosen=("$@")
-[ $# -gt 0 ] || chosen=(ship calibrate evaluate nothing_there quality adapt transfer refine)
+[ $# -gt 0 ] || chosen=(ship calibrate evaluate nothing_there hounsfield quality adapt transfer refine)
 
 if step ship; then "$python" experiments/starter/run.py ship; fi
 if step calibrate; then
@@ -37,6 +37,10 @@ fi
 if step nothing_there; then
   "$python" experiments/starter/nothing_there.py measure
   "$python" experiments/starter/nothing_there.py table
+fi
+if step hounsfield; then
+  "$python" experiments/starter/run.py mean
+  "$python" experiments/starter/hounsfield.py
 fi
 if step quality; then "$python" experiments/quality/run.py table --split "$split"; fi
 if step adapt; then "$python" experiments/quick_adapt/run.py; fi

@@ -6,7 +6,8 @@
 
 Chest: images without infection, and images made of one lung that has none and its mirror image; of the lung's pixels,
 which share is called infection. Other tasks: of every image the largest of a few crops that holds no target; which
-share of the crop is called target. A model's figures stay in the file under its sha256 and are not measured again.
+share of the crop is called target. The file holds the shipped starter and the model that was asked for last; what it
+holds already is not measured again.
 """
 
 from __future__ import annotations
@@ -146,8 +147,11 @@ def main() -> int:
     parser.add_argument("model", nargs="?", default="starter")
     arguments = parser.parse_args()
     models = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else []
-    if arguments.step == "measure" and load_model(arguments.model).sha256 not in [model["sha256"] for model in models]:
-        models.append(measure(arguments.model))
+    if arguments.step == "measure":
+        wanted = {load_model(name).sha256: name for name in ("starter", arguments.model)}
+        models = [model for model in models if model["sha256"] in wanted]
+        known = {model["sha256"] for model in models}
+        models += [measure(name) for sha256, name in wanted.items() if sha256 not in known]
         write_text(RESULTS, json.dumps(models, indent=1) + "\n")
     text = table(models)
     write_text(TABLE, text)

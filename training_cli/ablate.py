@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meduniseg_core.errors import UsageError
 from training_cli.options import Json, ProgressOption
 from training_cli.output import table
 from training_cli.session import work
@@ -43,6 +44,8 @@ def ablate(
         from meduniseg_core.training.ablation import read_suite, run_suite, trainings
         from meduniseg_core.training.ablation_tables import ablation_tables, suite_markdown, table_rows
 
+        if plan and show:
+            raise UsageError("--plan and --tables both train nothing; give one of them.")
         asked = read_suite(suite)
         if plan:
             listed = [one.config for one in trainings(asked, only or (), seeds=seed)]

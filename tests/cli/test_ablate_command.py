@@ -59,3 +59,4 @@ def test_plan_train_and_tables(meduniseg, tmp_path: Path) -> None:
     assert shown.returncode == 0 and shown.stdout.strip() == str(tmp_path / "out" / "tables.md")
     assert "Table 5: variants" in shown.stderr
     assert meduniseg("ablate", suite, "--only", "nobody").returncode == 2
+    assert "give one of them" in meduniseg("ablate", suite, "--tables", "--plan").stderr

@@ -57,11 +57,12 @@ class TaskGap(BaseModel):
         return self.interval.low > 0
 
 
-def read_reports(path: Path) -> dict[str, Report]:
+def read_reports(path: Path, *, remedy: str = "evaluate again") -> dict[str, Report]:
     """Read reports by task.
 
     Args:
         path: a ``report.json``, a folder that holds one, or a folder of such folders.
+        remedy: what to do about one that cannot be read.
 
     Returns:
         Reports by task: the one that the report names, else the folder's name.
@@ -82,7 +83,7 @@ def read_reports(path: Path) -> dict[str, Report]:
         )
     reports: dict[str, Report] = {}
     for file in files:
-        report = _read(file)
+        report = _read(file, remedy)
         task = report.task or file.resolve().parent.name
         if task in reports:
             raise BadInputError(f"{path}: two reports are of the task '{task}'; keep one of them.")
@@ -138,10 +139,10 @@ def _gap(task: str, report: Report, reference: Report) -> TaskGap:
     )
 
 
-def _read(path: Path) -> Report:
+def _read(path: Path, remedy: str) -> Report:
     try:
         if path.stat().st_size > _LARGEST:
             raise BadInputError(f"{path}: it is larger than any report; give a report of 'meduniseg evaluate'.")
         return Report.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise BadInputError(f"{path}: is not a report of 'meduniseg evaluate'; evaluate again.") from error
+        raise BadInputError(f"{path} is not a report of 'meduniseg evaluate', or damaged; {remedy}.") from error

@@ -6,30 +6,38 @@ not segmented again, so a suite can be stopped and continued, and divided among 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from meduniseg_core.errors import BadInputError, UsageError
+from meduniseg_core.errors import BadInputError, MedUniSegError, UsageError
 from meduniseg_core.evaluation import Report
 from meduniseg_core.evaluation.gaps import REPORT_FILE, read_reports
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.structured_text import read_toml
+from meduniseg_core.training.ablation_record import Cases, check_unchanged, write_training_record
 from meduniseg_core.training.config import TrainingConfig, resolved
+from meduniseg_core.training.config_check import check_config, check_named_tasks
 from meduniseg_core.training.cross_validation import trained
 from meduniseg_core.training.measure import held_back_cases, predict_cases, report_cases
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.validation import NAME_PATTERN, first_fault
 from meduniseg_core.weights import load_model
 
 BUDGET = ("epochs", "iterations_per_dataset", "datasets")
 """Settings that are the suite's, so that no run has another budget than the others."""
 REPORTS = "reports"
-_PATHS = ("datasets", "cache", "pretrained_weights", "init", "class_embeddings")
+_REMEDY = "remove it and run 'meduniseg ablate' again, which makes it anew"
+_OWN = ("name", "output", "seed")
+"""Settings that follow from the suite."""
+_FILES = ("pretrained_weights", "init", "class_embeddings")
+_PATHS = ("datasets", "cache", *_FILES)
 
 
 class SuiteRun(BaseModel):
@@ -47,7 +55,7 @@ class SuiteRun(BaseModel):
 
     @model_validator(mode="after")
     def _within_the_budget(self) -> Self:
-        changed = [name for name in (*BUDGET, "name", "output", "cache", "seed") if name in self.settings]
+        changed = [name for name in (*BUDGET, *_OWN, "cache") if name in self.settings]
         if changed:
             raise ValueError(f"{changed[0]} is the suite's, the same for all runs")
         return self
@@ -75,9 +83,9 @@ class Suite(BaseModel):
     name: str = Field(pattern=NAME_PATTERN)
     description: str = ""
     output: Path
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=1 << 63)], ...] = Field(min_length=1)
     reference: str
-    cases: Literal["test", "validation"] = "test"
+    cases: Cases = "test"
     base: dict[str, Any]
     runs: tuple[SuiteRun, ...] = Field(min_length=1)
     tables: tuple[SuiteTable, ...] = ()
@@ -87,6 +95,9 @@ class Suite(BaseModel):
         names = [run.name for run in self.runs]
         if len(set(names)) < len(names):
             raise ValueError("two runs have the same name")
+        own = [name for name in _OWN if name in self.base]
+        if own:
+            raise ValueError(f"base.{own[0]}: it follows from the suite's name, output and seeds; leave it out of base")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("a seed is there twice")
         asked = [self.reference, *(name for table in self.tables for name in table.runs)]
@@ -144,16 +155,40 @@ def read_suite(path: Path) -> Suite:
     except ValidationError as error:
         raise BadInputError(f"{path}: {first_fault(error)}; correct the suite.") from error
     base = {**suite.base, "name": suite.name, "output": str(suite.output)}
-    checked = TrainingConfig.from_settings(base, path)
-    absolute = {name: value for name, value in checked.model_dump(mode="json").items() if name in suite.base}
     # what a run merges into must be what the file says, with paths that no longer depend on the file's place
-    merged: dict[str, Any] = dict(suite.base)
-    merged.update({name: absolute[name] for name in _PATHS if name in absolute})
-    suite = suite.model_copy(update={"base": merged})
+    suite = suite.model_copy(update={"base": _with_paths(suite.base, TrainingConfig.from_settings(base, path))})
+    datasets = {str(folder): RawDataset.open(Path(folder)) for folder in suite.base["datasets"]}
+    runs = []
     for run in suite.runs:
-        for training in trainings(suite, [run.name], source=path):
-            _ = training.config
-    return suite
+        try:
+            runs.append(_checked(suite, run, datasets, path))
+        except MedUniSegError as error:
+            raise BadInputError(f"{path}: run {run.name}: {str(error).removeprefix(f'{path}: ')}") from error
+    return suite.model_copy(update={"runs": tuple(runs)})
+
+
+def _checked(suite: Suite, run: SuiteRun, datasets: Mapping[str, RawDataset], path: Path) -> SuiteRun:
+    """A run with absolute paths; an error where it cannot be trained: before others are, for hours."""
+    merged = _merged(suite.base, run.settings)
+    by_task = {name: merged[name] for name in ("plan", "absence", "task_shares") if isinstance(merged.get(name), dict)}
+    check_named_tasks([dataset.task for dataset in datasets.values()], **by_task)
+    for one in trainings(suite, [run.name], seeds=suite.seeds[:1], source=path):
+        check_config(one.config, [datasets[str(folder)] for folder in one.config.datasets])
+        if suite.cases == "validation" and not (one.config.folds or one.config.validation_fraction):
+            raise BadInputError(
+                'A validation_fraction of 0 leaves no validation cases to measure on; set cases = "test".'
+            )
+        for name in _FILES:
+            value = getattr(one.config, name)
+            if value is not None and Path(value).is_absolute() and not Path(value).is_file():
+                raise BadInputError(f"There is no file {value}, which {name} names; correct the path.")
+    return run.model_copy(update={"settings": _with_paths(run.settings, one.config)})
+
+
+def _with_paths(settings: Mapping[str, Any], checked: TrainingConfig) -> dict[str, Any]:
+    """Settings with the paths that a configuration found for them."""
+    found = checked.model_dump(mode="json", include=set(_PATHS))
+    return {**settings, **{name: found[name] for name in _PATHS if name in settings}}
 
 
 def trainings(
@@ -177,7 +212,7 @@ def trainings(
     unknown = sorted(set(seeds or ()) - set(suite.seeds))
     if unknown:
         raise UsageError(f"The suite has no seed {unknown[0]}; it has: {', '.join(map(str, suite.seeds))}.")
-    runs = [suite.run(name) for name in only] or list(suite.runs)
+    runs = [suite.run(name) for name in dict.fromkeys(only)] or list(suite.runs)
     datasets = [str(folder) for folder in suite.base["datasets"]]
     return [
         Training(
@@ -245,6 +280,11 @@ def run_suite(
         CancelledError: ``cancel`` was set.
     """
     listed = trainings(suite, only, seeds=seeds)
+    for one in listed:
+        check_training(suite, one)
+    if suite.cases == "test":
+        for folder in suite.base["datasets"]:
+            _cases(suite, RawDataset.open(Path(folder)), listed[0].config)
     for number, one in enumerate(listed, start=1):
         if cancel is not None:
             cancel.raise_if_cancelled()
@@ -253,13 +293,51 @@ def run_suite(
         if not missing:
             continue
         events(Message("info", f"{number} of {len(listed)}: {one.config.name}."))
-        predictor = Predictor(
-            load_model(trained(one.config, events=events, cancel=cancel)), one.config.device, one.config.precision
-        )
+        new = not model_path(one.config).is_file()
+        path = trained(one.config, events=events, cancel=cancel)
+        if new:
+            write_training_record(one.config, suite.cases)
+        with damaged_model_means(path):
+            model = load_model(path)
+        predictor = Predictor(model, one.config.device, one.config.precision)
         for dataset in missing:
             folder = one.reports / dataset.task
             predict_cases(predictor, dataset, _cases(suite, dataset, one.config), folder, events=events, cancel=cancel)
             report_cases(dataset, folder, cancel=cancel)
+
+
+def check_training(suite: Suite, one: Training) -> None:
+    """Refuse a training that was done with other settings than the suite's present ones.
+
+    Args:
+        suite: the suite.
+        one: one of its trainings, done or not.
+
+    Raises:
+        BadInputError: it was.
+    """
+    check_unchanged(one.config, suite.cases, suite.output, one.reports.parent)
+
+
+@contextmanager
+def damaged_model_means(path: Path) -> Iterator[None]:
+    """Around the reading of a run's model: the remedy for a damaged one.
+
+    Args:
+        path: the model.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BadInputError: the model cannot be read.
+    """
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(
+            f"{path} is damaged; remove it and run the suite again, which makes it anew from the run's checkpoint."
+        ) from error
 
 
 def _cases(suite: Suite, dataset: RawDataset, config: TrainingConfig) -> list[RawCase]:
@@ -307,5 +385,5 @@ def suite_reports(suite: Suite) -> dict[str, dict[int, dict[str, Report]]]:
         for seed in suite.seeds:
             folder = suite.output / run.name / f"seed_{seed}" / REPORTS
             if any(folder.glob(f"*/{REPORT_FILE}")):
-                found.setdefault(run.name, {})[seed] = read_reports(folder)
+                found.setdefault(run.name, {})[seed] = read_reports(folder, remedy=_REMEDY)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +11,16 @@ from pydantic import BaseModel, ConfigDict
 from meduniseg_core.evaluation import BootstrapInterval, Report, summarise
 from meduniseg_core.evaluation.intervals import RESAMPLES, percentile_interval
 from meduniseg_core.model.networks import count_parameters
-from meduniseg_core.training.ablation import Suite, SuiteTable, suite_reports, suite_tasks, trainings
+from meduniseg_core.training.ablation import (
+    Suite,
+    SuiteTable,
+    check_training,
+    damaged_model_means,
+    suite_reports,
+    suite_tasks,
+    trainings,
+)
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import find_model
 
 Reports = Mapping[int, Mapping[str, Report]]
@@ -30,8 +40,8 @@ class Score(BaseModel):
 class Column(BaseModel):
     """One run: its scores by task, and the means over 3D tasks, 2D tasks and all (by mean_3d, mean_2d, mean).
 
-    ``difference`` is that of ``mean`` to the reference run's, over the seeds and tasks that both have, and ``interval``
-    its 95 % interval by resampling the cases. ``parameters`` of all its networks.
+    ``difference`` is that of ``mean`` to the reference run's, over the seeds that both have whole, and ``interval`` its
+    95 % interval by resampling the cases. ``parameters`` of all its networks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,13 +56,14 @@ class Column(BaseModel):
 
 
 class AblationTable(BaseModel):
-    """One table: its runs in order."""
+    """One table: its runs in order. ``seeds``: how many a run of the suite has at most, in this table or another."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
     title: str
     rows: str
+    seeds: int
     columns: tuple[Column, ...]
 
     @property
@@ -71,16 +82,21 @@ def ablation_tables(suite: Suite) -> tuple[AblationTable, ...]:
         Its tables; a run of which nothing is done yet has no scores.
 
     Raises:
-        BadInputError: a report cannot be read.
+        BadInputError: a report or a model cannot be read, or a run was done with other settings than the suite's.
     """
+    for one in trainings(suite):
+        check_training(suite, one)
     reports = suite_reports(suite)
     wanted = suite.tables or (SuiteTable(number=1, title=suite.name, runs=tuple(run.name for run in suite.runs)),)
-    columns = {run.name: _column(suite, run.name, reports) for run in suite.runs}
+    tasks = suite_tasks(suite)
+    columns = {run.name: _column(suite, run.name, reports, tasks) for run in suite.runs}
+    most = max((score.seeds for column in columns.values() for score in column.means.values()), default=0)
     return tuple(
         AblationTable(
             number=table.number,
             title=table.title,
             rows=table.rows,
+            seeds=most,
             columns=tuple(columns[name] for name in table.runs),
         )
         for table in wanted
@@ -104,14 +120,14 @@ def suite_markdown(tables: Sequence[AblationTable], suite: Suite) -> str:
         lines += [_row(head), _row(["---"] * len(head)), *(_row(row) for row in body), ""]
     seeds = ", ".join(str(seed) for seed in suite.seeds)
     reference = suite.run(suite.reference)
-    done = max((_most(table) for table in tables), default=0)
+    done = max((table.seeds for table in tables), default=0)
     if done < len(suite.seeds):
         lines += [f"**{done} of {len(suite.seeds)} seeds {'is' if done == 1 else 'are'} done.**", ""]
     lines += [
         f"Mean Dice in %, on the {suite.cases} cases, mean ± standard deviation over seeds ({seeds}; in brackets how "
         "many are done where others have more). Differences are to "
-        f"{reference.title or reference.name}, on the same seeds, tasks and cases, with the 95 % interval by "
-        "resampling the cases.",
+        f"{reference.title or reference.name}, on the same seeds and cases, with the 95 % interval by "
+        "resampling the cases: it says nothing of other seeds.",
         "",
     ]
     return "\n".join(lines)
@@ -127,7 +143,7 @@ def table_rows(table: AblationTable) -> list[list[str]]:
         The head, and the rows.
     """
     means = (("3D mean", "mean_3d"), ("2D mean", "mean_2d"), ("mean", "mean"))
-    most = _most(table)
+    most = table.seeds
     if table.rows == "sets":
         head = ["data set", *(column.title for column in table.columns)]
         body = [[task, *(_text(column.tasks.get(task), most) for column in table.columns)] for task in table.tasks]
@@ -149,13 +165,9 @@ def table_rows(table: AblationTable) -> list[list[str]]:
     ]
 
 
-def _most(table: AblationTable) -> int:
-    """The seeds that a run of a table has at most."""
-    return max((score.seeds for column in table.columns for score in column.means.values()), default=0)
-
-
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    written = [" ".join(cell.split()).replace("|", r"\|") for cell in cells]  # titles are the user's
+    return f"| {' | '.join(written)} |"
 
 
 def _text(score: Score | None, most: int) -> str:
@@ -172,27 +184,27 @@ def _difference(column: Column) -> str:
     return f"{column.difference:+.1f}" + ("" if interval is None else f" [{interval.low:+.1f}, {interval.high:+.1f}]")
 
 
-def _column(suite: Suite, name: str, reports: Mapping[str, Reports]) -> Column:
+def _column(suite: Suite, name: str, reports: Mapping[str, Reports], tasks: Sequence[str]) -> Column:
     run, own = suite.run(name), reports.get(name, {})
-    there = {task for seed in own.values() for task in seed}
-    tasks = [task for task in suite_tasks(suite) if task in there]
-    complete = {seed: of for seed, of in own.items() if len(of) == len(suite.base["datasets"])}
     means = [
-        summarise((100 * (of[task].dice.mean or 0.0), _dimension(of[task])) for task in of) for of in complete.values()
+        summarise((100 * (of[task].dice.mean or 0.0), _dimension(of[task])) for task in tasks)
+        for of in _whole(own, tasks).values()
     ]
-    difference = None if name == suite.reference else _against(own, reports.get(suite.reference, {}))
+    difference = None if name == suite.reference else _against(own, reports.get(suite.reference, {}), tasks)
     return Column(
         run=name,
         title=run.title or name,
         tasks={
-            task: _score([100 * (of[task].dice.mean or 0.0) for of in own.values() if task in of]) for task in tasks
+            task: _score([100 * (of[task].dice.mean or 0.0) for of in own.values() if task in of])
+            for task in tasks
+            if any(task in of for of in own.values())
         },
         means={
             key: _score([value for value in values if value is not None])
             for key in ("mean_3d", "mean_2d", "mean")
             if (values := [getattr(mean, key) for mean in means]) and None not in values
         },
-        difference=None if difference is None else float(np.mean(difference[0])),
+        difference=None if difference is None else difference[0],
         interval=None if difference is None else percentile_interval(difference[1]),
         parameters=_parameters(suite, name),
     )
@@ -207,33 +219,50 @@ def _dimension(report: Report) -> int:
     return max(case.dimension for case in report.cases)
 
 
-def _against(own: Reports, reference: Reports) -> tuple[list[float], np.ndarray] | None:
-    """Differences by task over the seeds that both have, and those of resampled cases, averaged over tasks."""
-    pairs: dict[str, dict[str, list[float]]] = {}
-    for seed in own.keys() & reference.keys():
-        for task in own[seed].keys() & reference[seed].keys():
-            theirs = {case.case: case.dice for case in reference[seed][task].cases}
-            for case in own[seed][task].cases:
-                if case.case in theirs:
-                    pairs.setdefault(task, {}).setdefault(case.case, []).append(case.dice - theirs[case.case])
-    if not pairs:
+def _whole(reports: Reports, tasks: Sequence[str]) -> dict[int, Mapping[str, Report]]:
+    """The seeds that have all tasks."""
+    return {seed: of for seed, of in reports.items() if all(task in of for task in tasks)}
+
+
+def _against(own: Reports, reference: Reports, tasks: Sequence[str]) -> tuple[float, np.ndarray] | None:
+    """The difference of the means over tasks and seeds, and those of resampled cases; None without a seed that both
+    have whole."""
+    mine, theirs = _whole(own, tasks), _whole(reference, tasks)
+    seeds = [seed for seed in mine if seed in theirs]
+    if not seeds:
         return None
     rng = np.random.default_rng(0)
-    by_case = [
-        100 * np.array([np.mean(seeds) for _, seeds in sorted(cases.items())]) for _, cases in sorted(pairs.items())
-    ]
-    draws = [gaps[rng.integers(gaps.size, size=(RESAMPLES, gaps.size))].mean(axis=1) for gaps in by_case]
-    return [float(gaps.mean()) for gaps in by_case], np.mean(draws, axis=0)
+    found, draws = [], []
+    for task in sorted(tasks):
+        pairs = [_gaps(mine[seed][task], theirs[seed][task]) for seed in seeds]
+        if not all(pairs):
+            return None  # a seed's runs were measured on other cases
+        names = sorted({name for of in pairs for name in of})
+        gaps = 100 * np.array([[of.get(name, 0.0) for name in names] for of in pairs])
+        there = np.array([[float(name in of) for name in names] for of in pairs])  # validation cases differ by seed
+        picks = rng.integers(len(names), size=(RESAMPLES, len(names)))
+        counts = np.stack([np.bincount(pick, minlength=len(names)) for pick in picks])
+        cases = counts @ there.T
+        means = np.divide(counts @ gaps.T, cases, out=np.full(cases.shape, np.nan), where=cases > 0)
+        found.append(float((gaps.sum(axis=1) / there.sum(axis=1)).mean()))
+        draws.append(np.nanmean(means, axis=1))  # a draw may have no case of a seed
+    return float(np.mean(found)), np.mean(draws, axis=0)
+
+
+def _gaps(own: Report, reference: Report) -> dict[str, float]:
+    theirs = {case.case: case.dice for case in reference.cases}
+    return {case.case: case.dice - theirs[case.case] for case in own.cases if case.case in theirs}
 
 
 def _parameters(suite: Suite, name: str) -> int | None:
-    """The parameters of all networks of a run's first seed; None until they are trained."""
-    total = 0
-    for one in trainings(suite, [name]):
-        if one.seed != suite.seeds[0]:
-            continue
-        path = one.config.output / f"{one.config.name}.safetensors"
-        if not path.is_file():
-            return None
-        total += count_parameters(find_model(path)[1].config)["total"]
-    return total
+    """The parameters of all networks of a run, by the first seed of which all are trained; None where none has."""
+    for seed in suite.seeds:
+        paths = [model_path(one.config) for one in trainings(suite, [name], seeds=[seed])]
+        if all(path.is_file() for path in paths):
+            return sum(_parameters_of(path) for path in paths)
+    return None
+
+
+def _parameters_of(path: Path) -> int:
+    with damaged_model_means(path):
+        return count_parameters(find_model(path)[1].config)["total"]

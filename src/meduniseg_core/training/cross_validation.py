@@ -13,6 +13,7 @@ from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.loop import train
 from meduniseg_core.training.measure import held_back_cases, predict_cases, report_cases
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import load_model
 
 FOLDS = 5
@@ -97,7 +98,7 @@ def trained(config: TrainingConfig, *, events: EventSink = ignore, cancel: Cance
         BadInputError: the data or the configuration cannot be used, or the run was begun with another one.
         CancelledError: ``cancel`` was set.
     """
-    path = config.output / f"{config.name}.safetensors"
+    path = model_path(config)
     if path.is_file():
         return path
     begun = any(config.output.glob("checkpoint_*.safetensors"))

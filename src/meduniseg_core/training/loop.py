@@ -31,7 +31,7 @@ from meduniseg_core.training.log import RunLog, gradient_figures, loss_figures
 from meduniseg_core.training.prepare import Prepared, prepare
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.shared_preparation import read_preparation, write_preparation
-from meduniseg_core.training.standing import CONFIG_HASH, move_former_run, standing_of
+from meduniseg_core.training.standing import CONFIG_HASH, model_path, move_former_run, standing_of
 from meduniseg_core.training.start import Start
 from meduniseg_core.training.step import Step
 from meduniseg_core.training.validation import validate_tasks
@@ -194,7 +194,7 @@ class Trainer:
         if standing != "finished":
             return self.run(resume=standing == "begun")
         self._events(Message("info", "The model is that of these settings and data: nothing is left to train."))
-        path = config.output / f"{config.name}.safetensors"
+        path = model_path(config)
         done, lines = read_info(path).provenance, self._log.read()
         self._group.leave()
         epochs = len(lines) or config.epochs
@@ -374,7 +374,7 @@ class Trainer:
             "precision": str(self._dtype).removeprefix("torch."),
             "device": self._device.type,
         }
-        path = config.output / f"{config.name}.safetensors"
+        path = model_path(config)
         info = self._info.model_copy(update={"provenance": provenance})
         if self._group.leads:
             with averaged(self._optimizer):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-
-from pydantic import ValidationError
+from typing import Any
 
 from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.files import sha256_of
-from meduniseg_core.model.config import ModelConfig, PriorDesign
 from meduniseg_core.preprocessing import (
     CachedCase,
     CachedDataset,
@@ -30,14 +25,13 @@ from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
 from meduniseg_core.training.augmentation.config import AppearanceConfig
 from meduniseg_core.training.config import TrainingConfig
+from meduniseg_core.training.config_check import OF_THE_MACHINE, check_config, dimension_of, network_of
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.settings import NetworkSettings, PlanSettings
 from meduniseg_core.training.split import Fold, Split, load_or_draw_splits, write_splits
 from meduniseg_core.training.start import Start
-from meduniseg_core.validation import first_fault
 from meduniseg_core.version import __version__
 from meduniseg_core.weights import ModelInfo
-from meduniseg_core.weights.model_file import has_sane_sizes
 
 SPLIT_FILE = "split.json"
 CASES_FILE = "cases.json"  # the split without what was left out
@@ -93,26 +87,7 @@ def prepare(
     """
     start = start or start_of(config)
     datasets = [RawDataset.open(folder) for folder in config.datasets]
-    dimension = _dimension(config, datasets)
-    total_stride = _model_config(config, 2, tasks=1, stems=(1,), modalities=1, dimension=dimension).total_stride
-    names = [dataset.task for dataset in datasets]
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(
-                f"Two data sets hold the task '{name}'; give one of them another \"task\" in dataset.json."
-            )
-    for what, named in (
-        ("plans", config.plan),
-        ("asks for absence in", config.absence),
-        ("shares", config.task_shares),
-    ):
-        unknown = sorted(set(named) - set(names))
-        if unknown:
-            raise UsageError(
-                f"The config {what} the task '{unknown[0]}', which no data set holds; they hold: {', '.join(names)}."
-            )
-    if config.leave_out:
-        _check_left_out(config.leave_out, datasets)
+    total_stride = check_config(config, datasets)
     cached = [
         _with_statistics(
             _cache(config, dataset, total_stride, start, trust_times, events, cancel), dataset, config, events, cancel
@@ -137,17 +112,6 @@ def prepare(
     if start is not None:
         info = start.describe(info)
     return Prepared(info=info, tasks=tasks, config_hash=_config_hash(config, info, tasks, start))
-
-
-def _check_left_out(names: Sequence[str], datasets: Sequence[RawDataset]) -> None:
-    """UsageError for a case that is nowhere: with its name misspelt, it would be trained on."""
-    known = {case.case for dataset in datasets for case in dataset.cases()}
-    unknown = sorted(set(names) - known)
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        where = ", ".join(dataset.name for dataset in datasets)
-        hint = f"; the nearest is '{near[0]}'" if near else ""
-        raise UsageError(f"There is no case '{unknown[0]}' to leave out in {where}{hint}; correct the name.")
 
 
 def _cache(
@@ -235,38 +199,6 @@ def _divided(entry: CachedDataset, split: Split, left_out: set[str]) -> Prepared
     return PreparedTask(entry.plan, train, tuple(by_name[name] for name in split.validation if name in by_name))
 
 
-def _model_config(
-    config: TrainingConfig,
-    classes: int,
-    tasks: int,
-    stems: tuple[int, ...],
-    modalities: int,
-    dimension: Literal[2, 3] = 3,
-) -> ModelConfig:
-    """The architecture; UsageError for a network that cannot be built."""
-    network = config.network
-    design: dict[str, Any] = {name: getattr(network, name) for name in PriorDesign.model_fields}
-    try:
-        built = ModelConfig(
-            features=network.features,
-            strides=network.strides,
-            stems=stems,
-            classes=classes,
-            modalities=modalities if network.told_modality else 0,
-            modal_prompt_length=network.modal_prompt_length,
-            tasks=tasks if network.told_task else 0,
-            task_prompt_channels=network.task_prompt_channels,
-            task_prompt_size=network.task_prompt_size,
-            dimension=dimension,
-            **design,
-        )
-    except ValidationError as error:
-        raise UsageError(f"The config's network cannot be built: {first_fault(error)}; correct the config.") from None
-    if not has_sane_sizes(built):
-        raise UsageError("The config's network has impossible sizes; correct the config.")
-    return built
-
-
 def _describe(
     config: TrainingConfig, plans: list[TaskPlan], datasets: list[RawDataset], splits: dict[str, Split]
 ) -> ModelInfo:
@@ -290,7 +222,7 @@ def _describe(
     }
     stems = (1, 2, 3, 4) if config.network.told_task else tuple(sorted({len(plan.channels) for plan in plans}))
     classes = max(plan.class_count for plan in plans)
-    built = _model_config(config, classes, len(plans), stems, len(modalities), _dimension(config, datasets))
+    built = network_of(config, classes, len(plans), stems, len(modalities), dimension_of(config, datasets))
     return ModelInfo(
         name=config.name,
         title=config.title,
@@ -301,11 +233,6 @@ def _describe(
         modalities=modalities if built.modalities else (),
         provenance=provenance,
     )
-
-
-def _dimension(config: TrainingConfig, datasets: list[RawDataset]) -> Literal[2, 3]:
-    """Universal networks' three-dimensional kernels take images of depth 1; others have a two-dimensional form."""
-    return datasets[0].dimension if config.network.single_task else 3
 
 
 def _kind(network: NetworkSettings) -> str:
@@ -333,21 +260,10 @@ _LATER_APPEARANCE = ("p_class_contrast", "class_contrast")
 
 
 def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedTask, ...], start: Start | None) -> str:
-    # where files lie, how many processes there are and how they go through a batch may change between start and resume
     settings = config.model_dump(
         mode="json",
         exclude={
-            "output",
-            "cache",
-            "datasets",
-            "device",
-            "workers",
-            "augment_on",
-            "threads",
-            "micro_batch",
-            "activation_checkpointing",
-            "compile",
-            "checkpoint_every",
+            *OF_THE_MACHINE,
             # what they choose stands in the plans
             "planner",
             "gpu_memory",

@@ -12,6 +12,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training.config import TrainingConfig
 from meduniseg_core.training.measure import newest_report, predict_cases
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import load_model
 
 REPORTS = "test"
@@ -52,7 +53,7 @@ def report_run(
         BadInputError: there is no model yet, a case cannot be segmented, or no data set has test cases.
         CancelledError: ``cancel`` was set.
     """
-    path = model or config.output / f"{config.name}.safetensors"
+    path = model or model_path(config)
     if not path.is_file():
         raise BadInputError(f"{path}: there is no model yet; train it first with 'meduniseg train'.")
     folder = config.output / REPORTS

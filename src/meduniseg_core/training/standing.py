@@ -19,6 +19,18 @@ FORMER = "former"
 Standing = Literal["finished", "begun", "new"]
 
 
+def model_path(config: TrainingConfig) -> Path:
+    """Where a run's model lies.
+
+    Args:
+        config: the run's configuration.
+
+    Returns:
+        The file, there or not.
+    """
+    return config.output / f"{config.name}.safetensors"
+
+
 def standing_of(config: TrainingConfig, config_hash: str) -> Standing:
     """Find out how far a run is.
 
@@ -42,7 +54,7 @@ def move_former_run(config: TrainingConfig, events: EventSink = ignore) -> None:
         config: the run's configuration.
         events: is told where they are.
     """
-    model = _model_path(config)
+    model = model_path(config)
     there = [path for path in (model, *(config.output / name for name in (LAST, BEST, LOG_FILE))) if path.is_file()]
     if not there:
         return
@@ -55,12 +67,8 @@ def move_former_run(config: TrainingConfig, events: EventSink = ignore) -> None:
     events(Message("info", f"Settings or data changed since the last run; what it left is in {folder}."))
 
 
-def _model_path(config: TrainingConfig) -> Path:
-    return config.output / f"{config.name}.safetensors"
-
-
 def _model_hash(config: TrainingConfig) -> str | None:
-    path = _model_path(config)
+    path = model_path(config)
     if not path.is_file():
         return None
     try:

@@ -100,7 +100,14 @@ def test_a_run_changes_what_it_names_and_the_budget_is_one(suite_file: Path) -> 
         ('name = "uniseg"\n', 'name = "uniseg"\nsettings.epochs = 9\n', "epochs is the suite's"),
         ('reference = "meduniseg"', 'reference = "nobody"', "no run 'nobody'"),
         ('name = "uniseg"', 'name = "meduniseg"', "same name"),
-        ("modal_prior = false", "modal_priors = false", "modal_priors"),
+        ("modal_prior = false", "modal_priors = false", "run uniseg: network.modal_priors"),
+        ("modal_prior = false", "features = [4, 6]", "run uniseg: .* cannot be built"),
+        ("settings.network.modal_prior = false", 'settings.init = "no.pt"', "run uniseg: .*no.pt, which init names"),
+        ("settings.network.priors = false", "settings.plan.dsic.patch = [1, 32, 32]", "run single: .*'dsic'"),
+        ('cache = "cache"', 'cache = "cache"\nseed = 4', "base.seed"),
+        ("validation_fraction = 0.3", "validation_fraction = 0", "no validation cases"),
+        ('"Dataset002_Balls"', '"Dataset001_Discs"', "Two data sets hold the task 'disc'"),
+        ("seeds = [0, 1]", "seeds = [0, -1]", "seeds.1"),
         ("seeds = [0, 1]", "seeds = []", "seeds"),
         ("[base]", "[[base", "not valid TOML"),
     ],
@@ -141,7 +148,50 @@ def test_what_is_done_is_not_done_again(suite_file: Path, monkeypatch) -> None:
     run_suite(suite, ["single"], seeds=[0])
 
 
-def put(suite: ablation.Suite, run: str, seed: int, task: str, dimension: int, scores: list[float]) -> None:
+def test_a_run_s_paths_are_relative_to_the_suite(suite_file: Path) -> None:
+    (suite_file.parent / "weights.pt").write_bytes(b"")
+    suite_file.write_text(SUITE.replace("settings.network.modal_prior = false", 'settings.init = "weights.pt"'))
+    suite = read_suite(suite_file)
+    assert trainings(suite, ["uniseg"])[0].config.init == str(suite_file.parent / "weights.pt")
+
+
+def test_a_run_that_is_named_twice_is_listed_once(suite_file: Path) -> None:
+    assert len(trainings(read_suite(suite_file), ["uniseg", "uniseg"], seeds=[0])) == 1
+
+
+def test_a_suite_that_was_edited_since_shows_no_former_results(suite_file: Path) -> None:
+    run_suite(read_suite(suite_file), ["uniseg"], seeds=[1])
+    assert ablation_tables(read_suite(suite_file))[1].columns[0].parameters  # by the seed that is done
+    for before, after, reason in (
+        ("epochs = 1", "epochs = 2", r"epochs = 1, and the suite says 2 now"),
+        ("modal_prior = false", "fuse_blocks = 2", r"network\.\w+ = "),
+        ('cases = "validation"', 'cases = "test"', "cases = validation"),
+    ):
+        suite_file.write_text(SUITE.replace(before, after, 1))
+        for use in (ablation_tables, run_suite):
+            with pytest.raises(BadInputError, match=reason) as refused:
+                use(read_suite(suite_file))
+            assert str(suite_file.parent / "out" / "uniseg" / "seed_1") in str(refused.value)
+    suite_file.write_text(SUITE.replace('device = "cpu"', 'device = "auto"\nthreads = 1'))
+    assert ablation_tables(read_suite(suite_file))[1].columns[0].means
+
+
+def test_damaged_results_say_what_to_remove(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    put(suite, "uniseg", 0, "disc", 2, [0.4])
+    report = suite.output / "uniseg" / "seed_0" / "reports" / "disc" / "report.json"
+    report.write_text("{")
+    with pytest.raises(BadInputError, match="remove it and run 'meduniseg ablate' again"):
+        ablation_tables(suite)
+    report.unlink()
+    model = suite.output / "uniseg" / "seed_0" / "tiny-uniseg-0.safetensors"
+    model.write_bytes(b"no model")
+    for use in (ablation_tables, lambda asked: run_suite(asked, ["uniseg"], seeds=[0])):
+        with pytest.raises(BadInputError, match=r"tiny-uniseg-0\.safetensors is damaged; remove it"):
+            use(suite)
+
+
+def put(suite: ablation.Suite, run: str, seed: int, task: str, dimension: int, scores: list[float], first=0) -> None:
     cases = tuple(
         CaseScores(
             case=f"c{number}",
@@ -159,7 +209,7 @@ def put(suite: ablation.Suite, run: str, seed: int, task: str, dimension: int, s
                 ),
             ),
         )
-        for number, dice in enumerate(scores)
+        for number, dice in enumerate(scores, start=first)
     )
     folder = suite.output / run / f"seed_{seed}" / "reports" / task
     write_report(Report(task=task, tolerance=2.0, cases=cases), folder)
@@ -170,6 +220,46 @@ def test_tables_of_some_seeds_say_how_many_there_are(suite_file: Path) -> None:
     put(suite, "meduniseg", 0, "disc", 2, [0.4])
     put(suite, "meduniseg", 0, "ball", 3, [0.8])
     assert "**1 of 2 seeds is done.**" in suite_markdown(ablation_tables(suite), suite)
+
+
+def test_a_table_whose_runs_are_all_behind_says_so(suite_file: Path) -> None:
+    suite_file.write_text(SUITE.replace('runs = ["uniseg", "meduniseg"]', 'runs = ["uniseg"]'))
+    suite = read_suite(suite_file)
+    for run, seed in (("meduniseg", 0), ("meduniseg", 1), ("uniseg", 0)):
+        put(suite, run, seed, "disc", 2, [0.4])
+        put(suite, run, seed, "ball", 3, [0.8])
+    _, five = ablation_tables(suite)
+    assert table_rows(five)[1][2:5] == ["80.0 (1)", "40.0 (1)", "60.0 (1)"]
+
+
+def test_titles_do_not_break_the_tables(suite_file: Path) -> None:
+    suite_file.write_text(SUITE.replace('title = "MedUniSeg"', 'title = "C|1"'))
+    suite = read_suite(suite_file)
+    assert r"| data set | single | C\|1 |" in suite_markdown(ablation_tables(suite), suite)
+
+
+def test_the_difference_is_that_of_the_means_where_seeds_hold_back_other_cases(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    for seed, first in ((0, 0), (1, 2)):  # cases c0 to c2, then c2 to c4
+        for run, lift in (("meduniseg", 0.0), ("uniseg", 0.1 * (1 + seed))):
+            put(suite, run, seed, "disc", 2, [0.2, 0.3, 0.4 + lift], first)
+            put(suite, run, seed, "ball", 3, [0.5 + lift], first)
+    _, five = ablation_tables(suite)
+    uniseg, meduniseg = five.columns
+    assert uniseg.difference == pytest.approx(uniseg.means["mean"].mean - meduniseg.means["mean"].mean)
+    assert uniseg.difference == pytest.approx(10.0) and uniseg.interval is not None
+    assert uniseg.interval.low < 10 < uniseg.interval.high
+
+
+def test_a_seed_that_is_partly_done_takes_no_part_in_differences(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    for run, dice in (("meduniseg", 0.5), ("uniseg", 0.6)):
+        put(suite, run, 0, "disc", 2, [dice])
+        put(suite, run, 0, "ball", 3, [dice])
+        put(suite, run, 1, "disc", 2, [1 - dice])
+    _, five = ablation_tables(suite)
+    assert five.columns[0].difference == pytest.approx(10.0)
+    assert five.columns[0].tasks["disc"].seeds == 2 and five.columns[0].means["mean"].seeds == 1
 
 
 def test_means_spread_and_paired_differences(suite_file: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,12 +71,13 @@ def classify(
         check_arguments(images)
         images = without_results(images, session.events)
         known = read_head(head)
-        truth = None if labels is None else _classes_in(labels)
+        truth = {} if labels is None else _classes_in(labels)
         predictor = Predictor(load_model(model or known.model), device, precision)
         check_head(predictor, known)
         cases = cases_for(images, [files_per_case(predictor.model.info.plan_of(known.task).channels)])
-        if truth is not None:
-            _check_truth(known.classes, truth, [case.name for case in cases])
+        if labels is not None:
+            _check_truth(known.classes, truth, [case.name for case in cases], labels)
+            _say_unmatched(labels, truth, [case.name for case in cases], session.events)
         found, failed = list[_Found](), CaseFailures(session)
         for number, case in enumerate(cases):
             session.cancel.raise_if_cancelled()
@@ -99,7 +98,7 @@ def classify(
         if found:
             rows = [(one.case, one.found.name, f"{one.found.probabilities[one.found.name]:.3f}") for one in found]
             session.show(table(("case", "class", "probability"), rows, right=("probability",)))
-        summary = None if truth is None else _summary(known.classes, found, truth, session.events)
+        summary = None if labels is None else _summary(known.classes, found, truth, session.events)
         if summary is not None:
             session.show(_said(summary))
         payload = {
@@ -158,7 +157,7 @@ def classify_fit(
         predictor = Predictor(load_model(model), device, precision)
         name = task or opened.task
         predictor.model.info.plan_of(name)
-        named = _chosen(opened, labels, present)
+        named = _chosen(opened, labels, present, session.events)
         samples = []
         for number, (case, label) in enumerate(named):
             session.cancel.raise_if_cancelled()
@@ -175,7 +174,9 @@ def classify_fit(
         session.result(payload, str(output))
 
 
-def _chosen(dataset: RawDataset, labels: Path | None, present: str | None) -> list[tuple[RawCase, str]]:
+def _chosen(
+    dataset: RawDataset, labels: Path | None, present: str | None, events: EventSink
+) -> list[tuple[RawCase, str]]:
     """The training cases that have a class, with it."""
     from meduniseg_core.images import read_labels
 
@@ -185,6 +186,7 @@ def _chosen(dataset: RawDataset, labels: Path | None, present: str | None) -> li
         chosen = [(case, known[case.case]) for case in cases if case.case in known]
         if not chosen:
             raise BadInputError(f"{labels} names no case of {dataset.folder}; its column 'case' has the cases' names.")
+        _say_unmatched(labels, known, [case.case for case in cases], events)
         return chosen
     assert present is not None
     if present not in dataset.classes:
@@ -199,22 +201,13 @@ def _chosen(dataset: RawDataset, labels: Path | None, present: str | None) -> li
 
 def _classes_in(path: Path) -> dict[str, str]:
     """Class by case, from a CSV with the columns case and class (BadInputError where they are not there)."""
-    from meduniseg_core.files import read_small
+    from meduniseg_core.user_tables import read_rows
 
-    try:
-        text = read_small(path, _LARGEST).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{path} is not text in UTF-8; save the table as CSV in UTF-8.") from error
-    head = text.partition("\n")[0]
-    between = max(",;\t", key=head.count)  # where the comma separates decimals, spreadsheets write semicolons
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=between, skipinitialspace=True))
     found: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        case, label = row.get("case"), row.get("class")
+    for number, row in read_rows(path, ("case", "class"), max_bytes=_LARGEST):
+        case, label = row["case"], row["class"]
         if not case or not label:
-            raise BadInputError(
-                f"{path}, line {number}: a row has a case and a class; name the columns case and class."
-            )
+            raise BadInputError(f"{path}, line {number}: a row has a case and a class; fill both cells.")
         if found.setdefault(case, label) != label:
             raise BadInputError(f"{path}, line {number}: case {case} has two classes; keep one.")
     if not found:
@@ -222,15 +215,33 @@ def _classes_in(path: Path) -> dict[str, str]:
     return found
 
 
-def _check_truth(classes: Sequence[str], truth: dict[str, str], cases: Sequence[str]) -> None:
-    """Refuse a table of which no figures can come, before anything is run (UsageError)."""
+def _say_unmatched(table: Path, known: Collection[str], cases: Sequence[str], events: EventSink) -> None:
+    """Name what a table and the images do not have in common: names are misspelt soon."""
+    strangers = [case for case in known if case not in set(cases)]
+    without = [case for case in cases if case not in known]
+    for names, text in ((strangers, "names {} not among the images"), (without, "has no class for {}")):
+        if names:
+            listed = f"{len(names)} case{'' if len(names) == 1 else 's'} ({', '.join(names[:3])}"
+            listed += ", ...)" if len(names) > 3 else ")"
+            events(Message("warning", f"{table} {text.format(listed)}: left out."))
+
+
+def _check_truth(classes: Sequence[str], truth: Mapping[str, str], cases: Sequence[str], table: Path) -> None:
+    """Refuse a table of which no figures can come, before anything is run."""
     named = {truth[case] for case in cases if case in truth}
+    if not named:
+        raise BadInputError(f"{table} names none of the images; its column 'case' has their names, as {cases[0]}.")
     strangers = sorted(named - set(classes))
     if strangers:
-        raise UsageError(f"The head knows {', '.join(classes)} and not {', '.join(strangers)}; check the table.")
+        raise UsageError(
+            f"{table}: the head knows {', '.join(classes)} and not {', '.join(strangers)}; check the table."
+        )
     missing = [name for name in classes if name not in named]
     if missing:
-        raise UsageError(f"AUROC needs images of each class, and the table names none of {', '.join(missing)}.")
+        raise UsageError(
+            f"{table}: AUROC needs images of each class, and none is of {', '.join(missing)}; add some, or leave out "
+            "--labels."
+        )
 
 
 def _summary(

@@ -64,7 +64,15 @@ def test_a_head_is_fitted_and_says_classes_with_intervals(meduniseg, tiny_model,
     assert refused.returncode == 2 and "not glaucoma" in refused.stderr
     labels.write_text("case,class\neye0,dark\n", "utf-8")
     refused = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels)
-    assert refused.returncode == 2 and "none of bright" in refused.stderr
+    assert refused.returncode == 2 and "none is of bright" in refused.stderr
+    labels.write_text("case,class\nEye0,dark\nEye1,bright\n", "utf-8")
+    refused = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels)
+    assert refused.returncode == 3 and "names none of the images" in refused.stderr and "eye0" in refused.stderr
+    labels.write_text("Case,Class\neye0,dark \neye1, bright\nEye2,dark\n,\n", "utf-8")
+    some = meduniseg("classify", eyes / "imagesTr", *options, "--labels", labels, "--json", "--progress", "lines")
+    assert some.returncode == 0 and json.loads(some.stdout)["summary"]["images"] == {"bright": 1, "dark": 1}
+    assert "names 1 case (Eye2) not among the images" in some.stderr
+    assert "has no class for 10 cases (eye10, eye11, eye2, ...)" in some.stderr
 
 
 def test_one_bad_file_is_named_and_the_others_are_classified(meduniseg, tiny_model, eyes, tmp_path) -> None:
@@ -112,7 +120,7 @@ def test_what_cannot_be_fitted_is_said_at_once(meduniseg, tiny_model, eyes, tmp_
         done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, *options)
         assert done.returncode == code and word in done.stderr, done.stderr
     for text, word in (
-        ("name,kind\neye0,dark\n", "line 2: a row has a case and a class"),
+        ("name,kind\neye0,dark\n", "has no column case in its first line"),
         ("case,class\neye0,dark\neye0,bright\n", "line 3: case eye0 has two classes"),
         ("case,class\n", "holds no row"),
         ("case,class\nother,dark\n", "names no case"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import numpy as np
 from scipy.stats import pearsonr
 
 from meduniseg_core.errors import BadInputError
-from meduniseg_core.files import read_small
+from meduniseg_core.user_tables import read_rows
 
 COLUMNS = ("model", "upstream", "downstream")
 LEAST = 4
@@ -77,16 +75,12 @@ def read_scores(path: Path) -> list[ScorePair]:
     Raises:
         BadInputError: it is no such table; file and line are named.
     """
-    try:
-        text = read_small(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{path} is not text in UTF-8; save the table as CSV in UTF-8.") from error
     found: list[ScorePair] = []
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
+    for number, row in read_rows(path, COLUMNS):
         try:
-            up, down = float(row["upstream"]), float(row["downstream"])
-            found.append(ScorePair(str(row["model"]), up, down))
-        except (KeyError, TypeError, ValueError) as error:
+            up, down = (float(row[name].replace(",", ".")) for name in COLUMNS[1:])  # a decimal comma
+            found.append(ScorePair(row["model"], up, down))
+        except ValueError as error:
             raise BadInputError(
                 f"{path}, line {number}: a row has the columns {', '.join(COLUMNS)}, the last two with numbers."
             ) from error

@@ -41,7 +41,7 @@ def embed(samples: Sequence[PriorSample], *, seed: int = 0) -> Embedding:
         The embedding.
 
     Raises:
-        UsageError: there are fewer than two tasks, or fewer than two samples of one.
+        UsageError: there are fewer than two tasks, or fewer than two samples of one; or all priors are the same.
     """
     from sklearn.decomposition import PCA  # late: costs a second
     from sklearn.manifold import TSNE
@@ -50,6 +50,11 @@ def embed(samples: Sequence[PriorSample], *, seed: int = 0) -> Embedding:
     if len(samples) < 2 or any(len(one.cases) < 2 for one in samples):
         raise UsageError("An embedding needs two tasks, and two samples of each; give more data sets or samples.")
     rows = np.concatenate([one.own for one in samples]).astype(np.float64)
+    if not np.ptp(rows, axis=0).any():  # t-SNE would crash
+        raise UsageError(
+            "All task priors of the model are the same, so there is nothing to embed; give one that was trained for "
+            "longer, or leave out the data sets to see its modal priors and costs alone."
+        )
     tasks = np.array([one.task for one in samples for _ in one.cases])
     components = min(_COMPONENTS, *rows.shape)
     pca = PCA(n_components=components, random_state=seed).fit(rows)

@@ -65,8 +65,8 @@ def explain_model(
         What ``explain.json`` holds.
 
     Raises:
-        UsageError: the model has no task priors, or not the task of one of ``datasets``; or a file of others, or one
-            that was changed since, is in the way.
+        UsageError: the model has no task priors (or all are the same), or not the task of one of ``datasets``, or two
+            are of one task; or a file of others, or one that was changed since, is in the way.
         BadInputError: an image cannot be used, or the table of scores.
         CancelledError: ``cancel`` was set.
     """
@@ -74,6 +74,10 @@ def explain_model(
     listed = [] if scores is None else read_scores(scores)
     correlated = None if scores is None else correlation(listed)
     plans = [model.info.plan_of(dataset.task) for dataset in datasets]
+    tasks = [dataset.task for dataset in datasets]
+    doubled = next((task for task in tasks if tasks.count(task) > 1), None)
+    if doubled is not None:
+        raise UsageError(f"Two of the data sets are of the task {doubled}; give one of each task.")
     if new and not datasets:
         raise UsageError("A new data set is compared with known ones; give data sets of the model's tasks, too.")
 

@@ -40,7 +40,7 @@ def check_config(config: TrainingConfig, datasets: Sequence[RawDataset]) -> tupl
         UsageError: two data sets hold the same task, the configuration names a task that none holds or leaves out a
             case that none holds, or its network cannot be built.
     """
-    stride = network_of(config, 2, tasks=1, stems=(1,), modalities=1, dimension=dimension_of(config, datasets))
+    stride = architecture_of(config, 2, tasks=1, stems=(1,), modalities=1, dimension=dimension_of(config, datasets))
     names = [dataset.task for dataset in datasets]
     for name in names:
         if names.count(name) > 1:
@@ -83,7 +83,7 @@ def _check_left_out(names: Sequence[str], datasets: Sequence[RawDataset]) -> Non
         raise UsageError(f"There is no case '{unknown[0]}' to leave out in {where}{hint}; correct the name.")
 
 
-def network_of(
+def architecture_of(
     config: TrainingConfig,
     classes: int,
     tasks: int,

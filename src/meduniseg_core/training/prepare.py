@@ -25,7 +25,7 @@ from meduniseg_core.preprocessing.plan import unsaid_before, with_former_names
 from meduniseg_core.preprocessing.statistics import join_statistics
 from meduniseg_core.training.augmentation.config import AppearanceConfig
 from meduniseg_core.training.config import TrainingConfig
-from meduniseg_core.training.config_check import OF_THE_MACHINE, check_config, dimension_of, network_of
+from meduniseg_core.training.config_check import OF_THE_MACHINE, architecture_of, check_config, dimension_of
 from meduniseg_core.training.pretrained import start_of
 from meduniseg_core.training.settings import NetworkSettings, PlanSettings
 from meduniseg_core.training.split import Fold, Split, load_or_draw_splits, write_splits
@@ -222,7 +222,7 @@ def _describe(
     }
     stems = (1, 2, 3, 4) if config.network.told_task else tuple(sorted({len(plan.channels) for plan in plans}))
     classes = max(plan.class_count for plan in plans)
-    built = network_of(config, classes, len(plans), stems, len(modalities), dimension_of(config, datasets))
+    built = architecture_of(config, classes, len(plans), stems, len(modalities), dimension_of(config, datasets))
     return ModelInfo(
         name=config.name,
         title=config.title,

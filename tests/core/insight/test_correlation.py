@@ -44,9 +44,14 @@ def test_a_table_is_read_and_faults_are_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     path.write_text("model,upstream,downstream,note\na,80.5,84.6,x\nb,79.9,83.1,\n", "utf-8-sig")
     assert read_scores(path) == [ScorePair("a", 80.5, 84.6), ScorePair("b", 79.9, 83.1)]
+    path.write_text("Model;Upstream;Downstream\na;80,5;84,6\n", "utf-8-sig")  # a spreadsheet's
+    assert read_scores(path) == [ScorePair("a", 80.5, 84.6)]
     for text, word in (
-        ("model,upstream\na,1\n", "line 2: a row has the columns model, upstream, downstream"),
-        ("model,upstream,downstream\na,1,x\n", "line 2"),
+        (
+            "model,upstream\na,1\n",
+            "no column downstream in its first line; name the columns model, upstream, downstream",
+        ),
+        ("model,upstream,downstream\n\n\na,1,x\n", "line 4"),
         ("model,upstream,downstream\na,1,nan\n", "not finite"),
         ("model,upstream,downstream\na,1,2\na,2,3\n", "two rows"),
     ):

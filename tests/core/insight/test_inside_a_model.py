@@ -136,6 +136,12 @@ def test_a_task_left_out_is_nearest_to_its_like() -> None:
         neighbours(known[0], known[:1])
 
 
+def test_priors_that_are_all_the_same_are_said() -> None:
+    same = [PriorSample(task, ("a", "b"), np.ones((2, 5)), np.ones((2, 10))) for task in ("flat", "deep")]
+    with pytest.raises(UsageError, match="All task priors of the model are the same"):
+        embed(same)
+
+
 def test_maps_are_those_that_are_added_to_images() -> None:
     model = model_of(plan("flat", 2, "xray"), plan("deep", 3, "mri"))
     maps = modal_maps(model)
@@ -180,5 +186,7 @@ def test_the_page_and_its_files(tmp_path: Path) -> None:
     assert "Nearest known task of c" in page and page.count("data:image/png;base64") == 3
     assert json.loads((out / "explain.json").read_text())["silhouette"] == found["silhouette"]
     assert explain_model(model, [], [], tmp_path / "bare", device="cpu", precision="fp32")["silhouette"] is None
+    with pytest.raises(UsageError, match="of the task flat"):
+        explain_model(model, [sets[0], sets[1], sets[0]], [], out)
     with pytest.raises(UsageError, match="compared with known ones"):
         explain_model(model, [], [new], out)

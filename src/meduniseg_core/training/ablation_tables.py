@@ -40,8 +40,8 @@ class Score(BaseModel):
 class Column(BaseModel):
     """One run: its scores by task, and the means over 3D tasks, 2D tasks and all (by mean_3d, mean_2d, mean).
 
-    ``difference`` is that of ``mean`` to the reference run's, over the seeds that both have whole, and ``interval`` its
-    95 % interval by resampling the cases. ``parameters`` of all its networks.
+    ``difference`` is that of ``mean`` to the reference run's, over the seeds that both have whole (its spread: of the
+    seeds' differences), and ``interval`` its 95 % interval by resampling the cases. ``parameters`` of all its networks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,7 +50,7 @@ class Column(BaseModel):
     title: str
     tasks: dict[str, Score]
     means: dict[str, Score]
-    difference: float | None
+    difference: Score | None
     interval: BootstrapInterval | None
     parameters: int | None
 
@@ -126,8 +126,8 @@ def suite_markdown(tables: Sequence[AblationTable], suite: Suite) -> str:
     lines += [
         f"Mean Dice in %, on the {suite.cases} cases, mean ± standard deviation over seeds ({seeds}; in brackets how "
         "many are done where others have more). Differences are to "
-        f"{reference.title or reference.name}, on the same seeds and cases, with the 95 % interval by "
-        "resampling the cases: it says nothing of other seeds.",
+        f"{reference.title or reference.name}, on the same seeds and cases, ± standard deviation over the seeds, with "
+        "the 95 % interval by resampling the cases: that says nothing of other seeds.",
         "",
     ]
     return "\n".join(lines)
@@ -181,7 +181,10 @@ def _difference(column: Column) -> str:
     if column.difference is None:
         return "-"
     interval = column.interval
-    return f"{column.difference:+.1f}" + ("" if interval is None else f" [{interval.low:+.1f}, {interval.high:+.1f}]")
+    found = f"{column.difference.mean:+.1f}"
+    if column.difference.spread is not None:
+        found += f" ± {column.difference.spread:.1f}"
+    return found + ("" if interval is None else f" [{interval.low:+.1f}, {interval.high:+.1f}]")
 
 
 def _column(suite: Suite, name: str, reports: Mapping[str, Reports], tasks: Sequence[str]) -> Column:
@@ -204,7 +207,7 @@ def _column(suite: Suite, name: str, reports: Mapping[str, Reports], tasks: Sequ
             for key in ("mean_3d", "mean_2d", "mean")
             if (values := [getattr(mean, key) for mean in means]) and None not in values
         },
-        difference=None if difference is None else difference[0],
+        difference=None if difference is None else _score(difference[0]),
         interval=None if difference is None else percentile_interval(difference[1]),
         parameters=_parameters(suite, name),
     )
@@ -224,9 +227,9 @@ def _whole(reports: Reports, tasks: Sequence[str]) -> dict[int, Mapping[str, Rep
     return {seed: of for seed, of in reports.items() if all(task in of for task in tasks)}
 
 
-def _against(own: Reports, reference: Reports, tasks: Sequence[str]) -> tuple[float, np.ndarray] | None:
-    """The difference of the means over tasks and seeds, and those of resampled cases; None without a seed that both
-    have whole."""
+def _against(own: Reports, reference: Reports, tasks: Sequence[str]) -> tuple[list[float], np.ndarray] | None:
+    """The difference of the means over tasks for each seed, and that over tasks and seeds of resampled cases; None
+    without a seed that both have whole."""
     mine, theirs = _whole(own, tasks), _whole(reference, tasks)
     seeds = [seed for seed in mine if seed in theirs]
     if not seeds:
@@ -244,9 +247,9 @@ def _against(own: Reports, reference: Reports, tasks: Sequence[str]) -> tuple[fl
         counts = np.stack([np.bincount(pick, minlength=len(names)) for pick in picks])
         cases = counts @ there.T
         means = np.divide(counts @ gaps.T, cases, out=np.full(cases.shape, np.nan), where=cases > 0)
-        found.append(float((gaps.sum(axis=1) / there.sum(axis=1)).mean()))
+        found.append(gaps.sum(axis=1) / there.sum(axis=1))
         draws.append(np.nanmean(means, axis=1))  # a draw may have no case of a seed
-    return float(np.mean(found)), np.mean(draws, axis=0)
+    return np.mean(found, axis=0).tolist(), np.mean(draws, axis=0)
 
 
 def _gaps(own: Report, reference: Report) -> dict[str, float]:

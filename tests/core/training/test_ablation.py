@@ -246,9 +246,12 @@ def test_the_difference_is_that_of_the_means_where_seeds_hold_back_other_cases(s
             put(suite, run, seed, "ball", 3, [0.5 + lift], first)
     _, five = ablation_tables(suite)
     uniseg, meduniseg = five.columns
-    assert uniseg.difference == pytest.approx(uniseg.means["mean"].mean - meduniseg.means["mean"].mean)
-    assert uniseg.difference == pytest.approx(10.0) and uniseg.interval is not None
+    assert uniseg.difference is not None and uniseg.interval is not None
+    assert uniseg.difference.mean == pytest.approx(uniseg.means["mean"].mean - meduniseg.means["mean"].mean)
+    assert uniseg.difference.mean == pytest.approx(10.0)
+    assert uniseg.difference.spread == pytest.approx(4.714, abs=1e-3)  # of 6.67 and 13.33, the seeds' differences
     assert uniseg.interval.low < 10 < uniseg.interval.high
+    assert table_rows(five)[1][5].startswith("+10.0 ± 4.7 [")
 
 
 def test_a_seed_that_is_partly_done_takes_no_part_in_differences(suite_file: Path) -> None:
@@ -258,7 +261,9 @@ def test_a_seed_that_is_partly_done_takes_no_part_in_differences(suite_file: Pat
         put(suite, run, 0, "ball", 3, [dice])
         put(suite, run, 1, "disc", 2, [1 - dice])
     _, five = ablation_tables(suite)
-    assert five.columns[0].difference == pytest.approx(10.0)
+    difference = five.columns[0].difference
+    assert difference is not None and difference.mean == pytest.approx(10.0)
+    assert (difference.spread, difference.seeds) == (None, 1)
     assert five.columns[0].tasks["disc"].seeds == 2 and five.columns[0].means["mean"].seeds == 1
 
 
@@ -275,7 +280,8 @@ def test_means_spread_and_paired_differences(suite_file: Path) -> None:
     assert (score.mean, score.spread, score.seeds) == (pytest.approx(70.0), pytest.approx(7.0711, abs=1e-3), 2)
     assert meduniseg.means["mean_3d"].mean == pytest.approx(85.0)
     assert uniseg.means["mean"].seeds == 1 and uniseg.means["mean"].spread is None  # seed 1 lacks a task
-    assert uniseg.difference == pytest.approx(-10.0) and meduniseg.difference is None
+    assert uniseg.difference is not None and uniseg.difference.mean == pytest.approx(-10.0)
+    assert meduniseg.difference is None
     assert uniseg.interval is not None
     assert (uniseg.interval.low, uniseg.interval.high) == (pytest.approx(-10.0), pytest.approx(-10.0))
     assert table_rows(five)[1:] == [

@@ -333,7 +333,7 @@ def table(runs: Path, images: str, measured: dict[str, Any] | None) -> None:
     lines = [
         "# Teaching by strokes",
         "",
-        f"Images: {'held out' if images == 'Ts' else 'of training'}; {_models(found)}.",
+        f"`python benchmarks/teach.py`. Images: {'held out' if images == 'Ts' else 'of training'}; {_models(found)}.",
         "",
     ]
     lines += [*_stroke_table(whole), "", *_correction_table(found), "", *_time_lines(measured, whole)]

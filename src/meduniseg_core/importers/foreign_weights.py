@@ -23,7 +23,7 @@ from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular, sha256_of
 from meduniseg_core.importers.monai_transformers import PEER_LAYOUTS
 from meduniseg_core.importers.nnunet_network import our_name_of_nnunet
-from meduniseg_core.importers.places import HEAD, NO_LAYER, TWIN, Place, Placer, PlacerOf, count_of, shifted
+from meduniseg_core.importers.places import HEAD, NO_LAYER, TWIN, Place, Placer, PlacerOf, count_of, shifted, stem_for
 from meduniseg_core.importers.published import LAYOUTS
 from meduniseg_core.importers.torch_archive import MAX_BYTES, read_checkpoint
 from meduniseg_core.importers.uniseg import our_name_of_uniseg
@@ -137,7 +137,7 @@ def _place_in_unet(name: str, tensors: Mapping[str, Tensor], theirs: int, ours: 
     if name.startswith("head."):
         return HEAD
     if match := re.fullmatch(r"stages\.0\.0\.conv\.(\w+)", name):
-        return f"encoder.stems.{tensors[name.rpartition('.')[0] + '.weight'].shape[1]}.{match[1]}"
+        return stem_for(tensors.get(name.rpartition(".")[0] + ".weight"), match[1])
     if match := re.fullmatch(r"stages\.0\.0\.norm\.(\w+)", name):
         return f"encoder.stem_norm.{match[1]}"
     if match := re.fullmatch(r"stages\.(\d+)\.([01])\.((?:conv|norm)\.\w+)", name):
@@ -180,7 +180,7 @@ def _segresnet(tensors: Mapping[str, Tensor], levels: int) -> Placer:
         if name.startswith("conv_final."):
             return HEAD
         if name == "convInit.conv.weight":
-            return f"encoder.stems.{tensor.shape[1]}.weight"
+            return stem_for(tensor)
         if match := re.fullmatch(r"down_layers\.(\d+)\.0\.conv\.weight", name):
             return f"encoder.stages.{match[1]}.0.conv.weight"
         if match := re.fullmatch(r"down_layers\.(\d+)\.1\.conv1\.conv\.weight", name):
@@ -200,7 +200,7 @@ def _swin_unetr(_tensors: Mapping[str, Tensor], levels: int) -> Placer:
         if name.startswith("out."):
             return HEAD
         if name == "encoder1.layer.conv1.conv.weight":
-            return f"encoder.stems.{tensor.shape[1]}.weight"
+            return stem_for(tensor)
         if match := re.fullmatch(r"encoder(1|2|3|4|10)\.layer\.conv2\.conv\.weight", name):
             stage = stages[match[1]]
             return f"encoder.stages.{stage}.{min(stage, 1)}.conv.weight"

@@ -50,6 +50,9 @@ class PeerLayout:
         places: dict[str, str] = {}
         passed_over: dict[str, str] = {}
         for theirs, whole in tensors.items():
+            if not whole.dim() or not whole.numel():
+                passed_over[theirs] = NO_LAYER  # nothing of these networks is a single number, or empty
+                continue
             for name, tensor, place in self.parts(theirs, whole):
                 found[name] = tensor
                 if place is None or place == HEAD:

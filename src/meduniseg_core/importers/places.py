@@ -18,6 +18,19 @@ Placer = Callable[[str, Tensor], Place]
 PlacerOf = Callable[[Mapping[str, Tensor], int], Placer]
 
 
+def stem_for(kernel: Tensor | None, kind: str = "weight") -> Place:
+    """The place of a weight of a network's first convolution.
+
+    Args:
+        kernel: the convolution's kernel (outputs, channels, ...), which tells their number; None where a file lacks it.
+        kind: ``weight`` or ``bias``.
+
+    Returns:
+        The place; None for what is no kernel.
+    """
+    return None if kernel is None or kernel.dim() < 2 else f"encoder.stems.{kernel.shape[1]}.{kind}"
+
+
 def shifted(name: str, by: int) -> str:
     """Move a decoder level's name (the deepest is 0; no level has a negative one).
 

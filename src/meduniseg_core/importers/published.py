@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from meduniseg_core.importers.places import HEAD, Place, Placer, PlacerOf
+from meduniseg_core.importers.places import HEAD, Place, Placer, PlacerOf, stem_for
 
 _GENESIS_STAGES = {"64": 0, "128": 1, "256": 2, "512": 3}
 
@@ -68,7 +68,7 @@ def models_genesis(_tensors: Mapping[str, Tensor], levels: int) -> Placer:
             stage = _GENESIS_STAGES[match[1]]
             if match[2] == "1":
                 return f"encoder.stages.{stage + 1}.0.conv.weight"
-            return f"encoder.stages.{stage}.1.conv.weight" if stage else f"encoder.stems.{tensor.shape[1]}.weight"
+            return f"encoder.stages.{stage}.1.conv.weight" if stage else stem_for(tensor)
         if match := re.fullmatch(r"up_tr(64|128|256)\.ops\.1\.conv1\.weight", name):
             return _level(levels, 1 + _GENESIS_STAGES[match[1]], 1)
         return None
@@ -90,7 +90,7 @@ def gvsl(_tensors: Mapping[str, Tensor], levels: int) -> Placer:
     def place(name: str, tensor: Tensor) -> Place:
         name = name.removeprefix("unet.")
         if match := re.fullmatch(r"inc\.double_conv\.([03])\.weight", name):
-            return f"encoder.stems.{tensor.shape[1]}.weight" if match[1] == "0" else "encoder.stages.0.0.conv.weight"
+            return stem_for(tensor) if match[1] == "0" else "encoder.stages.0.0.conv.weight"
         if match := re.fullmatch(r"down([1-4])\.maxpool_conv\.1\.double_conv\.([03])\.weight", name):
             return f"encoder.stages.{match[1]}.{int(match[2]) // 3}.conv.weight"
         if match := re.fullmatch(r"up([1-4])\.conv\.double_conv\.([03])\.weight", name):

@@ -10,7 +10,7 @@ import typer
 from meduniseg_core.errors import UsageError
 from training_cli.options import Json, ProgressOption
 from training_cli.output import table
-from training_cli.session import work
+from training_cli.session import repeatable, work
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +58,8 @@ def ablate(
             session.result(payload, *lines, f"{len(listed)} trainings, {iterations} iterations in all")
             return
         if not show:
-            run_suite(asked, only or (), seeds=seed, events=session.events, cancel=session.cancel)
+            with repeatable():
+                run_suite(asked, only or (), seeds=seed, events=session.events, cancel=session.cancel)
         tables = ablation_tables(asked)
         payload = {"tables": [one.model_dump(mode="json") for one in tables]}
         asked.output.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,15 @@ def resumable(output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """Around several trainings that go on by themselves: an interruption says so."""
+    try:
+        yield
+    except CancelledError as error:
+        raise type(error)("Interrupted; what is done stays, and the same command goes on from there.") from error
+
+
+@contextlib.contextmanager
 def work(
     progress: ProgressMode = "auto",
     *,

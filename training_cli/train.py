@@ -17,7 +17,7 @@ from training_cli.explaining import explain_error, show_traceback
 from training_cli.options import Json, ProgressOption
 from training_cli.output import print_error
 from training_cli.progress import ProgressMode
-from training_cli.session import Session, resumable, work
+from training_cli.session import Session, repeatable, resumable, work
 
 if TYPE_CHECKING:
     from meduniseg_core.training import TrainingConfig
@@ -80,7 +80,7 @@ def train(
             raise UsageError("--only-changed goes on where a run was broken off; leave --resume out.")
         settings = TrainingConfig.from_toml(config, init=init)
         if fold == "all":
-            with resumable(settings.output):
+            with repeatable():
                 _all_folds(settings, session)
             return
         if fold is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from small_inputs import write_dataset
 
 SUITE = """
@@ -60,3 +61,18 @@ def test_plan_train_and_tables(meduniseg, tmp_path: Path) -> None:
     assert "Table 5: variants" in shown.stderr
     assert meduniseg("ablate", suite, "--only", "nobody").returncode == 2
     assert "give one of them" in meduniseg("ablate", suite, "--tables", "--plan").stderr
+
+
+@pytest.mark.parametrize("command", ["ablate", "train"])
+def test_an_interruption_says_that_the_same_command_goes_on(tmp_path: Path, interrupt, command: str) -> None:
+    write_dataset(tmp_path / "Dataset001_Blob", ("a", "b", "c"))
+    long = SUITE.replace("epochs = 2", "epochs = 9999")
+    base = long.partition("[base]\n")[2].partition("[[runs]]")[0].replace("[base.network]", "[network]")
+    suite, config = tmp_path / "suite.toml", tmp_path / "config.toml"
+    suite.write_text(long)
+    config.write_text('name = "one"\noutput = "run"\nfolds = 2\n' + base)
+    words = (command, suite) if command == "ablate" else (command, config, "--fold", "all")
+    done = interrupt(*words, at=lambda event: event.get("stage") == "train" and event["done"] > 0)
+    assert done.returncode == 130
+    assert done.error["message"] == "Interrupted; what is done stays, and the same command goes on from there."
+    assert list(tmp_path.glob("**/checkpoint_last.safetensors"))

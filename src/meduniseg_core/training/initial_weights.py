@@ -175,7 +175,11 @@ class InitialWeights(Start):
                 if tuple(kernel.shape) == own or (kernel.dim() == 4 and (*own[:2], *own[3:]) == tuple(kernel.shape)):
                     return
                 differing = f"{theirs} is {_text(kernel.shape)}, and {ours} is {_text(own)}"
-        why = f"{differing}; give [network] the features of the file" if differing else "no layer; give another file"
+        why = (
+            f"{differing}; give [network] the features of the file"
+            if differing
+            else "it has other layers; give another file"
+        )
         raise UsageError(
             f"{source.path}: nothing of its encoder ({source.layout}) fits the run's network: {why}, or train without "
             "it."

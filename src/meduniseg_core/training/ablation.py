@@ -6,8 +6,7 @@ not segmented again, so a suite can be stopped and continued, and divided among 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,9 +18,10 @@ from meduniseg_core.evaluation import Report
 from meduniseg_core.evaluation.gaps import REPORT_FILE, read_reports
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.inference import Predictor
+from meduniseg_core.model.peer_table import PEERS
 from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.structured_text import read_toml
-from meduniseg_core.training.ablation_record import Cases, check_unchanged, write_training_record
+from meduniseg_core.training.ablation_record import Cases, check_unchanged, damaged_model_means, write_training_record
 from meduniseg_core.training.config import TrainingConfig, resolved
 from meduniseg_core.training.config_check import check_config, check_named_tasks
 from meduniseg_core.training.cross_validation import trained
@@ -43,7 +43,8 @@ _PATHS = ("datasets", "cache", *_FILES)
 class SuiteRun(BaseModel):
     """One configuration: what differs from the suite's ``base``, table by table.
 
-    ``each``: a network of its own for every data set, with the same iterations for each, instead of one for all.
+    ``each``: a network of its own for every data set, with the same iterations for each, instead of one for all; a
+    network of another paper that has no form for a data set's images (volumes, 2D) leaves that set out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -172,7 +173,10 @@ def _checked(suite: Suite, run: SuiteRun, datasets: Mapping[str, RawDataset], pa
     merged = _merged(suite.base, run.settings)
     by_task = {name: merged[name] for name in ("plan", "absence", "task_shares") if isinstance(merged.get(name), dict)}
     check_named_tasks([dataset.task for dataset in datasets.values()], **by_task)
-    for one in trainings(suite, [run.name], seeds=suite.seeds[:1], source=path):
+    listed = trainings(suite, [run.name], seeds=suite.seeds[:1], source=path)
+    if not listed:
+        raise BadInputError("Its network is for none of the data sets' images; leave the run out.")
+    for one in listed:
         check_config(one.config, [datasets[str(folder)] for folder in one.config.datasets])
         if suite.cases == "validation" and not (one.config.folds or one.config.validation_fraction):
             raise BadInputError(
@@ -182,7 +186,7 @@ def _checked(suite: Suite, run: SuiteRun, datasets: Mapping[str, RawDataset], pa
             value = getattr(one.config, name)
             if value is not None and Path(value).is_absolute() and not Path(value).is_file():
                 raise BadInputError(f"There is no file {value}, which {name} names; correct the path.")
-    return run.model_copy(update={"settings": _with_paths(run.settings, one.config)})
+    return run.model_copy(update={"settings": _with_paths(run.settings, listed[0].config)})
 
 
 def _with_paths(settings: Mapping[str, Any], checked: TrainingConfig) -> dict[str, Any]:
@@ -214,6 +218,7 @@ def trainings(
         raise UsageError(f"The suite has no seed {unknown[0]}; it has: {', '.join(map(str, suite.seeds))}.")
     runs = [suite.run(name) for name in dict.fromkeys(only)] or list(suite.runs)
     datasets = [str(folder) for folder in suite.base["datasets"]]
+    apart = {run.name: [[dataset] for dataset in _served(suite, run, datasets)] for run in runs if run.each}
     return [
         Training(
             run,
@@ -224,8 +229,15 @@ def trainings(
         for seed in suite.seeds
         if not seeds or seed in seeds
         for run in runs
-        for own in ([[dataset] for dataset in datasets] if run.each else [datasets])
+        for own in apart.get(run.name, [datasets])
     ]
+
+
+def _served(suite: Suite, run: SuiteRun, datasets: list[str]) -> list[str]:
+    """The data sets for whose images a run's network has a form."""
+    network = _merged(suite.base, run.settings).get("network")
+    peer = PEERS.get(str(network.get("method"))) if isinstance(network, dict) else None
+    return [one for one in datasets if peer is None or RawDataset.open(Path(one)).dimension in peer.dimensions]
 
 
 def _config(suite: Suite, run: SuiteRun, seed: int, datasets: list[str], source: Path) -> TrainingConfig:
@@ -319,27 +331,6 @@ def check_training(suite: Suite, one: Training) -> None:
     check_unchanged(one.config, suite.cases, suite.output, one.reports.parent)
 
 
-@contextmanager
-def damaged_model_means(path: Path) -> Iterator[None]:
-    """Around the reading of a run's model: the remedy for a damaged one.
-
-    Args:
-        path: the model.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        BadInputError: the model cannot be read.
-    """
-    try:
-        yield
-    except BadInputError as error:
-        raise BadInputError(
-            f"{path} is damaged; remove it and run the suite again, which makes it anew from the run's checkpoint."
-        ) from error
-
-
 def _cases(suite: Suite, dataset: RawDataset, config: TrainingConfig) -> list[RawCase]:
     if suite.cases == "test":
         found = [case for case in dataset.cases("Ts") if case.label is not None]
@@ -353,19 +344,20 @@ def _cases(suite: Suite, dataset: RawDataset, config: TrainingConfig) -> list[Ra
     return found
 
 
-def suite_tasks(suite: Suite) -> list[str]:
+def suite_tasks(suite: Suite) -> dict[str, int]:
     """The tasks of a suite's data sets.
 
     Args:
         suite: the suite.
 
     Returns:
-        Their names, in the order of the data sets.
+        Their names, in the order of the data sets, with the dimension of their images.
 
     Raises:
         BadInputError: a data set is not there.
     """
-    return [RawDataset.open(Path(folder)).task for folder in suite.base["datasets"]]
+    opened = [RawDataset.open(Path(folder)) for folder in suite.base["datasets"]]
+    return {dataset.task: dataset.dimension for dataset in opened}
 
 
 def suite_reports(suite: Suite) -> dict[str, dict[int, dict[str, Report]]]:

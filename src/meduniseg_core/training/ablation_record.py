@@ -7,6 +7,7 @@ kept none are taken as they are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,27 @@ def check_unchanged(config: TrainingConfig, cases: Cases, suite: Path, folder: P
             f"{folder} was trained and measured with {name} = {then}, and the suite says {now} now; take that back, "
             f"give the suite another output than {suite}, or remove the folder to train it again."
         )
+
+
+@contextmanager
+def damaged_model_means(path: Path) -> Iterator[None]:
+    """Around the reading of a run's model: the remedy for a damaged one.
+
+    Args:
+        path: the model.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BadInputError: the model cannot be read.
+    """
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(
+            f"{path} is damaged; remove it and run the suite again, which makes it anew from the run's checkpoint."
+        ) from error
 
 
 def _compared(config: TrainingConfig, cases: Cases) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,14 @@ from meduniseg_core.evaluation.intervals import RESAMPLES, percentile_interval
 from meduniseg_core.model.networks import count_parameters
 from meduniseg_core.training.ablation import (
     Suite,
+    SuiteRun,
     SuiteTable,
     check_training,
-    damaged_model_means,
     suite_reports,
     suite_tasks,
     trainings,
 )
+from meduniseg_core.training.ablation_record import damaged_model_means
 from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import find_model
 
@@ -38,7 +39,8 @@ class Score(BaseModel):
 
 
 class Column(BaseModel):
-    """One run: its scores by task, and the means over 3D tasks, 2D tasks and all (by mean_3d, mean_2d, mean).
+    """One run: its scores by task, and the means over 3D tasks, 2D tasks and all (by mean_3d, mean_2d, mean), where its
+    networks are for all of these tasks.
 
     ``difference`` is that of ``mean`` to the reference run's, over the seeds that both have whole (its spread: of the
     seeds' differences), and ``interval`` its 95 % interval by resampling the cases. ``parameters`` of all its networks.
@@ -56,7 +58,11 @@ class Column(BaseModel):
 
 
 class AblationTable(BaseModel):
-    """One table: its runs in order. ``seeds``: how many a run of the suite has at most, in this table or another."""
+    """One table: its runs in order.
+
+    ``tasks`` are those that one of them has, in the suite's order, ``seeds`` how many a run of the suite has at most,
+    in this table or another.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,12 +70,8 @@ class AblationTable(BaseModel):
     title: str
     rows: str
     seeds: int
+    tasks: tuple[str, ...]
     columns: tuple[Column, ...]
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """All tasks of the table's runs."""
-        return tuple(dict.fromkeys(task for column in self.columns for task in column.tasks))
 
 
 def ablation_tables(suite: Suite) -> tuple[AblationTable, ...]:
@@ -97,6 +99,7 @@ def ablation_tables(suite: Suite) -> tuple[AblationTable, ...]:
             title=table.title,
             rows=table.rows,
             seeds=most,
+            tasks=tuple(task for task in tasks if any(task in columns[name].tasks for name in table.runs)),
             columns=tuple(columns[name] for name in table.runs),
         )
         for table in wanted
@@ -187,12 +190,15 @@ def _difference(column: Column) -> str:
     return found + ("" if interval is None else f" [{interval.low:+.1f}, {interval.high:+.1f}]")
 
 
-def _column(suite: Suite, name: str, reports: Mapping[str, Reports], tasks: Sequence[str]) -> Column:
+def _column(suite: Suite, name: str, reports: Mapping[str, Reports], tasks: Mapping[str, int]) -> Column:
     run, own = suite.run(name), reports.get(name, {})
+    served = _served(suite, run, tasks)
     means = [
-        summarise((100 * (of[task].dice.mean or 0.0), _dimension(of[task])) for task in tasks)
-        for of in _whole(own, tasks).values()
+        summarise((100 * (of[task].dice.mean or 0.0), tasks[task]) for task in served)
+        for of in _whole(own, served).values()
     ]
+    of_all = {"mean_3d": (3,), "mean_2d": (2,), "mean": (2, 3)}
+    shown = [key for key, kinds in of_all.items() if all(task in served for task in tasks if tasks[task] in kinds)]
     difference = None if name == suite.reference else _against(own, reports.get(suite.reference, {}), tasks)
     return Column(
         run=name,
@@ -204,7 +210,7 @@ def _column(suite: Suite, name: str, reports: Mapping[str, Reports], tasks: Sequ
         },
         means={
             key: _score([value for value in values if value is not None])
-            for key in ("mean_3d", "mean_2d", "mean")
+            for key in shown
             if (values := [getattr(mean, key) for mean in means]) and None not in values
         },
         difference=None if difference is None else _score(difference[0]),
@@ -218,16 +224,20 @@ def _score(values: Sequence[float]) -> Score:
     return Score(mean=float(np.mean(values)), spread=spread, seeds=len(values))
 
 
-def _dimension(report: Report) -> int:
-    return max(case.dimension for case in report.cases)
+def _served(suite: Suite, run: SuiteRun, tasks: Mapping[str, int]) -> list[str]:
+    """The tasks that a run's networks are for, in order."""
+    if not run.each:
+        return list(tasks)
+    own = {one.config.output.name for one in trainings(suite, [run.name], seeds=suite.seeds[:1])}
+    return [task for task in tasks if task in own]
 
 
-def _whole(reports: Reports, tasks: Sequence[str]) -> dict[int, Mapping[str, Report]]:
+def _whole(reports: Reports, tasks: Collection[str]) -> dict[int, Mapping[str, Report]]:
     """The seeds that have all tasks."""
     return {seed: of for seed, of in reports.items() if all(task in of for task in tasks)}
 
 
-def _against(own: Reports, reference: Reports, tasks: Sequence[str]) -> tuple[list[float], np.ndarray] | None:
+def _against(own: Reports, reference: Reports, tasks: Collection[str]) -> tuple[list[float], np.ndarray] | None:
     """The difference of the means over tasks for each seed, and that over tasks and seeds of resampled cases; None
     without a seed that both have whole."""
     mine, theirs = _whole(own, tasks), _whole(reference, tasks)

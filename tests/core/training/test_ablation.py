@@ -119,6 +119,24 @@ def test_a_wrong_suite_is_refused_before_anything_is_trained(suite_file: Path, b
     assert str(suite_file) in str(refused.value)
 
 
+def test_a_network_without_a_form_for_a_set_leaves_it_out(suite_file: Path) -> None:
+    """As the volumes' transformers in the paper's table 3, which has no scores of 2D sets for them."""
+    network = '{ method = "ux-net", features = [4, 6, 8, 12], strides = [[2, 2, 2], [2, 2, 2], [2, 2, 2]] }'
+    suite_file.write_text(SUITE.replace("settings.network.priors = false", f"settings.network = {network}"))
+    suite = read_suite(suite_file)
+    assert [one.config.output.name for one in trainings(suite, ["single"])] == ["ball", "ball"]
+    put(suite, "single", 0, "ball", 3, [0.7])
+    for task, dimension in (("disc", 2), ("ball", 3)):
+        put(suite, "meduniseg", 0, task, dimension, [0.5])
+    three, _ = ablation_tables(suite)
+    assert [row[1] for row in table_rows(three)] == ["single", "-", "70.0", "70.0", "-", "-", "-"]
+    assert three.columns[0].difference is None
+    only_2d = SUITE.replace(', "Dataset002_Balls"', "").replace("task_shares = { disc = 2.0 }", "")
+    suite_file.write_text(only_2d.replace("settings.network.priors = false", f"settings.network = {network}"))
+    with pytest.raises(BadInputError, match=r"run single: .*for none of the data sets' images"):
+        read_suite(suite_file)
+
+
 def test_names_and_seeds_that_are_not_there(suite_file: Path) -> None:
     suite = read_suite(suite_file)
     with pytest.raises(UsageError, match="no run 'x'"):

@@ -59,7 +59,12 @@ class PriorDesign(BaseModel):
     def _sizes_of_its_paper(cls, given: Any) -> Any:
         method = given.get("method") if isinstance(given, dict) else None
         peer = PEERS.get(method) if isinstance(method, str) else None
-        return given if peer is None else {**peer.sizes, **given}
+        if peer is None:
+            return given
+        sizes, features = peer.sizes, given.get("features")
+        if peer.strides is not None and isinstance(features, list | tuple) and len(features) > 1:
+            sizes["strides"] = peer.strides[: len(features) - 1]  # with fewer stages its first ones
+        return {**sizes, **given}
 
     @property
     def single_task(self) -> bool:
@@ -117,7 +122,8 @@ class ModelConfig(PriorDesign):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(self.strides) != len(self.features) - 1:
-            raise ValueError("one stride for every encoder stage after the first")
+            need, have = len(self.features) - 1, len(self.strides)
+            raise ValueError(f"one stride for every encoder stage after the first: {need} here, not {have}")
         if not self.stems or list(self.stems) != sorted(set(self.stems)) or self.stems[0] < 1:
             raise ValueError("stems are distinct channel counts in rising order")
         if self.single_task:

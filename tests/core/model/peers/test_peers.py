@@ -161,6 +161,9 @@ def test_networks_run_with_the_fewest_stages_and_refuse_fewer(name: str) -> None
         size[0] = 1
     with torch.inference_mode():
         assert network(torch.randn(1, 2, *size))[0].shape == (1, 3, *size)
+    given = {"method": name, "features": few["features"], "modalities": 0, "tasks": 0, "stems": (1,)}
+    left_out = ModelConfig(**given, dimension=network.config.dimension)
+    assert left_out.strides == PEERS[name].strides[:2]  # "leave strides out", as the refusal of others says
     with pytest.raises(ValidationError, match=f"{name} has 3 features at least"):
         small_peer(name, features=features[:2], strides=strides[:1])
 

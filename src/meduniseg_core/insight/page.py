@@ -20,7 +20,7 @@ from meduniseg_core.insight.neighbours import Neighbour, neighbours
 from meduniseg_core.insight.pictures import maps_picture, scatter_picture
 from meduniseg_core.insight.priors import SAMPLES, PriorSample, modal_maps, sample_priors
 from meduniseg_core.insight.resources import PAPER_RATIO, ResourceRow, resource_table
-from meduniseg_core.model import resolve_device
+from meduniseg_core.model import MedUniSeg, resolve_device
 from meduniseg_core.outputs import write_result
 from meduniseg_core.pages import render
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, make_plan
@@ -65,11 +65,14 @@ def explain_model(
         What ``explain.json`` holds.
 
     Raises:
-        UsageError: the model has no task priors (or all are the same), or not the task of one of ``datasets``, or two
-            are of one task; or a file of others, or one that was changed since, is in the way.
+        UsageError: the model is no MedUniSeg, has no task priors (or all are the same), or not the task of one of
+            ``datasets``, or two are of one task; or a file of others, or one that was changed since, is in the way.
         BadInputError: an image cannot be used, or the table of scores.
         CancelledError: ``cancel`` was set.
     """
+    if not isinstance(model.network, MedUniSeg):
+        text = f"Model {model.info.name} is another network than MedUniSeg, with no prior to look at"
+        raise UsageError(f"{text}; choose a MedUniSeg model.")
     before = standing(folder / RECORD, _NAMES, _LOOK)  # before the work, which takes long
     listed = [] if scores is None else read_scores(scores)
     correlated = None if scores is None else correlation(listed)

@@ -153,9 +153,9 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
             checksum = (stream.metadata() or {}).get("crc32")
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, ValidationError, OSError) as error:
-        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run again.") from error
+        raise _damaged(path, message_of(error)) from error
     if checksum not in (None, _checksum(tensors)):
-        raise BadInputError(f"{path}: the checkpoint is damaged (its checksum is wrong); start the run again.")
+        raise _damaged(path, "its checksum is wrong")
     if state.config_hash != config_hash:
         raise BadInputError(
             f"{path}: the checkpoint belongs to another configuration or other data; "
@@ -166,8 +166,13 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: torch.optim.Optim
     except (KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise BadInputError(f"{path}: the checkpoint is damaged ({message_of(error)}); start the run again.") from error
+        raise _damaged(path, message_of(error)) from error
     return state
+
+
+def _damaged(path: Path, why: str) -> BadInputError:
+    text = f"{path}: the checkpoint is damaged ({why})"
+    return BadInputError(f"{text}; remove it, and start the run again or resume it from the other checkpoint there.")
 
 
 def _restore(tensors: Mapping[str, Tensor], network: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -109,6 +109,8 @@ def test_what_has_no_priors_is_refused(tmp_path: Path) -> None:
         modal_maps(model_of(second, modalities=0))
     with pytest.raises(UsageError, match="no prompt for 'ct'"):
         sample_priors(model_of(second), images, plan("deep", 3, "ct"), count=2)
+    with pytest.raises(UsageError, match="another network than MedUniSeg, with no prior to look at"):
+        explain_model(model_of(second, method="dodnet", modalities=0), [], [], tmp_path / "out")
 
 
 def sample(task: str, centre: float, seed: int) -> PriorSample:

@@ -136,8 +136,10 @@ def test_a_damaged_checkpoint_is_refused_by_name(config: TrainingConfig) -> None
     train(config)
     path = config.output / LAST
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(BadInputError, match=r"checkpoint_last\.safetensors"):
+    with pytest.raises(BadInputError, match=r"checkpoint_last\.safetensors: .*; remove it"):
         train(config, resume=True)
+    path.unlink()
+    assert train(config, resume=True).epochs == config.epochs  # from the best one
 
 
 def test_a_non_finite_loss_stops_with_the_cases_name(config: TrainingConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from meduniseg_core.weights import load_model
 BUDGET = ("epochs", "iterations_per_dataset", "datasets")
 """Settings that are the suite's, so that no run has another budget than the others."""
 REPORTS = "reports"
-_REMEDY = "remove it and run 'meduniseg ablate' again, which makes it anew"
+_REMEDY = "remove all files report.* there and run 'meduniseg ablate' again, which makes them anew"
 _OWN = ("name", "output", "seed")
 """Settings that follow from the suite."""
 _FILES = ("pretrained_weights", "init", "class_embeddings")
@@ -315,7 +315,13 @@ def run_suite(
         for dataset in missing:
             folder = one.reports / dataset.task
             predict_cases(predictor, dataset, _cases(suite, dataset, one.config), folder, events=events, cancel=cancel)
-            report_cases(dataset, folder, cancel=cancel)
+            try:
+                report_cases(dataset, folder, cancel=cancel)
+            except BadInputError as error:
+                raise BadInputError(
+                    f"{folder} cannot be evaluated ({str(error).rstrip('.')}); remove what is damaged there, with its "
+                    "JSON file, and run the suite again, which makes it anew."
+                ) from error
 
 
 def check_training(suite: Suite, one: Training) -> None:

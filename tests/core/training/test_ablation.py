@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -199,14 +200,31 @@ def test_damaged_results_say_what_to_remove(suite_file: Path) -> None:
     put(suite, "uniseg", 0, "disc", 2, [0.4])
     report = suite.output / "uniseg" / "seed_0" / "reports" / "disc" / "report.json"
     report.write_text("{")
-    with pytest.raises(BadInputError, match="remove it and run 'meduniseg ablate' again"):
+    with pytest.raises(BadInputError, match=r"remove all files report\.\* there and run 'meduniseg ablate' again"):
         ablation_tables(suite)
-    report.unlink()
+    shutil.rmtree(report.parent)
     model = suite.output / "uniseg" / "seed_0" / "tiny-uniseg-0.safetensors"
     model.write_bytes(b"no model")
     for use in (ablation_tables, lambda asked: run_suite(asked, ["uniseg"], seeds=[0])):
         with pytest.raises(BadInputError, match=r"tiny-uniseg-0\.safetensors is damaged; remove it"):
             use(suite)
+
+
+def test_what_is_damaged_and_removed_is_made_anew(suite_file: Path) -> None:
+    suite = read_suite(suite_file)
+    run_suite(suite, ["single"], seeds=[0])
+    folder = suite.output / "single" / "seed_0" / "reports" / "disc"
+    before = suite_reports(suite)["single"][0]["disc"].dice
+    for path in folder.glob("report.*"):
+        path.unlink()
+    prediction = next(folder.glob("predictions/*.png"))
+    prediction.write_bytes(prediction.read_bytes()[:60])
+    with pytest.raises(BadInputError, match=f"disc cannot be evaluated .*{prediction.name}.*remove what is damaged"):
+        run_suite(suite, ["single"], seeds=[0])
+    prediction.unlink()
+    prediction.with_suffix(".json").unlink()
+    run_suite(suite, ["single"], seeds=[0])
+    assert suite_reports(suite)["single"][0]["disc"].dice == before
 
 
 def put(suite: ablation.Suite, run: str, seed: int, task: str, dimension: int, scores: list[float], first=0) -> None:

@@ -144,6 +144,7 @@ def classify_fit(
         from meduniseg_core.adaptation.classifier import LabelledEvidence, fit_head
         from meduniseg_core.images import read_image
         from meduniseg_core.inference import Predictor
+        from meduniseg_core.inference.classification import check_shows_something
         from meduniseg_core.preprocessing import RawDataset
         from meduniseg_core.weights import load_model
         from meduniseg_core.weights.classifier import check_place_of_head, write_head
@@ -165,6 +166,7 @@ def classify_fit(
             image: Image = read_image(case.images)
             result = predictor.segment(image, name, evidence=True, cancel=session.cancel)[name]
             assert result.evidence is not None
+            check_shows_something(result.evidence, image.name)
             samples.append(LabelledEvidence(result.evidence, label, case.patient))
         fitted = fit_head(predictor.model, name, samples, seed=seed)
         write_head(fitted, output)

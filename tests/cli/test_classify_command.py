@@ -102,6 +102,18 @@ def test_one_bad_file_is_named_and_the_others_are_classified(meduniseg, tiny_mod
     assert alone.returncode == 3 and alone.stdout == "" and "cases failed" not in alone.stderr
 
 
+def test_an_image_that_shows_nothing_is_named(meduniseg, tiny_model, eyes, tmp_path) -> None:
+    head = tmp_path / "head.json"
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup")
+    assert done.returncode == 0, done.stderr
+    Picture.fromarray(np.zeros((48, 64, 3), dtype=np.uint8)).save(eyes / "imagesTr" / "eye4_0000.png")
+    refusal = "eye4_0000.png holds only background, of which nothing can be said; leave it out."
+    done = meduniseg("classify", eyes / "imagesTr" / "eye4_0000.png", "--head", head, "-m", tiny_model)
+    assert done.returncode == 3 and refusal in done.stderr, done.stderr
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup")
+    assert done.returncode == 3 and refusal in done.stderr, done.stderr
+
+
 def test_classes_may_be_whether_a_label_is_there(meduniseg, tiny_model, eyes, tmp_path) -> None:
     head = tmp_path / "head.json"
     done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup", "--json")

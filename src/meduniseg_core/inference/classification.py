@@ -24,6 +24,20 @@ from meduniseg_core.weights.classifier import ClassifierHead, Inputs
 _PEAK = 12.0  # a logit beyond it says no more
 
 
+def check_shows_something(evidence: Evidence, name: str) -> None:
+    """Refuse an image of which no window was run.
+
+    Args:
+        evidence: of a task, with features.
+        name: the image's.
+
+    Raises:
+        BadInputError: it is such an image.
+    """
+    if not evidence.features.size:
+        raise BadInputError(f"{name} holds only background, of which nothing can be said; leave it out.")
+
+
 def head_inputs(evidence: Evidence, inputs: Inputs) -> npt.NDArray[np.float64]:
     """What a head sees of an image.
 
@@ -38,8 +52,7 @@ def head_inputs(evidence: Evidence, inputs: Inputs) -> npt.NDArray[np.float64]:
     Raises:
         BadInputError: no window was run, so that nothing is known of the image.
     """
-    if not evidence.features.size:
-        raise BadInputError("The image holds only background, of which nothing can be said; give another image.")
+    check_shows_something(evidence, "The image")
     if inputs == "features":
         return evidence.features
     shown = []
@@ -171,9 +184,10 @@ def classify_image(
         CancelledError: ``cancel`` was set.
     """
     check_head(predictor, head)
-    return _classified(
-        predictor.segment(image, head.task, evidence=True, events=events, cancel=cancel)[head.task], head
-    )
+    found = predictor.segment(image, head.task, evidence=True, events=events, cancel=cancel)[head.task]
+    assert found.evidence is not None
+    check_shows_something(found.evidence, image.name)
+    return _classified(found, head)
 
 
 def _classified(result: Segmentation, head: ClassifierHead) -> Segmentation:

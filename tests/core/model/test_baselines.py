@@ -10,7 +10,7 @@ from model_variants import VARIANTS, tiny
 from pydantic import ValidationError
 from torch import Tensor
 
-from meduniseg_core.model import ARCHITECTURES, UniversalNetwork, build_model, count_parameters
+from meduniseg_core.model import ARCHITECTURES, UniversalNetwork, build_model
 from meduniseg_core.model.baselines import CCQ, DoDNet, Hermes, UniversalModel
 from meduniseg_core.model.baselines.heads import dynamic_head, head_sizes, parameters_of, with_background
 from meduniseg_core.model.compute import autocast, inference_autocast, optimised_for
@@ -114,20 +114,12 @@ def test_one_class_s_probability_is_the_sigmoid_of_its_log_odds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "kind", "parameters"),
-    [
-        ("dodnet", DoDNet, 31_235_912),
-        ("universal-model", UniversalModel, 31_493_177),
-        ("ccq", CCQ, 35_027_904),
-        ("hermes", Hermes, 57_946_176),
-    ],
+    ("method", "kind"),
+    [("dodnet", DoDNet), ("universal-model", UniversalModel), ("ccq", CCQ), ("hermes", Hermes)],
 )
-def test_counts_at_the_paper_s_size(method: str, kind: type[UniversalNetwork], parameters: int) -> None:
-    """docs/spec.md section 13; their papers, on other backbones, report others."""
-    config = ARCHITECTURES[method]
-    assert count_parameters(config)["total"] == parameters
+def test_an_architecture_s_name_builds_the_method_s_network(method: str, kind: type[UniversalNetwork]) -> None:
     with torch.device("meta"):
-        network = build_model(config)
+        network = build_model(ARCHITECTURES[method])
     assert type(network) is kind
 
 

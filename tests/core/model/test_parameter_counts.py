@@ -1,58 +1,65 @@
-"""docs/spec.md section 2: the counts that must come out to the digit."""
+"""Parameters of all networks, in one table with their sources: the counts that must come out to the digit."""
+
+from typing import NamedTuple
 
 import pytest
 
 from meduniseg_core.model import ARCHITECTURES, ModelConfig, build_model, count_parameters
 
 
-@pytest.mark.parametrize(
-    ("architecture", "parameters"),
-    [
-        ("backbone-3d", 31_168_160),
-        ("backbone-2d", 10_710_688),
-        ("downstream-siim", 31_242_544),
-        ("meduniseg", 32_804_563),
-    ],
+class Count(NamedTuple):
+    """An architecture's parameters, to the digit, and what is reported of it, in millions, and where."""
+
+    architecture: str
+    parameters: int
+    reported: float | None
+    source: str
+
+
+MEDUNISEG = "the MedUniSeg paper"
+OWN_SIZE = "nowhere at this size: docs/spec.md section 10"
+OTHER_BACKBONE = "nowhere on this backbone: docs/spec.md section 13"
+COUNTS = (
+    # one stem for three channels, two classes; the universal network: 17 tasks, nine modalities
+    Count("backbone-3d", 31_168_160, 31.17, MEDUNISEG),
+    Count("backbone-2d", 10_710_688, 10.71, MEDUNISEG),
+    Count("downstream-siim", 31_242_544, 31.24, MEDUNISEG),
+    Count("meduniseg", 32_804_563, None, "the MedUniSeg paper: less than a tenth of 17 nnU-Nets"),
+    Count("uniseg", 32_114_381, None, "UniSeg's published checkpoint, whose eleven tasks it has"),
+    # variants of the paper's figure 3, on the universal network
+    Count("no-modal-prior", 32_726_083, None, OWN_SIZE),
+    Count("multiple-prompts", 32_989_555, None, OWN_SIZE),
+    Count("universal-prompts", 32_800_467, None, OWN_SIZE),
+    Count("fixed-prompts", 32_785_555, None, OWN_SIZE),
+    Count("bottleneck-prompts", 34_350_086, None, OWN_SIZE),
+    Count("meduniseg-t", 32_802_023, None, OWN_SIZE),
+    # other papers' universal networks, on the universal network's backbone
+    Count("dodnet", 31_235_912, None, OTHER_BACKBONE),
+    Count("universal-model", 31_493_177, None, OTHER_BACKBONE),
+    Count("ccq", 35_027_904, None, OTHER_BACKBONE),
+    Count("hermes", 57_946_176, None, OTHER_BACKBONE),
+    # networks for one task, for one channel and two classes
+    Count("u-mamba-bot", 48_163_200, 48.2, "the MedUniSeg paper, table 3"),
+    Count("nnformer", 149_538_078, 149.3, "3D UX-Net's paper; 150.5 in UNETR++'s"),
+    Count("swin-unetr", 62_196_020, 62.2, "3D UX-Net's paper; 61.98 in Swin UNETR's"),
+    Count("unetr", 92_785_890, 92.8, "3D UX-Net's paper; 92.58 in UNETR's"),
+    Count("cotr", 41_864_008, 41.9, "PHTrans' paper"),
+    Count("u-kan", 6_356_418, 6.35, "U-KAN's paper, for three channels and one class (6,356,689 here)"),
+    Count("ux-net", 53_019_362, 53.0, "3D UX-Net's paper"),
+    Count("mit", 43_638_106, None, "UniMiSS' paper: 26.47, which none of its program's variants has"),
 )
-def test_architecture_has_the_papers_parameter_count(architecture: str, parameters: int) -> None:
-    assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
 
 
-@pytest.mark.parametrize(
-    ("architecture", "parameters"),
-    [
-        ("no-modal-prior", 32_726_083),
-        ("multiple-prompts", 32_989_555),
-        ("universal-prompts", 32_800_467),
-        ("fixed-prompts", 32_785_555),
-        ("bottleneck-prompts", 34_350_086),
-        ("meduniseg-t", 32_802_023),
-    ],
-)
-def test_variants_of_the_paper_have_the_counts_of_the_specification(architecture: str, parameters: int) -> None:
-    """docs/spec.md section 10; the paper reports none of them, so the difference to MedUniSeg is derived by hand."""
-    assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
+@pytest.mark.parametrize("count", COUNTS, ids=[count.architecture for count in COUNTS])
+def test_an_architecture_has_the_count_of_the_specification_and_of_its_source(count: Count) -> None:
+    """docs/spec.md sections 2, 10, 13 and 15."""
+    assert count_parameters(ARCHITECTURES[count.architecture])["total"] == count.parameters
+    if count.reported is not None:
+        assert count.parameters / 1e6 == pytest.approx(count.reported, rel=2e-3), count.source
 
 
-@pytest.mark.parametrize(
-    ("architecture", "parameters", "reported"),
-    [
-        # for one channel and two classes
-        ("u-mamba-bot", 48_163_200, 48.2),  # the paper's table 3
-        ("nnformer", 149_538_078, 149.3),  # UX-Net's paper; 150.5 in UNETR++'s
-        ("swin-unetr", 62_196_020, 62.2),  # UX-Net's paper; 61.98 in Swin UNETR's
-        ("unetr", 92_785_890, 92.8),  # UX-Net's paper; 92.58 in UNETR's
-        ("cotr", 41_864_008, 41.9),  # PHTrans' paper
-        ("u-kan", 6_356_418, 6.35),  # U-KAN's paper, for three channels and one class (6,356,689 here)
-        ("ux-net", 53_019_362, 53.0),  # UX-Net's paper
-    ],
-)
-def test_networks_for_one_task_have_the_counts_of_the_specification(
-    architecture: str, parameters: int, reported: float
-) -> None:
-    """docs/spec.md section 15; ``reported`` in millions."""
-    assert count_parameters(ARCHITECTURES[architecture])["total"] == parameters
-    assert parameters / 1e6 == pytest.approx(reported, rel=2e-3)
+def test_the_table_has_every_architecture() -> None:
+    assert {count.architecture for count in COUNTS} == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("u-mamba-bot", 17_162_048), ("mit", 23_474_842)])

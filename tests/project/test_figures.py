@@ -111,6 +111,19 @@ def test_the_card_says_what_was_called_target_where_there_is_none(shipped: Model
         assert said in text
 
 
+def test_the_card_says_how_the_recipe_holds_on_a_source_left_out(scripts: None) -> None:
+    sources = script("sources")
+    rows = {row[1]: row[2:6] for row in _cells(sources.table()) if row[0] == "new"}
+    skin, gland, breast, polyp = rows["the starter's recipe"]
+    assert f"skin lesion {skin}, gland {gland}, breast lesion {breast}, polyp {polyp}." in words(CARD)
+    *first, last = rows["first starter"]
+    assert f"had {', '.join(first)} and {last}." in words(CARD)
+
+
+def _cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+
+
 def test_the_card_says_what_the_starter_makes_of_hounsfield_units(shipped: Model) -> None:
     found = results("starter/results/hounsfield.json")
     own, before = found["starter"]["dice"], found["second_part.safetensors"]["dice"]

@@ -28,6 +28,7 @@ from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.training.split import read_splits
+from meduniseg_core.weights import load_model
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "scaling.json"
@@ -77,14 +78,15 @@ def run(width: str, resolution: str) -> dict[str, Any]:
     config = configuration(width, resolution)
     result = train(config, resume=(config.output / LAST).is_file(), events=log_event)
     splits = read_splits(config.output / "split.json")
-    predictor = Predictor(result.model, "cpu", "fp32")
+    model = load_model(result.model)
+    predictor = Predictor(model, "cpu", "fp32")
     scores = {}
     for folder in config.datasets:
         dataset = RawDataset.open(folder)
         held = set(splits[dataset.task].validation)
         found = measured(predictor, dataset.task, [case for case in dataset.cases("Tr") if case.case in held])
         scores[dataset.task] = {case: [round(value, 4) for value in of] for case, of in found["dice"].items()}
-    parameters = sum(weight.numel() for weight in result.model.network.parameters())
+    parameters = sum(weight.numel() for weight in model.network.parameters())
     return {
         "width": width,
         "resolution": resolution,

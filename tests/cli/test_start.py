@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -30,16 +30,15 @@ def test_help_imports_nothing_heavy_either() -> None:
     assert [name for name in HEAVY if name in printed.splitlines()] == []
 
 
-def test_help_takes_under_half_a_second_of_a_core(meduniseg_process) -> None:
+def test_help_answers_in_under_half_a_second(meduniseg_process) -> None:
     seconds = []
-    for _ in range(12):  # beside other tests, with which it shares caches and memory
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for _ in range(12):  # beside other tests a process may have half a core
+        begin = time.perf_counter()
         assert meduniseg_process("--help").returncode == 0
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        seconds.append(time.perf_counter() - begin)
         if seconds[-1] < 0.5:
             break
-    assert 0 < min(seconds) < 0.5
+    assert min(seconds) < 0.5
 
 
 def test_help_lists_the_commands_and_only_those(meduniseg_process) -> None:

@@ -219,7 +219,8 @@ def _classes_in(path: Path) -> dict[str, str]:
 
 def _say_unmatched(table: Path, known: Collection[str], cases: Sequence[str], events: EventSink) -> None:
     """Name what a table and the images do not have in common: names are misspelt soon."""
-    strangers = [case for case in known if case not in set(cases)]
+    there = set(cases)
+    strangers = [case for case in known if case not in there]
     without = [case for case in cases if case not in known]
     for names, text in ((strangers, "names {} not among the images"), (without, "has no class for {}")):
         if names:

@@ -22,8 +22,8 @@ OF_THE_MACHINE = frozenset(
         "checkpoint_every",
     }
 )
-"""Settings that may change between a run's start and its end: where files lie, how many processes there are, and how
-they go through a batch."""
+"""Settings that may change between a run's start and its end: where files lie, how a model is described, how many
+processes there are, and how they go through a batch."""
 
 
 def check_config(config: TrainingConfig, datasets: Sequence[RawDataset]) -> tuple[int, int, int]:

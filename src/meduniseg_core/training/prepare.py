@@ -267,8 +267,6 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
             # what they choose stands in the plans
             "planner",
             "gpu_memory",
-            "title",
-            "description",
             # its hash stands in the identity of the start
             "pretrained_weights",
             "init",

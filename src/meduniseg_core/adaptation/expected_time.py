@@ -72,24 +72,26 @@ def _seconds_of_a_step(run: Run) -> float | None:
 
 def _seconds_forward(job: Job, base: Model, config: TrainingConfig) -> float | None:
     """What one forward pass of a step's samples takes, by the base's pace on a window of its most similar task."""
-    sizes = [_samples(task, base, config) for task in job.tasks]
-    voxels = [size for size in sizes if size is not None]
-    flat = all(size[0][0] == 1 for size in voxels)
-    tasks = [plan.task for plan in base.info.tasks if (plan.patch[0] == 1) == flat]
-    if len(voxels) < len(sizes) or not tasks:
+    sizes = [_step_size(task, base, config) for task in job.tasks]
+    known = [size for size in sizes if size is not None]
+    flat = all(dimension == 2 for _, dimension in known)
+    tasks = [plan.task for plan in base.info.tasks if (plan.dimension == 2) == flat]
+    if len(known) < len(sizes) or not tasks:
         return None
     predictor = Predictor(base, job.device, job.precision)
     predictor.measure_pace(next((task for task in job.tasks if task in tasks), tasks[0]))
     pace = predictor.seconds_per_voxel
     if pace is None:
         return None
-    return pace * sum(math.prod(patch) * batch for patch, batch in voxels) / len(voxels)
+    return pace * sum(voxels for voxels, _ in known) / len(known)
 
 
-def _samples(task: str, base: Model, config: TrainingConfig) -> tuple[tuple[int, int, int], int] | None:
-    """Patch (D, H, W) and number of the samples of a step, where they are known before the data were looked at."""
+def _step_size(task: str, base: Model, config: TrainingConfig) -> tuple[int, int] | None:
+    """Voxels of a step's patches and their dimension, where these are known before the data were looked at."""
     fixed = config.plan.get(task)
+    if fixed is not None and fixed.batch_voxels is not None:
+        return fixed.batch_voxels, 3
     if fixed is not None and fixed.patch is not None and fixed.batch is not None:
-        return fixed.patch, fixed.batch
+        return math.prod(fixed.patch) * fixed.batch, 2 if fixed.patch[0] == 1 else 3
     known = [plan for plan in base.info.tasks if plan.task == task]
-    return (known[0].patch, known[0].batch) if known else None
+    return (math.prod(known[0].patch) * known[0].batch, known[0].dimension) if known else None

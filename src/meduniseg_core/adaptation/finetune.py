@@ -16,7 +16,7 @@ from meduniseg_core.inference.memory import free_bytes
 from meduniseg_core.model import resolve_device
 from meduniseg_core.preprocessing import RawDataset, TaskPlan, load_plans, object_scale
 from meduniseg_core.training import NetworkSettings, PlanSettings, TrainingConfig, TrainingResult, train
-from meduniseg_core.training.memory import fitting
+from meduniseg_core.training.memory import fitting, fitting_voxels
 from meduniseg_core.training.prepare import PLANS_FILE, SPLIT_FILE
 from meduniseg_core.training.split import Split, read_splits, write_splits
 from meduniseg_core.validation import first_fault
@@ -238,7 +238,8 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
     """Preprocessing that suits the base's features.
 
     That of the base's task of the same name; else the image size of its task of the same modality and the largest patch
-    of all its tasks, for images of that one task may have been small.
+    of all its tasks, for images of that one task may have been small. Of volumes only the patch's number of voxels is
+    taken, its shape follows theirs: eight slices of a heart fill a sixth of a patch that was made for a head.
     """
     plans = [plan for plan in base.info.tasks if plan.dimension == raw.dimension]
     if not plans:
@@ -246,6 +247,9 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
     same = [plan for plan in plans if plan.task == raw.task]
     alike = [plan for plan in plans if plan.modality == raw.modality]
     sized = max(same or plans, key=lambda plan: math.prod(plan.patch))
+    if not same and raw.dimension == 3:
+        voxels = math.prod(sized.patch)
+        return PlanSettings(patch_voxels=voxels, batch_voxels=voxels * sized.batch)
     return PlanSettings(
         patch=sized.patch,
         batch=sized.batch,
@@ -289,12 +293,16 @@ def warm_up(iterations: int) -> tuple[tuple[str, int], ...]:
 
 def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> PlanSettings:
     """``wanted`` with a patch and batch that fit into the device's memory; a run that has begun keeps its own."""
-    if wanted.patch is None or wanted.batch is None:
+    if wanted == PlanSettings():
         return wanted
     if (output / PLANS_FILE).is_file():
         begun = load_plans(output / PLANS_FILE)[0]
         kept = {"patch": begun.patch, "batch": begun.batch, "longest_side": begun.longest_side}
-        return wanted.model_copy(update=kept)
+        return wanted.model_copy(update={**kept, "patch_voxels": None, "batch_voxels": None})
     config, free = base.info.config, free_bytes(resolve_device(device))
+    if wanted.patch_voxels is not None and wanted.batch_voxels is not None:
+        together = fitting_voxels(wanted.batch_voxels, config.features[0], free)
+        return wanted.model_copy(update={"patch_voxels": min(wanted.patch_voxels, together), "batch_voxels": together})
+    assert wanted.patch is not None and wanted.batch is not None
     patch, batch = fitting(wanted.patch, wanted.batch, config.features[0], config.total_stride, free)
     return wanted.model_copy(update={"patch": patch, "batch": batch})

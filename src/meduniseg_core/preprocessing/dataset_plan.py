@@ -39,7 +39,8 @@ def plan_dataset(
         gpu_memory: GiB of the GPU that patch and batch should fit; None for the paper's sizes.
         width: Number of features of the network's finest stage.
         total_stride: How much the network shrinks an image, along (D, H, W).
-        fixed: Arguments of :func:`make_plan` that take precedence: spacing, longest_side, patch, batch.
+        fixed: Arguments of :func:`make_plan` that take precedence: spacing, longest_side, patch, batch,
+            patch_voxels, batch_voxels.
         parallel: Number of processes that look at images.
         cache_dir: The folder of the preprocessed cases, which keeps what was found out about each image; None keeps
             nothing.
@@ -61,4 +62,6 @@ def plan_dataset(
     given = {name: value for name, value in (fixed or {}).items() if value is not None}
     if "spacing" in given or "longest_side" in given:  # the other one of the planner's choice would contradict it
         options = {name: value for name, value in options.items() if name not in ("spacing", "longest_side")}
+    if "batch_voxels" in given:  # a step of that size is known to suit, with a single patch, too
+        options["least_batch"] = 1
     return make_plan(dataset, figures=marks, total_stride=total_stride, **{**options, **given})

@@ -32,6 +32,7 @@ LongestSide = Annotated[int, Field(ge=16, le=MAX_SIDE)]
 # the second is what files written before November 2026 call it
 LONGEST_SIDE_NAMES = AliasChoices("longest_side", "long_side")
 Batch = Annotated[int, Field(ge=1, le=MAX_BATCH)]
+Voxels = Annotated[int, Field(ge=1, le=MAX_PATCH_VOXELS * MAX_BATCH)]
 
 
 def check_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:

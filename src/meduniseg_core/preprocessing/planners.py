@@ -61,7 +61,7 @@ def plan_options(
     options: dict[str, Any] = {}
     if gpu_memory is not None:
         room = voxels_within(gpu_memory, width)
-        options |= {"batch_voxels": room, "voxels": room // 2}
+        options |= {"batch_voxels": room, "patch_voxels": room // 2}
     if planner == "nnunet":
         options |= {"nnunet": True}
     return options

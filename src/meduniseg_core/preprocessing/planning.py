@@ -41,8 +41,9 @@ def make_plan(
     longest_side: int | None = None,
     patch: Shape3 | None = None,
     batch: int | None = None,
-    voxels: int | None = None,
+    patch_voxels: int | None = None,
     batch_voxels: int | None = None,
+    least_batch: int = 2,
     nnunet: bool = False,
     total_stride: Shape3 = TOTAL_STRIDE,
     figures: Fingerprint | None = None,
@@ -58,10 +59,11 @@ def make_plan(
         spacing: The network's spacing in mm along (D, H, W); by default the median of the training cases.
         longest_side: The longer side in pixels, for images without a size in mm; by default 512.
         patch: The patch (D, H, W), which is rounded up to multiples of ``total_stride``; by default it follows the
-            median shape, within ``voxels``.
-        batch: Patches per batch; by default as many as ``batch_voxels`` allow, at least 2.
-        voxels: The most voxels of a patch.
+            median shape, within ``patch_voxels``.
+        batch: Patches per batch; by default as many as ``batch_voxels`` allow, at least ``least_batch``.
+        patch_voxels: The most voxels of a patch.
         batch_voxels: The most voxels of a batch.
+        least_batch: The fewest patches of a batch whose size is not given.
         nnunet: Choose by nnU-Net's rules what is not given (`planners`).
         total_stride: How much the network shrinks an image to its bottleneck, along (D, H, W).
         figures: A fingerprint that was already made.
@@ -87,12 +89,12 @@ def make_plan(
         longest_side = PAPER_LONGEST_SIDE
     median = _median_shape(marks, target, longest_side)
     stride = (1, total_stride[1], total_stride[2]) if two else total_stride
-    budget = voxels if voxels is not None else VOXELS[marks.dimension]
+    budget = patch_voxels if patch_voxels is not None else VOXELS[marks.dimension]
     start = nnunet_start(median, target, marks.dimension) if nnunet else None
     size = _rounded(patch, stride) if patch is not None else plan_patch(median, stride, budget, start)
     if batch is None:
         room = batch_voxels if batch_voxels is not None else BATCH_VOXELS[marks.dimension]
-        batch = max(2, room // math.prod(size))
+        batch = max(least_batch, room // math.prod(size))
         if nnunet:
             batch = nnunet_batch(batch, size, median, marks.cases)
 

@@ -28,6 +28,20 @@ def step_bytes(patch: Shape3, batch: int, width: int) -> int:
     return int(TRAINING_FACTOR * batch * patch[0] * patch[1] * patch[2] * width * 4)
 
 
+def fitting_voxels(voxels: int, width: int, free: int) -> int:
+    """Find how many voxels the patches of a step may have together.
+
+    Args:
+        voxels: the wanted number.
+        width: number of features of the finest stage.
+        free: free memory in bytes.
+
+    Returns:
+        The wanted number, or what fits into memory.
+    """
+    return max(1, min(voxels, int(SHARE * free / step_bytes((1, 1, 1), 1, width))))
+
+
 def fitting(patch: Shape3, batch: int, width: int, total_stride: Sequence[int], free: int) -> tuple[Shape3, int]:
     """Find a patch and batch that fit into memory: first fewer samples, then smaller patches.
 

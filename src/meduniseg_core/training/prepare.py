@@ -152,7 +152,7 @@ def _cache(
         gpu_memory=config.gpu_memory,
         width=config.network.features[0],
         total_stride=total_stride,
-        fixed=chosen.model_dump(include={"spacing", "longest_side", "patch", "batch"}),
+        fixed=chosen.model_dump(exclude={"hu_window", "classes"}),
         parallel=max(1, config.workers),
         cache_dir=config.cache,
         sources=sources,
@@ -281,6 +281,13 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
     for name in _LATER_APPEARANCE:
         if appearance[name] == AppearanceConfig.model_fields[name].default:
             del appearance[name]
+    for own in (settings["plan_2d"], settings["plan_3d"], *settings["plan"].values()):
+        del own["patch_voxels"], own["batch_voxels"]  # what they choose stands in the plans
+    for plan in info.tasks:
+        wanted = config.plan.get(plan.task)
+        if wanted is not None and wanted.patch_voxels is not None:
+            # as where a resumed run fixes what was chosen
+            settings["plan"][plan.task] |= {"patch": list(plan.patch), "batch": plan.batch}
     cases = [[case.run_key for case in (*task.train, *task.validation)] for task in tasks]
     # statistics follow from the cases, which are hashed
     plans = [plan.model_dump(mode="json", exclude={"statistics"} | unsaid_before(plan)) for plan in info.tasks]

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from meduniseg_core.model.config import PriorDesign, Stride
-from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch
+from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch, Voxels
 
 
 class NetworkSettings(PriorDesign):
@@ -45,6 +45,10 @@ class PlanSettings(BaseModel):
 
     patch: Patch | None = Field(default=None, description="size (D, H, W) in voxels")
     batch: Batch | None = Field(default=None, description="samples of a step, of all processes together")
+    patch_voxels: Voxels | None = Field(
+        default=None, description="the most voxels of a patch that is not given and follows the images' median shape"
+    )
+    batch_voxels: Voxels | None = Field(default=None, description="the most of a batch that is not given")
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = Field(
         default=None, description="of the network's grid (D, H, W) in mm"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
-from small_network import write_discs
+from small_network import plan, save_base, write_discs
 
 from meduniseg_core.adaptation.finetune import finetune, finetune_config
 from meduniseg_core.adaptation.gate import Side, gate
@@ -18,7 +18,7 @@ from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.corrections import Ledger
 from meduniseg_core.errors import CancelledError
 from meduniseg_core.events import CancelToken, Progress
-from meduniseg_core.images import read_image, read_labels
+from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image, write_labels
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import build_model
 from meduniseg_core.preprocessing import RawDataset, check_dataset
@@ -216,6 +216,50 @@ def test_a_new_task_has_the_pixel_size_of_its_kind_and_the_largest_patch_the_bas
     other = replace(base, info=base.info.model_copy(update={"tasks": (larger, second)}))
     plan = finetune_config(discs, other, "mine", tmp_path, device="cpu").plan["disc"]
     assert (plan.patch, plan.batch, plan.longest_side) == ((1, 64, 96), 1, 32)
+
+
+@pytest.fixture
+def base_3d(tmp_path: Path) -> Model:
+    """Knows volumes, in patches as deep as they are wide."""
+    cubes = plan("cube", "xray", ("cube",)).model_copy(
+        update={"dimension": 3, "spacing": (1, 1, 1), "longest_side": None, "patch": (16, 16, 16), "batch": 1}
+    )
+    return save_base(tmp_path / "model", cubes, plan("second", "ultrasound", ("blob",)))
+
+
+@pytest.fixture
+def slabs(tmp_path: Path) -> Path:
+    """Volumes of three thick slices, each with a bright box."""
+    folder = tmp_path / "Dataset003_Slabs"
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        box = np.zeros((1, 3, 40, 36), np.uint8)
+        box[:, 1:, 10:24, 8 + index : 20 + index] = 1
+        geometry = Geometry((3, 40, 36), (8.0, 1.0, 1.0))
+        write_image(
+            Image(rng.normal(60, 10, box.shape).astype(np.float32) + 80 * box, geometry),
+            folder / "imagesTr" / f"slab_{index}_0000.nii.gz",
+        )
+        write_labels(Image(box, geometry), folder / "labelsTr" / f"slab_{index}.nii.gz")
+    describe(folder, task="slab", file_ending=".nii.gz", labels={"background": 0, "box": 1})
+    return folder
+
+
+def test_the_patch_of_new_volumes_has_their_shape_and_the_voxels_of_the_base_s_largest(
+    base_3d: Model, slabs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from meduniseg_core.adaptation import finetune as module
+
+    options = {"iterations": 50, "device": "cpu", "precision": "fp32"}
+    config = finetune_config(slabs, base_3d, "mine", tmp_path / "tuned", **options)
+    (tuned,) = load_model(finetune(slabs, base_3d, config).model).info.tasks
+    assert tuned.patch[0] <= 4 and 16**3 // 2 < np.prod(tuned.patch) * tuned.batch <= 16**3
+    resumed = finetune_config(slabs, base_3d, "mine", tmp_path / "tuned", **options)
+    assert resumed.plan["slab"].patch == tuned.patch and resumed.plan["slab"].batch == tuned.batch
+    finetune(slabs, base_3d, resumed, resume=True)  # which refuses a run of other settings
+    monkeypatch.setattr(module, "free_bytes", lambda _device: 1_000_000)
+    scarce = finetune_config(slabs, base_3d, "mine", tmp_path / "scarce", **options).plan["slab"]
+    assert scarce.patch_voxels == scarce.batch_voxels is not None and scarce.batch_voxels < 16**3
 
 
 def test_what_the_base_knows_is_spared_in_short_trainings(base: Model, discs: Path, tmp_path: Path) -> None:

@@ -62,7 +62,11 @@ def test_what_is_given_is_kept() -> None:
 
 def test_patch_and_batch_stay_within_their_budgets() -> None:
     plan = make_plan(
-        _dataset(), figures=_marks(), voxels=48 * 128 * 128, batch_voxels=4 * 48 * 128 * 128, total_stride=(8, 16, 16)
+        _dataset(),
+        figures=_marks(),
+        patch_voxels=48 * 128 * 128,
+        batch_voxels=4 * 48 * 128 * 128,
+        total_stride=(8, 16, 16),
     )
     assert math.prod(plan.patch) <= 48 * 128 * 128
     assert [size % step for size, step in zip(plan.patch, (8, 16, 16), strict=True)] == [0, 0, 0]

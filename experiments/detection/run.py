@@ -46,6 +46,7 @@ from meduniseg_core.preprocessing import RawCase, RawDataset
 from meduniseg_core.training import train
 from meduniseg_core.training.measure import held_back_cases
 from meduniseg_core.training.split import read_splits
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import Model, load_model
 
 HERE = Path(__file__).resolve().parent
@@ -155,7 +156,7 @@ def nuclei_pack(base: Model) -> tuple[Predictor, list[RawCase]]:
         device="cpu",
         overrides=changes,
     )
-    path = config.output / f"{config.name}.safetensors"
+    path = model_path(config)
     model = load_model(path if path.is_file() else train(config, start=Downstream(base)).model)
     return Predictor(model, "cpu", "fp32"), held_back_cases(config, RawDataset.open(data_folder(NUCLEI)))
 

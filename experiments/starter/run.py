@@ -34,6 +34,7 @@ from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import load_model, save_model
 from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
@@ -140,7 +141,7 @@ def log_event(event: Event) -> None:
 
 def run_training(config: TrainingConfig, resume: bool) -> None:
     """Train, or go on, or leave a finished run alone."""
-    model = config.output / f"{config.name}.safetensors"
+    model = model_path(config)
     if resume and model.is_file():
         LOG.info("%s is finished", config.name)
         return
@@ -150,7 +151,7 @@ def run_training(config: TrainingConfig, resume: bool) -> None:
 
 def keep(config: TrainingConfig, path: Path) -> None:
     """Write the trained network, weights as fp16, and its sha256 beside it."""
-    model = load_model(config.output / f"{config.name}.safetensors")
+    model = load_model(model_path(config))
     path.parent.mkdir(exist_ok=True)
     # a model trained by now has statistics of its training images; one trained before gets them here
     missing = [RawDataset.open(folder) for folder in config.datasets]

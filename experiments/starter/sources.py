@@ -33,6 +33,7 @@ from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.augmentation import AugmentationConfig
 from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import load_model
 
 HERE = Path(__file__).resolve().parent
@@ -191,7 +192,7 @@ def main() -> int:
         keep("first starter", "new", scores(Predictor(first, device="cpu", precision="fp32"), "new"), first.sha256)
     elif arguments.step == "recipe":
         config = by_the_starters_recipe()
-        model = config.output / f"{config.name}.safetensors"
+        model = model_path(config)
         if not model.is_file():
             train(config, resume=(config.output / LAST).is_file(), events=log_event)
         loaded = load_model(model)
@@ -205,7 +206,7 @@ def main() -> int:
         wanted = [tuple(arguments.only)] if arguments.only else [(arm, fold) for fold in FOLDS for arm in ARMS]
         for arm, fold in wanted:
             config = at_the_starters_budget(arm, fold) if arguments.long else configuration(arm, fold)
-            model = config.output / f"{config.name}.safetensors"
+            model = model_path(config)
             if not model.is_file():
                 train(config, resume=(config.output / LAST).is_file(), events=log_event)
             loaded = load_model(model)

@@ -24,6 +24,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.preprocessing.dataset import RawCase
 from meduniseg_core.training import TrainingConfig
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import load_model
 
 HERE = Path(__file__).resolve().parent
@@ -37,7 +38,8 @@ LOG = logging.getLogger("starter")
 def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: Mapping[str, int]) -> None:
     """Segment every held-out image with all networks (fp32, CPU, no mirroring); write results/dice.json.
 
-    What a network was measured on stays in the file under its sha256 and is not measured again.
+    What a network was measured on stays in the file under its sha256 and is not measured again, also where its weights
+    are gone; single-task networks of other configurations are dropped.
 
     Args:
         parts: the configurations of the shipped model's training; the last one's network is the model.
@@ -49,6 +51,9 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
     starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
     before = json.loads(FIGURES.read_text("utf-8")) if FIGURES.is_file() else {}
     known: dict[str, dict[str, Any]] = before.get("networks", {})
+    configs = [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts]
+    same = before.get("config_sha256") == configs
+    singles_before = {row["task"]: row["singles"] for row in before.get("tasks", ())} if same else {}
     rows, networks = [], {}
     for folder in universal.datasets:
         dataset = RawDataset.open(folder)
@@ -64,13 +69,13 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
             "train_cases": sum(case.label is not None for case in dataset.cases("Tr")),
             "trivial": {case.case: _trivial(shape, case) for case in held_out},
             "starter": f"{starter.model.sha256}:{task}",
-            "singles": {},
+            "singles": dict(singles_before.get(task, {})),
         }
-        finished = [single for single in singles if single.datasets == (folder,) and _model_of(single).is_file()]
+        finished = [single for single in singles if single.datasets == (folder,) and model_path(single).is_file()]
         for single in [None, *finished]:
             predictor = starter
             if single is not None:
-                predictor = Predictor(load_model(_model_of(single)), device="cpu", precision="fp32")
+                predictor = Predictor(load_model(model_path(single)), device="cpu", precision="fp32")
             key = f"{predictor.model.sha256}:{task}"
             if single is not None:
                 row["singles"][str(single.seed)] = key
@@ -79,7 +84,7 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
         LOG.info("%s: starter %.3f", task, _cases(networks[row["starter"]]["dice"]).mean())
         content = {
             "starter_sha256": starter.model.sha256,
-            "config_sha256": [hashlib.sha256(part.read_bytes()).hexdigest() for part in parts],
+            "config_sha256": configs,
             "iterations": dict(iterations),
             "tasks": rows,
             "networks": {**networks, **{k: v for k, v in known.items() if k not in networks}},
@@ -206,10 +211,6 @@ def _interval(values: np.ndarray, form: str) -> str:
     means = np.random.default_rng(0).choice(values, size=(10_000, len(values))).mean(1)
     low, high = (100 * float(np.quantile(means, share)) for share in (0.025, 0.975))
     return f"{low:{form}} to {high:{form}}"
-
-
-def _model_of(config: TrainingConfig) -> Path:
-    return config.output / f"{config.name}.safetensors"
 
 
 def _keep_logs(configs: Mapping[str, TrainingConfig]) -> None:

@@ -22,6 +22,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig
 from meduniseg_core.training.split import read_splits
+from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import load_model
 
 HERE = Path(__file__).resolve().parent
@@ -33,7 +34,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(1)
     config = TrainingConfig.from_toml(HERE / "sixteen_fifth.toml")
-    given = sys.argv[1] if len(sys.argv) > 1 else str(config.output / f"{config.name}.safetensors")
+    given = sys.argv[1] if len(sys.argv) > 1 else str(model_path(config))
     splits = read_splits(config.output / "split.json")
     predictor = Predictor(load_model(given), "cpu", "fp32")
     rows: dict[str, dict[str, list[float]]] = {}

@@ -11,6 +11,7 @@ import pytest
 from small_inputs import write_photograph, write_volume
 
 from meduniseg_core.images import Geometry, Image, write_image
+from meduniseg_core.images.modality_guess import ModalityGuess
 
 
 @pytest.fixture
@@ -71,6 +72,21 @@ def test_what_was_chosen_by_hand_stays(gui: Any, form: Any, tmp_path: Path) -> N
     assert form.modality() == "endoscopy"
     form.image.set_layer(pet)
     assert form.modality() == "pet" and ticked(form) == ["sarcoma"]
+
+
+def test_the_only_task_is_ticked_until_it_is_unticked_for_that_image(gui: Any, form: Any, tmp_path: Path) -> None:
+    first = opened(gui, write_photograph(tmp_path / "photo.png"))
+    form.modality_box.setCurrentIndex(form.modality_box.findData("endoscopy"))
+    assert ticked(form) == ["polyp"]
+    form.choose(tasks=())
+    form.tell_modalities(first, ModalityGuess("endoscopy", ("endoscopy",)))  # the look at its voxels ends
+    assert ticked(form) == []
+    form.choose(tasks=("polyp",))
+    opened(gui, write_photograph(tmp_path / "next.png", height=80))
+    assert ticked(form) == ["polyp"]
+    form.choose(tasks=())
+    opened(gui, write_photograph(tmp_path / "third.png", height=90))
+    assert ticked(form) == ["polyp"]
 
 
 def test_what_a_ct_tells_by_itself_is_not_taken_for_the_next_volume(gui: Any, form: Any, tmp_path: Path) -> None:

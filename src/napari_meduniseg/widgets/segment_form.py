@@ -204,7 +204,7 @@ class SegmentForm(QWidget):
                 known, wanted = self._likely.best_of(image, self._possible_modalities(image))
             with signals_blocked(self.modality_box):
                 self.modality_box.setCurrentIndex(-1 if known and wanted is None else self._index_of(wanted))
-        self._fill_tasks(() if by_hand is None else by_hand.tasks)
+        self._fill_tasks(by_hand)
 
     def tell_modalities(self, image: Layer, guess: ModalityGuess) -> None:
         """Take over what an image may be of, now that its voxels were read."""
@@ -233,9 +233,12 @@ class SegmentForm(QWidget):
         chosen = ByHand(self.modality(), tuple(plan.task for plan in self.chosen_plans()))
         self._likely.note(self.image.layer(), chosen)
 
-    def _fill_tasks(self, ticked_before: tuple[str, ...] = ()) -> None:
-        before = {*ticked_before, *(plan.task for plan in self.chosen_plans())}
+    def _fill_tasks(self, by_hand: ByHand | None = None) -> None:
+        before = {*(by_hand.tasks if by_hand else ()), *(plan.task for plan in self.chosen_plans())}
+        listed = [self.tasks.item(row).data(Qt.ItemDataRole.UserRole) for row in range(self.tasks.count())]
         plans = self.possible_plans()
+        # the only possible task is ticked, but not again after it was unticked for this image
+        alone = len(plans) == 1 and not (by_hand and listed == [plans[0].task])
         with signals_blocked(self.tasks):
             self.tasks.clear()
             for plan in plans:
@@ -243,7 +246,7 @@ class SegmentForm(QWidget):
                 item.setData(Qt.ItemDataRole.UserRole, plan.task)
                 item.setToolTip(f"{plan.task}: {', '.join(plan.classes)}\nchannels: {', '.join(plan.channels)}")
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-                ticked = plan.task in before or len(plans) == 1
+                ticked = plan.task in before or alone
                 item.setCheckState(Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked)
                 self.tasks.addItem(item)
         row = max(self.tasks.sizeHintForRow(0), self.tasks.fontMetrics().height())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,7 +136,7 @@ def classify_fit(
     precision: Precision = "auto",
     progress: ProgressOption = "auto",
     as_json: Json = False,
-) -> None:
+) -> int:
     """Fit an image-level classifier (disease grade, lesion type, present or not) to a frozen model's features.
 
     The head is a small JSON file for 'classify'. Its strength and inputs are chosen by cross-validation by patient.
@@ -158,34 +159,46 @@ def classify_fit(
         predictor = Predictor(load_model(model), device, precision)
         name = task or opened.task
         predictor.model.info.plan_of(name)
-        named = _chosen(opened, labels, present, session.events)
-        samples = []
-        for number, (case, label) in enumerate(named):
+        named = _classes_of_cases(opened, labels, present, session.events)
+        samples, failed = list[LabelledEvidence](), CaseFailures(session)
+        for number, (case, class_of_case) in enumerate(named):
             session.cancel.raise_if_cancelled()
             session.events(Progress("classify", number, len(named), 0.0, case.case))
-            image: Image = read_image(case.images)
-            result = predictor.segment(image, name, evidence=True, cancel=session.cancel)[name]
-            assert result.evidence is not None
-            check_shows_something(result.evidence, image.name)
+            try:
+                label = class_of_case()
+                image: Image = read_image(case.images)
+                result = predictor.segment(image, name, evidence=True, cancel=session.cancel)[name]
+                assert result.evidence is not None
+                check_shows_something(result.evidence, image.name)
+            except BadInputError as error:  # this image is left out, and said
+                failed.add(case.case, error)
+                continue
             samples.append(LabelledEvidence(result.evidence, label, case.patient))
+        if not samples:
+            return failed.exit_code(len(named))
         fitted = fit_head(predictor.model, name, samples, seed=seed)
         write_head(fitted, output)
-        payload = {"head": output, "inputs": fitted.inputs, "classes": fitted.classes, **fitted.provenance}
+        payload = {
+            "head": output,
+            "inputs": fitted.inputs,
+            "classes": fitted.classes,
+            **fitted.provenance,
+            "failed": failed.as_json(),
+        }
         loss = f"log loss {fitted.provenance['log_loss']:.3f} on held-back patients"
         session.show(f"{', '.join(fitted.classes)}: {len(samples)} images, {loss}, by {fitted.inputs}.")
         session.result(payload, str(output))
+        return failed.exit_code(len(named))
 
 
-def _chosen(
+def _classes_of_cases(
     dataset: RawDataset, labels: Path | None, present: str | None, events: EventSink
-) -> list[tuple[RawCase, str]]:
-    """The training cases that have a class, with it."""
-    from meduniseg_core.images import read_labels
-
+) -> Sequence[tuple[RawCase, Callable[[], str]]]:
+    """The training cases that have a class, with what finds it out: that may read the case's labels."""
     cases = dataset.cases("Tr")
     if labels is not None:
         known = _classes_in(labels)
-        chosen = [(case, known[case.case]) for case in cases if case.case in known]
+        chosen = [(case, partial(known.__getitem__, case.case)) for case in cases if case.case in known]
         if not chosen:
             raise BadInputError(f"{labels} names no case of {dataset.folder}; its column 'case' has the cases' names.")
         _say_unmatched(labels, known, [case.case for case in cases], events)
@@ -194,11 +207,14 @@ def _chosen(
     if present not in dataset.classes:
         raise UsageError(f"{dataset.name} has no class '{present}'; it has {', '.join(dataset.classes)}.")
     label = dataset.classes.index(present) + 1
-    return [
-        (case, "present" if bool((read_labels(case.label).array == label).any()) else "absent")
-        for case in cases
-        if case.label is not None
-    ]
+    return [(case, partial(_presence, case.label, label)) for case in cases if case.label is not None]
+
+
+def _presence(labels: Path, label: int) -> str:
+    """Whether a label map holds a label."""
+    from meduniseg_core.images import read_labels
+
+    return "present" if bool((read_labels(labels).array == label).any()) else "absent"
 
 
 def _classes_in(path: Path) -> dict[str, str]:

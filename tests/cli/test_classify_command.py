@@ -102,7 +102,7 @@ def test_one_bad_file_is_named_and_the_others_are_classified(meduniseg, tiny_mod
     assert alone.returncode == 3 and alone.stdout == "" and "cases failed" not in alone.stderr
 
 
-def test_an_image_that_shows_nothing_is_named(meduniseg, tiny_model, eyes, tmp_path) -> None:
+def test_images_that_cannot_be_used_are_named_and_the_others_fitted(meduniseg, tiny_model, eyes, tmp_path) -> None:
     head = tmp_path / "head.json"
     done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup")
     assert done.returncode == 0, done.stderr
@@ -110,8 +110,15 @@ def test_an_image_that_shows_nothing_is_named(meduniseg, tiny_model, eyes, tmp_p
     refusal = "eye4_0000.png holds only background, of which nothing can be said; leave it out."
     done = meduniseg("classify", eyes / "imagesTr" / "eye4_0000.png", "--head", head, "-m", tiny_model)
     assert done.returncode == 3 and refusal in done.stderr, done.stderr
-    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup")
+    (eyes / "imagesTr" / "eye6_0000.png").write_bytes(b"no picture")
+    (eyes / "labelsTr" / "eye7.png").write_bytes(b"no labels")
+    head.unlink()
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup", "--json")
     assert done.returncode == 3 and refusal in done.stderr, done.stderr
+    assert "3 of 12 cases failed: eye4, eye6, eye7." in done.stderr
+    report = json.loads(done.stdout)
+    assert [one["case"] for one in report["failed"]] == ["eye4", "eye6", "eye7"] and head.is_file()
+    assert report["images"] == {"absent": 4, "present": 5}
 
 
 def test_classes_may_be_whether_a_label_is_there(meduniseg, tiny_model, eyes, tmp_path) -> None:

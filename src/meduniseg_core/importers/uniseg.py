@@ -24,7 +24,7 @@ from meduniseg_core.files import sha256_of
 from meduniseg_core.importers.torch_archive import read_checkpoint, state_dict_of
 from meduniseg_core.importers.uniseg_plans import NnunetPlans, read_v1_plans
 from meduniseg_core.model.config import ModelConfig
-from meduniseg_core.preprocessing.plan import IntensityStatistics, Millimetres, Normalisation, TaskPlan
+from meduniseg_core.preprocessing.plan import ClassNames, IntensityStatistics, Millimetres, Normalisation, TaskPlan
 from meduniseg_core.preprocessing.scheme import Scheme
 from meduniseg_core.validation import place_and_fault
 from meduniseg_core.weights.info import ModelInfo
@@ -45,7 +45,7 @@ class UniSegTask(BaseModel):
     title: str = ""
     modality: str
     channels: tuple[str, ...] = Field(min_length=1)
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: ClassNames
 
 
 PUBLISHED_TASKS: tuple[UniSegTask, ...] = tuple(

@@ -112,6 +112,8 @@ class DatasetDescription(BaseModel):
             raise ValueError("label ids must be 0, 1, 2, ... without a gap")
         if IGNORE in self.labels and self.labels[IGNORE] != len(self.labels) - 1:
             raise ValueError(f"the label '{IGNORE}' must have the highest id, {len(self.labels) - 1}")
+        if not all(name.strip() for name in self.labels):
+            raise ValueError("a label has no name; name every class")
         if self.labels.keys() <= {"background", IGNORE}:
             raise ValueError("labels must hold a class besides the background")
         return self

@@ -55,6 +55,29 @@ def check_patch(patch: tuple[int, int, int]) -> tuple[int, int, int]:
 Patch = Annotated[tuple[int, int, int], AfterValidator(check_patch)]
 
 
+def check_class_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse class names that results could not keep apart.
+
+    Args:
+        names: of the foreground classes.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: one is empty, or two are the same.
+    """
+    if not all(name.strip() for name in names):
+        raise ValueError("a class has no name")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two classes are called {twice[0]}")
+    return names
+
+
+ClassNames = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(check_class_names)]
+
+
 class IntensityStatistics(BaseModel):
     """Statistics of the foreground intensities of one channel over a data set (HU for CT)."""
 
@@ -90,7 +113,7 @@ class TaskPlan(BaseModel):
     modality: str
     dimension: Literal[2, 3]
     channels: tuple[str, ...] = Field(min_length=1, description="names, in the order the network takes them")
-    classes: tuple[str, ...] = Field(min_length=1, description="foreground classes; label id = position + 1")
+    classes: ClassNames = Field(description="foreground classes; label id = position + 1")
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     longest_side: LongestSide | None = Field(default=None, validation_alias=LONGEST_SIDE_NAMES)
     patch: Patch

@@ -7,7 +7,15 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from meduniseg_core.model.config import PriorDesign, Stride
-from meduniseg_core.preprocessing.plan import LONGEST_SIDE_NAMES, Batch, LongestSide, Millimetres, Patch, Voxels
+from meduniseg_core.preprocessing.plan import (
+    LONGEST_SIDE_NAMES,
+    Batch,
+    ClassNames,
+    LongestSide,
+    Millimetres,
+    Patch,
+    Voxels,
+)
 
 
 class NetworkSettings(PriorDesign):
@@ -56,9 +64,7 @@ class PlanSettings(BaseModel):
         default=None, validation_alias=LONGEST_SIDE_NAMES, description="pixels of pictures without a size in mm"
     )
     hu_window: tuple[float, float] | None = Field(default=None, description="see `TaskPlan.hu_window`")
-    classes: tuple[str, ...] | None = Field(
-        default=None, description="other names for the data set's classes, in order"
-    )
+    classes: ClassNames | None = Field(default=None, description="other names for the data set's classes, in order")
 
     def over(self, base: PlanSettings) -> PlanSettings:
         """Combine these settings with defaults.

@@ -67,6 +67,7 @@ def test_pet_with_ct_counts_as_pet(tmp_path: Path) -> None:
         ({"labels": {"background": 0, "ignore": 1, "a": 2}}, "'ignore' must have the highest id, 2"),
         ({"labels": {"background": 0, "ignore": 1}}, "a class besides the background"),
         ({"labels": {"background": 0, "a": 2}}, "without a gap"),
+        ({"labels": {"background": 0, " ": 1}}, "a label has no name"),
         ({"labels": {"liver": 0, "a": 1}}, "background"),
         ({"channel_names": {"0": "T1", "2": "T2"}}, "numbered"),
         ({"channel_names": {}}, "channel_names"),

@@ -174,7 +174,7 @@ def classify_fit(
                 failed.add(case.case, error)
                 continue
             samples.append(LabelledEvidence(result.evidence, label, case.patient))
-        if not samples:
+        if failed and not samples:
             return failed.exit_code(len(named))
         fitted = fit_head(predictor.model, name, samples, seed=seed)
         write_head(fitted, output)

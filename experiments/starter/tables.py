@@ -39,7 +39,7 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
     """Segment every held-out image with all networks (fp32, CPU, no mirroring); write results/dice.json.
 
     What a network was measured on stays in the file under its sha256 and is not measured again, also where its weights
-    are gone; single-task networks of other configurations are dropped.
+    are gone; after a change of the parts' configurations, which are the single-task networks' too, it is forgotten.
 
     Args:
         parts: the configurations of the shipped model's training; the last one's network is the model.

@@ -154,3 +154,7 @@ def test_what_cannot_be_fitted_is_said_at_once(meduniseg, tiny_model, eyes, tmp_
     assert description.read_bytes() == before
     done = meduniseg("classify-fit", eyes, "-o", tmp_path / "head.safetensors", "-m", tiny_model, "--present", "cup")
     assert done.returncode == 2 and ".json" in done.stderr and not head.exists()
+    for file in (eyes / "labelsTr").iterdir():
+        file.unlink()
+    done = meduniseg("classify-fit", eyes, "-o", head, "-m", tiny_model, "--present", "cup")
+    assert done.returncode == 2 and "images of two classes at least, not only none" in done.stderr, done.stderr

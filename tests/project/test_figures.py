@@ -94,6 +94,21 @@ def test_the_tables_beside_the_results_are_those_of_the_results(scripts: None) -
     assert sources.TABLE.read_text("utf-8") == sources.table() + "\n"
 
 
+def test_the_card_has_the_transfers_table_and_what_quick_adapt_does(shipped: Model) -> None:
+    table = (EXPERIMENTS / "transfer" / "results" / "table.md").read_text("utf-8").strip()
+    assert table in CARD.read_text("utf-8")
+    for name in ("cardiac", "nuclei", "kidney", "brain", "cardiac_3d"):
+        rows = results(f"transfer/results/{name}.json")
+        for line in (cells for cells in _cells(table) if cells[0] == name):
+            share = line[1].split("(")[1].split(" ")[0]
+            for arm, said in zip(("scratch", "starter"), line[2:4], strict=True):
+                means = [100 * float(np.mean(rows[f"{share} {seed} {arm}"]["dice"])) for seed in range(3)]
+                assert said == f"{np.mean(means):.1f} ± {np.std(means):.1f}"
+    adapted = (EXPERIMENTS / "quick_adapt" / "results" / "head_neck_organs.md").read_text("utf-8")
+    means = {(row[0], row[1]): row[5] for row in _cells(adapted) if len(row) > 5}
+    assert f"{means['starter', '0']} before, {means['quick', '300']} after" in words(CARD)
+
+
 def test_the_card_says_what_was_called_target_where_there_is_none(shipped: Model) -> None:
     (found,) = results("starter/results/nothing_there.json")
     share = {task: [row["share"] for row in rows] for task, rows in found["tasks"].items()}

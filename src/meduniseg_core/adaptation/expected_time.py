@@ -90,7 +90,7 @@ def _step_size(task: str, base: Model, config: TrainingConfig) -> tuple[int, int
     """Voxels of a step's patches and their dimension, where these are known before the data were looked at."""
     fixed = config.plan.get(task)
     if fixed is not None and fixed.batch_voxels is not None:
-        return fixed.batch_voxels, 3
+        return fixed.batch_voxels, 3  # fine-tuning plans only volumes so (`finetune._planned_like`)
     if fixed is not None and fixed.patch is not None and fixed.batch is not None:
         return math.prod(fixed.patch) * fixed.batch, 2 if fixed.patch[0] == 1 else 3
     known = [plan for plan in base.info.tasks if plan.task == task]

@@ -46,13 +46,13 @@ def test_an_edit_that_does_not_hold_is_named_in_one_sentence(
     save_plans([make_plan_of()], path)
     content = json.loads(path.read_text(encoding="utf-8"))
     for name, value, said in (
-        ("batch", 0, r"plans\.0\.batch: .*"),
-        ("classes", ["liver", "liver"], "two classes are called liver"),
-        ("classes", ["liver", ""], "a class has no name"),
+        ("batch", 0, "batch: .*"),
+        ("classes", ["liver", "liver"], "classes: .*two classes are called liver"),
+        ("classes", ["liver", ""], "classes: .*a class has no name"),
     ):
         wrong = {**content, "plans": [{**content["plans"][0], name: value}]}
         path.write_text(json.dumps(wrong), encoding="utf-8")
-        with pytest.raises(BadInputError, match=rf"plans\.json do not hold: .*{said}") as caught:
+        with pytest.raises(BadInputError, match=rf"plans\.json do not hold: plans\.0\.{said}") as caught:
             load_plans(path)
         assert "\n" not in str(caught.value)
 

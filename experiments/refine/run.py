@@ -1,7 +1,7 @@
 """MedUniSeg* on the starter: its two weakest tasks refined, all sixteen measured before and after.
 
     export MEDUNISEG_SHARED=../shared
-    python experiments/refine/run.py choose    # the two tasks most surely behind single-task networks (validation)
+    python experiments/refine/run.py choose    # the two tasks furthest behind single-task networks (validation)
     python experiments/refine/run.py train     # a pack for each; --only TASK: one, so that two may run at a time
     python experiments/refine/run.py evaluate  # the shipped starter with and without the packs on imagesTs
     python experiments/refine/run.py table
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from meduniseg_core.adaptation.refine import refine, refine_config
-from meduniseg_core.evaluation import CaseScores, Report, bootstrap_interval, evaluate_case, task_gaps
+from meduniseg_core.evaluation import CaseScores, bootstrap_interval, evaluate_case
 from meduniseg_core.events import Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.images import read_image, read_labels
@@ -41,7 +41,8 @@ ROOT = HERE.parent.parent
 RESULTS = HERE / "results"
 RUNS = ROOT / "runs" / "refine"
 STARTER = ROOT / "experiments" / "starter"
-SPLIT = STARTER / "results" / "starter" / "split.json"
+STARTER_RESULTS = STARTER / "results"
+SPLIT = STARTER_RESULTS / "starter" / "split.json"
 TABLE = RESULTS / "table.md"
 WEAKEST = 2
 LOG = logging.getLogger("refine")
@@ -69,33 +70,47 @@ def datasets() -> list[RawDataset]:
 
 
 def choose() -> None:
-    """Dice of the starter and of the single-task networks on the validation cases; the tasks most surely behind.
+    """The tasks furthest behind their single-task networks by the validation with which the trainings ended.
 
-    In the order of `meduniseg refine --suggest`: first those whose gap's interval excludes a tie, since the mean gap of
-    a few cases is noise.
+    Both sides were measured on the same cases, and their logs are committed: the networks themselves need not be there.
     """
     splits = read_splits(SPLIT)
-    starter = load_model("starter")
-    predictor = Predictor(starter, "cpu", "fp32")
-    ours, theirs = {}, {}
-    for dataset in datasets():
-        task = dataset.task
-        held = set(splits[task].validation)
-        cases = [case for case in dataset.cases("Tr") if case.case in held]
-        alone = Predictor(load_model(ROOT / "runs" / "singles" / task / f"single-{task}.safetensors"), "cpu", "fp32")
-        for predictions, reports in ((predictor, ours), (alone, theirs)):
-            scores = [score(predictions, task, case, starter) for case in cases]
-            reports[task] = Report(task=task, tolerance=2.0, cases=tuple(scores))
-        LOG.info("%s: %.3f, single-task %.3f", task, ours[task].dice.mean, theirs[task].dice.mean)
-    gaps = task_gaps(ours, theirs)
+    ours = last_validation("starter")
+    rows = []
+    for task, dice in ours.items():
+        alone = f"single-{task}"
+        single = last_validation(alone)[task]
+        if read_splits(STARTER_RESULTS / alone / "split.json")[task].validation != splits[task].validation:
+            raise SystemExit(f"{alone} was validated on other cases than the starter; train it again.")
+        rows.append({"task": task, "starter": dice, "single": single})
+    rows.sort(key=lambda row: row["starter"] - row["single"])
     content = {
-        "starter_sha256": starter.sha256,
-        "chosen": [gap.task for gap in gaps[:WEAKEST]],
-        "validation": [gap.model_dump(mode="json", exclude={"worst"}) for gap in gaps],
+        "starter_sha256": load_model("starter").sha256,
+        "chosen": [row["task"] for row in rows[:WEAKEST]],
+        "validation": rows,
     }
     RESULTS.mkdir(exist_ok=True)
     write_text(RESULTS / "choice.json", json.dumps(content, indent=1) + "\n")
     LOG.info("chosen: %s", ", ".join(content["chosen"]))
+
+
+def last_validation(run: str) -> dict[str, float]:
+    """Dice by task at the end of a training of which experiments/starter/results has the log.
+
+    Args:
+        run: its folder there.
+
+    Returns:
+        By task: mean over classes, then over validation cases.
+    """
+    log = STARTER_RESULTS / run / "log.jsonl"
+    if not log.is_file():
+        raise SystemExit(f"{log}: not there; train this network first (experiments/starter/run.py).")
+    last = json.loads(log.read_text("utf-8").splitlines()[-1])
+    if "dice" not in last:
+        raise SystemExit(f"{log}: it does not end with a validation; let its training finish.")
+    dice: dict[str, float] = last["dice"]
+    return dice
 
 
 def chosen() -> list[str]:

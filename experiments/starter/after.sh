@@ -5,7 +5,7 @@
 #   MEDUNISEG_SHARED=../shared experiments/starter/after.sh [STEP...]     (default: all steps)
 #
 # Steps: ship calibrate evaluate nothing_there hounsfield quality adapt transfer refine
-# `refine` needs the single-task networks (`run.py baselines`); `evaluate` takes those that are finished.
+# `refine` needs the logs of all single-task networks (`run.py baselines`); `evaluate` takes those that are finished.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export MEDUNISEG_SHARED="${MEDUNISEG_SHARED:-../shared}" PYTHONPATH="$PWD/src:$PWD"

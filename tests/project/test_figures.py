@@ -94,6 +94,14 @@ def test_the_tables_beside_the_results_are_those_of_the_results(scripts: None) -
     assert sources.TABLE.read_text("utf-8") == sources.table() + "\n"
 
 
+def test_the_card_has_the_scaling_experiments_table(scripts: None) -> None:
+    scaling = script("scaling")
+    table = scaling.table(results("starter/results/scaling.json"))
+    assert table in CARD.read_text("utf-8")
+    mean = {(row[0], row[1]): row[-2] for row in _cells(table)}
+    assert f"is better ({mean['32', 'own']} against {mean['16', 'own']})" in words(CARD)
+
+
 def test_the_card_has_the_transfers_table_and_what_quick_adapt_does(shipped: Model) -> None:
     table = (EXPERIMENTS / "transfer" / "results" / "table.md").read_text("utf-8").strip()
     assert table in CARD.read_text("utf-8")

@@ -98,7 +98,7 @@ def test_the_card_has_the_scaling_experiments_table(scripts: None) -> None:
     scaling = script("scaling")
     table = scaling.table(results("starter/results/scaling.json"))
     assert table in CARD.read_text("utf-8")
-    mean = {(row[0], row[1]): row[-2] for row in _cells(table)}
+    mean = {(row[0], row[1]): row[-1] for row in _cells(table)}
     assert f"is better ({mean['32', 'own']} against {mean['16', 'own']})" in words(CARD)
 
 

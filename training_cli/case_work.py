@@ -282,17 +282,37 @@ class CaseWork:
         """With ``--task all`` the tasks that this image can be segmented by, else all that were asked for."""
         if not self.options.skip_unfit:
             return list(self.targets.tasks)
-        fitting = [task for task in self.targets.tasks if fits(image, self.plans[task])]
-        if not fitting:
+        shaped = [task for task in self.targets.tasks if fits(image, self.plans[task])]
+        if not shaped:
             raise BadInputError(
                 f"{case.name} is a {'2D image' if image.is_2d else 'volume'} with {image.channels} channel(s), and "
                 f"model {self.model} has no task for such images; use another model."
             )
+        possible = self._possible(image)
+        fitting = [task for task in shaped if possible is None or self.plans[task].modality in possible]
+        if not fitting:
+            raise BadInputError(
+                f"{case.name} looks like {' or '.join(possible or ())}, and model {self.model} has no task for such "
+                f"images; if it is of another modality, name that with --modality."
+            )
         left_out = [task for task in self.targets.tasks if task not in fitting]
         if left_out:
             text = f"{case.name}: tasks for other kinds of images are left out ({', '.join(left_out)})."
+            if len(fitting) < len(shaped):
+                text += f" It looks like {' or '.join(possible or ())}; --modality names another."
             say(Message("info", text))
         return fitting
+
+    def _possible(self, image: Image) -> tuple[str, ...] | None:
+        """The modalities that an image can be of by what it shows; None where it does not tell, or the user did."""
+        from meduniseg_core.images.modality_guess import guess_modality
+
+        if self.options.settings.get("modality") is not None:
+            return None
+        guess = guess_modality(image)
+        if guess.best is not None and image.is_2d:
+            return (guess.best,)
+        return guess.possible or None
 
 
 def fits(image: Image, plan: TaskPlan) -> bool:

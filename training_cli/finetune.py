@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training_cli.job_results import carry_out, show_result
+from training_cli.job_results import carry_out, into_use, show_result
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.session import work
 
@@ -82,6 +82,6 @@ def finetune(
         )
         result = carry_out(session, job, model, place, listed=listed, resume=resume, finish=finish)
         if listed:
-            show_result(session, job, result, f"'meduniseg runs adopt {name}' puts it into use")
+            show_result(session, job, result, into_use(result, f"meduniseg runs adopt {name}"))
         else:
             show_result(session, job, result, f"'meduniseg models import {result.file}' installs it")

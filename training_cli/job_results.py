@@ -56,6 +56,21 @@ def show_result(session: Session, job: Job, result: JobResult, *next_steps: str)
     session.result(result.answer(job), line, *_gate_lines(result), *next_steps)
 
 
+def into_use(result: JobResult, command: str) -> str:
+    """How a result is put into use.
+
+    Args:
+        result: what came of a job.
+        command: puts it into use.
+
+    Returns:
+        A sentence; where the comparison found the result worse, it names the option that insists.
+    """
+    if any(gate.verdict == "worse" for gate in result.gate.values()):
+        return f"It is worse than before: '{command}' refuses it, and '{command} --anyway' puts it into use"
+    return f"'{command}' puts it into use"
+
+
 def _gate_lines(result: JobResult) -> list[str]:
     """The comparison with the base, a line for each task; the task is named where there are several."""
     named = len(result.gate) > 1

@@ -127,11 +127,18 @@ def remove(name: Name, as_json: Json = False) -> None:
 
 
 @app.command()
-def activate(name: Name, task: Tasks = None, as_json: Json = False) -> None:
+def activate(
+    name: Name,
+    task: Tasks = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Use the pack even if the comparison with its base found it worse.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Put a pack into use, instead of any other pack or adopted model for the same tasks."""
-    from meduniseg_core.weights import PackRegistry
+    from meduniseg_core.adaptation.decisions import activate_pack
 
-    tasks = PackRegistry().activate(name, split_names(task))
+    tasks = activate_pack(name, split_names(task), anyway=anyway)
     print_answer(as_json, {"name": name, "in_use_for": tasks}, f"{name} is in use for {', '.join(tasks)}.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli.job_results import carry_out, show_result
+from training_cli.job_results import carry_out, into_use, show_result
 from training_cli.options import Device, Json, Precision, ProgressOption, split_names
 from training_cli.output import table
 from training_cli.session import Session, work
@@ -116,7 +116,7 @@ def refine(
         if result.in_use_for:
             show_result(session, job, result, f"{name} is in use for {', '.join(result.in_use_for)}")
         elif result.installed:
-            show_result(session, job, result, f"'meduniseg models packs activate {name}' puts it into use")
+            show_result(session, job, result, into_use(result, f"meduniseg models packs activate {name}"))
         else:
             show_result(session, job, result)
 

@@ -33,10 +33,15 @@ class Result:
 
 
 def verdicts(results: Iterable[Result]) -> list[str]:
-    """What results say of themselves, the worst first; of models that are not calibrated nothing."""
-    said = [(result, result.report["quality"]) for result in results if result.report["quality"]["calibrated"]]
+    """What results say of themselves, the worst first; then, once, the tasks that no model is calibrated for."""
+    every = [(result, result.report["quality"]) for result in results]
+    said = [entry for entry in every if entry[1]["calibrated"]]
     said.sort(key=lambda entry: float(entry[1]["dice"]))
-    return [f"{result.case} ({result.report['task']}): {quality['sentence']}" for result, quality in said]
+    lines = [f"{result.case} ({result.report['task']}): {quality['sentence']}" for result, quality in said]
+    unknown = {result.report["task"]: quality["sentence"] for result, quality in every if not quality["calibrated"]}
+    for sentence in dict.fromkeys(unknown.values()):
+        lines.append(f"{', '.join(task for task, own in unknown.items() if own == sentence)}: {sentence}")
+    return lines
 
 
 def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:

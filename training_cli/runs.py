@@ -33,10 +33,20 @@ def list_runs(as_json: Json = False) -> None:
     if as_json:
         print_json({"runs": [run_report(run) for run in found], "in_use": used})
         return
-    rows = [(run.job.name, run.job.task, run.job.base, run.standing().phase, run.decision() or "-") for run in found]
+    rows = [(run.job.name, run.job.task, run.job.base, run.standing().phase, _decided(run)) for run in found]
     print_table(("run", "task", "base", "state", "decision"), rows)
     for task, model in used.items():
         print(f"in use for {task}: {model}")
+
+
+def _decided(run: Run) -> str:
+    """What was decided about a run; adopted models may have been replaced or rolled back since."""
+    from meduniseg_core.adaptation.decisions import in_use
+
+    decision = run.decision()
+    if decision == "adopted" and not in_use(run):
+        return "adopted, no longer in use"
+    return decision or "-"
 
 
 @app.command("start")

@@ -174,7 +174,7 @@ def segment(
         typer.Option(
             "--scheduler",
             metavar="ADDRESS",
-            help="Segment on the workers of this dask scheduler (tcp://HOST:8786); needs the extra [cluster].",
+            help="Segment on the workers of this dask scheduler (tcp://HOST:8786); needs the extra 'cluster'.",
         ),
     ] = None,
     progress: ProgressOption = "auto",

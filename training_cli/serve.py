@@ -46,7 +46,7 @@ def serve(
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="The certificate's key (PEM).")] = None,
 ) -> int:
-    """Segment what is sent: a queue of jobs with progress and cancelling, over HTTP; needs the extra [serve].
+    """Segment what is sent: a queue of jobs with progress and cancelling, over HTTP; needs the extra 'serve'.
 
     It listens on this machine alone. For any other address a token is needed, which every request must carry.
     """

@@ -36,6 +36,9 @@ def test_a_volume_becomes_labels_on_its_own_grid_with_their_provenance(meduniseg
     provenance = json.loads((tmp_path / "out" / "scan.json").read_text())
     assert (provenance["task"], provenance["modality"]) == ("organ", "mri")
     assert provenance["model_sha256"] == sha256_of(tiny_model)
+    voxels = int((labels.array == 1).sum())
+    size = pytest.approx(voxels * labels.geometry.voxel_volume / 1000)
+    assert provenance["measurements"] == {"1": {"voxels": voxels, "size": size, "unit": "ml"}}
 
 
 def test_json_is_one_object_and_nothing_else_on_stdout(meduniseg_process, tiny_model, volume, tmp_path) -> None:
@@ -83,6 +86,25 @@ def test_all_tasks_are_those_that_fit_the_image_s_dimension(meduniseg, tiny_mode
     assert done.returncode == 0, done.stderr
     assert [result["task"] for result in json.loads(done.stdout)["results"]] == ["organ", "vessel"]
     assert "left out (disc_cup)" in done.stderr
+
+
+def test_all_tasks_are_those_of_the_modality_that_the_image_shows(meduniseg, shared_data, tmp_path) -> None:
+    """An endoscopic photograph: not the fundus task too, and not the tasks of pictures in grey."""
+    case = shared_data / "Dataset109_Polyp" / "imagesTs" / "polyp_000_0000.png"
+    done = meduniseg("segment", case, "-o", tmp_path / "out", "-t", "all", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [result["task"] for result in json.loads(done.stdout)["results"]] == ["polyp"]
+    assert "looks like endoscopy" in done.stderr
+    done = meduniseg("segment", case, "-o", tmp_path / "eye", "-t", "all", "--modality", "fundus", "--json")
+    assert {result["task"] for result in json.loads(done.stdout)["results"]} == {"disc_cup", "retinal_vessel"}
+
+
+def test_all_tasks_of_a_ct_are_those_of_ct(meduniseg, shared_data, tmp_path) -> None:
+    scan = shared_data / "Dataset301_Geometry" / "ct_sm.nii.gz"
+    done = meduniseg("segment", scan, "-o", tmp_path / "out", "-t", "all", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [result["task"] for result in json.loads(done.stdout)["results"]] == ["head_neck_organs"]
+    assert "hippocampus" in done.stderr and "looks like ct" in done.stderr
 
 
 def test_the_modality_is_understood_in_its_other_spellings(meduniseg, tiny_model, volume, tmp_path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import meduniseg_core
+from meduniseg_core.images.formats import ENDINGS, PHOTOGRAPH_FORMATS
 from tests.conftest import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
@@ -68,6 +69,12 @@ def test_the_citation_names_the_paper() -> None:
 def test_the_manifest_is_valid_and_has_categories() -> None:
     manifest = npe2.PluginManifest.from_file(REPOSITORY / "src/napari_meduniseg/napari.yaml")
     assert "Segmentation" in manifest.categories
+
+
+def test_the_viewer_offers_the_reader_for_every_picture_that_can_be_read() -> None:
+    manifest = npe2.PluginManifest.from_file(REPOSITORY / "src/napari_meduniseg/napari.yaml")
+    patterns = {pattern for reader in manifest.contributions.readers or () for pattern in reader.filename_patterns}
+    assert {f"*{ending}" for ending, kind in ENDINGS.items() if kind in PHOTOGRAPH_FORMATS} <= patterns
 
 
 @pytest.mark.parametrize("package", ["src/meduniseg_core", "training_cli"])

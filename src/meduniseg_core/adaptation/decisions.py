@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from meduniseg_core.adaptation.gate import GATE, gate_folder
 from meduniseg_core.adaptation.gate_files import read_gate
 from meduniseg_core.adaptation.gate_report import GateReport
 from meduniseg_core.adaptation.run import Run
-from meduniseg_core.errors import UsageError
+from meduniseg_core.errors import BadInputError, UsageError
 from meduniseg_core.files import sha256_of
 from meduniseg_core.weights import ActiveModels, PackRegistry, Registry
 
@@ -65,6 +67,54 @@ def _doubt(run: Run) -> str | None:
         if report is None or report.candidate_sha256 != digest:  # or of a model that this run made before
             return "it was not compared with its base yet."
         if not report.recommended:
+            return report.reason if len(run.job.tasks) == 1 else f"{task}: {report.reason}"
+    return None
+
+
+def activate_pack(name: str, tasks: Sequence[str] | None = None, *, anyway: bool = False) -> tuple[str, ...]:
+    """Put an installed pack into use, unless it is known to be worse than its base.
+
+    Args:
+        name: the pack's name.
+        tasks: only for these tasks; None for all that it refines.
+        anyway: put it into use whatever the gate found.
+
+    Returns:
+        The tasks that the pack is in use for.
+
+    Raises:
+        UsageError: there is no such pack, it does not refine one of ``tasks``, or the gate found it worse (unless
+            ``anyway``).
+        BadInputError: its file is damaged.
+    """
+    why = None if anyway else worse_pack(name, tasks)
+    if why is not None:
+        raise UsageError(f"'{name}' is not put into use: {why} Use it anyway (--anyway) or keep it as it is.")
+    return PackRegistry().activate(name, tasks)
+
+
+def worse_pack(name: str, tasks: Sequence[str] | None = None) -> str | None:
+    """What the gate of the run that made a pack found against it.
+
+    Args:
+        name: the pack's name.
+        tasks: of these tasks; None for all that it refines.
+
+    Returns:
+        The reason, in a sentence or two; None where it was not found worse, or not compared on this machine.
+
+    Raises:
+        UsageError: there is no such pack.
+        BadInputError: a report is damaged.
+    """
+    digest = sha256_of(PackRegistry().find(name).path)
+    try:
+        run = Run.open(name)
+    except (BadInputError, UsageError):  # made elsewhere, or the run is gone
+        return None
+    for task in run.job.tasks if tasks is None else tasks:
+        report = read_gate(gate_folder(run, task))
+        if report is not None and report.candidate_sha256 == digest and report.verdict == "worse":
             return report.reason if len(run.job.tasks) == 1 else f"{task}: {report.reason}"
     return None
 

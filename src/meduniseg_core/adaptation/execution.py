@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -14,7 +15,7 @@ from meduniseg_core.adaptation.refine import refine, refine_config
 from meduniseg_core.adaptation.run import Run, is_run, runs_folder
 from meduniseg_core.adaptation.runs import check_new_name
 from meduniseg_core.errors import BadInputError, UsageError
-from meduniseg_core.events import CancelToken, EventSink, ignore
+from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.training import TrainingConfig, TrainingResult
 from meduniseg_core.weights import Model, PackRegistry
 
@@ -222,7 +223,7 @@ def execute(
     if job.compare:
         reports = judge(run, base, device=job.device, precision=job.precision, events=events, cancel=cancel)
         gates = {task: Comparison.of(report, gate_folder(run, task)) for task, report in reports.items()}
-    installed, used = _kept(job, trained)
+    installed, used = _kept(job, trained, gates, events)
     return JobResult(
         file=trained.model,
         epochs=trained.epochs,
@@ -236,12 +237,19 @@ def execute(
     )
 
 
-def _kept(job: Job, trained: TrainingResult) -> tuple[bool, tuple[str, ...]]:
+def _kept(
+    job: Job, trained: TrainingResult, gates: Mapping[str, Comparison], events: EventSink
+) -> tuple[bool, tuple[str, ...]]:
     """Install a new pack if the job says so; returns whether it did, and the tasks that the pack was activated for."""
     if not isinstance(job, RefineJob) or not job.install:
         return False, ()
     packs = PackRegistry()
     name = packs.install(trained.model, replace=job.replace).name
     if not job.activate:
+        return True, ()
+    worse = [task for task, gate in gates.items() if gate.verdict == "worse"]
+    if worse:
+        text = f"{name} is installed, but not put into use: it is worse than {job.base} for {', '.join(worse)}."
+        events(Message("warning", text))
         return True, ()
     return True, packs.activate(name)

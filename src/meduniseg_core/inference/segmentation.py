@@ -108,14 +108,13 @@ class Segmentation:
             One row per class. The size is in ml for a volume, in mm2 for a slice with a size in mm, else in pixels.
         """
         unit, scale = self.labels.size_unit
-        count = len(self.class_names) + 1
-        voxels = np.zeros(count, dtype=np.int64)
+        voxels = self._voxels()
+        count = len(voxels)
         sums = np.zeros((self.image.channels, count))
         for depth, plane in enumerate(self.labels.array[0]):  # plane by plane: bincount takes 8 bytes a voxel
             if not plane.any():
                 continue
             ids = plane.ravel().astype(np.intp)
-            voxels += np.bincount(ids, minlength=count)
             for channel, total in zip(self.image.array, sums, strict=True):
                 total += np.bincount(ids, weights=channel[depth].ravel().astype(np.float64), minlength=count)
         return [
@@ -130,12 +129,29 @@ class Segmentation:
             for label, name in enumerate(self.class_names, start=1)
         ]
 
+    def _voxels(self) -> np.ndarray:
+        """The number of voxels of the background and of every class."""
+        count = len(self.class_names) + 1
+        voxels = np.zeros(count, dtype=np.int64)
+        for plane in self.labels.array[0]:
+            if plane.any():
+                voxels += np.bincount(plane.ravel().astype(np.intp), minlength=count)
+        return voxels
+
+    def _measurements(self) -> dict[str, dict[str, Any]]:
+        """The size of every class, by its label."""
+        unit, scale = self.labels.size_unit
+        return {
+            str(label): {"voxels": int(voxels), "size": float(voxels * scale), "unit": unit}
+            for label, voxels in enumerate(self._voxels()[1:], start=1)
+        }
+
     def provenance(self) -> dict[str, Any]:
         """The provenance of the labels, for their JSON file.
 
         Returns:
-            Model and pack with their sha256, task, image, classes, settings and warnings, in JSON's types; with a head
-            also the image's class.
+            Model and pack with their sha256, task, image, classes with their sizes, settings and warnings, in JSON's
+            types; with a head also the image's class.
         """
         return {
             "task": self.task,
@@ -148,6 +164,7 @@ class Segmentation:
             **image_entries(self.image),
             "classes": {str(label): name for label, name in enumerate(self.class_names, start=1)},
             "colours": {str(label): list(colour) for label, colour in enumerate(self.colours, start=1)},
+            "measurements": self._measurements(),
             **self._turned(),
             "settings": self.settings,
             "seconds": round(self.seconds, 3),

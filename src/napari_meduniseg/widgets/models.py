@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QTextBrowser,
 )
 
+from meduniseg_core.adaptation.decisions import worse_pack
 from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.weights import ActiveModels, PackInfo, PackRegistry, Registry, StoredAsset, read_pack_info, store
@@ -55,7 +56,7 @@ class ModelsWidget(Panel):
         self.list.currentItemChanged.connect(lambda *_: self._show())
         self.install_button.clicked.connect(self._ask_and_install)
         self.verify_button.clicked.connect(self.verify)
-        self.use_button.clicked.connect(self.use_or_not)
+        self.use_button.clicked.connect(self._ask_and_use)
         self.remove_button.clicked.connect(self._ask_and_remove)
         signals().models_changed.connect(self.refresh)
         self.refresh()
@@ -164,6 +165,19 @@ class ModelsWidget(Panel):
         name, _ = QFileDialog.getOpenFileName(self, "Install a model", "", "Models (*.safetensors)")
         if name:
             self.install(Path(name))
+
+    def _ask_and_use(self) -> None:
+        """Use the chosen pack or not; one that was found worse than its base only if the user insists."""
+        name = self.chosen()
+        if name in self._packs:
+            with self.saying_failures():
+                why = None if PackRegistry().in_use_for(str(name)) else worse_pack(str(name))
+                if why is not None:
+                    question = f"{why}\n\nUse it anyway?"
+                    no = QMessageBox.StandardButton.No
+                    if QMessageBox.question(self, "Use", question, defaultButton=no) == no:
+                        return
+                self.use_or_not()
 
     def _ask_and_remove(self) -> None:
         name = self.chosen()

@@ -66,6 +66,33 @@ def test_a_run_is_adopted_once_every_task_was_compared_and_none_became_worse(
     assert decisions.adopt(run) == "both-1" and active == [("both-1", TASKS)]
 
 
+def test_a_pack_that_its_gate_found_worse_is_put_into_use_only_if_that_is_insisted_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active: list[tuple[str, ...] | None] = []
+    packs = SimpleNamespace(
+        find=lambda _name: SimpleNamespace(path=run.model_file),
+        activate=lambda _name, tasks: active.append(tasks) or TASKS,
+    )
+    monkeypatch.setattr(decisions, "PackRegistry", lambda: packs)
+    assert decisions.worse_pack("both-1") is None, "it was not compared"
+    judged(run, "liver", 0.5, 0.7)
+    judged(run, "spleen", 0.7, 0.5)
+    with pytest.raises(UsageError, match=r"spleen: Mean Dice 0\.700 before.*--anyway"):
+        decisions.activate_pack("both-1")
+    decisions.activate_pack("both-1", ("liver",))
+    decisions.activate_pack("both-1", anyway=True)
+    assert active == [("liver",), None]
+    run.model_file.write_bytes(b"another pack of that name")
+    assert decisions.worse_pack("both-1") is None, "the report is of the former pack"
+
+
+def test_a_pack_without_a_run_is_not_known_to_be_worse(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = SimpleNamespace(find=lambda _name: SimpleNamespace(path=run.model_file))
+    monkeypatch.setattr(decisions, "PackRegistry", lambda: packs)
+    assert decisions.worse_pack("from-elsewhere") is None
+
+
 def test_a_run_in_use_for_any_of_its_tasks_is_not_discarded_but_rolled_back(run: Run) -> None:
     entry = InUse(kind="pack", model="both-1", base="b", when=datetime.now(UTC))
     ActiveModels().take(["spleen", "kidney"], entry)

@@ -82,6 +82,13 @@ def _lines(one: PaperTable, names: Sequence[str]) -> Iterator[str]:
         yield "In brackets: 95 % intervals by resampling the test cases; the paper gives none."
     if len(one.rows) < one.sets and one.stage != "others":
         yield f"{len(one.rows)} of the paper's {one.sets} data sets; the means are over these."
+    other_images = [
+        f"{row.dataset} ({row.cases}, not {row.paper_cases})"
+        for row in one.rows
+        if row.paper_cases is not None and row.cases != row.paper_cases
+    ]
+    if other_images:
+        yield f"Not measured on the paper's test images, by their number: {', '.join(other_images)}."
     if one.paper_means:
         figures = ", ".join(f"{name} {value:.1f}" for name, value in one.paper_means.items())
         yield f"The paper's means over all {one.sets}: {figures}."

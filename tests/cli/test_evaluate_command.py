@@ -83,6 +83,7 @@ def test_reports_become_the_paper_s_table(folders, tmp_path, capsys) -> None:
     rows = [line for line in printed.splitlines() if line.startswith(("Spleen", "3D mean"))]
     assert len(rows) == 2 and all(re.search(r" 83\.3 \[\d+\.\d, \d+\.\d\]$", row) for row in rows)
     assert "1 of the paper's 17 data sets" in printed
+    assert re.search(r"Not measured on the paper's test images, by their number: Spleen \(\d+, not \d+\)\.", printed)
     assert main(("paper-table", str(run), "--json")) == 0
     (table,) = json.loads(capsys.readouterr().out)["tables"]
     assert table["rows"][0]["scores"] == [pytest.approx(100 * 5 / 6)]

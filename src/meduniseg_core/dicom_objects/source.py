@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pydicom
@@ -13,7 +14,7 @@ from pydicom.uid import generate_uid
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.files import open_regular
 from meduniseg_core.images.formats.dicom_origin import ORIGIN, DicomOrigin, dicom_origin
-from meduniseg_core.images.formats.dicom_source import naming
+from meduniseg_core.images.formats.dicom_source import class_of, naming
 from meduniseg_core.images.image import Image
 
 PATIENT_AND_STUDY = (
@@ -86,22 +87,29 @@ def source_series(image: Image) -> SourceSeries:
             with naming(frame.path), open_regular(frame.path) as stream:
                 read[key] = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
                 read[key].decode()
+                if not read[key].get("SOPClassUID") and (kind := class_of(read[key])) is not None:
+                    read[key].SOPClassUID = kind  # emptied when it was made anonymous; the file's meta group has it
         if str(read[key].get("SOPInstanceUID") or "") != frame.instance_uid:
             raise BadInputError(f"{frame.path.name} is another object than when {image.name} was read; try again.")
     headers = tuple(read[str(frame.path)] for frame in origin.frames)
-    for keyword, value in (("StudyInstanceUID", origin.study_uid), ("SeriesInstanceUID", origin.series_uid)):
-        if not value or any(str(header.get(keyword) or "") != value for header in headers):
-            raise BadInputError(_anonymous(image, f"the same {keyword} in every header" if value else keyword))
-    if not all(frame.instance_uid for frame in origin.frames):
-        raise BadInputError(_anonymous(image, "SOPInstanceUID"))
+    _check_identity(image, origin, headers)
     return SourceSeries(origin, headers)
 
 
-def _anonymous(image: Image, what: str) -> str:
-    return (
-        f"{image.name} lacks {what} (removed when it was made anonymous?), so no DICOM object can refer to it; export "
-        "the series again, or save as nii.gz."
-    )
+def _check_identity(image: Image, origin: DicomOrigin, headers: Sequence[Dataset]) -> None:
+    """Refuse headers without the UIDs that an object of the same study must refer to, naming all that they lack."""
+    lacking = []
+    for keyword, value in (("StudyInstanceUID", origin.study_uid), ("SeriesInstanceUID", origin.series_uid)):
+        if not value or any(str(header.get(keyword) or "") != value for header in headers):
+            lacking.append(f"the same {keyword} in every header" if value else keyword)
+    for keyword in ("SOPInstanceUID", "SOPClassUID"):
+        if not all(header.get(keyword) for header in headers):
+            lacking.append(keyword)
+    if lacking:
+        raise BadInputError(
+            f"{image.name} lacks {', '.join(lacking)} (removed when it was made anonymous?), so no DICOM object can "
+            "refer to it; export the series again, or save as nii.gz."
+        )
 
 
 def copy_patient_and_study(source: SourceSeries, target: Dataset) -> None:

@@ -169,6 +169,25 @@ def test_what_is_no_dicom_series_is_refused_in_one_sentence(tmp_path: Path, volu
         dicom_writers([labelled(gone, blobs(SHAPE))], tmp_path / "case.seg.dcm")
 
 
+def test_all_that_an_anonymous_series_lacks_is_named_at_once(tmp_path: Path, volume: Image) -> None:
+    image = read_image(write_volume(tmp_path / "bare", volume, StudyInstanceUID="", SeriesInstanceUID=""))
+    with pytest.raises(BadInputError, match="lacks StudyInstanceUID, SeriesInstanceUID "):
+        dicom_writers([labelled(image, blobs(SHAPE))], tmp_path / "case.seg.dcm")
+
+
+@pytest.mark.parametrize("ending", [".seg.dcm", ".sr.dcm"])
+def test_a_class_that_only_the_meta_group_names_is_enough(tmp_path: Path, volume: Image, ending: str) -> None:
+    folder = write_volume(tmp_path / "series", volume)
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        header.SOPClassUID = ""
+        header.save_as(path, enforce_file_format=False)
+    result = labelled(read_image(folder), blobs(SHAPE))
+    for name, write in dicom_writers([result], tmp_path / f"case{ending}").items():
+        write(tmp_path / name)
+    assert (tmp_path / f"case{ending}").is_file()
+
+
 @pytest.fixture(scope="module")
 def real_ct(shared_data: Path) -> tuple[Image, np.ndarray]:
     """A real CT in its canonical orientation, and the organs that another model found."""

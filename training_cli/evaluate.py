@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.events import Message
 from training_cli.options import DrawnOn, Json, ProgressOption, split_names
 from training_cli.output import table
 from training_cli.session import work
@@ -95,6 +96,9 @@ def evaluate(
             session.show(_detection_table(report))
         for note in report.notes:
             session.show(note)
+        if session.quiet and not session.as_json:  # nothing was shown
+            for finding in report.warnings:
+                session.events(Message(finding.level, finding.text))
         interval = report.interval
         mean = (
             f"Mean Dice {report.dice.mean:.4f} ({interval.confidence:.0%} interval {interval.low:.4f} to "

@@ -98,6 +98,8 @@ def import_model(
         "--modality": modality,
         "--any-trainer": any_trainer,
     }
+    if source == NNUNET and folder is None and not Path(NNUNET).exists():
+        raise UsageError("Name the model folder of nnU-Net, too: 'meduniseg models import nnunet FOLDER --name NAME'.")
     if source == NNUNET and folder is not None:
         _refuse({**of_uniseg, "--sha256": sha256}, "a model folder of nnU-Net")
         if name is None:

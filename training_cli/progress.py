@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, event_record, ignore
+from meduniseg_core.events import CaseDone, Event, EventSink, Message, Metric, Progress, event_record
 from training_cli.output import console, print_json_line, printable
 
 LINE_EVERY_SECONDS = 30.0
@@ -27,12 +27,18 @@ def display(mode: ProgressMode) -> Iterator[EventSink]:
     elif mode == "lines":
         yield _Lines()
     else:
-        yield ignore
+        yield _warn
 
 
 def as_json_line(event: Event) -> None:
     """The event as one line of JSON."""
     print_json_line(event_record(event))
+
+
+def _warn(event: Event) -> None:
+    """Nothing but warnings: what can make a result wrong is said however little progress is shown."""
+    if isinstance(event, Message) and event.level == "warning":
+        print(printable(_note(event)), file=sys.stderr, flush=True)
 
 
 class _Lines:

@@ -159,10 +159,12 @@ def place_labels(labels: Image, image: Image) -> Image:
     if placement.relation == "reordered":
         return placed
     covered, whole = _size(labels.geometry), _size(image.geometry)
-    text = (
-        f"{_name(labels)} ({covered} voxels) was placed on the grid of {image.name} ({whole}); the rest is background."
-    )
-    return placed.with_findings(Finding("labels_placed", text, "info"))
+    text = f"{_name(labels)} ({covered} voxels) was placed on the grid of {image.name} ({whole})"
+    size = placement.change.forward_geometry(labels.geometry).shape
+    if not _one_holds_the_other(image.geometry.shape, size, placement.shift):
+        text += ", but is neither a part of it nor larger all round: check that they are of one patient."
+        return placed.with_findings(Finding("labels_placed", text))
+    return placed.with_findings(Finding("labels_placed", f"{text}; the rest is background.", "info"))
 
 
 def join_labels(first: Image, second: Image) -> tuple[Image, Image]:
@@ -272,6 +274,14 @@ def _placed(labels: Image, target: Geometry, placement: Placement, name: str) ->
     array = np.zeros((1, *target.shape), dtype=labels.array.dtype)
     array[:, *outer] = kept
     return replace(labels, array=array, geometry=target)
+
+
+def _one_holds_the_other(shape: Shape3, size: Shape3, shift: Shape3) -> bool:
+    """Whether a grid of ``size`` that begins at ``shift`` lies within one of ``shape``, or the other way round."""
+    steps = list(zip(shape, size, shift, strict=True))
+    return all(start >= 0 and start + m <= n for n, m, start in steps) or all(
+        start <= 0 and n <= start + m for n, m, start in steps
+    )
 
 
 def _hardly_shared(first: Image, second: Image, size: Shape3, shift: Shape3) -> Finding | None:

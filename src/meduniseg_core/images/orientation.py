@@ -160,7 +160,8 @@ def canonical_orientation(image: Image) -> tuple[Image, Reorientation]:
 
     Axes are permuted and flipped so that d runs towards the head (+z), h to the back (+y) and w to the left (+x), as
     nearly as it can be. Images without a position in the patient (``physical`` False) stay as they are. A single slice
-    (D = 1) keeps its depth axis: an axial one is turned within its plane, a coronal or sagittal one stays as stored.
+    (one axis of length 1) gets that axis as d: an axial one is turned within its plane like a volume's, a coronal or
+    sagittal one so that h runs to the feet and w to the left or to the back, as such slices are looked at.
 
     Args:
         image: ``(C, D, H, W)``.
@@ -180,18 +181,20 @@ def _towards_canonical(image: Image) -> Reorientation:
         return Reorientation()
     cosines = np.asarray(image.geometry.direction)  # [row, axis]
     along = np.abs(cosines)
-    orders = list(permutations((0, 1, 2)))
-    if image.is_2d:
-        if int(np.argmax(along[:, 0])) != _ROW_OF_AXIS[0]:
-            return Reorientation()
-        orders = [order for order in orders if order[0] == 0]
+    orders, rows, signs = list(permutations((0, 1, 2))), _ROW_OF_AXIS, (1, 1, 1)
+    thin = [axis for axis, length in enumerate(image.geometry.shape) if length == 1]
+    if image.is_2d or len(thin) == 1:
+        orders = [order for order in orders if order[0] == thin[0]]
+        normal = int(np.argmax(along[:, thin[0]]))
+        if normal != _ROW_OF_AXIS[0]:
+            rows, signs = (normal, _ROW_OF_AXIS[0], 1 - normal), (1, -1, 1)
     best = orders[0]  # the stored order wins ties
     for order in orders[1:]:
-        if _fit(along, order) > _fit(along, best) + _NEAR:
+        if _fit(along, order, rows) > _fit(along, best, rows) + _NEAR:
             best = order
-    flips = [bool(cosines[_ROW_OF_AXIS[n], axis] < 0) for n, axis in enumerate(best)]
+    flips = [bool(signs[n] * cosines[rows[n], axis] < 0) for n, axis in enumerate(best)]
     return Reorientation((best[0], best[1], best[2]), (flips[0], flips[1], flips[2]))
 
 
-def _fit(along: np.ndarray, order: tuple[int, ...]) -> float:
-    return float(sum(along[_ROW_OF_AXIS[n], axis] for n, axis in enumerate(order)))
+def _fit(along: np.ndarray, order: tuple[int, ...], rows: tuple[int, ...]) -> float:
+    return float(sum(along[rows[n], axis] for n, axis in enumerate(order)))

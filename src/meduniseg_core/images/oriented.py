@@ -91,11 +91,16 @@ def oriented_as_said(image: Image, code: str | None) -> Image:
         code: The user's orientation, such as "RAS"; None where the user gave none.
 
     Returns:
-        The image with that orientation; the image itself where it needs none.
+        The image with that orientation; where it needs none, the image with a finding that says so.
 
     Raises:
         UsageError: The code is not an orientation.
     """
-    if code is None or not image.physical or is_oriented(image):
+    if code is None:
         return image
+    if not image.physical or is_oriented(image):
+        why = "states its orientation" if image.physical else "has no place in a patient"
+        towards(code)
+        text = f"{image.name} {why}, so the one that was given is not used (--assume-orientation {code})."
+        return image.with_findings(Finding("orientation_assumed", text, "info"))
     return assume_orientation(image, code)

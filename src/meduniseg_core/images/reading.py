@@ -27,6 +27,10 @@ from meduniseg_core.images.upright import turned_upright
 LABEL_LIMIT = 65535
 """The largest label id that 16 bits hold."""
 
+_SCALED_IDS = 1e-3
+"""How far a file with a slope may be from the id that it means: nibabel gives 1.00002 for 1 where floats were saved
+with the header of an integer image."""
+
 
 def read_image(
     path: str | Path | Sequence[str | Path], *, series: str | None = None, frame: int | None = None
@@ -210,6 +214,8 @@ def _read_one(path: Path, series: str | None = None, frame: int | None = None) -
 
         return read_dicom_series(path, series, frame)
     kind = _format_of(path)
+    if series is not None and kind != "dicom":
+        raise BadInputError(f"{path.name} is no DICOM, and nothing else has series; leave --series out.")
     if kind == "nifti":
         from meduniseg_core.images.formats.nifti import read_nifti
 
@@ -287,6 +293,8 @@ def _as_labels(image: Image, name: str) -> Image:
         raise BadInputError(
             f"{name} has {array.shape[0]} channels and a label map has one; join the classes into one map."
         )
+    if array.dtype.kind == "f" and np.allclose(array, np.rint(array), rtol=0, atol=_SCALED_IDS):
+        array = np.rint(array)
     low, high = array.min(), array.max()
     if low < 0 or high > LABEL_LIMIT:
         raise BadInputError(

@@ -115,6 +115,11 @@ def state_dict_of(path: Path, content: dict[str, Any], key: str = "state_dict") 
         BadInputError: the entry is missing, or does not hold float tensors of a plausible size.
     """
     state = content.get(key)
+    if state is None and "network_weights" in content:
+        raise BadInputError(
+            f"{path}: is a checkpoint of nnU-Net v2; import the model folder that it lies in "
+            "('meduniseg models import nnunet FOLDER --name NAME')."
+        )
     if not isinstance(state, dict) or not state:
         raise BadInputError(
             f"{path}: holds no '{key}', so it is not an nnU-Net checkpoint; check that it is the right file."

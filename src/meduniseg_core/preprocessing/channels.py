@@ -38,6 +38,9 @@ def match_channels(image: Image, plan: TaskPlan, events: EventSink) -> np.ndarra
             )
         )
         return np.broadcast_to(image.array, (3, *image.array.shape[1:]))
+    if image.channels == 3 and wanted == 1 and all(np.array_equal(image.array[0], other) for other in image.array[1:]):
+        events(Message("info", f"{image.name} has three equal channels and task {plan.task} takes one: it is grey."))
+        return image.array[:1]
     if image.channels == 3 and wanted == 1 and image.meta.get("colour") == "rgb" and _is_rendering(image):
         raise BadInputError(
             f"{image.name} holds colours (RGB voxels), which say nothing of intensities, and task {plan.task} takes "

@@ -68,7 +68,7 @@ class DatasetDescription(BaseModel):
 
     channel_names: dict[str, str] = Field(min_length=1)
     labels: dict[str, int] = Field(min_length=2, description="with nnU-Net's 'ignore', if there is one: the highest")
-    file_ending: str = Field(pattern=r"^\.[A-Za-z0-9.]+$")
+    file_ending: str = Field(pattern=r"^[A-Za-z0-9.]+$")
     name: str | None = None
     stated_cases: object = Field(default=None, alias="numTraining")
     modality: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_&+\-]*$")
@@ -83,6 +83,8 @@ class DatasetDescription(BaseModel):
     def _single_ids(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        if all(_is_id(label) for label in value.values()) and not all(_is_id(name) for name in value):
+            value = {name: int(label) for name, label in value.items()}  # numbers as text
         if value and all(isinstance(name, str) for name in value.values()):  # nnU-Net v1 and the Decathlon
             turned = {name: int(label) if str(label).isdecimal() else label for label, name in value.items()}
             raise ValueError(
@@ -96,6 +98,13 @@ class DatasetDescription(BaseModel):
                 f"if 'labels' names their ids instead: {json.dumps(_exclusive(single), ensure_ascii=False)}"
             )
         return single
+
+    @field_validator("file_ending")
+    @classmethod
+    def _begins_with_a_dot(cls, value: str) -> str:
+        if not value.startswith("."):
+            raise ValueError(f"file_ending must begin with a dot: .{value}")
+        return value
 
     @field_validator("patient_of", mode="before")
     @classmethod
@@ -343,6 +352,11 @@ def _without_label(label: Path) -> str:
         else f"save it as {label.name}"
     )
     return f"{other} has another ending than the images, and in nnU-Net's layout both have the same; {remedy}."
+
+
+def _is_id(value: object) -> bool:
+    """Whether a label's id is written as text."""
+    return isinstance(value, str) and value.isdecimal()
 
 
 def _exclusive(labels: dict[str, Any]) -> dict[str, int]:

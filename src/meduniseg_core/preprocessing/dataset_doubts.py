@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from meduniseg_core.images import Finding, Image
 from meduniseg_core.images.modality_check import is_surely_ct, not_hounsfield
 from meduniseg_core.images.oriented import is_oriented
@@ -59,6 +61,17 @@ def _blank(image: Image) -> Iterator[Finding]:
         )
 
 
+def _own_labels(image: Image, labels: Image) -> Iterator[Finding]:
+    """A label map that was saved in the place of its image, its ids as they are or scaled to be seen."""
+    for channel in image.array:
+        if channel.shape != labels.array[0].shape or not np.array_equal(channel != 0, labels.array[0] != 0):
+            continue
+        if len(np.unique(channel)) <= len(np.unique(labels.array)) > 1:
+            text = f"{image.name} is its own label map and no image: copy the image to its place."
+            yield Finding("intensity_mismatch", text)
+            return
+
+
 def _values(image: Image, channels: tuple[str, ...], modality: str | None) -> Iterator[_ValuesOf]:
     if image.channels != len(channels) or image.is_2d or not image.physical:
         return  # pictures of CT have another scale, and are learned from as such
@@ -108,6 +121,7 @@ class DatasetDoubts:
         found = [finding for finding in image.findings if finding.code != unknown]
         found += [] if labels is None else [finding for finding in labels.findings if finding.code != unknown]
         pair = doubtful_channels(image, self._channels)
+        found += [] if labels is None else list(_own_labels(image, labels))
         for finding in (*found, *_blank(image), *((pair,) if pair is not None else ())):
             self._note(finding, name)
         for doubt in _values(image, self._channels, self._modality):

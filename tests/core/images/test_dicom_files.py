@@ -235,3 +235,21 @@ def test_flipped_bytes_and_cuts_never_raise_anything_else(tmp_path: Path) -> Non
         else:
             assert np.isfinite(image.geometry.affine).all()
     assert refused > 50
+
+
+@pytest.mark.parametrize(("interpretation", "value"), [("MONOCHROME1", 0), ("MONOCHROME2", 4000)])
+def test_padding_of_a_film_is_black_whatever_its_value(interpretation: str, value: int, tmp_path: Path) -> None:
+    path = write_slice(tmp_path, "x.dcm", (0, 0, 0), Modality="DX", PhotometricInterpretation=interpretation)
+    film = pydicom.dcmread(path)
+    film.PixelRepresentation = 0
+    pixels = np.arange(100, 100 + film.Rows * film.Columns, dtype=np.uint16).reshape(film.Rows, film.Columns)
+    plain = pixels.copy()
+    pixels[:, 0] = value
+    read = {}
+    for name, stored in (("plain", plain), ("padded", pixels)):
+        film.PixelData = stored.tobytes()
+        film.add_new("PixelPaddingValue", "US", value)
+        film.save_as(tmp_path / f"{name}.dcm")
+        read[name] = read_image(tmp_path / f"{name}.dcm").array[0, 0]
+    assert np.array_equal(read["padded"][:, 1:], read["plain"][:, 1:])
+    assert (read["padded"][:, 0] == read["plain"][:, 1:].min()).all()

@@ -270,3 +270,17 @@ def test_a_cropped_map_is_written_on_the_images_grid(tmp_path: Path) -> None:
     written = read_labels(tmp_path / "x.nii.gz")
     assert same_grid(written.geometry, grid) and np.array_equal(written.array[:, 1:4, 2:6, 3:], part.array)
     assert written.array.sum() == part.array.sum()
+
+
+@pytest.mark.parametrize(
+    ("shift", "shape", "level"),
+    [((1, 1, 1), (3, 4, 4), "info"), ((-1, -1, -1), (9, 10, 12), "info"), ((-1, 1, 0), (9, 4, 6), "warning")],
+    ids=["a part", "larger all round", "neither"],
+)
+def test_labels_that_reach_beyond_the_image_and_fall_short_of_it_are_doubted(
+    shift: tuple[int, int, int], shape: tuple[int, int, int], level: str
+) -> None:
+    grid = oblique()
+    labels = Image(np.zeros((1, *shape), np.uint8), moved(grid, shift, shape))
+    (finding,) = place_labels(labels, image_on(grid)).findings
+    assert (finding.code, finding.level) == ("labels_placed", level)

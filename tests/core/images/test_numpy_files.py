@@ -6,6 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ def saved(path: Path, array: np.ndarray, **options: bool) -> Path:
     ("shape", "dtype", "expected"),
     [
         ((6, 7), "uint8", (1, 1, 6, 7)),
+        ((6, 7, 1), "uint8", (1, 1, 6, 7)),
         ((6, 7, 3), "uint8", (3, 1, 6, 7)),
         ((6, 7, 3), "int16", (1, 6, 7, 3)),
         ((5, 6, 7), "float32", (1, 5, 6, 7)),
@@ -148,3 +150,13 @@ def test_what_may_be_a_picture_with_its_colours_first_is_said(tmp_path: Path) ->
         assert image.geometry.shape == shape
         found = [finding.text for finding in image.findings if finding.code == "axes_doubtful"]
         assert len(found) == said and all("3 values a pixel" in text for text in found)
+
+
+def test_ids_that_a_slope_made_inexact_are_ids(tmp_path: Path) -> None:
+    """nibabel writes 0, 1.00002, 2 where floats are saved with the header of an integer image."""
+    ids = np.random.default_rng(0).integers(0, 3, (4, 5, 6)).astype(np.float64)
+    header = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.eye(4)).header
+    nib.save(nib.Nifti1Image(ids, np.eye(4), header), tmp_path / "label.nii.gz")
+    assert not np.array_equal(nib.load(tmp_path / "label.nii.gz").get_fdata(), ids)
+    labels = read_labels(tmp_path / "label.nii.gz")
+    assert labels.array.dtype == np.uint8 and np.array_equal(labels.array[0], ids.T)

@@ -146,7 +146,7 @@ def test_a_photograph_is_left_alone() -> None:
     assert change == Reorientation()
 
 
-def test_an_axial_slice_is_turned_within_its_plane_and_a_sagittal_one_is_left_as_stored() -> None:
+def test_an_axial_slice_is_turned_within_its_plane_and_a_sagittal_one_has_its_head_up() -> None:
     axial = Geometry((1, 4, 5), (3, 1, 1), direction=((0, -1, 0), (0, 0, -1), (1, 0, 0)))
     turned, change = canonical_orientation(Image(np.arange(20).reshape(1, 1, 4, 5), axial))
     assert turned.geometry.shape == (1, 5, 4)
@@ -154,6 +154,25 @@ def test_an_axial_slice_is_turned_within_its_plane_and_a_sagittal_one_is_left_as
     sagittal = Geometry((1, 4, 5), (3, 1, 1), direction=((1, 0, 0), (0, 0, 1), (0, -1, 0)))
     image = Image(np.arange(20).reshape(1, 1, 4, 5), sagittal)
     assert canonical_orientation(image)[0] is image
+
+
+@pytest.mark.parametrize(("order", "signs"), ORIENTATIONS)
+@pytest.mark.parametrize("normal", [0, 1], ids=["sagittal", "coronal"])
+def test_a_single_slice_is_the_same_picture_however_it_is_stored(
+    normal: int, order: tuple[int, int, int], signs: tuple[int, int, int]
+) -> None:
+    """Of the patient's axes x, y, z (LPS) the slice has one voxel along ``normal``; h runs to the feet."""
+    along = np.random.default_rng(0).integers(0, 99, tuple(1 if axis == normal else 4 + axis for axis in range(3)))
+    stored = np.transpose(along, order)[tuple(slice(None, None, sign) for sign in signs)]
+    direction = np.zeros((3, 3))
+    for axis, (row, sign) in enumerate(zip(order, signs, strict=True)):
+        direction[row, axis] = sign
+    rows = tuple(tuple(float(value) for value in row) for row in direction)
+    shape = (int(stored.shape[0]), int(stored.shape[1]), int(stored.shape[2]))
+    image = Image(np.ascontiguousarray(stored[None]), Geometry(shape, (1, 1, 1), direction=rows))
+    turned, change = canonical_orientation(image)
+    assert np.array_equal(turned.array[0, 0], along.take(0, axis=normal).T[::-1])
+    assert np.array_equal(change.inverse(turned.array), image.array)
 
 
 def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:

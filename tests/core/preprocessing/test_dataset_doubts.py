@@ -124,3 +124,11 @@ def test_an_image_that_shows_nothing_is_said(
     blank = make_volume(np.full(image.array.shape[1:], 40, np.int16), (3.0, 1.0, 1.0))
     found = warnings_of(make_dataset({"a": ([image], labels), "b": ([blank], labels)}))
     assert any(text.startswith("b_0000.nii.gz has the same value (40) everywhere") for text in found)
+
+
+@pytest.mark.parametrize("scaled", [1, 127])
+def test_a_label_map_in_the_place_of_its_image_is_said(make_dataset: MakeDataset, ct_case: CtCase, scaled: int) -> None:
+    (image,), labels = ct_case(0)
+    mask = replace(image, array=(labels.array * scaled).astype(np.int16))
+    found = warnings_of(make_dataset({"a": ([mask], labels), "b": ct_case(1)}))
+    assert any(text.startswith("a_0000.nii.gz is its own label map and no image") for text in found)

@@ -131,13 +131,21 @@ def test_a_colour_image_serves_a_one_channel_task_by_its_luminance(
     assert [event.text for event in heard if isinstance(event, Message) and "luminance" in event.text]
 
 
+def test_three_equal_channels_are_grey(make_plan_of: MakePlan, make_volume: MakeImage) -> None:
+    heard: list[Event] = []
+    grey = np.random.default_rng(0).normal(size=(8, 32, 32))
+    three = preprocess(make_volume(np.stack([grey] * 3)), make_plan_of(), events=heard.append)
+    assert np.array_equal(three.data, preprocess(make_volume(grey), make_plan_of()).data)
+    assert [event.text for event in heard if isinstance(event, Message) and "three equal channels" in event.text]
+
+
 def test_other_channel_counts_are_refused(
     make_plan_of: MakePlan, make_photograph: MakeImage, make_volume: MakeImage
 ) -> None:
     with pytest.raises(BadInputError, match=r"has 2 channel\(s\) and task organ takes 3 \(R, G, B\)"):
         preprocess(make_photograph(np.zeros((2, 8, 8))), make_plan_of(**COLOUR))
     with pytest.raises(BadInputError, match=r"has 3 channel\(s\) and task organ takes 1"):
-        preprocess(make_volume(np.zeros((3, 8, 8, 8))), make_plan_of())
+        preprocess(make_volume(np.arange(3 * 8**3, dtype=float).reshape(3, 8, 8, 8)), make_plan_of())
     two = make_plan_of(channels=("T1", "T2"), normalisation=("none",) * 2, figures=(None,) * 2)
     with pytest.raises(BadInputError, match=r"has 1 channel\(s\) and task organ takes 2 \(T1, T2\)"):
         preprocess(make_volume(np.zeros((8, 8, 8))), two)

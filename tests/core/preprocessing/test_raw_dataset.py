@@ -63,6 +63,7 @@ def test_pet_with_ct_counts_as_pet(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"labels": {"background": 0, "whole": [1, 2]}}, "region-based"),
+        ({"file_ending": "nii.gz"}, r"file_ending must begin with a dot: \.nii\.gz"),
         ({"labels": {"0": "background", "1": "liver"}}, r'id: name, .* name: id: {"background": 0, "liver": 1}'),
         ({"labels": {"background": 0, "ignore": 1, "a": 2}}, "'ignore' must have the highest id, 2"),
         ({"labels": {"background": 0, "ignore": 1}}, "a class besides the background"),

@@ -196,6 +196,7 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float] |
     if stored.ndim == 3:
         return np.ascontiguousarray(np.moveaxis(stored, -1, 0))
     slope, intercept = (1.0, 0.0) if rescale is None else rescale
+    padding = _padding(dataset, stored)
     low, high = _stored_range(dataset)
     if rescale is None and dataset.get("ModalityLUTSequence"):  # stands in place of slope and intercept
         stored, (low, high) = _through_table(dataset, stored, name)
@@ -210,7 +211,22 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float] |
     for first in range(0, stored.shape[0], rows):
         block = stored[first : first + rows].astype(np.float64) * slope + intercept
         values[first : first + rows] = ends[0] + ends[1] - block if inverted else block
+    if padding is not None and not measured:
+        values[padding] = values[~padding].min()
     return values[None]
+
+
+def _padding(dataset: Dataset, stored: np.ndarray) -> np.ndarray | None:
+    """Where a grey frame shows nothing, by its Pixel Padding Value (PS3.3 C.7.5.1.1.2); None where all is image.
+
+    Such pixels are black on a screen whatever their value, also where small values mean white.
+    """
+    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
+    if not isinstance(value, int):
+        return None
+    low, high = sorted((value, limit if isinstance(limit, int) else value))
+    found = (stored >= low) & (stored <= high)
+    return found if found.any() and not found.all() else None
 
 
 def _through_table(dataset: Dataset, stored: np.ndarray, name: str) -> tuple[np.ndarray, tuple[int, int]]:

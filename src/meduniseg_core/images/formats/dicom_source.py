@@ -57,7 +57,7 @@ _PIXELS = (
     *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     "SegmentedBluePaletteColorLookupTableData",
-    *("ModalityLUTSequence", "PresentationLUTShape"),
+    *("ModalityLUTSequence", "PresentationLUTShape", "PixelPaddingValue", "PixelPaddingRangeLimit"),
 )
 _HEADER_TAGS = [Tag(keyword) for keyword in HEADER]
 _PIXEL_TAGS = [*_HEADER_TAGS, *(Tag(keyword) for keyword in _PIXELS)]

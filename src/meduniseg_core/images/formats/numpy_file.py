@@ -31,8 +31,8 @@ _DAMAGE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFEr
 def read_numpy(path: Path, frame: int | None = None) -> Image:
     """Read an array of up to four axes.
 
-    The shape is (H, W), (H, W, 3) in uint8 (a colour picture), (D, H, W) or (C, D, H, W), with C at most 4. The image
-    has no position in the patient: ``physical`` is False and the spacing 1.
+    The shape is (H, W), (H, W, 1), (H, W, 3) in uint8 (a colour picture), (D, H, W) or (C, D, H, W), with C at most 4.
+    The image has no position in the patient: ``physical`` is False and the spacing 1.
 
     Args:
         path: The file.
@@ -49,6 +49,8 @@ def read_numpy(path: Path, frame: int | None = None) -> Image:
     name = path.name
     array = decoded(path, lambda: _read(path))
     array = check_numeric(array, name)
+    if array.ndim == 3 and array.shape[2] == 1 < min(array.shape[:2]):  # a grey picture (H, W, 1)
+        array = array[..., 0]
     colour = array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8
     array = np.moveaxis(array, -1, 0)[:, None] if colour else array.reshape((1,) * (4 - array.ndim) + array.shape)
     array, findings = take_frame(array, frame, name, colour=colour)

@@ -32,6 +32,7 @@ _THROUGH_ITK = {5, 7}  # LZW and JPEG, which tifffile leaves to a package of its
 _LOSSY = {7}
 _SMALL = 1 << 24
 _MIN_IS_WHITE, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
+_OTHER_COLOURS = {5: "CMYK", 8: "CIELab", 9: "ICCLab", 10: "ITULab"}
 _DAMAGE = (
     *(ValueError, OSError, zlib.error, struct.error, IndexError, KeyError, TypeError, RuntimeError, EOFError),
     *(AttributeError, ArithmeticError),
@@ -55,11 +56,13 @@ def read_tiff(path: Path, frame: int | None = None) -> Image:
 
     Raises:
         BadInputError: The file is truncated or damaged, holds images of several sizes, has transparent pixels, or uses
-            a compression other than none, deflate, LZW, PackBits and JPEG.
+            a compression other than none, deflate, LZW, PackBits and JPEG, or colours other than RGB (YCbCr only
+            within JPEG).
         SeveralImagesError: The file is a time series and ``frame`` is None, or there are more than four channels.
     """
     content = _read(path, frame)
     array, top = content.array, content.array.shape[0]
+    _check_colours(content, path.name)
     colour = "rgb" if content.photometric in (_RGB, _PALETTE, _YCBCR) and top in (3, 4) else "grey"
     if content.photometric == _PALETTE:
         array, colour = _through_palette(array, content.colormap, path.name), "rgb"
@@ -73,6 +76,20 @@ def read_tiff(path: Path, frame: int | None = None) -> Image:
             )
         array = array[:-1]
     return turned_upright(_image(path, array, content, colour), content.orientation)
+
+
+def _check_colours(content: _Content, name: str) -> None:
+    """BadInputError where samples mean something that is not converted here: they would be taken for RGB or grey."""
+    space = _OTHER_COLOURS.get(content.photometric)
+    if space is None and content.photometric == _YCBCR and content.compression not in _LOSSY:
+        space = "YCbCr"  # the decoder of JPEG gives RGB
+    if space is not None:
+        raise BadInputError(f"{name} stores its colours as {space}, which is not read; save it as RGB.")
+    if content.photometric == _MIN_IS_WHITE and content.array.dtype.kind != "u":
+        raise BadInputError(
+            f"{name} is stored inverted (MinIsWhite) with signed or fractional values, of which none is white; save it "
+            "as MinIsBlack."
+        )
 
 
 def read_tiff_labels(path: Path) -> Image:

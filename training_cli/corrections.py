@@ -80,7 +80,7 @@ def add(
         corrected = meet(read_labels(labels, like=image), image, drawn_on)
         before = meet(read_labels(predicted, like=image), image, drawn_on) if predicted is not None else None
         named = split_names(classes) or _names_in(corrected)
-        ledger = _ledger(folder, image, task, modality, named, split_names(channels))
+        ledger = _ledger(folder, (image, corrected), task, modality, named, split_names(channels))
         taken = ledger.as_taken(image, corrected, split_names(classes))
         before = ledger.as_taken(image, before, split_names(classes)) if before is not None else None
         entry = ledger.accept(
@@ -132,13 +132,13 @@ def list_cases(folder: LedgerFolder, as_json: Json = False) -> None:
 
 def _ledger(
     folder: Path,
-    image: Image,
+    first: tuple[Image, Image],
     task: str | None,
     modality: str | None,
     classes: list[str] | None,
     channels: list[str] | None,
 ) -> Ledger:
-    """The ledger in ``folder``, created if there is none."""
+    """The ledger in ``folder``, created if there is none and ``first`` (image and labels) can be its first case."""
     from meduniseg_core.catalog import find_modality
     from meduniseg_core.corrections import Ledger, channels_for, ending_for
 
@@ -153,9 +153,10 @@ def _ledger(
             task=task,
             modality=kind,
             classes=classes,
-            channels=channels or channels_for(image, kind),
-            file_ending=ending_for(image),
+            channels=channels or channels_for(first[0], kind),
+            file_ending=ending_for(first[0]),
             exist_ok=True,  # created by another process just now
+            begins_with=first,
         )
     if task not in (None, ledger.task) or kind not in (None, ledger.dataset.modality):
         raise UsageError(

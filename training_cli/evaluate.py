@@ -97,8 +97,8 @@ def evaluate(
         for note in report.notes:
             session.show(note)
         if session.quiet and not session.as_json:  # nothing was shown
-            for finding in report.warnings:
-                session.events(Message(finding.level, finding.text))
+            for note in report.notes:
+                session.events(Message("warning", note))
         interval = report.interval
         mean = (
             f"Mean Dice {report.dice.mean:.4f} ({interval.confidence:.0%} interval {interval.low:.4f} to "

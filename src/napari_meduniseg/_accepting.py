@@ -200,6 +200,7 @@ def accept(given: Submission, into: Collection, reader: str | None = None) -> Ac
             channels=channels_for(image, into.modality),
             file_ending=ending_for(image),
             exist_ok=True,
+            begins_with=(image, labels),
         )
     entry = ledger.accept(
         image,

@@ -127,3 +127,12 @@ def test_what_is_wrong_is_said_in_one_sentence(image: Path, tmp_path: Path, medu
 def test_help_of_the_command_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(("corrections", "add", "--help")) == 0
     assert "--patient" in capsys.readouterr().out
+
+
+def test_labels_that_are_refused_begin_no_ledger(image: Path, tmp_path: Path, meduniseg) -> None:
+    grid = read_image(image)
+    write_labels(grid.with_array(np.full((1, *grid.geometry.shape), 7, np.uint8)), tmp_path / "seven.nii.gz")
+    ledger = tmp_path / "ledger"
+    done = meduniseg("corrections", "add", ledger, image, "--labels", tmp_path / "seven.nii.gz", *BEGIN)
+    assert done.returncode == 3 and "7" in done.stderr
+    assert not ledger.exists()

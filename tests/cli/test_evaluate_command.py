@@ -88,3 +88,12 @@ def test_reports_become_the_paper_s_table(folders, tmp_path, capsys) -> None:
     (table,) = json.loads(capsys.readouterr().out)["tables"]
     assert table["rows"][0]["scores"] == [pytest.approx(100 * 5 / 6)]
     assert main(("paper-table", str(tmp_path / "nowhere"))) == 3
+
+
+def test_warnings_are_printed_however_little_progress_is_shown(meduniseg, tmp_path) -> None:
+    for folder in ("predictions", "references"):
+        (tmp_path / folder).mkdir()
+        empty = Image(np.zeros((1, 3, 4, 5), np.uint8), Geometry((3, 4, 5), (1, 1, 1)))
+        write_labels(empty, tmp_path / folder / "a.nii.gz")
+    done = meduniseg("evaluate", tmp_path / "predictions", tmp_path / "references", "--progress", "none")
+    assert done.returncode == 0 and "holds any label" in done.stderr and "evaluate: " not in done.stderr

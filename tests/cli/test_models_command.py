@@ -144,3 +144,8 @@ def test_a_checkpoint_may_be_imported_with_other_tasks_and_spacings(
     options.write_text('{"spacings": 1}')
     refused = meduniseg("models", "import", checkpoint, "--name", "other", "--options", options)
     assert refused.returncode == 2 and str(options) in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_model_of_nnunet_without_its_folder_is_asked_for(meduniseg) -> None:
+    done = meduniseg("models", "import", "nnunet", "--name", "mine")
+    assert done.returncode == 2 and "import nnunet FOLDER --name NAME" in done.stderr

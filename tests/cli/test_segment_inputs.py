@@ -209,3 +209,21 @@ def test_one_case_of_a_folder_is_named_and_its_choices_stand_in_the_event(tmp_pa
     assert chosen.returncode == 0 and [one["case"] for one in json.loads(chosen.stdout)["results"]] == ["film"]
     wrong = meduniseg("segment", folder, *common, "--case", "b")
     assert wrong.returncode == 2 and "There is no case 'b'; there are: a, film." in wrong.stderr
+
+
+def test_a_series_is_for_dicom_alone(meduniseg, tiny_model, tmp_path) -> None:
+    scan = write_volume(tmp_path / "scan.nii.gz")
+    done = meduniseg("segment", scan, "-o", tmp_path / "out", "-t", "organ", "-m", tiny_model, "--series", "3")
+    assert done.returncode == 3 and "nothing else has series; leave --series out" in done.stderr
+
+
+def test_an_orientation_that_is_not_used_is_said(meduniseg, tiny_model, tmp_path) -> None:
+    scan = write_volume(tmp_path / "scan.nii.gz")
+    arguments = ("-o", tmp_path / "out", "-t", "organ", "-m", tiny_model, "--assume-orientation", "RAI")
+    assert meduniseg("segment", scan, *arguments).returncode == 0
+    (said,) = [
+        warning
+        for warning in json.loads((tmp_path / "out" / "scan.json").read_text())["warnings"]
+        if warning["code"] == "orientation_assumed"
+    ]
+    assert "states its orientation, so the one that was given is not used" in said["text"] and said["level"] == "info"

@@ -77,6 +77,7 @@ class Ledger:
         file_ending: str = ".nii.gz",
         validation_fraction: float = 0.2,
         exist_ok: bool = False,
+        begins_with: tuple[Image, Image] | None = None,
     ) -> Ledger:
         """Create a ledger.
 
@@ -89,14 +90,17 @@ class Ledger:
             file_ending: ending of all files, see :func:`ending_for`.
             validation_fraction: approximate share of the cases that are for validation.
             exist_ok: open an existing ledger of the same task.
+            begins_with: the image and labels that will be accepted first; no ledger is made where they cannot be.
 
         Returns:
             The ledger.
 
         Raises:
             UsageError: a name or value cannot be used.
-            BadInputError: the folder already holds a ledger or a data set.
+            BadInputError: the folder already holds a ledger or a data set, or the labels cannot be accepted.
         """
+        if begins_with is not None:
+            labels_on(storable(begins_with[0]), begins_with[1], check_classes(classes))
         check_ledger_ending(file_ending)
         ledger = cls(Path(folder))
         content = {

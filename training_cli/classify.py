@@ -13,7 +13,7 @@ import typer
 from meduniseg_core.errors import BadInputError, CancelledError, UsageError
 from meduniseg_core.events import Message, Progress
 from training_cli.case_failures import CaseFailures
-from training_cli.inputs import cases_for, check_arguments, without_results
+from training_cli.inputs import cases_for, check_arguments, tell_left_out, without_results
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.output import table
 from training_cli.session import work
@@ -71,6 +71,7 @@ def classify(
 
         check_arguments(images)
         images = without_results(images, session.events)
+        tell_left_out(images, session.events)
         known = read_head(head)
         truth = {} if labels is None else _classes_in(labels)
         predictor = Predictor(load_model(model or known.model), device, precision)

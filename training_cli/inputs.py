@@ -48,6 +48,18 @@ def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
     return [path for path in arguments if path not in results]
 
 
+def tell_left_out(arguments: Sequence[Path], events: EventSink) -> None:
+    """Say which images of the folders given are no cases: of formats that are not read, or in folders below."""
+    from meduniseg_core.evaluation.writing import is_output
+    from meduniseg_core.events import Message
+    from meduniseg_core.images.cases import left_out
+
+    for folder in arguments:
+        if folder.is_dir():
+            for finding in left_out(folder, is_output):
+                events(Message(finding.level, finding.text))
+
+
 def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> list[Case]:
     """All cases, folders' first, those that cannot be used with their fault.
 

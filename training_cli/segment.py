@@ -13,7 +13,7 @@ import typer
 from meduniseg_core.events import Message
 from training_cli.case_run import CaseRun
 from training_cli.case_work import CaseOptions, CaseWork, Team
-from training_cli.inputs import cases_for, check_arguments, named_cases, without_results
+from training_cli.inputs import cases_for, check_arguments, named_cases, tell_left_out, without_results
 from training_cli.manifests import header_of, left_to_do
 from training_cli.offers import ALL_TASKS, choose_tasks, known_modality, tell_adopted, tell_in_use
 from training_cli.options import Device, Json, ModelName, OutputFolder, Precision, ProgressOption
@@ -198,6 +198,7 @@ def segment(
             check_scheduler_library()
         check_arguments(images)
         images = without_results(images, session.events)
+        tell_left_out(images, session.events)
         wanted_ending = chosen_ending(ending)
         # a pack is for one model: the default one, where no other is named
         offer = offer_of(model or "starter") if model is not None or pack else offer_in_use(session.events)

@@ -21,6 +21,10 @@ from meduniseg_core.images.formats import ENDINGS, channel_of, ending_of, stem_o
 from meduniseg_core.images.formats.dicom_folders import dicom_places
 
 _LEVELS, _LOOKED_INTO = 4, 50  # how far below a folder an error looks for images, and into how many folders of a level
+_UNREAD = frozenset(
+    ".webp .gif .jfif .pgm .ppm .pnm .jp2 .heic .avif .psd .hdr .img .mgz .mgh .mnc .svs .ndpi .czi".split()
+)
+"""Endings of images that are not read."""
 _ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 
 
@@ -108,6 +112,42 @@ def folder_cases(
         wanted = f"{file_ending} files" if file_ending else "known image files, and no DICOM in it or below it"
         raise BadInputError(f"{folder} holds no {wanted}; {_where_images_are(folder, file_ending)}.")
     return sorted(each_once(cases), key=lambda case: case.name)
+
+
+def left_out(folder: str | Path, passed_over: Callable[[Path], bool] = lambda _path: False) -> list[Finding]:
+    """Find what `folder_cases` leaves out of a folder though it looks like an image.
+
+    Args:
+        folder: The folder.
+        passed_over: Returns True for a file to ignore.
+
+    Returns:
+        One finding for files of formats that are not read (a warning), one for folders below it with images.
+    """
+    folder, found = Path(folder), []
+    entries = _entries(folder)
+    unread = [path.name for path in entries if path.suffix.lower() in _UNREAD and path.is_file()]
+    if unread:
+        text = f"{folder} holds images of formats that are not read, which are left out: {_some(unread)}; convert them."
+        found.append(Finding("slices_chosen", text))
+    below = [item.name for item in entries if item.is_dir() and _holds_images(item, passed_over)]
+    if below:
+        text = f"{folder} has images in folders below it, which are left out ({_some(below)}): give those folders, too."
+        found.append(Finding("slices_chosen", text, "info"))
+    return found
+
+
+def _holds_images(folder: Path, passed_over: Callable[[Path], bool]) -> bool:
+    """Whether a folder has a file of a known format; DICOM is found by its content, and not left out."""
+    endings = ((path, _ending(path, None)) for path in _entries(folder)[:_LOOKED_INTO])
+    return any(
+        ending is not None and ENDINGS[ending] != "dicom" and path.is_file() and not passed_over(path)
+        for path, ending in endings
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _where_images_are(folder: Path, file_ending: str | None) -> str:

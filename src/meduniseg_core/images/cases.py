@@ -21,9 +21,9 @@ from meduniseg_core.images.formats import ENDINGS, channel_of, ending_of, stem_o
 from meduniseg_core.images.formats.dicom_folders import dicom_places
 
 _LEVELS, _LOOKED_INTO = 4, 50  # how far below a folder an error looks for images, and into how many folders of a level
-_UNREAD = frozenset(
-    ".webp .gif .jfif .pgm .ppm .pnm .jp2 .heic .avif .psd .hdr .img .mgz .mgh .mnc .svs .ndpi .czi".split()
-)
+_PHOTOGRAPHS = (".webp", ".gif", ".jfif", ".pgm", ".ppm", ".pnm", ".jp2", ".heic", ".avif", ".psd")
+_SCANS = (".hdr", ".img", ".mgz", ".mgh", ".mnc", ".svs", ".ndpi", ".czi")
+_UNREAD = frozenset((*_PHOTOGRAPHS, *_SCANS))
 """Endings of images that are not read."""
 _ALONE = -1  # the file CASE.ext beside CASE_0000.ext
 

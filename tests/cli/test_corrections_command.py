@@ -136,3 +136,13 @@ def test_labels_that_are_refused_begin_no_ledger(image: Path, tmp_path: Path, me
     done = meduniseg("corrections", "add", ledger, image, "--labels", tmp_path / "seven.nii.gz", *BEGIN)
     assert done.returncode == 3 and "7" in done.stderr
     assert not ledger.exists()
+
+
+def test_a_photograph_that_is_accepted_as_mri_is_doubted(meduniseg, shared_data: Path, tmp_path: Path) -> None:
+    data = shared_data / "Dataset104_SkinLesion"
+    picture = sorted((data / "imagesTr").glob("*_0000.png"))[0]
+    labels = data / "labelsTr" / picture.name.replace("_0000", "")
+    arguments = ("--task", "skin", "--modality", "mri", "--classes", "lesion", "--json")
+    done = meduniseg("corrections", "add", tmp_path / "ledger", picture, "--labels", labels, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert any("is a colour photograph, and mri" in said["text"] for said in json.loads(done.stdout)["warnings"])

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.images import Finding, Image
-from meduniseg_core.images.modality_check import is_surely_ct, not_hounsfield
+from meduniseg_core.images.modality_check import COLOUR_MODALITIES, is_photograph, is_surely_ct, not_hounsfield
 from meduniseg_core.images.oriented import is_oriented
 from meduniseg_core.preprocessing.channel_names import modality_of_channel
 from meduniseg_core.preprocessing.channel_pairs import doubtful_channels
@@ -40,11 +41,11 @@ def image_doubts(image: Image, channels: tuple[str, ...], modality: str | None) 
         modality: The modality; None where it is not known.
 
     Returns:
-        What looks wrong in its values: an image that shows nothing, a CT that is not in Hounsfield units, a CT taken
-        for something else, channels that look like two patients.
+        What looks wrong in its values: an image that shows nothing, a photograph taken for a modality in grey, a CT
+        that is not in Hounsfield units, a CT taken for something else, channels that look like two patients.
     """
     pair = doubtful_channels(image, channels)
-    found = [*_blank(image), *([] if pair is None else [pair])]
+    found = [*_blank(image), *_photograph(image, modality), *([] if pair is None else [pair])]
     for doubt in _values(image, channels, modality):
         if doubt.fault is not None:
             text = f"{doubt.file} does not look like CT: {doubt.fault}." if doubt.is_ct else doubt.fault
@@ -59,6 +60,13 @@ def _blank(image: Image) -> Iterator[Finding]:
         yield Finding(
             "intensity_mismatch", f"{image.name} has the same value ({value:g}) everywhere: it shows nothing."
         )
+
+
+def _photograph(image: Image, modality: str | None) -> Iterator[Finding]:
+    """A photograph in colour of a modality that is grey: the modality is wrong, or the file."""
+    known = modality is not None and modality in MODALITIES and modality not in COLOUR_MODALITIES
+    if known and image.channels == 3 and image.meta.get("colour") == "rgb" and is_photograph(image):
+        yield Finding("intensity_mismatch", f"{image.name} is a colour photograph, and {modality} images are grey.")
 
 
 def _own_labels(image: Image, labels: Image) -> Iterator[Finding]:
@@ -122,7 +130,8 @@ class DatasetDoubts:
         found += [] if labels is None else [finding for finding in labels.findings if finding.code != unknown]
         pair = doubtful_channels(image, self._channels)
         found += [] if labels is None else list(_own_labels(image, labels))
-        for finding in (*found, *_blank(image), *((pair,) if pair is not None else ())):
+        found += [*_blank(image), *_photograph(image, self._modality)]
+        for finding in (*found, *((pair,) if pair is not None else ())):
             self._note(finding, name)
         for doubt in _values(image, self._channels, self._modality):
             if doubt.is_ct:

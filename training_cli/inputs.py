@@ -52,11 +52,11 @@ def tell_left_out(arguments: Sequence[Path], events: EventSink) -> None:
     """Say which images of the folders given are no cases: of formats that are not read, or in folders below."""
     from meduniseg_core.evaluation.writing import is_output
     from meduniseg_core.events import Message
-    from meduniseg_core.images.cases import left_out
+    from meduniseg_core.images.cases import images_left_out
 
     for folder in arguments:
         if folder.is_dir():
-            for finding in left_out(folder, is_output):
+            for finding in images_left_out(folder, is_output):
                 events(Message(finding.level, finding.text))
 
 

@@ -50,7 +50,7 @@ def test_the_newest_model_or_pack_is_used_and_said(meduniseg, segmented, older_h
     assert "in_use_for" in (done := meduniseg("models", "packs", "list", "--json")).stdout
     assert json.loads(done.stdout)["packs"][0]["in_use_for"] == []
     # and activating the pack again takes the model out
-    assert meduniseg("models", "packs", "activate", "organ-pack").returncode == 0
+    assert meduniseg("models", "packs", "activate", "organ-pack", "--anyway").returncode == 0
     assert segmented()[:2] == segmented("--model", "tiny")[:2] == ("tiny", "organ-pack")
     model, pack, said = segmented("--model", "organ-1")
     assert (model, pack) == ("organ-1", None) and "A pack of tiny is in use for organ; '--model tiny'" in said

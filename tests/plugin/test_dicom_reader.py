@@ -76,8 +76,8 @@ def test_several_images_of_a_folder_are_opened_together_but_not_hundreds(tmp_pat
         ("MR.1.2.840.113619.2.5.417", True),
         ("photo.jpg", True),
         ("photo.2.JPEG", True),
-        ("photo.bmp", False),
-        ("photo.2.bmp", False),
+        ("photo.bmp", True),
+        ("photo.2.gif", False),
         ("table.csv", False),
     ],
 )

@@ -114,7 +114,7 @@ def folder_cases(
     return sorted(each_once(cases), key=lambda case: case.name)
 
 
-def left_out(folder: str | Path, passed_over: Callable[[Path], bool] = lambda _path: False) -> list[Finding]:
+def images_left_out(folder: str | Path, passed_over: Callable[[Path], bool] = lambda _path: False) -> list[Finding]:
     """Find what `folder_cases` leaves out of a folder though it looks like an image.
 
     Args:

@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Case, find_cases, read_image
-from meduniseg_core.images.cases import folder_cases, group_files, left_out
+from meduniseg_core.images.cases import folder_cases, group_files, images_left_out
 from meduniseg_core.images.formats import format_of
 
 
@@ -185,9 +185,9 @@ def test_images_that_a_folder_holds_and_that_are_no_cases_are_named(tmp_path: Pa
     (tmp_path / "results").mkdir()
     for name in ("a.png", "b.webp", "c.JFIF", "d.gif", "e.pgm", "notes.txt", "below/f.png", "results/a.png"):
         (tmp_path / name).write_bytes(b"x")
-    files, folders = left_out(tmp_path, lambda path: path.parent.name == "results")
+    files, folders = images_left_out(tmp_path, lambda path: path.parent.name == "results")
     assert files.level == "warning" and "b.webp, c.JFIF, d.gif and 1 more; convert them" in files.text
     assert folders.level == "info" and "(below)" in folders.text
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "a.png").write_bytes(b"x")
-    assert left_out(tmp_path / "plain") == []
+    assert images_left_out(tmp_path / "plain") == []

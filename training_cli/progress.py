@@ -38,7 +38,7 @@ def as_json_line(event: Event) -> None:
 def _warn(event: Event) -> None:
     """Nothing but warnings: what can make a result wrong is said however little progress is shown."""
     if isinstance(event, Message) and event.level == "warning":
-        print(printable(_note(event)), file=sys.stderr, flush=True)
+        _Lines._print(_note(event))
 
 
 class _Lines:

@@ -63,12 +63,23 @@ def _doubt(run: Run) -> str | None:
     """Why the gate does not recommend a run's result; None if it does for every task."""
     digest = sha256_of(run.model_file)
     for task in run.job.tasks:
-        report = read_gate(gate_folder(run, task))
-        if report is None or report.candidate_sha256 != digest:  # or of a model that this run made before
+        report = _report_on(run, task, digest)
+        if report is None:
             return "it was not compared with its base yet."
         if not report.recommended:
-            return report.reason if len(run.job.tasks) == 1 else f"{task}: {report.reason}"
+            return _reason(run, report)
     return None
+
+
+def _report_on(run: Run, task: str, digest: str) -> GateReport | None:
+    """The gate's report on a result with this sha256; None where there is none, or one on a former result."""
+    report = read_gate(gate_folder(run, task))
+    return report if report is not None and report.candidate_sha256 == digest else None
+
+
+def _reason(run: Run, report: GateReport) -> str:
+    """The report's reason; it names the task where the run has several."""
+    return report.reason if len(run.job.tasks) == 1 else f"{report.task}: {report.reason}"
 
 
 def activate_pack(name: str, tasks: Sequence[str] | None = None, *, anyway: bool = False) -> tuple[str, ...]:
@@ -113,9 +124,9 @@ def worse_pack(name: str, tasks: Sequence[str] | None = None) -> str | None:
     except (BadInputError, UsageError):  # made elsewhere, or the run is gone
         return None
     for task in run.job.tasks if tasks is None else tasks:
-        report = read_gate(gate_folder(run, task))
-        if report is not None and report.candidate_sha256 == digest and report.verdict == "worse":
-            return report.reason if len(run.job.tasks) == 1 else f"{task}: {report.reason}"
+        report = _report_on(run, task, digest)
+        if report is not None and report.verdict == "worse":
+            return _reason(run, report)
     return None
 
 

@@ -310,7 +310,7 @@ def _colour_faults(image: Image, plan: TaskPlan) -> Iterator[str]:
             yield f"{image.name} is grey, and {kind} images are in colour."
         elif image.channels == 3 and is_grey(image):
             yield f"{image.name} has three equal channels, and {kind} images are in colour."
-    elif image.channels == 3 and image.meta.get("colour") == "rgb" and is_photograph(image):
+    elif is_photograph(image):
         yield f"{image.name} is a colour photograph, and {plan.modality} images are grey."
 
 

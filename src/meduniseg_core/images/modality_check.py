@@ -50,7 +50,7 @@ def likely_modalities(image: Image) -> tuple[str, ...]:
     """
     told = str(image.meta.get("modality", ""))
     found = [name for name, modality in MODALITIES.items() if told in modality.dicom]
-    if not found and image.meta.get("colour") == "rgb" and image.channels == 3 and is_photograph(image):
+    if not found and is_photograph(image):
         found = [name for name in MODALITIES if name in COLOUR_MODALITIES]
     if not found and image.channels == 1:
         found = _by_values(image)
@@ -190,15 +190,15 @@ def is_grey(image: Image) -> bool:
 
 
 def is_photograph(image: Image) -> bool:
-    """Say whether much of a colour image has colour: more than annotations or a Doppler map add to a grey image.
+    """Say whether an image is in colour, and much of it: more than annotations or a Doppler map add to a grey image.
 
     Args:
-        image: ``(3, D, H, W)``.
+        image: ``(C, D, H, W)``.
 
     Returns:
-        True where more than a quarter of its pixels have colour.
+        True where it is RGB and more than a quarter of its pixels have colour.
     """
-    return coloured_share(image) > _PHOTOGRAPH
+    return image.channels == 3 and image.meta.get("colour") == "rgb" and coloured_share(image) > _PHOTOGRAPH
 
 
 def coloured_share(image: Image) -> float:

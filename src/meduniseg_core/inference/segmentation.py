@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,7 +108,7 @@ class Segmentation:
             One row per class. The size is in ml for a volume, in mm2 for a slice with a size in mm, else in pixels.
         """
         unit, scale = self.labels.size_unit
-        voxels = self._voxels()
+        voxels = self._voxels
         count = len(voxels)
         sums = np.zeros((self.image.channels, count))
         for depth, plane in enumerate(self.labels.array[0]):  # plane by plane: bincount takes 8 bytes a voxel
@@ -129,8 +129,9 @@ class Segmentation:
             for label, name in enumerate(self.class_names, start=1)
         ]
 
+    @cached_property
     def _voxels(self) -> np.ndarray:
-        """The number of voxels of the background and of every class."""
+        """The number of voxels of the background and of every class, counted once."""
         count = len(self.class_names) + 1
         voxels = np.zeros(count, dtype=np.int64)
         for plane in self.labels.array[0]:
@@ -143,7 +144,7 @@ class Segmentation:
         unit, scale = self.labels.size_unit
         return {
             str(label): {"voxels": int(voxels), "size": float(voxels * scale), "unit": unit}
-            for label, voxels in enumerate(self._voxels()[1:], start=1)
+            for label, voxels in enumerate(self._voxels[1:], start=1)
         }
 
     def provenance(self) -> dict[str, Any]:

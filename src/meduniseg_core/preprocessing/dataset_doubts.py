@@ -65,7 +65,7 @@ def _blank(image: Image) -> Iterator[Finding]:
 def _photograph(image: Image, modality: str | None) -> Iterator[Finding]:
     """A photograph in colour of a modality that is grey: the modality is wrong, or the file."""
     known = modality is not None and modality in MODALITIES and modality not in COLOUR_MODALITIES
-    if known and image.channels == 3 and image.meta.get("colour") == "rgb" and is_photograph(image):
+    if known and is_photograph(image):
         yield Finding("intensity_mismatch", f"{image.name} is a colour photograph, and {modality} images are grey.")
 
 

@@ -208,10 +208,10 @@ def test_damaged_pixels_are_one_sentence_without_the_library_s_remarks(
 
 @pytest.mark.parametrize(("mode", "said"), [("YCbCr", "YCbCr"), ("LAB", "CIELab"), ("CMYK", "CMYK")])
 def test_colours_that_are_not_converted_are_refused_by_name(mode: str, said: str, tmp_path: Path) -> None:
-    PillowImage.fromarray(noise((16, 17, 3))).convert("CMYK" if mode == "CMYK" else "RGB").save(tmp_path / "p.tif")
-    if mode != "CMYK":
-        converted = np.asarray(PillowImage.fromarray(noise((16, 17, 3))).convert("YCbCr"))
-        tifffile.imwrite(tmp_path / "p.tif", converted, photometric={"YCbCr": 6, "LAB": 8}[mode])
+    if mode == "CMYK":
+        PillowImage.fromarray(noise((16, 17, 3))).convert("CMYK").save(tmp_path / "p.tif")
+    else:
+        tifffile.imwrite(tmp_path / "p.tif", noise((16, 17, 3)), photometric={"YCbCr": 6, "LAB": 8}[mode])
     with pytest.raises(BadInputError, match=f"p.tif stores its colours as {said}, which is not read; save it as RGB"):
         read_image(tmp_path / "p.tif")
 

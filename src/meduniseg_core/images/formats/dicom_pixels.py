@@ -196,7 +196,8 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float] |
     if stored.ndim == 3:
         return np.ascontiguousarray(np.moveaxis(stored, -1, 0))
     slope, intercept = (1.0, 0.0) if rescale is None else rescale
-    padding = _padding(dataset, stored)
+    measured = str(dataset.get("Modality", "")) in _MEASURED
+    padding = None if measured else _padding(dataset, stored)
     low, high = _stored_range(dataset)
     if rescale is None and dataset.get("ModalityLUTSequence"):  # stands in place of slope and intercept
         stored, (low, high) = _through_table(dataset, stored, name)
@@ -204,14 +205,13 @@ def _values(dataset: Dataset, stored: np.ndarray, rescale: tuple[float, float] |
     low, high = min(low, int(stored.min())), max(high, int(stored.max()))
     ends = sorted((low * slope + intercept, high * slope + intercept))
     values = np.empty(stored.shape, dtype=_dtype(slope, intercept, ends))
-    measured = str(dataset.get("Modality", "")) in _MEASURED
     shape = str(dataset.get("PresentationLUTShape") or "")  # says it in another way
     inverted = (str(dataset.PhotometricInterpretation) == "MONOCHROME1" or shape == "INVERSE") and not measured
     rows = max(1, _ROWS_AT_A_TIME // stored.shape[1])
     for first in range(0, stored.shape[0], rows):
         block = stored[first : first + rows].astype(np.float64) * slope + intercept
         values[first : first + rows] = ends[0] + ends[1] - block if inverted else block
-    if padding is not None and not measured:
+    if padding is not None:
         values[padding] = values[~padding].min()
     return values[None]
 

@@ -36,6 +36,7 @@ class CaseRun:
 
     ``elsewhere`` runs the cases on other machines. ``retries`` is how often failed cases are tried again at the end,
     one by one. ``at_once`` is how many are segmented at once on a CPU at most; None chooses it by the cores.
+    ``left_out`` says which images of the folders given are no cases.
     """
 
     session: Session
@@ -44,6 +45,7 @@ class CaseRun:
     elsewhere: Runner | None = None
     retries: int = 0
     at_once: int | None = None
+    left_out: Sequence[Finding] = ()
     results: list[Result] = field(default_factory=list)
     kept: list[tuple[str, str, Finding]] = field(default_factory=list)
     failed: CaseFailures = field(init=False)
@@ -223,6 +225,7 @@ class CaseRun:
             "seconds": round(time.perf_counter() - self.began, 3),
             "results": [result.report for result in self.results],
             "failed": self.failed.as_json(),
+            "left_out": [finding.as_json() for finding in self.left_out],
             "warnings": [
                 *(warning for result in self.results for warning in result.warnings),
                 *({"case": case, "task": task, **finding.as_json()} for case, task, finding in self.kept),

@@ -71,7 +71,7 @@ def classify(
 
         check_arguments(images)
         images = without_results(images, session.events)
-        tell_left_out(images, session.events)
+        left_out = tell_left_out(images, session.events)
         known = read_head(head)
         truth = {} if labels is None else _classes_in(labels)
         predictor = Predictor(load_model(model or known.model), device, precision)
@@ -110,6 +110,7 @@ def classify(
             "task": known.task,
             "results": [one.as_json() for one in found],
             "failed": failed.as_json(),
+            "left_out": [finding.as_json() for finding in left_out],
             "summary": None if summary is None else summary.model_dump(mode="json"),
             "intended_use": predictor.model.info.intended_use,
         }

@@ -71,11 +71,13 @@ def add(
     """
     with work("none", as_json=as_json) as session:
         from meduniseg_core.corrections import model_beside, user_logged_in
+        from meduniseg_core.corrections.patient_split import patient_key
         from meduniseg_core.images import read_image, read_labels
         from meduniseg_core.images.findings import merge
         from meduniseg_core.images.upright import meet
         from meduniseg_core.preprocessing import image_doubts
 
+        patient_key(patient)  # refused before a ledger is created
         image = read_image(one_case(images, _channels(folder, split_names(channels))))
         corrected = meet(read_labels(labels, like=image), image, drawn_on)
         before = meet(read_labels(predicted, like=image), image, drawn_on) if predicted is not None else None

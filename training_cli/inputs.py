@@ -13,7 +13,7 @@ from meduniseg_core.files import check_regular
 
 if TYPE_CHECKING:
     from meduniseg_core.events import EventSink
-    from meduniseg_core.images import Case
+    from meduniseg_core.images import Case, Finding
 
 _MOST_NAMED = 12  # cases, in an error
 
@@ -48,16 +48,16 @@ def without_results(arguments: Sequence[Path], events: EventSink) -> list[Path]:
     return [path for path in arguments if path not in results]
 
 
-def tell_left_out(arguments: Sequence[Path], events: EventSink) -> None:
+def tell_left_out(arguments: Sequence[Path], events: EventSink) -> list[Finding]:
     """Say which images of the folders given are no cases: of formats that are not read, or in folders below."""
     from meduniseg_core.evaluation.writing import is_output
     from meduniseg_core.events import Message
     from meduniseg_core.images.cases import images_left_out
 
-    for folder in arguments:
-        if folder.is_dir():
-            for finding in images_left_out(folder, is_output):
-                events(Message(finding.level, finding.text))
+    found = [finding for path in arguments if path.is_dir() for finding in images_left_out(path, is_output)]
+    for finding in found:
+        events(Message(finding.level, finding.text))
+    return found
 
 
 def collect_cases(arguments: Sequence[Path], channels: int | None = None) -> list[Case]:

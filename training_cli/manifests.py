@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +12,19 @@ from training_cli.case_work import CaseWork
 
 if TYPE_CHECKING:
     from meduniseg_core.archive import Manifest, ManifestHeader, Shard
-    from meduniseg_core.images import Case
+    from meduniseg_core.images import Case, Finding
 
 
 def header_of(
-    work: CaseWork, cases: Sequence[Case], shard: Shard, path: Path, *, precision: str, ending: str | None
+    work: CaseWork,
+    cases: Sequence[Case],
+    shard: Shard,
+    path: Path,
+    said: Mapping[str, str | None],
+    left_out: Sequence[Finding] = (),
 ) -> ManifestHeader:
-    """The header of a run over ``cases`` (of all shards); ``path`` is its manifest."""
+    """The header of a run over ``cases`` (of all shards); ``path`` is its manifest, ``said`` are options of the command
+    that the work does not know."""
     from meduniseg_core.archive import ManifestHeader, UsedModel, relative_output
     from meduniseg_core.version import __version__
 
@@ -39,8 +45,7 @@ def header_of(
         packs=tuple(UsedModel(name=name, sha256=sha256, tasks=tuple(own)) for (name, sha256), own in packs.items()),
         settings={
             **options.settings,
-            "precision": precision,
-            "format": ending,
+            **said,
             "layout": "plain" if work.targets.bids is None else "bids",
             "tables": list(work.targets.tables),
             "series": options.series,
@@ -49,6 +54,7 @@ def header_of(
         },
         shard=(shard.number, shard.count),
         cases=tuple(sorted(case.name for case in cases)),
+        left_out=tuple(finding.text for finding in left_out),
         created=datetime.now(UTC),
     )
 

@@ -198,7 +198,7 @@ def segment(
             check_scheduler_library()
         check_arguments(images)
         images = without_results(images, session.events)
-        tell_left_out(images, session.events)
+        left_out = tell_left_out(images, session.events)
         wanted_ending = chosen_ending(ending)
         # a pack is for one model: the default one, where no other is named
         offer = offer_of(model or "starter") if model is not None or pack else offer_in_use(session.events)
@@ -247,11 +247,12 @@ def segment(
             written = None
             if manifest is not None:
                 path = manifest if shard is None else part.manifest(manifest)
-                header = header_of(case_work, all_cases, part, path, precision=precision, ending=wanted_ending)
+                said = {"precision": precision, "format": wanted_ending}
+                header = header_of(case_work, all_cases, part, path, said, left_out)
                 written = stack.enter_context(Manifest.opened(path, header))
                 cases = left_to_do(written, cases, session.events, redo_edited=overwrite_edited)
             elsewhere = None if scheduler is None else remote_runner(scheduler, case_work, orders, session.events)
-            run = CaseRun(session, case_work, written, elsewhere, retries, at_once)
+            run = CaseRun(session, case_work, written, elsewhere, retries, at_once, left_out)
             run.all(cases)
             return run.finish(len(cases))
 

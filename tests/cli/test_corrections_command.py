@@ -138,6 +138,17 @@ def test_labels_that_are_refused_begin_no_ledger(image: Path, tmp_path: Path, me
     assert not ledger.exists()
 
 
+def test_a_patient_key_that_is_refused_begins_no_ledger(image: Path, tmp_path: Path, meduniseg) -> None:
+    grid = read_image(image)
+    write_labels(grid.with_array(np.zeros((1, *grid.geometry.shape), np.uint8)), tmp_path / "none.nii.gz")
+    ledger = tmp_path / "ledger"
+    done = meduniseg(
+        "corrections", "add", ledger, image, "--labels", tmp_path / "none.nii.gz", *BEGIN, "--patient", "a\nb"
+    )
+    assert done.returncode == 2 and "patient" in done.stderr
+    assert not ledger.exists()
+
+
 def test_a_photograph_that_is_accepted_as_mri_is_doubted(meduniseg, shared_data: Path, tmp_path: Path) -> None:
     data = shared_data / "Dataset104_SkinLesion"
     picture = sorted((data / "imagesTr").glob("*_0000.png"))[0]

@@ -118,6 +118,15 @@ def test_a_full_disk_stops_the_run_and_the_next_one_completes_it(run, meduniseg,
     assert meduniseg("runs", "verify", tmp_path / "RUN.jsonl").returncode == 0
 
 
+def test_images_of_the_folder_that_are_no_cases_stand_in_json_and_manifest(run, images, tmp_path) -> None:
+    (images / "photo.webp").write_bytes(b"x")
+    done = run("--json")
+    assert done.returncode == 0, done.stderr
+    (told,) = json.loads(done.stdout)["left_out"]
+    assert told["level"] == "warning" and "photo.webp" in told["text"] and told["text"] in done.stderr
+    assert read_manifest(tmp_path / "RUN.jsonl").header.left_out == (told["text"],)
+
+
 def test_shards_make_what_one_run_makes(run, meduniseg, tmp_path) -> None:
     assert run().returncode == 0
     manifest = tmp_path / "parts" / "S.jsonl"

@@ -29,7 +29,8 @@ class ManifestHeader(_ManifestLine):
     """The first line: what never changes in a run.
 
     ``cases`` are those of the whole run, also where this is the manifest of a shard; they are what completeness is
-    measured by. ``output`` is the folder of the results, relative to the manifest's own.
+    measured by. ``left_out`` says which images of the folders given are no cases. ``output`` is the folder of the
+    results, relative to the manifest's own.
     """
 
     kind: Literal["run"] = "run"
@@ -42,6 +43,7 @@ class ManifestHeader(_ManifestLine):
     settings: dict[str, Any] = Field(default_factory=dict, description="options that change results")
     shard: tuple[int, int] = (1, 1)
     cases: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     created: AwareDatetime
 
 

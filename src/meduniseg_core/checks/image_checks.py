@@ -18,13 +18,13 @@ from meduniseg_core.images.modality_check import (
     HU_OFFSET,
     has_air_and_tissue,
     is_grey,
-    is_photograph,
     is_picture,
     is_stored_higher,
     is_surely_ct,
     looks_like_ct,
     not_hounsfield,
 )
+from meduniseg_core.images.modality_guess import photograph_doubt
 from meduniseg_core.images.nodata import NoData, filled, nodata_of
 from meduniseg_core.images.oriented import is_oriented, oriented_as_said
 from meduniseg_core.preprocessing import TaskPlan, is_colour
@@ -310,8 +310,9 @@ def _colour_faults(image: Image, plan: TaskPlan) -> Iterator[str]:
             yield f"{image.name} is grey, and {kind} images are in colour."
         elif image.channels == 3 and is_grey(image):
             yield f"{image.name} has three equal channels, and {kind} images are in colour."
-    elif is_photograph(image):
-        yield f"{image.name} is a colour photograph, and {plan.modality} images are grey."
+    doubt = photograph_doubt(image, plan.modality, takes_colour=is_colour(plan.channels))
+    if doubt is not None:
+        yield doubt
 
 
 def _in_hounsfield(image: Image, plan: TaskPlan) -> tuple[Image, str] | None:

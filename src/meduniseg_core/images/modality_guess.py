@@ -9,7 +9,7 @@ import numpy as np
 
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.images.image import Image
-from meduniseg_core.images.modality_check import COLOUR_MODALITIES, likely_modalities
+from meduniseg_core.images.modality_check import COLOUR_MODALITIES, is_photograph, likely_modalities
 
 # Linear discriminants of four features (`_look`): the mean of each kind, and the inverse of their common covariance.
 # Fitted on the training images of seven public data sets (436 photographs). With the two limits below, of their 50 test
@@ -25,6 +25,7 @@ _PRECISION = np.array(
 )
 _FARTHEST = 20.0  # squared distance: what lies farther from every kind is none of them
 _CLEARER = 5.0  # the next kind must lie that much farther away
+_OTHER = 10.0  # the kind that a photograph is said to be, to be doubted: none of 431 training photographs is that wrong
 _LOOKED_AT = 128  # pixels along a side
 _DARK = 0.12  # of white
 
@@ -71,13 +72,44 @@ def photograph_kind(image: Image) -> str | None:
     Returns:
         The modality's name; None where the photograph is like none of them, or like two.
     """
-    look = _look(image)
-    if look is None:
+    distances = _distances(image)
+    if not distances:
         return None
-    distances = {name: float((look - mean) @ _PRECISION @ (look - mean)) for name, mean in _MEANS.items()}
     nearest, second = sorted(distances, key=lambda name: distances[name])[:2]
     clear = distances[nearest] <= _FARTHEST and distances[second] >= distances[nearest] + _CLEARER
     return nearest if clear else None
+
+
+def photograph_doubt(image: Image, modality: str | None, *, takes_colour: bool) -> str | None:
+    """Say what is wrong with a photograph in colour that is taken for an image of a modality.
+
+    Args:
+        image: (C, D, H, W).
+        modality: What it is taken for; None where that is not known.
+        takes_colour: Whether it is to be used in colour.
+
+    Returns:
+        A sentence: such images are grey, or it looks like a photograph of another kind; None where nothing is wrong.
+    """
+    if not is_photograph(image):
+        return None
+    if not takes_colour:
+        return f"{image.name} is a colour photograph, and {modality} images are grey."
+    distances = _distances(image)
+    if modality not in distances:
+        return None
+    nearest = min(distances, key=lambda name: distances[name])
+    if distances[nearest] > _FARTHEST or distances[modality] < distances[nearest] + _OTHER:
+        return None
+    return f"{image.name} looks like {nearest}, and is taken for {modality}: check that it is the right file."
+
+
+def _distances(image: Image) -> dict[str, float]:
+    """How far (squared) a photograph is from each kind; empty where it shows too little."""
+    look = _look(image)
+    if look is None:
+        return {}
+    return {name: float((look - mean) @ _PRECISION @ (look - mean)) for name, mean in _MEANS.items()}
 
 
 def _look(image: Image) -> np.ndarray | None:

@@ -307,14 +307,26 @@ class RawDataset:
             if self._listed is None and not folder.is_dir():
                 faults.append(f"{folder} is missing, so there are no training cases; put images there.")
             elif not found.cases:
-                where = folder if self._listed is None else self.folder / "dataset.json"
-                faults.append(f"{where} holds no usable training cases; put images there.")
+                faults.append(self._nothing_found(folder))
             known = {composed(files.case) for files in (*found.cases, *self.files("Ts").cases)}
             strangers = sorted(case for case in self.description.patient_of if composed(case) not in known)
             if strangers and known:
                 path = self.folder / "dataset.json"
                 faults.append(f"{path}: patient_of names {strangers[0]}, which is not a case; correct it.")
         return faults
+
+    def _nothing_found(self, images: Path) -> str:
+        """Why there are no training cases, in a sentence."""
+        if self._listed is not None:
+            return f"{self.folder / 'dataset.json'} holds no usable training cases; put images there."
+        others = [path.name for path in sorted(images.iterdir()) if ending_of(path) and path.is_file()]
+        if others:
+            wanted = self.description.file_ending
+            return (
+                f"{images} holds no {wanted} files, and dataset.json says file_ending {wanted}: there is {others[0]}; "
+                "correct file_ending, or convert the images."
+            )
+        return f"{images} holds no usable training cases; put images there."
 
     def training_cases(self) -> list[RawCase]:
         """List the training cases, all of which have labels.

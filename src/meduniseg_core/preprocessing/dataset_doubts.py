@@ -12,7 +12,8 @@ import numpy as np
 
 from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.images import Finding, Image
-from meduniseg_core.images.modality_check import COLOUR_MODALITIES, is_photograph, is_surely_ct, not_hounsfield
+from meduniseg_core.images.modality_check import COLOUR_MODALITIES, is_surely_ct, not_hounsfield
+from meduniseg_core.images.modality_guess import photograph_doubt
 from meduniseg_core.images.oriented import is_oriented
 from meduniseg_core.preprocessing.channel_names import modality_of_channel
 from meduniseg_core.preprocessing.channel_pairs import doubtful_channels
@@ -41,16 +42,25 @@ def image_doubts(image: Image, channels: tuple[str, ...], modality: str | None) 
         modality: The modality; None where it is not known.
 
     Returns:
-        What looks wrong in its values: an image that shows nothing, a photograph taken for a modality in grey, a CT
-        that is not in Hounsfield units, a CT taken for something else, channels that look like two patients.
+        What looks wrong in its values: an image that shows nothing, a photograph taken for a modality in grey or for
+        another kind, a CT that is not in Hounsfield units, a CT taken for something else, channels that look like two
+        patients.
     """
-    pair = doubtful_channels(image, channels)
-    found = [*_blank(image), *_photograph(image, modality), *([] if pair is None else [pair])]
+    found = list(_shown(image, channels, modality))
     for doubt in _values(image, channels, modality):
         if doubt.fault is not None:
             text = f"{doubt.file} does not look like CT: {doubt.fault}." if doubt.is_ct else doubt.fault
             found.append(Finding("intensity_mismatch", text))
     return tuple(found)
+
+
+def _shown(image: Image, channels: tuple[str, ...], modality: str | None) -> Iterator[Finding]:
+    """What an image shows to be wrong, whatever its values mean."""
+    yield from _blank(image)
+    yield from _photograph(image, modality)
+    pair = doubtful_channels(image, channels)
+    if pair is not None:
+        yield pair
 
 
 def _blank(image: Image) -> Iterator[Finding]:
@@ -63,10 +73,11 @@ def _blank(image: Image) -> Iterator[Finding]:
 
 
 def _photograph(image: Image, modality: str | None) -> Iterator[Finding]:
-    """A photograph in colour of a modality that is grey: the modality is wrong, or the file."""
-    known = modality is not None and modality in MODALITIES and modality not in COLOUR_MODALITIES
-    if known and is_photograph(image):
-        yield Finding("intensity_mismatch", f"{image.name} is a colour photograph, and {modality} images are grey.")
+    """A photograph in colour of a modality that is grey, or of another kind: the modality is wrong, or the file."""
+    grey = modality in MODALITIES and modality not in COLOUR_MODALITIES
+    doubt = photograph_doubt(image, modality, takes_colour=not grey)
+    if doubt is not None:
+        yield Finding("intensity_mismatch", doubt)
 
 
 def _own_labels(image: Image, labels: Image) -> Iterator[Finding]:
@@ -128,10 +139,8 @@ class DatasetDoubts:
             self._oriented[is_oriented(image)].append(name)
         found = [finding for finding in image.findings if finding.code != unknown]
         found += [] if labels is None else [finding for finding in labels.findings if finding.code != unknown]
-        pair = doubtful_channels(image, self._channels)
         found += [] if labels is None else list(_own_labels(image, labels))
-        found += [*_blank(image), *_photograph(image, self._modality)]
-        for finding in (*found, *((pair,) if pair is not None else ())):
+        for finding in (*found, *_shown(image, self._channels, self._modality)):
             self._note(finding, name)
         for doubt in _values(image, self._channels, self._modality):
             if doubt.is_ct:

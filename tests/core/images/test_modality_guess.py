@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from meduniseg_core.images import Geometry, Image, read_image
-from meduniseg_core.images.modality_guess import guess_modality, photograph_kind
+from meduniseg_core.images.modality_guess import guess_modality, photograph_doubt, photograph_kind
 
 RANDOM = np.random.default_rng(0)
 
@@ -48,6 +48,17 @@ def test_a_photograph_that_is_not_told_may_be_of_any_kind_in_colour() -> None:
     assert guess.best is None and set(guess.possible) == {"dermoscopy", "fundus", "pathology", "endoscopy"}
 
 
+def test_a_photograph_of_another_kind_is_doubted_and_one_of_no_kind_is_not() -> None:
+    retina = photograph((180, 85, 40), 18, True)
+    assert "looks like fundus, and is taken for pathology" in (
+        photograph_doubt(retina, "pathology", takes_colour=True) or ""
+    )
+    assert "and mri images are grey" in (photograph_doubt(retina, "mri", takes_colour=False) or "")
+    assert photograph_doubt(retina, "fundus", takes_colour=True) is None
+    assert photograph_doubt(retina, None, takes_colour=True) is None
+    assert photograph_doubt(photograph((40, 160, 60), 30, False), "fundus", takes_colour=True) is None  # a lawn
+
+
 def test_grey_images_are_not_guessed_but_are_no_photographs() -> None:
     flat = guess_modality(image(RANDOM.integers(0, 255, (1, 1, 32, 32), dtype=np.uint8)))
     deep = guess_modality(image(RANDOM.integers(0, 255, (1, 8, 32, 32), dtype=np.uint8)))
@@ -61,6 +72,23 @@ def test_scans_are_told_by_their_values_or_header() -> None:
     assert guess_modality(image(hounsfield)).best == "ct"
     assert guess_modality(image(hounsfield, modality="PT")).best == "pet"
     assert guess_modality(image(RANDOM.gamma(2, 100, size=(1, 8, 16, 16)).astype(np.int16))).best == "mri"
+
+
+@pytest.mark.real
+def test_training_photographs_are_not_doubted_for_their_own_modality_and_most_are_for_another(
+    shared_data: Path,
+) -> None:
+    doubted: dict[str, list[bool]] = {}
+    for folder, modality, other in (
+        ("Dataset104_SkinLesion", "dermoscopy", "endoscopy"),
+        ("Dataset109_Polyp", "endoscopy", "pathology"),
+        ("Dataset105_DiscCup", "fundus", "dermoscopy"),
+    ):
+        for file in sorted((shared_data / folder / "imagesTr").iterdir())[:8]:
+            found = read_image(file)
+            assert photograph_doubt(found, modality, takes_colour=True) is None, file.name
+            doubted.setdefault(other, []).append(photograph_doubt(found, other, takes_colour=True) is not None)
+    assert all(sum(each) >= 6 for each in doubted.values()), doubted
 
 
 @pytest.mark.real

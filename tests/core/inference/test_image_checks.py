@@ -135,12 +135,13 @@ def test_slices_for_a_task_of_windowed_pictures() -> None:
 
 
 def test_colour_where_grey_is_expected_and_grey_where_colour_is() -> None:
-    colour, task = picture(64, 64), picture_plan()
+    colour, task = picture(64, 64), picture_plan(modality="pathology")  # of the four kinds noise is nearest to it
     grey = colour.with_array(np.repeat(colour.array[:1], 3, axis=0))
     jpeg = grey.with_array(grey.array - np.minimum(grey.array, np.array([0, 1, 2], np.uint8)[:, None, None, None]))
     assert codes(colour, task) == []
     assert codes(grey, task) == codes(jpeg, task) == ["intensity_mismatch"]
     assert codes(colour.with_array(colour.array[:1]), task) == ["intensity_mismatch"]
+    assert codes(colour, picture_plan(modality="fundus")) == ["intensity_mismatch"]  # another kind of photograph
     ultrasound = picture_plan(
         "lesion", modality="ultrasound", channels=("us",), normalisation=("zscore",), figures=(None,)
     )

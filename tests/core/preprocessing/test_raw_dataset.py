@@ -139,6 +139,14 @@ def test_a_sound_data_set_has_no_problems(make_dataset: MakeDataset, ct_case: Ct
     assert check_dataset(RawDataset.open(folder)) == []
 
 
+def test_images_of_another_ending_than_dataset_json_says_are_named(make_dataset: MakeDataset, ct_case: CtCase) -> None:
+    folder = make_dataset({"a": ct_case(0)})
+    content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    (folder / "dataset.json").write_text(json.dumps({**content, "file_ending": ".nrrd"}), encoding="utf-8")
+    with pytest.raises(BadInputError, match=r"says file_ending \.nrrd: there is a_0000\.nii\.gz; correct file_ending"):
+        RawDataset.open(folder).training_cases()
+
+
 def test_every_problem_is_found_and_names_its_file(
     make_dataset: MakeDataset, ct_case: CtCase, make_volume: Callable[..., Image]
 ) -> None:

@@ -4,7 +4,7 @@
 #
 #   MEDUNISEG_SHARED=../shared experiments/starter/after.sh [STEP...]     (default: all steps)
 #
-# Steps: ship calibrate evaluate nothing_there hounsfield quality adapt transfer refine
+# Steps: ship calibrate postprocess evaluate nothing_there hounsfield quality adapt transfer refine
 # `refine` needs the logs of all single-task networks (`run.py baselines`); `evaluate` takes those that are finished.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,7 +21,7 @@ step() { # NAME: whether it is asked for
 }
 
 chosen=("$@")
-[ $# -gt 0 ] || chosen=(ship calibrate evaluate nothing_there hounsfield quality adapt transfer refine)
+[ $# -gt 0 ] || chosen=(ship calibrate postprocess evaluate nothing_there hounsfield quality adapt transfer refine)
 
 if step ship; then "$python" experiments/starter/run.py ship; fi
 if step calibrate; then
@@ -30,6 +30,7 @@ if step calibrate; then
   install -m 644 runs/calibrated/starter.safetensors "$shipped/starter.safetensors"
   (cd "$shipped" && sha256sum starter.safetensors > starter.safetensors.sha256)
 fi
+if step postprocess; then "$python" experiments/starter/run.py postprocess; fi
 if step evaluate; then
   "$python" experiments/starter/run.py evaluate
   "$python" experiments/starter/run.py table

@@ -10,6 +10,7 @@
     python experiments/starter/run.py train        # its fifth and last part, from there: the starter
     python experiments/starter/run.py baselines    # sixteen single-task networks, same budget; --task and --seed choose
     python experiments/starter/run.py ship         # the universal network, as fp16, into the package
+    python experiments/starter/run.py postprocess  # which organs keep one component, of the shipped file and the others
     python experiments/starter/run.py evaluate     # the shipped file and the others on imagesTs; writes results/
     python experiments/starter/run.py table
     # results/ -> the tables of docs/model_card.md
@@ -21,6 +22,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -28,14 +31,17 @@ from pathlib import Path
 
 import torch
 
+from meduniseg_core.adaptation.calibrated import Destination, keep_model
+from meduniseg_core.adaptation.postprocessing import decide_postprocessing, with_decisions
 from meduniseg_core.events import Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
 from meduniseg_core.training import TrainingConfig, train
 from meduniseg_core.training.absence import AbsenceSettings
 from meduniseg_core.training.checkpoint import LAST
+from meduniseg_core.training.split import read_splits
 from meduniseg_core.training.standing import model_path
-from meduniseg_core.weights import load_model, save_model
+from meduniseg_core.weights import Model, load_model, save_model
 from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
@@ -50,6 +56,11 @@ SEEDS = (1, 2, 3)
 """Of the single-task networks; seeds above 1 where their spread is wanted."""
 FORMER_ITERATIONS = 3000
 """For each task of the first starter; single-task networks, which start from scratch, have them on top."""
+POSTPROCESSED = ("head_neck_organs",)
+"""Tasks of organs in one piece. Of lesions a second piece may be a second lesion: none is taken away."""
+SPLIT = HERE / "results" / "starter" / "split.json"
+WEIGHTS_NOTED = HERE / "results" / "weights.json"
+"""By the digest of their weights the shipped files' sha256, and what is new in each."""
 LOG = logging.getLogger("starter")
 
 
@@ -157,8 +168,53 @@ def keep(config: TrainingConfig, path: Path) -> None:
     missing = [RawDataset.open(folder) for folder in config.datasets]
     missing = [dataset for dataset in missing if model.info.plan_of(dataset.task).statistics is None]
     sha256 = save_model(path, with_statistics(model.info, missing), model.network.state_dict(), "fp16")
+    note_sha256(path, sha256)
+
+
+def note_sha256(path: Path, sha256: str) -> None:
+    """Write a model file's sha256 beside it."""
     write_text(path.with_name(f"{path.name}.sha256"), f"{sha256}  {path.name}\n")
     LOG.info("%s: %.1f MB, sha256 %s", path, path.stat().st_size / 1e6, sha256)
+
+
+def postprocess() -> None:
+    """Decide, on the validation images, which classes keep their largest component, of the shipped network and of the
+    finished single-task ones; written into their files, the weights as they are."""
+    folders = [folder for folder in universal().datasets if task_of(folder) in POSTPROCESSED]
+    shipped = SHIPPED / f"{universal().name}.safetensors"
+    note_sha256(shipped, decided(shipped, SPLIT, folders))
+    note_weights(load_model(shipped), "postprocessing of " + ", ".join(POSTPROCESSED))
+    for config in baselines(POSTPROCESSED):
+        if model_path(config).is_file():
+            decided(model_path(config), config.output / "split.json", config.datasets)
+
+
+def note_weights(model: Model, what: str) -> None:
+    """Write a file's sha256 under the digest of its weights: what other files of these weights were measured to do
+    holds of this one, too, except for ``what`` is new in it."""
+    noted = json.loads(WEIGHTS_NOTED.read_text("utf-8")) if WEIGHTS_NOTED.is_file() else {}
+    noted.setdefault(weights_digest(model), {}).setdefault(model.sha256, what)
+    write_text(WEIGHTS_NOTED, json.dumps(noted, indent=1) + "\n")
+
+
+def weights_digest(model: Model) -> str:
+    """The sha256 of all tensors, by name, in half precision."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.network.state_dict().items()):
+        digest.update(name.encode() + tensor.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def decided(path: Path, split: Path, folders: Sequence[Path]) -> str:
+    """Write what is decided for the tasks of these data sets into a model file. Its new sha256."""
+    model, datasets = load_model(path), [RawDataset.open(folder) for folder in folders]
+    decisions = decide_postprocessing(model, datasets, splits=read_splits(split), device="cpu", precision="fp32")
+    for one in decisions:
+        kept = "its largest component" if one.largest_only else "everything"
+        figures = (path.stem, one.name, kept, one.dice, one.dice_of_largest, one.better, one.worse, one.cases)
+        LOG.info("%s: %s keeps %s (Dice %.4f, of the largest %.4f; %d better, %d worse of %d)", *figures)
+    info = with_decisions(model.info, datasets, decisions)
+    return keep_model(model, info, Destination(model.info.name, path))[1]
 
 
 def save_mean(paths: Sequence[Path], path: Path) -> None:
@@ -172,7 +228,7 @@ def save_mean(paths: Sequence[Path], path: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("train", "mean", "baselines", "ship", "evaluate", "table"))
+    parser.add_argument("step", choices=("train", "mean", "baselines", "ship", "postprocess", "evaluate", "table"))
     parser.add_argument("--part", type=int, choices=range(1, len(PARTS) + 1), default=len(PARTS), help="train: which")
     parser.add_argument("--resume", action="store_true", help="go on with interrupted trainings")
     parser.add_argument("--task", action="append", default=[], help="baselines: only of this task; may be repeated")
@@ -192,6 +248,8 @@ def main() -> int:
             run_training(config, arguments.resume)
     elif arguments.step == "ship":
         keep(universal(), SHIPPED / f"{universal().name}.safetensors")
+    elif arguments.step == "postprocess":
+        postprocess()
     else:
         import tables
 

@@ -32,7 +32,7 @@ from pathlib import Path
 import torch
 
 from meduniseg_core.adaptation.calibrated import Destination, keep_model
-from meduniseg_core.adaptation.postprocessing import decide_postprocessing, with_decisions
+from meduniseg_core.adaptation.postprocessing import ClassDecision, decide_postprocessing, with_decisions
 from meduniseg_core.events import Event, Message, Metric
 from meduniseg_core.files import write_text
 from meduniseg_core.preprocessing import RawDataset
@@ -59,6 +59,7 @@ FORMER_ITERATIONS = 3000
 POSTPROCESSED = ("head_neck_organs",)
 """Tasks of organs in one piece. Of lesions a second piece may be a second lesion: none is taken away."""
 SPLIT = HERE / "results" / "starter" / "split.json"
+DECISIONS = HERE / "results" / "postprocessing.json"
 WEIGHTS_NOTED = HERE / "results" / "weights.json"
 """By the digest of their weights the shipped files' sha256, and what is new in each."""
 LOG = logging.getLogger("starter")
@@ -182,11 +183,14 @@ def postprocess() -> None:
     finished single-task ones; written into their files, the weights as they are."""
     folders = [folder for folder in universal().datasets if task_of(folder) in POSTPROCESSED]
     shipped = SHIPPED / f"{universal().name}.safetensors"
-    note_sha256(shipped, decided(shipped, SPLIT, folders))
+    found = {universal().name: decided(shipped, SPLIT, folders)}
+    note_sha256(shipped, load_model(shipped).sha256)
     note_weights(load_model(shipped), "postprocessing of " + ", ".join(POSTPROCESSED))
     for config in baselines(POSTPROCESSED):
         if model_path(config).is_file():
-            decided(model_path(config), config.output / "split.json", config.datasets)
+            found[config.name] = decided(model_path(config), config.output / "split.json", config.datasets)
+    content = {name: [vars(one) | {"largest_only": one.largest_only} for one in own] for name, own in found.items()}
+    write_text(DECISIONS, json.dumps(content, indent=1) + "\n")
 
 
 def note_weights(model: Model, what: str) -> None:
@@ -205,16 +209,14 @@ def weights_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def decided(path: Path, split: Path, folders: Sequence[Path]) -> str:
-    """Write what is decided for the tasks of these data sets into a model file. Its new sha256."""
+def decided(path: Path, split: Path, folders: Sequence[Path]) -> list[ClassDecision]:
+    """Decide for the tasks of these data sets, and write it into the model file, whose weights stay."""
     model, datasets = load_model(path), [RawDataset.open(folder) for folder in folders]
     decisions = decide_postprocessing(model, datasets, splits=read_splits(split), device="cpu", precision="fp32")
     for one in decisions:
-        kept = "its largest component" if one.largest_only else "everything"
-        figures = (path.stem, one.name, kept, one.dice, one.dice_of_largest, one.better, one.worse, one.cases)
-        LOG.info("%s: %s keeps %s (Dice %.4f, of the largest %.4f; %d better, %d worse of %d)", *figures)
-    info = with_decisions(model.info, datasets, decisions)
-    return keep_model(model, info, Destination(model.info.name, path))[1]
+        LOG.info("%s: %s", path.stem, one)
+    keep_model(model, with_decisions(model.info, datasets, decisions), Destination(model.info.name, path))
+    return decisions
 
 
 def save_mean(paths: Sequence[Path], path: Path) -> None:

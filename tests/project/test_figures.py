@@ -162,6 +162,16 @@ def test_the_card_says_what_the_starter_makes_of_hounsfield_units(shipped: Model
     ) in words(CARD)
 
 
+def test_the_card_says_what_the_starter_keeps_of_organs_in_one_piece(shipped: Model) -> None:
+    found = {one["name"]: one for one in results("starter/results/postprocessing.json")["starter"]}
+    kept = tuple(name for name, one in found.items() if one["largest_only"])
+    assert shipped.info.plan_of("head_neck_organs").largest_only == kept == ("spinal cord", "left parotid", "mandible")
+    cord = found["spinal cord"]
+    assert cord["cases"] == 9  # nine images
+    dice, largest = percent([cord["dice"]]), percent([cord["dice_of_largest"]])
+    assert f"(the cord's Dice there: {largest}, with all components {dice};" in words(CARD)
+
+
 def test_the_card_says_what_the_starter_does_badly() -> None:
     figures = results("starter/results/dice.json")
     tumours, breast, chest = (

@@ -237,9 +237,10 @@ def data_of(dataset: Path, task: str, output: Path) -> Path:
 def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
     """Preprocessing that suits the base's features.
 
-    That of the base's task of the same name; else the image size of its task of the same modality and the largest patch
-    of all its tasks, for images of that one task may have been small. Of volumes only the patch's number of voxels is
-    taken, its shape follows theirs: eight slices of a heart fill a sixth of a patch that was made for a head.
+    That of the base's task of the same name, with its window for CT in HU and its classes in one piece; else the image
+    size of its task of the same modality and the largest patch of all its tasks, for images of that one task may have
+    been small. Of volumes only the patch's number of voxels is taken, its shape follows theirs: eight slices of a heart
+    fill a sixth of a patch that was made for a head.
     """
     plans = [plan for plan in base.info.tasks if plan.dimension == raw.dimension]
     if not plans:
@@ -255,6 +256,8 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
         batch=sized.batch,
         spacing=same[0].spacing if same else None,
         longest_side=same[0].longest_side if same else _longest_side((alike or plans)[0], raw),
+        hu_window=same[0].hu_window if same else None,
+        largest_only=tuple(name for name in same[0].largest_only if name in raw.classes) if same else None,
     )
 
 
@@ -297,7 +300,7 @@ def _that_fits(wanted: PlanSettings, base: Model, output: Path, device: str) -> 
         return wanted
     if (output / PLANS_FILE).is_file():
         begun = load_plans(output / PLANS_FILE)[0]
-        kept = {"patch": begun.patch, "batch": begun.batch, "longest_side": begun.longest_side}
+        kept = begun.model_dump(include={"patch", "batch", "longest_side", "hu_window", "largest_only"})
         return wanted.model_copy(update={**kept, "patch_voxels": None, "batch_voxels": None})
     config, free = base.info.config, free_bytes(resolve_device(device))
     if wanted.patch_voxels is not None and wanted.batch_voxels is not None:

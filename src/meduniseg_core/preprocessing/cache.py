@@ -290,7 +290,7 @@ def _keys(job: _Job, files: SourceFiles) -> tuple[str, str]:
 def _preprocessing_part(plan: TaskPlan) -> dict[str, Any]:
     # what the voxels depend on: a new patch size or title must not cost a rebuild; training images are never windowed
     unused = {"title", "patch", "batch", "mirror_axes", "modality", "statistics", "hu_window"}
-    unused |= {"small_images", "averaging"}
+    unused |= {"small_images", "averaging", "largest_only"}
     return with_former_names(plan.model_dump(mode="json", exclude=unused | unsaid_before(plan)))
 
 

@@ -152,7 +152,7 @@ def _cache(
         gpu_memory=config.gpu_memory,
         width=config.network.features[0],
         total_stride=total_stride,
-        fixed=chosen.model_dump(exclude={"hu_window", "classes"}),
+        fixed=chosen.model_dump(exclude={"hu_window", "largest_only", "classes"}),
         parallel=max(1, config.workers),
         cache_dir=config.cache,
         sources=sources,
@@ -167,7 +167,10 @@ def _cache(
                 f"The config names {len(chosen.classes)} classes of task {plan.task}, which has {len(plan.classes)}."
             )
         plan = plan.model_copy(update={"classes": chosen.classes})
-    return cached(plan)
+    strangers = sorted(set(chosen.largest_only or ()) - set(plan.classes))
+    if strangers:
+        raise UsageError(f"The config's largest_only names {strangers[0]}, which is no class of task {plan.task}.")
+    return cached(plan.model_copy(update={"largest_only": chosen.largest_only or ()}))
 
 
 def _with_statistics(
@@ -282,7 +285,8 @@ def _config_hash(config: TrainingConfig, info: ModelInfo, tasks: tuple[PreparedT
         if appearance[name] == AppearanceConfig.model_fields[name].default:
             del appearance[name]
     for own in (settings["plan_2d"], settings["plan_3d"], *settings["plan"].values()):
-        del own["patch_voxels"], own["batch_voxels"]  # what they choose stands in the plans
+        for name in ("patch_voxels", "batch_voxels", "largest_only"):
+            del own[name]  # what they choose stands in the plans
     for plan in info.tasks:
         wanted = config.plan.get(plan.task)
         if wanted is not None and wanted.patch_voxels is not None:

@@ -64,6 +64,7 @@ class PlanSettings(BaseModel):
         default=None, validation_alias=LONGEST_SIDE_NAMES, description="pixels of pictures without a size in mm"
     )
     hu_window: tuple[float, float] | None = Field(default=None, description="see `TaskPlan.hu_window`")
+    largest_only: tuple[str, ...] | None = Field(default=None, description="see `TaskPlan.largest_only`")
     classes: ClassNames | None = Field(default=None, description="other names for the data set's classes, in order")
 
     def over(self, base: PlanSettings) -> PlanSettings:

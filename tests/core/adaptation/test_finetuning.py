@@ -16,7 +16,7 @@ from meduniseg_core.adaptation.finetune import finetune, finetune_config
 from meduniseg_core.adaptation.gate import Side, gate
 from meduniseg_core.adaptation.transfer import Downstream
 from meduniseg_core.corrections import Ledger
-from meduniseg_core.errors import CancelledError
+from meduniseg_core.errors import CancelledError, UsageError
 from meduniseg_core.events import CancelToken, Progress
 from meduniseg_core.images import Geometry, Image, read_image, read_labels, write_image, write_labels
 from meduniseg_core.inference import Predictor
@@ -216,6 +216,31 @@ def test_a_new_task_has_the_pixel_size_of_its_kind_and_the_largest_patch_the_bas
     other = replace(base, info=base.info.model_copy(update={"tasks": (larger, second)}))
     plan = finetune_config(discs, other, "mine", tmp_path, device="cpu").plan["disc"]
     assert (plan.patch, plan.batch, plan.longest_side) == ((1, 64, 96), 1, 32)
+
+
+def test_a_task_of_the_same_name_keeps_what_its_results_and_ct_are_treated_by(
+    base: Model, discs: Path, tmp_path: Path
+) -> None:
+    own, second = base.info.tasks
+    assert own.task != "disc"
+    kept = own.model_copy(
+        update={
+            "task": "disc",
+            "classes": ("blob", "gone"),
+            "largest_only": ("blob", "gone"),
+            "hu_window": (-5.0, 90.0),
+        }
+    )
+    other = replace(base, info=base.info.model_copy(update={"tasks": (kept, second)}))
+    settings = finetune_config(discs, other, "mine", tmp_path, device="cpu").plan["disc"]
+    assert (settings.largest_only, settings.hu_window) == (("blob",), (-5.0, 90.0))
+    assert finetune_config(discs, base, "mine", tmp_path, device="cpu").plan["disc"].largest_only is None
+    config = finetune_config(discs, other, "mine", tmp_path / "tuned", iterations=50, device="cpu", precision="fp32")
+    (tuned,) = load_model(finetune(discs, other, config).model).info.tasks
+    assert (tuned.classes, tuned.largest_only, tuned.hu_window) == (("blob",), ("blob",), (-5.0, 90.0))
+    wrong = {"disc": config.plan["disc"].model_copy(update={"largest_only": ("gone",)})}
+    with pytest.raises(UsageError, match="largest_only names gone"):
+        finetune(discs, other, config.model_copy(update={"plan": wrong, "output": tmp_path / "wrong"}))
 
 
 @pytest.fixture

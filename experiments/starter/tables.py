@@ -91,7 +91,8 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
         }
         write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
     before_it = {f"part-{number}": config for number, config in enumerate(trained[:-1], 1)}
-    _keep_logs({**before_it, **{one.name: one for one in (universal, *singles)}})
+    finished = [single for single in singles if model_path(single).is_file()]
+    _keep_logs({**before_it, **{one.name: one for one in (universal, *finished)}})
 
 
 def measured(predictor: Predictor, task: str, cases: Sequence[RawCase]) -> dict[str, Any]:

@@ -141,15 +141,18 @@ class Ensemble:
         decided = mean.argmax(axis=0)[None].astype(smallest_dtype(len(plan.classes)))
         models = [one.model for one in self._predictors]
         shas = "\n".join(model.sha256 for model in models)
+        labels, left_out = cleaned(one.labels.with_array(decided), plan, one.image.name)
+        # what was left out of each model's own result is not what is left out of the common one
+        others = [[finding for finding in own if finding.code != "pieces_left_out"] for own in findings]
         named = [{"model": model.info.name, "sha256": model.sha256} for model in models]
         return replace(
             one,
-            labels=cleaned(one.labels.with_array(decided), plan),
+            labels=labels,
             probabilities=one.labels.with_array(mean.astype(np.float16)) if probabilities else None,
             model=" + ".join(model.info.name for model in models),
             model_sha256=hashlib.sha256(shas.encode()).hexdigest(),
             settings={**one.settings, **postprocessing_record(plan), "ensemble": named},
-            findings=merge(*findings),
+            findings=merge(*others, left_out),
             quality=None,
             evidence=None,
         )

@@ -12,7 +12,7 @@ import torch
 from meduniseg_core.errors import NonFiniteOutputError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Image
-from meduniseg_core.images.findings import Finding, report
+from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.engine import Engines
 from meduniseg_core.inference.execution import Pass, Request
@@ -119,8 +119,11 @@ class PassRunner:
             collectors, execution = self._within_memory(work, image, plans, request, fall_back, events)
         assert collectors is not None and execution is not None
         with out_of_memory_means(_remedy(request)):
-            restored = [collector.result() for collector in collectors]
-            restored = [(cleaned(found, plan), p) for plan, (found, p) in zip(plans, restored, strict=True)]
+            collected = [collector.result() for collector in collectors]
+            restored = [
+                (*cleaned(found, plan, image.name), p) for plan, (found, p) in zip(plans, collected, strict=True)
+            ]
+        report(merge(*(left_out for _, left_out, _ in restored)), events)
         settings = {
             "precision": str(work.dtype).removeprefix("torch."),
             "overlap": request.overlap,
@@ -148,9 +151,9 @@ class PassRunner:
                 settings={**settings, **postprocessing_record(plan)},
                 evidence=evidence.get(plan.task) if request.evidence else None,
                 quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
-                findings=() if raised is None else (raised,),
+                findings=left_out if raised is None else (raised, *left_out),
             )
-            for plan, (labels, probabilities) in zip(plans, restored, strict=True)
+            for plan, (labels, left_out, probabilities) in zip(plans, restored, strict=True)
         }
         return results, work.pace if raised is None else None
 

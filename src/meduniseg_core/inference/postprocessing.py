@@ -7,26 +7,36 @@ from typing import Any
 import numpy as np
 
 from meduniseg_core.editing import keep_largest
-from meduniseg_core.images import Image
+from meduniseg_core.images import Finding, Image
 from meduniseg_core.preprocessing import TaskPlan
 
 LARGEST = "largest component"
 
 
-def cleaned(labels: Image, plan: TaskPlan) -> Image:
+def cleaned(labels: Image, plan: TaskPlan, name: str) -> tuple[Image, tuple[Finding, ...]]:
     """Apply a plan's postprocessing. Slices of a volume that a 2D task segmented one by one are cleaned one by one.
 
     Args:
         labels: (1, D, H, W).
         plan: the task's.
+        name: the segmented image's.
 
     Returns:
-        The labels; the same object where the plan asks for nothing.
+        The labels (the same object where the plan asks for nothing), and what was left out, if anything.
     """
-    for label, name in enumerate(plan.classes, start=1):
-        if name in plan.largest_only:
-            labels = labels.with_array(largest_kept(labels.array[0], label, by_slice=plan.dimension == 2)[None])
-    return labels
+    gone = []
+    for label, of in enumerate(plan.classes, start=1):
+        if of in plan.largest_only:
+            kept = largest_kept(labels.array[0], label, by_slice=plan.dimension == 2)
+            voxels = int(np.count_nonzero(kept != labels.array[0]))
+            if voxels:
+                labels = labels.with_array(kept[None])
+                gone.append(f"{of.replace('_', ' ')} {voxels:,}")
+    if not gone:
+        return labels, ()
+    unit = "pixels" if plan.dimension == 2 else "voxels"
+    text = f"Task {plan.task} keeps one piece of some classes: smaller ones found in {name} were left out"
+    return labels, (Finding("pieces_left_out", f"{text} ({unit}: {', '.join(gone)}).", "info"),)
 
 
 def largest_kept(labels: np.ndarray, label: int, *, by_slice: bool = False) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from inference_samples import picture_plan, tiny_model, volume, volume_plan
 
 from meduniseg_core.errors import UsageError
+from meduniseg_core.events import Event, Message
 from meduniseg_core.inference import Predictor
 from meduniseg_core.inference.ensemble import Ensemble
 from meduniseg_core.inference.postprocessing import cleaned
@@ -50,12 +51,18 @@ def test_models_of_other_classes_are_no_ensemble() -> None:
 
 def test_a_plan_s_largest_component_alone_is_kept_and_named() -> None:
     plan, image = volume_plan(), volume((12, 24, 24))
-    name = plan.classes[0]
+    name = plan.classes[1]  # of the network's random answer many pieces
+    wanted = plan.model_copy(update={"largest_only": (name,)})
     before = predictor(plan, 0).segment(image, plan.task)[plan.task]
-    after = predictor(plan.model_copy(update={"largest_only": (name,)}), 0).segment(image, plan.task)[plan.task]
-    assert np.array_equal(
-        after.labels.array, cleaned(before.labels, plan.model_copy(update={"largest_only": (name,)})).array
-    )
+    events: list[Event] = []
+    after = predictor(wanted, 0).segment(image, plan.task, events=events.append)[plan.task]
+    kept, (finding,) = cleaned(before.labels, wanted, image.name)
+    assert np.array_equal(after.labels.array, kept.array)
+    gone = int((before.labels.array != kept.array).sum())
+    assert gone > 0 and f"{image.name} were left out (voxels: {name} {gone:,})" in finding.text
+    assert finding in after.findings and Message("info", finding.text) in events
+    both = Ensemble([predictor(wanted, 0), predictor(wanted, 0)]).segment(image, [plan.task])[plan.task]
+    assert [one.code for one in both.findings].count("pieces_left_out") == 1
     assert after.provenance()["settings"]["postprocessing"] == {name: "largest component"}
     assert "postprocessing" not in before.provenance()["settings"]
 
@@ -66,8 +73,8 @@ def test_slices_of_a_2d_task_are_cleaned_one_by_one(plan, kept) -> None:
     array = np.zeros((1, 2, 8, 8), np.uint8)
     array[0, 0, 0, :3] = array[0, 1, 4:6, :2] = array[0, 0, 6, 6] = 1
     task = plan()
-    found = cleaned(labels.with_array(array), task.model_copy(update={"largest_only": (task.classes[0],)})).array[0]
-    assert [int(plane.sum()) for plane in found] == kept
+    found, _ = cleaned(labels.with_array(array), task.model_copy(update={"largest_only": (task.classes[0],)}), "scan")
+    assert [int(plane.sum()) for plane in found.array[0]] == kept
 
 
 def test_only_classes_of_the_task_can_be_named() -> None:

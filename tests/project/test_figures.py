@@ -93,6 +93,22 @@ def test_the_cards_tables_are_those_of_the_results(scripts: None, shipped: Model
     assert f"{begin}\n{tables.tables(figures)}\n{end}" in CARD.read_text("utf-8")
 
 
+def test_the_card_says_how_far_the_starter_is_behind_single_task_networks() -> None:
+    figures = results("starter/results/dice.json")
+
+    def mean(key: str) -> float:
+        return 100 * float(np.mean([np.mean(own) for own in figures["networks"][key]["dice"].values()]))
+
+    behind = {
+        row["task"]: float(np.mean([mean(key) for key in row["singles"].values()])) - mean(row["starter"])
+        for row in figures["tasks"]
+    }
+    assert len(behind) == 16
+    others = np.mean([value for task, value in behind.items() if task != "polyp"])
+    said = f"is {np.mean(list(behind.values())):.1f} points behind them, and {others:.1f} without polyp"
+    assert said in words(CARD)
+
+
 def test_the_tables_beside_the_results_are_those_of_the_results(scripts: None) -> None:
     nothing_there, sources = script("nothing_there"), script("sources")
     assert nothing_there.TABLE.read_text("utf-8") == nothing_there.table(results("starter/results/nothing_there.json"))

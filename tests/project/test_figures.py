@@ -138,6 +138,16 @@ def test_the_card_has_the_transfers_table_and_what_quick_adapt_does(shipped: Mod
     assert f"{means['starter', '0']} before, {means['quick', '300']} after" in words(CARD)
 
 
+def test_the_card_says_what_refinement_does(shipped: Model) -> None:
+    table = (EXPERIMENTS / "refine" / "results" / "table.md").read_text("utf-8")
+    assert results("refine/results/choice.json")["starter_sha256"] == shipped.sha256
+    rows = {row[0].strip("*").split("*")[0]: row[2:] for row in _cells(table) if len(row) == 5}
+    for task, name in (("gland", "gland"), ("breast_lesion", "breast lesion")):
+        before, after, gain = rows[task]
+        assert f"{name} {before} before, {after} after ({gain.split('(')[1]}" in words(CARD)
+    assert [row[2] for row in rows.values()].count("0 (the same in every case)") == 14  # the other fourteen
+
+
 def test_the_card_says_what_was_called_target_where_there_is_none(shipped: Model) -> None:
     (found,) = results("starter/results/nothing_there.json")
     share = {task: [row["share"] for row in rows] for task, rows in found["tasks"].items()}

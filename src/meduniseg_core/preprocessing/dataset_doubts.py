@@ -120,7 +120,7 @@ class DatasetDoubts:
     def __init__(self, channels: tuple[str, ...], modality: str | None, sided: bool) -> None:
         self._channels, self._sided = channels, sided
         self._modality = modality
-        self._findings: dict[str, list[tuple[str, str]]] = {}  # code -> (file, text)
+        self._findings: dict[str, list[tuple[str, str]]] = {}  # what is doubted -> (file, text)
         self._hounsfield: list[list[tuple[str, str | None]]] = [[] for _ in channels]  # (file, what is wrong)
         self._oriented: dict[bool, list[str]] = {True: [], False: []}
         self._same: dict[str, list[str]] = {}  # sha256 -> names
@@ -146,7 +146,7 @@ class DatasetDoubts:
             if doubt.is_ct:
                 self._hounsfield[doubt.channel].append((doubt.file, doubt.fault))
             elif doubt.fault is not None:
-                self._note(Finding("intensity_mismatch", doubt.fault), name)
+                self._note(Finding("intensity_mismatch", doubt.fault), name, doubt.file)
 
     def sentences(self) -> Iterator[str]:
         """Sum up.
@@ -165,9 +165,13 @@ class DatasetDoubts:
                 worse = "; what was trained on is no test" if len(split) > 1 else ""
                 yield f"{_listed(names)} are one and the same image{worse}: keep it once."
 
-    def _note(self, finding: Finding, name: str) -> None:
+    def _note(self, finding: Finding, name: str, file: str | None = None) -> None:
+        """``file``: what the text calls it, where that is not ``name``."""
         if finding.level == "warning":
-            self._findings.setdefault(finding.code, []).append((name, finding.text))
+            # many things can be wrong with values, of which "the same holds" is not true
+            values = finding.code == "intensity_mismatch"
+            what = finding.text.replace(file or name, "") if values else finding.code
+            self._findings.setdefault(what, []).append((name, finding.text))
 
     def _of_orientation(self) -> Iterator[str]:
         known, unknown = self._oriented[True], self._oriented[False]

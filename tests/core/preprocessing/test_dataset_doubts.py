@@ -132,3 +132,18 @@ def test_a_label_map_in_the_place_of_its_image_is_said(make_dataset: MakeDataset
     mask = replace(image, array=(labels.array * scaled).astype(np.int16))
     found = warnings_of(make_dataset({"a": ([mask], labels), "b": ct_case(1)}))
     assert any(text.startswith("a_0000.nii.gz is its own label map and no image") for text in found)
+
+
+def test_what_is_wrong_with_one_image_is_not_said_of_another(
+    make_dataset: MakeDataset, ct_case: CtCase, make_volume: Callable[..., Image]
+) -> None:
+    (image,), labels = ct_case(0)
+    blank = make_volume(np.full(image.array.shape[1:], 40, np.int16), (3.0, 1.0, 1.0))
+    mask = replace(image, array=labels.array.astype(np.int16))
+    found = warnings_of(
+        make_dataset({"a": ([blank], labels), "b": ([mask], labels), "c": ([blank], labels), "d": ct_case(1)})
+    )
+    (of_blank,) = (text for text in found if "shows nothing" in text)
+    (of_mask,) = (text for text in found if "is its own label map" in text)
+    assert of_blank.startswith("a_0000") and of_blank.endswith("The same holds of c_0000.nii.gz.")
+    assert of_mask.startswith("b_0000") and "The same holds" not in of_mask

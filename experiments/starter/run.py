@@ -42,6 +42,7 @@ from meduniseg_core.training.checkpoint import LAST
 from meduniseg_core.training.split import read_splits
 from meduniseg_core.training.standing import model_path
 from meduniseg_core.weights import Model, load_model, save_model
+from meduniseg_core.weights.digests import record_digests
 from meduniseg_core.weights.registry import SHIPPED
 from meduniseg_core.weights.statistics_step import with_statistics
 
@@ -174,7 +175,7 @@ def keep(config: TrainingConfig, path: Path) -> None:
 
 def note_sha256(path: Path, sha256: str) -> None:
     """Write a model file's sha256 beside it."""
-    write_text(path.with_name(f"{path.name}.sha256"), f"{sha256}  {path.name}\n")
+    record_digests(path, sha256)
     LOG.info("%s: %.1f MB, sha256 %s", path, path.stat().st_size / 1e6, sha256)
 
 
@@ -184,8 +185,9 @@ def postprocess() -> None:
     folders = [folder for folder in universal().datasets if task_of(folder) in POSTPROCESSED]
     shipped = SHIPPED / f"{universal().name}.safetensors"
     found = {universal().name: decided(shipped, SPLIT, folders)}
-    note_sha256(shipped, load_model(shipped).sha256)
-    note_weights(load_model(shipped), "postprocessing of " + ", ".join(POSTPROCESSED))
+    model = load_model(shipped)
+    note_sha256(shipped, model.sha256)
+    note_weights(model, "postprocessing of " + ", ".join(POSTPROCESSED))
     for config in baselines(POSTPROCESSED):
         if model_path(config).is_file():
             found[config.name] = decided(model_path(config), config.output / "split.json", config.datasets)

@@ -46,6 +46,7 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
         singles: of the single-task networks; those that are not finished are left out.
         iterations: by task, how many the shipped model has seen.
     """
+    finished = [single for single in singles if model_path(single).is_file()]
     trained = [TrainingConfig.from_toml(part) for part in parts]
     universal = trained[-1]
     starter = Predictor(load_model(universal.name), device="cpu", precision="fp32")  # as users get it: fp16 weights
@@ -71,8 +72,7 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
             "starter": f"{starter.model.sha256}:{task}",
             "singles": dict(singles_before.get(task, {})),
         }
-        finished = [single for single in singles if single.datasets == (folder,) and model_path(single).is_file()]
-        for single in [None, *finished]:
+        for single in [None, *(single for single in finished if single.datasets == (folder,))]:
             predictor = starter
             if single is not None:
                 predictor = Predictor(load_model(model_path(single)), device="cpu", precision="fp32")
@@ -91,7 +91,6 @@ def evaluate(parts: Sequence[Path], singles: list[TrainingConfig], iterations: M
         }
         write_text(FIGURES, json.dumps(content, indent=1) + "\n")  # after every task: nothing is measured twice
     before_it = {f"part-{number}": config for number, config in enumerate(trained[:-1], 1)}
-    finished = [single for single in singles if model_path(single).is_file()]
     _keep_logs({**before_it, **{one.name: one for one in (universal, *finished)}})
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from meduniseg_core.checks.image_checks import in_the_tasks_window, without_nodata
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images import Image
-from meduniseg_core.images.findings import merge
+from meduniseg_core.images.findings import Finding, merge, report
+from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.images.reading import smallest_dtype
 from meduniseg_core.inference.instances import with_instances
-from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
+from meduniseg_core.inference.postprocessing import finished
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.weights import Model, Pack
@@ -111,10 +113,10 @@ class Ensemble:
         self.check(names)
         first: dict[str, Segmentation] = {}
         sums: dict[str, np.ndarray] = {}
-        findings: dict[str, list[Any]] = {task: [] for task in names}
+        findings: dict[str, list[tuple[Finding, ...]]] = {task: [] for task in names}
         for predictor in self._predictors:
             found = predictor.segment(
-                image, names, modality, probabilities=True, events=events, cancel=cancel, **settings
+                image, names, modality, probabilities=True, finish=False, events=events, cancel=cancel, **settings
             )
             for task, one in found.items():
                 assert one.probabilities is not None
@@ -126,33 +128,35 @@ class Ensemble:
                     first[task], sums[task] = replace(one, probabilities=None), own
             del found
         results = {}
+        new = []
         for task in names:
+            plan = self.model.info.plan_of(task)
             joined = self._joined(first[task], sums.pop(task), findings[task], probabilities or instances)
-            if instances:
-                joined = with_instances(joined, self.model.info.plan_of(task), keep_probabilities=probabilities)
-            results[task] = joined
+            taken = without_nodata(oriented_as_said(image, settings.get("orientation")), [plan])
+            whole = settings.get("box") is None
+            joined, told = finished(joined, in_the_tasks_window(taken, plan), plan, whole=whole)
+            new.append(told)
+            results[task] = with_instances(joined, plan, keep_probabilities=probabilities) if instances else joined
+        report(merge(*new), events)
         return results
 
     def _joined(
-        self, one: Segmentation, total: np.ndarray, findings: Sequence[Any], probabilities: bool
+        self, one: Segmentation, total: np.ndarray, findings: Sequence[tuple[Finding, ...]], probabilities: bool
     ) -> Segmentation:
         plan = self.model.info.plan_of(one.task)
         mean = total / len(self._predictors)
         decided = mean.argmax(axis=0)[None].astype(smallest_dtype(len(plan.classes)))
         models = [one.model for one in self._predictors]
         shas = "\n".join(model.sha256 for model in models)
-        labels, left_out = cleaned(one.labels.with_array(decided), plan, one.image.name)
-        # what was left out of each model's own result is not what is left out of the common one
-        others = [[finding for finding in own if finding.code != "pieces_left_out"] for own in findings]
         named = [{"model": model.info.name, "sha256": model.sha256} for model in models]
         return replace(
             one,
-            labels=labels,
+            labels=one.labels.with_array(decided),
             probabilities=one.labels.with_array(mean.astype(np.float16)) if probabilities else None,
             model=" + ".join(model.info.name for model in models),
             model_sha256=hashlib.sha256(shas.encode()).hexdigest(),
-            settings={**one.settings, **postprocessing_record(plan), "ensemble": named},
-            findings=merge(*others, left_out),
+            settings={**one.settings, "ensemble": named},
+            findings=merge(*findings),
             quality=None,
             evidence=None,
         )

@@ -117,6 +117,7 @@ class Request:
     evidence: bool = False
     review_below: float = REVIEW_BELOW
     instances: bool = False
+    finish: bool = True
 
     @property
     def needs_probabilities(self) -> bool:

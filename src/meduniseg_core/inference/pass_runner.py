@@ -12,7 +12,7 @@ import torch
 from meduniseg_core.errors import NonFiniteOutputError
 from meduniseg_core.events import CancelToken, EventSink
 from meduniseg_core.images import Image
-from meduniseg_core.images.findings import Finding, merge, report
+from meduniseg_core.images.findings import Finding, report
 from meduniseg_core.images.geometry import Shape3
 from meduniseg_core.inference.engine import Engines
 from meduniseg_core.inference.execution import Pass, Request
@@ -24,7 +24,6 @@ from meduniseg_core.inference.memory import (
     windows_at_a_time,
     workload_before,
 )
-from meduniseg_core.inference.postprocessing import cleaned, postprocessing_record
 from meduniseg_core.inference.quality.assessment import assess
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.inference.source import Collector, SliceSource, VolumeSource
@@ -120,10 +119,6 @@ class PassRunner:
         assert collectors is not None and execution is not None
         with out_of_memory_means(_remedy(request)):
             collected = [collector.result() for collector in collectors]
-            restored = [
-                (*cleaned(found, plan, image.name), p) for plan, (found, p) in zip(plans, collected, strict=True)
-            ]
-        report(merge(*(left_out for _, left_out, _ in restored)), events)
         settings = {
             "precision": str(work.dtype).removeprefix("torch."),
             "overlap": request.overlap,
@@ -148,12 +143,12 @@ class PassRunner:
                 execution=execution.name,
                 intended_use=info.intended_use,
                 probabilities=probabilities,
-                settings={**settings, **postprocessing_record(plan)},
+                settings=settings,
                 evidence=evidence.get(plan.task) if request.evidence else None,
                 quality=assess(evidence.get(plan.task), plan, calibration, request.review_below),
-                findings=left_out if raised is None else (raised, *left_out),
+                findings=() if raised is None else (raised,),
             )
-            for plan, (labels, left_out, probabilities) in zip(plans, restored, strict=True)
+            for plan, (labels, probabilities) in zip(plans, collected, strict=True)
         }
         return results, work.pace if raised is None else None
 

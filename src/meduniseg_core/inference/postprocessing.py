@@ -1,16 +1,41 @@
-"""Postprocessing that a task's plan asks for: of some classes only the largest connected component is kept."""
+"""What is done to a result once the network has decided: the postprocessing that its task's plan asks for (of some
+classes only the largest connected component is kept), and the check whether it is plausible."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from meduniseg_core.checks.plausibility import check_result
 from meduniseg_core.editing import keep_largest
 from meduniseg_core.images import Finding, Image
+from meduniseg_core.images.findings import merge
+from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.preprocessing import TaskPlan
 
 LARGEST = "largest component"
+
+
+def finished(
+    result: Segmentation, image: Image, plan: TaskPlan, *, whole: bool
+) -> tuple[Segmentation, tuple[Finding, ...]]:
+    """Clean a result as its plan asks, and check whether it is plausible.
+
+    Args:
+        result: what the network decided.
+        image: (C, D, H, W), as the task takes it, on the result's grid.
+        plan: the task's.
+        whole: whether the whole image was segmented.
+
+    Returns:
+        The finished result, and what is new among its findings.
+    """
+    labels, left_out = cleaned(result.labels, plan, image.name)
+    new = merge(left_out, check_result(image, labels, plan, whole=whole))
+    settings = {**result.settings, **postprocessing_record(plan)}
+    return replace(result, labels=labels, settings=settings, findings=merge(result.findings, new)), new
 
 
 def cleaned(labels: Image, plan: TaskPlan, name: str) -> tuple[Image, tuple[Finding, ...]]:

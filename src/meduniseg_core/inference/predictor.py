@@ -11,7 +11,6 @@ import torch
 
 from meduniseg_core.checks.field_of_view import scaled_plan
 from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
-from meduniseg_core.checks.plausibility import check_result
 from meduniseg_core.errors import UsageError, is_out_of_memory
 from meduniseg_core.events import CancelToken, EventSink, Message, ignore
 from meduniseg_core.images import Image
@@ -24,6 +23,7 @@ from meduniseg_core.inference.execution import Request, chosen_plans, preprocess
 from meduniseg_core.inference.instances import with_instances
 from meduniseg_core.inference.memory import Estimate, estimate, free_bytes, out_of_memory_means, workload_before
 from meduniseg_core.inference.pass_runner import MEMORY_REMEDY, PassRunner
+from meduniseg_core.inference.postprocessing import finished
 from meduniseg_core.inference.prepared import PreparedImage
 from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
 from meduniseg_core.inference.segmentation import Segmentation
@@ -108,6 +108,7 @@ class Predictor:
         evidence: bool = False,
         review_below: float = REVIEW_BELOW,
         instances: bool = False,
+        finish: bool = True,
         events: EventSink = ignore,
         cancel: CancelToken | None = None,
     ) -> dict[str, Segmentation]:
@@ -133,6 +134,8 @@ class Predictor:
             review_below: results with an estimated Dice below this should be reviewed; for calibrated models it decides
                 the traffic light.
             instances: also list the connected pieces of every class, each with box, score and size.
+            finish: clean the result as the plan asks and check whether it is plausible; without, it is the network's
+                own, as a mean of several needs it.
             events: receives progress for each batch of windows (stage "segment"), and messages.
             cancel: stops after the current batch of windows.
 
@@ -147,7 +150,9 @@ class Predictor:
             NonFiniteOutputError: the network's logits are NaN or infinite.
             CancelledError: ``cancel`` was set.
         """
-        request = Request(tta, overlap, box, probabilities, scale, orientation, evidence, review_below, instances)
+        request = Request(
+            tta, overlap, box, probabilities, scale, orientation, evidence, review_below, instances, finish
+        )
         prepared = self.prepare(image, tasks, modality, request, events=events)
         return self.segment_prepared(prepared, events=events, cancel=cancel)
 
@@ -248,7 +253,7 @@ class Predictor:
     ) -> dict[str, Segmentation]:
         image, plans, request = prepared.image, prepared.plans, prepared.request
         results: dict[str, Segmentation] = {}
-        implausible: dict[str, tuple[Finding, ...]] = {}
+        new: list[tuple[Finding, ...]] = []
         source, prepared.first = prepared.first, None  # so that the array goes once it is not needed any more
         for group in shared_passes(plans, self.packs):
             if cancel is not None:
@@ -261,18 +266,18 @@ class Predictor:
             found, pace = self._runner.run(
                 image, group, source[1], pack, request, fall_back=fall_back, events=events, cancel=cancel
             )
-            results.update(found)
             self._pace = self._pace if pace is None else pace
+            results.update(found)
+            if not request.finish:
+                continue
             # anew, not kept during the pass: a clipped copy of a CT is as large as the CT
             taken = in_the_tasks_window(image, group[0])
-            for plan in group:
-                labels = results[plan.task].labels
-                implausible[plan.task] = check_result(taken, labels, plan, whole=request.box is None)
-        report(merge(*implausible.values()), events)
-        return {
-            task: replace(results[task], findings=merge(results[task].findings, implausible[task]))
-            for task in (plan.task for plan in plans)
-        }
+            with out_of_memory_means(MEMORY_REMEDY, "clean the result"):
+                for plan in group:
+                    results[plan.task], own = finished(found[plan.task], taken, plan, whole=request.box is None)
+                    new.append(own)
+        report(merge(*new), events)
+        return {plan.task: results[plan.task] for plan in plans}
 
     def estimate(
         self,

@@ -14,6 +14,7 @@ from meduniseg_core.inference import Predictor
 from meduniseg_core.inference.ensemble import Ensemble
 from meduniseg_core.inference.postprocessing import cleaned
 from meduniseg_core.preprocessing import TaskPlan
+from meduniseg_core.preprocessing.statistics import ClassStatistics, TaskStatistics
 from meduniseg_core.weights import Model
 
 
@@ -61,10 +62,32 @@ def test_a_plan_s_largest_component_alone_is_kept_and_named() -> None:
     gone = int((before.labels.array != kept.array).sum())
     assert gone > 0 and f"{image.name} were left out (voxels: {name} {gone:,})" in finding.text
     assert finding in after.findings and Message("info", finding.text) in events
-    both = Ensemble([predictor(wanted, 0), predictor(wanted, 0)]).segment(image, [plan.task])[plan.task]
-    assert [one.code for one in both.findings].count("pieces_left_out") == 1
     assert after.provenance()["settings"]["postprocessing"] == {name: "largest component"}
     assert "postprocessing" not in before.provenance()["settings"]
+
+
+def test_a_member_s_own_result_is_neither_cleaned_nor_judged() -> None:
+    plan, image = volume_plan(), volume((12, 24, 24))
+    name = plan.classes[1]
+    usual = ClassStatistics(cases=20, size=(1e6, 2e6), intensity=((-1e3, 1e3),), centre=((0, 1), (0, 1), (0, 1)))
+    classes = tuple(usual if one == name else None for one in plan.classes)
+    known = TaskStatistics(cases=20, oriented=True, extent=((1, 1e4),) * 3, size_unit="ml", classes=classes)
+    wanted = plan.model_copy(update={"largest_only": (name,), "statistics": known})
+    members = [predictor(wanted, seed) for seed in (2, 4)]
+    probabilities = [
+        one.segment(image, plan.task, probabilities=True)[plan.task].probabilities.array.astype(np.float32)
+        for one in members
+    ]
+    decided = np.mean(probabilities, axis=0).argmax(axis=0)
+    events: list[Event] = []
+    found = Ensemble(members).segment(image, plan.task, events=events.append)[plan.task]
+    gone = int((found.labels.array[0] != decided).sum())
+    told = [event.text for event in events if isinstance(event, Message)]
+    assert gone > 0 and f"(voxels: {name} {gone:,})" in found.findings[0].text
+    size = found.table()[1].size
+    assert f"its size is {size:.3g} ml" in found.findings[1].text
+    assert told == [finding.text for finding in found.findings]
+    assert found.settings["postprocessing"] == {name: "largest component"}
 
 
 @pytest.mark.parametrize(("plan", "kept"), [(volume_plan, [0, 4]), (picture_plan, [3, 4])])

@@ -191,7 +191,10 @@ def postprocess() -> None:
     for config in baselines(POSTPROCESSED):
         if model_path(config).is_file():
             found[config.name] = decided(model_path(config), config.output / "split.json", config.datasets)
-    content = {name: [vars(one) | {"largest_only": one.largest_only} for one in own] for name, own in found.items()}
+    content = (
+        json.loads(DECISIONS.read_text("utf-8")) if DECISIONS.is_file() else {}
+    )  # networks that are gone keep theirs
+    content |= {name: [vars(one) | {"largest_only": one.largest_only} for one in own] for name, own in found.items()}
     write_text(DECISIONS, json.dumps(content, indent=1) + "\n")
 
 

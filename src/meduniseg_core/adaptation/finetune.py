@@ -245,20 +245,22 @@ def _planned_like(base: Model, raw: RawDataset) -> PlanSettings:
     plans = [plan for plan in base.info.tasks if plan.dimension == raw.dimension]
     if not plans:
         return PlanSettings()
-    same = [plan for plan in plans if plan.task == raw.task]
-    alike = [plan for plan in plans if plan.modality == raw.modality]
-    sized = max(same or plans, key=lambda plan: math.prod(plan.patch))
-    if not same and raw.dimension == 3:
-        voxels = math.prod(sized.patch)
-        return PlanSettings(patch_voxels=voxels, batch_voxels=voxels * sized.batch)
-    return PlanSettings(
-        patch=sized.patch,
-        batch=sized.batch,
-        spacing=same[0].spacing if same else None,
-        longest_side=same[0].longest_side if same else _longest_side((alike or plans)[0], raw),
-        hu_window=same[0].hu_window if same else None,
-        largest_only=tuple(name for name in same[0].largest_only if name in raw.classes) if same else None,
-    )
+    same = next((plan for plan in plans if plan.task == raw.task), None)
+    if same is not None:
+        return PlanSettings(
+            patch=same.patch,
+            batch=same.batch,
+            spacing=same.spacing,
+            longest_side=same.longest_side,
+            hu_window=same.hu_window,
+            largest_only=tuple(name for name in same.largest_only if name in raw.classes),
+        )
+    largest = max(plans, key=lambda plan: math.prod(plan.patch))
+    if raw.dimension == 3:
+        voxels = math.prod(largest.patch)
+        return PlanSettings(patch_voxels=voxels, batch_voxels=voxels * largest.batch)
+    alike = next((plan for plan in plans if plan.modality == raw.modality), plans[0])
+    return PlanSettings(patch=largest.patch, batch=largest.batch, longest_side=_longest_side(alike, raw))
 
 
 def _longest_side(known: TaskPlan, raw: RawDataset) -> int | None:

@@ -56,7 +56,7 @@ def cleaned(labels: Image, plan: TaskPlan, name: str) -> tuple[Image, tuple[Find
             voxels = int(np.count_nonzero(kept != labels.array[0]))
             if voxels:
                 labels = labels.with_array(kept[None])
-                gone.append(f"{of.replace('_', ' ')} {voxels:,}")
+                gone.append(f"{of} {voxels:,}")
     if not gone:
         return labels, ()
     unit = "pixels" if plan.dimension == 2 else "voxels"

@@ -15,7 +15,7 @@ from meduniseg_core.events import Event, Message
 from meduniseg_core.files import read_small
 from meduniseg_core.structured_text import parse_json
 from training_cli.catalog import TASK_COLUMNS, task_row
-from training_cli.options import Json, ProgressOption
+from training_cli.options import Json, ProgressOption, a_folder
 from training_cli.output import table
 from training_cli.session import work
 
@@ -63,7 +63,13 @@ def convert(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Data-set folder to write; for 'all' the folder of these."),
+        typer.Option(
+            "--output",
+            "-o",
+            callback=a_folder,
+            metavar="DIR",
+            help="Data-set folder to write; for 'all' the folder of these.",
+        ),
     ],
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the split, where there is no official one.")] = 0,
     processes: Processes = 1,
@@ -201,7 +207,10 @@ def plan(
 def preprocess(
     folders: Folders,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="CACHE_DIR", help="Folder for the preprocessed cases.")
+        Path,
+        typer.Option(
+            "--output", "-o", callback=a_folder, metavar="CACHE_DIR", help="Folder for the preprocessed cases."
+        ),
     ],
     plans: Plans = None,
     planner: PlannerOption = "default",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
-from training_cli.options import Json, ProgressOption
+from training_cli.options import Json, ProgressOption, a_folder
 from training_cli.output import print_json, print_table
 from training_cli.session import work
 
@@ -101,7 +101,9 @@ def series(
 def pull(
     address: Address,
     study: Annotated[str, typer.Option("--study", metavar="UID", help="The study.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the series' folders go.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", callback=a_folder, metavar="DIR", help="Where the series' folders go.")
+    ],
     wanted: Annotated[
         list[str] | None,
         typer.Option("--series", metavar="UID|MODALITY", help="Only this series, or those of a modality. Repeatable."),

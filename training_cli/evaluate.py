@@ -10,7 +10,7 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from meduniseg_core.events import Message
-from training_cli.options import DrawnOn, Json, ProgressOption, split_names
+from training_cli.options import DrawnOn, Json, ProgressOption, a_folder, split_names
 from training_cli.output import table
 from training_cli.session import work
 
@@ -31,7 +31,11 @@ def evaluate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="REPORT_DIR", help="Folder for report.html, report.json and report.csv."
+            "--output",
+            "-o",
+            callback=a_folder,
+            metavar="REPORT_DIR",
+            help="Folder for report.html, report.json and report.csv.",
         ),
     ] = None,
     classes: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training_cli.options import Device, Json, Precision, ProgressOption
+from training_cli.options import Device, Json, Precision, ProgressOption, a_folder
 from training_cli.output import table
 from training_cli.session import work
 
@@ -18,9 +18,9 @@ def explain(
         list[Path] | None,
         typer.Argument(metavar="[DATASET...]", help="Data sets of tasks that the model has, in nnU-Net's raw layout."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the page.")] = Path(
-        "explain"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", callback=a_folder, metavar="DIR", help="Folder of the page.")
+    ] = Path("explain"),
     new: Annotated[
         list[Path] | None,
         typer.Option(

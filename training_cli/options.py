@@ -58,7 +58,31 @@ DrawnOn = Annotated[
         "Needed only if the mask's size does not tell.",
     ),
 ]
-OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="OUT_DIR", help="Folder for the results.")]
+_REPORTS = (".json", ".jsonl", ".html", ".csv", ".txt")
+
+
+def a_folder(path: Path | None) -> Path | None:
+    """Refuse the name of a file where a folder is wanted: a folder named scan.nii.gz would be made without a word.
+
+    Args:
+        path: as it was given; None where the option was not.
+
+    Returns:
+        The path.
+
+    Raises:
+        typer.BadParameter: it ends as a file does, and no folder of that name is there.
+    """
+    from meduniseg_core.images.formats import ENDINGS
+
+    if path is not None and path.name.lower().endswith((*ENDINGS, *_REPORTS)) and not path.is_dir():
+        raise typer.BadParameter(f"'{path}' is the name of a file; give a folder, in which files get their own names.")
+    return path
+
+
+OutputFolder = Annotated[
+    Path, typer.Option("--output", "-o", callback=a_folder, metavar="OUT_DIR", help="Folder for the results.")
+]
 
 
 @overload

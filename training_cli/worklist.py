@@ -10,7 +10,7 @@ import typer
 from meduniseg_core.errors import CancelledError, UnwritableError, UsageError
 from meduniseg_core.events import CaseDone, Progress
 from training_cli.explaining import explain_error, show_traceback
-from training_cli.options import Device, Json, ModelName, Precision, ProgressOption
+from training_cli.options import Device, Json, ModelName, Precision, ProgressOption, a_folder
 from training_cli.output import print_error, print_table
 from training_cli.session import Session, work
 
@@ -30,6 +30,7 @@ def worklist(
         typer.Option(
             "--output",
             "-o",
+            callback=a_folder,
             metavar="OUT_DIR",
             help="Folder of the results. Default: FOLDER_TASK (second reading: FOLDER_TASK_READER) beside FOLDER.",
         ),

@@ -17,7 +17,7 @@ from meduniseg_core.images.findings import Finding, merge, report
 from meduniseg_core.images.oriented import oriented_as_said
 from meduniseg_core.images.reading import smallest_dtype
 from meduniseg_core.inference.instances import with_instances
-from meduniseg_core.inference.postprocessing import finished
+from meduniseg_core.inference.postprocessing import finished_result
 from meduniseg_core.inference.predictor import Predictor
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.weights import Model, Pack
@@ -134,7 +134,7 @@ class Ensemble:
             joined = self._joined(first[task], sums.pop(task), findings[task], probabilities or instances)
             taken = without_nodata(oriented_as_said(image, settings.get("orientation")), [plan])
             whole = settings.get("box") is None
-            joined, told = finished(joined, in_the_tasks_window(taken, plan), plan, whole=whole)
+            joined, told = finished_result(joined, in_the_tasks_window(taken, plan), plan, whole=whole)
             new.append(told)
             results[task] = with_instances(joined, plan, keep_probabilities=probabilities) if instances else joined
         report(merge(*new), events)

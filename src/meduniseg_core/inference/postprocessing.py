@@ -18,7 +18,7 @@ from meduniseg_core.preprocessing import TaskPlan
 LARGEST = "largest component"
 
 
-def finished(
+def finished_result(
     result: Segmentation, image: Image, plan: TaskPlan, *, whole: bool
 ) -> tuple[Segmentation, tuple[Finding, ...]]:
     """Clean a result as its plan asks, and check whether it is plausible.

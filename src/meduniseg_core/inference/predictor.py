@@ -23,7 +23,7 @@ from meduniseg_core.inference.execution import Request, chosen_plans, preprocess
 from meduniseg_core.inference.instances import with_instances
 from meduniseg_core.inference.memory import Estimate, estimate, free_bytes, out_of_memory_means, workload_before
 from meduniseg_core.inference.pass_runner import MEMORY_REMEDY, PassRunner
-from meduniseg_core.inference.postprocessing import finished
+from meduniseg_core.inference.postprocessing import finished_result
 from meduniseg_core.inference.prepared import PreparedImage
 from meduniseg_core.inference.quality.assessment import REVIEW_BELOW
 from meduniseg_core.inference.segmentation import Segmentation
@@ -274,7 +274,7 @@ class Predictor:
             taken = in_the_tasks_window(image, group[0])
             with out_of_memory_means(MEMORY_REMEDY, "clean the result"):
                 for plan in group:
-                    results[plan.task], own = finished(found[plan.task], taken, plan, whole=request.box is None)
+                    results[plan.task], own = finished_result(found[plan.task], taken, plan, whole=request.box is None)
                     new.append(own)
         report(merge(*new), events)
         return {plan.task: results[plan.task] for plan in plans}

@@ -9,6 +9,7 @@ import typer
 
 from meduniseg_core.errors import UsageError
 from training_cli import readers
+from training_cli.commands import Commands
 from training_cli.inputs import one_case
 from training_cli.options import DrawnOn, Json, split_names
 from training_cli.session import work
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from meduniseg_core.corrections import Ledger, LedgerEntry
     from meduniseg_core.images import Image
 
-app = typer.Typer(help="Collect corrected cases in a ledger: a data set to learn from.")
+app = Commands(help="Collect corrected cases in a ledger: a data set to learn from.")
 app.command("agreement")(readers.agreement)
 app.command("adjudicate")(readers.adjudicate)
 

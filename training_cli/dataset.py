@@ -15,6 +15,7 @@ from meduniseg_core.events import Event, Message
 from meduniseg_core.files import read_small
 from meduniseg_core.structured_text import parse_json
 from training_cli.catalog import TASK_COLUMNS, task_row
+from training_cli.commands import Commands
 from training_cli.options import Json, ProgressOption, a_folder
 from training_cli.output import table
 from training_cli.session import work
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from meduniseg_core.conversion import ConversionResult
     from meduniseg_core.preprocessing import CachedDataset, RawDataset
 
-app = typer.Typer(help="Convert, check, plan and preprocess data sets in nnU-Net v2 raw layout.", no_args_is_help=True)
+app = Commands(help="Convert, check, plan and preprocess data sets in nnU-Net v2 raw layout.", no_args_is_help=True)
 
 Folders = Annotated[
     list[Path], typer.Argument(metavar="DIR...", help="Data-set folders (dataset.json, imagesTr, ...).")

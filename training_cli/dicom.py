@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meduniseg_core.errors import UsageError
+from training_cli.commands import Commands
 from training_cli.options import Json, ProgressOption, a_folder
 from training_cli.output import print_json, print_table
 from training_cli.session import work
@@ -15,9 +16,7 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.pacs import DicomArchive, RemoteSeries
 
-app = typer.Typer(
-    name="dicom", help="Series from an archive (PACS) by DICOMweb, and results to it.", no_args_is_help=True
-)
+app = Commands(name="dicom", help="Series from an archive (PACS) by DICOMweb, and results to it.", no_args_is_help=True)
 
 Address = Annotated[
     str, typer.Argument(metavar="ADDRESS", help="The archive's DICOMweb address, https://HOST/dicom-web.")

@@ -51,4 +51,4 @@ def _usage_sentence(error: typer.TyperException) -> str:
     text = " ".join(error.format_message().replace("Value error, ", "").split()).rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "meduniseg"
-    return f"{text}; see '{command} --help'."
+    return f"{text or 'Name a command'}; see '{command} --help'."  # typer says nothing where it shows the help

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -38,6 +39,7 @@ from training_cli import (
     viewer,
     worklist,
 )
+from training_cli.commands import Commands
 from training_cli.explaining import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -48,7 +50,7 @@ from training_cli.explaining import (
 )
 from training_cli.output import print_error, tolerate_streams
 
-app = typer.Typer(
+app = Commands(
     name="meduniseg",
     help="One network that segments 2D and 3D medical images of many kinds. For research, not for clinical use.",
     no_args_is_help=True,
@@ -155,8 +157,7 @@ def _without_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 def _wants_json_events(arguments: Sequence[str]) -> bool:
     """Whether a program reads stderr; known before the arguments are parsed, for errors in them."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any(pair == ("--progress", "json") or pair[0] == "--progress=json" for pair in pairs)
+    return "--progress=json" in arguments or ("--progress", "json") in pairwise(arguments)
 
 
 def _reader_went_away() -> int:

@@ -12,6 +12,7 @@ from meduniseg_core.errors import UsageError
 from training_cli import calibrating, importing, packs, postprocessing
 from training_cli.asset_commands import Overwrite, Replace, Sha256, entry_report, remove_named, verify_named
 from training_cli.catalog import TASK_COLUMNS, task_row
+from training_cli.commands import Commands
 from training_cli.options import Json, ProgressOption, split_names
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 STAR = "meduniseg-star"  # the paper's network with its refinement
 
-app = typer.Typer(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
+app = Commands(help="List, inspect, import, export, verify, install and remove models.", no_args_is_help=True)
 app.add_typer(packs.app, name="packs")
 app.command("import")(importing.import_model)
 app.command("calibrate")(calibrating.calibrate)

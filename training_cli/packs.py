@@ -10,6 +10,7 @@ import typer
 from meduniseg_core.errors import UsageError
 from meduniseg_core.paths import expanded
 from training_cli.asset_commands import Overwrite, Replace, Sha256, remove_named, verify_named
+from training_cli.commands import Commands
 from training_cli.options import Json, ProgressOption, split_names
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from meduniseg_core.weights import Model, Pack, PackInfo, PackRegistry
     from meduniseg_core.weights.store import StoredAsset
 
-app = typer.Typer(
+app = Commands(
     help="Manage packs, each of which refines some tasks of one model.",
     no_args_is_help=True,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from meduniseg_core.errors import BadInputError
+from training_cli.commands import Commands
 from training_cli.options import Device, Json, Precision, ProgressOption
 from training_cli.output import print_answer, print_json, print_table
 from training_cli.session import work
@@ -15,7 +16,7 @@ from training_cli.session import work
 if TYPE_CHECKING:
     from meduniseg_core.adaptation.run import Run
 
-app = typer.Typer(
+app = Commands(
     help="Start, list, compare, adopt, roll back and discard trainings; check runs of 'segment --manifest'.",
     no_args_is_help=True,
 )

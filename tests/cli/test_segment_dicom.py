@@ -103,6 +103,8 @@ def test_several_tasks_are_one_object_for_each_case(
     record = json.loads((out / "ct.json").read_text())
     assert record["task"] == "vessel,organ" and set(record["tasks"]) == {"vessel", "organ"}
     assert list(record["classes"].values()) == [item.SegmentLabel for item in made.SegmentSequence]
+    own = [measure for task in ("vessel", "organ") for measure in record["tasks"][task]["measurements"].values()]
+    assert list(record["measurements"].values()) == own and set(record["measurements"]) == set(record["classes"])
     read = pytest.importorskip("highdicom").seg.segread(out / "ct.seg.dcm")
     uids = [frame.instance_uid for frame in read_image(series).meta["dicom_origin"].frames]
     pixels = read.get_pixels_by_source_instance(

@@ -155,14 +155,29 @@ def _quick_adapt(task: str) -> list[list[str]]:
     return _cells((EXPERIMENTS / "quick_adapt" / "results" / f"{task}.md").read_text("utf-8"))
 
 
+SAID_AS = {
+    "breast_lesion": "breast lesion",
+    "gland": "gland",
+    "retinal_vessel": "vessels",
+    "brain_tumour_t1c": "brain tumour",
+    "teeth_panoramic": "teeth",
+    "head_neck_organs": "head and neck",
+}
+
+
 def test_the_card_says_what_refinement_does(shipped: Model) -> None:
     table = (EXPERIMENTS / "refine" / "results" / "table.md").read_text("utf-8")
     assert results("refine/results/choice.json")["starter_sha256"] == shipped.sha256
     rows = {row[0].strip("*").split("*")[0]: row[2:] for row in _cells(table) if len(row) == 5}
-    for task, name in (("gland", "gland"), ("breast_lesion", "breast lesion")):
+    refined = results("refine/results/choice.json")["chosen"]
+    for task in refined:
         before, after, gain = rows[task]
-        assert f"{name} {before} before, {after} after ({gain.split('(')[1]}" in words(CARD)
-    assert [row[2] for row in rows.values()].count("0 (the same in every case)") == 14  # the other fourteen
+        assert f"{SAID_AS[task]} {before} before, {after} after ({gain.split('(')[1]}" in words(CARD)
+    same = [task for task, row in rows.items() if row[2] == "0 (the same in every case)"]
+    assert {*same, *refined, "mean"} == set(rows) and len(same) == 10  # the other ten
+    before, after, _ = rows["mean"]
+    (single,) = [row[5].strip("*") for row in _cells(CARD.read_text("utf-8")) if row[0] == "**mean**"]
+    assert f"over all sixteen {before} before, {after} after (single-task networks: {single})" in words(CARD)
 
 
 def test_the_card_says_what_was_called_target_where_there_is_none(shipped: Model) -> None:

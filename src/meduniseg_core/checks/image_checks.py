@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from meduniseg_core.catalog import MODALITIES
 from meduniseg_core.checks.field_of_view import field_of_view, scaled_plan
 from meduniseg_core.errors import BadInputError
 from meduniseg_core.images import Finding, Image
@@ -22,6 +23,7 @@ from meduniseg_core.images.modality_check import (
     is_stored_higher,
     is_surely_ct,
     looks_like_ct,
+    modalities_told,
     not_hounsfield,
 )
 from meduniseg_core.images.modality_guess import photograph_doubt
@@ -54,7 +56,8 @@ def check_image(image: Image, plan: TaskPlan, scale: float = 1.0) -> tuple[Findi
         The findings; empty if nothing is wrong.
     """
     marks = _nodata_marks(image, [plan])
-    found = list(_nodata(image, plan, marks))
+    found = list(_told_otherwise(image, plan))
+    found += _nodata(image, plan, marks)
     found += _blank(image, plan)
     found += _outliers(_filled(image, marks), plan)
     found += _intensities(_filled(image, marks), plan)
@@ -169,6 +172,19 @@ def in_the_tasks_window(image: Image, plan: TaskPlan) -> Image:
     """
     scaled = _in_hounsfield(image, plan)
     return image if scaled is None else image.with_array(np.clip(scaled[0].array, *_window(plan)))
+
+
+def _told_otherwise(image: Image, plan: TaskPlan) -> Iterator[Finding]:
+    """Of several channels (PET with CT) the header is of one, so they are not compared, but for colours."""
+    told = modalities_told(image)
+    if plan.modality not in MODALITIES or not told or plan.modality in told:
+        return
+    if len(plan.channels) == 1 or is_colour(plan.channels):
+        text = (
+            f"{image.name} is {MODALITIES[told[0]].title} by its DICOM header ({image.meta['modality']}), and task "
+            f"{plan.task} is for {MODALITIES[plan.modality].title}: check that it is the right task."
+        )
+        yield Finding("modality_mismatch", text)
 
 
 def _blank(image: Image, plan: TaskPlan) -> Iterator[Finding]:

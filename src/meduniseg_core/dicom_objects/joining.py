@@ -26,9 +26,11 @@ def join_segmentations(objects: Sequence[Dataset], *, overlap: bool) -> Dataset:
     frames = [frame for one in objects for frame in one.PerFrameFunctionalGroupsSequence]
     rank = {place: number for number, place in enumerate(sorted({_place(first, frame) for frame in frames}), start=1)}
     for frame in frames:
-        content = frame.FrameContentSequence[0]
-        segment, *_ = content.DimensionIndexValues
-        content.DimensionIndexValues = [segment, rank[_place(first, frame)]]
+        place = _place(first, frame)
+        if place:  # frames without one (pictures) are told apart by their segment alone
+            content = frame.FrameContentSequence[0]
+            segment, *_ = content.DimensionIndexValues
+            content.DimensionIndexValues = [segment, rank[place]]
     first.PerFrameFunctionalGroupsSequence = frames
     first.PixelData = _pixels(objects)
     first.NumberOfFrames = len(frames)

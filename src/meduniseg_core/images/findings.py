@@ -31,6 +31,7 @@ FindingCode = Literal[
     "sheared_grid",
     "channels_converted",
     "intensity_scaled",  # stored values were rescaled to be read
+    "modality_mismatch",  # the DICOM header names another modality than the task's
     "intensity_mismatch",  # the values do not look like the modality
     "intensity_window",  # clipped to the window that the task expects
     "nodata_filled",  # voxels without a measurement, which a value nothing else has marks

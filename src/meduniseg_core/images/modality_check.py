@@ -48,13 +48,25 @@ def likely_modalities(image: Image) -> tuple[str, ...]:
     Returns:
         Names of the catalogue, in its order; empty where the image does not tell (pictures in grey, say).
     """
-    told = str(image.meta.get("modality", ""))
-    found = [name for name, modality in MODALITIES.items() if told in modality.dicom]
+    found = list(modalities_told(image))
     if not found and is_photograph(image):
         found = [name for name in MODALITIES if name in COLOUR_MODALITIES]
     if not found and image.channels == 1:
         found = _by_values(image)
     return tuple(found)
+
+
+def modalities_told(image: Image) -> tuple[str, ...]:
+    """What an image is of by its DICOM header.
+
+    Args:
+        image: Any image.
+
+    Returns:
+        Names of the catalogue, in its order; empty where there is no header, or it names none of them.
+    """
+    told = str(image.meta.get("modality", ""))
+    return tuple(name for name, modality in MODALITIES.items() if told in modality.dicom)
 
 
 def _by_values(image: Image) -> list[str]:

@@ -51,7 +51,8 @@ def save_together(
 
 def _provenance(results: Sequence[Segmentation], segments: Sequence[Segment]) -> dict[str, Any]:
     """That of a single result, for all: classes by the number of their segment; under "tasks" each task's own."""
-    first = results[0].provenance()
+    own = [result.provenance() for result in results]
+    first = own[0]
     packs = dict.fromkeys(result.pack for result in results if result.pack is not None)
     calibrated = [result.quality for result in results if result.quality is not None]
     worst = min(calibrated, key=lambda quality: quality.dice, default=None)
@@ -65,8 +66,11 @@ def _provenance(results: Sequence[Segmentation], segments: Sequence[Segment]) ->
         "pack_sha256": ",".join(dict.fromkeys(result.pack_sha256 or "" for result in results if result.pack)) or None,
         "classes": {str(segment.number): segment.name for segment in segments},
         "colours": {str(segment.number): list(segment.colour) for segment in segments},
+        "measurements": {
+            str(segment.number): own[segment.part]["measurements"][str(segment.label)] for segment in segments
+        },
         "seconds": round(sum(result.seconds for result in results), 3),
         "warnings": [finding.as_json() for finding in merge(*(result.findings for result in results))],
         "quality": quality_record(worst if len(calibrated) == len(results) else None),
-        "tasks": {result.task: result.provenance() for result in results},
+        "tasks": {result.task: record for result, record in zip(results, own, strict=True)},
     }

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 from meduniseg_core.dicom_objects import LabelledSeries
 from meduniseg_core.images import Geometry, Image
@@ -66,6 +72,16 @@ def write_volume(folder: Path, image: Image, kind: str = "files", **elements: An
         number = shape[0] - plane if kind == "reversed" else plane
         one.save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)
     return folder
+
+
+def write_picture(path: Path, shape: tuple[int, int]) -> Path:
+    """A radiograph, which has no place in the patient."""
+    uids = {"StudyInstanceUID": generate_uid(), "SeriesInstanceUID": generate_uid()}
+    pixels = np.arange(shape[0] * shape[1]).reshape(shape)
+    _image(DigitalXRayImageStorageForPresentation, pixels, {**PATIENT, **uids, "Modality": "DX"}).save_as(
+        path, enforce_file_format=True
+    )
+    return path
 
 
 def _image(storage: str, pixels: np.ndarray, elements: dict[str, Any]) -> FileDataset:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from series_making import blobs, labelled, oblique, write_volume
+from series_making import blobs, labelled, oblique, write_picture, write_volume
 
 from meduniseg_core.dicom_objects import LabelledSeries, dicom_writers
 from meduniseg_core.dicom_objects.labelled import PlacedLabels
@@ -68,6 +68,23 @@ def test_an_independent_reader_finds_every_segment(tmp_path: Path, kind: str, sh
         tuple(frame.FrameContentSequence[0].DimensionIndexValues) for frame in read.PerFrameFunctionalGroupsSequence
     ]
     assert len(set(indices)) == len(indices) and max(index[1] for index in indices) == len({i[1] for i in indices})
+
+
+@pytest.mark.parametrize("width", [15, 16], ids=["bits", "bytes"])
+def test_tasks_of_a_picture_without_a_place_are_joined(tmp_path: Path, width: int) -> None:
+    image = read_image(write_picture(tmp_path / "film.dcm", (21, width)))
+    organs = blobs((5, 21, width))[1:2]
+    lesions = np.roll(organs, 1, axis=2)
+    parts = [labelled(image, organs), labelled(image, lesions, task="lesions")]
+    path = tmp_path / "film.seg.dcm"
+    dicom_writers(parts, path)[path.name](path)
+    read = hd.seg.segread(path)
+    assert read.SegmentsOverlap == "YES" and read.number_of_segments == 6
+    uid = image.meta["dicom_origin"].frames[0].instance_uid
+    pixels = read.get_pixels_by_source_instance([uid], ignore_spatial_locations=True)
+    labels = PlacedLabels.of(parts)
+    for segment in labels.segments:
+        assert np.array_equal(pixels[..., segment.number - 1] > 0, labels.mask(segment)), segment
 
 
 @pytest.mark.parametrize("ending", [".seg.dcm", ".rtstruct.dcm"])

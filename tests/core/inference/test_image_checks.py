@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,26 @@ def test_a_size_in_mm_that_a_task_of_pixels_does_not_use_is_said_where_it_is_not
     square = Image(pixels, Geometry((1, 40, 40), (1.0, 0.5, 0.5)))
     assert "pixels_not_square" not in codes(square, WINDOWED)
     assert "pixels_not_square" not in codes(image, HU)  # a task of mm uses the size
+
+
+@pytest.mark.parametrize(
+    ("told", "plan", "wrong"),
+    [
+        ("MR", HU, True),
+        ("CT", HU, False),
+        ("CT", MR, True),
+        ("US", WINDOWED, True),
+        ("OT", WINDOWED, False),  # a secondary capture says nothing
+        ("", WINDOWED, False),
+        ("CT", PET_CT, False),  # of several channels the header is of one
+        ("US", picture_plan(), True),
+        ("ES", picture_plan(), True),
+        ("OP", picture_plan(), False),
+    ],
+)
+def test_a_dicom_header_that_names_another_modality_is_told(told: str, plan: TaskPlan, wrong: bool) -> None:
+    shape = (1, 40, 40) if plan.dimension == 2 else (12, 40, 40)
+    image = replace(image_of(*[body(shape)] * len(plan.channels)), meta={"modality": told})
+    found = [finding for finding in check_image(image, plan) if finding.code == "modality_mismatch"]
+    assert bool(found) is wrong
+    assert all(f"({told}), and task {plan.task} is for" in finding.text for finding in found)

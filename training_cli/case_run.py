@@ -213,7 +213,8 @@ class CaseRun:
             "model_sha256": models[0].sha256,
             "models": [
                 {"name": model.info.name, "sha256": model.sha256, "tasks": team.tasks}
-                for team, model in zip(teams, models, strict=True)
+                for team in teams
+                for model in team.predictor.models
             ],
             "packs": {
                 task: {"name": pack.info.name, "sha256": pack.sha256}

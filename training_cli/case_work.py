@@ -148,7 +148,6 @@ class CaseWork:
     def write(self, segmented: SegmentedCase) -> FinishedCase:
         """Write a case's files, once all its tasks are done."""
         from meduniseg_core.archive import input_record
-        from meduniseg_core.inference.quality.assessment import quality_record
 
         ready, image, name = segmented.ready, segmented.ready.image, segmented.ready.case.name
         source = input_record(ready.case.paths, image.sha256)
@@ -162,7 +161,7 @@ class CaseWork:
                 task = segmentation.task
                 finished.results.append(result_of(name, path, segmentation))
                 warnings = tuple(finding.text for finding in segmentation.findings if finding.level == "warning")
-                seconds, quality = round(segmentation.seconds, 3), quality_record(segmentation.quality)
+                seconds, quality = round(segmentation.seconds, 3), segmentation.quality_record
                 finished.done.append(CaseDone(name, task, str(path), seconds, warnings, quality))
                 finished.records.append(self._written_record(segmentation, path, warnings, quality))
         return finished

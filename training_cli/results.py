@@ -47,7 +47,6 @@ def verdicts(results: Iterable[Result]) -> list[str]:
 def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
     """What is kept of a segmentation once it is written: numbers, no voxels."""
     from meduniseg_core.images.instances import boxes_name
-    from meduniseg_core.inference.quality.assessment import quality_record
 
     report = {
         "case": case,
@@ -60,7 +59,7 @@ def result_of(case: str, path: Path, segmentation: Segmentation) -> Result:
         "ran_on": segmentation.execution,
         "classes": [dataclasses.asdict(row) for row in segmentation.table()],
         "warnings": [finding.as_json() for finding in segmentation.findings],
-        "quality": quality_record(segmentation.quality),
+        "quality": segmentation.quality_record,
     }
     if segmentation.instances is not None:
         report["boxes"] = path.with_name(boxes_name(path))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 from small_inputs import write_photograph
 
 from meduniseg_core.images import read_image, write_labels
-from meduniseg_core.weights import read_info
+from meduniseg_core.weights import load_model, read_info, save_model
 
 
 def eyes(folder: Path) -> Path:
@@ -53,16 +52,21 @@ def test_the_decision_is_stored_and_named_by_results(meduniseg, tiny_model, tmp_
 
 def test_an_ensemble_is_named_in_the_result(meduniseg, tiny_model, tmp_path) -> None:
     other = tmp_path / "other.safetensors"
-    shutil.copyfile(tiny_model, other)
+    model = load_model(tiny_model)  # the same weights
+    info = model.info.model_copy(update={"name": "other"})
+    save_model(other, info, model.network.state_dict(), "fp32")
     photograph = write_photograph(tmp_path / "new.png", seed=99)
     common = ("segment", photograph, "-t", "disc_cup", "-m", tiny_model, "--device", "cpu")
     assert meduniseg(*common, "-o", tmp_path / "one").returncode == 0
     done = meduniseg(*common, "-o", tmp_path / "two", "--ensemble", other, "--json")
     assert done.returncode == 0, done.stderr
+    assert [one["name"] for one in json.loads(done.stdout)["models"]] == [model.info.name, "other"]
     record = json.loads((tmp_path / "two" / "new.json").read_text())
     assert len(record["settings"]["ensemble"]) == 2
     same = [read_image(tmp_path / name / "new.png").array for name in ("one", "two")]
     # the mean of a model with itself; probabilities are of half precision, so this random model's near-ties may differ
     assert (same[0] != same[1]).mean() < 0.02
+    done = meduniseg(*common, "-o", tmp_path / "itself", "--ensemble", tiny_model)
+    assert done.returncode == 2 and "would count twice" in done.stderr
     done = meduniseg(*common, "-o", tmp_path / "three", "--ensemble", "starter")
     assert done.returncode == 2 and "disc_cup" in done.stderr

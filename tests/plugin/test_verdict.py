@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import Qt
 
-from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, ClassQuality, ResultQuality
+from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, NOT_OF_A_PACK, ClassQuality, ResultQuality
 from napari_meduniseg.widgets.case_queue import CaseQueue
 from napari_meduniseg.widgets.verdict import Verdict
 
@@ -18,7 +18,11 @@ def quality(name: str, dice: float, low: float) -> ResultQuality:
 
 
 def outcome(**results: ResultQuality | None) -> Any:
-    named = {task: SimpleNamespace(quality=one, shown_title=task) for task, one in results.items()}
+    unknown = {"packed": NOT_OF_A_PACK}
+    named = {
+        task: SimpleNamespace(quality=one, shown_title=task, quality_unknown=unknown.get(task, NOT_CALIBRATED))
+        for task, one in results.items()
+    }
     return SimpleNamespace(results=named)
 
 
@@ -42,6 +46,8 @@ def test_a_model_that_is_not_calibrated_says_so_and_has_no_threshold(verdict: Ve
     verdict.show_results(outcome(organ=None))
     assert verdict.lines() == [(None, NOT_CALIBRATED)]
     assert not verdict._form.isRowVisible(verdict.threshold)
+    verdict.show_results(outcome(a=None, packed=None, b=None))
+    assert verdict.lines() == [(None, f"a, b: {NOT_CALIBRATED}"), (None, f"packed: {NOT_OF_A_PACK}")]
     verdict.clear()
     assert verdict.isHidden()
     assert verdict.lines() == []

@@ -54,6 +54,7 @@ FindingCode = Literal[
     "refused",  # a task does not take the image, and why: what a run would end with
     "class_not_said",  # the class of the image, and why
     "result_kept",  # a former result was corrected by hand, and is not replaced
+    "slice_by_slice",  # a volume for a task of 2D images
     "precision_raised",  # logits were not finite in half precision, and the image was segmented once more in fp32
     "pieces_left_out",  # a class of which the model keeps one connected piece had several
     "implausible_result",  # a class far outside the training's sizes, intensities or positions

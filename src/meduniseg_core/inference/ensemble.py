@@ -33,12 +33,21 @@ class Ensemble:
         predictors: two or more.
 
     Raises:
-        UsageError: there are fewer than two.
+        UsageError: there are fewer than two, or one is there twice.
     """
 
     def __init__(self, predictors: Sequence[Predictor]) -> None:
         if len(predictors) < 2:
             raise UsageError("An ensemble has two models at least; name another one.")
+        names: dict[object, str] = {}
+        for one in predictors:
+            same = one.model.sha256, *sorted((task, pack.sha256) for task, pack in one.packs.items())
+            if same in names:
+                raise UsageError(
+                    f"{one.model.info.name} is the same model as {names[same]}, and would count twice in the ensemble; "
+                    "name another one."
+                )
+            names[same] = one.model.info.name
         self._predictors = tuple(predictors)
 
     @property

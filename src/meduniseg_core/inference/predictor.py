@@ -12,7 +12,7 @@ import torch
 from meduniseg_core.checks.field_of_view import scaled_plan
 from meduniseg_core.checks.image_checks import check_image, in_the_tasks_window, refuse_image, without_nodata
 from meduniseg_core.errors import UsageError, is_out_of_memory
-from meduniseg_core.events import CancelToken, EventSink, Message, ignore
+from meduniseg_core.events import CancelToken, EventSink, ignore
 from meduniseg_core.images import Image
 from meduniseg_core.images.boxes import Box
 from meduniseg_core.images.findings import Finding, merge, report
@@ -190,7 +190,10 @@ class Predictor:
         image = oriented_as_said(image, request.orientation)
         for plan in plans:
             refuse_image(image, plan)
-        checked = {plan.task: merge(image.findings, check_image(image, plan, scale)) for plan in plans}
+        checked = {
+            plan.task: merge(image.findings, check_image(image, plan, scale), _slice_by_slice(image, plan))
+            for plan in plans
+        }
         image = without_nodata(image, plans)
         desheared = Desheared.of(image)
         if desheared is not None:
@@ -401,12 +404,16 @@ class Predictor:
 
     def _prepare(self, image: Image, plan: TaskPlan, request: Request, events: EventSink) -> VolumeSource | SliceSource:
         image = in_the_tasks_window(image, plan)
-        if plan.dimension == 2 and not image.is_2d:
-            text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
-            events(Message("info", text))
         if plan.dimension == 2 and not image.is_2d and plan.scheme is None:
             return SliceSource(image, plan, request.box, events)
         with out_of_memory_means(MEMORY_REMEDY):
             room = self._free(torch.device("cpu"))
             prepared = preprocess(image, plan, room=room, events=events)
             return VolumeSource(prepared, request.box, whole_grid=plan.scheme is not None)
+
+
+def _slice_by_slice(image: Image, plan: TaskPlan) -> tuple[Finding, ...]:
+    if plan.dimension == 3 or image.is_2d:
+        return ()
+    text = f"{image.name} is a volume and task {plan.task} takes 2D images: it is segmented slice by slice."
+    return (Finding("slice_by_slice", text, "info"),)

@@ -22,7 +22,13 @@ from meduniseg_core.images.palette import Colour, class_colour
 from meduniseg_core.images.upright import KEY, stored_orientation
 from meduniseg_core.images.writing import check_ending
 from meduniseg_core.inference.image_class import ImageClass
-from meduniseg_core.inference.quality.assessment import ResultQuality, quality_record
+from meduniseg_core.inference.quality.assessment import (
+    NOT_CALIBRATED,
+    NOT_OF_A_PACK,
+    NOT_OF_SEVERAL,
+    ResultQuality,
+    quality_record,
+)
 from meduniseg_core.inference.quality.evidence import Evidence
 from meduniseg_core.outputs import write_result
 from meduniseg_core.provenance import RESULT, image_entries, probabilities_name, provenance_path
@@ -79,6 +85,18 @@ class Segmentation:
     def shown_title(self) -> str:
         """What people call the task: the catalogue's title, else the task's name."""
         return task_title(self.task, self.modality, self.class_names)
+
+    @property
+    def quality_unknown(self) -> str:
+        """Why nothing is said of the quality, where nothing is."""
+        if "ensemble" in self.settings:
+            return NOT_OF_SEVERAL
+        return NOT_CALIBRATED if self.pack is None else NOT_OF_A_PACK
+
+    @property
+    def quality_record(self) -> dict[str, Any]:
+        """What the JSON says of the quality."""
+        return quality_record(self.quality, self.quality_unknown)
 
     @property
     def colours(self) -> tuple[Colour, ...]:
@@ -172,7 +190,7 @@ class Segmentation:
             "ran_on": self.execution,
             "intended_use": self.intended_use,
             "warnings": [finding.as_json() for finding in self.findings],
-            "quality": quality_record(self.quality),
+            "quality": self.quality_record,
             **({} if self.image_class is None else {"image_class": self.image_class.as_json()}),
         }
 

@@ -10,7 +10,6 @@ from meduniseg_core.dicom_objects.formats import placed_writers
 from meduniseg_core.dicom_objects.labelled import Segment
 from meduniseg_core.former_results import Standing, identities
 from meduniseg_core.images.findings import merge
-from meduniseg_core.inference.quality.assessment import quality_record
 from meduniseg_core.inference.segmentation import Segmentation
 from meduniseg_core.outputs import write_result
 from meduniseg_core.provenance import RESULT, joint_task, provenance_path
@@ -54,8 +53,7 @@ def _provenance(results: Sequence[Segmentation], segments: Sequence[Segment]) ->
     own = [result.provenance() for result in results]
     first = own[0]
     packs = dict.fromkeys(result.pack for result in results if result.pack is not None)
-    calibrated = [result.quality for result in results if result.quality is not None]
-    worst = min(calibrated, key=lambda quality: quality.dice, default=None)
+    worst = min(results, key=lambda result: -1.0 if result.quality is None else result.quality.dice)
     return {
         **first,
         "task": joint_task([result.task for result in results]),
@@ -71,6 +69,6 @@ def _provenance(results: Sequence[Segmentation], segments: Sequence[Segment]) ->
         },
         "seconds": round(sum(result.seconds for result in results), 3),
         "warnings": [finding.as_json() for finding in merge(*(result.findings for result in results))],
-        "quality": quality_record(worst if len(calibrated) == len(results) else None),
+        "quality": worst.quality_record,
         "tasks": {result.task: record for result, record in zip(results, own, strict=True)},
     }

@@ -8,7 +8,7 @@ from magicgui.widgets import FloatSpinBox
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QWidget
 
-from meduniseg_core.inference.quality.assessment import NOT_CALIBRATED, REVIEW_BELOW, Light
+from meduniseg_core.inference.quality.assessment import REVIEW_BELOW, Light
 from napari_meduniseg._batch_options import REVIEW_FIELD
 from napari_meduniseg._segmentation_job import Outcome
 from napari_meduniseg.widgets.message import AMBER, Sentence, readable
@@ -53,9 +53,10 @@ class Verdict(QWidget):
             (quality.light, f"{results[task].shown_title}: {quality.sentence}" if several else quality.sentence)
             for task, quality in judged
         ]
-        unknown = [result.shown_title for result in results.values() if result.quality is None]
-        if unknown:
-            found.append((None, f"{', '.join(unknown)}: {NOT_CALIBRATED}" if several else NOT_CALIBRATED))
+        unknown = [result for result in results.values() if result.quality is None]
+        for why in dict.fromkeys(result.quality_unknown for result in unknown):
+            titles = ", ".join(result.shown_title for result in unknown if result.quality_unknown == why)
+            found.append((None, f"{titles}: {why}" if several else why))
         return found
 
     def _show(self) -> None:

@@ -64,7 +64,7 @@ def tiny_model(plans: Sequence[TaskPlan], seed: int = 0, **changes: object) -> M
     }
     config = ModelConfig.model_validate({**settings, **changes})
     info = ModelInfo(name="tiny", config=config, tasks=tuple(plans), modalities=modalities)
-    return Model(info=info, network=build_model(config).eval(), sha256="0" * 64)
+    return Model(info=info, network=build_model(config).eval(), sha256=f"{seed:064}")
 
 
 def volume(shape: tuple[int, int, int], spacing: float = 2.0, seed: int = 0, **changes: object) -> Image:

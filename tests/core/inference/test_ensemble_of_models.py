@@ -13,6 +13,7 @@ from meduniseg_core.events import Event, Message
 from meduniseg_core.inference import Predictor
 from meduniseg_core.inference.ensemble import Ensemble
 from meduniseg_core.inference.postprocessing import cleaned
+from meduniseg_core.inference.quality.assessment import NOT_OF_SEVERAL
 from meduniseg_core.preprocessing import TaskPlan
 from meduniseg_core.preprocessing.statistics import ClassStatistics, TaskStatistics
 from meduniseg_core.weights import Model
@@ -38,7 +39,7 @@ def test_the_mean_of_the_probabilities_decides() -> None:
     np.testing.assert_allclose(found.probabilities.array, mean, atol=1e-3)
     assert not np.array_equal(alone[0].labels.array, alone[1].labels.array)
     record = found.provenance()
-    assert record["model"] == "m0 + m1" and record["quality"]["calibrated"] is False
+    assert record["model"] == "m0 + m1" and record["quality"] == {"calibrated": False, "sentence": NOT_OF_SEVERAL}
     assert record["settings"]["ensemble"] == [{"model": "m0", "sha256": "m0"}, {"model": "m1", "sha256": "m1"}]
 
 
@@ -48,6 +49,8 @@ def test_models_of_other_classes_are_no_ensemble() -> None:
         Ensemble([predictor(one, 0), predictor(other, 1)]).check([one.task])
     with pytest.raises(UsageError, match="two models at least"):
         Ensemble([predictor(one, 0)])
+    with pytest.raises(UsageError, match="is the same model as"):
+        Ensemble([predictor(one, 0), predictor(one, 1), predictor(one, 0)])
 
 
 def test_a_plan_s_largest_component_alone_is_kept_and_named() -> None:

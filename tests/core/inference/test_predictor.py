@@ -149,6 +149,7 @@ def test_a_volume_for_a_2d_task_equals_its_slices_one_by_one() -> None:
     session = predictor(model)
     stack = session.segment(image, "slices", probabilities=True, events=events.append)["slices"]
     assert any(isinstance(event, Message) and "slice by slice" in event.text for event in events)
+    assert "slice_by_slice" in [finding["code"] for finding in stack.provenance()["warnings"]]
     progress = [event for event in events if isinstance(event, Progress) and event.stage == "segment"]
     assert progress[-1].done == progress[-1].total and progress[-1].total % 37 == 0
     assert stack.labels.geometry == image.geometry

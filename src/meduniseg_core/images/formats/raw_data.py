@@ -82,8 +82,22 @@ class Bounded:
         Returns:
             The bytes; empty at the end.
         """
+        return self._stream.read(self._allowed(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        """Read a line, which Pillow asks for to find out what a file is.
+
+        Args:
+            size: The most to read; -1 for the whole line.
+
+        Returns:
+            The line with its end; empty at the end.
+        """
+        return self._stream.readline(self._allowed(size))
+
+    def _allowed(self, size: int | None) -> int:
         left = max(self._size - self._stream.tell(), 0)
-        return self._stream.read(left if size is None or size < 0 else min(size, left))
+        return left if size is None or size < 0 else min(size, left)
 
 
 def claimed_bytes(shape: Sequence[int], itemsize: int) -> int:

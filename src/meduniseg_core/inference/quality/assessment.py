@@ -18,7 +18,10 @@ Light = Literal["green", "amber", "red"]
 REVIEW_BELOW = 0.5
 """The default threshold: results with a predicted Dice below it should be reviewed."""
 
-NOT_CALIBRATED = "How far to trust this result is not known: the model is not calibrated for this task."
+_UNKNOWN = "How far to trust this result is not known: "
+NOT_CALIBRATED = f"{_UNKNOWN}the model is not calibrated for this task."
+NOT_OF_A_PACK = f"{_UNKNOWN}a calibration is of the model alone, and this task ran through a pack."
+NOT_OF_SEVERAL = f"{_UNKNOWN}a calibration is of one model, and this is the mean of several."
 _UNFAMILIAR = 0.01  # share of known images that lie as far away
 _UNFAMILIAR_TEXT = "The image is unlike those that the model was calibrated on."
 
@@ -113,16 +116,17 @@ class ResultQuality:
         }
 
 
-def quality_record(quality: ResultQuality | None) -> dict[str, Any]:
-    """What a result's JSON says of its quality, also where the model is not calibrated.
+def quality_record(quality: ResultQuality | None, unknown: str = NOT_CALIBRATED) -> dict[str, Any]:
+    """What a result's JSON says of its quality, also where it is not known.
 
     Args:
         quality: of the result.
+        unknown: the sentence that says why it is not known.
 
     Returns:
         In JSON's types.
     """
-    return {"calibrated": False, "sentence": NOT_CALIBRATED} if quality is None else quality.as_json()
+    return {"calibrated": False, "sentence": unknown} if quality is None else quality.as_json()
 
 
 def quality_from(record: Mapping[str, Any]) -> ResultQuality | None:

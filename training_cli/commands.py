@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperOption
 from meduniseg_core.errors import UsageError
 
 
-class Command(TyperCommand):
+class OnceCommand(TyperCommand):
     """A command each of whose options is given once, but for those that say that they are repeatable."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -53,4 +53,4 @@ class Commands(typer.Typer):
         Returns:
             The decorator.
         """
-        return super().command(name, cls=Command, **settings)
+        return super().command(name, cls=OnceCommand, **settings)

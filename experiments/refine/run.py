@@ -7,7 +7,8 @@
     python experiments/refine/run.py table
 
 ``--resume`` goes on with interrupted trainings. The held-out images (imagesTs) are seen by ``evaluate`` only: the tasks
-are chosen, and the recipe was, on the cases that the starter's training held back. ``results/`` has the figures.
+are chosen, and the recipe was, on the cases that the starter's training held back. ``results/`` has the figures,
+``packs/`` the packs: `meduniseg models packs install` takes them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from meduniseg_core.weights import Model, load_model, read_pack
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 RESULTS = HERE / "results"
+PACKS = HERE / "packs"
 RUNS = ROOT / "runs" / "refine"
 STARTER = ROOT / "experiments" / "starter"
 STARTER_RESULTS = STARTER / "results"
@@ -149,15 +151,22 @@ def train(tasks: list[str], iterations: int, resume: bool) -> None:
         going_on = resume and (config.output / LAST).is_file()
         result = refine(base, config, resume=going_on, events=log_event)
         LOG.info("%s: validation Dice %.3f, %.0f s", result.model.name, result.best_dice or 0.0, result.seconds)
+        PACKS.mkdir(exist_ok=True)
+        shutil.copyfile(config.output / pack_file(task), PACKS / pack_file(task))
         (RESULTS / task).mkdir(parents=True, exist_ok=True)
         for name in ("log.jsonl", "split.json", "plans.json"):
             shutil.copyfile(config.output / name, RESULTS / task / name)
 
 
+def pack_file(task: str) -> str:
+    """The name of a task's pack."""
+    return f"starter-{task}.safetensors"
+
+
 def evaluate(tasks: list[str]) -> None:
     """Every held-out image by the starter alone and with the packs (fp32, CPU); writes results/dice.json."""
     starter = load_model("starter")
-    packs = {task: read_pack(RUNS / task / "run" / f"starter-{task}.safetensors") for task in tasks}
+    packs = {task: read_pack(PACKS / pack_file(task)) for task in tasks}
     before, after = Predictor(starter, "cpu", "fp32"), Predictor(starter, "cpu", "fp32", packs=packs)
     rows: list[dict[str, Any]] = []
     for dataset in datasets():

@@ -19,7 +19,7 @@ from skimage.data import retina
 from meduniseg_core.images import Geometry, Image
 from meduniseg_core.inference import Predictor
 from meduniseg_core.model import count_parameters
-from meduniseg_core.weights import Model, load_model
+from meduniseg_core.weights import Model, load_model, read_pack
 from tests.conftest import REPOSITORY
 
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -169,12 +169,15 @@ def test_the_card_says_what_refinement_does(shipped: Model) -> None:
     table = (EXPERIMENTS / "refine" / "results" / "table.md").read_text("utf-8")
     assert results("refine/results/choice.json")["starter_sha256"] == shipped.sha256
     rows = {row[0].strip("*").split("*")[0]: row[2:] for row in _cells(table) if len(row) == 5}
-    refined = results("refine/results/choice.json")["chosen"]
+    figures, refined = results("refine/results/dice.json"), results("refine/results/choice.json")["chosen"]
+    assert {task: pack["sha256"] for task, pack in figures["packs"].items()} == {
+        task: read_pack(EXPERIMENTS / "refine" / "packs" / f"starter-{task}.safetensors").sha256 for task in refined
+    }
     for task in refined:
         before, after, gain = rows[task]
         assert f"{SAID_AS[task]} {before} before, {after} after ({gain.split('(')[1]}" in words(CARD)
     same = [task for task, row in rows.items() if row[2] == "0 (the same in every case)"]
-    assert {*same, *refined, "mean"} == set(rows) and len(same) == 10  # the other ten
+    assert {*same, *refined, "mean"} == set(rows) - {"task", "---"} and len(same) == 10  # the other ten
     before, after, _ = rows["mean"]
     (single,) = [row[5].strip("*") for row in _cells(CARD.read_text("utf-8")) if row[0] == "**mean**"]
     assert f"over all sixteen {before} before, {after} after (single-task networks: {single})" in words(CARD)

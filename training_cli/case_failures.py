@@ -36,13 +36,17 @@ class CaseFailures:
         """The names of the cases that failed, in the order in which they did."""
         return iter(self._found)
 
+    def note(self, case: str, error: Exception) -> Failure:
+        """Note a case's failure, which is told later."""
+        self._found[case] = Failure(*explain_error(error))
+        return self._found[case]
+
     def add(self, case: str, error: Exception) -> None:
         """Note a case's failure, and tell it."""
         show_traceback(error)
-        sentence, code = explain_error(error)
-        self._found[case] = Failure(sentence, code)
+        failure = self.note(case, error)
         more = {"case": case, **choices_in(error)}
-        print_error(f"{case}: {sentence}", code, as_json=self.session.json_events, more=more)
+        print_error(f"{case}: {failure.sentence}", failure.code, as_json=self.session.json_events, more=more)
 
     def may_succeed(self, case: str) -> bool:
         """Whether trying a failed case once more makes sense: not where the command itself is wrong."""

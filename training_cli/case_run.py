@@ -54,12 +54,13 @@ class CaseRun:
     began: float = field(default_factory=time.perf_counter)
     _begun: int = 0
     _most: int = 1
+    _alone: Exception | None = None
 
     def __post_init__(self) -> None:
         self.failed = CaseFailures(self.session)
 
     def all(self, cases: Sequence[Case]) -> None:
-        """Segment every case, after reporting those that cannot be. The error of a single case is raised."""
+        """Segment every case, after reporting those that cannot be. The error of a single case is :meth:`finish`'s."""
         only = len(cases) == 1 and self.elsewhere is None
         faulty = [case for case in cases if case.fault is not None]
         sound = [case for case in cases if case.fault is None]
@@ -72,7 +73,8 @@ class CaseRun:
                 again = [case for case in sound if case.name in self.failed and self.failed.may_succeed(case.name)]
                 for case in again:
                     self.failed.forget(case.name)
-                self._some(again, len(cases), only=False, in_turn=True)
+                self._alone = None if again else self._alone
+                self._some(again, len(cases), only=only, in_turn=True)
         except _StopError:
             self.not_begun = len(cases) - self.done - len(self.failed)
         except CancelledError as error:
@@ -165,14 +167,16 @@ class CaseRun:
         self._most = max(self._most, run_in_lanes(cases, lanes, count))
 
     def _end(self, case: Case, finished: object, error: Exception | None, *, raised: bool) -> None:
-        """Take a case's outcome: tell it, and write its line. CancelledError and, where ``raised``, any error is
-        raised."""
+        """Take a case's outcome: tell it, and write its line. CancelledError is raised; where ``raised``, any other
+        error will be."""
         if isinstance(error, CancelledError):
             raise error
         if error is not None:
             self._note_failure(case, error)
             if raised:
-                raise error
+                self._alone = error
+                self.failed.note(case.name, error)
+                return
             self.failed.add(case.name, error)
             if isinstance(error, UnwritableError):
                 raise _StopError  # the others could not be written, either
@@ -205,7 +209,8 @@ class CaseRun:
             self.manifest.append(case.name, "failed", source=input_record(case.paths), error=sentence, exit_code=code)
 
     def finish(self, case_count: int) -> int:
-        """Show what was done and return the exit code."""
+        """Show what was done and return the exit code. Where the only case failed, its error is raised, which says it
+        once; a program gets its object before."""
         teams = self.work.teams
         models = [team.predictor.model for team in teams]
         payload = {
@@ -232,6 +237,10 @@ class CaseRun:
                 *({"case": case, "task": task, **finding.as_json()} for case, task, finding in self.kept),
             ],
         }
+        if self._alone is not None:
+            if self.session.as_json:
+                self.session.result(payload)
+            raise self._alone
         if self.results:
             self.session.show(results_table(self.results))
             for verdict in verdicts(self.results):

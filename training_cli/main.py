@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
         if result == EXIT_INTERRUPTED:  # typer turns a KeyboardInterrupt into this answer
             print_error("Interrupted.", EXIT_INTERRUPTED, as_json=json_events)
         return result if isinstance(result, int) else EXIT_OK
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # to which typer turns a broken pipe
         return _reader_went_away()
     except (Exception, KeyboardInterrupt) as error:
         sentence, code = explain_error(error)

@@ -62,6 +62,8 @@ def choose_tasks(offer: Offer, text: str | None, modality: str | None) -> list[s
     chosen = list(dict.fromkeys(split_names(text)))
     if not chosen:
         raise UsageError(f"--task names no task; model {offer.name} has: {', '.join(names)}.")
+    if ALL_TASKS in chosen and ALL_TASKS not in offer.models:
+        raise UsageError(f"'{ALL_TASKS}' stands for every task; give it alone, or name the tasks.")
     for name in chosen:
         if name not in offer.models:
             raise UsageError(f"Model {offer.name} has no task '{name}'; it has: {', '.join(names)}.")

@@ -108,7 +108,7 @@ def segment(
         typer.Option(
             "--format",
             metavar="EXT",
-            help="File format: nii.gz, nii, nrrd, seg.nrrd, mha, png, tif, npy or ome-zarr; of DICOM images also "
+            help="File format: nii.gz, nii, nrrd, seg.nrrd, mha, png, bmp, tif, npy or ome-zarr; of DICOM images also "
             "dicom-seg, rtstruct or dicom-sr. Default: nii.gz, for 2D png.",
         ),
     ] = None,

@@ -148,7 +148,13 @@ class Targets:
         return dicom_format_of(Path(f"case{self.ending or ''}"))
 
     def check_image(self, image: Image) -> None:
-        """BadInputError where the result would be a DICOM object and the image cannot have one."""
+        """BadInputError where the result would be a DICOM object and the image cannot have one, or a picture of a
+        volume."""
+        from meduniseg_core.images.formats import ENDINGS
+
+        slices = image.geometry.shape[0]
+        if slices > 1 and self.ending is not None and ENDINGS[self.ending] == "raster":
+            raise BadInputError(f"{image.name} has {slices} slices and a {self.ending[1:]} file holds one; use nii.gz.")
         dicom = self._dicom()
         if dicom is not None:
             dicom.check_image(image)

@@ -50,6 +50,8 @@ def read_json_lines(path: Path) -> JsonLines:
     """
     try:
         content = path.read_bytes()
+    except IsADirectoryError as error:
+        raise BadInputError(f"{path} is a folder; give a file in it.") from error
     except OSError as error:
         raise BadInputError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     end = content.rfind(b"\n") + 1

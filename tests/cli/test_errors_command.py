@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
 
@@ -107,3 +109,16 @@ def test_with_json_progress_errors_are_json_too(capsys, tmp_path) -> None:
     event = json.loads(capsys.readouterr().err)
     assert (event["event"], event["exit_code"]) == ("error", 3)
     assert str(missing) in event["message"]
+
+
+def test_without_a_command_the_help_is_shown(capsys) -> None:
+    assert main(()) == 2
+    printed = capsys.readouterr()
+    assert "Usage: meduniseg" in printed.out
+    assert printed.err == "meduniseg: Name a command; see 'meduniseg --help'.\n"
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_the_program(process_environment) -> None:
+    command = f"{shlex.quote(sys.executable)} -m training_cli models info starter | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, env=process_environment, check=False)
+    assert done.returncode in (0, 128 + signal.SIGPIPE) and done.stderr == b""

@@ -62,7 +62,8 @@ def test_a_finished_run_is_listed_compared_adopted_and_rolled_back(meduniseg, in
     done = meduniseg("runs", "rollback", "blob", "--json")
     assert json.loads(done.stdout) == {"task": "blob", "taken_back": "mine-1", "in_use": None}
     assert "mine-1" in [entry.name for entry in Registry().list()]
-    assert meduniseg("runs", "rollback", "blob").returncode == 2
+    again = meduniseg("runs", "rollback", "blob")
+    assert again.returncode == 2 and "No model or pack is in use for the task 'blob'" in again.stderr
     assert meduniseg("runs", "discard", "mine-1").returncode == 0
     assert not (home / "runs" / "mine-1").exists() and sha256_of(base) == before
 

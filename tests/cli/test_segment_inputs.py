@@ -227,3 +227,34 @@ def test_an_orientation_that_is_not_used_is_said(meduniseg, tiny_model, tmp_path
         if warning["code"] == "orientation_assumed"
     ]
     assert "states its orientation, so the one that was given is not used" in said["text"] and said["level"] == "info"
+
+
+@pytest.mark.parametrize("more", [(), ("--retries", "1")])
+def test_a_single_case_that_fails_is_one_sentence_and_one_json_object(meduniseg, tiny_model, tmp_path, more) -> None:
+    (tmp_path / "bad.png").write_bytes(b"x")
+    words = ("segment", tmp_path / "bad.png", "-o", tmp_path / "out", "-m", tiny_model, "-t", "disc_cup", *more)
+    done = meduniseg(*words, "--json")
+    assert done.returncode == 3
+    report = json.loads(done.stdout)
+    (failed,) = report["failed"]
+    assert failed["case"] == "bad" and report["results"] == []
+    assert done.stderr == f"meduniseg: {failed['error']}\n"
+    done = meduniseg(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"meduniseg: {failed['error']}\n")
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp"])
+def test_a_volume_is_refused_for_a_picture_format_before_it_is_segmented(
+    meduniseg, tiny_model, tmp_path, ending
+) -> None:
+    volume = write_volume(tmp_path / "v.nii.gz", (16, 32, 32))
+    words = ("segment", volume, "-o", tmp_path / "out", "-m", tiny_model, "-t", "organ", "--format", ending)
+    done = meduniseg(*words, "--progress", "lines")
+    assert done.returncode == 3 and f"slices and a {ending} file holds one; use nii.gz" in done.stderr
+    assert "segment:" not in done.stderr
+
+
+def test_all_tasks_cannot_be_named_with_others(meduniseg, tmp_path) -> None:
+    volume = write_volume(tmp_path / "v.nii.gz", (16, 32, 32))
+    done = meduniseg("segment", volume, "-o", tmp_path / "out", "-t", "all,polyp")
+    assert done.returncode == 2 and "'all' stands for every task; give it alone" in done.stderr

@@ -50,7 +50,9 @@ def check_result(image: Image, labels: Image, plan: TaskPlan, *, whole: bool) ->
             continue
         reasons = list(_reasons(facts, usual, known, plan, whole, placed))
         if reasons:
-            text = f"The {name} in {image.name} is unlike the training's: {'; '.join(reasons)}. Look at it."
+            text = (
+                f"What was found as {name} in {image.name} is unlike the training's: {'; '.join(reasons)}. Look at it."
+            )
             found.append(Finding("implausible_result", text))
     return tuple(found)
 

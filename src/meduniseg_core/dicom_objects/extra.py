@@ -45,10 +45,10 @@ def making(what: str, name: str) -> Iterator[None]:
     logger = logging.getLogger("highdicom")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    # for good, and so that others keep theirs: to take the filters back is not safe beside other threads
+    warnings.filterwarnings("ignore", module=r"(highdicom|pydicom)\b")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (MedUniSegError, MemoryError):
         raise
     except Exception as error:  # it raises whatever the headers lead to: KeyError, AttributeError, ValueError

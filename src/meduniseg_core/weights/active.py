@@ -209,8 +209,8 @@ class ActiveModels:
         with self._changing() as history:
             entries = self._usable(history, task)
             if not entries or expected not in (None, entries[-1].model):
-                name = f"'{expected}'" if expected is not None else "No model"
-                raise UsageError(f"{name} is not in use for the task '{task}'; there is nothing to roll back.")
+                used = f"'{expected}' is not" if expected is not None else "No model or pack is"
+                raise UsageError(f"{used} in use for the task '{task}'; there is nothing to roll back.")
             history[task] = entries[:-1]
         return entries[-1].model, entries[-2].model if len(entries) > 1 else None
 

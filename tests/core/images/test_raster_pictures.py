@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import zlib
 from pathlib import Path
@@ -201,3 +202,10 @@ def test_colour_pictures_are_written_without_loss(tmp_path: Path) -> None:
     for name in ("c.png", "c.bmp", "c.tif"):
         write_image(Image(array, Geometry((1, 5, 6), (1, 1, 1)), physical=False), tmp_path / name)
         assert np.array_equal(read_image(tmp_path / name).array, array)
+
+
+def test_a_gzipped_volume_named_png_is_no_picture(tmp_path: Path) -> None:
+    path = tmp_path / "volume.png"
+    path.write_bytes(gzip.compress(b"\0" * 2000))
+    with pytest.raises(BadInputError, match=r"volume\.png is not a picture that can be read; export it again as PNG"):
+        read_image(path)

@@ -220,3 +220,12 @@ def test_inverted_values_without_a_white_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "p.tif", noise((16, 17), "int16"), photometric="miniswhite")
     with pytest.raises(BadInputError, match="save it as MinIsBlack"):
         read_image(tmp_path / "p.tif")
+
+
+@pytest.mark.parametrize("frame", [1, 2, 9])
+def test_pages_are_slices_and_no_frames_to_choose(tmp_path: Path, frame: int) -> None:
+    tifffile.imwrite(tmp_path / "p.tif", noise((2, 16, 17, 3)), photometric="rgb")
+    with pytest.raises(BadInputError, match=f"has 2 pages, which are slices .* save page {frame}"):
+        read_image(tmp_path / "p.tif", frame=frame)
+    tifffile.imwrite(tmp_path / "t.tif", noise((3, 2, 16, 17)), imagej=True, metadata={"axes": "TZYX"})
+    assert read_image(tmp_path / "t.tif", frame=1).geometry.shape == (2, 16, 17)

@@ -38,6 +38,7 @@ _DAMAGE = (
     *(AttributeError, ArithmeticError),
 )
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # our sentence says what is damaged
+_DEPTH = "ZIQ"  # tifffile's axes of pages: z, a sequence, unknown
 
 
 def read_tiff(path: Path, frame: int | None = None) -> Image:
@@ -299,6 +300,12 @@ def _at_time(array: np.ndarray, axes: str, frame: int | None, name: str) -> tupl
     count = array.shape[place] if place >= 0 else 1
     if frame is None:
         refuse_time_series(count, name)
+    pages = max((size for axis, size in zip(axes, array.shape, strict=True) if axis in _DEPTH), default=1)
+    if frame is not None and place < 0 and pages > 1:
+        raise BadInputError(
+            f"{name} has {pages} pages, which are slices and no frames over time: leave the frame out, or save page "
+            f"{frame} as a file of its own."
+        )
     index = which_frame(1 if frame is None else frame, count, name)
     findings = () if frame is None else frame_chosen(frame, count, name)
     if place < 0:
@@ -311,7 +318,7 @@ def _arrange(array: np.ndarray, axes: str, name: str) -> np.ndarray:
     kept = [(axis, size) for axis, size in zip(axes, array.shape, strict=True) if size > 1 or axis in "YX"]
     letters = "".join(axis for axis, _ in kept)
     channel = [axis for axis in letters if axis in "SC"]
-    depth = [axis for axis in letters if axis in "ZIQ"]
+    depth = [axis for axis in letters if axis in _DEPTH]
     if len(channel) > 1 or len(depth) > 1 or set(letters) - set("SCZIQYX"):
         raise BadInputError(f"{name} has the axes {axes}, which are not read; save it as one 2D image or one stack.")
     squeezed = array.reshape([size for _, size in kept])

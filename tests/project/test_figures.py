@@ -176,6 +176,9 @@ def test_the_card_says_what_refinement_does(shipped: Model) -> None:
     for task in refined:
         before, after, gain = rows[task]
         assert f"{SAID_AS[task]} {before} before, {after} after ({gain.split('(')[1]}" in words(CARD)
+    (tumours,) = [row["cases"] for row in figures["tasks"] if row["task"] == "brain_tumour_t1c"]
+    assert sum(np.mean(case["after"]) <= 0.01 for case in tumours) == 3  # three are not found
+    assert "Through its pack (below) three are not found." in words(CARD)
     same = [task for task, row in rows.items() if row[2] == "0 (the same in every case)"]
     assert {*same, *refined, "mean"} == set(rows) - {"task", "---"} and len(same) == 10  # the other ten
     before, after, _ = rows["mean"]

@@ -43,12 +43,13 @@ class ResultKind:
     vouched_before: Callable[[Path, Content], Mapping[str, str]] = lambda _record, _content: {}
     keeps_from: Callable[[Content, Content], str | None] = lambda _there, _new: None
 
-    def vouched(self, record: Path, content: Content) -> dict[str, str]:
+    def vouched(self, record: Path, content: Content, *, earlier: bool = True) -> dict[str, str]:
         """The files that a record vouches for.
 
         Args:
             record: the record's file.
             content: its content.
+            earlier: with those of earlier runs, which are not part of the result.
 
         Returns:
             The sha256 of each file by name.
@@ -56,7 +57,7 @@ class ResultKind:
         if FILES not in content:
             return dict(self.vouched_before(record, content))
         found: dict[str, str] = {}
-        for key in (EARLIER, FILES):
+        for key in (EARLIER, FILES) if earlier else (FILES,):
             listed = content.get(key)
             if isinstance(listed, Mapping):
                 found.update({str(name): str(digest) for name, digest in listed.items()})

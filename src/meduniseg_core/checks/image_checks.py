@@ -139,7 +139,7 @@ def _refuse_unknown_sides(image: Image, plan: TaskPlan) -> None:
         raise BadInputError(
             f"{image.name} does not say which side is left, and task {plan.task} has classes that differ by side; "
             "store its orientation in the file (NIfTI: an sform code), or give it where the image is segmented "
-            "(--assume-orientation RAS, say)."
+            "(segment --assume-orientation RAS, say)."
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from meduniseg_core.events import EventSink, Message
 
 _SQUARE = 1.02  # sides of a pixel may differ by this factor: resolutions are often rounded to whole numbers
-_TO_BE_SEGMENTED = ", or give that where it is segmented (--assume-orientation)"
+_TO_BE_SEGMENTED = ", or give that where it is segmented (segment --assume-orientation)"
 
 FindingCode = Literal[
     "orientation_unknown",  # the file does not say left from right
@@ -66,8 +66,9 @@ class Finding:
 
     ``text`` is one sentence that names the file. ``level`` is "info" for what was handled without doubt, "warning" for
     what can make the result wrong. ``scale`` belongs to "field_of_view": the scale that would fit, where it can be told
-    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4);
-    other front ends have fields instead and drop the brackets (`without_options`).
+    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4), with
+    its command where others show the finding, too, as in (segment --scale 4); other front ends have fields instead and
+    drop the brackets (`without_options`).
     """
 
     code: FindingCode
@@ -156,7 +157,7 @@ def without_options(text: str) -> str:
     Returns:
         The sentence without those brackets, and without "with --frame 2 (Python: frame=...)".
     """
-    return re.sub(r" \(--[^)]*\)| with --[^(;]*\(Python: [^)]*\)", "", text)
+    return re.sub(r" \((?:segment )?--[^)]*\)| with --[^(;]*\(Python: [^)]*\)", "", text)
 
 
 def report(findings: Iterable[Finding], events: EventSink) -> None:

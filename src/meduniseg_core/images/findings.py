@@ -66,9 +66,9 @@ class Finding:
 
     ``text`` is one sentence that names the file. ``level`` is "info" for what was handled without doubt, "warning" for
     what can make the result wrong. ``scale`` belongs to "field_of_view": the scale that would fit, where it can be told
-    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4), with
-    its command where others show the finding, too, as in (segment --scale 4); other front ends have fields instead and
-    drop the brackets (`without_options`).
+    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4),
+    with its command where others show the finding, too, as in (segment --scale 4); other front ends have fields
+    instead and drop the brackets (`without_options`).
     """
 
     code: FindingCode

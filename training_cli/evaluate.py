@@ -47,7 +47,8 @@ def evaluate(
         ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Folder of images to draw the report's pictures on.")
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="With --output: folder of images to draw the pictures on."),
     ] = None,
     tolerance: Annotated[
         float,
@@ -60,9 +61,15 @@ def evaluate(
         typer.Option("--boxes", help="Also compare the lists of boxes beside the predictions (segment --boxes)."),
     ] = False,
     overlap: Annotated[
-        float,
-        typer.Option("--overlap", metavar="IOU", min=0.0, max=1.0, help="With --boxes: the IoU that counts as found."),
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            "--overlap",
+            metavar="IOU",
+            min=0.0,
+            max=1.0,
+            help="With --boxes: the IoU that counts as found. Default: 0.1.",
+        ),
+    ] = None,
     refuse_missing: Annotated[
         bool, typer.Option("--refuse-missing", help="Treat a missing prediction as an error, not as an empty one.")
     ] = False,
@@ -72,12 +79,16 @@ def evaluate(
 ) -> None:
     """Compare label maps with references: overlap, surfaces, lesions and volume of each class, and mean Dice."""
     with work(progress, as_json=as_json) as session:
+        from meduniseg_core.corrections.schema import check_classes
         from meduniseg_core.evaluation import evaluate_folders, write_report
         from meduniseg_core.evaluation.writing import report_standing
 
+        least = _least_overlap(overlap, boxes)
+        if images is not None and output is None:
+            raise UsageError("--images is for the pictures of a report; give its folder (--output), or leave it out.")
         before = report_standing(output) if output is not None else None
         dataset = _dataset_of(references)
-        names = split_names(classes) if classes is not None else _classes_of(dataset)
+        names = check_classes(split_names(classes)) if classes is not None else _classes_of(dataset)
         report = evaluate_folders(
             predictions,
             references,
@@ -86,7 +97,7 @@ def evaluate(
             images=images,
             missing="refuse" if refuse_missing else "empty",
             tolerance=tolerance,
-            boxes=_least_overlap(overlap) if boxes else None,
+            boxes=least,
             pictures=output is not None,
             title=f"{predictions} against {references}",
             task=dataset.task if dataset is not None else "",
@@ -144,10 +155,17 @@ def _table(report: Report) -> Table:
     return table(columns, rows, right=columns[1:])
 
 
-def _least_overlap(overlap: float) -> float:
+def _least_overlap(overlap: float | None, boxes: bool) -> float | None:
+    """The IoU that counts as found; None where no boxes are compared."""
+    if not boxes:
+        if overlap is not None:
+            raise UsageError("--overlap is for the lists of boxes; give --boxes, too, or leave it out.")
+        return None
+    from meduniseg_core.evaluation.detection import OVERLAP
+
     if overlap == 0:
         raise UsageError("With an IoU of 0 every candidate would find a lesion; give --overlap above 0.")
-    return overlap
+    return OVERLAP if overlap is None else overlap
 
 
 def _detection_table(report: Report) -> Table:

@@ -21,7 +21,8 @@ from meduniseg_core.structured_text import try_read_json
 FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
 EARLIER = "earlier_files"
-"""The same for files of earlier runs beside it (another format, say): ours, but not part of this result."""
+"""The same for files that were saved earlier beside it (in another format, say): ours, but not part of this result.
+They stand here with their first hash, so an edited one is known for ours, too."""
 
 Content = Mapping[str, Any]
 Signature = tuple[int, int, int]  # inode, size, time of the last change in ns
@@ -43,12 +44,13 @@ class ResultKind:
     vouched_before: Callable[[Path, Content], Mapping[str, str]] = lambda _record, _content: {}
     keeps_from: Callable[[Content, Content], str | None] = lambda _there, _new: None
 
-    def vouched(self, record: Path, content: Content) -> dict[str, str]:
+    def vouched(self, record: Path, content: Content, *, earlier: bool = True) -> dict[str, str]:
         """The files that a record vouches for.
 
         Args:
             record: the record's file.
             content: its content.
+            earlier: with those of earlier runs, which are not part of the result.
 
         Returns:
             The sha256 of each file by name.
@@ -56,10 +58,10 @@ class ResultKind:
         if FILES not in content:
             return dict(self.vouched_before(record, content))
         found: dict[str, str] = {}
-        for key in (EARLIER, FILES):
+        for key in (EARLIER, FILES) if earlier else (FILES,):
             listed = content.get(key)
             if isinstance(listed, Mapping):
-                found.update({str(name): str(digest) for name, digest in listed.items()})
+                found.update({str(name): str(digest) for name, digest in listed.items() if _is_plain(str(name))})
         return found
 
 
@@ -82,6 +84,14 @@ class Standing:
         if self.content.get("edited") is True:
             return there
         return [name for name in there if not has_digest(self.record.with_name(name), self.vouched.get(name))]
+
+    def former(self) -> list[str]:
+        """List the files of the former result that were looked at, which goes as a whole when it is replaced.
+
+        Returns:
+            Their names, without the record's.
+        """
+        return [name for name in self.vouched if self.signatures.get(name) is not None]
 
     def unchanged(self, other: Standing) -> bool:
         """Whether the files are the same as at another time.
@@ -225,6 +235,11 @@ def has_digest(path: Path, digest: object) -> bool:
         return digest_of(path) == digest
     except BadInputError:
         return False
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name that a record lists is one of a file beside it, and leads nowhere else."""
+    return Path(name).name == name and name not in ("", "..")
 
 
 def _lstat(path: Path) -> os.stat_result | None:

@@ -53,11 +53,12 @@ def label_provenance(path: Path) -> Provenance | None:
     return read_provenance(path) if path.is_file() and is_result(path) else None
 
 
-def is_result(path: Path) -> bool:
+def is_result(path: Path, *, earlier: bool = True) -> bool:
     """Whether a file is a result of this program.
 
     Args:
         path: the file.
+        earlier: whether a file of an earlier run counts, which the present result of its name left there.
 
     Returns:
         True if a JSON of ours beside it lists it among the files that were written with it.
@@ -66,7 +67,7 @@ def is_result(path: Path) -> bool:
     for name in {stem, stem.removesuffix(PROBABILITIES)}:
         record = path.with_name(f"{name}.json")
         content = read_record(record)
-        if recorded_task(content) is not None and path.name in RESULT.vouched(record, content):
+        if recorded_task(content) is not None and path.name in RESULT.vouched(record, content, earlier=earlier):
             return True
     return False
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -68,6 +69,29 @@ def test_a_missing_prediction_counts_as_empty_or_is_refused(folders, capsys) -> 
 def test_an_empty_name_between_two_commas_is_refused_because_it_would_shift_the_others(meduniseg, tmp_path) -> None:
     done = meduniseg("evaluate", tmp_path, tmp_path, "--classes", "liver,,kidney")
     assert done.returncode == 2 and "nothing between two commas" in done.stderr
+
+
+def test_two_classes_of_one_name_are_refused(meduniseg, tmp_path) -> None:
+    done = meduniseg("evaluate", tmp_path, tmp_path, "--classes", "cup, cup")
+    assert done.returncode == 2 and "The class 'cup' is named twice" in done.stderr
+
+
+@pytest.mark.parametrize(("option", "wants"), [(("--overlap", "0.1"), "--boxes"), (("--images", "."), "--output")])
+def test_an_option_that_would_do_nothing_is_refused(folders, capsys, option, wants) -> None:
+    assert main(("evaluate", *map(str, folders), *option)) == 2
+    said = capsys.readouterr()
+    assert wants in said.err and not said.out
+
+
+def test_a_label_map_without_orientation_is_told_of_no_option_that_evaluate_lacks(meduniseg, tmp_path) -> None:
+    array = np.zeros((8, 8, 4), np.uint8)
+    array[:4] = 1
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(array, None), path)
+    done = meduniseg("evaluate", path, path, "--progress", "none")
+    assert done.returncode == 0 and "save it with its orientation" in done.stderr
+    assert "--assume-orientation" not in meduniseg("evaluate", "--help").stdout
+    assert "--assume-orientation" not in done.stderr
 
 
 def test_reports_become_the_paper_s_table(folders, tmp_path, capsys) -> None:

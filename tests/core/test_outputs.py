@@ -16,7 +16,7 @@ import pytest
 from meduniseg_core import outputs
 from meduniseg_core.errors import BadInputError, UnwritableError, UsageError
 from meduniseg_core.files import sha256_of
-from meduniseg_core.former_results import ResultKind, identities, standing
+from meduniseg_core.former_results import ResultKind, Standing, identities, standing
 from meduniseg_core.outputs import check_name, clear_leftovers, write_result
 
 OURS = ResultKind(is_ours=lambda content: "made_by" in content)
@@ -90,8 +90,44 @@ def test_another_format_s_former_file_stays_ours(tmp_path: Path) -> None:
     assert (tmp_path / "scan.nii.gz").read_text() == "three"
     (tmp_path / "scan.nrrd").write_text("mine now")
     save(tmp_path, "four")
-    with pytest.raises(UsageError, match=r"scan\.nrrd exists already"):
+    with pytest.raises(UsageError, match=r"scan\.nrrd was changed by hand"):  # whatever was saved in between
         save(tmp_path, name="scan.nrrd")
+    assert (tmp_path / "scan.nrrd").read_text() == "mine now"
+
+
+def surveyed(folder: Path, *others: str) -> Standing:
+    """What a run sees that looks at a former result as a whole, before it works."""
+    return standing(folder / "scan.json", ["scan.nii.gz", *others], OURS)
+
+
+def test_a_former_result_in_another_format_goes_with_its_replacement_where_the_run_looked_at_it(tmp_path: Path) -> None:
+    save(tmp_path, "one", name="scan.nrrd")
+    save(tmp_path, "two", before=surveyed(tmp_path, "scan.nrrd"))
+    assert names(tmp_path) == ["scan.json", "scan.nii.gz"]
+    assert "earlier_files" not in json.loads((tmp_path / "scan.json").read_text())
+
+
+def test_an_edited_former_result_in_another_format_is_kept_unless_edited_ones_go_too(tmp_path: Path) -> None:
+    save(tmp_path, "one", name="scan.nrrd")
+    (tmp_path / "scan.nrrd").write_text("corrected")
+    before = surveyed(tmp_path, "scan.nrrd")
+    with pytest.raises(UsageError, match=r"scan\.nrrd was changed by hand"):
+        save(tmp_path, "two", before=before)
+    assert names(tmp_path) == ["scan.json", "scan.nrrd"] and (tmp_path / "scan.nrrd").read_text() == "corrected"
+    save(tmp_path, "two", before=before, replace_edited=True)
+    assert names(tmp_path) == ["scan.json", "scan.nii.gz"]
+
+
+def test_a_record_vouches_for_nothing_outside_its_folder(tmp_path: Path) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    save(out, "one")
+    precious.write_text("precious")
+    record = json.loads((out / "scan.json").read_text())
+    record["files"] |= {"../precious": sha256_of(precious), str(precious): sha256_of(precious), "..": ""}
+    (out / "scan.json").write_text(json.dumps(record))
+    assert list(OURS.vouched(out / "scan.json", record)) == ["scan.nii.gz"]
+    save(out, "two", before=surveyed(out))
+    assert precious.read_text() == "precious"
 
 
 def test_an_input_is_not_replaced_by_whatever_path_it_is_named(tmp_path: Path) -> None:
@@ -239,6 +275,44 @@ def test_a_process_killed_at_any_moment_leaves_nothing_that_the_next_refuses(
     save(tmp_path, "again")
     assert (tmp_path / "scan.nii.gz").read_text() == "again"
     assert all(not name.startswith(".") for name in names(tmp_path))
+
+
+KILLED_OF_ANOTHER_FORMAT = """
+import os, signal, sys
+from pathlib import Path
+from meduniseg_core import outputs
+from meduniseg_core.former_results import ResultKind, standing
+place, take_away = outputs.place, outputs._take_away
+def killed(source, target, *, replace):
+    if target.name == "{when}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    place(source, target, replace=replace)
+def killed_then(path, staging):
+    if "{when}" == "removal":
+        os.kill(os.getpid(), signal.SIGKILL)
+    take_away(path, staging)
+outputs.place, outputs._take_away = killed, killed_then
+kind = ResultKind(is_ours=lambda content: "made_by" in content)
+record = Path(sys.argv[1]) / "scan.json"
+before = standing(record, ["scan.nii.gz", "scan.nrrd"], kind)
+write = lambda path: path.write_text("new")
+outputs.write_result(record, {{"made_by": "us"}}, {{"scan.nii.gz": write}}, kind, before=before)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
+@pytest.mark.parametrize("edited", [False, True])
+@pytest.mark.parametrize("when", ["scan.json", "scan.nii.gz", "removal"])
+def test_a_process_killed_while_it_replaces_another_format_leaves_the_old_or_the_new_one(
+    tmp_path: Path, when: str, edited: bool
+) -> None:
+    save(tmp_path, "old", name="scan.nrrd")
+    assert exit_code_of(KILLED_OF_ANOTHER_FORMAT.format(when=when), tmp_path) == -9
+    if edited:  # between the kill and the next run
+        (tmp_path / "scan.nrrd").write_text("corrected")
+    clear_leftovers(tmp_path)
+    expected = ["scan.json", "scan.nrrd"] if when == "scan.json" else ["scan.json", "scan.nii.gz"]
+    assert names(tmp_path) == sorted({*expected, *(["scan.nrrd"] if edited else [])})
 
 
 def test_a_result_edited_between_a_kill_and_the_next_run_is_kept(tmp_path: Path) -> None:

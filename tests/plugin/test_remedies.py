@@ -216,6 +216,7 @@ def test_options_of_the_command_are_left_out_of_a_window_s_sentences() -> None:
 
     text = "it shows more; give its scale (--scale 4.2) or cut it (as before)."
     assert without_options(text) == "it shows more; give its scale or cut it (as before)."
+    assert without_options("give that (segment --assume-orientation).") == "give that."
     assert Finding("field_of_view", text, scale=4.2).as_json() == {
         "code": "field_of_view",
         "level": "warning",

@@ -74,7 +74,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """
     names = tuple(name.strip() for name in classes)
     if not names:
-        raise UsageError("A ledger needs at least one class; give its name.")
+        raise UsageError("There is no class; give the name of at least one.")
     for name in names:
         if not name.isprintable() or not name or name.lower() in ("background", "ignore"):
             raise UsageError(f"{name!r} cannot be the name of a class; give another.")

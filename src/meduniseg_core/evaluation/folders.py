@@ -16,16 +16,19 @@ from meduniseg_core.evaluation.cases import CaseScores, evaluate_case, on_one_gr
 from meduniseg_core.evaluation.matching import Sides
 from meduniseg_core.evaluation.overlay import overlay, png_bytes, side_by_side
 from meduniseg_core.evaluation.report import Report, ReportPicture
-from meduniseg_core.evaluation.writing import report_files
+from meduniseg_core.evaluation.writing import is_output, report_files
 from meduniseg_core.events import CancelToken, EventSink, Progress, ignore
-from meduniseg_core.images import Finding, Image, find_cases, place_labels, read_image, read_labels
+from meduniseg_core.images import Case, Finding, Image, place_labels, read_image, read_labels
+from meduniseg_core.images.cases import folder_cases
 from meduniseg_core.images.findings import merge
 from meduniseg_core.images.formats import composed, ending_of, stem_of
-from meduniseg_core.images.reading import smallest_dtype
+from meduniseg_core.images.reading import check_exists, smallest_dtype
 from meduniseg_core.images.upright import DrawnOn, meet
+from meduniseg_core.provenance import is_result, provenance_path
 
 PICTURE_SIDE = 360
 _NAMED = 5
+_REPORT = ".sr.dcm"  # measurements; the label map that they were taken from lies beside it
 
 
 def evaluate_folders(
@@ -49,6 +52,9 @@ def evaluate_folders(
 ) -> Report:
     """Compare the label maps ``CASE.ext`` of two folders (or two files) by the name of the case.
 
+    A case has one label map on each side. Of several predictions that one is taken which ``CASE.json`` lists as the
+    present result, and a finding says so.
+
     If no id occurs on both sides, the ids are matched or refused by the rule in `matching`.
 
     Args:
@@ -56,7 +62,8 @@ def evaluate_folders(
         references: folder of label maps, or one file.
         class_names: foreground classes, in the order of ids 1, 2, ... or by id; None takes every id that occurs, by
             the name that the files give it.
-        images: folder of images to draw the worst, median and best case on; None draws on black.
+        images: folder of images to draw the worst, median and best case on; None draws on black. A note names a case
+            whose image cannot be drawn on.
         missing: "empty": a missing prediction counts as an empty one, and a note names it; "refuse": it is an error.
         ignored: the references' label of voxels that do not count.
         tolerance: of the surface Dice, in mm (pixels where images have no size).
@@ -75,14 +82,15 @@ def evaluate_folders(
         The report.
 
     Raises:
-        BadInputError: there are no label maps or no common cases, grids differ, no id occurs on both sides, or a list
-            of boxes is missing or damaged.
+        BadInputError: there are no label maps, no images or no common cases, a case is there more than once, grids
+            differ, no id occurs on both sides, or a list of boxes is missing or damaged.
         CancelledError: ``cancel`` was set.
     """
-    pairs, notes = _matched(Path(predictions), Path(references), missing)
+    pairs, notes, found_twice = _matched(Path(predictions), Path(references), missing)
+    sources = None if images is None else _sources(Path(images))  # refused now, not once all is computed
     names, sides = _names(class_names), Sides(ignored, trust_names=class_names is None)
     scores: list[CaseScores] = []
-    findings: list[Finding] = []
+    findings: list[Finding] = [*found_twice]
     comparison = None if boxes is None else BoxComparison(boxes)
     read = partial(_read, drawn_on=drawn_on, ignored=ignored)
     began = time.monotonic()
@@ -132,16 +140,18 @@ def evaluate_folders(
     )
     if not pictures:
         return report
-    drawn = _pictures(report, pairs, images, partial(read, only=only))
-    return report.model_copy(update={"pictures": drawn})
+    drawn, undrawn = _pictures(report, pairs, sources, partial(read, only=only))
+    return report.model_copy(update={"pictures": drawn, "notes": (*report.notes, *undrawn)})
 
 
 Pair = tuple[str, Path | None, Path]
 
 
-def _matched(predictions: Path, references: Path, missing: str) -> tuple[list[Pair], list[str]]:
+def _matched(predictions: Path, references: Path, missing: str) -> tuple[list[Pair], list[str], list[Finding]]:
+    for path in (predictions, references):
+        check_exists(path)
     if predictions.is_file() and references.is_file():
-        return [(stem_of(references), predictions, references)], []
+        return [(stem_of(references), predictions, references)], [], []
     ours, theirs = _label_files(predictions), _label_files(references)
     if not theirs:
         raise BadInputError(f"{references} holds no label maps; check the folder.")
@@ -159,33 +169,52 @@ def _matched(predictions: Path, references: Path, missing: str) -> tuple[list[Pa
     if extra:
         notes.append(f"Predictions without a reference were passed over: {_listed(extra)}.")
     pairs: list[Pair] = []
+    findings: list[Finding] = []
     for case, files in theirs.items():
-        reference = _only(case, files, None)
-        pairs.append((case, _only(case, ours[case], ending_of(reference)) if case in ours else None, reference))
-    return pairs, notes
+        prediction = None if case not in ours else _only(case, _present(case, ours[case], findings))
+        pairs.append((case, prediction, _only(case, files)))
+    return pairs, notes, findings
 
 
 def _label_files(folder: Path) -> dict[str, list[Path]]:
     """Label maps by case, however its name encodes accents. A label map is one file: here ``_0001`` at the end of a
-    name does not mean a channel. A report that was written into the folder is not one."""
+    name does not mean a channel. A report is not one, whether of an evaluation or of measurements (DICOM)."""
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder; give two folders of label maps, or two files.")
     ours = report_files(folder)
     cases: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.startswith(".") and ending_of(path) is not None and path.name not in ours:
+        if not path.is_file() or path.name.startswith(".") or path.name in ours:
+            continue
+        if ending_of(path) not in (None, _REPORT):
             cases.setdefault(composed(stem_of(path)), []).append(path)
     return cases
 
 
-def _only(case: str, files: list[Path], ending: str | None) -> Path:
-    """The file of a case; if there are several, the one in the reference's format."""
+def _present(case: str, files: list[Path], findings: list[Finding]) -> list[Path]:
+    """Of several files of a case the one that its record lists as the present result, which adds a finding."""
+    listed = [path for path in files if is_result(path, earlier=False)] if len(files) > 1 else []
+    if len(listed) != 1:
+        return files
+    others = _listed(path.name for path in files if path not in listed)
+    text = (
+        f"Case {case} is there more than once in {files[0].parent}: {listed[0].name} was taken, which "
+        f"{provenance_path(listed[0]).name} lists as the result, and {others} was left out."
+    )
+    findings.append(Finding("slices_chosen", text))
+    return listed
+
+
+def _only(case: str, files: list[Path]) -> Path:
     if len(files) == 1:
         return files[0]
-    alike = [path for path in files if ending_of(path) == ending]
-    if len(alike) == 1:
-        return alike[0]
-    raise BadInputError(f"Case {case} is there more than once ({_listed(p.name for p in files)}); keep one of them.")
+    names = _listed(path.name for path in files)
+    raise BadInputError(f"Case {case} is there more than once in {files[0].parent} ({names}); keep one of them.")
+
+
+def _sources(images: Path) -> dict[str, Case]:
+    """The images to draw on, by case; whether one can be used matters only if its case is drawn."""
+    return {composed(case.name): case for case in folder_cases(images, passed_over=is_output)}
 
 
 def _names(class_names: Sequence[str] | Mapping[int, str] | None) -> dict[int, str] | None:
@@ -201,20 +230,28 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _pictures(
-    report: Report, pairs: Sequence[Pair], images: Path | None, read: Callable[[Pair], tuple[Image | None, Image]]
-) -> tuple[ReportPicture, ...]:
+    report: Report,
+    pairs: Sequence[Pair],
+    sources: Mapping[str, Case] | None,
+    read: Callable[[Pair], tuple[Image | None, Image]],
+) -> tuple[tuple[ReportPicture, ...], list[str]]:
+    """The pictures, and a note for each case whose image cannot be drawn on: the figures stand without it."""
     by_case = {pair[0]: pair for pair in pairs}
-    sources = find_cases(images) if images is not None else {}
-    drawn = []
+    drawn, notes = [], []
     for rank, scores in report.ranked():
         found, truth = read(by_case[scores.case])
         guess = found if found is not None else truth.with_array(np.zeros_like(truth.array))
-        image, guess, truth = _on_background(guess, truth, sources.get(scores.case))
+        image = truth.with_array(np.zeros_like(truth.array))
+        try:
+            if sources is not None:
+                image, guess, truth = _on_image(guess, truth, scores.case, sources)
+        except BadInputError as error:
+            notes.append(f"The picture of case {scores.case} has no background: {error}")
         # both halves show the slice in which the reference is largest, or the prediction where there is none
         leading = truth if truth.array.any() else guess
         shown = [overlay(image, labels, longest_side=PICTURE_SIDE, like=leading) for labels in (guess, truth)]
         drawn.append(ReportPicture(rank=rank, case=scores.case, png=png_bytes(side_by_side(shown))))
-    return tuple(drawn)
+    return tuple(drawn), notes
 
 
 def _read(
@@ -238,12 +275,12 @@ def _called(label: int, labels: Image, ignored: int | None) -> Image:
     return labels.with_array(np.where(marked, label, unknown).astype(dtype))
 
 
-def _on_background(guess: Image, truth: Image, files: tuple[Path, ...] | None) -> tuple[Image, Image, Image]:
-    """The image to draw on, with both label maps on its grid; black where none is given, or where they do not fit."""
-    if files is not None:
-        image = read_image(files)
-        try:
-            return image, place_labels(guess, image), place_labels(truth, image)
-        except BadInputError:
-            pass  # the figures stand; only their picture has no background
-    return truth.with_array(np.zeros_like(truth.array)), guess, truth
+def _on_image(guess: Image, truth: Image, case: str, sources: Mapping[str, Case]) -> tuple[Image, Image, Image]:
+    """The case's image, with both label maps on its grid."""
+    source = sources.get(case)
+    if source is None:
+        raise BadInputError("the folder of images has none of this name.")
+    if source.fault is not None:
+        raise source.fault
+    image = read_image(source.paths)
+    return image, place_labels(guess, image), place_labels(truth, image)

@@ -10,7 +10,7 @@ inverted mask.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -141,22 +141,22 @@ class Sides:
         """
         binary = len(self.predicted) == len(self.referred) == 1  # `same_class` has judged it
         for label in sorted(self.predicted):
-            own = self._dice(label, label)
+            own = self._dice({label}, {label})
             for other in sorted(self.referred - {label}) if only is None and not binary else ():
-                dice = self._dice(label, other)
-                if dice >= _ELSEWHERE and max(own, self._dice(other, other)) < dice / 2:
+                dice = self._dice({label}, {other})
+                if dice >= _ELSEWHERE and max(own, self._dice({other}, {other})) < dice / 2:
                     text = (
                         f"Label {label} of the predictions lies where the references hold label {other} (Dice "
                         f"{dice:.2f}; with label {label} {own:.2f}): check that both sides number their classes alike."
                     )
                     yield Finding("labels_swapped", text)
-            for other in sorted(self.referred):
-                if min(self._dice(label, 0), self._dice(0, other)) >= _INVERTED:
-                    text = (
-                        f"Label {label} of the predictions covers the references' background, and their label {other} "
-                        "the predictions' background: one side seems to be inverted."
-                    )
-                    yield Finding("labels_swapped", text)
+        # a mask is inverted whether the other side has one class or several, which then are its background together
+        if min(self._dice(self.predicted, {0}), self._dice({0}, self.referred)) >= _INVERTED:
+            text = (
+                f"The predictions' labels ({_listed(self.predicted)}) cover the references' background, and the "
+                f"references' labels ({_listed(self.referred)}) the predictions': one side seems to be inverted."
+            )
+            yield Finding("labels_swapped", text)
 
     def _count(self, guess: np.ndarray, truth: np.ndarray) -> None:
         """Count the voxels of each pair of labels; those that are ignored do not count."""
@@ -166,10 +166,13 @@ class Sides:
             pairs = {(int(label), int(other)): int(n) for other, n in zip(theirs, counts, strict=True)}
             self._joint.update({pair: n for pair, n in pairs.items() if n and pair[1] != self.ignored})
 
-    def _dice(self, label: int, other: int) -> float:
-        """Dice of a label of the predictions with one of the references, over the voxels of all cases."""
-        total = sum(count * ((ours == label) + (theirs == other)) for (ours, theirs), count in self._joint.items())
-        return 2 * self._joint[label, other] / total if total else 0.0
+    def _dice(self, ours: Set[int], theirs: Set[int]) -> float:
+        """Dice of labels of the predictions with labels of the references, over the voxels of all cases."""
+        both = total = 0
+        for (guess, truth), count in self._joint.items():
+            both += count * (guess in ours and truth in theirs)
+            total += count * ((guess in ours) + (truth in theirs))
+        return 2 * both / total if total else 0.0
 
     def one_sided(self) -> str | None:
         """Say which ids occur on one side only.

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from meduniseg_core.events import EventSink, Message
 
 _SQUARE = 1.02  # sides of a pixel may differ by this factor: resolutions are often rounded to whole numbers
+_TO_BE_SEGMENTED = ", or give that where it is segmented (segment --assume-orientation)"
 
 FindingCode = Literal[
     "orientation_unknown",  # the file does not say left from right
@@ -67,8 +68,9 @@ class Finding:
 
     ``text`` is one sentence that names the file. ``level`` is "info" for what was handled without doubt, "warning" for
     what can make the result wrong. ``scale`` belongs to "field_of_view": the scale that would fit, where it can be told
-    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4);
-    other front ends have fields instead and drop the brackets (`without_options`).
+    (see ``Predictor.segment``). A command-line option that solves the problem stands in brackets, as in (--scale 4),
+    with its command where others show the finding, too, as in (segment --scale 4); other front ends have fields
+    instead and drop the brackets (`without_options`).
     """
 
     code: FindingCode
@@ -99,8 +101,20 @@ def orientation_unknown(name: str, why: str) -> Finding:
     return Finding(
         "orientation_unknown",
         f"{name} does not say how it lies in the patient ({why}), so left and right may be swapped: check a side in "
-        "the viewer, and give its orientation (--assume-orientation) or save it with that.",
+        f"the viewer, and save it with its orientation{_TO_BE_SEGMENTED}.",
     )
+
+
+def of_label_map(finding: Finding) -> Finding:
+    """Adapt what a reader says of an image to a label map, which nobody segments.
+
+    Args:
+        finding: The reader's finding.
+
+    Returns:
+        The finding without the remedy that only an image has.
+    """
+    return replace(finding, text=finding.text.replace(_TO_BE_SEGMENTED, ""))
 
 
 def header_mended(name: str, what: Sequence[str]) -> Finding:
@@ -145,7 +159,7 @@ def without_options(text: str) -> str:
     Returns:
         The sentence without those brackets, and without "with --frame 2 (Python: frame=...)".
     """
-    return re.sub(r" \(--[^)]*\)| with --[^(;]*\(Python: [^)]*\)", "", text)
+    return re.sub(r" \((?:segment )?--[^)]*\)| with --[^(;]*\(Python: [^)]*\)", "", text)
 
 
 def report(findings: Iterable[Finding], events: EventSink) -> None:

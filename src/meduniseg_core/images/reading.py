@@ -13,7 +13,7 @@ from meduniseg_core.errors import BadInputError, MedUniSegError
 from meduniseg_core.files import check_regular
 from meduniseg_core.images.checks import brief
 from meduniseg_core.images.choices import which_frame
-from meduniseg_core.images.findings import merge
+from meduniseg_core.images.findings import merge, of_label_map
 from meduniseg_core.images.formats import Format, ending_of, format_of
 from meduniseg_core.images.formats.ome_zarr import OME_ZARR_ENDING
 from meduniseg_core.images.formats.raw_data import reading_labels
@@ -128,7 +128,7 @@ def read_labels(path: str | Path, *, like: Image | None = None) -> Image:
 
 
 def _read_labels(path: Path, like: Image | None) -> Image:
-    _check_exists(path)
+    check_exists(path)
     kind = "dicom" if path.is_dir() else _format_of(path)
     if kind == "dicom":
         from meduniseg_core.images.formats.dicom_label_objects import label_object_in, read_label_object
@@ -208,7 +208,7 @@ def stack_channels(images: Sequence[Image]) -> Image:
 
 
 def _read_one(path: Path, series: str | None = None, frame: int | None = None) -> Image:
-    _check_exists(path)
+    check_exists(path)
     if path.is_dir():
         from meduniseg_core.images.formats.dicom import read_dicom_series
 
@@ -257,8 +257,15 @@ def _format_of(path: Path) -> Format:
     return format_of(path)
 
 
-def _check_exists(path: Path) -> None:
-    """There is something to read: a folder, or an ordinary file (a pipe would block for ever)."""
+def check_exists(path: Path) -> None:
+    """Check that there is something to read: a folder, or an ordinary file (a pipe would block for ever).
+
+    Args:
+        path: What is to be read.
+
+    Raises:
+        BadInputError: It is not there, is neither a file nor a folder, or is an OME-Zarr.
+    """
     try:
         found = path.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
@@ -307,7 +314,7 @@ def _as_labels(image: Image, name: str) -> Image:
             )
         array = array.astype(smallest_dtype(int(high)))
     meta = {**image.meta, "colour": "grey"} if "colour" in image.meta else dict(image.meta)
-    return replace(image, array=array, meta=meta)
+    return replace(image, array=array, meta=meta, findings=tuple(of_label_map(finding) for finding in image.findings))
 
 
 def smallest_dtype(highest: int) -> np.dtype[np.uint8] | np.dtype[np.uint16]:

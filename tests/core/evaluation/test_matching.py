@@ -193,6 +193,15 @@ def test_an_inverted_mask_is_said(tmp_path: Path) -> None:
     report = evaluate_folders(*folders(tmp_path, {"a": (mask(1), inverted)}))
     assert [case.dice for case in report.cases] == [0.0]
     assert any("one side seems to be inverted" in finding.text for finding in report.warnings)
+
+
+def test_an_inverted_mask_is_said_whatever_number_of_classes_the_other_side_has(tmp_path: Path) -> None:
+    two = organs(1, 2)
+    inverted = Image((two.array == 0).astype(np.uint8), GEOMETRY)
+    for number, pair in enumerate(((inverted, two), (two, inverted), (two, two))):
+        report = evaluate_folders(*folders(tmp_path / str(number), {"a": pair}))
+        said = [finding.text for finding in report.warnings if "one side seems to be inverted" in finding.text]
+        assert len(said) == (0 if number == 2 else 1)
     nothing_found = evaluate_folders(*folders(tmp_path / "missed", {"a": (mask(0), mask(1))}))
     assert nothing_found.warnings == ()
 

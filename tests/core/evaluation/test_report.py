@@ -100,17 +100,87 @@ def test_folders_that_cannot_be_matched_are_refused(folders: tuple[Path, Path], 
         evaluate_folders(folders[0], empty)
     with pytest.raises(BadInputError, match="has the name of a case"):
         evaluate_folders(empty, folders[1])
-    with pytest.raises(BadInputError, match="is not a folder"):
-        evaluate_folders(tmp_path / "nowhere", folders[1])
+    with pytest.raises(BadInputError, match=r"a_0001\.nii\.gz is not a folder; give two folders"):
+        evaluate_folders(folders[0] / "a_0001.nii.gz", folders[1])
+    file = folders[0] / "a_0001.nii.gz"
+    for there in (folders[0], file):
+        for sides in ((there, tmp_path / "nowhere"), (tmp_path / "nowhere", there)):
+            with pytest.raises(BadInputError, match=r"nowhere does not exist; check the path\."):
+                evaluate_folders(*sides)
     write_labels(label_map(4), folders[1] / "a_0001.nrrd")
     with pytest.raises(BadInputError, match="a_0001 is there more than once"):
         evaluate_folders(*folders)
 
 
-def test_of_several_predictions_the_reference_s_format_is_taken(folders: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("present", ["a_0001.nii.gz", "a_0001.nrrd"])
+def test_of_several_predictions_the_one_that_its_record_lists_is_taken(
+    folders: tuple[Path, Path], present: str
+) -> None:
+    """The format of the reference says nothing: the file of that format may be the one of a run long ago."""
     write_labels(label_map(0), folders[0] / "a_0001.nrrd")
-    (folders[0] / "a_0001.json").write_text("{}")
-    assert evaluate_folders(*folders).cases[0].dice == 1.0
+    record = folders[0] / "a_0001.json"
+    for content in (None, {}, {"task": "organ", "model_sha256": "", "files": {"a_0001.nii.gz": "", "a_0001.nrrd": ""}}):
+        if content is not None:
+            record.write_text(json.dumps(content))
+        with pytest.raises(BadInputError, match=r"a_0001 is there more than once in .*\(a_0001.nii.gz, a_0001.nrrd\)"):
+            evaluate_folders(*folders)
+    (other,) = {"a_0001.nii.gz", "a_0001.nrrd"} - {present}
+    listed = {"files": {present: ""}, "earlier_files": {other: ""}}
+    record.write_text(json.dumps({"task": "organ", "model_sha256": "", **listed}))
+    report = evaluate_folders(*folders)
+    assert report.cases[0].dice == (1.0 if present == "a_0001.nii.gz" else 0.0)
+    (finding,) = report.warnings
+    assert f"{present} was taken" in finding.text and f"{other} was left out" in finding.text
+    assert finding.text in report.notes
+
+
+def test_a_report_of_measurements_beside_a_label_map_is_no_label_map(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        (folder / "a_0001.sr.dcm").write_bytes(b"measurements")
+        (folder / "more.sr.dcm").write_bytes(b"measurements")
+    report = evaluate_folders(*folders)
+    assert report.cases[0].dice == 1.0 and report.notes == ()
+
+
+def test_images_to_draw_on_are_asked_for_before_anything_is_computed(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meduniseg_core.evaluation.folders.evaluate_case", lambda *_, **__: pytest.fail("too late"))
+    with pytest.raises(BadInputError, match="nowhere is not a folder"):
+        evaluate_folders(*folders, images=tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match="holds no known image files"):
+        evaluate_folders(*folders, images=tmp_path / "empty")
+
+
+def test_an_image_that_cannot_be_drawn_on_costs_its_background_only(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("other.nii.gz", "other.nrrd"):  # there twice, and no case here
+        write_labels(label_map(4), images / name)
+    cases = [case.case for case in evaluate_folders(*folders).cases]
+    for name in cases:
+        write_labels(label_map(4), images / f"{name}.nii.gz")
+    assert evaluate_folders(*folders, images=images).notes == ()
+    (images / f"{cases[0]}.nii.gz").write_bytes(b"damaged")
+    write_labels(label_map(4), images / f"{cases[1]}.nrrd")
+    (images / f"{cases[2]}.nii.gz").unlink()
+    report = evaluate_folders(*folders, images=images)
+    assert len(report.pictures) == 3
+    told = {name: next(note for note in report.notes if f"case {name} " in note) for name in cases}
+    assert "is not a NIfTI file" in told[cases[0]]
+    assert "more than once" in told[cases[1]] and "none of this name" in told[cases[2]]
+
+
+def test_results_among_the_images_are_no_images(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for case in evaluate_folders(*folders).cases:
+        for ending in ("nii.gz", "nrrd"):
+            write_labels(label_map(4), images / f"{case.case}.{ending}")
+        listed = {"task": "organ", "model_sha256": "", "files": {f"{case.case}.nrrd": ""}}
+        (images / f"{case.case}.json").write_text(json.dumps(listed))
+    assert evaluate_folders(*folders, images=images).notes == ()
 
 
 def test_an_accent_is_one_letter_however_it_is_encoded(folders: tuple[Path, Path]) -> None:

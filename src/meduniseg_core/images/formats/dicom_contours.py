@@ -45,7 +45,10 @@ def read_contours(dataset: Dataset, path: Path, like: Image | None) -> Image:
     name = path.name
     if like is None:
         series = ", ".join(sorted(references_of(dataset).series)) or "one that it does not name"
-        raise BadInputError(f"{name} holds contours, which need the image they were drawn on (series {series}).")
+        raise BadInputError(
+            f"{name} holds contours, which need the image they were drawn on (series {series}); open both in "
+            "napari and save the labels as NIfTI, or export them as a DICOM segmentation."
+        )
     if not like.physical or not like.meta.get("orientation_known", True):
         raise BadInputError(f"{like.name} does not say where it lies in the patient, so {name} cannot be placed on it.")
     found = list(check_series(references_of(dataset), like, name))

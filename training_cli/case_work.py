@@ -270,11 +270,6 @@ class CaseWork:
         if not now.unchanged(before):
             raise BadInputError(written_meanwhile(before.record))
         if self.options.overwrite_edited or not before.edited():
-            own = self.targets.names(case.name, task)
-            others = [name for name in before.former() if name not in own]
-            if others:
-                text = f"{case.name}: its former result is replaced, and these files of it are removed: "
-                say(Message("info", f"{text}{', '.join(others)}."))
             return False
         text = f"{case.name}: its result was edited by hand and is kept; --overwrite-edited would replace it."
         if not any(finding.text == text for _, finding in kept):  # once, where all tasks go into one file

@@ -85,14 +85,6 @@ class Standing:
             return there
         return [name for name in there if not has_digest(self.record.with_name(name), self.vouched.get(name))]
 
-    def former(self) -> list[str]:
-        """List the files of the former result that were looked at, which goes as a whole when it is replaced.
-
-        Returns:
-            Their names, without the record's.
-        """
-        return [name for name in self.vouched if self.signatures.get(name) is not None]
-
     def unchanged(self, other: Standing) -> bool:
         """Whether the files are the same as at another time.
 

@@ -62,8 +62,7 @@ def write_result(
         files: by name, a function that writes the file to a path.
         kind: the kind of result.
         inputs: the inputs, which must not be overwritten.
-        before: what was there when the work began. The files of a former result that it looked at go with that result,
-            in one step with the writing. Without it, those that are not written over stay.
+        before: what was there when the work began.
         replace_edited: replace files that were edited since they were written.
         agreed: names that the user has agreed to see replaced, in a dialog.
 
@@ -78,20 +77,25 @@ def write_result(
     folder = record.parent
     with _made(folder), writing_into(folder), _locked(folder):
         _recover(folder)
-        former = () if before is None else before.former()
-        now = standing(record, (*files, *former), kind, inputs, agreed=agreed)
+        also = () if before is None else before.vouched
+        now = standing(record, (*files, *also), kind, inputs, agreed=agreed)
         refuse_other(now, content, kind)
         if before is not None and not now.unchanged(before):
             raise BadInputError(written_meanwhile(record))
         edited = [] if replace_edited else [name for name in now.edited() if name not in agreed]
         if edited:
             raise UsageError(f"{folder / edited[0]} was changed by hand and is kept; choose another name or folder.")
-        return _write_staged(record, content, files, now)
+        return _write_staged(record, content, files, now, also if replace_edited else ())
 
 
 def _write_staged(
-    record: Path, content: Content, files: Mapping[str, Callable[[Path], object]], now: Standing
+    record: Path,
+    content: Content,
+    files: Mapping[str, Callable[[Path], object]],
+    now: Standing,
+    overruled: Collection[str],
 ) -> dict[str, str]:
+    """``overruled``: files of earlier runs that stand as they are from now on, edited or not."""
     folder = record.parent
     staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
     staging.chmod(0o755)
@@ -101,16 +105,15 @@ def _write_staged(
             write(staging / name)
         digests = {name: digest_of(staging / name) for name in files}
         full = {**content, FILES: digests}
-        gone = {name: digest_of(folder / name) for name in now.former() if name not in files}
         earlier = {
-            name: digest
+            name: digest_of(folder / name) if name in overruled else digest
             for name, digest in now.vouched.items()
-            if name not in files and name not in gone and os.path.lexists(folder / name)
+            if name not in files and os.path.lexists(folder / name)
         }
         if earlier:
             full[EARLIER] = earlier
         former = {name: digest_of(folder / name) for name in files if now.signatures[name] is not None}
-        write_text(staging / _NOTE, json_text({"record": record.name, "former": former, "gone": gone}))
+        write_text(staging / _NOTE, json_text({"record": record.name, "former": former}))
         write_text(staging / record.name, json_text(full))
         moving = True
         made: list[Path] = []
@@ -125,19 +128,12 @@ def _write_staged(
                 ) from None
             if now.signatures[name] is None:
                 made.append(folder / name)
-        for name in gone:
-            _take_away(folder / name, staging)
         sync_folder(folder)
         moving = False
         return digests
     finally:
         if not moving:  # else: what is left is finished by whoever comes next
             shutil.rmtree(staging, ignore_errors=True)
-
-
-def _take_away(path: Path, staging: Path) -> None:
-    """Remove a file or a folder in one step; what it held is removed with the staging folder."""
-    path.rename(staging / f"{path.name}.gone")
 
 
 def clear_leftovers(folder: Path) -> None:
@@ -180,27 +176,19 @@ def _recover(folder: Path) -> None:
         note = read_record(staging / _NOTE)
         name, former = note.get("record"), note.get("former")
         if isinstance(name, str) and isinstance(former, dict):
-            gone = note.get("gone")
-            _finish(staging, folder / Path(name).name, former, gone if isinstance(gone, dict) else {})
+            _finish(staging, folder / Path(name).name, former)
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _finish(staging: Path, record: Path, former: Mapping[str, Any], gone: Mapping[str, Any]) -> None:
-    """If the record was in place already when the process died, move the files that it vouches for into place, and take
-    those away that only the record before it vouched for."""
-    content = read_record(record)
-    listed, earlier = content.get(FILES), content.get(EARLIER)
+def _finish(staging: Path, record: Path, former: Mapping[str, Any]) -> None:
+    """If the record was in place already when the process died, move the files that it vouches for into place."""
+    listed = read_record(record).get(FILES)
     for name, digest in listed.items() if isinstance(listed, dict) else ():
         staged, target = staging / Path(name).name, record.with_name(Path(name).name)
         if not has_digest(staged, digest):
             continue
         if not os.path.lexists(target) or has_digest(target, former.get(name)):
             place(staged, target, replace=True)
-    if isinstance(listed, dict):
-        for name, digest in gone.items():
-            target = record.with_name(Path(name).name)
-            if name not in listed and name not in (earlier or ()) and has_digest(target, digest):
-                _take_away(target, staging)
 
 
 @contextmanager

@@ -209,20 +209,22 @@ def test_only_results_of_the_same_image_are_replaced_whatever_the_options(run, t
     assert run(tmp_path / "scan.nrrd", "-o", out).returncode == 0
 
 
-def test_a_former_result_in_another_format_is_replaced_whole_or_kept_where_it_was_edited(run, tmp_path) -> None:
+def test_a_former_result_in_another_format_stays_and_is_what_counts_where_it_was_edited(run, tmp_path) -> None:
     out, volume = tmp_path / "out", write_volume(tmp_path / "scan.nii.gz")
-    assert run(volume, "-o", out, "--format", "nrrd", "--probabilities").returncode == 0
-    done = run(volume, "-o", out)
-    assert done.returncode == 0 and "these files of it are removed: scan.nrrd, scan_probabilities.nrrd" in done.stderr
-    assert listed(out) == ["scan.json", "scan.nii.gz"]
+    assert run(volume, "-o", out, "--format", "nrrd").returncode == 0
+    assert run(volume, "-o", out).returncode == 0
+    assert listed(out) == ["scan.json", "scan.nii.gz", "scan.nrrd"]
     assert list(json.loads((out / "scan.json").read_text())["files"]) == ["scan.nii.gz"]
     (out / "scan.nii.gz").write_bytes(b"corrected")
     for options in ((), ("--format", "nrrd")):
         done = run(volume, "-o", out, *options)
         assert done.returncode == 0 and "edited by hand and is kept; --overwrite-edited" in done.stderr
-        assert listed(out) == ["scan.json", "scan.nii.gz"] and (out / "scan.nii.gz").read_bytes() == b"corrected"
+        assert (out / "scan.nii.gz").read_bytes() == b"corrected"
     assert run(volume, "-o", out, "--format", "nrrd", "--overwrite-edited").returncode == 0
-    assert listed(out) == ["scan.json", "scan.nrrd"]
+    record = json.loads((out / "scan.json").read_text())
+    assert list(record["files"]) == ["scan.nrrd"] and list(record["earlier_files"]) == ["scan.nii.gz"]
+    assert (out / "scan.nii.gz").read_bytes() == b"corrected"
+    assert run(volume, "-o", out, "--format", "nrrd").returncode == 0
 
 
 @pytest.mark.parametrize("without", [None, 7, ["x"], {}])

@@ -100,22 +100,18 @@ def surveyed(folder: Path, *others: str) -> Standing:
     return standing(folder / "scan.json", ["scan.nii.gz", *others], OURS)
 
 
-def test_a_former_result_in_another_format_goes_with_its_replacement_where_the_run_looked_at_it(tmp_path: Path) -> None:
+def test_an_edited_former_result_in_another_format_is_kept_until_that_is_overruled(tmp_path: Path) -> None:
     save(tmp_path, "one", name="scan.nrrd")
     save(tmp_path, "two", before=surveyed(tmp_path, "scan.nrrd"))
-    assert names(tmp_path) == ["scan.json", "scan.nii.gz"]
-    assert "earlier_files" not in json.loads((tmp_path / "scan.json").read_text())
-
-
-def test_an_edited_former_result_in_another_format_is_kept_unless_edited_ones_go_too(tmp_path: Path) -> None:
-    save(tmp_path, "one", name="scan.nrrd")
+    assert names(tmp_path) == ["scan.json", "scan.nii.gz", "scan.nrrd"]
     (tmp_path / "scan.nrrd").write_text("corrected")
     before = surveyed(tmp_path, "scan.nrrd")
     with pytest.raises(UsageError, match=r"scan\.nrrd was changed by hand"):
-        save(tmp_path, "two", before=before)
-    assert names(tmp_path) == ["scan.json", "scan.nrrd"] and (tmp_path / "scan.nrrd").read_text() == "corrected"
-    save(tmp_path, "two", before=before, replace_edited=True)
-    assert names(tmp_path) == ["scan.json", "scan.nii.gz"]
+        save(tmp_path, "three", before=before)
+    save(tmp_path, "three", before=before, replace_edited=True)
+    save(tmp_path, "four", before=surveyed(tmp_path, "scan.nrrd"))  # it has been overruled
+    assert (tmp_path / "scan.nrrd").read_text() == "corrected"
+    assert list(json.loads((tmp_path / "scan.json").read_text())["earlier_files"]) == ["scan.nrrd"]
 
 
 def test_a_record_vouches_for_nothing_outside_its_folder(tmp_path: Path) -> None:
@@ -275,44 +271,6 @@ def test_a_process_killed_at_any_moment_leaves_nothing_that_the_next_refuses(
     save(tmp_path, "again")
     assert (tmp_path / "scan.nii.gz").read_text() == "again"
     assert all(not name.startswith(".") for name in names(tmp_path))
-
-
-KILLED_OF_ANOTHER_FORMAT = """
-import os, signal, sys
-from pathlib import Path
-from meduniseg_core import outputs
-from meduniseg_core.former_results import ResultKind, standing
-place, take_away = outputs.place, outputs._take_away
-def killed(source, target, *, replace):
-    if target.name == "{when}":
-        os.kill(os.getpid(), signal.SIGKILL)
-    place(source, target, replace=replace)
-def killed_then(path, staging):
-    if "{when}" == "removal":
-        os.kill(os.getpid(), signal.SIGKILL)
-    take_away(path, staging)
-outputs.place, outputs._take_away = killed, killed_then
-kind = ResultKind(is_ours=lambda content: "made_by" in content)
-record = Path(sys.argv[1]) / "scan.json"
-before = standing(record, ["scan.nii.gz", "scan.nrrd"], kind)
-write = lambda path: path.write_text("new")
-outputs.write_result(record, {{"made_by": "us"}}, {{"scan.nii.gz": write}}, kind, before=before)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
-@pytest.mark.parametrize("edited", [False, True])
-@pytest.mark.parametrize("when", ["scan.json", "scan.nii.gz", "removal"])
-def test_a_process_killed_while_it_replaces_another_format_leaves_the_old_or_the_new_one(
-    tmp_path: Path, when: str, edited: bool
-) -> None:
-    save(tmp_path, "old", name="scan.nrrd")
-    assert exit_code_of(KILLED_OF_ANOTHER_FORMAT.format(when=when), tmp_path) == -9
-    if edited:  # between the kill and the next run
-        (tmp_path / "scan.nrrd").write_text("corrected")
-    clear_leftovers(tmp_path)
-    expected = ["scan.json", "scan.nrrd"] if when == "scan.json" else ["scan.json", "scan.nii.gz"]
-    assert names(tmp_path) == sorted({*expected, *(["scan.nrrd"] if edited else [])})
 
 
 def test_a_result_edited_between_a_kill_and_the_next_run_is_kept(tmp_path: Path) -> None:

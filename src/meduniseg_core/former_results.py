@@ -22,7 +22,8 @@ FILES = "files"
 """The record's key for what it vouches for: file name -> sha256."""
 EARLIER = "earlier_files"
 """The same for files that were saved earlier beside it (in another format, say): ours, but not part of this result.
-They stand here with their first hash, so an edited one is known for ours, too."""
+They stand here with the hash they were written with, so that an edited one is known for ours; where edited files were
+to be replaced (``replace_edited``), with the hash they had then."""
 
 Content = Mapping[str, Any]
 Signature = tuple[int, int, int]  # inode, size, time of the last change in ns

@@ -323,10 +323,10 @@ def test_what_a_result_says_stays_when_the_form_looks_again(
     gui: Any, widget: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import napari_meduniseg.widgets.segment as module
-    from meduniseg_core.inference import predictor
+    from meduniseg_core.inference import postprocessing
 
     implausible = Finding("implausible_result", "The organ is unlike the training's: look at it.")
-    monkeypatch.setattr(predictor, "check_result", lambda *_, **__: (implausible,))
+    monkeypatch.setattr(postprocessing, "check_result", lambda *_, **__: (implausible,))
     told: list[str] = []
     for tell in ("show_info", "show_warning"):
         monkeypatch.setattr(module, tell, told.append)

@@ -140,9 +140,8 @@ def _refuse_unknown_sides(image: Image, plan: TaskPlan) -> None:
     learned_so = plan.statistics is not None and not plan.statistics.oriented
     if not image.is_2d and not is_oriented(image) and tells_left_from_right(plan) and not learned_so:
         raise BadInputError(
-            f"{image.name} does not say which side is left, and task {plan.task} has classes that differ by side; "
-            "store its orientation in the file (NIfTI: an sform code), or give it where the image is segmented "
-            "(segment --assume-orientation RAS, say)."
+            f"{image.name} does not say which side is left, and task {plan.task} has classes that differ by side; give "
+            "its orientation (segment --assume-orientation RAS, say), or store it in the file (NIfTI: an sform code)."
         )
 
 

@@ -28,7 +28,7 @@ class OnceCommand(TyperCommand):
         Raises:
             UsageError: an option that takes one value is given more than once.
         """
-        if args or not self.no_args_is_help:
+        if (args or not self.no_args_is_help) and not ctx.resilient_parsing:  # as while the shell completes a word
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
             for option, times in Counter(order).items():
                 if isinstance(option, TyperOption) and times > 1 and not (option.multiple or option.is_flag):

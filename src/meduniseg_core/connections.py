@@ -187,6 +187,7 @@ def _innermost(error: BaseException) -> BaseException:
     while True:
         inner = next((one for one in cause.args if isinstance(one, BaseException)), None)
         inner = inner if inner is not None else getattr(cause, "reason", None)
+        inner = inner if isinstance(inner, BaseException) else cause.__cause__
         if not isinstance(inner, BaseException):
             return cause
         cause = inner

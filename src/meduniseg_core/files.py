@@ -99,7 +99,9 @@ def _unreadable(path: Path, error: OSError | ValueError) -> BadInputError:
 
 
 def _not_regular(path: Path) -> BadInputError:
-    return BadInputError(f"{path} is not an ordinary file (a folder, a pipe or a device); pass a file with data.")
+    if path.is_dir():
+        return BadInputError(f"{path} is a folder, and a file is wanted here; give the file.")
+    return BadInputError(f"{path} is not an ordinary file (a pipe or a device); pass a file with data.")
 
 
 @contextmanager

@@ -37,6 +37,9 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 _REMEDY = "use a file saved by this program"
 
 
+_NOUNS = {"meduniseg-model": "model", "meduniseg-pack": "pack"}  # what files of this program are, by their format
+
+
 @dataclass(frozen=True)
 class Kind(Generic[Description]):
     """A kind of file: its ``noun`` in messages, its format and version, and the schema of its description."""
@@ -203,6 +206,9 @@ def _parsed(path: Path, kind: Kind[Description], text: str | None) -> Descriptio
     except ValueError as error:
         kind.refuse(path, f"its description is not valid JSON ({error})")
     if not isinstance(content, dict) or content.get("format") != kind.format:
+        other = _NOUNS.get(str(content.get("format"))) if isinstance(content, dict) else None
+        if other is not None:
+            kind.refuse(path, f"it is a {other}", f"give it where a {other} is asked for")
         kind.refuse(path, "its description is of another format")
     version = content.get("format_version")
     if type(version) is not int or not 1 <= version <= kind.version:

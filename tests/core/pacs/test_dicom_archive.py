@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,3 +190,11 @@ def test_credentials_come_from_environment_or_keyring(monkeypatch: pytest.Monkey
         assert told is not None and (told.user, told.password) == ("you", "shown")
     finally:
         keyring.set_keyring(before)
+
+
+def test_an_archive_that_does_not_answer_is_said_in_words() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(BadInputError, match=r"cannot be reached, or went away \(connection refused\)"):
+        DicomArchive(address).series("1.2")

@@ -146,7 +146,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         "impossible sizes",
     ),
     "a newer format": (_rewritten(lambda c, _: c.update(format_version=99)), "update this program"),
-    "another format": (_rewritten(lambda c, _: c.update(format="meduniseg-model")), "another format"),
+    "another format": (_rewritten(lambda c, _: c.update(format="other")), "another format"),
 }
 
 
@@ -163,9 +163,9 @@ def test_a_file_that_is_not_right_is_refused_in_one_sentence(file: Path, damage:
 
 def test_a_model_is_no_pack_and_a_pack_no_model(base: Model, file: Path) -> None:
     assert base.path is not None
-    with pytest.raises(BadInputError, match="not a usable pack file, because its description is of another format"):
+    with pytest.raises(BadInputError, match="not a usable pack file, because it is a model; give it where a model"):
         read_pack(base.path)
-    with pytest.raises(BadInputError, match="not a usable model file, because its description is of another format"):
+    with pytest.raises(BadInputError, match="not a usable model file, because it is a pack; give it where a pack"):
         read_info(file)
 
 

@@ -73,7 +73,7 @@ class Targets:
             for folder in {self.labels(case.name, task, is_2d=False).parent for case in cases}:
                 clear_leftovers(folder)
             for case in cases:
-                for name in self.names(case.name, task):
+                for name in self._names(case.name, task):
                     other = taken.setdefault((task, same_name(name)), case.name)
                     if other != case.name:
                         raise UsageError(
@@ -92,13 +92,10 @@ class Targets:
     def standing(self, case: str, task: str) -> Standing:
         """What lies now where a case's result of a task will go, whether it is 2D or not, with all that belongs to a
         former result: in another format, say."""
-        from meduniseg_core.former_results import read_record
-        from meduniseg_core.provenance import RESULT, provenance_path, recorded_task
+        from meduniseg_core.provenance import RESULT, provenance_path
 
         record = provenance_path(self.labels(case, task, is_2d=False))
-        content = read_record(record)
-        former = RESULT.vouched(record, content) if recorded_task(content) is not None else {}
-        return standing(record, (*self.names(case, task), *former), RESULT, self.inputs)
+        return standing(record, self._names(case, task), RESULT, self.inputs, former=True)
 
     def check_names(self, case: str, *, is_2d: bool) -> None:
         """BadInputError where the disk cannot hold files of the names that the case's result would have."""
@@ -127,7 +124,7 @@ class Targets:
     def _folder(self, task: str) -> Path:
         return self.output if len(self.tasks) == 1 or self.together else self.output / task
 
-    def names(self, case: str, task: str) -> list[str]:
+    def _names(self, case: str, task: str) -> list[str]:
         """All names that the result may have: whether it is 2D is known once the image is read."""
         labels = {self.labels(case, task, is_2d=flat) for flat in (False, True)}
         return [name for path in sorted(labels) for name in (path.name, *self._beside(path)[1:])]

@@ -28,6 +28,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -191,17 +192,21 @@ def postprocess() -> None:
     for config in baselines(POSTPROCESSED):
         if model_path(config).is_file():
             found[config.name] = decided(model_path(config), config.output / "split.json", config.datasets)
-    content = (
-        json.loads(DECISIONS.read_text("utf-8")) if DECISIONS.is_file() else {}
-    )  # networks that are gone keep theirs
+    content = noted_in(DECISIONS)  # networks that are gone keep theirs
     content |= {name: [vars(one) | {"largest_only": one.largest_only} for one in own] for name, own in found.items()}
     write_text(DECISIONS, json.dumps(content, indent=1) + "\n")
+
+
+def noted_in(path: Path) -> dict[str, Any]:
+    """What an earlier step wrote into a file of results; nothing where there is none."""
+    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return content
 
 
 def note_weights(model: Model, what: str) -> None:
     """Write a file's sha256 under the digest of its weights: what other files of these weights were measured to do
     holds of this one, too, except for ``what`` is new in it."""
-    noted = json.loads(WEIGHTS_NOTED.read_text("utf-8")) if WEIGHTS_NOTED.is_file() else {}
+    noted = noted_in(WEIGHTS_NOTED)
     noted.setdefault(weights_digest(model), {}).setdefault(model.sha256, what)
     write_text(WEIGHTS_NOTED, json.dumps(noted, indent=1) + "\n")
 

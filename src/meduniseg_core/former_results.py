@@ -134,6 +134,7 @@ def standing(
     inputs: Collection[Identity] = frozenset(),
     *,
     agreed: Collection[str] = (),
+    former: bool = False,
 ) -> Standing:
     """Look at the place where a result is to go.
 
@@ -143,6 +144,7 @@ def standing(
         kind: the kind of result.
         inputs: the inputs, which must not be overwritten.
         agreed: names that the user has agreed to see replaced, in a dialog.
+        former: also look at every other file that the record there vouches for: in another format, say.
 
     Returns:
         What is there.
@@ -151,12 +153,13 @@ def standing(
         UsageError: a file is there that no record of ours vouches for, or an input.
     """
     folder = record.parent
-    paths = [folder / name for name in dict.fromkeys((*names, record.name))]
-    found = {path.name: _lstat(path) for path in paths}
+    found = {name: _lstat(folder / name) for name in dict.fromkeys((*names, record.name))}
     content = read_record(record) if found[record.name] is not None else {}
     vouched = kind.vouched(record, content) if kind.is_ours(content) else {}
-    for path in paths:
-        status = found[path.name]
+    if former:
+        found |= {name: _lstat(folder / name) for name in vouched if name not in found}
+    for name, status in found.items():
+        path = folder / name
         if status is None:
             continue
         refuse_input(path, inputs)

@@ -77,15 +77,15 @@ def write_result(
     folder = record.parent
     with _made(folder), writing_into(folder), _locked(folder):
         _recover(folder)
-        also = () if before is None else before.vouched
-        now = standing(record, (*files, *also), kind, inputs, agreed=agreed)
+        now = standing(record, files, kind, inputs, agreed=agreed, former=before is not None)
         refuse_other(now, content, kind)
         if before is not None and not now.unchanged(before):
             raise BadInputError(written_meanwhile(record))
         edited = [] if replace_edited else [name for name in now.edited() if name not in agreed]
         if edited:
             raise UsageError(f"{folder / edited[0]} was changed by hand and is kept; choose another name or folder.")
-        return _write_staged(record, content, files, now, also if replace_edited else ())
+        overruled = now.vouched if replace_edited and before is not None else ()
+        return _write_staged(record, content, files, now, overruled)
 
 
 def _write_staged(

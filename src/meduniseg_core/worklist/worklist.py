@@ -259,8 +259,8 @@ class Worklist:
         owner = recorded_task(content)
         if owner is not None and not self._is_of_task(content):
             raise UsageError(f"{record} is the result of task {owner}; choose another folder for {self.task}.")
-        names = [*(f"{case.name}{ending}" for ending in _ENDINGS), *RESULT.vouched(record, content)]
-        return standing(record, names, RESULT, identities(case.paths))
+        names = [f"{case.name}{ending}" for ending in _ENDINGS]
+        return standing(record, names, RESULT, identities(case.paths), former=True)
 
     def _is_of_task(self, content: Mapping[str, Any]) -> bool:
         """Whether a JSON describes a result of this task, or labels made by hand."""

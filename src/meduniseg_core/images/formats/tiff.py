@@ -298,10 +298,10 @@ def _at_time(array: np.ndarray, axes: str, frame: int | None, name: str) -> tupl
     """The array without its time axis, of which ``frame`` (from 1) is chosen; SeveralImagesError where none is."""
     place = axes.find("T")
     count = array.shape[place] if place >= 0 else 1
+    pages = max((size for axis, size in zip(axes, array.shape, strict=True) if axis in _DEPTH), default=1)
     if frame is None:
         refuse_time_series(count, name)
-    pages = max((size for axis, size in zip(axes, array.shape, strict=True) if axis in _DEPTH), default=1)
-    if frame is not None and place < 0 and pages > 1:
+    elif place < 0 and pages > 1:
         raise BadInputError(
             f"{name} has {pages} pages, which are slices and no frames over time: leave the frame out, or save page "
             f"{frame} as a file of its own."
